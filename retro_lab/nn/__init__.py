@@ -1,0 +1,15 @@
+"""RETRO in plain PyTorch (Borgeaud et al. 2021, arXiv 2112.04426); depends on nothing but torch.
+
+Shape legend, used throughout the package:
+    B batch          N tokens of a sequence    U chunks of a sequence    M tokens a chunk
+    K neighbours     R tokens a neighbour (with its continuation)
+    D decoder width  E encoder width  H heads  P head width  F feed-forward width  V vocabulary
+    X rows of a flattened batch of chunks or neighbours
+
+Layers are counted from 1, as in the paper, in configurations and messages.
+"""
+
+from .config import RetroConfig
+from .retro import Retro
+
+__all__ = ["Retro", "RetroConfig"]

@@ -1,0 +1,61 @@
+"""Chunked cross-attention, the decoder's door to the neighbours."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .attention import CrossAttention
+from .chunks import RetrievedChunks, attending_chunks, put_back
+from .config import RetroConfig
+from .layers import Rotary
+
+
+class ChunkedCrossAttention(nn.Module):
+    """CCA(H, E) with one softmax over neighbours and time jointly (RETRO, section 2.4, Listing 1).
+
+    Attending position i (0 for the last token of chunk u) stands at M - 1 + i on the axis on which
+    neighbour token i' stands at i', the same for every neighbour: the distance is i - i' + M - 1,
+    so the order of the neighbours cannot matter.
+    """
+
+    def __init__(self, config: RetroConfig) -> None:
+        super().__init__()
+        self.chunk_size = config.chunk_size
+        self.attention = CrossAttention(
+            config.d_model,
+            config.encoder_d_model,
+            config.num_heads,
+            config.head_dim,
+            config.smeared_keys,
+        )
+        self.rotary = Rotary(config.head_dim, config.rotary_base)
+
+    def forward(self, x: Tensor, encoded: Tensor, chunks: RetrievedChunks) -> Tensor:
+        """The update to add to the residual stream; zero wherever nothing may be read.
+
+        Args:
+            x: [B, N, D] normalised activations.
+            encoded: [B, U, K, R, E] encoded neighbours.
+            chunks: masks and geometry.
+        """
+        batch, num_chunks, num_neighbours, neighbour_length = chunks.ids.shape
+        if num_chunks == 0:
+            return torch.zeros_like(x)
+        query = attending_chunks(x, num_chunks, self.chunk_size).flatten(0, 1)
+        source = encoded.flatten(2, 3).flatten(0, 1)  # [B*U, K*R, E]
+        keys = torch.arange(neighbour_length, device=x.device)
+        # A chunk without any neighbour may look everywhere: its update is dropped below, and a row
+        # that may look nowhere would give NaN.
+        allowed = chunks.token_mask.flatten(2) | ~chunks.chunk_mask.unsqueeze(-1)
+        update = self.attention(
+            query,
+            source,
+            self.rotary.table(torch.arange(self.chunk_size, device=x.device) + self.chunk_size - 1),
+            self.rotary.table(keys.repeat(num_neighbours)),
+            mask=allowed.flatten(0, 1)[:, None, None, :],
+            has_previous=(keys > 0).repeat(num_neighbours).expand(batch * num_chunks, -1),
+        )
+        update = update.unflatten(0, (batch, num_chunks))
+        update = update.masked_fill(~chunks.readable.unsqueeze(-1), 0.0)
+        return put_back(update, x.shape[1])

@@ -1,0 +1,89 @@
+"""The chunk geometry of a forward pass: who may read whose neighbours.
+
+The attending chunk of chunk u is its last token and the first M - 1 tokens of chunk u + 1
+(RETRO, section 2.4): the last token predicts the first token of chunk u + 1, when all of chunk u
+is known, so that is where its neighbours may first be read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class RetrievedChunks:
+    """Neighbours of the complete chunks of a batch, and the masks that go with them.
+
+    Attributes:
+        ids: [B, U, K, R] neighbour tokens.
+        token_mask: [B, U, K, R], True at real tokens.
+        chunk_mask: [B, U], True where a chunk has any neighbour.
+        readable: [B, U, M], True where the attending position belongs to the document of chunk u
+            and that chunk has a neighbour.
+        chunk_size: M.
+        length: N, tokens of the sequence.
+    """
+
+    ids: Tensor
+    token_mask: Tensor
+    chunk_mask: Tensor
+    readable: Tensor
+    chunk_size: int
+    length: int
+
+    @classmethod
+    def of(
+        cls, ids: Tensor, document_ids: Tensor | None, length: int, chunk_size: int, pad_id: int
+    ) -> RetrievedChunks:
+        """Reads off the masks; neighbours of an incomplete last chunk are dropped.
+
+        Args:
+            ids: [B, U', K, R] with U' at least the number of complete chunks.
+            document_ids: [B, N], or None if each row is one document.
+
+        Raises:
+            ValueError: if there are fewer rows of neighbours than complete chunks.
+        """
+        num_chunks = length // chunk_size
+        if ids.dim() != 4 or ids.shape[1] < num_chunks:
+            raise ValueError(
+                f"neighbour_ids must be [B, U, K, R] with U >= {num_chunks} for {length} tokens in "
+                f"chunks of {chunk_size}, got {tuple(ids.shape)}"
+            )
+        ids = ids[:, :num_chunks]
+        token_mask = ids != pad_id
+        chunk_mask = token_mask.flatten(2).any(-1)
+        readable = chunk_mask.unsqueeze(-1).expand(-1, -1, chunk_size)
+        if document_ids is not None:
+            attending = attending_chunks(document_ids, num_chunks, chunk_size)
+            readable = readable & (attending == attending[..., :1])
+        return cls(ids, token_mask, chunk_mask, readable, chunk_size, length)
+
+    @property
+    def num_chunks(self) -> int:
+        """U, the number of complete chunks."""
+        return self.ids.shape[1]
+
+
+def attending_chunks(x: Tensor, num_chunks: int, chunk_size: int) -> Tensor:
+    """[B, N, ...] -> [B, U, M, ...]: row u holds positions uM + M - 1 to uM + 2M - 2.
+
+    Positions past the end are zero; nothing they compute is ever put back.
+    """
+    stop = chunk_size - 1 + num_chunks * chunk_size
+    missing = max(0, stop - x.shape[1])
+    x = x[:, chunk_size - 1 : stop]
+    x = F.pad(x, (0, 0) * (x.dim() - 2) + (0, missing))
+    return x.unflatten(1, (num_chunks, chunk_size))
+
+
+def put_back(x: Tensor, length: int) -> Tensor:
+    """[B, U, M, ...] -> [B, N, ...]: inverse of `attending_chunks`, zero where no chunk attends."""
+    chunk_size = x.shape[2]
+    x = x.flatten(1, 2)
+    kept = min(x.shape[1], length - chunk_size + 1)
+    after = length - (chunk_size - 1) - kept
+    return F.pad(x[:, :kept], (0, 0) * (x.dim() - 2) + (chunk_size - 1, after))

@@ -1,0 +1,129 @@
+"""The pointer read-out: copy the token that follows a matching place in a neighbour.
+
+Not part of RETRO. A small model learns to copy through CCA only after far more text than a laptop
+can show it; a gated mixture with attention over the neighbours' next tokens (as in pointer
+networks and kNN language models) learns it within minutes. See docs/recipes.md.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .chunks import RetrievedChunks, attending_chunks, put_back
+from .config import RetroConfig
+from .layers import at_least_single
+
+MAX_MATCH = 8
+GATE_START = -4.0
+
+
+class Copy(NamedTuple):
+    """What the pointer proposes.
+
+    Attributes:
+        log_attention: [B, U, M, J] log-weights over the J = K * R places of the neighbours.
+        next_ids: [B, U, J] the token that follows each place.
+        gate_logit: [B, U, M] logit of the share given to copying.
+    """
+
+    log_attention: Tensor
+    next_ids: Tensor
+    gate_logit: Tensor
+
+
+class Pointer(nn.Module):
+    """Attention from decoder states to neighbour places, with a bias for matching suffixes."""
+
+    def __init__(self, config: RetroConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.num_heads * config.head_dim
+        self.query = nn.Linear(config.d_model, width, bias=False)
+        self.key = nn.Linear(config.encoder_d_model, width, bias=False)
+        self.match_bias = nn.Parameter(torch.zeros(MAX_MATCH + 1))
+        self.gate = nn.Linear(config.d_model, 1)
+        self.match_gate = nn.Parameter(torch.zeros(MAX_MATCH + 1))
+        self.scale = width**-0.5
+
+    def forward(
+        self, hidden: Tensor, encoded: Tensor, input_ids: Tensor, chunks: RetrievedChunks
+    ) -> Copy:
+        """Scores every place of every neighbour for every attending position.
+
+        Args:
+            hidden: [B, N, D] final decoder states.
+            encoded: [B, U, K, R, E].
+            input_ids: [B, N].
+            chunks: masks and geometry.
+        """
+        size = self.config.chunk_size
+        states = attending_chunks(hidden, chunks.num_chunks, size)  # [B, U, M, D]
+        keys = self.key(encoded.flatten(2, 3))  # [B, U, J, H*P]
+        scores = (self.query(states) * self.scale) @ keys.transpose(-1, -2)  # [B, U, M, J]
+        match = matching_suffix(input_ids, chunks, MAX_MATCH)
+        scores = scores + self.match_bias[match]
+        next_ids = F.pad(chunks.ids[..., 1:], (0, 1), value=self.config.pad_id).flatten(2)
+        usable = (next_ids != self.config.pad_id).unsqueeze(2)
+        scores = scores.masked_fill(~usable, -1e4)
+        log_attention = at_least_single(scores).log_softmax(-1)
+        expected = (log_attention.exp() * self.match_gate[match]).sum(-1)
+        gate_logit = at_least_single(self.gate(states).squeeze(-1)) + expected
+        gate_logit = gate_logit.masked_fill(~(usable.any(-1) & chunks.readable), float("-inf"))
+        return Copy(log_attention, next_ids, gate_logit)
+
+
+def matching_suffix(input_ids: Tensor, chunks: RetrievedChunks, longest: int) -> Tensor:
+    """[B, U, M, J]: how many tokens before and at a position equal those at a neighbour's place.
+
+    Counts stop at `longest`, at the sequence's start and at the neighbour's start.
+    """
+    length = chunks.ids.shape[-1]
+    longest = min(longest, length)
+    context = F.pad(input_ids, (longest - 1, 0), value=-1)
+    counted = []
+    for back in range(longest):
+        shifted = context[:, longest - 1 - back : context.shape[1] - back]
+        here = attending_chunks(shifted, chunks.num_chunks, chunks.chunk_size)
+        there = F.pad(chunks.ids[..., : length - back], (back, 0), value=-2).flatten(2)
+        same = here.unsqueeze(-1) == there.unsqueeze(2)
+        counted.append(counted[-1] & same if counted else same)
+    return torch.stack(counted).sum(0)
+
+
+def mixture_nats(lm_nats: Tensor, targets: Tensor, copy: Copy) -> Tensor:
+    """-log((1 - g) p_lm + g p_copy) of each target.
+
+    Args:
+        lm_nats: [B, N] negative log-likelihood under the language model alone.
+        targets: [B, N].
+        copy: the pointer's proposal.
+
+    Returns:
+        [B, N]; exactly lm_nats where the gate is shut.
+    """
+    num_chunks, size = copy.gate_logit.shape[1:]
+    wanted = attending_chunks(targets, num_chunks, size).unsqueeze(-1)
+    hit = copy.next_ids.unsqueeze(2) == wanted  # [B, U, M, J]
+    log_copy = copy.log_attention.masked_fill(~hit, -1e4).logsumexp(-1)
+    gate = put_back(copy.gate_logit.exp().unsqueeze(-1), lm_nats.shape[1]).squeeze(-1)
+    log_copy = put_back(log_copy.unsqueeze(-1), lm_nats.shape[1]).squeeze(-1)
+    # p = (p_lm + e^x p_copy) / (1 + e^x) with e^x the gate's odds, exact for odds of zero.
+    mixed = torch.log1p(gate) - torch.logaddexp(-lm_nats, log_copy + gate.clamp_min(1e-30).log())
+    return torch.where(gate > 0, mixed, lm_nats)
+
+
+def mixture_log_probs(logits: Tensor, copy: Copy) -> Tensor:
+    """[B, N, V] log-probabilities of the mixture; rows with a shut gate are log_softmax(logits)."""
+    log_lm = at_least_single(logits).log_softmax(-1)
+    length, vocabulary = logits.shape[1:]
+    batch, num_chunks, size, _ = copy.log_attention.shape
+    index = copy.next_ids.unsqueeze(2).expand(-1, -1, size, -1)
+    p_copy = copy.log_attention.new_zeros(batch, num_chunks, size, vocabulary)
+    p_copy = put_back(p_copy.scatter_add(-1, index, copy.log_attention.exp()), length)
+    odds = put_back(copy.gate_logit.exp().unsqueeze(-1), length)
+    mixed = torch.log(log_lm.exp() + odds * p_copy) - torch.log1p(odds)
+    return torch.where(odds > 0, mixed, log_lm)

@@ -1,0 +1,206 @@
+"""RETRO: embeddings, decoder with CCA, neighbour encoder, read-out (RETRO, Algorithm 1)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .chunks import RetrievedChunks
+from .config import RetroConfig
+from .decoder import DecoderBlock, document_mask, has_previous
+from .encoder import NeighbourEncoder
+from .layers import Rotary, at_least_single, rms_norm
+from .pointer import GATE_START, Copy, Pointer, mixture_log_probs, mixture_nats
+
+IGNORED = -100
+
+
+class Retro(nn.Module):
+    """A retrieval-enhanced decoder; without `cca_layers` a plain language model.
+
+    Calling it without neighbours switches retrieval off: CCA is then the identity, the encoder
+    and the pointer are not run, and the result is that of the plain language model, bit for bit.
+    """
+
+    def __init__(self, config: RetroConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.d_model)
+        self.blocks = nn.ModuleList(
+            DecoderBlock(config, layer) for layer in range(1, config.num_layers + 1)
+        )
+        self.norm = rms_norm(config.d_model)
+        self.rotary = Rotary(config.head_dim, config.rotary_base)
+        self.dropout = nn.Dropout(config.dropout)
+        self.encoder: NeighbourEncoder | None = None
+        self.encoder_embedding: nn.Embedding | None = None
+        self.pointer: Pointer | None = None
+        if config.has_retrieval:
+            self.encoder = NeighbourEncoder(config)
+            if not config.share_embeddings:
+                self.encoder_embedding = nn.Embedding(config.vocab_size, config.encoder_d_model)
+            if config.pointer:
+                self.pointer = Pointer(config)
+        self.reset_parameters()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        neighbour_ids: Tensor | None = None,
+        document_ids: Tensor | None = None,
+    ) -> Tensor:
+        """Logits of the next token; with the pointer, log-probabilities of the mixture.
+
+        Args:
+            input_ids: [B, N].
+            neighbour_ids: [B, U, K, R], neighbours of chunk u with their continuations, missing
+                ones as rows of pad_id; None switches retrieval off.
+            document_ids: [B, N], which document a position belongs to when several share a row;
+                attention and retrieval then stay inside documents.
+
+        Returns:
+            [B, N, V].
+        """
+        hidden, copy = self._hidden(input_ids, neighbour_ids, document_ids)
+        logits = self._read_out(hidden)
+        return logits if copy is None else mixture_log_probs(logits, copy)
+
+    def token_nats(
+        self,
+        input_ids: Tensor,
+        targets: Tensor,
+        neighbour_ids: Tensor | None = None,
+        document_ids: Tensor | None = None,
+    ) -> Tensor:
+        """Negative log-likelihood of each target, in nats; the pointer never builds [N, V].
+
+        Args:
+            targets: [B, N], -100 where nothing is scored.
+
+        Returns:
+            [B, N] of at least single precision, 0 where nothing is scored.
+        """
+        hidden, copy = self._hidden(input_ids, neighbour_ids, document_ids)
+        logits = at_least_single(self._read_out(hidden))
+        nats = F.cross_entropy(
+            logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
+        ).view_as(targets)
+        if copy is not None:
+            nats = mixture_nats(nats, targets, copy)
+        return nats.masked_fill(targets == IGNORED, 0.0)
+
+    def _hidden(
+        self, input_ids: Tensor, neighbour_ids: Tensor | None, document_ids: Tensor | None
+    ) -> tuple[Tensor, Copy | None]:
+        """Final normalised states [B, N, D] and the pointer's proposal."""
+        config = self.config
+        chunks = self._retrieved(input_ids, neighbour_ids, document_ids)
+        x = self.dropout(self.embedding(input_ids))
+        rotary = self.rotary.table(torch.arange(input_ids.shape[1], device=input_ids.device))
+        mask = previous = None
+        if document_ids is not None:
+            mask, previous = document_mask(document_ids), has_previous(document_ids)
+        encoded = None
+        for layer, block in enumerate(self.blocks, start=1):
+            normed = block.attention_norm(x)
+            x = x + self.dropout(
+                block.attention(normed, rotary, mask, previous, causal=mask is None)
+            )
+            if chunks is not None and layer == config.cca_layers[0]:
+                encoded = self._encode(x, chunks)
+            if chunks is not None and encoded is not None and block.cca is not None:
+                x = x + self.dropout(block.cca(block.cca_norm(x), encoded, chunks))
+            x = x + self.dropout(block.ff(block.ff_norm(x)))
+        hidden = self.norm(x)
+        if self.pointer is None or chunks is None or encoded is None:
+            return hidden, None
+        return hidden, self.pointer(hidden, encoded, input_ids, chunks)
+
+    def _retrieved(
+        self, input_ids: Tensor, neighbour_ids: Tensor | None, document_ids: Tensor | None
+    ) -> RetrievedChunks | None:
+        """The batch's neighbours, or None when nothing can be retrieved."""
+        if neighbour_ids is None:
+            return None
+        if not self.config.has_retrieval:
+            raise ValueError("this model has no CCA layers; it cannot read neighbours")
+        chunks = RetrievedChunks.of(
+            neighbour_ids,
+            document_ids,
+            input_ids.shape[1],
+            self.config.chunk_size,
+            self.config.pad_id,
+        )
+        return chunks if chunks.ids.numel() else None
+
+    def _encode(self, x: Tensor, chunks: RetrievedChunks) -> Tensor:
+        """Encoded neighbours [B, U, K, R, E], conditioned on the chunks' activations."""
+        assert self.encoder is not None
+        size = self.config.chunk_size
+        retrieving = x[:, : chunks.num_chunks * size].unflatten(1, (chunks.num_chunks, size))
+        table = self.embedding if self.encoder_embedding is None else self.encoder_embedding
+        return self.encoder(table(chunks.ids), retrieving, chunks)
+
+    def _read_out(self, hidden: Tensor) -> Tensor:
+        """Logits [B, N, V] through the transposed embedding."""
+        return F.linear(hidden, self.embedding.weight)
+
+    def reset_parameters(self) -> None:
+        """Initialises every weight.
+
+        | weights | initialisation |
+        | --- | --- |
+        | embeddings | normal, 0.02 |
+        | matrices | normal, 1 / sqrt(inputs) |
+        | matrices that write to the residual stream | the same / sqrt(2 * layers) |
+        | CCA's output matrix | zero: retrieval starts as the identity |
+        | pointer's gate | zero weight, bias -4: copying starts at 2 % |
+        | norms, smearing | one, zero |
+        """
+        residual = 1 / math.sqrt(2 * max(self.config.num_layers, 1))
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+            elif isinstance(module, nn.Linear):
+                scale = residual if name.endswith((".out", ".down")) else 1.0
+                nn.init.normal_(module.weight, std=scale / math.sqrt(module.in_features))
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for block in self.blocks:
+            if block.cca is not None:
+                nn.init.zeros_(block.cca.attention.out.weight)
+        if self.pointer is not None:
+            nn.init.zeros_(self.pointer.gate.weight)
+            nn.init.constant_(self.pointer.gate.bias, GATE_START)
+
+    def retrieval_parameters(self) -> set[str]:
+        """Names of the parameters that the plain language model does not have."""
+        prefixes = ("encoder.", "encoder_embedding.", "pointer.")
+        return {
+            name
+            for name, _ in self.named_parameters()
+            if name.startswith(prefixes) or ".cca." in name or ".cca_norm." in name
+        }
+
+    def load_backbone(self, state: dict[str, Tensor]) -> None:
+        """Takes over a plain language model's weights; the retrieval parts keep theirs.
+
+        Raises:
+            ValueError: if the weights do not belong to this decoder, naming the differing keys.
+        """
+        result = self.load_state_dict(state, strict=False)
+        missing = set(result.missing_keys) - self.retrieval_parameters()
+        if missing or result.unexpected_keys:
+            raise ValueError(
+                f"not this decoder's weights: missing {sorted(missing)}, "
+                f"unexpected {sorted(result.unexpected_keys)}"
+            )
+
+    def freeze_backbone(self) -> None:
+        """Leaves only the retrieval parts trainable (RETROfit; RETRO, section 4.2)."""
+        trainable = self.retrieval_parameters()
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(name in trainable)
