@@ -1,0 +1,23 @@
+"""Content-addressed stages: built once, checked, resumed and never visible half-written."""
+
+from .explain import Explanation
+from .maintenance import Garbage, Problem, collect_garbage, verify
+from .progress import track
+from .stage import Artifact, Stage, ancestry, lineage
+from .store import ArtifactStore
+from .workspace import Workspace
+
+__all__ = [
+    "Artifact",
+    "ArtifactStore",
+    "Explanation",
+    "Garbage",
+    "Problem",
+    "Stage",
+    "Workspace",
+    "ancestry",
+    "collect_garbage",
+    "lineage",
+    "track",
+    "verify",
+]

@@ -1,0 +1,117 @@
+"""Manifests and checksums: how a folder proves that it holds what was published."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from .stage import JSON, digest
+
+MANIFEST = "manifest.json"
+FORMAT_VERSION = 1
+# Below this total, reading everything takes less than about 0.1 s, so each use checks the
+# checksums; above it only the sizes, and `doctor` checks the rest.
+CHECKSUM_LIMIT_BYTES = 64 * 2**20
+# A folder on its way out; it has this in its name from before the first of its files goes.
+DISCARDED = ".discarded"
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe_files(folder: Path, *, without: str) -> dict[str, JSON]:
+    """{relative path: {size, sha256}} of all files below `folder`, each flushed to disk first.
+
+    The top-level entry `without` is left out.
+    """
+    files = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name.split("/")[0] == without:
+            continue
+        sync(path)
+        files[name] = {"size": path.stat().st_size, "sha256": sha256_of(path)}
+    return files
+
+
+def write_record(path: Path, content: dict[str, JSON]) -> dict[str, JSON]:
+    """Writes a JSON object with a digest of itself; returns what was written.
+
+    By temporary file and rename, flushed to disk: the file is whole or absent.
+    """
+    record = {**content, "digest": digest(content)}
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    sync(temporary)
+    temporary.replace(path)
+    return record
+
+
+def read_record(path: Path) -> dict[str, JSON]:
+    """What `write_record` wrote; ValueError if it is missing or was changed since."""
+    try:
+        record = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ValueError(f"{path.name} is missing") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path.name} can't be read: {error}") from None
+    content = {**record} if isinstance(record, dict) else {}
+    if content.pop("digest", None) != digest(content):
+        raise ValueError(f"{path.name} was changed since it was written")
+    return record
+
+
+def read_manifest(folder: Path) -> dict[str, JSON]:
+    """The manifest of a published folder; ValueError says what is wrong with it."""
+    manifest = read_record(folder / MANIFEST)
+    if manifest["format_version"] != FORMAT_VERSION:
+        raise ValueError(f"{MANIFEST} isn't of format {FORMAT_VERSION}")
+    expected = folder.parent.name, folder.name
+    if (manifest["stage"], manifest["key"]) != expected:
+        raise ValueError(f"{MANIFEST} doesn't describe {'/'.join(expected)}")
+    return manifest
+
+
+def find_damage(folder: Path, manifest: dict[str, JSON], *, checksums: bool) -> list[str]:
+    """What differs from the manifest, a sentence a file; empty when the folder is intact."""
+    damage = []
+    for name, expected in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            damage.append(f"{name} is missing")
+        elif (size := path.stat().st_size) != expected["size"]:
+            damage.append(f"{name} has {size:,} bytes, {expected['size']:,} expected")
+        elif checksums and (found := sha256_of(path)) != expected["sha256"]:
+            damage.append(
+                f"{name} has SHA-256 {found[:12]}..., {expected['sha256'][:12]}... expected"
+            )
+    return damage
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below `folder`."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def discard(folder: Path) -> None:
+    """Deletes a folder; it leaves its place in one rename, so nobody sees half of it."""
+    aside = folder.with_name(f"{folder.name}{DISCARDED}-{secrets.token_hex(4)}")
+    folder.rename(aside)
+    # A network file system may refuse while a file is open; garbage collection ends the job.
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Flushes a file or a folder to disk, so that it survives a power failure."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,139 @@
+"""One way to show a long loop: a bar on a terminal, plain log lines everywhere else."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+LOG = logging.getLogger("retro_lab")
+LOG_EVERY_SECONDS = 10.0
+_clock = time.monotonic
+_live = False  # a bar is on the screen; two would overwrite each other
+
+
+@contextmanager
+def track(total: int | None, what: str, unit: str) -> Generator[Callable[[int], None]]:
+    """Shows the progress of a loop; yields `advance(n)`, to be called with each step's count.
+
+    On a terminal it is a bar with count, rate and time left; otherwise, and for a loop inside
+    another one that has the bar, lines in the log at the start, about every 10 s and at the end.
+    Other ranks and worker processes show nothing.
+
+    Args:
+        total: expected count, None when it isn't known.
+        what: what is being done, "embedding".
+        unit: what is counted, in the plural, "chunks".
+    """
+    if not _is_main_process():
+        yield lambda count: None
+    elif sys.stderr.isatty() and not _live:
+        with _bar(total, what, unit) as advance:
+            yield advance
+    else:
+        with _lines(total, what, unit) as advance:
+            yield advance
+
+
+@contextmanager
+def _bar(total: int | None, what: str, unit: str) -> Generator[Callable[[int], None]]:
+    global _live
+    # Imported here because start-up matters, and most processes never show a bar.
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.table import Column
+    from rich.text import Text
+
+    class CountColumn(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            done = round(task.completed)
+            return Text(f"{_count(done, total, unit)}, {rate(done, task.elapsed or 0.0, unit)}")
+
+    label = TextColumn("{task.description}", markup=False)
+    count = CountColumn(table_column=Column(no_wrap=True))
+    columns = (label, BarColumn(bar_width=20), count, TimeRemainingColumn())
+    done, start = 0, _clock()
+    _live = True
+    try:
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task(what, total=total)
+
+            def advance(count: int) -> None:
+                nonlocal done
+                done += count
+                progress.advance(task, count)
+
+            yield advance
+    finally:
+        _live = False
+    LOG.info("%s", _summary(what, done, _clock() - start, unit))
+
+
+@contextmanager
+def _lines(total: int | None, what: str, unit: str) -> Generator[Callable[[int], None]]:
+    done, start = 0, _clock()
+    last = start
+    LOG.info("%s: %s", what, unit if total is None else f"{total:,} {unit}")
+
+    def advance(count: int) -> None:
+        nonlocal done, last
+        done += count
+        now = _clock()
+        if now - last < LOG_EVERY_SECONDS:
+            return
+        last = now
+        left = ""
+        if total is not None and 0 < done < total:
+            left = f", {duration((now - start) * (total - done) / done)} left"
+        LOG.info(
+            "%s: %s, %s%s", what, _count(done, total, unit), rate(done, now - start, unit), left
+        )
+
+    try:
+        yield advance
+    except BaseException:
+        LOG.info("%s: stopped after %s", what, _count(done, total, unit))
+        raise
+    LOG.info("%s", _summary(what, done, _clock() - start, unit))
+
+
+def rate(count: int, seconds: float, unit: str) -> str:
+    """`count` per second as people write it: "1,234 chunks/s", "0.8 chunks/s"."""
+    value = count / max(seconds, 1e-9)
+    return f"{value:,.0f} {unit}/s" if value >= 10 else f"{value:.1f} {unit}/s"
+
+
+def duration(seconds: float) -> str:
+    """A time as people write it: "0.4 s", "88 s", "3 min 20 s", "2 h 5 min"."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    if whole < 7200:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _summary(what: str, done: int, seconds: float, unit: str) -> str:
+    return f"{what}: {done:,} {unit} in {duration(seconds)}, {rate(done, seconds, unit)}"
+
+
+def _count(done: int, total: int | None, unit: str) -> str:
+    return f"{done:,} {unit}" if total is None else f"{done:,} of {total:,} {unit}"
+
+
+def _is_main_process() -> bool:
+    ranks = (os.environ.get(name, "0") for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+    return multiprocessing.parent_process() is None and all(rank == "0" for rank in ranks)

@@ -1,0 +1,226 @@
+"""The store: a stage is looked up by its key, or built once, whoever asks and however often."""
+
+from __future__ import annotations
+
+import errno
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import re
+import shutil
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from retro_lab.config.errors import UserError
+
+from .explain import Explanation, explain_stage
+from .integrity import (
+    CHECKSUM_LIMIT_BYTES,
+    FORMAT_VERSION,
+    MANIFEST,
+    describe_files,
+    discard,
+    find_damage,
+    read_manifest,
+    sync,
+    write_record,
+)
+from .progress import duration
+from .stage import JSON, LOCKS_FOLDER, Artifact, Stage, ancestry, canonical_json
+from .workspace import BLOCKS_FOLDER, Workspace
+
+__all__ = ["Artifact", "ArtifactStore", "Builder", "Stage"]
+
+LOG = logging.getLogger("retro_lab")
+PARTIAL = ".partial"
+# Libraries whose version can change a stage's bytes; recorded, for people, not part of the key.
+_LIBRARIES = (
+    "retro-lab",
+    "numpy",
+    "torch",
+    "tokenizers",
+    "faiss-cpu",
+    "bm25s",
+    "sentence-transformers",
+)
+
+Builder = Callable[[Workspace], Mapping[str, JSON] | None]
+
+
+class ArtifactStore:
+    """Published stage results below `root`, a folder each: `<root>/<stage>/<key>/`.
+
+    Safe for many processes and machines that share the folder: a stage is built under a lock and
+    appears by one rename.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def get(self, stage: Stage) -> Artifact | None:
+        """The published result, if there is one and it is intact; otherwise None.
+
+        Sizes are always checked, checksums up to 64 MB. A damaged result is named in the log and
+        deleted, so that it is built again.
+        """
+        artifact, damage = self._load(stage)
+        if damage:
+            try:
+                with self._explained_errors(stage), self._lock(stage).acquire(timeout=0):
+                    return self._load_or_discard(stage)
+            except Timeout:
+                LOG.warning("%s is damaged; another process sees to it", stage)
+        return artifact
+
+    def build(self, stage: Stage, builder: Builder) -> Artifact:
+        """The published result, built first where it is missing or damaged.
+
+        `builder(workspace)` writes files into `workspace.path` and returns counts. If it fails or
+        is interrupted, nothing is published and what it did in blocks is resumed the next time.
+        Of several processes that ask at once, one builds and the others wait for it. Raises
+        UserError when the disk is full or the store can't be written.
+        """
+        artifact = self.get(stage)
+        if artifact is not None:
+            return artifact
+        with self._explained_errors(stage), self._locked(stage):
+            return self._load_or_discard(stage) or self._build(stage, builder)
+
+    def explain(self, stages: Sequence[Stage]) -> list[Explanation]:
+        """Hit or miss for each stage; for a miss, what differs from the nearest stored result."""
+        return [explain_stage(self.root, stage) for stage in stages]
+
+    def folder(self, stage: Stage) -> Path:
+        """Where the stage's result lies, or would."""
+        return self.root / stage.name / stage.key
+
+    def _load(self, stage: Stage) -> tuple[Artifact | None, list[str]]:
+        """The artifact, or what is wrong with it; neither if it isn't there."""
+        folder = self.folder(stage)
+        if not folder.is_dir():
+            return None, []
+        try:
+            manifest = read_manifest(folder)
+        except ValueError as error:
+            return None, [str(error)]
+        total = sum(file["size"] for file in manifest["files"].values())
+        damage = find_damage(folder, manifest, checksums=total <= CHECKSUM_LIMIT_BYTES)
+        if damage:
+            return None, damage
+        return Artifact(stage.name, stage.key, folder, manifest), []
+
+    def _load_or_discard(self, stage: Stage) -> Artifact | None:
+        """As `_load`, under the stage's lock, and so with the right to delete what is damaged."""
+        artifact, damage = self._load(stage)
+        if damage:
+            LOG.warning(
+                "%s is damaged: %s; it is deleted and will be built again", stage, "; ".join(damage)
+            )
+            discard(self.folder(stage))
+        return artifact
+
+    def _build(self, stage: Stage, builder: Builder) -> Artifact:
+        partial = self.folder(stage).with_name(stage.key + PARTIAL)
+        start = time.monotonic()
+        LOG.info("building %s", stage)
+        workspace = Workspace(partial)
+        workspace.remove_leftovers()
+        stats = builder(workspace)
+        seconds = round(time.monotonic() - start, 3)
+        files = describe_files(partial, without=BLOCKS_FOLDER)
+        if MANIFEST in files:
+            raise ValueError(f"the builder of {stage} may not write {MANIFEST}")
+        # The manifest is the last file to be written, the rename the moment of publication; the
+        # blocks' bookkeeping is kept until then, so that little is lost if this is interrupted.
+        manifest = write_record(partial / MANIFEST, _describe(stage, files, stats or {}, seconds))
+        shutil.rmtree(partial / BLOCKS_FOLDER)
+        sync(partial)
+        folder = partial.rename(self.folder(stage))
+        sync(folder.parent)
+        LOG.info("built %s in %s", stage, duration(seconds))
+        return Artifact(stage.name, stage.key, folder, manifest)
+
+    def _lock(self, stage: Stage) -> FileLock:
+        locks = self.root / LOCKS_FOLDER
+        locks.mkdir(parents=True, exist_ok=True)
+        return FileLock(locks / f"{stage.name}-{stage.key}.lock")
+
+    @contextmanager
+    def _locked(self, stage: Stage) -> Generator[None]:
+        lock = self._lock(stage)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            LOG.info("waiting for another process that is building %s", stage)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _explained_errors(self, stage: Stage) -> Generator[None]:
+        """Turns a full disk or a store that can't be written into an error for the user."""
+        try:
+            yield
+        except Exception as error:
+            move = "put the store elsewhere with store.dir=... or RETRO_LAB_STORE"
+            if _is_disk_full(error):
+                existing = next(path for path in (self.root, *self.root.parents) if path.exists())
+                free = shutil.disk_usage(existing).free
+                raise UserError(
+                    f"no space is left for {stage}: the disk of {self.root} has "
+                    f"{free / 1e6:,.0f} MB free; finished results are untouched",
+                    fix=f"free some space (`python -m retro_lab doctor` can), or {move}; "
+                    "the same command goes on from here",
+                ) from error
+            if _is_write_protected(error, self.root):
+                raise UserError(f"can't write to the store: {error}", fix=move) from error
+            raise
+
+
+def _is_disk_full(error: Exception) -> bool:
+    """Also where a library words the system's error in its own way (numpy, faiss, safetensors)."""
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    # `np.save` reports a short write by these words alone, without an errno.
+    short_write = isinstance(error, OSError) and re.search(r"requested and \d+ written", str(error))
+    return bool(short_write) or os.strerror(errno.ENOSPC) in str(error)
+
+
+def _is_write_protected(error: Exception, root: Path) -> bool:
+    denied = isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EROFS
+    return denied and str(getattr(error, "filename", "")).startswith(str(root))
+
+
+def _describe(stage: Stage, files: JSON, stats: Mapping[str, JSON], seconds: float) -> JSON:
+    return {
+        "format_version": FORMAT_VERSION,
+        "stage": stage.name,
+        "key": stage.key,
+        "spec": stage.spec,
+        "parents": stage.spec["parents"],
+        "ancestry": [list(pair) for pair in sorted(ancestry(stage))],
+        "files": files,
+        "stats": json.loads(canonical_json(stats)),
+        "seconds": seconds,  # of the attempt that finished
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

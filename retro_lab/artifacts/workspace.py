@@ -1,0 +1,228 @@
+"""The private folder in which a stage is built, and the blocks that make a build resumable."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from .integrity import read_record, sha256_of, write_record
+from .progress import track
+from .stage import JSON
+
+LOG = logging.getLogger("retro_lab")
+# Bookkeeping of unfinished builds; never part of what is published.
+BLOCKS_FOLDER = ".blocks"
+_COPY_BYTES = 8 * 2**20
+
+Produce = Callable[[int, int], Mapping[str, np.ndarray]]
+
+
+class Workspace:
+    """A folder to write a stage's files into; it survives a crash, so that blocks resume.
+
+    What a builder writes by itself is deleted when a build starts again, so a resumed result has
+    no leftovers; blocks, and the arrays merged from them, are kept. A builder that calls `blocks`
+    several times makes its calls in the same order every time.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._blocks = path / BLOCKS_FOLDER
+        self._calls = 0
+        self._blocks.mkdir(parents=True, exist_ok=True)
+
+    def remove_leftovers(self) -> None:
+        """Removes what an earlier attempt's builder wrote by itself; blocks and merges stay."""
+        kept = {BLOCKS_FOLDER}
+        for marker in self._blocks.glob("*.json"):
+            kept.update((_read(marker) or {"merged": {}})["merged"])
+        for path in self.path.iterdir():
+            if path.name in kept:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+    def blocks(self, total: int, size: int, produce: Produce, *, what: str, unit: str) -> None:
+        """Produces arrays block by block and merges them into `<name>.npy`, resuming after a stop.
+
+        A block that an earlier attempt finished, and that still has its checksums, isn't produced
+        again. The merged files are the same bytes whether or not the build was interrupted, and
+        for every `size`, provided that `produce(a, c)` equals `produce(a, b)` followed by
+        `produce(b, c)`. Memory is bounded by one block.
+
+        Args:
+            total: number of items; for 0, `produce(0, 0)` gives the empty arrays.
+            size: items a block; what is lost at most when a build is interrupted.
+            produce: (start, stop) -> arrays of numbers by name, joined on axis 0; the rows of an
+                array needn't be as many as the items. Names, dtypes and other axes are the same
+                for every block, else ValueError.
+            what: what is being done, for the progress bar ("embedding").
+            unit: what the items are, in the plural ("chunks").
+        """
+        if total < 0 or size < 1:
+            raise ValueError(f"total {total} and size {size} don't make blocks")
+        call = self._blocks / f"{self._calls:03d}"
+        self._calls += 1
+        if self._merged_before(call, total, what):
+            LOG.info("%s: all %s %s were done by an earlier attempt", what, f"{total:,}", unit)
+            return
+        call.mkdir(exist_ok=True)
+        starts = range(0, max(total, 1), size)
+        bounds = [(start, min(start + size, total)) for start in starts]
+        markers = [self._load_block(call, start, stop, what) for start, stop in bounds]
+        done = sum(
+            stop - start for (start, stop), marker in zip(bounds, markers, strict=True) if marker
+        )
+        if done:
+            LOG.info("%s: resuming, %s of %s %s are done", what, f"{done:,}", f"{total:,}", unit)
+        if None in markers:
+            with track(total - done, what, unit) as advance:
+                for i, (start, stop) in enumerate(bounds):
+                    if markers[i] is None:
+                        markers[i] = _write_block(call, start, stop, produce(start, stop))
+                        advance(stop - start)
+        self._merge(call, total, [marker for marker in markers if marker is not None])
+
+    def _load_block(self, call: Path, start: int, stop: int, what: str) -> JSON | None:
+        """The marker of a finished, intact block, or None; a damaged one is named in the log."""
+        path = call / f"{_block_name(start, stop)}.json"
+        if not path.exists():
+            return None
+        marker = _read(path)
+        damaged = ["its marker"]
+        if marker is not None:
+            arrays = marker["arrays"].values()
+            damaged = [a["file"] for a in arrays if not _has_digest(call / a["file"], a["sha256"])]
+        if damaged:
+            files = ", ".join(damaged)
+            LOG.warning("%s: block %d-%d is damaged (%s); doing it again", what, start, stop, files)
+            return None
+        return marker
+
+    def _merge(self, call: Path, total: int, markers: list[JSON]) -> None:
+        """Joins the blocks' arrays file by file, then records that, then drops the blocks."""
+        first = markers[0]["arrays"]
+        for marker in markers[1:]:
+            if _layout(marker["arrays"]) != _layout(first):
+                raise ValueError(
+                    f"blocks differ in names, dtypes or shapes: {_layout(first)} and "
+                    f"{_layout(marker['arrays'])} from {marker['start']} on (in {call})"
+                )
+        merged = {}
+        for name, array in first.items():
+            target = self.path / f"{name}.npy"
+            if target.exists():
+                raise ValueError(f"{target.name} was written before")
+            rows = sum(marker["arrays"][name]["shape"][0] for marker in markers)
+            with target.open("wb") as raw:
+                out = _HashingFile(raw)
+                _write_header(out, np.dtype(array["dtype"]), (rows, *array["shape"][1:]))
+                for marker in markers:
+                    _append_data(out, call / marker["arrays"][name]["file"])
+            merged[target.name] = out.digest()
+        write_record(call.with_suffix(".json"), {"total": total, "merged": merged})
+        shutil.rmtree(call)
+
+    def _merged_before(self, call: Path, total: int, what: str) -> bool:
+        """Whether an earlier attempt merged this call's blocks, and the results are intact."""
+        record = _read(call.with_suffix(".json"))
+        if record is None:
+            return False
+        paths = {self.path / name: sha256 for name, sha256 in record["merged"].items()}
+        damaged = [path.name for path in paths if not _has_digest(path, paths[path])]
+        if not damaged and record["total"] == total:
+            # The earlier attempt may have ended between the merge and the removal of its blocks.
+            shutil.rmtree(call, ignore_errors=True)
+            return True
+        if damaged:
+            LOG.warning("%s: %s of an earlier attempt is damaged; doing it again", what, damaged)
+        for path in paths:
+            path.unlink(missing_ok=True)
+        return False
+
+
+class _HashingFile:
+    """Writes to a file and hashes what goes by.
+
+    numpy writes to it in plain pieces, so a full disk is an OSError at once; through a memory
+    map it would kill the process.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self._hash.update(data)
+        return self._file.write(data)
+
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+
+def _write_block(call: Path, start: int, stop: int, arrays: Mapping[str, np.ndarray]) -> JSON:
+    """Writes a block's arrays, then its marker, which makes it count."""
+    marker = {"start": start, "stop": stop, "arrays": {}}
+    for name, array in arrays.items():
+        if array.ndim == 0 or array.dtype.kind in "OV":
+            raise ValueError(f"block array {name} has shape {array.shape} and dtype {array.dtype}")
+        path = call / f"{_block_name(start, stop)}.{name}.npy"
+        temporary = path.with_name(path.name + ".tmp")
+        with temporary.open("wb") as raw:
+            out = _HashingFile(raw)
+            np.lib.format.write_array(out, np.ascontiguousarray(array), allow_pickle=False)  # type: ignore[arg-type]
+        temporary.replace(path)
+        marker["arrays"][name] = {
+            "file": path.name,
+            "sha256": out.digest(),
+            "dtype": array.dtype.str,
+            "shape": list(array.shape),
+        }
+    return write_record(call / f"{_block_name(start, stop)}.json", marker)
+
+
+def _write_header(out: _HashingFile, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(out, header)  # type: ignore[arg-type]
+
+
+def _append_data(out: _HashingFile, file: Path) -> None:
+    """Copies the data of an npy file, without its header."""
+    with file.open("rb") as source:
+        np.lib.format.read_magic(source)
+        np.lib.format.read_array_header_1_0(source)
+        while data := source.read(_COPY_BYTES):
+            out.write(data)
+
+
+def _block_name(start: int, stop: int) -> str:
+    return f"{start:012d}-{stop:012d}"
+
+
+def _layout(arrays: JSON) -> dict[str, tuple]:
+    return {name: (array["dtype"], *array["shape"][1:]) for name, array in arrays.items()}
+
+
+def _has_digest(path: Path, sha256: str) -> bool:
+    return path.is_file() and sha256_of(path) == sha256
+
+
+def _read(marker: Path) -> JSON | None:
+    """What a marker holds, or None if there is none or it is damaged."""
+    try:
+        return read_record(marker)
+    except ValueError:
+        return None
