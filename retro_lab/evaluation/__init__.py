@@ -1,0 +1,1 @@
+"""Evaluation: sums of nats and bytes, leakage curves with intervals, results files and plots."""

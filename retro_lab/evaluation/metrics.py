@@ -1,0 +1,77 @@
+"""The one metric: nats, tokens and bytes that add up; everything else derives from the sums."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Score:
+    """Sums over scored tokens.
+
+    Attributes:
+        nats: negative log-likelihood, natural logarithm.
+        tokens: scored tokens.
+        bytes: raw UTF-8 bytes of text that the scored tokens account for.
+    """
+
+    nats: float = 0.0
+    tokens: int = 0
+    bytes: int = 0
+
+    @property
+    def loss(self) -> float:
+        """Nats a token; NaN when nothing was scored."""
+        return self.nats / self.tokens if self.tokens else math.nan
+
+    @property
+    def ppl(self) -> float:
+        """Perplexity a token, exp(loss); comparable under one tokenizer only."""
+        try:
+            return math.exp(self.loss)
+        except OverflowError:
+            return math.inf
+
+    @property
+    def bpb(self) -> float:
+        """Bits per byte, nats / (ln 2 * bytes); NaN when no byte was scored (RETRO, B.1)."""
+        return self.nats / (math.log(2) * self.bytes) if self.bytes else math.nan
+
+    def __add__(self, other: Score) -> Score:
+        return Score(self.nats + other.nats, self.tokens + other.tokens, self.bytes + other.bytes)
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """Sums and what derives from them; a value that is not finite is None."""
+        derived = {"loss": self.loss, "ppl": self.ppl, "bpb": self.bpb}
+        finite = {name: v if math.isfinite(v) else None for name, v in derived.items()}
+        return {"nats": self.nats, "tokens": self.tokens, "bytes": self.bytes, **finite}
+
+
+@dataclass(frozen=True)
+class ChunkScores:
+    """Sums by global chunk id, of C chunks; zero for chunks that were not scored.
+
+    Attributes:
+        nats: float64 [C] negative log-likelihood.
+        tokens: int64 [C] scored tokens, the chunk's text tokens.
+        bytes: int64 [C] UTF-8 bytes of the scored tokens.
+        with_retrieval: int64 [C] scored tokens predicted where a neighbour could be read.
+    """
+
+    nats: NDArray[np.float64]
+    tokens: NDArray[np.int64]
+    bytes: NDArray[np.int64]
+    with_retrieval: NDArray[np.int64]
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Ids of the scored chunks, ascending."""
+        return np.flatnonzero(self.tokens)
+
+    def total(self) -> Score:
+        """Sum over all chunks; exactly rounded, so it doesn't depend on order or on zeros."""
+        return Score(math.fsum(self.nats), int(self.tokens.sum()), int(self.bytes.sum()))

@@ -1,0 +1,154 @@
+"""results.json: the typed, versioned record of one evaluated run.
+
+Others may rely on its fields: they are added to, never renamed; a reader ignores what it does not
+know. Every figure of `metrics` and `leakage` follows from chunks.parquet beside it.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import orjson
+
+from retro_lab.config.errors import UserError
+
+from .chunk_table import ChunkTable
+from .leakage import Leakage, analyse
+from .metrics import Score
+
+SCHEMA_VERSION = 1
+RESULTS_FILE = "results.json"
+CHUNKS_FILE = "chunks.parquet"
+
+
+@dataclass(frozen=True)
+class DataCounts:
+    """Size of the corpus, all splits together."""
+
+    documents: int
+    chunks: int
+    tokens: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How the figures were measured.
+
+    Attributes:
+        split: the scored split that chunks.parquet and `leakage` are about.
+        window: tokens of context, the length of a window.
+        stride: tokens between windows.
+        scored_with_retrieval_fraction: share of scored tokens that could read a neighbour.
+    """
+
+    split: str
+    window: int
+    stride: int
+    scored_with_retrieval_fraction: float | None
+
+
+@dataclass(frozen=True)
+class Results:
+    """One run, evaluated.
+
+    Attributes:
+        run_key: digest of the configuration that changes results.
+        config: the resolved configuration, plain JSON values.
+        lineage: key of each stage that the data went through.
+        environment: see `environment()`.
+        data: size of the corpus.
+        evaluation: how it was measured.
+        metrics: by split and condition.
+        leakage: curves and paired differences.
+        timing: seconds by activity.
+    """
+
+    run_key: str
+    config: dict[str, Any]
+    lineage: dict[str, str]
+    environment: dict[str, Any]
+    data: DataCounts
+    evaluation: EvaluationSettings
+    metrics: dict[str, dict[str, Score]]
+    leakage: Leakage
+    timing: dict[str, float]
+    schema_version: int = SCHEMA_VERSION
+
+    def save(self, path: Path) -> None:
+        """Write atomically: indented, keys sorted, a newline at the end."""
+        options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
+        metrics = {
+            split: {name: score.as_dict() for name, score in scores.items()}
+            for split, scores in self.metrics.items()
+        }
+        record = {f.name: getattr(self, f.name) for f in fields(self)} | {"metrics": metrics}
+        temporary = path.with_name(path.name + ".partial")
+        with temporary.open("wb") as file:
+            file.write(orjson.dumps(record, option=options))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Results:
+        """Read results.json.
+
+        Raises:
+            UserError: no such file, a damaged one, or one of another schema version.
+        """
+        fix = "run the evaluation again; it writes the file anew"
+        try:
+            record = orjson.loads(path.read_bytes())
+        except FileNotFoundError as error:
+            raise UserError(f"{path} does not exist", fix="evaluate the run first") from error
+        except (OSError, orjson.JSONDecodeError) as error:
+            raise UserError(f"{path} cannot be read as JSON: {error}", fix=fix) from error
+        version = record.get("schema_version") if isinstance(record, dict) else None
+        if version != SCHEMA_VERSION:
+            raise UserError(
+                f"{path} has schema_version {version}, expected {SCHEMA_VERSION}",
+                fix=f"{fix}, or read it with the version of retro_lab that wrote it",
+            )
+        try:
+            return _decode(cls, record, "")
+        except ValueError as error:
+            raise UserError(f"{path} is damaged: {error}", fix=fix) from error
+
+
+def recompute(chunks_path: Path, recorded: Leakage) -> Leakage:
+    """The leakage report again, from chunks.parquet and the recorded settings alone."""
+    table = ChunkTable.load(chunks_path)
+    return analyse(table, recorded.alphas, recorded.reference, recorded.bootstrap)
+
+
+def _decode(kind: Any, value: Any, where: str) -> Any:
+    """A JSON value as a typed one; ValueError names the field that does not fit."""
+    if kind is Any:
+        return value
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):  # only "X | None" is used
+        if value is None:
+            return None
+        return _decode(next(a for a in arguments if a is not NoneType), value, where)
+    if origin is dict and isinstance(value, dict):
+        return {k: _decode(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
+    if origin is list and isinstance(value, list):
+        return [_decode(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
+    if is_dataclass(kind) and isinstance(value, dict):
+        hints = get_type_hints(kind)
+        missing = [f.name for f in fields(kind) if f.name not in value]
+        if missing:
+            raise ValueError(f"{where.lstrip('.') or 'it'} has no field {', '.join(missing)}")
+        make: Any = kind
+        return make(**{n: _decode(hints[n], value[n], f"{where}.{n}") for n in hints})
+    if kind is float and type(value) is int:
+        return float(value)
+    if origin is None and type(value) is kind:
+        return value
+    expected = getattr(origin or kind, "__name__", str(kind))
+    raise ValueError(f"{where.lstrip('.')} is {type(value).__name__}, expected {expected}")

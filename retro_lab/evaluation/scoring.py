@@ -1,0 +1,120 @@
+"""Scores a model on windows under a condition, and adds the nats up by chunk.
+
+Conditions are made here from one model: `on` reads the batch's neighbours, `off` reads none
+(retrieval=False); `random` is `on` with batches of another dataset, `baseline` another model.
+
+Shapes: B batch, N tokens, U chunks of a window, K neighbours, R neighbour tokens, M chunk size,
+C chunks of the corpus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from retro_lab.config.errors import UserError
+
+from .metrics import ChunkScores
+
+UNSCORED = -1
+
+
+def score(
+    model: nn.Module,
+    batches: Iterable[Mapping[str, Tensor]],
+    num_chunks: int,
+    *,
+    chunk_size: int,
+    pad_id: int,
+    retrieval: bool = True,
+    advance: Callable[[int], None] | None = None,
+) -> ChunkScores:
+    """Score every target of every window, in evaluation mode, in float64 sums by chunk.
+
+    Args:
+        model: has `token_nats(input_ids, targets, neighbour_ids, document_ids) -> [B, N]`.
+        batches: collated windows of `retro_lab.data`, in a fixed order.
+        num_chunks: C, chunks of the corpus; `target_chunks` are ids below it.
+        chunk_size: M.
+        pad_id: a neighbour that is all pad is missing.
+        retrieval: False takes the neighbours away (RETRO[OFF], and the baseline).
+        advance: called with the number of windows after each batch, for a progress bar.
+
+    Raises:
+        UserError: a loss that is not finite.
+        ValueError: retrieval without neighbours in the batch.
+    """
+    nats = np.zeros(num_chunks, np.float64)
+    tokens, num_bytes, with_retrieval = (np.zeros(num_chunks, np.int64) for _ in range(3))
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    was_training = model.training
+    model.eval()
+    try:
+        for batch in batches:
+            moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+            neighbour_ids = _neighbours(moved, retrieval)
+            batch_nats = _token_nats(model, moved, neighbour_ids)
+            reads = _reads_neighbours(moved["input_ids"], neighbour_ids, chunk_size, pad_id)
+            target_chunks = _flat(moved["target_chunks"])
+            scored = target_chunks != UNSCORED
+            ids = target_chunks[scored]
+            np.add.at(nats, ids, _flat(batch_nats)[scored])
+            np.add.at(tokens, ids, 1)
+            np.add.at(num_bytes, ids, _flat(moved["target_bytes"])[scored].astype(np.int64))
+            np.add.at(with_retrieval, ids, _flat(reads)[scored].astype(np.int64))
+            if advance is not None:
+                advance(len(moved["input_ids"]))
+    finally:
+        model.train(was_training)
+    return ChunkScores(nats, tokens, num_bytes, with_retrieval)
+
+
+def _neighbours(batch: Mapping[str, Tensor], retrieval: bool) -> Tensor | None:
+    if not retrieval:
+        return None
+    if "neighbour_ids" not in batch:
+        raise ValueError("scoring with retrieval needs neighbour_ids in every batch")
+    return batch["neighbour_ids"]
+
+
+@torch.inference_mode()
+def _token_nats(
+    model: nn.Module, batch: Mapping[str, Tensor], neighbour_ids: Tensor | None
+) -> Tensor:
+    """[B, N] float64 nats, finite, in the batch's device."""
+    nats = model.token_nats(  # pyright: ignore[reportCallIssue]
+        batch["input_ids"], batch["targets"], neighbour_ids, batch["document_ids"]
+    ).double()
+    if not bool(torch.isfinite(nats).all()):
+        raise UserError(
+            "the model gives a loss that is not finite, so it cannot be evaluated",
+            fix="training has diverged: train again with a lower optim.lr or a longer warm-up",
+        )
+    return nats
+
+
+def _reads_neighbours(
+    input_ids: Tensor, neighbour_ids: Tensor | None, chunk_size: int, pad_id: int
+) -> Tensor:
+    """[B, N] whether a position can read at least one neighbour.
+
+    Position t, from 0, reads the neighbours of chunk (t - M + 1) // M once t >= M - 1
+    (RETRO, section 2.4).
+    """
+    batch, length = input_ids.shape
+    reads = torch.zeros(batch, length, dtype=torch.bool, device=input_ids.device)
+    if neighbour_ids is None:
+        return reads
+    present_bu = (neighbour_ids != pad_id).flatten(2).any(-1)
+    first = chunk_size - 1
+    shifted = present_bu.repeat_interleave(chunk_size, dim=1)[:, : max(0, length - first)]
+    reads[:, first : first + shifted.shape[1]] = shifted
+    return reads
+
+
+def _flat(tensor: Tensor) -> NDArray:
+    return tensor.flatten().cpu().numpy()

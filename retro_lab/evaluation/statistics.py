@@ -1,0 +1,91 @@
+"""Paired bootstrap over documents: how sure a difference of two bits-per-byte figures is.
+
+Tokens of one document are not independent, documents nearly are, so documents are resampled; both
+conditions are resampled together, so that what they share cancels. Intervals are percentile
+intervals (Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 4_000_000  # draws held at once: bounds memory, and fixes the order of random numbers
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are made.
+
+    Attributes:
+        samples: resamples of the documents.
+        confidence: coverage of an interval, 0.95 say.
+        seed: of the resamples; the same seed gives the same interval.
+    """
+
+    samples: int = 2000
+    confidence: float = 0.95
+    seed: int = 0
+
+
+def resampled_sums(sums: NDArray[np.float64], bootstrap: Bootstrap) -> NDArray[np.float64]:
+    """Column sums of documents drawn with replacement.
+
+    Args:
+        sums: [documents, columns], a document's nats or bytes.
+
+    Returns:
+        [samples, columns]; every column of a row comes from the same drawn documents.
+    """
+    documents = sums.shape[0]
+    rng = np.random.default_rng(bootstrap.seed)
+    size = max(1, BLOCK // documents)
+    blocks = []
+    for start in range(0, bootstrap.samples, size):
+        rows = min(size, bootstrap.samples - start)
+        draws = rng.integers(documents, size=(rows, documents))
+        draws += documents * np.arange(rows)[:, None]
+        counts = np.bincount(draws.ravel(), minlength=rows * documents)
+        blocks.append(counts.reshape(rows, documents).astype(np.float64) @ sums)
+    return np.concatenate(blocks)
+
+
+def bits_per_byte_intervals(
+    nats: Mapping[str, NDArray],
+    num_bytes: NDArray,
+    pairs: list[tuple[str, str]],
+    bootstrap: Bootstrap,
+) -> dict[tuple[str, str], tuple[float, float] | None]:
+    """Interval of bpb_a - bpb_b for each pair, all from the same resamples.
+
+    Args:
+        nats: by condition, [documents] sums.
+        num_bytes: [documents] UTF-8 bytes.
+        pairs: (a, b) names of conditions.
+
+    Returns:
+        by pair (low, high); None with fewer than two documents, where nothing can be said.
+    """
+    if len(num_bytes) < 2 or not pairs:
+        return dict.fromkeys(pairs)
+    conditions = sorted({name for pair in pairs for name in pair})
+    columns = np.stack([nats[name] for name in conditions] + [num_bytes.astype(np.float64)], 1)
+    resampled = resampled_sums(columns, bootstrap)
+    bits = resampled[:, -1] * math.log(2)
+    kept = bits > 0  # a resample of documents without a byte has no bits per byte
+    tail = (1 - bootstrap.confidence) / 2
+    intervals: dict[tuple[str, str], tuple[float, float] | None] = {}
+    for a, b in pairs:
+        # Differences first: equal nats give exactly zero, in every resample.
+        difference = resampled[:, conditions.index(a)] - resampled[:, conditions.index(b)]
+        deltas = difference[kept] / bits[kept]
+        if len(deltas) == 0:
+            intervals[a, b] = None
+            continue
+        low, high = np.quantile(deltas, [tail, 1 - tail])
+        intervals[a, b] = (float(low), float(high))
+    return intervals

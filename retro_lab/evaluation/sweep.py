@@ -1,0 +1,77 @@
+"""Many runs side by side: each result as one row, and what tells the rows apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .leakage import LEAK_FREE_ALPHA, UNFILTERED, Difference
+from .metrics import Score
+from .results import Results
+
+AXES = ("retriever", "model", "recipe", "chunk_size", "cca", "seed")
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """One run of a sweep, on all chunks of its scored split.
+
+    Attributes:
+        k: neighbours a chunk reads; 0 for a run without retrieval.
+        score: of RETRO[ON], or of the run itself when it has no retrieval.
+        baseline: of the shared baseline; None when the run has none.
+        difference: on minus baseline, all chunks.
+        leak_free: on minus baseline, chunks with r(C) <= 0.125.
+    """
+
+    run_key: str
+    retriever: str
+    model: str
+    recipe: str
+    chunk_size: int
+    cca: str
+    seed: int
+    k: int
+    score: Score
+    baseline: Score | None
+    difference: Difference | None
+    leak_free: Difference | None
+
+
+def sweep_row(results: Results) -> SweepRow:
+    """The row of one run's results."""
+    config = results.config
+    scores = results.metrics[results.evaluation.split]
+    retrieves = "on" in scores
+    return SweepRow(
+        run_key=results.run_key,
+        retriever=config["retriever"]["name"],
+        model=config["model"]["name"],
+        recipe=config["recipe"]["name"] if retrieves else "none",
+        chunk_size=config["chunking"]["chunk_size"],
+        cca=_cca(config["cca"]) if retrieves else "none",
+        seed=config["seed"],
+        k=config["neighbours"]["k"] if retrieves else 0,
+        score=scores["on" if retrieves else "baseline"],
+        baseline=scores.get("baseline"),
+        difference=results.leakage.difference("on", "baseline", UNFILTERED),
+        leak_free=results.leakage.difference("on", "baseline", LEAK_FREE_ALPHA),
+    )
+
+
+def _cca(config: dict[str, Any]) -> str:
+    layers = config.get("layers")
+    return "layers " + ",".join(map(str, layers)) if layers else config["placement"]
+
+
+def in_sweep_order(rows: Iterable[SweepRow]) -> list[SweepRow]:
+    """Rows without retrieval first, then by every axis, k last."""
+    return sorted(rows, key=lambda row: (row.k > 0, *(getattr(row, a) for a in AXES), row.k))
+
+
+def varying(rows: Sequence[SweepRow]) -> list[str]:
+    """Axes on which the runs with retrieval differ; the retriever is always among them."""
+    retrieving = [row for row in rows if row.k] or rows
+    differing = [a for a in AXES if len({getattr(row, a) for row in retrieving}) > 1]
+    return ["retriever", *(axis for axis in differing if axis != "retriever")]

@@ -1,0 +1,97 @@
+"""Tables for the terminal, readable from 80 columns on; each is a rich renderable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.markup import escape
+from rich.table import Table
+
+from .conditions import in_order, label
+from .leakage import LEAK_FREE_ALPHA, Difference, Leakage
+from .metrics import Score
+from .sweep import SweepRow, in_sweep_order, varying
+
+NONE = "-"
+
+
+def conditions_table(scores: Mapping[str, Score], title: str | None = None) -> Table:
+    """Loss, perplexity and bits per byte of each condition, on the same tokens."""
+    table = _table(title, "condition")
+    for heading in ("nats/token", "ppl", "bits/byte", "tokens", "bytes"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for condition in in_order(scores):
+        score = scores[condition]
+        table.add_row(
+            escape(label(condition)),
+            _number(score.loss, ".4f"),
+            _number(score.ppl, ".2f"),
+            _number(score.bpb, ".4f"),
+            f"{score.tokens:,}",
+            f"{score.bytes:,}",
+        )
+    return table
+
+
+def leakage_table(leakage: Leakage, title: str | None = None) -> Table:
+    """bpb(alpha): a row an alpha; the last column is on minus baseline with its interval."""
+    table = _table(title, "r(C) ≤")
+    figures = [condition.replace("baseline", "base-\nline") for condition in leakage.curves]
+    for heading in ["chunks", "bytes\nkept", "docs", *figures, "on - baseline"]:
+        table.add_column(heading, justify="right", no_wrap=True)
+    points = next(iter(leakage.curves.values()))
+    total = points[-1].bytes
+    for row, alpha in enumerate(leakage.alphas):
+        point = points[row]
+        table.add_row(
+            f"{alpha:g}",
+            f"{point.chunks:,}",
+            f"{100 * point.bytes / total:.0f}%" if total else NONE,
+            f"{point.documents:,}",
+            *(_number(curve[row].bpb, ".3f") for curve in leakage.curves.values()),
+            _difference(leakage.difference("on", "baseline", alpha)),
+        )
+    return table
+
+
+def sweep_table(rows: Sequence[SweepRow], title: str | None = None) -> Table:
+    """Runs side by side: what tells them apart, bits per byte, and the paired differences."""
+    rows = in_sweep_order(rows)
+    names = varying(rows)
+    table = _table(title, names[0])
+    for name in names[1:]:
+        table.add_column(name.replace("_", " "))
+    filtered = f"on - baseline\nr(C) ≤ {LEAK_FREE_ALPHA:g}"
+    for heading in ["k", "bits/\nbyte", "on - baseline\nall chunks", filtered]:
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(
+            *(str(getattr(row, name)) for name in names),
+            str(row.k or NONE),
+            _number(row.score.bpb, ".4f"),
+            _difference(row.difference),
+            _difference(row.leak_free),
+        )
+    return table
+
+
+def _table(title: str | None, first: str) -> Table:
+    table = Table(
+        title=title, title_justify="left", header_style="bold", box=None, padding=(0, 1, 0, 0)
+    )
+    table.add_column(first, no_wrap=True)
+    return table
+
+
+def _number(value: float | None, form: str) -> str:
+    return NONE if value is None or value != value else format(value, form)
+
+
+def _difference(difference: Difference | None) -> str:
+    """`-0.0310 (-0.0402..-0.0221)`; without an interval the difference alone."""
+    if difference is None or difference.delta_bpb is None:
+        return NONE
+    text = f"{difference.delta_bpb:+.4f}"
+    if difference.low is None or difference.high is None:
+        return text
+    return f"{text} ({difference.low:+.4f}..{difference.high:+.4f})"

@@ -1,0 +1,147 @@
+"""What the numbers show, in words that claim no more than the intervals allow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from .conditions import label
+from .leakage import LEAK_FREE_ALPHA, UNFILTERED, Difference, Leakage
+
+UNMOVED_BPB = 0.001  # a change of neighbours that moves the score by less than this is none
+
+
+class Outcome(Enum):
+    """How a difference of bits per byte stands to zero."""
+
+    better = "better"  # the whole interval lies below zero
+    worse = "worse"  # the whole interval lies above zero
+    unclear = "unclear"  # the interval has zero in it
+    unmeasured = "unmeasured"  # no such pair, no chunk, or too few documents for an interval
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One paired difference and its outcome; `difference` is None where it was not measured."""
+
+    a: str
+    b: str
+    alpha: float
+    outcome: Outcome
+    difference: Difference | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was shown; None means that it was not measured, False that it was not shown.
+
+    Attributes:
+        gain: retrieval helps: ON beats both the baseline and random neighbours, all chunks.
+        gain_without_leakage: the same on chunks with r(C) <= 0.125.
+        ignores_neighbours: random neighbours leave the score where it is.
+        findings: the differences behind it.
+        sentences: the verdict for people, most important first.
+    """
+
+    gain: bool | None
+    gain_without_leakage: bool | None
+    ignores_neighbours: bool | None
+    findings: list[Finding]
+    sentences: list[str]
+
+
+def verdict(leakage: Leakage) -> Verdict:
+    """Judge a run's differences: at alpha = 1, and at 0.125 where nothing local can leak."""
+    everywhere = [_finding(leakage, other, UNFILTERED) for other in ("baseline", "random")]
+    filtered = [_finding(leakage, other, LEAK_FREE_ALPHA) for other in ("baseline", "random")]
+    gain, without = _both_better(everywhere), _both_better(filtered)
+    ignores = _ignores_neighbours(everywhere[1])
+    sentences = [_headline(gain, everywhere), _headline_without_leakage(gain, without, filtered)]
+    if ignores:
+        sentences.append(
+            "The score does not move when the neighbours are replaced by random ones: the model "
+            f"does not use what it retrieves ({_figures(everywhere[1])})."
+        )
+    findings = everywhere + filtered
+    sentences += [_sentence(f) for f in findings if f.outcome is not Outcome.unmeasured]
+    return Verdict(gain, without, ignores, findings, sentences + leakage.notes)
+
+
+def _finding(leakage: Leakage, other: str, alpha: float) -> Finding:
+    difference = leakage.difference("on", other, alpha)
+    return Finding("on", other, alpha, outcome_of(difference), difference)
+
+
+def outcome_of(difference: Difference | None) -> Outcome:
+    """Outcome of a difference; a zero at the very end of an interval counts as inside it."""
+    if difference is None or difference.low is None or difference.high is None:
+        return Outcome.unmeasured
+    if difference.high < 0:
+        return Outcome.better
+    return Outcome.worse if difference.low > 0 else Outcome.unclear
+
+
+def _both_better(findings: list[Finding]) -> bool | None:
+    outcomes = {finding.outcome for finding in findings}
+    if outcomes & {Outcome.worse, Outcome.unclear}:
+        return False
+    return None if Outcome.unmeasured in outcomes else True
+
+
+def _ignores_neighbours(random: Finding) -> bool | None:
+    if random.difference is None or random.difference.delta_bpb is None:
+        return None
+    if random.outcome is Outcome.unmeasured:
+        return None
+    return random.outcome is Outcome.unclear and abs(random.difference.delta_bpb) < UNMOVED_BPB
+
+
+def _headline(gain: bool | None, findings: list[Finding]) -> str:
+    if gain:
+        return "Retrieval helps: RETRO[ON] beats both the baseline and random neighbours."
+    return f"A gain from retrieval was not shown: {_reasons(findings)}."
+
+
+def _headline_without_leakage(
+    gain: bool | None, without: bool | None, findings: list[Finding]
+) -> str:
+    where = f"chunks with r(C) <= {LEAK_FREE_ALPHA:g}"
+    if without and gain:
+        return f"The gain is not only leakage: it holds on {where} as well."
+    if without:
+        return f"RETRO[ON] beats both the baseline and random neighbours on {where}."
+    if gain:
+        return (
+            f"That the gain is more than leakage was not shown: on {where}, {_reasons(findings)}."
+        )
+    return f"Nor was one shown on {where}: {_reasons(findings)}."
+
+
+def _reasons(findings: list[Finding]) -> str:
+    reasons = {
+        Outcome.worse: "it is worse than {other}",
+        Outcome.unclear: "its difference from {other} may be chance",
+        Outcome.unmeasured: "there is no interval against {other}",
+    }
+    names = {"baseline": "the baseline", "random": "random neighbours"}
+    parts = [
+        reasons[finding.outcome].format(other=names[finding.b])
+        for finding in findings
+        if finding.outcome in reasons
+    ]
+    return " and ".join(parts)
+
+
+def _sentence(finding: Finding) -> str:
+    chunks = (
+        "all chunks" if finding.alpha == UNFILTERED else f"chunks with r(C) <= {finding.alpha:g}"
+    )
+    return f"{label(finding.a)} minus {label(finding.b)}, {chunks}: {_figures(finding)}."
+
+
+def _figures(finding: Finding) -> str:
+    difference = finding.difference
+    assert difference is not None, "figures are of measured findings only"
+    interval = f"interval {difference.low:+.4f} to {difference.high:+.4f}"
+    documents = f"{difference.documents:,} documents"
+    return f"{difference.delta_bpb:+.4f} bits per byte, {interval}, {documents}"

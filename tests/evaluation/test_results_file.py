@@ -1,0 +1,201 @@
+"""Contract of results.json: the documented fields, a lossless round trip, atomic writes, clear
+words about another version or a damaged file, and figures that chunks.parquet gives again."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from retro_lab.config.errors import UserError
+from retro_lab.evaluation.chunk_table import ChunkTable
+from retro_lab.evaluation.environment import environment
+from retro_lab.evaluation.leakage import analyse
+from retro_lab.evaluation.results import (
+    DataCounts,
+    EvaluationSettings,
+    Results,
+    recompute,
+)
+from retro_lab.evaluation.statistics import Bootstrap
+from retro_lab.evaluation.sweep import in_sweep_order, sweep_row, varying
+
+CONFIG: dict[str, Any] = {
+    "retriever": {"name": "bm25"},
+    "model": {"name": "tiny"},
+    "recipe": {"name": "retrofit"},
+    "chunking": {"chunk_size": 64},
+    "cca": {"placement": "mid", "layers": None},
+    "neighbours": {"k": 2},
+    "seed": 1,
+}
+Make = Callable[..., ChunkTable]
+
+
+@pytest.fixture
+def results(make_table: Make) -> Results:
+    table = make_table()
+    return Results(
+        run_key="0123456789abcdef",
+        config=CONFIG,
+        lineage={"chunks": "fedcba9876543210"},
+        environment=environment(),
+        data=DataCounts(documents=300, chunks=2000, tokens=100_000, bytes=300_000),
+        evaluation=EvaluationSettings("test", 512, 256, table.retrieval_fraction),
+        metrics={"test": {name: table.score(name) for name in table.nats}},
+        leakage=analyse(table, [0.01, 0.125, 0.5, 1], "own_neighbours", Bootstrap(100)),
+        timing={"score": 1.5, "train": 60.0},
+    )
+
+
+def test_round_trip_is_lossless_and_leaves_one_file(results: Results, tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    results.save(path)
+    assert Results.load(path) == results
+    first = path.read_bytes()
+    Results.load(path).save(path)
+    assert path.read_bytes() == first
+    assert first.endswith(b"}\n")
+    assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_fields_are_the_documented_ones(results: Results, tmp_path: Path) -> None:
+    results.save(tmp_path / "results.json")
+    record = orjson.loads((tmp_path / "results.json").read_bytes())
+    assert record["schema_version"] == 1
+    assert set(record) == {
+        *("schema_version", "run_key", "config", "lineage", "environment", "data"),
+        *("evaluation", "metrics", "leakage", "timing"),
+    }
+    assert set(record["data"]) == {"documents", "chunks", "tokens", "bytes"}
+    assert set(record["metrics"]["test"]) == {"on", "off", "random", "baseline"}
+    assert set(record["metrics"]["test"]["on"]) == {"nats", "tokens", "bytes", "loss", "ppl", "bpb"}
+    leakage = record["leakage"]
+    assert {"reference", "alphas", "curves", "differences"} <= set(leakage)
+    assert {"alpha", "bpb", "ppl", "chunks", "bytes", "documents"} <= set(
+        leakage["curves"]["on"][0]
+    )
+    assert {"a", "b", "alpha", "delta_bpb", "low", "high"} <= set(leakage["differences"][0])
+    assert leakage["curves"]["on"][-1]["bpb"] == record["metrics"]["test"]["on"]["bpb"]
+
+
+def test_chunks_parquet_gives_every_figure_again(
+    results: Results, make_table: Make, tmp_path: Path
+) -> None:
+    make_table().save(tmp_path / "chunks.parquet")
+    results.save(tmp_path / "results.json")
+    recorded = Results.load(tmp_path / "results.json")
+    assert recompute(tmp_path / "chunks.parquet", recorded.leakage) == results.leakage
+    table = ChunkTable.load(tmp_path / "chunks.parquet")
+    assert {name: table.score(name) for name in table.nats} == recorded.metrics["test"]
+    assert table.retrieval_fraction == recorded.evaluation.scored_with_retrieval_fraction
+
+
+def test_another_chunks_file_gives_other_figures(
+    results: Results, make_table: Make, tmp_path: Path
+) -> None:
+    make_table(seed=1).save(tmp_path / "chunks.parquet")
+    assert recompute(tmp_path / "chunks.parquet", results.leakage) != results.leakage
+
+
+def damaged(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        "schema_version 2": record | {"schema_version": 2},
+        "schema_version None": {k: v for k, v in record.items() if k != "schema_version"},
+        "no field run_key": {k: v for k, v in record.items() if k != "run_key"},
+        "data.chunks is str, expected int": record | {"data": record["data"] | {"chunks": "many"}},
+        "metrics is list, expected dict": record | {"metrics": []},
+        "leakage has no field alphas": record | {"leakage": {"reference": None}},
+    }
+
+
+def test_damage_is_a_user_error_that_names_it(results: Results, tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    results.save(path)
+    for words, record in damaged(orjson.loads(path.read_bytes())).items():
+        path.write_bytes(orjson.dumps(record))
+        with pytest.raises(UserError) as caught:
+            Results.load(path)
+        assert words in str(caught.value)
+        assert "results.json" in str(caught.value)
+        assert caught.value.fix
+
+
+@pytest.mark.parametrize("content", [b"", b'{"schema_version": 1', b"[]"])
+def test_what_is_no_results_file_is_a_user_error(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "results.json"
+    with pytest.raises(UserError, match="does not exist"):
+        Results.load(path)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"results\.json"):
+        Results.load(path)
+
+
+def test_fields_that_came_later_are_passed_over(results: Results, tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    results.save(path)
+    record = orjson.loads(path.read_bytes())
+    record["leakage"]["later"] = record["later"] = {"more": 1}
+    path.write_bytes(orjson.dumps(record))
+    assert Results.load(path) == results
+
+
+def test_environment_names_versions_and_imports_nothing_heavy() -> None:
+    found = environment()
+    assert found["packages"]["numpy"]
+    assert found["cores"] >= 1
+    assert found["cpu"]
+    assert orjson.dumps(found)
+    code = (
+        "import sys; from retro_lab.evaluation.environment import environment; environment();"
+        "sys.exit(bool({'torch', 'numpy', 'matplotlib'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_reading_results_does_not_import_torch() -> None:
+    code = (
+        "import sys; from retro_lab.evaluation import plots, results, tables, verdict;"
+        "sys.exit(bool({'torch', 'matplotlib'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_sweep_row_takes_its_figures_from_results(results: Results) -> None:
+    row = sweep_row(results)
+    assert (row.retriever, row.k, row.cca, row.chunk_size) == ("bm25", 2, "mid", 64)
+    assert row.score == results.metrics["test"]["on"]
+    assert row.baseline == results.metrics["test"]["baseline"]
+    assert row.difference == results.leakage.difference("on", "baseline", 1.0)
+    assert row.leak_free is not None
+    assert row.leak_free.alpha == 0.125
+
+
+def test_a_run_without_retrieval_is_its_own_score(results: Results) -> None:
+    score = results.metrics["test"]["baseline"]
+    alone = replace(
+        results,
+        config=CONFIG | {"retriever": {"name": "none"}},
+        metrics={"test": {"baseline": score}},
+        leakage=replace(results.leakage, curves={}, differences=[]),
+    )
+    row = sweep_row(alone)
+    assert (row.k, row.cca, row.recipe, row.score) == (0, "none", "none", score)
+    assert row.difference is None
+    assert in_sweep_order([sweep_row(results), row]) == [row, sweep_row(results)]
+
+
+def test_axes_that_tell_runs_apart(results: Results) -> None:
+    row = sweep_row(results)
+    assert varying([row, replace(row, k=4)]) == ["retriever"]
+    assert varying([row, replace(row, seed=2)]) == ["retriever", "seed"]
+    explicit = CONFIG | {"cca": {"placement": "mid", "layers": [2, 4]}}
+    other = sweep_row(replace(results, config=explicit))
+    assert other.cca == "layers 2,4"
+    assert varying([row, other]) == ["retriever", "cca"]

@@ -1,0 +1,112 @@
+"""Contract of the verdict: a gain needs both the baseline and random neighbours beaten, with whole
+intervals below zero; every other case says what was not shown."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from retro_lab.evaluation.leakage import Difference, Leakage
+from retro_lab.evaluation.statistics import Bootstrap
+from retro_lab.evaluation.verdict import Outcome, outcome_of, verdict
+
+Interval = tuple[float, float] | None
+BETTER, WORSE, UNCLEAR, NONE = (-0.3, -0.1), (0.1, 0.3), (-0.1, 0.3), None
+KINDS: dict[Outcome, Interval] = {
+    Outcome.better: BETTER,
+    Outcome.worse: WORSE,
+    Outcome.unclear: UNCLEAR,
+    Outcome.unmeasured: NONE,
+}
+
+
+def difference(b: str, alpha: float, interval: Interval) -> Difference:
+    low, high = interval or (None, None)
+    delta = None if low is None or high is None else (low + high) / 2
+    return Difference("on", b, alpha, delta, low, high, 1234)
+
+
+def leakage(
+    baseline: Interval, random: Interval, filtered: tuple[Interval, Interval] = (NONE, NONE)
+) -> Leakage:
+    differences = [
+        difference("baseline", 1.0, baseline),
+        difference("random", 1.0, random),
+        difference("baseline", 0.125, filtered[0]),
+        difference("random", 0.125, filtered[1]),
+    ]
+    return Leakage("own_neighbours", [0.125, 1.0], Bootstrap(), {}, differences, ["A note."])
+
+
+@pytest.mark.parametrize(("baseline", "random"), itertools.product(KINDS, KINDS))
+def test_a_gain_needs_both_controls_beaten(baseline: Outcome, random: Outcome) -> None:
+    found = verdict(leakage(KINDS[baseline], KINDS[random]))
+    pair = {baseline, random}
+    if pair & {Outcome.worse, Outcome.unclear}:
+        expected = False
+    else:
+        expected = None if Outcome.unmeasured in pair else True
+    assert found.gain is expected
+    assert [f.outcome for f in found.findings[:2]] == [baseline, random]
+    shown = found.sentences[0].startswith("Retrieval helps")
+    assert shown is (expected is True)
+    assert "not shown" in found.sentences[0] or shown
+
+
+@pytest.mark.parametrize("interval", [(-0.1, 0.0), (0.0, 0.1), (0.0, 0.0)])
+def test_an_interval_that_touches_zero_shows_nothing(interval: Interval) -> None:
+    assert outcome_of(difference("baseline", 1.0, interval)) is Outcome.unclear
+    assert verdict(leakage(interval, BETTER)).gain is False
+
+
+@pytest.mark.parametrize(
+    ("filtered", "expected", "words"),
+    [
+        ((BETTER, BETTER), True, "not only leakage"),
+        ((UNCLEAR, BETTER), False, "more than leakage was not shown"),
+        ((BETTER, WORSE), False, "more than leakage was not shown"),
+        ((NONE, NONE), None, "more than leakage was not shown"),
+    ],
+)
+def test_a_gain_is_more_than_leakage_only_where_nothing_can_leak(
+    filtered: tuple[Interval, Interval], expected: bool | None, words: str
+) -> None:
+    found = verdict(leakage(BETTER, BETTER, filtered))
+    assert found.gain is True
+    assert found.gain_without_leakage is expected
+    assert words in found.sentences[1]
+    assert "0.125" in found.sentences[1]
+
+
+def test_without_a_gain_the_filtered_words_claim_none() -> None:
+    found = verdict(leakage(UNCLEAR, BETTER, (UNCLEAR, BETTER)))
+    assert found.sentences[1].startswith("Nor was one shown")
+
+
+@pytest.mark.parametrize(
+    ("random", "expected"),
+    [((-0.0004, 0.0006), True), ((-0.1, 0.2), False), ((-0.0006, -0.0002), False), (NONE, None)],
+)
+def test_a_score_that_neighbours_do_not_move_is_flagged(
+    random: Interval, expected: bool | None
+) -> None:
+    found = verdict(leakage(BETTER, random))
+    assert found.ignores_neighbours is expected
+    flagged = any("does not move" in sentence for sentence in found.sentences)
+    assert flagged is (expected is True)
+
+
+def test_sentences_give_interval_documents_and_notes() -> None:
+    found = verdict(leakage(BETTER, WORSE))
+    text = " ".join(found.sentences)
+    assert "-0.2000 bits per byte, interval -0.3000 to -0.1000, 1,234 documents" in text
+    assert "worse than random neighbours" in text
+    assert found.sentences[-1] == "A note."
+
+
+def test_a_pair_that_was_never_scored_is_unmeasured() -> None:
+    empty = Leakage(None, [1.0], Bootstrap(), {}, [])
+    found = verdict(empty)
+    assert (found.gain, found.gain_without_leakage, found.ignores_neighbours) == (None, None, None)
+    assert "no interval against random neighbours" in found.sentences[0]
