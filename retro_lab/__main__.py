@@ -1,0 +1,55 @@
+"""python -m retro_lab <command>: finds the command, and imports nothing that it doesn't need."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+
+from retro_lab.config.console import print_error
+from retro_lab.config.errors import EXIT_USER_ERROR
+
+# A command's function, `main(argv) -> exit code`, and what it is for.
+COMMANDS = {
+    "train": ("retro_lab.app.train:main", "train and evaluate one run, or a sweep with -m"),
+    "evaluate": ("retro_lab.app.evaluate:main", "evaluate a finished run: run=runs/..."),
+    "prepare": ("retro_lab.app.prepare:main", "build the data of a run, and no more"),
+    "report": ("retro_lab.app.report:main", "compare finished runs in tables and plots"),
+    "validate": ("retro_lab.app.validate:main", "check a configuration in seconds, run nothing"),
+    "doctor": ("retro_lab.app.doctor:main", "check this installation and the stored data"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code; `argv` is taken from the process if None."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0 if arguments else EXIT_USER_ERROR
+    name, *rest = arguments
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        fix = f"did you mean {near[0]}?" if near else f"commands: {', '.join(COMMANDS)}"
+        print_error(f"{name} is not a command\n  fix: {fix}")
+        return EXIT_USER_ERROR
+    module, _, function = COMMANDS[name][0].partition(":")
+    return getattr(importlib.import_module(module), function)(rest)
+
+
+def _help() -> str:
+    lines = [f"  {name:<10}{purpose}" for name, (_, purpose) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: python -m retro_lab <command> [key=value ...]",
+            "",
+            *lines,
+            "",
+            "python -m retro_lab <command> --help says more; python train.py and",
+            "python evaluate.py are the commands of that name.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Commands: the only place where a configuration becomes objects."""

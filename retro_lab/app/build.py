@@ -1,0 +1,88 @@
+"""From configuration to objects: the model, the data, the loggers. Nobody else does this."""
+
+from __future__ import annotations
+
+from retro_lab.config.fingerprints import has_retrieval
+from retro_lab.config.schema import (
+    BpeTokenizerConfig,
+    ByteTokenizerConfig,
+    Config,
+    TokenizerConfig,
+    resolve_layers,
+)
+from retro_lab.data.datamodule import RetroDataModule
+from retro_lab.nn import Retro, RetroConfig
+
+from .stages import Prepared
+
+
+def retro_config(config: Config, vocab_size: int, pad_id: int) -> RetroConfig:
+    """The model's own configuration; `retriever=none` leaves every retrieval part out."""
+    model, chunking = config.model, config.chunking
+    full = RetroConfig(
+        vocab_size=vocab_size,
+        d_model=model.d_model,
+        num_layers=model.num_layers,
+        num_heads=model.num_heads,
+        head_dim=model.head_dim,
+        d_ff=model.d_ff,
+        cca_layers=resolve_layers(config.cca, model.num_layers) if has_retrieval(config) else (),
+        encoder_d_model=model.encoder.d_model,
+        encoder_num_layers=model.encoder.num_layers,
+        encoder_cca_layers=tuple(model.encoder.cca_layers),
+        chunk_size=chunking.chunk_size,
+        neighbour_length=chunking.chunk_size * (1 + chunking.continuation_chunks),
+        pad_id=pad_id,
+        dropout=model.dropout,
+        share_embeddings=model.share_embeddings,
+        smeared_keys=config.recipe.smeared_keys,
+        pointer=config.recipe.pointer,
+    )
+    return full if has_retrieval(config) else full.baseline
+
+
+def build_model(config: Config, vocab_size: int | None = None, pad_id: int | None = None) -> Retro:
+    """The network, initialised from the global torch seed.
+
+    Args:
+        config: the run.
+        vocab_size: of the tokenizer; read off the configuration when it is fixed there.
+        pad_id: the last id unless given.
+    """
+    size = nominal_vocab_size(config.tokenizer) if vocab_size is None else vocab_size
+    return Retro(retro_config(config, size, size - 1 if pad_id is None else pad_id))
+
+
+def nominal_vocab_size(tokenizer: TokenizerConfig) -> int:
+    """Vocabulary that the configuration promises; a small corpus may train a smaller BPE."""
+    if isinstance(tokenizer, BpeTokenizerConfig):
+        return tokenizer.vocab_size
+    if isinstance(tokenizer, ByteTokenizerConfig):
+        return 258
+    return 50_258  # a Hugging Face tokenizer's size is known only once it is loaded
+
+
+def build_data(config: Config, prepared: Prepared) -> RetroDataModule:
+    """The LightningDataModule over the prepared chunks and neighbours."""
+    return RetroDataModule(
+        prepared.chunks,
+        prepared.table,
+        chunking=config.chunking,
+        neighbours=config.neighbours,
+        schedule=config.schedule,
+        trainer=config.trainer,
+        eval=config.eval,
+        seed=config.seed,
+        data_keys=prepared.lineage,
+    )
+
+
+def parameter_counts(model: Retro) -> dict[str, int]:
+    """Parameters in all, of the retrieval parts, and of the token tables."""
+    extra = model.retrieval_parameters()
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    return {
+        "total": sum(sizes.values()),
+        "retrieval": sum(size for name, size in sizes.items() if name in extra),
+        "embeddings": sum(size for name, size in sizes.items() if "embedding" in name),
+    }

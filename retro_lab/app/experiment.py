@@ -1,0 +1,148 @@
+"""One run from configuration to verdict: data, baseline, training, evaluation.
+
+Data flows one way: text -> chunks -> neighbours -> model -> score. Each step leaves its result in
+the store or in the run's directory, so a run that was interrupted goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+import torch
+
+from retro_lab.config.errors import UserError
+from retro_lab.config.fingerprints import baseline_of, eval_fields, has_retrieval, run_key
+from retro_lab.config.schema import Config, Freeze, Method
+from retro_lab.nn import Retro
+from retro_lab.training.fit import FitResult, fit, resumable_step
+from retro_lab.training.loggers import build_loggers, close_loggers
+
+from .build import build_data, build_model
+from .evaluation import evaluate_run
+from .run_directory import RunDirectory
+from .stages import Prepared, prepare
+from .timing import Stopwatch
+
+LOG = logging.getLogger("retro_lab")
+
+
+def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
+    """Brings a run to `finished`, its baseline first; does nothing that is done already.
+
+    Args:
+        config: checked and canonical.
+        watch: collects the seconds of each stage.
+    """
+    run = RunDirectory.of(config)
+    if is_finished(run, config):
+        return run
+    lock = run.acquire(wait=False)
+    try:
+        with watch.stage("prepare"):
+            prepared = prepare(config)
+        baseline = None
+        if has_retrieval(config) and config.baseline is not None:
+            baseline = ensure_baseline(config, prepared, watch)
+        train(config, run, prepared, baseline, watch)
+        with watch.stage("evaluation"):
+            evaluate_run(config, config.eval, run, prepared, baseline)
+        run.enter("finished", **watch.seconds)
+    finally:
+        lock.release()
+    return run
+
+
+def is_finished(run: RunDirectory, config: Config) -> bool:
+    """Whether the run is trained and evaluated as this configuration asks."""
+    return run.reached("finished") and run.evaluation == eval_fields(config.eval)
+
+
+def ensure_baseline(config: Config, prepared: Prepared, watch: Stopwatch) -> RunDirectory:
+    """The shared baseline, trained and evaluated now if nobody has done so."""
+    baseline = dataclasses.replace(baseline_of(config), resume=config.resume)
+    run = RunDirectory.of(baseline)
+    if is_finished(run, baseline):
+        LOG.info("baseline: %s (already trained)", run.path)
+        return run
+    lock = run.acquire(wait=True)
+    try:
+        if not is_finished(run, baseline):
+            LOG.info("baseline: %s", run.path)
+            own = prepared.without_neighbours()
+            train(baseline, run, own, None, watch)
+            with watch.stage("evaluation"):
+                evaluate_run(baseline, config.eval, run, own, None)
+            run.enter("finished")
+    finally:
+        lock.release()
+    return run
+
+
+def train(
+    config: Config,
+    run: RunDirectory,
+    prepared: Prepared,
+    baseline: RunDirectory | None,
+    watch: Stopwatch,
+) -> None:
+    """Trains the run's model up to its last step, resuming where an earlier attempt stopped."""
+    if run.reached("trained") and config.resume is not None:
+        run.check_lineage(prepared.lineage)
+        return
+    run.begin(config)
+    run.check_lineage(prepared.lineage)
+    run.enter("training")
+    retrofit = has_retrieval(config) and config.recipe.method is Method.retrofit
+    backbone = None
+    if retrofit:
+        if baseline is None:
+            raise UserError(
+                "recipe.method=retrofit grafts retrieval on the baseline, and baseline=null",
+                fix="leave out baseline=null, or use recipe=scratch",
+            )
+        backbone = baseline.weights()
+    torch.manual_seed(config.seed)
+    model = build_model(config, prepared.chunks.vocab_size, prepared.chunks.pad_id)
+    if backbone is not None:
+        model.load_backbone(backbone)
+        if config.recipe.freeze is Freeze.backbone:
+            model.freeze_backbone()
+    what = "retrofit" if retrofit else "baseline" if not has_retrieval(config) else "training"
+    with watch.stage(f"{what} training" if what != "training" else what):
+        result = _fit(config, run, prepared, model, what, retrofit)
+    run.enter("trained", training=result.seconds)
+
+
+def _fit(
+    config: Config, run: RunDirectory, prepared: Prepared, model: Retro, what: str, retrofit: bool
+) -> FitResult:
+    start = resumable_step(run.path) if config.resume is not None else 0
+    if start:
+        LOG.info("resuming %s at step %d", run.path, start)
+    loggers = build_loggers(
+        config.logger,
+        run.path,
+        run_key=run_key(config),
+        name=run.path.name,
+        resume_step=start,
+    )
+    recipe = config.recipe
+    status = "failed"
+    try:
+        result = fit(
+            model,
+            build_data(config, prepared),
+            config=config,
+            run_dir=run.path,
+            loggers=loggers,
+            steps=recipe.steps if retrofit else None,
+            lr=recipe.lr if retrofit else None,
+            warmup_steps=recipe.warmup_steps if retrofit else None,
+            resume=config.resume is not None,
+            what=what,
+        )
+        status = "success"
+    finally:
+        close_loggers(loggers, status)
+    return result

@@ -1,0 +1,162 @@
+"""A run's directory: the one place where everything about the run is, and where its state is kept.
+
+config.yaml      the resolved configuration
+status.json      new, training, trained or finished, and the seconds of each stage
+lineage.json     key of every data stage behind the run
+checkpoints/     last.ckpt (resumable) and best.ckpt
+metrics.jsonl    curves; also wandb/, metrics.csv, TensorBoard files as configured
+results.json     figures;  chunks.parquet a row a scored chunk;  plots as PNG
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from filelock import FileLock, Timeout
+
+from retro_lab.config.errors import UserError
+from retro_lab.config.fingerprints import run_name
+from retro_lab.config.schema import Config
+from retro_lab.config.serialise import read_config, write_config
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+EVALUATION_FILE = "evaluation.json"
+STATES = ("new", "training", "trained", "finished")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Paths and state of one run.
+
+    Attributes:
+        path: the directory, as a user would type it.
+    """
+
+    path: Path
+
+    @classmethod
+    def of(cls, config: Config) -> RunDirectory:
+        """The directory that this configuration always has."""
+        return cls(Path(config.runs_dir) / run_name(config))
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def results_file(self) -> Path:
+        return self.path / "results.json"
+
+    @property
+    def chunks_file(self) -> Path:
+        return self.path / "chunks.parquet"
+
+    def config(self) -> Config:
+        """The configuration that the run was trained with.
+
+        Raises:
+            UserError: if this is no run directory.
+        """
+        return read_config(self.config_file)
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """`state` and `seconds` by stage."""
+        status = self.path / "status.json"
+        if not status.is_file():
+            return {"state": "new", "seconds": {}}
+        return orjson.loads(status.read_bytes())
+
+    @property
+    def state(self) -> str:
+        """One of `STATES`."""
+        return self.status["state"]
+
+    def reached(self, state: str) -> bool:
+        """Whether the run is at least that far."""
+        return STATES.index(self.state) >= STATES.index(state)
+
+    def enter(self, state: str, **seconds: float) -> None:
+        """Moves to a state and records how long its stages took."""
+        status = {"state": state, "seconds": self.status["seconds"] | seconds}
+        self._write("status.json", status)
+
+    @property
+    def evaluation(self) -> dict[str, Any] | None:
+        """Settings of the evaluation whose results the run holds; None before there is one."""
+        path = self.path / EVALUATION_FILE
+        if not (path.is_file() and self.results_file.is_file() and self.chunks_file.is_file()):
+            return None
+        return orjson.loads(path.read_bytes())
+
+    def record_evaluation(self, fields: dict[str, Any]) -> None:
+        """Notes how the results were measured, once they are all written."""
+        self._write(EVALUATION_FILE, fields)
+
+    def begin(self, config: Config) -> None:
+        """Makes the directory and writes down what is to be run."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_config(config, self.config_file)
+
+    @property
+    def lineage(self) -> dict[str, str]:
+        """Key of each data stage behind the run; empty before it has any."""
+        path = self.path / "lineage.json"
+        return orjson.loads(path.read_bytes()) if path.is_file() else {}
+
+    def check_lineage(self, lineage: dict[str, str]) -> None:
+        """Records the data behind the run, or refuses other data than it began with.
+
+        Raises:
+            UserError: if the corpus or a stage changed since.
+        """
+        known = self.lineage
+        changed = [stage for stage in known if lineage.get(stage) != known[stage]]
+        if changed:
+            raise UserError(
+                f"the data of {self.path} changed since the run began: {', '.join(changed)} "
+                f"(was {known[changed[0]]}, is {lineage.get(changed[0])})",
+                fix=f"restore the corpus, or move {self.path} away and run again",
+            )
+        self._write("lineage.json", lineage)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The trained weights: the last ones, so that nothing was picked by its score.
+
+        Raises:
+            UserError: if the run has no checkpoint.
+        """
+        from retro_lab.training.fit import model_weights
+
+        path = self.path / "checkpoints" / "last.ckpt"
+        if not path.is_file():
+            raise UserError(f"{self.path} has no checkpoint", fix="train it first: train.py")
+        return model_weights(path)
+
+    def acquire(self, wait: bool) -> FileLock:
+        """Takes the lock, waiting for another process or refusing to.
+
+        Raises:
+            UserError: if another process works on the run and `wait` is False.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+        except Timeout:
+            raise UserError(
+                f"another process is working on {self.path}",
+                fix="wait for it, or stop it and run the same command again: it resumes",
+            ) from None
+        return lock
+
+    def _write(self, name: str, data: Any) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        temporary = self.path / f".{name}.tmp"
+        temporary.write_bytes(orjson.dumps(data, option=orjson.OPT_INDENT_2) + b"\n")
+        temporary.replace(self.path / name)

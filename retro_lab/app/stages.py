@@ -1,0 +1,239 @@
+"""The data side of a run as one list of stages, each built once and shared by every run.
+
+    corpus -> tokenizer -> chunks -> embeddings -> index -> neighbours -> overlap
+
+Nothing about the model enters a key, so no change of model, optimiser or trainer builds data anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retro_lab.artifacts import Artifact, ArtifactStore, Stage, lineage
+from retro_lab.config.fingerprints import has_retrieval
+from retro_lab.config.schema import (
+    Bm25RetrieverConfig,
+    Config,
+    RandomRetrieverConfig,
+    Reference,
+    RetrieverConfig,
+)
+from retro_lab.evaluation.overlap_stage import build_overlap, overlap_stage
+from retro_lab.retrieval.embedders import Embeddings, build_embeddings, embeddings_stage
+from retro_lab.retrieval.table import (
+    NeighbourTable,
+    build_index,
+    build_neighbours,
+    check_coverage,
+    index_stage,
+    needs_embeddings,
+    neighbours_stage,
+)
+from retro_lab.text.chunks import ChunkStore, build_chunks, chunks_stage
+from retro_lab.text.corpus import Corpus, build_corpus, corpus_stage
+from retro_lab.text.tokenizers import (
+    Tokenizer,
+    build_tokenizer,
+    load_tokenizer,
+    tokenizer_stage,
+)
+
+
+class Pipeline:
+    """Stages of one configuration in order, and the means to build them.
+
+    Args:
+        config: the run; only its data groups matter.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.store = ArtifactStore(Path(config.store.dir))
+
+    @cached_property
+    def corpus(self) -> Stage:
+        return corpus_stage(self.config.corpus)
+
+    @cached_property
+    def tokenizer(self) -> Stage:
+        return tokenizer_stage(self.config.tokenizer, self.corpus)
+
+    @cached_property
+    def chunks(self) -> Stage:
+        return chunks_stage(self.config.chunking, self.corpus, self.tokenizer)
+
+    @cached_property
+    def embeddings(self) -> Stage:
+        return embeddings_stage(self.config.embedder, self.chunks, self.corpus)
+
+    def index(self, retriever: RetrieverConfig) -> Stage:
+        return index_stage(retriever, self.chunks, self._vectors_of(retriever))
+
+    def neighbours(self, retriever: RetrieverConfig) -> Stage:
+        vectors = self._vectors_of(retriever)
+        k_store = self.config.neighbours.k_store
+        return neighbours_stage(retriever, k_store, self.chunks, self.index(retriever), vectors)
+
+    def overlap(self) -> Stage:
+        """Longest runs that chunks share with their own neighbours, for the evaluated split."""
+        evaluation = self.config.eval
+        return overlap_stage(
+            self.neighbours(overlap_retriever(self.config)),
+            self.chunks,
+            split=evaluation.split,
+            count=evaluation.overlap_neighbours,
+            continuation_chunks=1,
+        )
+
+    def stages(self) -> list[Stage]:
+        """Every stage that a run of this configuration needs, in building order."""
+        found = [self.corpus, self.tokenizer, self.chunks]
+        for retriever in self._retrievers():
+            if needs_embeddings(retriever):
+                found.append(self.embeddings)
+            found += [self.index(retriever), self.neighbours(retriever)]
+        if has_retrieval(self.config) and self._measures_overlap():
+            found.append(self.overlap())
+        return list({stage.key: stage for stage in found}.values())
+
+    def _retrievers(self) -> list[RetrieverConfig]:
+        config = self.config
+        if not has_retrieval(config):
+            return []
+        found = [config.retriever]
+        if config.eval.random:
+            found.append(random_retriever(config))
+        if self._measures_overlap():
+            found.append(overlap_retriever(config))
+        return found
+
+    def _measures_overlap(self) -> bool:
+        own = self.config.eval.reference is Reference.own_neighbours
+        return self.config.eval.leakage and own
+
+    def _vectors_of(self, retriever: RetrieverConfig) -> Stage | None:
+        return self.embeddings if needs_embeddings(retriever) else None
+
+    def open_corpus(self) -> Corpus:
+        """The raw text, read now if it was not."""
+        config = self.config.corpus
+        return Corpus.open(self.store.build(self.corpus, lambda w: build_corpus(config, w)).path)
+
+    def open_tokenizer(self) -> Tokenizer:
+        """The tokenizer, trained now if it was not."""
+        config, corpus = self.config.tokenizer, self.open_corpus()
+        artifact = self.store.build(self.tokenizer, lambda w: build_tokenizer(config, corpus, w))
+        return load_tokenizer(artifact.path)
+
+    def open_chunks(self) -> ChunkStore:
+        """The chunks, cut now if they were not."""
+        size, corpus = self.config.chunking.chunk_size, self.open_corpus()
+        artifact = self.store.build(
+            self.chunks, lambda w: build_chunks(size, corpus, self.open_tokenizer(), w)
+        )
+        return ChunkStore.open(artifact.path)
+
+    def open_embeddings(self) -> Embeddings:
+        """A vector a chunk, embedded now if they were not."""
+        config, chunks, corpus = self.config.embedder, self.open_chunks(), self.open_corpus()
+        artifact = self.store.build(
+            self.embeddings, lambda w: build_embeddings(config, chunks, corpus, w)
+        )
+        return Embeddings.open(artifact.path)
+
+    def open_table(self, retriever: RetrieverConfig) -> NeighbourTable:
+        """Neighbours of every chunk by a retriever, searched now if need be."""
+        return NeighbourTable.open(self.build_table(retriever).path)
+
+    def build_table(self, retriever: RetrieverConfig) -> Artifact:
+        """The neighbours stage of a retriever."""
+        chunks = self.open_chunks()
+        vectors = self.open_embeddings() if needs_embeddings(retriever) else None
+        index = self.store.build(
+            self.index(retriever), lambda w: build_index(retriever, chunks, vectors, w)
+        )
+        return self.store.build(
+            self.neighbours(retriever),
+            lambda w: build_neighbours(
+                retriever, self.config.neighbours.k_store, chunks, vectors, index.path, w
+            ),
+        )
+
+    def open_overlap(self) -> NDArray[np.int32]:
+        """int32 [S], longest shared run of each chunk of the evaluated split, in chunk order."""
+        evaluation = self.config.eval
+        chunks = self.open_chunks()
+        table = self.open_table(overlap_retriever(self.config))
+        artifact = self.store.build(
+            self.overlap(),
+            lambda w: build_overlap(
+                chunks,
+                table,
+                w,
+                split=evaluation.split,
+                count=evaluation.overlap_neighbours,
+                continuation_chunks=1,
+            ),
+        )
+        return np.load(artifact.file("longest_run.npy"), allow_pickle=False)
+
+
+def random_retriever(config: Config) -> RandomRetrieverConfig:
+    """The control condition; another draw than `retriever=random` makes with the same seed."""
+    return RandomRetrieverConfig(name="random", seed=config.eval.seed + 1)
+
+
+def overlap_retriever(config: Config) -> RetrieverConfig:
+    """Whose neighbours are searched for leaked text: the run's own retriever (RETRO, B.1).
+
+    Random neighbours would find nothing, so that control is filtered by BM25's.
+    """
+    if isinstance(config.retriever, RandomRetrieverConfig):
+        return Bm25RetrieverConfig(name="bm25")
+    return config.retriever
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The data of a run, opened.
+
+    Attributes:
+        pipeline: builds what an evaluation needs beyond it.
+        corpus: raw text.
+        chunks: token chunks.
+        table: neighbours by the run's retriever; None without retrieval.
+        lineage: key by stage.
+    """
+
+    pipeline: Pipeline
+    corpus: Corpus
+    chunks: ChunkStore
+    table: NeighbourTable | None
+    lineage: dict[str, str]
+
+    def without_neighbours(self) -> Prepared:
+        """The same text and chunks for the baseline."""
+        own = lineage(self.pipeline.chunks)
+        return dataclasses.replace(self, table=None, lineage=own)
+
+
+def prepare(config: Config) -> Prepared:
+    """Builds or finds all data that training reads.
+
+    Raises:
+        UserError: bad input, or too few neighbours after exclusion.
+    """
+    pipeline = Pipeline(config)
+    corpus, chunks = pipeline.open_corpus(), pipeline.open_chunks()
+    if not has_retrieval(config):
+        return Prepared(pipeline, corpus, chunks, None, lineage(pipeline.chunks))
+    artifact = pipeline.build_table(config.retriever)
+    check_coverage(artifact.stats, config.neighbours.k, config.neighbours.min_coverage)
+    table = NeighbourTable.open(artifact.path)
+    return Prepared(pipeline, corpus, chunks, table, lineage(artifact))

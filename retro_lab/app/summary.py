@@ -1,0 +1,75 @@
+"""What a command says at its end: the figures, the verdict in words, where everything lies."""
+
+from __future__ import annotations
+
+import logging
+
+from rich.console import Console
+
+from retro_lab.artifacts.progress import duration
+from retro_lab.evaluation.results import Results
+from retro_lab.evaluation.tables import conditions_table, leakage_table
+from retro_lab.evaluation.verdict import verdict
+
+from .run_directory import RunDirectory
+
+LOG = logging.getLogger("retro_lab")
+
+
+def show_results(run: RunDirectory, seconds: dict[str, float] | None = None) -> Results:
+    """Prints a finished run's tables, verdict and files; needs neither torch nor the data.
+
+    Args:
+        run: a run with results.
+        seconds: of each stage of this command, for the budget.
+
+    Raises:
+        UserError: if the run has no results or they cannot be read.
+    """
+    results = Results.load(run.results_file)
+    scores = results.metrics[results.evaluation.split]
+    documents = next(iter(results.leakage.curves.values()))[-1].documents
+    console = Console(highlight=False, soft_wrap=False)
+    console.print()
+    title = f"{results.evaluation.split} split, {documents} documents"
+    console.print(conditions_table(scores, title))
+    if results.leakage.reference is not None:
+        console.print()
+        reference = results.leakage.reference.replace("_", " ")
+        confidence = f"{100 * results.leakage.bootstrap.confidence:g} %"
+        console.print(
+            leakage_table(
+                results.leakage,
+                f"bits per byte on chunks that share at most r(C) with their {reference}; "
+                f"{confidence} intervals over documents",
+            )
+        )
+    console.print()
+    if "on" in scores:
+        for sentence in verdict(results.leakage).sentences:
+            console.print(sentence, markup=False)
+        console.print()
+    _show_files(console, run)
+    if seconds:
+        parts = [f"{name} {duration(value)}" for name, value in seconds.items()]
+        console.print(f"time    {', '.join(parts)}; total {duration(sum(seconds.values()))}")
+    return results
+
+
+def _show_files(console: Console, run: RunDirectory) -> None:
+    console.print(f"run     {run.path}", soft_wrap=True)
+    for label, name in (
+        ("figures", "results.json"),
+        ("chunks", "chunks.parquet"),
+        ("plot", "leakage.png"),
+        ("curves", "metrics.jsonl"),
+    ):
+        path = run.path / name
+        if path.is_file():
+            console.print(f"{label:<7} {path}", soft_wrap=True)
+
+
+def objective(results: Results) -> float:
+    """What a sweeper minimises: bits per byte of the run itself, on its evaluated split."""
+    scores = results.metrics[results.evaluation.split]
+    return scores["on" if "on" in scores else "baseline"].bpb

@@ -1,0 +1,47 @@
+"""`python train.py`: prepares data, trains the baseline and the run, evaluates, and says so."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from retro_lab.config.schema import Config
+
+from .run_directory import RunDirectory
+from .timing import Stopwatch
+
+LOG = logging.getLogger("retro_lab")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit code of `train.py <argv>`."""
+    from . import launch
+
+    return launch.run("train", train, argv)
+
+
+def train(config: Config) -> float | None:
+    """One job: the objective of a sweeper, or None on ranks that do not report."""
+    from .summary import objective, show_results
+
+    run = RunDirectory.of(config)
+    watch = Stopwatch()
+    if run.reached("finished") and config.resume is not None and _evaluated(run, config):
+        LOG.info("%s is finished already; resume=null trains it again", run.path)
+        return objective(show_results(run))
+    try:
+        with watch.stage("imports"):
+            from .experiment import run_experiment
+        run_experiment(config, watch)
+    except KeyboardInterrupt:
+        LOG.warning(
+            "\ninterrupted; nothing is lost: the same command goes on where %s stopped", run.path
+        )
+        raise
+    return objective(show_results(run, watch.seconds))
+
+
+def _evaluated(run: RunDirectory, config: Config) -> bool:
+    from retro_lab.config.fingerprints import eval_fields
+
+    return run.evaluation == eval_fields(config.eval)

@@ -1,0 +1,115 @@
+"""What each setting may be on its own: ranges and choices that its type cannot say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from math import inf
+
+from .errors import UserError
+from .schema import Config
+
+SPLITS = ("train", "validation", "test")
+
+_CHOICES = {
+    "trainer.accelerator": ("cpu", "gpu", "auto"),
+    "trainer.strategy": ("auto", "ddp", "fsdp"),
+    "trainer.precision": ("32-true", "bf16-mixed"),
+    "eval.split": SPLITS,
+    "baseline": ("auto", None),
+    "resume": ("auto", None),
+}
+_AT_LEAST_ONE = [
+    "model.d_model",
+    "model.num_layers",
+    "model.num_heads",
+    "model.head_dim",
+    "model.d_ff",
+    "model.encoder.d_model",
+    "model.encoder.num_layers",
+    "neighbours.k",
+    "neighbours.k_store",
+    "schedule.steps",
+    "schedule.batch_size",
+    "recipe.steps",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.accumulate",
+    "trainer.val_every",
+    "trainer.log_every",
+    "trainer.checkpoint_every",
+    "eval.batch_size",
+    "eval.overlap_neighbours",
+    "eval.bootstrap_samples",
+    "embedder.batch_size",
+    "embedder.dim",
+    "embedder.ngram",
+    "tokenizer.max_train_bytes",
+    "logger.csv.flush_every",
+]
+_AT_LEAST_ONE_OR_NULL = [
+    "corpus.max_bytes",
+    "trainer.threads",
+    "trainer.val_windows",
+    "retriever.nprobe",
+]
+_NOT_NEGATIVE = [
+    "chunking.continuation_chunks",
+    "schedule.warmup_steps",
+    "recipe.warmup_steps",
+    "trainer.num_workers",
+    "optim.weight_decay",
+    "seed",
+    "eval.seed",
+    "retriever.k1",
+]
+_POSITIVE = ["optim.lr", "optim.muon_lr", "optim.eps", "recipe.lr"]
+_FRACTIONS = ["neighbours.min_coverage", "schedule.final_ratio", "retriever.b"]
+
+
+def problem(key: str, value: object, rule: str, fix: str) -> UserError:
+    """A broken rule in the one form that all have."""
+    return UserError(f"{key}={text(value)}: {rule}", fix=fix)
+
+
+def text(value: object) -> str:
+    """A value as one types it on the command line."""
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(text(item) for item in value) + "]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(getattr(value, "name", value))
+
+
+def values(config: Config, keys: Iterable[str]) -> Iterator[tuple[str, object]]:
+    """The keys that this configuration's options have, with their values."""
+    missing = object()
+    for key in keys:
+        value: object = config
+        for part in key.split("."):
+            value = getattr(value, part, missing)
+        if value is not missing:
+            yield key, value
+
+
+def broken_bounds(config: Config) -> Iterator[UserError]:
+    """One error for each setting of the chosen options that is out of its range."""
+    bounds: list[tuple[Iterable[str], Callable, str, str]] = [
+        (_AT_LEAST_ONE, lambda x: x >= 1, "must be at least 1", "1 or more"),
+        (
+            _AT_LEAST_ONE_OR_NULL,
+            lambda x: x is None or x >= 1,
+            "must be at least 1, or null",
+            "1 or more, or null",
+        ),
+        (_NOT_NEGATIVE, lambda x: 0 <= x < inf, "must be finite and not negative", "0 or more"),
+        (_POSITIVE, lambda x: 0 < x < inf, "must be finite and above 0", "a number above 0"),
+        (_FRACTIONS, lambda x: 0 <= x <= 1, "must be from 0 to 1", "a number from 0 to 1"),
+    ]
+    for keys, holds, rule, fix in bounds:
+        for key, value in values(config, keys):
+            if not holds(value):
+                yield problem(key, value, rule, f"set {key} to {fix}")
+    for key, value in values(config, _CHOICES):
+        if value not in _CHOICES[key]:
+            offered = " or ".join(text(choice) for choice in _CHOICES[key])
+            yield problem(key, value, f"must be {offered}", f"{key}={text(_CHOICES[key][0])}")

@@ -1,0 +1,264 @@
+"""Rules between settings, in one place; every broken rule is reported at once."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+
+from .bounds import broken_bounds, problem, values
+from .errors import ConfigError, UserError
+from .fingerprints import canonical, has_retrieval
+from .schema import (
+    BpeTokenizerConfig,
+    Config,
+    Freeze,
+    Method,
+    MuonConfig,
+    SentenceTransformerConfig,
+    resolve_layers,
+)
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*")
+
+
+def check(config: Config) -> None:
+    """Refuses a configuration that cannot run.
+
+    Settings that the run doesn't use are not looked at: with `retriever=none`, CCA, say.
+
+    Raises:
+        ConfigError: holds every problem, each with key, value, rule and fix.
+    """
+    config = canonical(config)
+    broken = [found for rule in _RULES for found in rule(config)]
+    if broken:
+        raise ConfigError(broken)
+
+
+def _names(config: Config) -> Iterator[UserError]:
+    for key, value in values(config, ["model.name", "retriever.name"]):
+        if not _SAFE_NAME.fullmatch(str(value)):
+            rule = "is part of a directory's name: letters, digits, _ and . only"
+            yield problem(key, value, rule, f"set {key} to a plain word")
+
+
+def _model(config: Config) -> Iterator[UserError]:
+    model = config.model
+    if model.head_dim % 2:
+        yield problem(
+            "model.head_dim",
+            model.head_dim,
+            "rotary positions turn pairs of dimensions, so it must be even",
+            f"model.head_dim={model.head_dim + 1}",
+        )
+    if not 0 <= model.dropout < 1:
+        yield problem("model.dropout", model.dropout, "must be in [0, 1)", "model.dropout=0.0")
+    if model.share_embeddings and model.d_model != model.encoder.d_model:
+        yield problem(
+            "model.share_embeddings",
+            True,
+            f"needs equal widths, but model.d_model={model.d_model} and "
+            f"model.encoder.d_model={model.encoder.d_model}",
+            f"model.encoder.d_model={model.d_model}, or model.share_embeddings=false",
+        )
+    outside = [n for n in model.encoder.cca_layers if not 1 <= n <= model.encoder.num_layers]
+    if outside:
+        yield problem(
+            "model.encoder.cca_layers",
+            model.encoder.cca_layers,
+            f"the encoder's layers count from 1 to {model.encoder.num_layers}",
+            "model.encoder.cca_layers=[1]",
+        )
+
+
+def _cca(config: Config) -> Iterator[UserError]:
+    if not has_retrieval(config):
+        return
+    num_layers = config.model.num_layers
+    layers = resolve_layers(config.cca, num_layers)
+    explicit = config.cca.layers is not None
+    key = "cca.layers" if explicit else "cca"
+    value = config.cca.layers if explicit else config.cca.placement
+    if not layers:
+        yield problem(key, value, f"gives a model of {num_layers} layers no CCA at all", "cca=mid")
+    elif layers[0] < 1 or layers[-1] > num_layers:
+        yield problem(
+            key, value, f"layers count from 1 to {num_layers} (model.num_layers)", "cca=mid"
+        )
+
+
+def _chunking(config: Config) -> Iterator[UserError]:
+    size, length = config.chunking.chunk_size, config.chunking.sequence_length
+    if size < 2:
+        yield problem("chunking.chunk_size", size, "must be at least 2", "chunking.chunk_size=64")
+        return
+    if length % size or length < 2 * size:
+        fitting = max(2, round(length / size)) * size
+        yield problem(
+            "chunking.sequence_length",
+            length,
+            f"must be two or more whole chunks of {size} (chunking.chunk_size)",
+            f"chunking.sequence_length={fitting}",
+        )
+    stride = config.eval.stride
+    if stride is not None and (stride % size or not size <= stride <= length):
+        yield problem(
+            "eval.stride",
+            stride,
+            f"must be whole chunks of {size}, at most chunking.sequence_length={length}",
+            "eval.stride=null (half the sequence length)",
+        )
+
+
+def _neighbours(config: Config) -> Iterator[UserError]:
+    if not has_retrieval(config):
+        return
+    k, k_store = config.neighbours.k, config.neighbours.k_store
+    if k > k_store:
+        yield problem(
+            "neighbours.k",
+            k,
+            f"only {k_store} neighbours are stored (neighbours.k_store)",
+            f"neighbours.k_store={k}",
+        )
+    searched = config.eval.overlap_neighbours
+    if config.eval.leakage and searched > k_store:
+        yield problem(
+            "eval.overlap_neighbours",
+            searched,
+            f"only {k_store} neighbours are stored (neighbours.k_store)",
+            f"neighbours.k_store={searched}, or eval.overlap_neighbours={k_store}",
+        )
+
+
+def _embedder(config: Config) -> Iterator[UserError]:
+    embedder = config.embedder
+    if not config.retriever.needs_embeddings:
+        return
+    if isinstance(embedder, SentenceTransformerConfig) and not embedder.model:
+        yield UserError(
+            "embedder.model has no value and needs one",
+            fix="embedder.model=<hub name or local folder>, or embedder=minilm",
+        )
+
+
+def _recipe(config: Config) -> Iterator[UserError]:
+    if not has_retrieval(config):
+        return
+    recipe = config.recipe
+    if recipe.method is Method.retrofit:
+        if config.baseline is None:
+            yield problem(
+                "baseline",
+                None,
+                "recipe.method=retrofit starts from the trained baseline",
+                "baseline=auto, or recipe=scratch",
+            )
+        if recipe.warmup_steps > recipe.steps:
+            yield problem(
+                "recipe.warmup_steps",
+                recipe.warmup_steps,
+                f"is more than recipe.steps={recipe.steps}",
+                f"recipe.warmup_steps={recipe.steps // 10}",
+            )
+    elif recipe.freeze is Freeze.backbone:
+        yield problem(
+            "recipe.freeze",
+            recipe.freeze,
+            "from scratch, a frozen backbone would stay untrained",
+            "recipe.freeze=none, or recipe.method=retrofit",
+        )
+
+
+def _training(config: Config) -> Iterator[UserError]:
+    schedule, trainer = config.schedule, config.trainer
+    if schedule.warmup_steps > schedule.steps:
+        yield problem(
+            "schedule.warmup_steps",
+            schedule.warmup_steps,
+            f"is more than schedule.steps={schedule.steps}",
+            f"schedule.warmup_steps={schedule.steps // 10}",
+        )
+    shares = trainer.devices * trainer.num_nodes * trainer.accumulate
+    if shares > 0 and schedule.batch_size % shares:
+        fitting = -(-schedule.batch_size // shares) * shares
+        yield problem(
+            "schedule.batch_size",
+            schedule.batch_size,
+            "must divide among trainer.devices * trainer.num_nodes * trainer.accumulate = "
+            f"{shares} micro-batches",
+            f"schedule.batch_size={fitting}",
+        )
+    if config.optim.clip is not None and config.optim.clip <= 0:
+        yield problem("optim.clip", config.optim.clip, "must be above 0", "optim.clip=null")
+    if isinstance(config.optim, MuonConfig) and not 0 <= config.optim.momentum < 1:
+        yield problem(
+            "optim.momentum", config.optim.momentum, "must be in [0, 1)", "optim.momentum=0.95"
+        )
+    betas = getattr(config.optim, "betas", None)
+    if betas is not None and (len(betas) != 2 or not all(0 <= beta < 1 for beta in betas)):
+        yield problem(
+            "optim.betas", betas, "must be two numbers in [0, 1)", "optim.betas=[0.9,0.95]"
+        )
+
+
+def _text_and_splits(config: Config) -> Iterator[UserError]:
+    split = config.corpus.split
+    shares = {"corpus.split.validation": split.validation, "corpus.split.test": split.test}
+    for key, value in shares.items():
+        if not 0 <= value < 1:
+            yield problem(key, value, "must be in [0, 1)", f"{key}=0.05")
+    if split.validation + split.test >= 1:
+        yield problem(
+            "corpus.split.validation",
+            split.validation,
+            f"with corpus.split.test={split.test} nothing is left to train on",
+            "corpus.split.validation=0.05 corpus.split.test=0.15",
+        )
+    lists = [split.train_ids, split.validation_ids, split.test_ids]
+    if any(lists) and not all(lists):
+        yield UserError(
+            "corpus.split: train_ids, validation_ids and test_ids go together, "
+            f"but only {sum(map(bool, lists))} of 3 are set",
+            fix="set all three, or none",
+        )
+    if isinstance(config.tokenizer, BpeTokenizerConfig) and config.tokenizer.vocab_size < 258:
+        yield problem(
+            "tokenizer.vocab_size",
+            config.tokenizer.vocab_size,
+            "must be at least 258: the 256 bytes and two special ids",
+            "tokenizer.vocab_size=4096",
+        )
+
+
+def _evaluation(config: Config) -> Iterator[UserError]:
+    evaluation = config.eval
+    alphas = evaluation.alphas
+    ascending = all(a < b for a, b in itertools.pairwise(alphas))
+    if not alphas or not ascending or not all(0 < alpha <= 1 for alpha in alphas):
+        yield problem(
+            "eval.alphas",
+            alphas,
+            "must be shares of a chunk in (0, 1], ascending",
+            "eval.alphas=[0.125,0.25,0.5,1.0]",
+        )
+    if not 0 < evaluation.confidence < 1:
+        yield problem(
+            "eval.confidence", evaluation.confidence, "must be in (0, 1)", "eval.confidence=0.95"
+        )
+
+
+_RULES = (
+    broken_bounds,
+    _names,
+    _model,
+    _cca,
+    _chunking,
+    _neighbours,
+    _embedder,
+    _recipe,
+    _training,
+    _text_and_splits,
+    _evaluation,
+)

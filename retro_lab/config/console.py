@@ -1,0 +1,30 @@
+"""Plain lines for people: log messages and errors on standard error, coloured on terminals only."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+_RED, _YELLOW = "31", "33"
+_PREFIXES = {logging.WARNING: ("warning: ", _YELLOW), logging.ERROR: ("error: ", _RED)}
+
+
+class ConsoleHandler(logging.Handler):
+    """Writes messages to whatever `sys.stderr` is at that time, so progress bars can move it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix, colour = _PREFIXES.get(min(record.levelno, logging.ERROR), ("", ""))
+        print(paint(prefix, colour) + self.format(record), file=sys.stderr, flush=True)
+
+
+def print_error(message: str) -> None:
+    """Prints `error: message` to standard error."""
+    print(paint("error: ", _RED) + message, file=sys.stderr, flush=True)
+
+
+def paint(text: str, colour: str) -> str:
+    """`text` in an ANSI colour, where standard error is a terminal and NO_COLOR is not set."""
+    if not text or os.environ.get("NO_COLOR") or not sys.stderr.isatty():
+        return text
+    return f"\033[{colour}m{text}\033[0m"

@@ -1,0 +1,116 @@
+"""Turns what Hydra and OmegaConf raise into a sentence with the full key and a way out."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationResolutionError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
+
+from .errors import UserError
+from .keys import bad_value, unknown_key
+from .paths import options
+
+# Parts of Hydra 1.3's messages; tests/config/test_explain.py fails when they change.
+_COULD_NOT_OVERRIDE = re.compile(r"Could not override '([^']+)'")
+_NO_SUCH_GROUP = re.compile(r"config group '([^']+)' does not exist")
+_IN_FILE = re.compile(r"In '([^']+)': \w+ raised while composing config")
+_MERGING = re.compile(r"Error merging override (.+)")
+_NEEDS_MULTIRUN = re.compile(r"(?:Ambiguous value for argument|Sweep parameters) '(.+)'")
+_EXISTS = re.compile(r"An item is already at '([^']+)'")
+_PARSER_FRAME = ("Error parsing override", "See https:")
+_NULL_GROUP = "Config group override must be a string or a list"
+
+
+def explain(error: BaseException) -> UserError | None:
+    """The user's mistake behind an exception; None where it is not one of the configuration."""
+    chain = list(_chain(error))
+    for link in chain:
+        if isinstance(link, UserError):
+            return link
+    for link in chain:
+        found = _by_message(str(link)) or _by_type(link, chain)
+        if found is not None:
+            return found
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        return UserError(str(error).strip())
+    return None
+
+
+def _by_message(text: str) -> UserError | None:
+    if match := _COULD_NOT_OVERRIDE.search(text) or _NO_SUCH_GROUP.search(text):
+        return unknown_key(match[1])
+    if match := _NEEDS_MULTIRUN.search(text):
+        return UserError(
+            f"{match[1]} has several values for one run",
+            fix="add -m to train once for each, or write a list as key=[a,b]",
+        )
+    if match := _EXISTS.search(text):
+        return UserError(f"{match[1]} exists already", fix="leave out the leading +")
+    if _NULL_GROUP in text:
+        return UserError(
+            "a group takes the name of an option, not null",
+            fix="choose the option that means nothing, as retriever=none or logger=none",
+        )
+    return None
+
+
+def _by_type(error: BaseException, chain: list[BaseException]) -> UserError | None:
+    if isinstance(error, OverrideParseException):
+        lines = str(error).splitlines()
+        said = next((line for line in lines if not line.startswith(_PARSER_FRAME)), lines[0])
+        return UserError(
+            f"cannot read the argument {error.override!r}: {said}",
+            fix="write key=value, and quote a value with special characters: 'key=\"a=b,c\"'",
+        )
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return _unknown_option(error.missing_cfg_file)
+    if not isinstance(error, OmegaConfBaseException) or not error.full_key:
+        return None
+    if isinstance(error, MissingMandatoryValue):
+        return UserError(
+            f"{error.full_key} has no value and needs one", fix=f"add {error.full_key}=<value>"
+        )
+    place = _place(chain)
+    said = str(error.msg or error).splitlines()[0]
+    if isinstance(error, InterpolationResolutionError):
+        return UserError(f"{error.full_key}{place}: {said}")
+    if isinstance(error, (ConfigAttributeError, ConfigKeyError)):
+        return unknown_key(error.full_key, place)
+    given = next((m[1] for link in chain if (m := _MERGING.search(str(link)))), error.full_key)
+    return bad_value(error.full_key, given, said, place)
+
+
+def _unknown_option(path: str) -> UserError:
+    group, _, option = path.rpartition("/")
+    names = options(group)
+    if not group or not names:
+        return UserError(f"there is no configuration {path}.yaml")
+    near = difflib.get_close_matches(option, names, n=1)
+    fix = f"did you mean {group}={near[0]}?" if near else f"choose one: {group}={names[0]}, ..."
+    return UserError(
+        f"{group}={option}: there is no such option; options of {group}: {', '.join(names)}",
+        fix=fix,
+    )
+
+
+def _place(chain: list[BaseException]) -> str:
+    """The YAML file that holds the mistake, if it is not on the command line."""
+    for link in chain:
+        if match := _IN_FILE.search(str(link)):
+            return f" (in {match[1]}.yaml)"
+    return ""
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

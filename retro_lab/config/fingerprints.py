@@ -1,0 +1,135 @@
+"""Run identity: which settings make a run what it is, hashed; the same run, the same directory."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+from .schema import (
+    CcaConfig,
+    Config,
+    EncoderConfig,
+    EvalConfig,
+    Freeze,
+    HashingEmbedderConfig,
+    Method,
+    NeighboursConfig,
+    NoneRetrieverConfig,
+    RecipeConfig,
+    resolve_layers,
+)
+from .serialise import to_plain
+
+SCHEMA_VERSION = 1
+
+# Left out of the key, because the trained weights don't depend on them: what is measured and
+# logged afterwards, and where things lie.
+_OUTSIDE = ("logger", "eval", "store", "runs_dir", "resume")
+# Of the trainer only precision changes what is computed; min_coverage only decides on an error.
+_TRAINER_FIELDS = ("precision",)
+_THRESHOLDS = ("min_coverage",)
+# Of the recipe, what only a retrofit has.
+_SECOND_PHASE = ("freeze", "steps", "lr", "warmup_steps")
+# Of the evaluation: a label and a speed.
+_EVAL_OUTSIDE = ("name", "batch_size")
+
+
+def has_retrieval(config: Config) -> bool:
+    """Whether the run has neighbours; `retriever=none` is the one spelling of the baseline."""
+    return not isinstance(config.retriever, NoneRetrieverConfig)
+
+
+def canonical(config: Config) -> Config:
+    """The same run with every setting that cannot matter put to one fixed value.
+
+    Without retrieval these are CCA, neighbours, encoder, continuation, embedder, baseline and
+    all of the recipe but smeared keys, so that such points of a sweep are one run.
+    """
+    if has_retrieval(config):
+        return config
+    recipe = RecipeConfig(
+        name="none",
+        method=Method.scratch,
+        smeared_keys=config.recipe.smeared_keys,
+        pointer=False,
+        freeze=Freeze.none,
+    )
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, encoder=EncoderConfig(), share_embeddings=False),
+        cca=CcaConfig(),
+        recipe=recipe,
+        chunking=dataclasses.replace(config.chunking, continuation_chunks=1),
+        neighbours=NeighboursConfig(),
+        retriever=NoneRetrieverConfig(),
+        embedder=HashingEmbedderConfig(),
+        baseline=None,
+    )
+
+
+def baseline_of(config: Config) -> Config:
+    """The run without retrieval that `config` compares with, shared by all that have the same
+    data, size, optimiser and seed.
+    """
+    return canonical(dataclasses.replace(config, retriever=NoneRetrieverConfig()))
+
+
+def run_fields(config: Config) -> dict[str, Any]:
+    """Every setting that changes the result of training, as plain data."""
+    config = canonical(config)
+    fields: dict[str, Any] = {
+        name: value for name, value in _numbers(to_plain(config)).items() if name not in _OUTSIDE
+    }
+    fields["trainer"] = {name: fields["trainer"][name] for name in _TRAINER_FIELDS}
+    if not config.retriever.needs_embeddings:
+        del fields["embedder"]
+    if has_retrieval(config):
+        fields["cca"] = {"layers": list(resolve_layers(config.cca, config.model.num_layers))}
+        for name in _THRESHOLDS:
+            del fields["neighbours"][name]
+        if config.recipe.method is Method.scratch:
+            for name in _SECOND_PHASE:
+                del fields["recipe"][name]
+    else:
+        for name in ("cca", "neighbours", "baseline"):
+            del fields[name]
+        fields["recipe"] = {"smeared_keys": config.recipe.smeared_keys}
+        for name in ("encoder", "share_embeddings"):
+            del fields["model"][name]
+        del fields["chunking"]["continuation_chunks"]
+    return fields
+
+
+def eval_fields(evaluation: EvalConfig) -> dict[str, Any]:
+    """Every setting that changes the figures of an evaluation, as plain data."""
+    return {k: v for k, v in _numbers(to_plain(evaluation)).items() if k not in _EVAL_OUTSIDE}
+
+
+def run_key(config: Config) -> str:
+    """64 hex digits that name the run: sha256 of the canonical JSON of `run_fields`."""
+    document = {"schema_version": SCHEMA_VERSION, **run_fields(config)}
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def run_name(config: Config) -> str:
+    """Name of the run's directory, readable first, unique by the first digits of its key."""
+    parts = [config.model.name, config.retriever.name]
+    if has_retrieval(config):
+        parts.append(f"k{config.neighbours.k}")
+    else:
+        parts[1] = "none"
+    return "-".join([*parts, f"s{config.seed}", run_key(config)[:8]])
+
+
+def _numbers(value: Any) -> Any:
+    """1.0 and 1 are one value, as they are in YAML."""
+    if isinstance(value, dict):
+        return {name: _numbers(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_numbers(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value

@@ -1,0 +1,148 @@
+"""All keys that a configuration may have, their types in words, and the nearest to a typo."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterator
+from enum import Enum
+from functools import cache
+from typing import Any
+
+from .errors import UserError
+from .paths import groups, options_of_schema
+from .schema import Config, EvaluateConfig
+from .schema.catalogue import SCHEMAS
+
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """One key: its dotted name, its type, the schema that has it, and its default as text."""
+
+    name: str
+    type: Any
+    owner: str
+    default: str | None
+
+
+@cache
+def known_keys() -> tuple[Key, ...]:
+    """Keys of all primary configs, those of every option of a group included."""
+    return tuple(dict.fromkeys([*_keys("", Config), *_keys("", EvaluateConfig)]))
+
+
+def unknown_key(name: str, place: str = "") -> UserError:
+    """The error for a key or group that does not exist, or not in the chosen option.
+
+    Args:
+        place: where the mistake is, to follow the message, as " (in experiment/x.yaml)".
+    """
+    node = name.rpartition(".")[0]
+    owners = [key.owner for key in known_keys() if key.name == name]
+    if owners:
+        having = [f"{node}={option}" for option in _options_of(node, owners)]
+        return UserError(
+            f"{name} is not a key of the chosen option of {node}{place}",
+            fix=f"leave it out, or choose {' or '.join(having) or 'another option'}",
+        )
+    near = nearest(name)
+    shown = "--cfg hydra" if name.startswith("hydra") else "--cfg job"
+    fix = f"did you mean {' or '.join(near)}?" if near else f"{shown} lists the keys there are"
+    siblings = sorted(_children(node))
+    where = f"; keys of {node}: {', '.join(siblings)}" if node and siblings else ""
+    return UserError(f"{name} is not a key of the configuration{place}{where}", fix=fix)
+
+
+def bad_value(name: str, given: str, said: str, place: str = "") -> UserError:
+    """The error for a value of the wrong type.
+
+    Args:
+        given: the assignment as the user wrote it.
+        said: the reason in the words of whoever refused it, for keys that no schema has.
+    """
+    found = [key for key in known_keys() if key.name == name.partition("[")[0]]
+    if not found:
+        return UserError(f"{given}{place}: {said}")
+    default = found[0].default
+    fix = None if default is None else f"for example {found[0].name}={default}, the default"
+    return UserError(f"{given}{place}: expected {describe(found[0].type)}", fix=fix)
+
+
+def nearest(name: str) -> list[str]:
+    """Known keys or groups that a user may have meant by `name`, best first, at most three."""
+    if name.startswith("hydra."):
+        return []  # Hydra's own keys are not ours to know
+    names = list(dict.fromkeys([key.name for key in known_keys()]))
+    leaf = name.rpartition(".")[2]
+    same_leaf = [known for known in names if known.rpartition(".")[2] == leaf]
+    if same_leaf:
+        return difflib.get_close_matches(name, same_leaf, n=3, cutoff=0.0)
+    others = [*groups(), "hydra/launcher", "hydra/sweeper"]
+    return difflib.get_close_matches(name, [*names, *others], n=1, cutoff=0.6)
+
+
+def describe(kind: Any) -> str:
+    """A type in words: `int | None` is "a whole number or null"."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        inner = [describe(arg) for arg in args if arg is not type(None)]
+        return " or ".join([*inner, "null"] if type(None) in args else inner)
+    if origin is list:
+        return f"a list of {_PLURALS[args[0]]} (as [a,b])"
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return "one of " + ", ".join(member.name for member in kind)
+    if dataclasses.is_dataclass(kind):
+        return "keys below it"
+    return _WORDS[kind]
+
+
+def _keys(prefix: str, schema: type) -> Iterator[Key]:
+    """Keys of a schema and of all its subclasses, since any option of a group may be chosen."""
+    for option in [schema, *_subclasses(schema)]:
+        hints = typing.get_type_hints(option)
+        for field in dataclasses.fields(option):
+            kind = hints[field.name]
+            name = f"{prefix}{field.name}"
+            yield Key(name, kind, option.__name__, _default(field))
+            for inner in [kind, *typing.get_args(kind)]:
+                if dataclasses.is_dataclass(inner):
+                    yield from _keys(f"{name}.", typing.cast(type, inner))
+
+
+def _default(field: dataclasses.Field) -> str | None:
+    """The field's default as one types it; None where there is none, or none worth showing."""
+    value = field.default
+    if field.default_factory is not dataclasses.MISSING:
+        value = field.default_factory()
+    if value in (dataclasses.MISSING, "???") or dataclasses.is_dataclass(value):
+        return None
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, list):
+        return "[" + ",".join(str(item) for item in value) + "]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
+def _children(node: str) -> set[str]:
+    prefix = f"{node}."
+    tails = [key.name.removeprefix(prefix) for key in known_keys() if key.name.startswith(prefix)]
+    return {tail for tail in tails if "." not in tail}
+
+
+def _options_of(node: str, owners: list[str]) -> list[str]:
+    """Options of group `node` whose schema is among `owners`."""
+    paths = [path for path, schema in SCHEMAS.items() if schema.__name__ in owners]
+    return [option for path in paths for option in options_of_schema(node, path)]
+
+
+def _subclasses(schema: type) -> Iterator[type]:
+    for subclass in schema.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)

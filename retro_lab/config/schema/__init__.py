@@ -1,0 +1,92 @@
+"""Typed schemas, one file a configuration group; nothing here imports torch."""
+
+from .cca import CcaConfig, Placement, resolve_layers
+from .chunking import ChunkingConfig
+from .corpus import (
+    CorpusConfig,
+    FileCorpusConfig,
+    HfCorpusConfig,
+    JsonlCorpusConfig,
+    OnError,
+    ParquetCorpusConfig,
+    PythonCorpusConfig,
+    SplitConfig,
+    TextCorpusConfig,
+    WikitextCorpusConfig,
+)
+from .embedder import EmbedderConfig, HashingEmbedderConfig, SentenceTransformerConfig
+from .evaluation import EvalConfig, Reference, resolve_stride
+from .logger import CsvConfig, LoggerConfig, TensorboardConfig, WandbConfig, WandbMode
+from .model import EncoderConfig, ModelConfig
+from .neighbours import NeighboursConfig
+from .optim import AdamWConfig, MuonConfig, OptimConfig
+from .recipe import Freeze, Method, RecipeConfig
+from .retriever import (
+    Bm25RetrieverConfig,
+    FaissRetrieverConfig,
+    NoneRetrieverConfig,
+    RandomRetrieverConfig,
+    RetrieverConfig,
+)
+from .root import Config, EvaluateConfig, RunStoreConfig, StoreConfig
+from .schedule import Decay, ScheduleConfig
+from .tokenizer import (
+    BpeTokenizerConfig,
+    ByteTokenizerConfig,
+    HfTokenizerConfig,
+    TokenizerConfig,
+)
+from .trainer import TrainerConfig
+
+__all__ = [
+    "AdamWConfig",
+    "Bm25RetrieverConfig",
+    "BpeTokenizerConfig",
+    "ByteTokenizerConfig",
+    "CcaConfig",
+    "ChunkingConfig",
+    "Config",
+    "CorpusConfig",
+    "CsvConfig",
+    "Decay",
+    "EmbedderConfig",
+    "EncoderConfig",
+    "EvalConfig",
+    "EvaluateConfig",
+    "FaissRetrieverConfig",
+    "FileCorpusConfig",
+    "Freeze",
+    "HashingEmbedderConfig",
+    "HfCorpusConfig",
+    "HfTokenizerConfig",
+    "JsonlCorpusConfig",
+    "LoggerConfig",
+    "Method",
+    "ModelConfig",
+    "MuonConfig",
+    "NeighboursConfig",
+    "NoneRetrieverConfig",
+    "OnError",
+    "OptimConfig",
+    "ParquetCorpusConfig",
+    "Placement",
+    "PythonCorpusConfig",
+    "RandomRetrieverConfig",
+    "RecipeConfig",
+    "Reference",
+    "RetrieverConfig",
+    "RunStoreConfig",
+    "ScheduleConfig",
+    "SentenceTransformerConfig",
+    "SplitConfig",
+    "StoreConfig",
+    "TensorboardConfig",
+    "TextCorpusConfig",
+    "TokenizerConfig",
+    "TrainerConfig",
+    "WandbConfig",
+    "WandbMode",
+    "WikitextCorpusConfig",
+    "resolve_layers",
+    "resolve_stride",
+]

@@ -1,0 +1,64 @@
+"""Names under which Hydra knows each schema: `schema/<group>/<name>`."""
+
+from __future__ import annotations
+
+from .cca import CcaConfig
+from .chunking import ChunkingConfig
+from .corpus import (
+    HfCorpusConfig,
+    JsonlCorpusConfig,
+    ParquetCorpusConfig,
+    PythonCorpusConfig,
+    TextCorpusConfig,
+    WikitextCorpusConfig,
+)
+from .embedder import HashingEmbedderConfig, SentenceTransformerConfig
+from .evaluation import EvalConfig
+from .logger import CsvConfig, TensorboardConfig, WandbConfig
+from .model import ModelConfig
+from .neighbours import NeighboursConfig
+from .optim import AdamWConfig, MuonConfig
+from .recipe import RecipeConfig
+from .retriever import (
+    Bm25RetrieverConfig,
+    FaissRetrieverConfig,
+    NoneRetrieverConfig,
+    RandomRetrieverConfig,
+)
+from .root import Config, EvaluateConfig
+from .schedule import ScheduleConfig
+from .tokenizer import BpeTokenizerConfig, ByteTokenizerConfig, HfTokenizerConfig
+from .trainer import TrainerConfig
+
+SCHEMAS: dict[str, type] = {
+    "train": Config,
+    "evaluate": EvaluateConfig,
+    "model/base": ModelConfig,
+    "cca/base": CcaConfig,
+    "recipe/base": RecipeConfig,
+    "chunking/base": ChunkingConfig,
+    "neighbours/base": NeighboursConfig,
+    "retriever/none": NoneRetrieverConfig,
+    "retriever/faiss": FaissRetrieverConfig,
+    "retriever/bm25": Bm25RetrieverConfig,
+    "retriever/random": RandomRetrieverConfig,
+    "embedder/sentence_transformer": SentenceTransformerConfig,
+    "embedder/hashing": HashingEmbedderConfig,
+    "tokenizer/bpe": BpeTokenizerConfig,
+    "tokenizer/byte": ByteTokenizerConfig,
+    "tokenizer/hf": HfTokenizerConfig,
+    "corpus/python": PythonCorpusConfig,
+    "corpus/jsonl": JsonlCorpusConfig,
+    "corpus/text": TextCorpusConfig,
+    "corpus/parquet": ParquetCorpusConfig,
+    "corpus/hf": HfCorpusConfig,
+    "corpus/wikitext": WikitextCorpusConfig,
+    "optim/adamw": AdamWConfig,
+    "optim/muon": MuonConfig,
+    "schedule/base": ScheduleConfig,
+    "trainer/base": TrainerConfig,
+    "logger/wandb": WandbConfig,
+    "logger/csv": CsvConfig,
+    "logger/tensorboard": TensorboardConfig,
+    "eval/base": EvalConfig,
+}

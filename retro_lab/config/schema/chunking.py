@@ -1,0 +1,22 @@
+"""Group `chunking`: the chunk grid that retrieval, CCA and the windows share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class ChunkingConfig:
+    """Sizes in tokens.
+
+    Attributes:
+        chunk_size: tokens a chunk, the paper's m.
+        continuation_chunks: chunks that follow a neighbour and are read with it, so that a
+            retrieved value has r = chunk_size * (1 + continuation_chunks) tokens.
+        sequence_length: tokens a training or evaluation window, the paper's n; a multiple of
+            chunk_size.
+    """
+
+    chunk_size: int = 64
+    continuation_chunks: int = 1
+    sequence_length: int = 512

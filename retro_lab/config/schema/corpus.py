@@ -1,0 +1,131 @@
+"""Group `corpus`: where documents come from and how they are split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from omegaconf import MISSING
+
+
+class OnError(Enum):
+    """What a malformed record does: end the command, or be counted and passed over."""
+
+    stop = "stop"
+    skip = "skip"
+
+
+@dataclass
+class SplitConfig:
+    """Documents are dealt to splits by a hash of their id, so a document never moves.
+
+    Attributes:
+        validation: share of documents for validation.
+        test: share of documents for the test split.
+        group_pattern: regular expression searched in a document's id; documents that agree in
+            its first group stay in one split (versions of one page, say).
+        train_ids: file with one document id a line; with the other two, overrides the hash.
+        validation_ids: as train_ids, for validation.
+        test_ids: as train_ids, for test.
+    """
+
+    validation: float = 0.05
+    test: float = 0.15
+    group_pattern: str | None = None
+    train_ids: str | None = None
+    validation_ids: str | None = None
+    test_ids: str | None = None
+
+
+@dataclass
+class CorpusConfig:
+    """Base of all corpora.
+
+    Attributes:
+        name: the option's name.
+        max_bytes: stop after this many UTF-8 bytes of text (whole documents, taken in the order
+            of their ids' hashes, so the cut is a random sample); null takes everything.
+        on_error: what a malformed record does.
+    """
+
+    name: str = "python"
+    max_bytes: int | None = None
+    on_error: OnError = OnError.stop
+    split: SplitConfig = field(default_factory=SplitConfig)
+
+
+@dataclass
+class PythonCorpusConfig(CorpusConfig):
+    """The running interpreter's standard library: module sources and pydoc topics."""
+
+
+@dataclass
+class FileCorpusConfig(CorpusConfig):
+    """A file, a folder or a glob of files.
+
+    Attributes:
+        path: the training file, or all documents when the other two are null.
+        validation_path: documents for validation, as their own file.
+        test_path: documents for test, as their own file.
+        text_field: field that holds a document's text.
+        id_field: field that holds its id; a record without it is numbered.
+    """
+
+    path: str = MISSING
+    validation_path: str | None = None
+    test_path: str | None = None
+    text_field: str = "text"
+    id_field: str = "id"
+
+
+@dataclass
+class JsonlCorpusConfig(FileCorpusConfig):
+    """JSON lines, plain or compressed (.gz, .zst)."""
+
+    name: str = "jsonl"
+
+
+@dataclass
+class ParquetCorpusConfig(FileCorpusConfig):
+    """Parquet files."""
+
+    name: str = "parquet"
+
+
+@dataclass
+class TextCorpusConfig(FileCorpusConfig):
+    """A folder of text files, one document a file, its relative path the id.
+
+    Attributes:
+        pattern: glob, relative to the folder.
+    """
+
+    name: str = "text"
+    pattern: str = "**/*.txt"
+
+
+@dataclass
+class WikitextCorpusConfig(FileCorpusConfig):
+    """WikiText-103 or -2 raw files; a document is an article (split at ` = Title = ` lines)."""
+
+    name: str = "wikitext103"
+
+
+@dataclass
+class HfCorpusConfig(CorpusConfig):
+    """A dataset of the Hugging Face hub, or a local one that `datasets` can load.
+
+    Attributes:
+        path: hub name or local path.
+        subset: configuration name.
+        split: which of the dataset's splits is read.
+        revision: pinned revision.
+    """
+
+    name: str = "hf"
+    path: str = MISSING
+    subset: str | None = None
+    hf_split: str = "train"
+    revision: str | None = None
+    text_field: str = "text"
+    id_field: str = "id"

@@ -1,0 +1,59 @@
+"""Group `eval`: what is measured after training, and by `evaluate.py run=...`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from .chunking import ChunkingConfig
+
+
+class Reference(Enum):
+    """Whose text counts as leaked: RETRO's own neighbours (B.1) or those the model read."""
+
+    own_neighbours = "own_neighbours"
+    seen_neighbours = "seen_neighbours"
+
+
+@dataclass
+class EvalConfig:
+    """Scoring and leakage.
+
+    Attributes:
+        name: the option's name.
+        split: train, validation or test.
+        stride: tokens between evaluation windows; a multiple of the chunk size, at most the
+            sequence length; null takes half of it, rounded down to whole chunks.
+        batch_size: windows a forward pass.
+        random: also score with random neighbours.
+        leakage: also compute r(C) and bpb(alpha).
+        reference: whose text counts as leaked.
+        overlap_neighbours: neighbours searched for overlap (the paper takes 10).
+        alphas: upper bounds on r(C), each a share of the chunk.
+        bootstrap_samples: resamples of documents behind each interval.
+        confidence: coverage of the intervals.
+        seed: of the bootstrap and of random neighbours.
+    """
+
+    name: str = "leakage"
+    split: str = "test"
+    stride: int | None = None
+    batch_size: int = 16
+    random: bool = True
+    leakage: bool = True
+    reference: Reference = Reference.own_neighbours
+    overlap_neighbours: int = 10
+    alphas: list[float] = field(
+        default_factory=lambda: [0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0]
+    )
+    bootstrap_samples: int = 2000
+    confidence: float = 0.95
+    seed: int = 0
+
+
+def resolve_stride(evaluation: EvalConfig, chunking: ChunkingConfig) -> int:
+    """Tokens between evaluation windows, the default of null filled in."""
+    if evaluation.stride is not None:
+        return evaluation.stride
+    num_chunks = chunking.sequence_length // chunking.chunk_size
+    return max(1, num_chunks // 2) * chunking.chunk_size

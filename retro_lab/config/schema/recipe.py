@@ -1,0 +1,47 @@
+"""Group `recipe`: how the retrieval parts are trained, and the read-outs beyond the paper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Method(Enum):
+    """`scratch` trains everything at once; `retrofit` grafts retrieval on a trained baseline."""
+
+    scratch = "scratch"
+    retrofit = "retrofit"
+
+
+class Freeze(Enum):
+    """Which weights a retrofit leaves alone."""
+
+    backbone = "backbone"
+    none = "none"
+
+
+@dataclass
+class RecipeConfig:
+    """A way to train RETRO.
+
+    Attributes:
+        name: the option's name.
+        method: from scratch (the paper's) or retrofit on the shared baseline.
+        smeared_keys: each attention key is a learned, per-head mix of its own token's and the
+            previous token's; helps every small model, baseline included.
+        pointer: mix the language model's distribution with attention over the neighbours' next
+            tokens, through a learned gate.
+        freeze: for `retrofit`, whether the backbone's weights stay fixed.
+        steps: for `retrofit`, optimiser steps of the second phase.
+        lr: for `retrofit`, peak learning rate of the second phase.
+        warmup_steps: for `retrofit`, warm-up of the second phase.
+    """
+
+    name: str = "retrofit"
+    method: Method = Method.retrofit
+    smeared_keys: bool = True
+    pointer: bool = True
+    freeze: Freeze = Freeze.backbone
+    steps: int = 150
+    lr: float = 3e-3
+    warmup_steps: int = 10

@@ -1,0 +1,81 @@
+"""The whole configuration, as dataclasses; YAML under conf/ fills it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from .cca import CcaConfig
+from .chunking import ChunkingConfig
+from .corpus import CorpusConfig
+from .embedder import EmbedderConfig
+from .evaluation import EvalConfig
+from .logger import LoggerConfig
+from .model import ModelConfig
+from .neighbours import NeighboursConfig
+from .optim import OptimConfig
+from .recipe import RecipeConfig
+from .retriever import RetrieverConfig
+from .schedule import ScheduleConfig
+from .tokenizer import TokenizerConfig
+from .trainer import TrainerConfig
+
+
+@dataclass
+class StoreConfig:
+    """Where stages are kept; environment variable RETRO_LAB_STORE sets it too."""
+
+    dir: str = "runs/.store"
+
+
+@dataclass
+class Config:
+    """One run.
+
+    Attributes:
+        baseline: `auto` trains the shared baseline when it is missing; null leaves it out.
+        resume: `auto` goes on from the last checkpoint; null starts again.
+        seed: of initialisation, data order and dropout.
+        runs_dir: parent of run directories.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    cca: CcaConfig = field(default_factory=CcaConfig)
+    recipe: RecipeConfig = field(default_factory=RecipeConfig)
+    chunking: ChunkingConfig = field(default_factory=ChunkingConfig)
+    neighbours: NeighboursConfig = field(default_factory=NeighboursConfig)
+    retriever: RetrieverConfig = MISSING
+    embedder: EmbedderConfig = MISSING
+    tokenizer: TokenizerConfig = MISSING
+    corpus: CorpusConfig = MISSING
+    optim: OptimConfig = MISSING
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+    baseline: str | None = "auto"
+    resume: str | None = "auto"
+    seed: int = 1
+    runs_dir: str = "runs"
+
+
+@dataclass
+class RunStoreConfig:
+    """Where a finished run's stages are kept; null takes the store that it was trained with."""
+
+    dir: str | None = None
+
+
+@dataclass
+class EvaluateConfig:
+    """An evaluation of a finished run; all else comes from the run itself.
+
+    Attributes:
+        run: path of the run directory.
+    """
+
+    run: str = MISSING
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    store: RunStoreConfig = field(default_factory=RunStoreConfig)

@@ -1,0 +1,96 @@
+"""A configuration as plain data and back, so that a run directory needs nothing else.
+
+Where a field may hold one of several schemas (a retriever, a corpus), the plain form carries the
+schema's name under `schema`; only dataclasses of `retro_lab.config.schema` can be named there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .errors import UserError
+from .schema import Config
+
+TAG = "schema"
+
+
+def to_plain(value: Any) -> Any:
+    """Dataclasses as dicts tagged with their schema where a subclass is possible."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        polymorphic = type(value).__subclasses__() or dataclasses.is_dataclass(type(value).__base__)
+        return {TAG: type(value).__name__, **fields} if polymorphic else fields
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item) for item in value]
+    return value
+
+
+def from_plain(data: Any, kind: Any = Config) -> Any:
+    """Inverse of `to_plain`.
+
+    Raises:
+        ValueError: for a key or a schema that is unknown.
+    """
+    for inner in typing.get_args(kind) if _is_union(kind) else (kind,):
+        if inner is type(None) and data is None:
+            return None
+        if dataclasses.is_dataclass(inner):
+            return _dataclass(data, typing.cast(type, inner))
+        if isinstance(inner, type) and issubclass(inner, Enum):
+            return inner[data]
+    return data
+
+
+def write_config(config: Config, path: Path) -> None:
+    """Writes the resolved configuration as YAML."""
+    path.write_text(yaml.safe_dump(to_plain(config), sort_keys=False), encoding="utf-8")
+
+
+def read_config(path: Path) -> Config:
+    """Reads what `write_config` wrote.
+
+    Raises:
+        UserError: if the file is missing or is not a configuration of this version.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"{path.parent} is not a run directory: it has no {path.name}",
+            fix="give a directory that train.py printed, such as runs/tiny-bm25-...",
+        )
+    try:
+        return from_plain(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise UserError(
+            f"{path} is not a configuration that this version can read: {error}",
+            fix="train the run again, or use the version that wrote it",
+        ) from error
+
+
+def _is_union(kind: Any) -> bool:
+    return typing.get_origin(kind) in (types.UnionType, typing.Union)
+
+
+def _dataclass(data: dict[str, Any], kind: type) -> Any:
+    data = dict(data)
+    tag = data.pop(TAG, kind.__name__)
+    options = {option.__name__: option for option in _family(kind)}
+    if tag not in options:
+        raise ValueError(f"unknown schema {tag}, expected one of {', '.join(options)}")
+    hints = typing.get_type_hints(options[tag])
+    unknown = sorted(set(data) - set(hints))
+    if unknown:
+        raise ValueError(f"unknown keys {', '.join(unknown)} in {tag}")
+    return options[tag](**{name: from_plain(value, hints[name]) for name, value in data.items()})
+
+
+def _family(kind: type) -> list[type]:
+    return [kind] + [member for child in kind.__subclasses__() for member in _family(child)]

@@ -1,0 +1,116 @@
+"""Where windows start and what each one scores: the bookkeeping behind every reported figure.
+
+A window is a run of consecutive chunks of one split. Training windows are cut from the split's
+chunks end to end and may hold several documents. Evaluation windows stay inside a document,
+overlap, and divide its tokens among themselves so that each is scored exactly once.
+
+Legend: W windows, D documents, U chunks a window, M tokens a chunk.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retro_lab.text.chunks import ChunkStore
+
+IntArray = NDArray[np.int64]
+
+
+class Window(NamedTuple):
+    """Windows as columns of int64, each [W].
+
+    Attributes:
+        start_chunk: place of the first chunk in `store.chunks_of(split)`.
+        num_chunks: real chunks read, at most U; the rest is padding.
+        first_target: first window position whose target is scored.
+    """
+
+    start_chunk: IntArray
+    num_chunks: IntArray
+    first_target: IntArray
+
+    @property
+    def count(self) -> int:
+        """Number of windows W."""
+        return len(self.start_chunk)
+
+    def take(self, rows: IntArray) -> Window:
+        """Windows by number; -1 gives an empty window, which reads and scores nothing."""
+        real = rows >= 0
+        if not self.count:
+            assert not real.any()
+            return Window(*(np.zeros(len(rows), np.int64) for _ in self))
+        return Window(*(np.where(real, column[rows], 0) for column in self))
+
+
+def training_windows(num_chunks: int, window_chunks: int) -> Window:
+    """Cuts `num_chunks` chunks end to end into windows of `window_chunks`; the last may be short.
+
+    Source: RETRO, section 2.1 (X of n tokens is l chunks of m).
+    """
+    start = np.arange(0, num_chunks, window_chunks, dtype=np.int64)
+    return Window(
+        start_chunk=start,
+        num_chunks=np.minimum(window_chunks, num_chunks - start),
+        first_target=np.zeros_like(start),
+    )
+
+
+def evaluation_windows(
+    first_chunk: IntArray,
+    last_token: IntArray,
+    window_chunks: int,
+    stride_chunks: int,
+    chunk_size: int,
+) -> Window:
+    """Overlapping windows inside documents that score each token but the boundary once.
+
+    With positions counted in the document (the boundary token is 0), a window that reads chunks
+    [a, b) scores targets up to b * M, the first token of chunk b included because its predictor,
+    the last token of chunk b - 1, lies in the window. Windows start every S chunks and stop as
+    soon as the last token is scored, so each scores what the one before it left over.
+
+    Args:
+        first_chunk: [D + 1], place of each document's first chunk; the last entry is the total.
+        last_token: [D], position of the document's last token; 0 is a lone boundary token.
+        window_chunks: U.
+        stride_chunks: S, from 1 to U.
+        chunk_size: M.
+
+    Source: RETRO, section 4 (documents scored whole with a stride).
+    """
+    assert 1 <= stride_chunks <= window_chunks
+    document_chunks = np.diff(first_chunk)
+    chunks_to_read = -(-last_token // chunk_size)  # chunks that predict at least one target
+    overhang = np.maximum(chunks_to_read - window_chunks, 0)
+    per_document = np.where(last_token > 0, -(-overhang // stride_chunks) + 1, 0)
+
+    document = np.repeat(np.arange(len(last_token)), per_document)
+    before = np.cumsum(per_document) - per_document
+    number = np.arange(len(document)) - before[document]  # window number within its document
+    offset = number * stride_chunks
+    fresh = (window_chunks - stride_chunks) * chunk_size
+    return Window(
+        start_chunk=first_chunk[document] + offset,
+        num_chunks=np.minimum(window_chunks, document_chunks[document] - offset),
+        first_target=np.where(number == 0, 0, fresh).astype(np.int64),
+    )
+
+
+def split_documents(store: ChunkStore, split: str) -> tuple[IntArray, IntArray]:
+    """Where the documents of a split begin and end, as `evaluation_windows` takes them.
+
+    Returns:
+        first_chunk [D + 1], places in `store.chunks_of(split)`, and last_token [D], positions.
+    """
+    chunks = store.chunks_of(split)
+    document = np.asarray(store.document[chunks])
+    starts = np.flatnonzero(np.diff(document, prepend=-1) != 0)
+    first_chunk = np.append(starts, len(chunks)).astype(np.int64)
+    tail = np.asarray(store.tokens[chunks[first_chunk[1:] - 1]])
+    tail_tokens = (tail != store.pad_id).sum(axis=1)
+    whole_chunks = np.diff(first_chunk) - 1
+    return first_chunk, (whole_chunks * store.chunk_size + tail_tokens - 1).astype(np.int64)

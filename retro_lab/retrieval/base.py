@@ -1,0 +1,135 @@
+"""What every retriever is: the arrays that go in, the arrays that come out, and the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from retro_lab.config.schema import RetrieverConfig
+    from retro_lab.retrieval.embedders import Embeddings
+    from retro_lab.text.chunks import ChunkStore
+
+NO_CHUNK = -1
+"""In an array of chunk ids: no neighbour here."""
+
+NO_TOKEN = -1
+"""In an array of tokens: padding or a document boundary, so nothing to match on."""
+
+
+class Neighbours(NamedTuple):
+    """Chunks found for each query, best first.
+
+    Attributes:
+        ids: int64 [Q, K], global chunk ids, -1 where there is none (always at the end of a row).
+        scores: float32 [Q, K], higher is better, -inf where there is no neighbour.
+    """
+
+    ids: np.ndarray
+    scores: np.ndarray
+
+    @classmethod
+    def empty(cls, rows: int, k: int) -> Self:
+        """No neighbour anywhere."""
+        ids = np.full((rows, k), NO_CHUNK, dtype=np.int64)
+        return cls(ids, np.full((rows, k), -np.inf, dtype=np.float32))
+
+
+class Queries(NamedTuple):
+    """Chunks to find neighbours for, one a row.
+
+    Attributes:
+        tokens: int32 [Q, M], -1 where a token is padding or a document boundary.
+        embeddings: float32 [Q, E], or None for retrievers that don't need them.
+        document: int64 [Q], the chunk's document; -1 for text that isn't in the store.
+        chunk_ids: int64 [Q], the chunk's global id; -1 for text that isn't in the store.
+    """
+
+    tokens: np.ndarray
+    embeddings: np.ndarray | None
+    document: np.ndarray
+    chunk_ids: np.ndarray
+
+    def take(self, rows: np.ndarray | slice) -> Queries:
+        """The same queries at `rows` only."""
+        embeddings = None if self.embeddings is None else self.embeddings[rows]
+        return Queries(self.tokens[rows], embeddings, self.document[rows], self.chunk_ids[rows])
+
+
+class Retriever(Protocol):
+    """A search over the chunks of a database; constructed from its configuration alone.
+
+    Attributes:
+        needs_embeddings: whether `build` and `candidates` read embeddings.
+        approximates: configuration of the exact search that this one approximates, against which
+            its recall is measured; None for an exact search.
+    """
+
+    needs_embeddings: ClassVar[bool]
+
+    def __init__(self, config: Any) -> None: ...
+
+    @property
+    def approximates(self) -> RetrieverConfig | None: ...
+
+    @classmethod
+    def index_fields(cls, config: Any) -> Mapping[str, Any]:
+        """The settings that change what `save` writes; the others act at search time only."""
+        ...
+
+    def build(
+        self, chunk_ids: np.ndarray, tokens: np.ndarray, embeddings: np.ndarray | None
+    ) -> Mapping[str, Any]:
+        """Index the database's chunks and return facts for people about the index.
+
+        Args:
+            chunk_ids: int64 [S], global chunk ids, ascending.
+            tokens: int32 [S, M], -1 where a token is padding or a document boundary.
+            embeddings: float16 or float32 [S, E], or None if `needs_embeddings` is false.
+
+        Raises:
+            UserError: the configuration can't index this database.
+        """
+        ...
+
+    def candidates(self, queries: Queries, k: int) -> Neighbours:
+        """The k best chunks of each query, best first, ties by ascending chunk id.
+
+        The query's own document isn't excluded: `search_filled` does that. A row that ends in -1
+        has no further candidates, however large k is made.
+        """
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the index into an existing folder."""
+        ...
+
+    @classmethod
+    def load(cls, folder: Path, config: Any) -> Self:
+        """Open what `save` wrote, memory-mapped where the library can."""
+        ...
+
+
+def text_tokens(tokens: np.ndarray, pad_id: int, boundary_id: int) -> np.ndarray:
+    """Tokens as retrievers see them: int32, with padding and boundaries replaced by -1."""
+    special = (tokens == pad_id) | (tokens == boundary_id)
+    return np.where(special, np.int32(NO_TOKEN), tokens.astype(np.int32))
+
+
+def chunk_queries(chunks: ChunkStore, embeddings: Embeddings | None, ids: np.ndarray) -> Queries:
+    """Stored chunks as queries.
+
+    Args:
+        chunks: the store that `ids` refers to.
+        embeddings: vectors of all its chunks, or None for retrievers that don't need them.
+        ids: int64 [Q], global chunk ids.
+    """
+    return Queries(
+        tokens=text_tokens(chunks.tokens[ids], chunks.pad_id, chunks.boundary_id),
+        embeddings=None if embeddings is None else embeddings.of(ids).astype(np.float32),
+        document=chunks.document[ids].astype(np.int64),
+        chunk_ids=np.asarray(ids, dtype=np.int64),
+    )

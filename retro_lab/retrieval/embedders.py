@@ -1,0 +1,172 @@
+"""Chunk embeddings: the protocol, the registry, and the stage that embeds a whole store.
+
+The same vectors serve as keys and as queries, so all splits are embedded at once. Each distinct
+text is embedded once: duplicates cost nothing and tie exactly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from retro_lab.artifacts.store import Artifact, Stage
+from retro_lab.artifacts.workspace import Workspace
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import (
+    EmbedderConfig,
+    HashingEmbedderConfig,
+    SentenceTransformerConfig,
+)
+from retro_lab.text.chunks import ChunkStore
+from retro_lab.text.corpus import Corpus
+
+VERSION = 1
+
+_BLOCK = 1024  # texts between completion markers, and the window that is sorted by length
+_DIGEST_BYTES = 16
+
+
+class Embedder(Protocol):
+    """Text to vectors, one a text, the same for the same text.
+
+    Attributes:
+        dim: width of a vector.
+    """
+
+    dim: int
+
+    def __init__(self, config: Any) -> None: ...
+
+    @classmethod
+    def content_fields(cls, config: Any) -> Mapping[str, Any]:
+        """The settings that change the vectors, weights included (by digest)."""
+        ...
+
+    def embed(self, texts: list[str]) -> np.ndarray:
+        """float32 [n, dim]; an empty text has a vector too."""
+        ...
+
+
+EMBEDDERS: dict[type[EmbedderConfig], str] = {
+    SentenceTransformerConfig: "sentence_transformer:SentenceTransformerEmbedder",
+    HashingEmbedderConfig: "hashing:HashingEmbedder",
+}
+"""Configuration class to `module:class` in this package: a new embedder is one line here."""
+
+
+def embedder_class(config: EmbedderConfig) -> type[Embedder]:
+    """The embedder of a configuration.
+
+    Raises:
+        UserError: none is registered for the configuration's class.
+    """
+    target = EMBEDDERS.get(type(config))
+    if target is None:
+        known = ", ".join(sorted(kind.__name__ for kind in EMBEDDERS))
+        raise UserError(
+            f"embedder={config.name}: no embedder is registered for {type(config).__name__}",
+            fix=f"use one of {known}, or add a line to retro_lab/retrieval/embedders.py",
+        )
+    module, name = target.split(":")
+    return getattr(import_module(f"retro_lab.retrieval.{module}"), name)
+
+
+def build_embedder(config: EmbedderConfig) -> Embedder:
+    """The embedder, its weights loaded and checked; raises UserError where they are missing."""
+    return embedder_class(config)(config)
+
+
+class Embeddings:
+    """Memory-mapped view of the `embeddings` artifact.
+
+    Attributes:
+        vectors: float16 [T, E], one a distinct text.
+        row: int32 [C], the row of `vectors` that belongs to a chunk.
+    """
+
+    def __init__(self, vectors: np.ndarray, row: np.ndarray) -> None:
+        self.vectors = vectors
+        self.row = row
+
+    @classmethod
+    def open(cls, path: Path) -> Embeddings:
+        """The embeddings in an artifact's folder."""
+        vectors, row = (
+            np.load(path / name, mmap_mode="r", allow_pickle=False)
+            for name in ("vectors.npy", "row.npy")
+        )
+        return cls(vectors, row)
+
+    @property
+    def dim(self) -> int:
+        """E."""
+        return self.vectors.shape[1]
+
+    def of(self, ids: np.ndarray) -> np.ndarray:
+        """float16 [n, E], the vectors of chunks by global id."""
+        return self.vectors[self.row[ids]]
+
+
+def embeddings_stage(
+    config: EmbedderConfig, chunks: Artifact | Stage, corpus: Artifact | Stage
+) -> Stage:
+    """The stage of a store's embeddings; reads the weights file for its digest.
+
+    Raises:
+        UserError: the model isn't there.
+    """
+    kind = type(config).__name__.removesuffix("Config")
+    fields = {"kind": kind, **embedder_class(config).content_fields(config)}
+    return Stage("embeddings", VERSION, fields, {"chunks": chunks, "corpus": corpus})
+
+
+def build_embeddings(
+    config: EmbedderConfig, chunks: ChunkStore, corpus: Corpus, workspace: Workspace
+) -> Mapping[str, Any]:
+    """Embed the raw text of every chunk of every split, in blocks that resume.
+
+    Writes vectors.npy and row.npy, as in `Embeddings`.
+
+    Raises:
+        UserError: the model is missing, or isn't the one whose digest is configured.
+    """
+    embedder = build_embedder(config)
+    first, row = _distinct(chunks, corpus)
+    np.save(workspace.path / "row.npy", row, allow_pickle=False)
+
+    def embed(start: int, stop: int) -> dict[str, np.ndarray]:
+        texts = chunks.texts(first[start:stop], corpus)
+        vectors = embedder.embed(texts) if texts else np.empty((0, embedder.dim))
+        return {"vectors": vectors.astype(np.float16)}
+
+    workspace.blocks(len(first), _BLOCK, embed, what="embedding", unit="chunks")
+    return {"chunks": len(row), "distinct": len(first), "dim": embedder.dim}
+
+
+def _distinct(chunks: ChunkStore, corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
+    """First chunk of each distinct text, int64 [T], ascending; and int32 [C], each chunk's text."""
+    digests = np.empty(chunks.num_chunks, dtype=f"V{_DIGEST_BYTES}")
+    step = 64 * _BLOCK
+    for start in range(0, chunks.num_chunks, step):
+        ids = np.arange(start, min(start + step, chunks.num_chunks))
+        joined = b"".join(
+            hashlib.blake2b(text.encode(), digest_size=_DIGEST_BYTES).digest()
+            for text in chunks.texts(ids, corpus)
+        )
+        digests[ids] = np.frombuffer(joined, dtype=digests.dtype)
+    _, first, group = np.unique(digests, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return first[order].astype(np.int64), place[group].astype(np.int32)
+
+
+def settings(config: EmbedderConfig, *, without: tuple[str, ...]) -> dict[str, Any]:
+    """A configuration's fields as JSON, less its option's name and those in `without`."""
+    return {k: v for k, v in asdict(config).items() if k not in ("name", *without)}

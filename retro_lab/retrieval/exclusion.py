@@ -1,0 +1,71 @@
+"""Neighbours never share the query's document: the rule that keeps a sequence's future out of it.
+
+RETRO drops same-document neighbours in training (RETRO, section 2.1 and "causality filter"); here
+every search does. Exclusion is by document id, never by rank or distance, so a duplicate that
+outranks the query itself costs nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from retro_lab.retrieval.base import NO_CHUNK, Neighbours, Queries, Retriever
+from retro_lab.retrieval.ranking import first_allowed
+
+MARGIN = 64
+"""Candidates fetched beyond k at first: enough for nine chunks in ten, cheap for every backend."""
+
+MAX_FETCHED = 1 << 24
+"""Candidates held at once, queries times candidates: bounds memory when a row needs very many."""
+
+
+def search_filled(
+    retriever: Retriever, queries: Queries, k: int, chunk_document: np.ndarray
+) -> Neighbours:
+    """The k best neighbours of each query from other documents.
+
+    Fetches k and a margin, drops the query's own document, and doubles the fetch for the rows
+    that aren't full, until each has k or its candidates are exhausted; those rows end in -1.
+
+    Args:
+        retriever: a built or loaded retriever.
+        queries: Q queries.
+        k: neighbours a query.
+        chunk_document: int [C], the document of every chunk in the store.
+    """
+    filled = Neighbours.empty(len(queries.document), k)
+    pending = np.arange(len(queries.document))
+    fetch = k + MARGIN
+    while len(pending):
+        unfilled = []
+        block = max(1, MAX_FETCHED // fetch)
+        for start in range(0, len(pending), block):
+            rows = pending[start : start + block]
+            asked = queries.take(rows)
+            found = retriever.candidates(asked, fetch)
+            allowed = other_documents(found.ids, asked.document[:, None], chunk_document)
+            kept = first_allowed(found, allowed, k)
+            filled.ids[rows], filled.scores[rows] = kept
+            more = (kept.ids[:, -1] == NO_CHUNK) & (found.ids[:, -1] != NO_CHUNK)
+            unfilled.append(rows[more])
+        pending = np.concatenate(unfilled)
+        fetch *= 2
+    return filled
+
+
+def other_documents(ids: np.ndarray, banned: np.ndarray, chunk_document: np.ndarray) -> np.ndarray:
+    """Which neighbours exist and lie in none of the row's banned documents.
+
+    Args:
+        ids: int [Q, K], chunk ids, -1 for none.
+        banned: int [Q, W], documents, padded with -1.
+        chunk_document: int [C], the document of every chunk in the store.
+
+    Returns:
+        bool [Q, K].
+    """
+    document = chunk_document[ids]
+    allowed = ids != NO_CHUNK
+    for column in range(banned.shape[1]):  # W is the documents of one sequence: few
+        allowed &= document != banned[:, column : column + 1]
+    return allowed

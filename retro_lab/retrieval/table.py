@@ -1,0 +1,278 @@
+"""The stages `index` and `neighbours`: a search built once, and its results for every chunk.
+
+The database is the training split; the queries are the chunks of all splits. The table keeps
+`k_store` neighbours a chunk, so that any smaller k is a slice of it, and so that an evaluation
+chunk's own neighbours, which leakage is measured against, are in it as well.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retro_lab.artifacts.store import Artifact, Stage
+from retro_lab.artifacts.workspace import Workspace
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import RetrieverConfig
+from retro_lab.retrieval.base import NO_CHUNK, Neighbours, Retriever, chunk_queries, text_tokens
+from retro_lab.retrieval.embedders import Embeddings
+from retro_lab.retrieval.exclusion import other_documents, search_filled
+from retro_lab.retrieval.ranking import first_allowed
+from retro_lab.retrieval.registry import build_retriever, load_retriever, retriever_class
+from retro_lab.text.chunks import ChunkStore
+from retro_lab.text.corpus import SPLITS
+
+INDEX_VERSION = 1
+NEIGHBOURS_VERSION = 1
+
+_BLOCK = 4096  # queries between completion markers
+_RECALL_AT = 10
+_RECALL_QUERIES = 256
+
+
+def needs_embeddings(config: RetrieverConfig) -> bool:
+    """Whether the retriever searches vectors, so that the embeddings stage comes first."""
+    return retriever_class(config).needs_embeddings
+
+
+def index_stage(
+    config: RetrieverConfig, chunks: Artifact | Stage, embeddings: Artifact | Stage | None
+) -> Stage:
+    """The stage of a search index over the training split.
+
+    Args:
+        config: of the retriever; settings that act at search time only don't enter the key.
+        chunks: the chunk store.
+        embeddings: its vectors; None unless `needs_embeddings(config)`.
+    """
+    fields = {"kind": _kind(config), **retriever_class(config).index_fields(config)}
+    return Stage("index", INDEX_VERSION, fields, _parents(config, chunks, embeddings))
+
+
+def build_index(
+    config: RetrieverConfig,
+    chunks: ChunkStore,
+    embeddings: Embeddings | None,
+    workspace: Workspace,
+) -> Mapping[str, Any]:
+    """Index the chunks of the training split that have any text.
+
+    Raises:
+        UserError: the retriever can't index this database.
+    """
+    retriever, facts = _index_database(config, chunks, embeddings)
+    retriever.save(workspace.path)
+    return facts
+
+
+def neighbours_stage(
+    config: RetrieverConfig,
+    k_store: int,
+    chunks: Artifact | Stage,
+    index: Artifact | Stage,
+    embeddings: Artifact | Stage | None,
+) -> Stage:
+    """The stage of the neighbour table: `k_store` neighbours for each chunk of each split."""
+    search = {key: value for key, value in asdict(config).items() if key != "name"}
+    fields = {"kind": _kind(config), **search, "k_store": k_store}
+    parents = {**_parents(config, chunks, embeddings), "index": index}
+    return Stage("neighbours", NEIGHBOURS_VERSION, fields, parents)
+
+
+def build_neighbours(
+    config: RetrieverConfig,
+    k_store: int,
+    chunks: ChunkStore,
+    embeddings: Embeddings | None,
+    index: Path,
+    workspace: Workspace,
+) -> Mapping[str, Any]:
+    """Search neighbours for every chunk, in blocks that resume; never in a chunk's own document.
+
+    Args:
+        index: folder of the index artifact.
+
+    Returns:
+        filled: for each split the share of chunks that have a first, second, ... neighbour;
+        coverage: its mean over `k_store`; queries_per_second; and for an approximate search
+        recall_at_10 against exact search on a fixed sample of chunks.
+
+    Raises:
+        UserError: `k_store` exceeds the database.
+    """
+    size = len(database_ids(chunks))
+    if k_store > size:
+        raise UserError(
+            f"neighbours.k_store={k_store} exceeds the database: the training split has {size} "
+            "chunks with text",
+            fix=f"set neighbours.k_store={size} or less, or use a larger corpus",
+        )
+    retriever = load_retriever(config, index)
+    searched, seconds = 0, 0.0
+
+    def search(start: int, stop: int) -> dict[str, np.ndarray]:
+        nonlocal searched, seconds
+        begun = time.perf_counter()
+        ids = np.arange(start, stop)
+        queries = chunk_queries(chunks, _given(retriever, embeddings), ids)
+        found = search_filled(retriever, queries, k_store, chunks.document)
+        searched, seconds = searched + len(ids), seconds + time.perf_counter() - begun
+        return {"ids": found.ids.astype(np.int32), "scores": found.scores}
+
+    workspace.blocks(chunks.num_chunks, _BLOCK, search, what="retrieving", unit="chunks")
+    table = NeighbourTable.open(workspace.path)
+    filled = _filled_shares(table, chunks)
+    return {
+        "queries": chunks.num_chunks,
+        "queries_per_second": round(searched / seconds, 1) if searched else None,
+        "filled": filled,
+        "coverage": {split: float(np.mean(shares)) for split, shares in filled.items()},
+        "recall_at_10": _recall(retriever, table, chunks, embeddings),
+    }
+
+
+def check_coverage(stats: Mapping[str, Any], k: int, min_coverage: float) -> None:
+    """Raises UserError if a split fills less than `min_coverage` of its first k slots.
+
+    Args:
+        stats: of the `neighbours` artifact.
+        k: neighbours that a chunk reads.
+        min_coverage: share from 0 to 1.
+    """
+    for split, shares in stats["filled"].items():
+        coverage = float(np.mean(shares[:k]))
+        if coverage < min_coverage:
+            raise UserError(
+                f"only {coverage:.1%} of the {split} split's neighbour slots are filled at k={k}, "
+                f"less than neighbours.min_coverage={min_coverage}: too few chunks of other "
+                "documents are found",
+                fix="lower neighbours.k or neighbours.min_coverage, use a corpus of more "
+                "documents, or for an approximate index raise retriever.nprobe",
+            )
+
+
+class NeighbourTable:
+    """Memory-mapped view of the `neighbours` artifact.
+
+    Attributes:
+        ids: int32 [C, k_store], global chunk ids, best first, -1 where there is none.
+        scores: float32 [C, k_store], -inf where there is none.
+    """
+
+    def __init__(self, ids: np.ndarray, scores: np.ndarray) -> None:
+        self.ids = ids
+        self.scores = scores
+
+    @classmethod
+    def open(cls, path: Path) -> NeighbourTable:
+        """The table in an artifact's folder."""
+        ids, scores = (
+            np.load(path / name, mmap_mode="r", allow_pickle=False)
+            for name in ("ids.npy", "scores.npy")
+        )
+        return cls(ids, scores)
+
+    @property
+    def k_store(self) -> int:
+        """Neighbours kept a chunk."""
+        return self.ids.shape[1]
+
+    def select(
+        self,
+        chunk_ids: np.ndarray,
+        k: int,
+        banned_documents: np.ndarray,
+        chunk_document: np.ndarray,
+    ) -> np.ndarray:
+        """The first k stored neighbours that lie in none of the row's banned documents.
+
+        For sequences that pack several documents: no chunk may read a neighbour from any of them.
+
+        Args:
+            chunk_ids: int [Q].
+            k: at most `k_store`, else ValueError.
+            banned_documents: int [Q, W], padded with -1.
+            chunk_document: int [C], the document of every chunk in the store.
+
+        Returns:
+            int64 [Q, k], -1 where the stored neighbours run out.
+        """
+        if k > self.k_store:
+            raise ValueError(f"k={k}, but the table keeps {self.k_store} neighbours a chunk")
+        stored = Neighbours(self.ids[chunk_ids].astype(np.int64), self.scores[chunk_ids])
+        allowed = other_documents(stored.ids, banned_documents, chunk_document)
+        return first_allowed(stored, allowed, k).ids
+
+
+def database_ids(chunks: ChunkStore) -> np.ndarray:
+    """int64 [S], ascending: chunks of the training split that have any text."""
+    ids = chunks.chunks_of(SPLITS[0])
+    return ids[chunks.token_bytes[ids].any(axis=1)]
+
+
+def _index_database(
+    config: RetrieverConfig, chunks: ChunkStore, embeddings: Embeddings | None
+) -> tuple[Retriever, dict[str, Any]]:
+    retriever = build_retriever(config)
+    ids = database_ids(chunks)
+    given = _given(retriever, embeddings)
+    facts = retriever.build(
+        ids,
+        text_tokens(chunks.tokens[ids], chunks.pad_id, chunks.boundary_id),
+        None if given is None else given.of(ids),
+    )
+    return retriever, {"chunks": len(ids), **facts}
+
+
+def _recall(
+    retriever: Retriever,
+    table: NeighbourTable,
+    chunks: ChunkStore,
+    embeddings: Embeddings | None,
+) -> float | None:
+    """Share of the exact first 10 neighbours that the table's first 10 hold."""
+    if retriever.approximates is None:
+        return None
+    exact, _ = _index_database(retriever.approximates, chunks, embeddings)
+    count = min(_RECALL_QUERIES, chunks.num_chunks)
+    sample = np.linspace(0, chunks.num_chunks - 1, count).astype(np.int64)
+    k = min(_RECALL_AT, table.k_store)
+    queries = chunk_queries(chunks, _given(exact, embeddings), sample)
+    truth = search_filled(exact, queries, k, chunks.document).ids
+    found = table.ids[sample, :k]
+    hit = (truth[:, :, None] == found[:, None, :]).any(axis=2) & (truth != NO_CHUNK)
+    return float(hit.sum() / max(1, (truth != NO_CHUNK).sum()))
+
+
+def _filled_shares(table: NeighbourTable, chunks: ChunkStore) -> dict[str, list[float]]:
+    shares = {}
+    for split in SPLITS:
+        ids = chunks.chunks_of(split)
+        if len(ids):
+            shares[split] = (table.ids[ids] != NO_CHUNK).mean(axis=0).tolist()
+    return shares
+
+
+def _given(retriever: Retriever, embeddings: Embeddings | None) -> Embeddings | None:
+    if not retriever.needs_embeddings:
+        return None
+    assert embeddings is not None, "this retriever needs embeddings"
+    return embeddings
+
+
+def _parents(
+    config: RetrieverConfig, chunks: Artifact | Stage, embeddings: Artifact | Stage | None
+) -> dict[str, Artifact | Stage]:
+    if not needs_embeddings(config):
+        return {"chunks": chunks}
+    assert embeddings is not None, "this retriever needs embeddings"
+    return {"chunks": chunks, "embeddings": embeddings}
+
+
+def _kind(config: RetrieverConfig) -> str:
+    return type(config).__name__.removesuffix("RetrieverConfig").lower()

@@ -1,0 +1,235 @@
+"""The stage `chunks`: every document in tokens, cut every M, memory-mapped for random access.
+
+Legend: C chunks of all splits in document order, D documents, M tokens a chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import ArrayLike, NDArray
+
+from retro_lab.artifacts import Artifact, Stage, Workspace
+from retro_lab.config.schema import ChunkingConfig
+
+from .corpus import SPLITS, Corpus
+from .tokenizers.base import Encoded, Tokenizer, batches
+
+VERSION = 1
+_META = "meta.json"
+_BLOCK_BYTES = 2**23  # text a block: what an interrupted build loses at most, on average
+_SMALL_VOCABULARY = 65_535
+_STATS_CHUNKS = 2**16  # looked at together
+_GATHERED_TOKENS = 2**17  # gathered at once by `values`, few enough for the processor's cache
+
+
+class ChunkStore:
+    """Chunks of all documents of all splits, in order.
+
+    A document is one boundary token of 0 bytes and then its tokens, cut every M; its last chunk
+    is padded on the right with `pad_id`, of 0 bytes. Chunks never span documents.
+
+    Attributes:
+        tokens: uint16 or int32 [C, M].
+        token_bytes: uint32 [C, M], UTF-8 bytes of raw text that each token accounts for.
+        document: int32 [C].
+        index: int32 [C], number of the chunk within its document, from 0.
+        text_start: int64 [C], where the chunk's text begins in the corpus's.
+        first_chunk: int64 [D + 1], document d has chunks first_chunk[d]:first_chunk[d + 1].
+        split: uint8 [C], place in `SPLITS`.
+
+    Source: RETRO, section 2.1; documents are cut separately as in its section 2.2.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.tokens = self._array("tokens")
+        self.token_bytes: NDArray[np.uint32] = self._array("token_bytes")
+        self.document: NDArray[np.int32] = self._array("document")
+        self.index: NDArray[np.int32] = self._array("index")
+        self.text_start: NDArray[np.int64] = self._array("text_start")
+        self.first_chunk: NDArray[np.int64] = self._array("first_chunk")
+        self.split: NDArray[np.uint8] = self._array("split")
+        meta = orjson.loads((path / _META).read_bytes())
+        self.vocab_size: int = meta["vocab_size"]
+        self.boundary_id: int = meta["boundary_id"]
+        self.pad_id: int = meta["pad_id"]
+
+    @classmethod
+    def open(cls, path: Path) -> ChunkStore:
+        """The chunks in an artifact's folder."""
+        return cls(path)
+
+    def __reduce__(self) -> tuple[type[ChunkStore], tuple[Path]]:
+        return type(self), (self.path,)  # other processes map the files themselves
+
+    def _array(self, name: str) -> NDArray:
+        mapped = np.load(self.path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return mapped.view(np.ndarray)  # indexing a plain array is faster
+
+    @property
+    def num_chunks(self) -> int:
+        """C."""
+        return self.tokens.shape[0]
+
+    @property
+    def chunk_size(self) -> int:
+        """M."""
+        return self.tokens.shape[1]
+
+    @property
+    def num_documents(self) -> int:
+        """D."""
+        return len(self.first_chunk) - 1
+
+    def chunks_of(self, split: str) -> NDArray[np.int64]:
+        """Ids of a split's chunks, ascending."""
+        return np.flatnonzero(self.split == SPLITS.index(split))
+
+    def values(self, ids: ArrayLike, continuation_chunks: int) -> NDArray[np.int64]:
+        """Tokens of chunks and of those that follow them in their documents: RET's [N, F].
+
+        Args:
+            ids: [...], chunk ids, -1 where there is none.
+            continuation_chunks: chunks that follow each, the paper takes 1.
+
+        Returns:
+            int64 [..., (1 + continuation_chunks) * M]; `pad_id` where there is no chunk or the
+            document has ended.
+
+        Source: RETRO, section 2.2.
+        """
+        ids = np.asarray(ids, np.int64)
+        length = 1 + continuation_chunks
+        chunks = ids.reshape(-1)
+        out = np.empty((len(chunks), length, self.chunk_size), np.int64)
+        step = max(1, _GATHERED_TOKENS // (length * self.chunk_size))
+        for start in range(0, len(chunks), step):
+            part = slice(start, start + step)
+            rows = chunks[part, None] + np.arange(length)
+            real = chunks[part] >= 0
+            end = self.first_chunk[self.document[np.where(real, chunks[part], 0)] + 1]
+            valid = real[:, None] & (rows < end[:, None])
+            gathered = self.tokens[np.where(valid, rows, 0)]
+            gathered[~valid] = self.pad_id
+            out[part] = gathered
+        return out.reshape(*ids.shape, length * self.chunk_size)
+
+    def text_span(self, chunk: int) -> tuple[int, int]:
+        """Bytes [start, stop) of the corpus's text that a chunk stands for."""
+        start = int(self.text_start[chunk])
+        return start, start + int(self.token_bytes[chunk].sum())
+
+    def texts(self, ids: ArrayLike, corpus: Corpus) -> list[str]:
+        """Raw text of chunks [n]; a character cut by a chunk's end becomes U+FFFD."""
+        ids = np.asarray(ids, np.int64)
+        starts = self.text_start[ids]
+        stops = starts + self.token_bytes[ids].sum(axis=-1, dtype=np.int64)
+        spans = zip(starts, stops, strict=True)
+        return [corpus.raw_span(start, stop).decode(errors="replace") for start, stop in spans]
+
+
+def chunks_stage(
+    config: ChunkingConfig, corpus: Artifact | Stage, tokenizer: Artifact | Stage
+) -> Stage:
+    """The stage of the chunks; window and continuation act later and aren't part of it."""
+    fields = {"chunk_size": config.chunk_size}
+    return Stage("chunks", VERSION, fields, {"corpus": corpus, "tokenizer": tokenizer})
+
+
+def build_chunks(
+    chunk_size: int, corpus: Corpus, tokenizer: Tokenizer, workspace: Workspace
+) -> Mapping[str, Any]:
+    """Tokenizes and cuts all documents, block by block.
+
+    Returns:
+        documents, chunks, tokens (boundaries and padding not counted), bytes, and the same for
+        each of the splits.
+    """
+    per_document = max(1, corpus.num_bytes() // corpus.num_documents)
+    workspace.blocks(
+        corpus.num_documents,
+        max(1, _BLOCK_BYTES // per_document),
+        lambda start, stop: _cut_documents(start, stop, chunk_size, corpus, tokenizer),
+        what="tokenizing",
+        unit="documents",
+    )
+    document = np.load(workspace.path / "document.npy", mmap_mode="r")
+    first_chunk = np.searchsorted(document, np.arange(corpus.num_documents + 1))
+    np.save(workspace.path / "first_chunk.npy", first_chunk.astype(np.int64))
+    meta = {
+        "vocab_size": tokenizer.vocab_size,
+        "boundary_id": tokenizer.boundary_id,
+        "pad_id": tokenizer.pad_id,
+    }
+    (workspace.path / _META).write_bytes(orjson.dumps(meta))
+    return _stats(ChunkStore(workspace.path), corpus)
+
+
+def _cut_documents(
+    first: int, last: int, chunk_size: int, corpus: Corpus, tokenizer: Tokenizer
+) -> dict[str, np.ndarray]:
+    """The arrays of documents [first, last); few enough at a time to keep their text in memory."""
+    lengths = np.diff(corpus.offsets[first : last + 1]).tolist()
+    encoded: list[Encoded] = []
+    for part in batches(lengths):
+        texts = [corpus.text(first + i) for i in range(part.start, part.stop)]
+        encoded += tokenizer.encode_batch(texts)
+    _check_bytes(first, lengths, encoded)
+
+    sizes = np.array([1 + len(document.ids) for document in encoded], np.int64)
+    counts = -(-sizes // chunk_size)  # chunks of each document
+    before = np.cumsum(counts) - counts
+    dtype = np.uint16 if tokenizer.vocab_size <= _SMALL_VOCABULARY else np.int32
+    tokens = np.full(counts.sum() * chunk_size, tokenizer.pad_id, dtype)
+    token_bytes = np.zeros(len(tokens), np.uint32)
+    for start, document in zip(before * chunk_size, encoded, strict=True):
+        body = slice(start + 1, start + 1 + len(document.ids))
+        tokens[start] = tokenizer.boundary_id
+        tokens[body] = document.ids
+        token_bytes[body] = document.num_bytes
+    token_bytes = token_bytes.reshape(-1, chunk_size)
+    chunk_bytes = token_bytes.sum(axis=1, dtype=np.int64)
+    row = np.repeat(np.arange(len(counts)), counts)
+    return {
+        "tokens": tokens.reshape(-1, chunk_size),
+        "token_bytes": token_bytes,
+        "document": (first + row).astype(np.int32),
+        "index": (np.arange(len(row)) - before[row]).astype(np.int32),
+        "text_start": corpus.offsets[first] + np.cumsum(chunk_bytes) - chunk_bytes,
+        "split": corpus.split[first:last][row],
+    }
+
+
+def _check_bytes(first: int, lengths: list[int], encoded: list[Encoded]) -> None:
+    """Bits per byte is wrong without anyone seeing it if a tokenizer loses bytes."""
+    for i, (length, document) in enumerate(zip(lengths, encoded, strict=True)):
+        counted = int(document.num_bytes.sum(dtype=np.int64))
+        if counted != length:
+            raise ValueError(
+                f"document {first + i}: tokens account for {counted} of {length} bytes"
+            )
+
+
+def _stats(store: ChunkStore, corpus: Corpus) -> dict[str, Any]:
+    filled = np.zeros(len(SPLITS), np.int64)  # places that aren't padding, per split
+    for start in range(0, store.num_chunks, _STATS_CHUNKS):
+        part = slice(start, start + _STATS_CHUNKS)
+        per_chunk = (store.tokens[part] != store.pad_id).sum(axis=1)
+        filled += np.bincount(store.split[part], per_chunk, len(SPLITS)).astype(np.int64)
+
+    by_split = {}
+    for code, split in enumerate(SPLITS):
+        documents = len(corpus.documents_of(split))
+        by_split[split] = {
+            "documents": documents,
+            "chunks": int((store.split == code).sum()),
+            "tokens": int(filled[code]) - documents,  # without the boundaries
+            "bytes": corpus.num_bytes(split),
+        }
+    totals = {name: sum(counts[name] for counts in by_split.values()) for name in by_split["train"]}
+    return totals | {"splits": by_split}

@@ -1,0 +1,248 @@
+"""The stage `corpus`: all documents end to end in one file, with their ids and splits."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from retro_lab.artifacts import Stage, Workspace, track
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import CorpusConfig
+
+from .readers import Document, Malformed, build_reader, read_documents
+from .splits import SPLITS, assign_splits, id_list_digests, id_lists
+
+__all__ = ["SPLITS", "Corpus", "build_corpus", "corpus_stage"]
+
+VERSION = 1
+_TEXT, _OFFSETS, _SPLIT, _IDS = "text.bin", "offsets.npy", "split.npy", "ids.json"
+
+
+class Corpus:
+    """Memory-mapped view of a corpus: D documents, their raw UTF-8 text end to end.
+
+    Attributes:
+        path: folder of the artifact.
+        offsets: int64 [D + 1]; document i is bytes offsets[i]:offsets[i + 1] of the text.
+        split: uint8 [D], place in `SPLITS`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.offsets: NDArray[np.int64] = np.load(path / _OFFSETS, allow_pickle=False)
+        self.split: NDArray[np.uint8] = np.load(path / _SPLIT, allow_pickle=False)
+        self._text = np.memmap(path / _TEXT, np.uint8, mode="r").view(np.ndarray)
+
+    @classmethod
+    def open(cls, path: Path) -> Corpus:
+        """The corpus in an artifact's folder."""
+        return cls(path)
+
+    def __reduce__(self) -> tuple[type[Corpus], tuple[Path]]:
+        return type(self), (self.path,)  # other processes map the files themselves
+
+    @property
+    def num_documents(self) -> int:
+        """D."""
+        return len(self.split)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Id of each document."""
+        return orjson.loads((self.path / _IDS).read_bytes())
+
+    def raw(self, document: int) -> bytes:
+        """UTF-8 bytes of a document."""
+        return self.raw_span(self.offsets[document], self.offsets[document + 1])
+
+    def raw_span(self, start: int | np.integer, stop: int | np.integer) -> bytes:
+        """Bytes [start, stop) of the text, over all documents."""
+        return self._text[start:stop].tobytes()
+
+    def text(self, document: int) -> str:
+        """Text of a document."""
+        return self.raw(document).decode()
+
+    def documents_of(self, split: str) -> NDArray[np.int64]:
+        """Numbers of a split's documents, ascending."""
+        return np.flatnonzero(self.split == SPLITS.index(split))
+
+    def num_bytes(self, split: str | None = None) -> int:
+        """UTF-8 bytes of a split's text, or of all."""
+        lengths = np.diff(self.offsets)
+        return int(lengths.sum() if split is None else lengths[self.documents_of(split)].sum())
+
+
+def corpus_stage(config: CorpusConfig) -> Stage:
+    """The stage of a corpus; its raw inputs are read once for their digests.
+
+    Raises:
+        UserError: an input is missing.
+    """
+    reader = build_reader(config)
+    split = asdict(config.split)
+    for name in SPLITS:
+        del split[f"{name}_ids"]  # their contents are inputs
+    if id_lists(config.split):
+        split = {}
+    return Stage(
+        name="corpus",
+        version=VERSION,
+        fields={
+            "kind": type(config).__name__.removesuffix("CorpusConfig").lower(),
+            "max_bytes": config.max_bytes,
+            "on_error": config.on_error.value,
+            "split": split,
+            **reader.fields,
+        },
+        parents={},
+        inputs=reader.input_digest() | id_list_digests(config.split),
+    )
+
+
+def build_corpus(config: CorpusConfig, workspace: Workspace) -> Mapping[str, Any]:
+    """Reads, cuts to size, splits and writes a corpus; memory holds the ids, not the text.
+
+    With `corpus.max_bytes` the input is read twice: for the sizes, then for what is kept.
+
+    Returns:
+        documents, bytes, splits {documents, bytes each}, and skipped records: empty, malformed
+        and beyond max_bytes.
+
+    Raises:
+        UserError: the input is broken, empty, has an id twice, or is too small for its splits.
+    """
+    malformed = Malformed(config.on_error)
+    text = workspace.path / _TEXT
+    if config.max_bytes is None:
+        with text.open("wb") as out:
+            ledger = _read(config, malformed, out)
+        kept = np.ones(len(ledger.ids), bool)
+    else:
+        ledger = _read(config, malformed, None)
+        kept = _within(config.max_bytes, ledger)
+        with text.open("wb") as out:
+            _write_kept(config, kept, out)
+
+    rows = np.flatnonzero(kept)
+    ids = [ledger.ids[row] for row in rows]
+    given = [ledger.given[row] for row in rows]
+    splits = assign_splits(ids, given, config.split, known=ledger.known)
+    lengths = np.frombuffer(ledger.sizes, np.int64)[rows]
+    np.save(workspace.path / _OFFSETS, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    np.save(workspace.path / _SPLIT, splits)
+    (workspace.path / _IDS).write_bytes(orjson.dumps(ids))
+    skipped = {
+        "empty": ledger.empty,
+        "malformed": malformed.count,
+        "over_max_bytes": len(ledger.ids) - len(ids),
+    }
+    return _stats(splits, lengths) | {"skipped": skipped}
+
+
+class _Ledger:
+    """What is known of the documents read so far, but for their text; empty ones have no row."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.given: list[str | None] = []
+        self.sizes = array("q")  # UTF-8 bytes
+        self.known: set[str] = set()  # ids, those of empty documents included
+        self.empty = 0
+
+    def add(self, document: Document, num_bytes: int) -> None:
+        self.known.add(document.id)
+        if not num_bytes:
+            self.empty += 1
+            return
+        self.ids.append(document.id)
+        self.given.append(document.split)
+        self.sizes.append(num_bytes)
+
+
+def _read(config: CorpusConfig, malformed: Malformed, out: BinaryIO | None) -> _Ledger:
+    """Notes every document and, if `out` is given, writes its text."""
+    ledger = _Ledger()
+    with track(None, "reading the corpus", "documents") as advance:
+        for document in read_documents(config, malformed):
+            if document.id in ledger.known:
+                raise _repeated(config, document)
+            data = document.text.encode()
+            ledger.add(document, len(data))
+            if out is not None:
+                out.write(data)
+            advance(1)
+    if not ledger.ids:
+        raise _nothing(ledger, malformed)
+    return ledger
+
+
+def _write_kept(config: CorpusConfig, kept: NDArray[np.bool_], out: BinaryIO) -> None:
+    with track(int(kept.sum()), "writing the corpus", "documents") as advance:
+        for document, keep in zip(_not_empty(config), kept, strict=True):
+            if keep:
+                out.write(document.text.encode())
+                advance(1)
+
+
+def _not_empty(config: CorpusConfig) -> Iterator[Document]:
+    """The documents once more; what is malformed was reported when they were first read."""
+    for document in read_documents(config, _Silent(config.on_error)):
+        if document.text:
+            yield document
+
+
+class _Silent(Malformed):
+    def skip(self, place: str, problem: str) -> None:
+        pass
+
+
+def _within(max_bytes: int, ledger: _Ledger) -> NDArray[np.bool_]:
+    """Which documents to keep: in the order of their ids' hashes, as many as fit."""
+    hashes = [hashlib.sha256(name.encode()).digest() for name in ledger.ids]
+    order = np.array(sorted(range(len(hashes)), key=hashes.__getitem__), np.int64)
+    total = np.cumsum(np.frombuffer(ledger.sizes, np.int64)[order])
+    kept = np.zeros(len(order), bool)
+    kept[order[total <= max_bytes]] = True
+    if not kept.any():
+        raise UserError(
+            f"corpus.max_bytes={max_bytes}: the first document drawn already has {total[0]} bytes",
+            fix="raise corpus.max_bytes",
+        )
+    return kept
+
+
+def _repeated(config: CorpusConfig, document: Document) -> UserError:
+    """The error for an id that occurs twice; the first place is looked up by reading again."""
+    again = read_documents(config, _Silent(config.on_error))
+    first = next(other.place for other in again if other.id == document.id)
+    return UserError(
+        f"two documents have the id {document.id!r}: {first}, and {document.place}",
+        fix="make ids unique, or name another field with corpus.id_field",
+    )
+
+
+def _nothing(ledger: _Ledger, malformed: Malformed) -> UserError:
+    counts = f"{ledger.empty} empty and {malformed.count} malformed records"
+    first = f", the first: {malformed.first}" if malformed.first else ""
+    return UserError(
+        f"the corpus has no text: {counts} were skipped{first}",
+        fix="check corpus.path and the fields that hold text and id",
+    )
+
+
+def _stats(splits: NDArray[np.uint8], lengths: NDArray[np.int64]) -> dict[str, Any]:
+    def part(mask: NDArray[np.bool_]) -> dict[str, int]:
+        return {"documents": int(mask.sum()), "bytes": int(lengths[mask].sum())}
+
+    by_split = {split: part(splits == code) for code, split in enumerate(SPLITS)}
+    return part(np.ones(len(splits), bool)) | {"splits": by_split}

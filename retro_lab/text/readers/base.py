@@ -1,0 +1,150 @@
+"""What every reader yields, and the one policy for records that can't be read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, NoReturn, Protocol
+
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import OnError
+
+LOG = logging.getLogger("retro_lab")
+_LOGGED = 5  # skipped records that are named one by one
+
+
+class Document(NamedTuple):
+    """One document as it was read.
+
+    Attributes:
+        id: name, unique in the corpus.
+        text: its raw text; UTF-8 encodable, may hold any character, may be empty.
+        place: where it lies, for messages ("docs.jsonl, line 17").
+        split: the split that its file is given for; None where the split is drawn from the id.
+    """
+
+    id: str
+    text: str
+    place: str
+    split: str | None = None
+
+
+class Malformed:
+    """Counts the records that can't be read, or ends the command at the first one.
+
+    Args:
+        on_error: `stop` or `skip` (`corpus.on_error`).
+
+    Attributes:
+        count: records passed over so far.
+        first: message about the first of them.
+    """
+
+    def __init__(self, on_error: OnError) -> None:
+        self.on_error = on_error
+        self.count = 0
+        self.first: str | None = None
+
+    def report(self, place: str, problem: str, fix: str | None = None) -> None:
+        """Notes a malformed record; raises UserError if the policy is to stop."""
+        if self.on_error is OnError.stop:
+            skip = "corpus.on_error=skip passes over such records"
+            raise UserError(f"{place}: {problem}", fix=f"{fix}; {skip}" if fix else skip)
+        self.skip(place, problem)
+
+    def skip(self, place: str, problem: str) -> None:
+        """Passes over a record whatever the policy."""
+        self.count += 1
+        self.first = self.first or f"{place}: {problem}"
+        if self.count <= _LOGGED:
+            LOG.warning("skipped %s: %s", place, problem)
+
+
+class Reader(Protocol):
+    """A corpus of one kind; constructed from its configuration alone."""
+
+    def __init__(self, config: Any) -> None: ...
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """The settings that change which text is read from the same input."""
+        ...
+
+    def documents(self, malformed: Malformed) -> Iterator[Document]:
+        """All documents, in the same order every time, empty ones included.
+
+        Raises:
+            UserError: the input is missing or broken, or a record is and the policy is to stop.
+        """
+        ...
+
+    def input_digest(self) -> dict[str, str]:
+        """SHA-256 of the raw inputs, by name; raises UserError if one is missing."""
+        ...
+
+
+def decode_utf8(data: bytes) -> str:
+    """Text of UTF-8 `data`, without a byte order mark; ValueError says which byte is wrong."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise ValueError(f"not valid UTF-8: byte 0x{byte:02x} at offset {error.start}") from error
+
+
+class Fields(NamedTuple):
+    """Which fields of a record hold its text and its id."""
+
+    text: str
+    id: str
+
+    def document(
+        self, record: Mapping[str, Any], default_id: str, place: str, split: str | None
+    ) -> Document:
+        """The document of one record; a record without an id takes `default_id`.
+
+        Raises:
+            MalformedRecord: the text is missing or isn't text, or the id isn't a name.
+        """
+        if self.text not in record:
+            present = ", ".join(record) or "none"
+            raise MalformedRecord(
+                f"no field {self.text!r}; the fields are: {present}",
+                fix="corpus.text_field=<the field that holds the text>",
+            )
+        text = record[self.text]
+        if not isinstance(text, str):
+            raise MalformedRecord(f"field {self.text!r} holds {_kind(text)}, expected a string")
+        name = record.get(self.id)
+        if name is None:
+            name = default_id
+        elif isinstance(name, bool) or not isinstance(name, (str, int)):
+            raise MalformedRecord(
+                f"field {self.id!r} holds {_kind(name)}, expected a string or a whole number",
+                fix="corpus.id_field=<the field that holds the id>",
+            )
+        return Document(str(name), text, place, split)
+
+
+class MalformedRecord(Exception):
+    """One record that isn't a document; readers hand it on to `Malformed.report`."""
+
+    def __init__(self, problem: str, fix: str | None = None) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.fix = fix
+
+
+def unreadable(name: str, error: Exception) -> NoReturn:
+    """Raises the UserError for a file as a whole that can't be read."""
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    raise UserError(
+        f"{name}: can't be read: {reason}",
+        fix="check that the file is complete and that its suffix names its format",
+    ) from error
+
+
+def _kind(value: object) -> str:
+    names = {type(None): "null", bool: "true or false", int: "a number", float: "a number"}
+    names |= {str: "a string", list: "a list", dict: "an object"}
+    return names.get(type(value), f"a {type(value).__name__}")

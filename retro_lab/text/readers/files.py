@@ -1,0 +1,158 @@
+"""Files named by a path, folder or glob: which they are, their digests, their bytes as a stream."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import FileCorpusConfig
+
+from .base import unreadable
+
+_COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
+_BUFFER_BYTES = 2**20
+
+
+class SourceFile(NamedTuple):
+    """One input file.
+
+    Attributes:
+        name: unique in the corpus and independent of where the corpus lies; goes into document
+            ids. Relative to the folder, or to the fixed part of the glob; led by the split's
+            name if it is given for validation or test.
+        path: where it lies.
+        split: the split that it is given for, or None.
+    """
+
+    name: str
+    path: Path
+    split: str | None
+
+
+def source_files(config: FileCorpusConfig, patterns: Sequence[str]) -> list[SourceFile]:
+    """The files of a corpus: those of `path`, then of `validation_path` and `test_path`.
+
+    With one of the latter two given, the documents of `path` are dealt to the remaining splits.
+
+    Args:
+        config: the corpus.
+        patterns: globs, relative, that choose the files of a folder.
+
+    Raises:
+        UserError: names the key whose path has no files.
+    """
+    given = {"validation": config.validation_path, "test": config.test_path}
+    given = {split: path for split, path in given.items() if path is not None}
+    remaining = "train" if len(given) == 2 else None
+    files = list(_expand("corpus.path", config.path, patterns, remaining, ""))
+    for split, path in given.items():
+        files += _expand(f"corpus.{split}_path", path, patterns, split, f"{split}/")
+    _refuse_repeats(files)
+    return files
+
+
+def _refuse_repeats(files: Sequence[SourceFile]) -> None:
+    """A file read for two splits would put its documents in both."""
+    seen: dict[object, SourceFile] = {}
+    for file in files:
+        for key in (file.name, file.path.resolve()):
+            other = seen.setdefault(key, file)
+            if other is not file:
+                raise UserError(
+                    f"{other.path} and {file.path} are one file, or share the name {file.name}",
+                    fix="let corpus.path, corpus.validation_path and corpus.test_path name "
+                    "different files",
+                )
+
+
+def _expand(
+    key: str, value: str, patterns: Sequence[str], split: str | None, prefix: str
+) -> Iterator[SourceFile]:
+    path = Path(value).expanduser()
+    if path.is_file():
+        yield SourceFile(prefix + path.name, path, split)
+        return
+    if path.is_dir():
+        root = path
+        found = {file for pattern in patterns for file in path.glob(pattern)}
+    else:
+        root = _fixed_part(path)
+        found = {Path(file) for file in glob.glob(str(path), recursive=True)}  # noqa: PTH207
+    files = sorted((file.relative_to(root).as_posix(), file) for file in found if file.is_file())
+    if not files:
+        raise _no_files(key, value, path, patterns)
+    for name, file in files:
+        yield SourceFile(prefix + name, file, split)
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """The folder of a glob before its first wildcard."""
+    parts = pattern.parts
+    wild = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts) - 1)
+    return Path(*parts[:wild])
+
+
+def _no_files(key: str, value: str, path: Path, patterns: Sequence[str]) -> UserError:
+    if path.is_dir():
+        suffixes = Counter(
+            "".join(file.suffixes[-2:]) for file in path.rglob("*") if file.is_file()
+        )
+        held = ", ".join(
+            f"{n} {suffix or 'without suffix'}" for suffix, n in suffixes.most_common(5)
+        )
+        wanted = " or ".join(patterns)
+        return UserError(
+            f"{key}={value}: the folder has no files like {wanted}; it holds {held or 'no files'}",
+            fix=f"set {key} to a file, or to a glob in quotes such as '{value}/*'",
+        )
+    if glob.has_magic(value):
+        return UserError(f"{key}={value}: no file matches", fix=f"check the pattern in {key}")
+    return UserError(
+        f"{key}={value}: no such file or folder (looked in {Path.cwd()})",
+        fix=f"set {key} to a file, a folder or a glob",
+    )
+
+
+def digests(files: Sequence[SourceFile]) -> dict[str, str]:
+    """SHA-256 of each file's bytes, by name."""
+    found = {}
+    for file in files:
+        with open_raw(file) as raw:
+            found[file.name] = hashlib.file_digest(raw, "sha256").hexdigest()
+    return found
+
+
+@contextmanager
+def open_raw(file: SourceFile) -> Iterator[io.BufferedReader]:
+    """The file's bytes as they are; what the system refuses is a UserError that names the file."""
+    try:
+        with file.path.open("rb") as raw:
+            yield raw
+    except OSError as error:
+        unreadable(file.name, error)
+
+
+def lines(file: SourceFile) -> Iterator[bytes]:
+    r"""The file's lines, each with its b"\n", decompressed by suffix, without a byte order mark.
+
+    Raises:
+        UserError: the file is missing, truncated or not what its suffix says.
+    """
+    # Arrow's stream reports a truncated file, which zstandard's passes over in silence.
+    import pyarrow
+
+    codec = _COMPRESSION.get(PurePosixPath(file.name).suffix)
+    with open_raw(file) as raw:
+        stream = pyarrow.CompressedInputStream(pyarrow.PythonFile(raw), codec) if codec else raw
+        buffered = io.BufferedReader(stream, _BUFFER_BYTES)  # type: ignore[arg-type]
+        first = True
+        while line := buffered.readline():
+            yield line.removeprefix(b"\xef\xbb\xbf") if first else line
+            first = False

@@ -1,0 +1,62 @@
+"""Corpus `jsonl`: JSON lines, plain or compressed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from retro_lab.config.schema import JsonlCorpusConfig
+
+from .base import Document, Fields, Malformed, MalformedRecord, decode_utf8
+from .files import SourceFile, digests, lines, source_files
+
+_SUFFIXES = ("jsonl", "ndjson", "json")
+_PATTERNS = [f"**/*.{suffix}{packed}" for suffix in _SUFFIXES for packed in ("", ".gz", ".zst")]
+
+
+class JsonlReader:
+    """One document a line; a document without an id is called `<file name>:<line>`.
+
+    Blank lines are passed over. Lines end at a line feed only.
+    """
+
+    def __init__(self, config: JsonlCorpusConfig) -> None:
+        self._files = source_files(config, _PATTERNS)
+        self._fields = Fields(config.text_field, config.id_field)
+
+    @property
+    def fields(self) -> dict[str, str]:
+        return {"text_field": self._fields.text, "id_field": self._fields.id}
+
+    def input_digest(self) -> dict[str, str]:
+        return digests(self._files)
+
+    def documents(self, malformed: Malformed) -> Iterator[Document]:
+        for file in self._files:
+            for number, line in enumerate(lines(file), 1):
+                if line.isspace():
+                    continue
+                place = f"{file.name}, line {number}"
+                try:
+                    yield self._document(line, f"{file.name}:{number}", place, file)
+                except MalformedRecord as error:
+                    malformed.report(place, error.problem, error.fix)
+
+    def _document(self, line: bytes, default_id: str, place: str, file: SourceFile) -> Document:
+        record = _parse(line)
+        if not isinstance(record, dict):
+            raise MalformedRecord("expected a JSON object with fields")
+        return self._fields.document(record, default_id, place, file.split)
+
+
+def _parse(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        try:
+            decode_utf8(line)
+        except ValueError as wrong:
+            raise MalformedRecord(str(wrong)) from error
+        raise MalformedRecord(f"not valid JSON: {error.msg} at column {error.colno}") from error

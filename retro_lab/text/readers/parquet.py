@@ -1,0 +1,73 @@
+"""Corpus `parquet`: Parquet files, a document a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import ParquetCorpusConfig
+
+from .base import Document, Fields, Malformed, MalformedRecord, unreadable
+from .files import SourceFile, digests, open_raw, source_files
+
+_ROWS_A_BATCH = 256  # documents can be long, and a batch is held in memory
+
+
+class ParquetReader:
+    """One document a row; a document without an id is called `<file name>:<row>`, from 1."""
+
+    def __init__(self, config: ParquetCorpusConfig) -> None:
+        self._files = source_files(config, ["**/*.parquet"])
+        self._fields = Fields(config.text_field, config.id_field)
+
+    @property
+    def fields(self) -> dict[str, str]:
+        return {"text_field": self._fields.text, "id_field": self._fields.id}
+
+    def input_digest(self) -> dict[str, str]:
+        return digests(self._files)
+
+    def documents(self, malformed: Malformed) -> Iterator[Document]:
+        for file in self._files:
+            for row, record in enumerate(self._records(file), 1):
+                place = f"{file.name}, row {row}"
+                try:
+                    values = {name: _python(value) for name, value in record.items()}
+                    default_id = f"{file.name}:{row}"
+                    document = self._fields.document(values, default_id, place, file.split)
+                except MalformedRecord as error:
+                    malformed.report(place, error.problem, error.fix)
+                else:
+                    yield document
+
+    def _records(self, file: SourceFile) -> Iterator[dict[str, Any]]:
+        """Rows as Arrow scalars, because one that isn't UTF-8 must not spoil its whole batch."""
+        import pyarrow
+        import pyarrow.parquet
+
+        with open_raw(file) as raw:
+            try:
+                table = pyarrow.parquet.ParquetFile(raw)
+                columns = self._columns(file, table.schema_arrow)
+                for batch in table.iter_batches(_ROWS_A_BATCH, columns=columns):
+                    for values in zip(*batch.columns, strict=True):
+                        yield dict(zip(batch.schema.names, values, strict=True))
+            except pyarrow.ArrowException as error:
+                unreadable(file.name, error)
+
+    def _columns(self, file: SourceFile, schema: Any) -> list[str]:
+        if self._fields.text not in schema.names:
+            present = ", ".join(schema.names)
+            raise UserError(
+                f"{file.name}: no column {self._fields.text!r}; the columns are: {present}",
+                fix="corpus.text_field=<the column that holds the text>",
+            )
+        return [name for name in dict.fromkeys(self._fields) if name in schema.names]
+
+
+def _python(value: Any) -> Any:
+    try:
+        return value.as_py()
+    except UnicodeDecodeError as error:
+        raise MalformedRecord(f"not valid UTF-8 at offset {error.start}") from error

@@ -1,0 +1,69 @@
+"""From a corpus configuration to its reader; a kind's libraries load when it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import (
+    CorpusConfig,
+    HfCorpusConfig,
+    JsonlCorpusConfig,
+    ParquetCorpusConfig,
+    PythonCorpusConfig,
+    TextCorpusConfig,
+    WikitextCorpusConfig,
+)
+
+from .base import Document, Malformed, Reader
+
+READERS: dict[type[CorpusConfig], str] = {
+    PythonCorpusConfig: "python:PythonReader",
+    JsonlCorpusConfig: "jsonl:JsonlReader",
+    TextCorpusConfig: "plain_text:TextReader",
+    ParquetCorpusConfig: "parquet:ParquetReader",
+    HfCorpusConfig: "hub:HubReader",
+    WikitextCorpusConfig: "wikitext:WikitextReader",
+}
+"""Configuration class to `module:class` in this package: a new kind of corpus is one line here."""
+
+
+def reader_kind(config: CorpusConfig) -> str:
+    """The reader of a configuration, `module:class`; UserError if none is registered."""
+    target = READERS.get(type(config))
+    if target is None:
+        known = ", ".join(sorted(kind.__name__ for kind in READERS))
+        raise UserError(
+            f"corpus={config.name}: no reader is registered for {type(config).__name__}",
+            fix=f"use one of {known}, or add a line to retro_lab/text/readers/registry.py",
+        )
+    return target
+
+
+def build_reader(config: CorpusConfig) -> Reader:
+    """The reader of a corpus.
+
+    Raises:
+        UserError: no reader is registered for it, or its files aren't there.
+    """
+    module, name = reader_kind(config).split(":")
+    return getattr(import_module(f"{__package__}.{module}"), name)(config)
+
+
+def read_documents(config: CorpusConfig, malformed: Malformed | None = None) -> Iterator[Document]:
+    """All documents of a corpus in its order, empty ones included; split and size not applied.
+
+    Args:
+        config: the corpus.
+        malformed: collects what is passed over; by default one that follows `corpus.on_error`.
+
+    Raises:
+        UserError: names the file, the line and the fix.
+    """
+    yield from build_reader(config).documents(malformed or Malformed(config.on_error))
+
+
+def input_digest(config: CorpusConfig) -> dict[str, str]:
+    """SHA-256 of a corpus's raw inputs, by name, for `Stage.inputs`; raises as `build_reader`."""
+    return build_reader(config).input_digest()

@@ -1,0 +1,107 @@
+"""Corpus `wikitext103`: the raw files of WikiText-103 or -2, cut into articles."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import WikitextCorpusConfig
+
+from .base import Document, Malformed, MalformedRecord, decode_utf8
+from .files import SourceFile, digests, lines, source_files
+
+# " = Title = "; headings of sections have more signs: " = = Section = = ".
+_TITLE = re.compile(rb" = (?!= )([^\r\n]+?)(?<! =) = \r?\n?")
+_SPLITS = {"train": "train", "valid": "validation", "test": "test"}
+
+
+class WikitextReader:
+    """One document an article, `<file name>:<line> <title>` its id.
+
+    An article begins at a title line that stands between blank lines, which tells it from a
+    formula, and lasts up to the next one, so the documents of a file are all of its text.
+    """
+
+    def __init__(self, config: WikitextCorpusConfig) -> None:
+        folder = Path(config.path).expanduser()
+        if folder.is_dir():
+            self._files = _given_splits(config, folder)
+        else:
+            self._files = source_files(config, [])
+
+    @property
+    def fields(self) -> dict[str, str]:
+        return {}
+
+    def input_digest(self) -> dict[str, str]:
+        return digests(self._files)
+
+    def documents(self, malformed: Malformed) -> Iterator[Document]:
+        for file in self._files:
+            for number, title, data in _articles(file):
+                place = f"{file.name}, line {number}"
+                try:
+                    text, heading = _decode(data), _decode(title)
+                except MalformedRecord as error:
+                    malformed.report(place, error.problem, "convert the file to UTF-8")
+                    continue
+                yield Document(f"{file.name}:{number} {heading}".rstrip(), text, place, file.split)
+
+
+def _given_splits(config: WikitextCorpusConfig, folder: Path) -> list[SourceFile]:
+    """wiki.train.*, wiki.valid.* and wiki.test.* of a folder."""
+    if config.validation_path is not None or config.test_path is not None:
+        raise UserError(
+            f"corpus.path={config.path} is a folder, whose wiki.valid.* and wiki.test.* are the "
+            "splits, but corpus.validation_path or corpus.test_path is set too",
+            fix="set corpus.path to the training file, or leave the other two out",
+        )
+    files = []
+    for name, split in _SPLITS.items():
+        found = sorted(folder.glob(f"wiki.{name}.*"))
+        if len(found) != 1:
+            held = ", ".join(path.name for path in found) or "none"
+            raise UserError(
+                f"corpus.path={config.path}: expected one file wiki.{name}.* in the folder, "
+                f"found {held}",
+                fix="name the files: corpus.path=... corpus.validation_path=... "
+                "corpus.test_path=...",
+            )
+        files.append(SourceFile(found[0].name, found[0], split))
+    return files
+
+
+def _articles(file: SourceFile) -> Iterator[tuple[int, bytes, bytes]]:
+    """(line number of the start, title, text) of each article; text before a title has none."""
+    start, title, held = 1, b"", []
+    before_blank = True
+    pending: tuple[int, bytes, bytes] | None = None  # a title line whose next line isn't seen yet
+    for number, line in enumerate(lines(file), 1):
+        blank = line.isspace()
+        if pending is not None:
+            if blank:
+                if b"".join(held).strip():
+                    yield start, title, b"".join(held)
+                    held = []
+                start, title = pending[:2]
+            held.append(pending[2])
+            pending = None
+        match = _TITLE.fullmatch(line) if before_blank else None
+        if match:
+            pending = (number, match[1], line)
+        else:
+            held.append(line)
+        before_blank = blank
+    if pending is not None:
+        held.append(pending[2])
+    if held:
+        yield start, title, b"".join(held)
+
+
+def _decode(data: bytes) -> str:
+    try:
+        return decode_utf8(data)
+    except ValueError as error:
+        raise MalformedRecord(str(error)) from error

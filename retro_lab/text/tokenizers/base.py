@@ -1,0 +1,97 @@
+"""What every tokenizer offers, and how long texts are cut so that memory stays bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+PIECE_CHARACTERS = 2**20  # a longer text is encoded in pieces of at most this many
+BATCH_CHARACTERS = 2**23  # encoded at once; a library needs about 100 bytes a character
+
+
+class Encoded(NamedTuple):
+    """A text in tokens, without the boundary token.
+
+    Attributes:
+        ids: int32 [T].
+        num_bytes: uint32 [T], UTF-8 bytes of the raw text that each token accounts for; they sum
+            to the length of the text.
+    """
+
+    ids: NDArray[np.int32]
+    num_bytes: NDArray[np.uint32]
+
+
+class Tokenizer(Protocol):
+    """Text to ids and back.
+
+    Attributes:
+        vocab_size: number of ids, boundary and padding included.
+        boundary_id: the token before each document; never made from text.
+        pad_id: fills the last chunk of a document; never made from text.
+    """
+
+    vocab_size: int
+    boundary_id: int
+    pad_id: int
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Encoded]:
+        """Tokens of each text; nothing in a text is taken for a special token."""
+        ...
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of `ids`, boundary and padding left out; bytes that aren't UTF-8 become U+FFFD."""
+        ...
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The tokenizer in an artifact's folder."""
+        ...
+
+
+def pieces(text: str, limit: int = PIECE_CHARACTERS) -> Iterator[str]:
+    """Cuts a long text into pieces of at most `limit` characters.
+
+    It is cut before a line feed that follows a visible character, where the pre-tokenizers of
+    GPT-2 and its descendants end a word anyway, so the tokens are those of the whole text; before
+    a space where there is none, and anywhere where there is neither.
+    """
+    start = 0
+    while len(text) - start > limit:
+        stop = _cut(text, start + 1, start + limit)
+        yield text[start:stop]
+        start = stop
+    yield text[start:]
+
+
+def _cut(text: str, low: int, high: int) -> int:
+    """The last good place in [low, high] to begin a new piece, or `high`."""
+    for blank in "\n ":
+        place = text.rfind(blank, low, high + 1)
+        while place > low and text[place - 1].isspace():
+            place = text.rfind(blank, low, place)
+        if place > low:
+            return place
+    return high
+
+
+def batches(lengths: Sequence[int], limit: int = BATCH_CHARACTERS) -> Iterator[slice]:
+    """Slices of consecutive items that together are at most `limit` long, or single items."""
+    start = total = 0
+    for i, length in enumerate(lengths):
+        if i > start and total + length > limit:
+            yield slice(start, i)
+            start, total = i, 0
+        total += length
+    if start < len(lengths):
+        yield slice(start, len(lengths))
+
+
+def cut_all(texts: Sequence[str]) -> tuple[list[str], list[int]]:
+    """The pieces of all texts, and for each piece which text it is from."""
+    cut = [list(pieces(text)) for text in texts]
+    return [p for parts in cut for p in parts], [i for i, parts in enumerate(cut) for _ in parts]

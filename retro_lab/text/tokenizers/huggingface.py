@@ -1,0 +1,153 @@
+"""Tokenizer `hf`: any fast Hugging Face tokenizer, kept as a copy of its own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from tokenizers import Tokenizer as Backend
+
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import HfTokenizerConfig
+
+from .base import Encoded, batches, cut_all
+
+FILE = "tokenizer.json"
+_BOUNDARY_FILE = "boundary.json"
+
+
+class Source(NamedTuple):
+    """A tokenizer as it was loaded by name: its definition in JSON and its boundary token."""
+
+    definition: str
+    boundary_id: int
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the definition."""
+        return hashlib.sha256(self.definition.encode()).hexdigest()
+
+
+@lru_cache(maxsize=1)  # the stage wants the digest, then the build wants the definition
+def load_source(path: str) -> Source:
+    """A tokenizer by hub name or local folder.
+
+    Raises:
+        UserError: it can't be loaded, isn't a fast one, or has no token to mark documents with.
+    """
+    key = f"tokenizer.path={path}"
+    from transformers import AutoTokenizer
+
+    folder = Path(path).expanduser()
+    try:
+        loaded = AutoTokenizer.from_pretrained(str(folder) if folder.exists() else path)
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(
+            f"{key}: can't be loaded: {error}",
+            fix="check the name or folder, and the network; tokenizer=bpe needs neither",
+        ) from error
+    backend = getattr(loaded, "backend_tokenizer", None)
+    if backend is None:
+        raise UserError(
+            f"{key}: has no fast version, which is needed for the bytes of each token",
+            fix="use a tokenizer with a tokenizer.json, or tokenizer=bpe",
+        )
+    boundary_id = loaded.eos_token_id if loaded.eos_token_id is not None else loaded.bos_token_id
+    if boundary_id is None:
+        raise UserError(
+            f"{key}: has neither an end nor a begin token to mark documents with",
+            fix="set eos_token in its tokenizer_config.json, or use tokenizer=bpe",
+        )
+    return Source(backend.to_str(), int(boundary_id))
+
+
+def save_source(source: Source, folder: Path) -> HuggingFaceTokenizer:
+    """Writes a loaded tokenizer into `folder`, so that the hub isn't asked again."""
+    (folder / FILE).write_text(source.definition, encoding="utf-8")
+    (folder / _BOUNDARY_FILE).write_bytes(orjson.dumps(source.boundary_id))
+    return HuggingFaceTokenizer.load(folder)
+
+
+class HuggingFaceTokenizer:
+    """A tokenizer of the Hugging Face format.
+
+    Bytes are counted in the raw text, from where a token starts to where the next one does, so
+    they sum to the text even if its normaliser loses something.
+
+    Args:
+        backend: the tokenizer.
+        boundary_id: its end token, or else its begin token. Padding is a new id, after its last.
+    """
+
+    def __init__(self, backend: Backend, boundary_id: int) -> None:
+        backend.no_truncation()
+        backend.no_padding()
+        backend.encode_special_tokens = True  # text that reads "</s>" stays text
+        self._backend = backend
+        self.boundary_id = boundary_id
+        self.pad_id = max(backend.get_vocab(with_added_tokens=True).values()) + 1
+        self.vocab_size = self.pad_id + 1
+
+    @classmethod
+    def load(cls, folder: Path) -> HuggingFaceTokenizer:
+        boundary_id = orjson.loads((folder / _BOUNDARY_FILE).read_bytes())
+        return cls(Backend.from_file(str(folder / FILE)), boundary_id)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Encoded]:
+        """As the protocol says; raises UserError for a text of which no token is left."""
+        cut, owners = cut_all(texts)
+        ids: list[list[np.ndarray]] = [[] for _ in texts]
+        starts: list[list[np.ndarray]] = [[] for _ in texts]
+        done = [0] * len(texts)  # characters of each text before the piece at hand
+        for part in batches([len(piece) for piece in cut]):
+            encodings = self._backend.encode_batch(cut[part], add_special_tokens=False)
+            for owner, piece, encoding in zip(owners[part], cut[part], encodings, strict=True):
+                offsets = np.array(encoding.offsets, np.int64).reshape(-1, 2)
+                ids[owner].append(np.array(encoding.ids, np.int32))
+                starts[owner].append(offsets[:, 0] + done[owner])
+                done[owner] += len(piece)
+        return [
+            Encoded(joined := np.concatenate(ids[i]), _bytes_between(text, starts[i], joined))
+            for i, text in enumerate(texts)
+        ]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        special = (self.boundary_id, self.pad_id)
+        return self._backend.decode([int(i) for i in ids if i not in special])
+
+
+def _bytes_between(
+    text: str, starts: Sequence[NDArray[np.int64]], ids: NDArray[np.int32]
+) -> NDArray[np.uint32]:
+    """UTF-8 bytes from each token's first character to the next token's."""
+    if not len(ids):
+        if text:
+            raise UserError(
+                f"the tokenizer makes no token of {text[:40]!r}, so its bytes can't be scored",
+                fix="leave such documents out, or use tokenizer=bpe",
+            )
+        return np.zeros(0, np.uint32)
+    first = np.maximum.accumulate(np.concatenate(starts))
+    first[0] = 0
+    edges = byte_offsets(text)[np.append(first, len(text))]
+    return np.diff(edges).astype(np.uint32)
+
+
+def byte_offsets(text: str) -> NDArray[np.int64]:
+    """Where each character of a text of n begins in its UTF-8 form, and its end: int64 [n + 1]."""
+    if text.isascii():
+        return np.arange(len(text) + 1)
+    code = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    width = 1 + (code >= 0x80) + (code >= 0x800) + (code >= 0x10000)
+    return np.concatenate([[0], np.cumsum(width)])
+
+
+def source_of(config: HfTokenizerConfig) -> Source:
+    """The tokenizer that a configuration names."""
+    return load_source(config.path)

@@ -1,0 +1,100 @@
+"""The stage `tokenizer`: from a configuration to a tokenizer, trained or copied once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from retro_lab.artifacts import Artifact, Stage, Workspace
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import (
+    BpeTokenizerConfig,
+    ByteTokenizerConfig,
+    HfTokenizerConfig,
+    TokenizerConfig,
+)
+from retro_lab.text.corpus import Corpus
+
+from .base import Tokenizer
+
+VERSION = 1
+_KIND_FILE = "kind.json"
+
+TOKENIZERS = {
+    "byte": "byte:ByteTokenizer",
+    "bpe": "bpe:BpeTokenizer",
+    "hf": "huggingface:HuggingFaceTokenizer",
+}
+"""Kind, as an artifact names it, to `module:class` in this package."""
+
+
+def tokenizer_stage(config: TokenizerConfig, corpus: Artifact | Stage) -> Stage:
+    """The stage of a tokenizer; only one that is trained depends on the corpus.
+
+    Raises:
+        UserError: the kind is unknown, or a Hugging Face tokenizer can't be loaded.
+    """
+    match config:
+        case BpeTokenizerConfig():
+            sizes = {"vocab_size": config.vocab_size, "max_train_bytes": config.max_train_bytes}
+            return Stage("tokenizer", VERSION, {"kind": "bpe"} | sizes, {"corpus": corpus})
+        case ByteTokenizerConfig():
+            return Stage("tokenizer", VERSION, {"kind": "byte"}, {})
+        case HfTokenizerConfig():
+            from .huggingface import source_of
+
+            source = source_of(config)
+            fields = {"kind": "hf", "boundary_id": source.boundary_id}
+            return Stage("tokenizer", VERSION, fields, {}, {"tokenizer.json": source.digest})
+    raise _unknown(config)
+
+
+def build_tokenizer(
+    config: TokenizerConfig, corpus: Corpus, workspace: Workspace
+) -> Mapping[str, Any]:
+    """Writes the tokenizer; returns its kind, vocab_size, boundary_id and pad_id.
+
+    Raises:
+        UserError: as `tokenizer_stage`.
+    """
+    folder = workspace.path
+    match config:
+        case BpeTokenizerConfig():
+            from .bpe import train_bpe
+
+            kind, tokenizer = "bpe", train_bpe(config, corpus, folder)
+        case ByteTokenizerConfig():
+            from .byte import ByteTokenizer
+
+            kind, tokenizer = "byte", ByteTokenizer()
+        case HfTokenizerConfig():
+            from .huggingface import save_source, source_of
+
+            kind, tokenizer = "hf", save_source(source_of(config), folder)
+        case _:
+            raise _unknown(config)
+    (folder / _KIND_FILE).write_bytes(orjson.dumps(kind))
+    return {
+        "kind": kind,
+        "vocab_size": tokenizer.vocab_size,
+        "boundary_id": tokenizer.boundary_id,
+        "pad_id": tokenizer.pad_id,
+    }
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer in an artifact's folder."""
+    kind = orjson.loads((path / _KIND_FILE).read_bytes())
+    module, name = TOKENIZERS[kind].split(":")
+    return getattr(import_module(f"{__package__}.{module}"), name).load(path)
+
+
+def _unknown(config: TokenizerConfig) -> UserError:
+    return UserError(
+        f"tokenizer={config.name}: no tokenizer is registered for {type(config).__name__}",
+        fix="use tokenizer=bpe, byte or hf, or add a case to retro_lab/text/tokenizers/registry.py",
+    )

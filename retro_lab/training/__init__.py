@@ -1,0 +1,1 @@
+"""Training on pytorch-lightning: one call, `fit`, that can be interrupted and repeated."""

@@ -1,0 +1,215 @@
+"""What happens around a training step: figures, checkpoints, interruption."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor
+from torch.optim import Optimizer
+
+from retro_lab.config.errors import UserError
+from retro_lab.evaluation.metrics import Score
+
+from .module import RetroModule
+
+LAST = "last.ckpt"
+BEST = "best.ckpt"
+SUMS = ("nats", "tokens", "bytes", "filled", "slots")
+
+
+class Interrupted(BaseException):
+    """Ctrl-C, once the checkpoint is written; Lightning would end the process on its own."""
+
+
+class TrainingMetrics(Callback):
+    """Adds up sums on the device; logs what derives from them every few steps and after the last.
+
+    | name | meaning |
+    | --- | --- |
+    | train/loss, train/ppl, train/bpb | of all tokens since the last line, on all ranks |
+    | train/lr | rate of the step just done |
+    | train/gradient_norm | before clipping, of that step |
+    | train/coverage | share of neighbour slots that are filled |
+    | train/tokens_per_second | scored tokens, on all ranks, validation left out |
+
+    The sums go into checkpoints, so that a resumed run writes the same figures.
+    """
+
+    def __init__(self, log_every: int) -> None:
+        self.log_every = log_every
+        self._sums = torch.zeros(len(SUMS), dtype=torch.float64)
+        self._lr = 0.0
+        self._since = 0.0
+        self.tokens = 0  # scored since this process began, on all ranks, in logged intervals
+        self.seconds = 0.0  # spent on them
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._sums = self._sums.to(pl_module.device)
+        self._restart_clock()
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        self._lr = optimizer.param_groups[0]["lr"]
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Runs before the checkpoint callbacks, so a checkpoint holds what is yet to be logged."""
+        assert isinstance(pl_module, RetroModule)
+        self._sums += self._step_sums(outputs, batch)
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        due = trainer.global_step % self.log_every == 0 or trainer.global_step >= trainer.max_steps
+        if stepped and due:
+            pl_module.emit(self._figures(pl_module))
+            self._sums.zero_()
+            self._restart_clock()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._paused = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._since += time.perf_counter() - self._paused
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sums": self._sums.cpu()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._sums = state_dict["sums"]
+
+    @staticmethod
+    def _step_sums(outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor:
+        """One batch's `SUMS`, on the device; nothing waits for them."""
+        filled = slots = torch.zeros((), device=outputs["tokens"].device)
+        if "neighbour_chunks" in batch:
+            neighbours = batch["neighbour_chunks"]
+            filled = (neighbours >= 0).sum()
+            slots = (batch["chunk_ids"] >= 0).sum() * neighbours.shape[-1]
+        parts = (outputs["nats"], outputs["tokens"], outputs["bytes"], filled, slots)
+        return torch.stack([part.double() for part in parts])
+
+    def _figures(self, module: RetroModule) -> dict[str, float]:
+        """Figures since the last line; waits for the device.
+
+        Raises:
+            UserError: if the loss is no longer finite.
+        """
+        sums = self._sums.clone()
+        if module.trainer.world_size > 1:
+            dist.all_reduce(sums)
+        nats, tokens, num_bytes, filled, slots = sums.tolist()
+        score = Score(nats, int(tokens), int(num_bytes))
+        step = module.trainer.global_step
+        if score.tokens and not abs(score.loss) < float("inf"):
+            raise UserError(
+                f"training diverged: the loss is {score.loss} at step {step}",
+                fix=f"lower optim.lr (the rate was {self._lr:.3g}) or lengthen the warm-up",
+            )
+        seconds = time.perf_counter() - self._since
+        self.tokens += score.tokens
+        self.seconds += seconds
+        figures = {"loss": score.loss, "ppl": score.ppl, "bpb": score.bpb, "lr": self._lr}
+        figures["gradient_norm"] = float(module.gradient_norm)
+        figures["tokens_per_second"] = score.tokens / seconds
+        if slots:
+            figures["coverage"] = filled / slots
+        return {f"train/{name}": value for name, value in figures.items()}
+
+    def _restart_clock(self) -> None:
+        self._since = time.perf_counter()
+
+
+class Checkpoints(Checkpoint):
+    """Keeps `last.ckpt`, from which training goes on exactly, and `best.ckpt`, weights only.
+
+    `last.ckpt` is written every few steps, after the last one, and when training is interrupted:
+    the first Ctrl-C ends training after the current step with a checkpoint, a second one at once
+    and without. Where validation follows a step the file is written after it, so that a resumed
+    run neither repeats nor skips that validation. `best.ckpt` has the lowest validation loss.
+
+    Args:
+        folder: where both are kept.
+        every: optimiser steps between checkpoints.
+        validate_every: optimiser steps between validations; one also follows the last step.
+    """
+
+    def __init__(self, folder: Path, every: int, validate_every: int) -> None:
+        self.last = folder / LAST
+        self.best = folder / BEST
+        self.every = every
+        self.validate_every = validate_every
+        self._best_loss = float("inf")
+        self._interrupted = False
+
+    @contextmanager
+    def heeding_interrupts(self) -> Iterator[None]:
+        """Takes Ctrl-C over for as long as it lasts; in a thread other than the main one, not."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = signal.signal(signal.SIGINT, self._on_signal)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        if trainer.global_step >= trainer.max_steps:
+            trainer.should_stop = True  # makes Lightning validate after the last step as well
+        if not self._validation_follows(trainer):
+            self._save_last_if_due(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        loss = float(trainer.callback_metrics["val/loss"])
+        if loss < self._best_loss:
+            self._best_loss = loss
+            trainer.save_checkpoint(self.best, weights_only=True)
+        self._save_last_if_due(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_loss": self._best_loss}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._best_loss = state_dict["best_loss"]
+
+    def _validation_follows(self, trainer: Trainer) -> bool:
+        step = trainer.global_step
+        due = step % self.validate_every == 0 or step >= trainer.max_steps
+        return due and sum(trainer.num_val_batches) > 0
+
+    def _save_last_if_due(self, trainer: Trainer) -> None:
+        step = trainer.global_step
+        interrupted = self._interrupted_anywhere(trainer)
+        ending = step >= trainer.max_steps or interrupted or trainer.received_sigterm
+        if ending or step % self.every == 0:
+            trainer.save_checkpoint(self.last)
+        if interrupted:
+            raise Interrupted
+
+    def _interrupted_anywhere(self, trainer: Trainer) -> bool:
+        """Whether any rank saw Ctrl-C, so that all of them stop at the same step."""
+        if trainer.world_size == 1:
+            return self._interrupted
+        return trainer.strategy.reduce_boolean_decision(self._interrupted, all=False)
+
+    def _on_signal(self, signum: int, frame: Any) -> None:
+        if self._interrupted:
+            raise Interrupted
+        self._interrupted = True
+        if rank_zero_only.rank == 0:
+            print("\nstopping after this step; Ctrl-C again stops at once", flush=True)

@@ -1,0 +1,104 @@
+"""Training's progress for the person who watches: a live bar on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import time
+from argparse import Namespace
+from collections.abc import Mapping
+from typing import Any
+
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
+
+from retro_lab.artifacts.progress import duration
+
+LOG = logging.getLogger(__name__)
+
+
+class ConsoleLogger(Logger):
+    """Shows step, loss, speed and time left whenever training logs figures.
+
+    Args:
+        steps: the last step.
+        start: steps done already.
+        what: the bar's name.
+        console: where it goes; standard error unless given.
+    """
+
+    def __init__(
+        self, steps: int, start: int = 0, what: str = "training", console: Console | None = None
+    ) -> None:
+        super().__init__()
+        self.steps = steps
+        self.start = start
+        self.what = what
+        self._began = time.monotonic()
+        self._figures: dict[str, float] = {}
+        self._console = console or Console(stderr=True)
+        self._progress: Progress | None = None
+
+    @property
+    def name(self) -> str:
+        return "console"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_hyperparams(
+        self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
+    ) -> None:
+        """Nothing to show."""
+
+    @rank_zero_only
+    def open(self) -> None:
+        """Shows that training begins."""
+        self._began = time.monotonic()
+        if not self._console.is_terminal:
+            LOG.info("%s: from step %d to %d", self.what, self.start, self.steps)
+            return
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=12),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[figures]}", table_column=Column()),  # gives way if narrow
+            console=self._console,
+        )
+        self._progress.start()
+        self._progress.add_task(self.what, total=self.steps, completed=self.start, figures="")
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self._figures |= metrics
+        step = step or 0
+        if self._progress is not None:
+            task = self._progress.task_ids[0]
+            self._progress.update(task, completed=step, figures=self._summary())
+        else:
+            done = f"step {step:,} of {self.steps:,}"
+            LOG.info("%s: %s, %s, %s left", self.what, done, self._summary(), self._left(step))
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def _summary(self) -> str:
+        """The figures worth a line, as far as they are known."""
+        shown = {
+            "train/loss": "loss {:.3f}",
+            "val/bpb": "val bpb {:.3f}",
+            "train/tokens_per_second": "{:,.0f} tokens/s",
+        }
+        known = [text.format(self._figures[k]) for k, text in shown.items() if k in self._figures]
+        return ", ".join(known)
+
+    def _left(self, step: int) -> str:
+        done = max(step - self.start, 1)
+        return duration((time.monotonic() - self._began) * (self.steps - step) / done)

@@ -1,0 +1,221 @@
+"""One training run: a Trainer from the configuration, exact resume, and what came of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, Strategy
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+from torch import Tensor, nn
+
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import Config, MuonConfig, TrainerConfig
+from retro_lab.data.datamodule import RetroDataModule
+
+from .callbacks import BEST, LAST, Checkpoints, Interrupted, TrainingMetrics
+from .console import ConsoleLogger
+from .module import RetroModule
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What training left behind.
+
+    Attributes:
+        last: resumable checkpoint after the last step.
+        best: weights with the lowest validation loss; `last` without a validation split.
+        steps: optimiser steps done, those before a resume included.
+        seconds: spent on training steps by this process, validation left out.
+        tokens_per_second: scored tokens a second over them; 0 if no interval was logged.
+    """
+
+    last: Path
+    best: Path
+    steps: int
+    seconds: float
+    tokens_per_second: float
+
+
+def checkpoint_folder(run_dir: Path) -> Path:
+    """Where a run keeps its checkpoints."""
+    return run_dir / "checkpoints"
+
+
+def resumable_step(run_dir: Path) -> int:
+    """Optimiser steps that a run's last checkpoint has behind it; 0 without one."""
+    path = checkpoint_folder(run_dir) / LAST
+    return _read(path)["global_step"] if path.exists() else 0
+
+
+def model_weights(path: Path) -> dict[str, Tensor]:
+    """The model's `state_dict` from a checkpoint of `fit`, on the CPU."""
+    state = _read(path)["state_dict"]
+    return {name.removeprefix("model."): value for name, value in state.items()}
+
+
+def fit(
+    model: nn.Module,
+    datamodule: RetroDataModule,
+    *,
+    config: Config,
+    run_dir: Path,
+    loggers: Sequence[Logger] = (),
+    steps: int | None = None,
+    lr: float | None = None,
+    warmup_steps: int | None = None,
+    resume: bool = True,
+    what: str = "training",
+) -> FitResult:
+    """Trains a model, from its run's last checkpoint if there is one.
+
+    Args:
+        model: has `token_nats`; trained in place, frozen parameters stay.
+        steps: in place of `schedule.steps`.
+        lr: in place of `optim.lr`.
+        warmup_steps: in place of `schedule.warmup_steps`.
+        resume: False starts again and drops the run's checkpoints.
+        what: name of the progress bar.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C, after a resumable checkpoint is written.
+        SystemExit: on SIGTERM, likewise (a cluster's notice).
+        UserError: if the checkpoint is not this run's, the batch cannot be shared out, the
+            combination of optimiser and strategy does not exist, or training diverges.
+    """
+    _check(config)
+    folder = checkpoint_folder(run_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    last = folder / LAST
+    if not resume:
+        for name in (LAST, BEST):
+            (folder / name).unlink(missing_ok=True)
+    start = resumable_step(run_dir)
+    module = RetroModule(
+        model,
+        optim=config.optim,
+        schedule=config.schedule,
+        seed=config.seed,
+        steps=steps,
+        lr=lr,
+        warmup_steps=warmup_steps,
+        compile=config.trainer.compile,
+    )
+    console = ConsoleLogger(module.steps, start, what)
+    metrics = TrainingMetrics(config.trainer.log_every)
+    checkpoints = Checkpoints(folder, config.trainer.checkpoint_every, config.trainer.val_every)
+    with quiet_lightning():
+        _prepare_torch(config.trainer)
+        trainer = _trainer(
+            config.trainer, module, run_dir, [metrics, checkpoints], [*loggers, console]
+        )
+        model.train()
+        console.open()
+        try:
+            with checkpoints.heeding_interrupts():
+                trainer.fit(
+                    module,
+                    datamodule=datamodule,
+                    ckpt_path=last if start else None,
+                    weights_only=True,
+                )
+        except Interrupted:
+            raise KeyboardInterrupt from None
+        except SIGTERMException:
+            raise SystemExit(128 + signal.SIGTERM) from None
+    return FitResult(
+        last=last,
+        best=folder / BEST if (folder / BEST).exists() else last,
+        steps=trainer.global_step,
+        seconds=metrics.seconds,
+        tokens_per_second=metrics.tokens / metrics.seconds if metrics.seconds else 0.0,
+    )
+
+
+def _trainer(
+    config: TrainerConfig,
+    module: RetroModule,
+    run_dir: Path,
+    callbacks: list[Any],
+    loggers: list[Logger],
+) -> Trainer:
+    """A Trainer that does what it is told and says nothing."""
+    return Trainer(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        num_nodes=config.num_nodes,
+        strategy=_strategy(config, module.model),
+        precision=config.precision,  # pyright: ignore[reportArgumentType]
+        max_steps=module.steps,
+        max_epochs=-1,
+        accumulate_grad_batches=config.accumulate,
+        val_check_interval=config.val_every * config.accumulate,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=callbacks,
+        logger=loggers,
+        default_root_dir=run_dir,
+    )
+
+
+def _strategy(config: TrainerConfig, model: nn.Module) -> Strategy | str:
+    """Lightning's strategy; FSDP shards block by block and writes whole checkpoints."""
+    if config.strategy == "ddp":
+        return DDPStrategy(gradient_as_bucket_view=True)
+    if config.strategy == "fsdp":
+        blocks = {type(block) for block in getattr(model, "blocks", [])}
+        return FSDPStrategy(auto_wrap_policy=blocks or None, state_dict_type="full")
+    return config.strategy
+
+
+def _check(config: Config) -> None:
+    if config.trainer.strategy == "fsdp" and isinstance(config.optim, MuonConfig):
+        raise UserError(
+            "optim=muon needs whole matrices, which trainer.strategy=fsdp shards",
+            fix="use optim=adamw, or trainer=ddp",
+        )
+
+
+def _prepare_torch(config: TrainerConfig) -> None:
+    """Threads on the CPU; TF32 matrix products on a GPU, as every recipe there assumes."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    processes = config.devices if config.accelerator == "cpu" else 1
+    torch.set_num_threads(config.threads or max((cores or 1) // processes, 1))
+    if torch.cuda.is_available() and config.accelerator != "cpu":
+        torch.set_float32_matmul_precision("high")
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Silences Lightning's banners, tips and nags; its errors still raise."""
+    names = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch")
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for module in ("pytorch_lightning", "lightning_fabric"):
+            warnings.filterwarnings("ignore", module=rf"{module}\..*")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A checkpoint's content, tensors left in the file until they are used."""
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)

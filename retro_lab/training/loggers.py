@@ -1,0 +1,240 @@
+"""Where a run's curves go: metrics.jsonl always; W&B, CSV and TensorBoard on request."""
+
+from __future__ import annotations
+
+import netrc
+import os
+import time
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from csv import DictWriter
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import orjson
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import LoggerConfig, TensorboardConfig, WandbConfig, WandbMode
+
+METRICS = "metrics.jsonl"
+
+
+class FileLogger(Logger):
+    """What the loggers that write one file of the run directory have in common."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_hyperparams(
+        self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
+    ) -> None:
+        """The run directory holds the configuration already."""
+
+
+class JsonlLogger(FileLogger):
+    """One JSON object a line: `step` (optimiser steps done), `time` (Unix seconds), the metrics.
+
+    Args:
+        path: the file; lines beyond `resume_step`, which a resumed run writes again, are cut.
+        resume_step: steps done already; 0 starts the file afresh.
+    """
+
+    def __init__(self, path: Path, resume_step: int = 0) -> None:
+        super().__init__(path)
+        self._prepare(resume_step)
+
+    @rank_zero_only
+    def _prepare(self, resume_step: int) -> None:
+        kept = [r for r in read_metrics(self.path) if r["step"] <= resume_step and resume_step]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self.path.with_suffix(".partial")
+        draft.write_bytes(b"".join(_line(record) for record in kept))
+        draft.replace(self.path)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        record = {"step": step, "time": round(time.time(), 3), **metrics}
+        with self.path.open("ab") as file:
+            file.write(_line(record))
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n"
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Records of a metrics.jsonl; a last line cut short by a crash is passed over."""
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    return [orjson.loads(line) for line in lines[:-1]]
+
+
+class CsvLogger(FileLogger):
+    """metrics.csv: the lines of metrics.jsonl as one table, a column a metric.
+
+    Args:
+        path: the CSV file.
+        source: the JSON lines.
+        flush_every: lines between rewrites; the file is complete when training ends.
+    """
+
+    def __init__(self, path: Path, source: Path, flush_every: int) -> None:
+        super().__init__(path)
+        self.source = source
+        self.flush_every = flush_every
+        self._pending = 0
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self._pending += 1
+        if self._pending >= self.flush_every:
+            self.save()
+
+    @rank_zero_only
+    def save(self) -> None:
+        self._pending = 0
+        records = read_metrics(self.source)
+        columns = list(dict.fromkeys(name for record in records for name in record))
+        with self.path.open("w", newline="") as file:
+            writer = DictWriter(file, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(records)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        self.save()
+
+
+def build_loggers(
+    config: LoggerConfig, run_dir: Path, *, run_key: str, name: str, resume_step: int = 0
+) -> list[Logger]:
+    """The configured loggers, metrics.jsonl first.
+
+    Args:
+        run_key: identity of the run; a resumed run goes on in the same W&B run.
+        name: what people see.
+        resume_step: optimiser steps done already.
+
+    Raises:
+        UserError: if a logger's package is missing, or W&B must be online without a login.
+    """
+    metrics = run_dir / METRICS
+    loggers: list[Logger] = [JsonlLogger(metrics, resume_step)]
+    if config.csv is not None:
+        loggers.append(CsvLogger(run_dir / "metrics.csv", metrics, config.csv.flush_every))
+    if config.tensorboard is not None:
+        loggers.append(_tensorboard(config.tensorboard, run_dir, resume_step))
+    if config.wandb is not None:
+        loggers.append(_wandb(config.wandb, run_dir, run_key, name))
+    return loggers
+
+
+def close_loggers(loggers: Sequence[Logger], status: str = "success") -> None:
+    """Ends the loggers, W&B's run included, so that another run can begin in this process."""
+    from pytorch_lightning.loggers import WandbLogger
+
+    for logger in loggers:
+        logger.finalize(status)
+        if isinstance(logger, WandbLogger) and rank_zero_only.rank == 0:
+            logger.experiment.finish(exit_code=0 if status == "success" else 1)
+
+
+def _tensorboard(config: TensorboardConfig, run_dir: Path, resume_step: int) -> Logger:
+    try:
+        from pytorch_lightning.loggers import TensorBoardLogger
+
+        return TensorBoardLogger(
+            run_dir,
+            name="tensorboard",
+            version="",
+            log_graph=config.log_graph,
+            default_hp_metric=False,
+            purge_step=resume_step + 1 if resume_step else None,
+        )
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "logger.tensorboard needs the package tensorboard, which is not installed",
+            fix="pip install tensorboard",
+        ) from error
+
+
+def _wandb(config: WandbConfig, run_dir: Path, run_key: str, name: str) -> Logger:
+    """A W&B logger around a run that is started here, on the first process only."""
+    arguments = wandb_arguments(config, run_dir, run_key=run_key, name=name)
+    import wandb
+    from pytorch_lightning.loggers import WandbLogger
+
+    run = None
+    if rank_zero_only.rank == 0:
+        run = wandb.init(**arguments, settings=wandb.Settings(silent=True, console="off"))
+        run.define_metric("trainer/global_step")
+        run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    return WandbLogger(experiment=run, save_dir=run_dir)
+
+
+def wandb_arguments(
+    config: WandbConfig, run_dir: Path, *, run_key: str, name: str
+) -> dict[str, Any]:
+    """What `wandb.init` is called with; it never asks for a login, `auto` does without one.
+
+    Raises:
+        UserError: for `mode=online` without a login.
+    """
+    online = _wandb_online(config.mode)
+    return {
+        "project": config.project,
+        "entity": config.entity,
+        "group": config.group,
+        "name": name,
+        "id": run_key,
+        "dir": str(run_dir),
+        "mode": "online" if online else "offline",
+        "resume": "allow" if online else None,  # a run on disk can be synced, but not resumed
+    }
+
+
+def _wandb_online(mode: WandbMode) -> bool:
+    """Whether W&B talks to its server; `WANDB_MODE` in the environment may forbid it.
+
+    Raises:
+        UserError: if it must, and there is no login.
+    """
+    if mode is WandbMode.offline or os.environ.get("WANDB_MODE") in {"offline", "dryrun"}:
+        return False
+    if _wandb_login():
+        return True
+    if mode is WandbMode.online:
+        raise UserError(
+            "logger.wandb.mode=online, but this machine has no W&B login",
+            fix="run `wandb login`, set WANDB_API_KEY, or leave the mode at auto",
+        )
+    return False
+
+
+def _wandb_login() -> bool:
+    """Whether W&B would find a login without asking; the login itself is not read."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    for file in (os.environ.get("NETRC"), "~/.netrc", "~/_netrc"):
+        path = Path(file or "").expanduser()
+        if not file or not path.is_file():
+            continue
+        try:
+            return host in netrc.netrc(path).hosts
+        except (netrc.NetrcParseError, OSError):
+            return False
+    return False

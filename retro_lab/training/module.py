@@ -1,0 +1,168 @@
+"""The LightningModule around a language model: loss, validation and optimisation."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from retro_lab.config.schema import OptimConfig, ScheduleConfig
+from retro_lab.evaluation.sum_metric import SumMetric
+
+from .optimisers import build_optimiser
+from .schedules import learning_rate_factor
+
+IGNORED = -100
+Batch = dict[str, Tensor]
+
+
+class RetroModule(LightningModule):
+    """Trains anything with `token_nats(input_ids, targets, neighbour_ids, document_ids)`.
+
+    Args:
+        model: the network; parameters without `requires_grad` stay as they are.
+        optim: the optimiser.
+        schedule: shape of the learning rate.
+        seed: with the step, fixes dropout.
+        steps: optimiser steps; `schedule.steps` unless given.
+        lr: peak rate; `optim.lr` unless given.
+        warmup_steps: `schedule.warmup_steps` unless given.
+        compile: compile the model's loss.
+    """
+
+    _token_nats: Callable[..., Tensor]
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        optim: OptimConfig,
+        schedule: ScheduleConfig,
+        seed: int,
+        steps: int | None = None,
+        lr: float | None = None,
+        warmup_steps: int | None = None,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.optim = optim
+        self.schedule = schedule
+        self.seed = seed
+        self.steps = schedule.steps if steps is None else steps
+        self.lr = lr
+        self.warmup_steps = schedule.warmup_steps if warmup_steps is None else warmup_steps
+        self.gradient_norm = torch.zeros(())
+        self._sums = nn.ModuleDict({name: SumMetric() for name in ("on", "off")})
+        token_nats = cast(Any, model).token_nats
+        self._token_nats = torch.compile(token_nats) if compile else token_nats
+
+    def nats(self, batch: Batch, *, retrieval: bool = True) -> Tensor:
+        """Negative log-likelihoods [B, N] in nats, with or without the batch's neighbours."""
+        return self._token_nats(
+            batch["input_ids"],
+            batch["targets"],
+            neighbour_ids=batch.get("neighbour_ids") if retrieval else None,
+            document_ids=batch["document_ids"],
+        )
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Makes dropout a function of seed, step and rank alone, so that resuming is exact."""
+        accumulate = self.trainer.accumulate_grad_batches
+        micro_batch = self.trainer.global_step * accumulate + batch_idx % accumulate
+        text = f"{self.seed}/{micro_batch}/{self.global_rank}"
+        digest = hashlib.blake2b(text.encode(), digest_size=7).digest()
+        torch.manual_seed(int.from_bytes(digest, "little"))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Mean nats over the scored tokens of all ranks, and the sums behind it.
+
+        Gradients are averaged over ranks, so each divides by the mean number of tokens a rank.
+        """
+        nats = self.nats(batch).sum()
+        tokens = (batch["targets"] != IGNORED).sum()
+        share = tokens.to(nats.dtype)
+        if self.trainer.world_size > 1:
+            dist.all_reduce(share)
+            share = share / self.trainer.world_size
+        return {
+            "loss": nats / share.clamp(min=1),
+            "nats": nats.detach(),
+            "tokens": tokens,
+            "bytes": batch["target_bytes"].sum(),
+        }
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        for condition in self._conditions(batch):
+            nats = self.nats(batch, retrieval=condition == "on")
+            self._sum(condition).update(nats, batch["targets"], batch["target_bytes"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs loss, ppl and bpb; with retrieval also for each condition.
+
+        | name | condition |
+        | --- | --- |
+        | val/loss, val/ppl, val/bpb | as trained: with retrieval if the data has it |
+        | val/on/..., val/off/... | RETRO with and without its neighbours |
+        """
+        metrics: dict[str, float] = {}
+        ran = [name for name in self._sums if self._sum(name).update_called]
+        for condition in ran:
+            total = self._sum(condition)
+            figures = {name: value.item() for name, value in total.compute().items()}
+            total.reset()
+            if condition == "on" or len(ran) == 1:
+                metrics |= {f"val/{name}": value for name, value in figures.items()}
+            if len(ran) > 1:
+                metrics |= {f"val/{condition}/{name}": value for name, value in figures.items()}
+        self.log_dict(metrics, logger=False)  # for checkpoints and other callbacks
+        if not self.trainer.sanity_checking:
+            self.emit(metrics)
+
+    def emit(self, metrics: dict[str, float]) -> None:
+        """Sends figures to every logger, filed under the number of optimiser steps done."""
+        for logger in self.loggers:
+            logger.log_metrics(metrics, step=self.trainer.global_step)
+
+    def configure_optimizers(self) -> Any:
+        optimiser = build_optimiser(self.model, self.optim, self.lr)
+        factor = learning_rate_factor(
+            steps=self.steps,
+            warmup_steps=self.warmup_steps,
+            decay=self.schedule.decay,
+            final_ratio=self.schedule.final_ratio,
+        )
+        scheduler = LambdaLR(optimiser, factor)
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips by global norm and keeps the norm; FSDP adds up its shards itself."""
+        limit = float("inf") if self.optim.clip is None else self.optim.clip
+        wrapped = self.trainer.strategy.model
+        if isinstance(wrapped, FullyShardedDataParallel):
+            self.gradient_norm = wrapped.clip_grad_norm_(limit)
+        else:
+            self.gradient_norm = nn.utils.clip_grad_norm_(self.parameters(), limit)
+
+    def _sum(self, condition: str) -> SumMetric:
+        return cast(SumMetric, self._sums[condition])
+
+    @staticmethod
+    def _conditions(batch: Batch) -> tuple[str, ...]:
+        return ("on", "off") if "neighbour_ids" in batch else ("off",)

@@ -1,0 +1,30 @@
+"""How the learning rate moves: warm-up, then cosine or constant."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from retro_lab.config.schema import Decay
+
+
+def learning_rate_factor(
+    *, steps: int, warmup_steps: int, decay: Decay, final_ratio: float
+) -> Callable[[int], float]:
+    """Share of the peak rate at a step, counted from 0.
+
+    Step s of the warm-up runs at (s + 1) / (warmup_steps + 1), so that no step is wasted at zero
+    and the peak comes right after; cosine then falls to `final_ratio` at step `steps`.
+
+    Source: RETRO, appendix C (linear warm-up, cosine to a tenth).
+    """
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / (warmup_steps + 1)
+        if decay is Decay.constant:
+            return 1.0
+        done = min((step - warmup_steps) / max(steps - warmup_steps, 1), 1.0)
+        return final_ratio + (1 - final_ratio) * (1 + math.cos(math.pi * done)) / 2
+
+    return factor

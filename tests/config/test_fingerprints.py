@@ -1,0 +1,238 @@
+"""Contract: a run's key depends on exactly what changes its trained weights. It is stable between
+versions, blind to where, how fast and how verbosely a run is done, and one for all the ways to
+write a baseline.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retro_lab.config.compose import compose_root, load_config
+from retro_lab.config.fingerprints import (
+    baseline_of,
+    canonical,
+    eval_fields,
+    run_fields,
+    run_key,
+    run_name,
+)
+from retro_lab.config.schema import (
+    Config,
+    FaissRetrieverConfig,
+    HashingEmbedderConfig,
+    MuonConfig,
+    NoneRetrieverConfig,
+)
+
+Build = Callable[..., Config]
+
+# Changing these keys orphans every run that users have: raise SCHEMA_VERSION and say so.
+GOLDEN_DEFAULT = "7cde7f9a978c81250ef6ff82a412792cc6bb5ba0513e6a02faf24cad5091beb4"
+GOLDEN_BASELINE = "b4b986a8bd714e76d47853ead3f47d4df858f37b49cf60f005b0666e2f14540c"
+
+OUTSIDE = """
+logger eval store runs_dir resume neighbours.min_coverage trainer.name trainer.accelerator
+trainer.devices trainer.num_nodes trainer.strategy trainer.threads trainer.num_workers
+trainer.compile trainer.val_every trainer.val_windows trainer.log_every trainer.checkpoint_every
+trainer.accumulate
+"""
+OUTSIDE_OF_BASELINES = f"""
+{OUTSIDE} cca neighbours embedder baseline model.encoder model.share_embeddings recipe.name
+recipe.method recipe.pointer recipe.freeze recipe.steps recipe.lr recipe.warmup_steps
+chunking.continuation_chunks
+"""
+BASE = load_config(["retriever=faiss_flat", "logger=[wandb,csv,tensorboard]"])
+
+
+def leaves(config: Any, prefix: str = "") -> list[str]:
+    """Dotted names of all settings below `config`."""
+    found = []
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), f"{prefix}{field.name}"
+        found += leaves(value, f"{name}.") if dataclasses.is_dataclass(value) else [name]
+    return found
+
+
+def changed(config: Config, names: list[str]) -> Config:
+    """A copy with each named setting given another value of its type."""
+    config = copy.deepcopy(config)
+    for name in names:
+        *path, last = name.split(".")
+        node: Any = config
+        for part in path:
+            node = getattr(node, part)
+        setattr(node, last, another(name, getattr(node, last)))
+    return config
+
+
+def another(name: str, value: Any) -> Any:
+    if isinstance(value, Enum):
+        return next(member for member in type(value) if member is not value)
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, (int, float)):
+        return value + 1
+    if isinstance(value, list):
+        return [*value, 1]
+    if name == "cca.layers":
+        return [4]
+    return "another"
+
+
+def is_outside(name: str, outside: str) -> bool:
+    return any(name == key or name.startswith(f"{key}.") for key in outside.split())
+
+
+# A baseline's retriever has settings of its own: none.
+LEAVES = [name for name in leaves(BASE) if not name.startswith("retriever.")]
+
+
+@given(st.sets(st.sampled_from([name for name in LEAVES if is_outside(name, OUTSIDE)])))
+@settings(deadline=None, max_examples=50)
+def test_what_is_outside_leaves_the_key(names: set[str]) -> None:
+    assert run_key(changed(BASE, sorted(names))) == run_key(BASE)
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=100)
+def test_what_changes_results_changes_the_key(data: st.DataObject) -> None:
+    inside = st.sampled_from([name for name in leaves(BASE) if not is_outside(name, OUTSIDE)])
+    names = data.draw(st.sets(inside, min_size=1))
+    assert run_key(changed(BASE, sorted(names))) != run_key(BASE)
+
+
+@pytest.mark.parametrize("name", [n for n in leaves(BASE) if not is_outside(n, OUTSIDE)])
+def test_each_setting_that_changes_results_is_in_the_key(name: str) -> None:
+    assert run_key(changed(BASE, [name])) != run_key(BASE)
+
+
+@given(st.sets(st.sampled_from(LEAVES), min_size=1))
+@settings(deadline=None, max_examples=100)
+def test_baselines_are_blind_to_retrieval(names: set[str]) -> None:
+    base = dataclasses.replace(BASE, retriever=NoneRetrieverConfig())
+    other = changed(base, sorted(names))
+    ignored = all(is_outside(name, OUTSIDE_OF_BASELINES) for name in names)
+    assert (run_key(other) == run_key(base)) == ignored
+    assert run_key(baseline_of(changed(BASE, sorted(names)))) == run_key(other)
+
+
+@given(st.sets(st.sampled_from(LEAVES)))
+@settings(deadline=None, max_examples=50)
+def test_canonical_keeps_the_key_and_repeats(names: set[str]) -> None:
+    for base in (BASE, dataclasses.replace(BASE, retriever=NoneRetrieverConfig())):
+        config = changed(base, sorted(names))
+        once = canonical(config)
+        assert run_key(once) == run_key(config)
+        assert canonical(once) == once
+
+
+def test_golden_keys(config_of: Build) -> None:
+    config = config_of()
+    assert run_key(config) == GOLDEN_DEFAULT
+    assert run_key(baseline_of(config)) == GOLDEN_BASELINE
+
+
+def test_the_resolver_and_the_dataclass_agree(config_of: Build) -> None:
+    for overrides in ([], ["retriever=none", "cca=all"], ["retriever=random", "neighbours=k8"]):
+        root = compose_root("train", [*overrides, "runs_dir=r"])
+        assert root.hydra.run.dir == f"r/{run_name(config_of(*overrides))}"
+        assert root.hydra.sweep.subdir == run_name(config_of(*overrides))
+
+
+def test_names_can_be_read(config_of: Build) -> None:
+    key = run_key(config_of("seed=3", "neighbours=k4", "model=nano"))
+    name = run_name(config_of("seed=3", "neighbours=k4", "model=nano"))
+    assert name == f"nano-bm25-k4-s3-{key[:8]}"
+    baseline = config_of("retriever=none")
+    assert run_name(baseline) == f"tiny-none-s1-{run_key(baseline)[:8]}"
+
+
+def test_all_spellings_of_a_baseline_are_one_run(config_of: Build) -> None:
+    spellings = [
+        [],
+        ["cca=all"],
+        ["neighbours=k8"],
+        ["baseline=null"],
+        ["embedder=hashing"],
+        ["recipe.pointer=false", "recipe.steps=3"],
+        ["recipe=scratch", "recipe.smeared_keys=true"],
+        ["chunking.continuation_chunks=0"],
+    ]
+    keys = {run_key(config_of("retriever=none", *overrides)) for overrides in spellings}
+    assert len(keys) == 1
+    assert run_key(config_of("retriever=none", "recipe=scratch")) not in keys
+
+
+def test_one_baseline_serves_all_that_compare_with_it(config_of: Build) -> None:
+    runs = [
+        ["retriever=bm25"],
+        ["retriever=faiss_flat", "neighbours=k4", "cca=last"],
+        ["retriever=random", "recipe.lr=1"],
+    ]
+    baselines = [canonical(baseline_of(config_of(*overrides))) for overrides in runs]
+    assert len({run_key(baseline) for baseline in baselines}) == 1
+    assert baselines[0] == baselines[1] == baselines[2]
+    assert baselines[0].baseline is None
+    assert isinstance(baselines[0].retriever, NoneRetrieverConfig)
+    for other in ("seed=2", "model=nano", "corpus.max_bytes=5", "optim=muon", "chunking=m32"):
+        assert run_key(baseline_of(config_of(other))) != run_key(baselines[0])
+
+
+def test_placements_are_hashed_by_their_layers(config_of: Build) -> None:
+    assert run_key(config_of("cca=mid")) == run_key(config_of("cca.layers=[2]"))
+    assert run_key(config_of("cca.layers=[3,1,3]")) == run_key(config_of("cca.layers=[1,3]"))
+    assert run_key(config_of("cca=mid")) != run_key(config_of("cca=last"))
+
+
+def test_the_embedder_counts_only_where_it_embeds(config_of: Build) -> None:
+    for retriever, counts in (("bm25", False), ("random", False), ("faiss_hnsw", True)):
+        plain = config_of(f"retriever={retriever}")
+        other = dataclasses.replace(plain, embedder=HashingEmbedderConfig())
+        assert (run_key(plain) != run_key(other)) == counts
+
+
+def test_the_second_phase_counts_only_for_a_retrofit(config_of: Build) -> None:
+    def key(*overrides: str) -> str:
+        return run_key(config_of(*overrides))
+
+    assert key("recipe.lr=1", "recipe.steps=9") != key()
+    assert key("recipe=scratch", "recipe.lr=1", "recipe.steps=9") == key("recipe=scratch")
+
+
+def test_kinds_with_equal_settings_differ(config_of: Build) -> None:
+    config = config_of("optim=adamw")
+    muon = dataclasses.replace(config, optim=MuonConfig(name="adamw"))
+    assert run_key(muon) != run_key(config)
+    retriever = dataclasses.replace(config, retriever=FaissRetrieverConfig(name="bm25"))
+    assert run_key(retriever) != run_key(config)
+
+
+def test_whole_numbers_and_fractions_are_one_value(config_of: Build) -> None:
+    config = config_of("optim.lr=1", "model.dropout=0")
+    config_2 = copy.deepcopy(config)
+    config_2.optim.lr, config_2.model.dropout = 1, 0  # as a program may well write
+    assert run_key(config) == run_key(config_2)
+
+
+def test_fields_are_plain_data_and_leave_the_config_alone() -> None:
+    before = copy.deepcopy(BASE)
+    fields = run_fields(BASE)
+    assert fields["cca"] == {"layers": [2]}
+    assert fields["trainer"] == {"precision": "32-true"}
+    assert "baseline" not in run_fields(baseline_of(BASE))
+    assert before == BASE
+
+
+def test_eval_fields() -> None:
+    plain = eval_fields(BASE.eval)
+    assert eval_fields(dataclasses.replace(BASE.eval, batch_size=99, name="x")) == plain
+    for name in set(leaves(BASE.eval)) - {"batch_size", "name"}:
+        assert eval_fields(changed(BASE, [f"eval.{name}"]).eval) != plain

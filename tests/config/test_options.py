@@ -1,0 +1,145 @@
+"""Contract: every option of every group composes with the defaults, passes the checks, is typed
+by a schema, is named as its file and says in its first line what it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from retro_lab.config.checks import check
+from retro_lab.config.compose import compose_root, load_config
+from retro_lab.config.errors import ConfigError
+from retro_lab.config.paths import conf_dir, groups, options
+from retro_lab.config.schema import Config, EvaluateConfig, resolve_layers
+from retro_lab.config.schema.catalogue import SCHEMAS
+from retro_lab.config.typed import to_typed
+
+CONF = conf_dir()
+GROUPS = [group for group in groups() if group not in ("hydra", "local")]
+OPTIONS = [(group, option) for group in GROUPS for option in options(group)]
+# What an option cannot do without.
+NEEDS = {
+    ("corpus", "jsonl"): ["corpus.path=a.jsonl"],
+    ("corpus", "text"): ["corpus.path=folder"],
+    ("corpus", "parquet"): ["corpus.path=a.parquet"],
+    ("corpus", "hf"): ["corpus.path=owner/name"],
+    ("corpus", "wikitext103"): ["corpus.path=wiki.train.raw"],
+    ("embedder", "sentence_transformer"): ["embedder.model=owner/name"],
+    ("tokenizer", "hf"): ["tokenizer.path=gpt2"],
+    ("cca", "paper"): ["model=small"],
+}
+EXPECTED_GROUPS = """
+model cca recipe chunking neighbours retriever embedder tokenizer corpus optim schedule trainer
+logger eval experiment sweep debug
+"""
+
+
+def test_groups_are_those_documented() -> None:
+    assert set(GROUPS) == set(EXPECTED_GROUPS.split())
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_option_composes_and_passes_the_checks(group: str, option: str) -> None:
+    config = load_config([f"{group}={option}", *NEEDS.get((group, option), [])])
+    check(config)
+    node = getattr(config, group, None)
+    if dataclasses.is_dataclass(node) and hasattr(node, "name"):
+        assert node.name == option
+
+
+@pytest.mark.parametrize(("group", "option"), [pair for pair in NEEDS if pair[0] != "cca"])
+def test_options_without_a_default_say_what_they_need(group: str, option: str) -> None:
+    key = NEEDS[group, option][0].partition("=")[0]
+    with pytest.raises(ConfigError, match=rf"^{key} has no value") as caught:
+        check(load_config(["retriever=faiss_flat", f"{group}={option}"]))
+    assert f"{key}=<" in str(caught.value)
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: p.stem)
+def test_file_opens_with_a_comment(path: Path) -> None:
+    if "local" in path.parts:
+        pytest.skip("belongs to this machine")
+    lines = [line for line in path.read_text().splitlines() if "@package" not in line]
+    assert lines[0].startswith("# ")
+
+
+def test_every_schema_is_used_by_an_option() -> None:
+    text = "\n".join(path.read_text() for path in CONF.rglob("*.yaml"))
+    assert [path for path in SCHEMAS if f"/schema/{path}@" not in text] == []
+
+
+def test_yaml_defaults_are_the_dataclass_defaults() -> None:
+    """A program that builds `Config` itself gets the run that the command line would give."""
+    config = load_config()
+    for field in dataclasses.fields(Config):
+        # W&B is the command line's default, not the library's.
+        if field.default_factory is not dataclasses.MISSING and field.name != "logger":
+            assert getattr(config, field.name) == field.default_factory(), field.name
+
+
+@pytest.mark.parametrize(
+    ("override", "present"),
+    [
+        ("logger=[wandb,csv]", {"wandb", "csv"}),
+        ("logger=tensorboard", {"tensorboard"}),
+        ("logger=none", set()),
+        ("seed=2", {"wandb"}),
+    ],
+)
+def test_loggers_combine(override: str, present: set[str]) -> None:
+    logger = load_config([override]).logger
+    assert {name for name, part in vars(logger).items() if part is not None} == present
+
+
+@pytest.mark.parametrize(
+    ("placement", "model", "layers"),
+    [
+        ("first", "tiny", (1,)),
+        ("mid", "tiny", (2,)),
+        ("last", "tiny", (4,)),
+        ("every_third", "tiny", (3,)),
+        ("every_third", "nano", (2,)),
+        ("paper", "tiny", ()),
+        ("paper", "base", (6, 9, 12)),
+        ("all", "nano", (1, 2)),
+    ],
+)
+def test_placements(placement: str, model: str, layers: tuple[int, ...]) -> None:
+    config = load_config([f"cca={placement}", f"model={model}"])
+    assert resolve_layers(config.cca, config.model.num_layers) == layers
+
+
+def test_store_follows_the_environment_then_runs_dir(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RETRO_LAB_STORE", raising=False)
+    assert load_config(["runs_dir=/r"]).store.dir == "/r/.store"
+    monkeypatch.setenv("RETRO_LAB_STORE", "/s")
+    assert load_config(["runs_dir=/r"]).store.dir == "/s"
+    assert load_config(["store.dir=/t"]).store.dir == "/t"
+
+
+def test_evaluate_needs_only_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RETRO_LAB_STORE", raising=False)
+    config = to_typed(compose_root("evaluate", ["run=runs/x", "eval=ppl"]), EvaluateConfig)
+    assert (config.run, config.eval.leakage, config.store.dir) == ("runs/x", False, None)
+    config = to_typed(compose_root("evaluate", ["run=runs/x", "store.dir=/t"]), EvaluateConfig)
+    assert config.store.dir == "/t"
+
+
+@pytest.mark.parametrize("name", options("sweep"))
+def test_sweeps_need_no_flag(name: str) -> None:
+    root = compose_root("train", [f"sweep={name}"])
+    assert root.hydra.mode.name == "MULTIRUN"
+    for group, values in root.hydra.sweeper.params.items():
+        assert set(values.split(",")) <= set(options(group))
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_help_names_every_option(command: str) -> None:
+    text = compose_root(command).hydra.help.template
+    shown = GROUPS if command == "train" else ["eval"]
+    for group in shown:
+        line = next(line for line in text.splitlines() if line.strip().startswith(f"{group} "))
+        assert all(option in line for option in options(group))

@@ -1,0 +1,129 @@
+"""Contract: a module imports only from layers above its own, and each layer keeps its promises:
+`nn` imports only itself and never Hydra, Lightning or FAISS; `config` never torch; `retrieval`
+never Lightning; the two scripts are short and import nothing before `main`.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[1]
+PACKAGE = REPO / "retro_lab"
+RANK = {
+    "config": 1,
+    "nn": 1,
+    "artifacts": 2,
+    "text": 3,
+    "retrieval": 4,
+    "data": 5,
+    "evaluation": 6,
+    "training": 7,
+    "baselines": 8,
+    "app": 9,
+}
+LIGHTNING = {"pytorch_lightning", "lightning", "lightning_fabric"}
+FORBIDDEN = {
+    "config": {"torch", "faiss", *LIGHTNING},
+    "nn": {"hydra", "omegaconf", "faiss", *LIGHTNING},
+    "retrieval": LIGHTNING,
+}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imported_modules(source: str, module: str) -> set[str]:
+    """Dotted names that `source` imports anywhere, functions included; relative ones resolved."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = module.split(".")[: -node.level]
+                base = ".".join([*above, base] if base else above)
+            found |= {f"{base}.{alias.name}" for alias in node.names}
+    return found
+
+
+def violations(source: str, module: str) -> list[str]:
+    """Imports of `module` (a dotted name; packages end in `.__init__`) that break the order."""
+    layer = module.split(".")[1]
+    problems = []
+    for name in sorted(imported_modules(source, module)):
+        top, _, rest = name.partition(".")
+        if top in FORBIDDEN.get(layer, set()):
+            problems.append(f"{module} imports {name}")
+        other = rest.partition(".")[0]
+        if top == "retro_lab" and other in RANK and other != layer and RANK[other] >= RANK[layer]:
+            problems.append(f"{module} imports {name}, which is not above it")
+        if layer == "nn" and top == "retro_lab" and other in RANK and other != "nn":
+            problems.append(f"{module} imports {name}, but nn imports only itself")
+    return problems
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(REPO).with_suffix("").parts)
+
+
+def test_every_package_has_a_layer() -> None:
+    packages = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    assert packages <= set(RANK)
+    assert {"config", "nn"} <= packages
+
+
+@pytest.mark.parametrize("path", [m for m in MODULES if m.parent != PACKAGE], ids=dotted)
+def test_module_keeps_the_order(path: Path) -> None:
+    assert violations(path.read_text(encoding="utf-8"), dotted(path)) == []
+
+
+def test_package_roots_import_only_config() -> None:
+    for path in (PACKAGE / "__init__.py", PACKAGE / "__main__.py"):
+        ours = {
+            name
+            for name in imported_modules(path.read_text(encoding="utf-8"), dotted(path))
+            if name.startswith("retro_lab.")
+        }
+        assert all(name.startswith("retro_lab.config.") for name in ours)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("retro_lab.nn.cca", "from retro_lab.config.schema import CcaConfig"),
+        ("retro_lab.nn.cca", "import omegaconf"),
+        ("retro_lab.nn.cca", "def f():\n    import pytorch_lightning.callbacks"),
+        ("retro_lab.config.schema.cca", "from torch import nn"),
+        ("retro_lab.config.schema.cca", "from ...nn import Retro"),
+        ("retro_lab.retrieval.base", "from ..data import windows"),
+        ("retro_lab.retrieval.base", "import lightning"),
+        ("retro_lab.text.__init__", "from ..retrieval.base import Retriever"),
+        ("retro_lab.data.windows", "from retro_lab import app"),
+    ],
+)
+def test_a_wrong_import_is_seen(module: str, source: str) -> None:
+    assert violations(source, module)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("retro_lab.nn.cca", "from .layers import norm\nimport torch"),
+        ("retro_lab.data.windows", "from ..text.chunks import ChunkStore\nimport torch"),
+        ("retro_lab.app.build", "from retro_lab import nn, training"),
+        ("retro_lab.text.__init__", "from .chunks import ChunkStore"),
+    ],
+)
+def test_a_right_import_passes(module: str, source: str) -> None:
+    assert violations(source, module) == []
+
+
+@pytest.mark.parametrize("script", ["train.py", "evaluate.py"])
+def test_scripts_are_short_and_import_late(script: str) -> None:
+    source = (REPO / script).read_text(encoding="utf-8")
+    top_level = [n for n in ast.parse(source).body if isinstance(n, (ast.Import, ast.ImportFrom))]
+    imported = {alias.name for node in top_level for alias in node.names}
+    assert len(source.splitlines()) < 30
+    assert imported == {"annotations", "sys"}

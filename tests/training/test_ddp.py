@@ -1,0 +1,44 @@
+"""Contract of data parallelism: two processes train and validate like one, line for line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from retro_lab.training.callbacks import LAST
+from retro_lab.training.fit import checkpoint_folder, model_weights
+from retro_lab.training.loggers import METRICS, read_metrics
+
+
+def train(folder: Path, processes: int) -> None:
+    script = Path(__file__).with_name("ddp_run.py")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    done = subprocess.run(
+        [sys.executable, str(script), str(folder), str(processes)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_train_like_one(tmp_path):
+    for processes in (1, 2):
+        train(tmp_path / str(processes), processes)
+    one, two = (read_metrics(tmp_path / name / METRICS) for name in ("1", "2"))
+    assert [r["step"] for r in one] == [r["step"] for r in two]
+    for alone, shared in zip(one, two, strict=True):
+        assert alone.keys() == shared.keys()
+        for name in alone.keys() - {"time", "train/tokens_per_second"}:
+            assert shared[name] == pytest.approx(alone[name], rel=1e-4), (alone["step"], name)
+    weights = [model_weights(checkpoint_folder(tmp_path / n) / LAST) for n in ("1", "2")]
+    for name, value in weights[0].items():
+        assert torch.allclose(value, weights[1][name], atol=1e-4), name
