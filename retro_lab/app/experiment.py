@@ -35,7 +35,7 @@ def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
         watch: collects the seconds of each stage.
     """
     run = RunDirectory.of(config)
-    if is_finished(run, config):
+    if config.resume is not None and is_finished(run, config):
         return run
     lock = run.acquire(wait=False)
     try:
@@ -47,7 +47,7 @@ def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
         train(config, run, prepared, baseline, watch)
         with watch.stage("evaluation"):
             evaluate_run(config, config.eval, run, prepared, baseline)
-        run.enter("finished", **watch.seconds)
+        run.enter("finished")
     finally:
         lock.release()
     return run
@@ -60,7 +60,7 @@ def is_finished(run: RunDirectory, config: Config) -> bool:
 
 def ensure_baseline(config: Config, prepared: Prepared, watch: Stopwatch) -> RunDirectory:
     """The shared baseline, trained and evaluated now if nobody has done so."""
-    baseline = dataclasses.replace(baseline_of(config), resume=config.resume)
+    baseline = dataclasses.replace(baseline_of(config), resume="auto")
     run = RunDirectory.of(baseline)
     if is_finished(run, baseline):
         LOG.info("baseline: %s (already trained)", run.path)
@@ -111,7 +111,7 @@ def train(
     what = "retrofit" if retrofit else "baseline" if not has_retrieval(config) else "training"
     with watch.stage(f"{what} training" if what != "training" else what):
         result = _fit(config, run, prepared, model, what, retrofit)
-    run.enter("trained", training=result.seconds)
+    run.enter("trained", training=round(result.seconds, 1))
 
 
 def _fit(

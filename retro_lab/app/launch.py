@@ -106,7 +106,7 @@ class _Job:
                 print_error(str(error))
                 self.exit_code = EXIT_USER_ERROR
                 return None
-            print_error(f"{' '.join(hydra_config.overrides.task)}\n{error}")
+            print_error(f"in {' '.join(hydra_config.overrides.task)}: {error}")
             raise _Reported(error.message, error.fix) from error
         if isinstance(result, int):
             self.exit_code = max(self.exit_code, result)

@@ -102,6 +102,14 @@ class Pipeline:
             found.append(self.overlap())
         return list({stage.key: stage for stage in found}.values())
 
+    def build_all(self) -> None:
+        """Builds every stage of `stages()` that is not there."""
+        self.open_chunks()
+        for retriever in self._retrievers():
+            self.build_table(retriever)
+        if has_retrieval(self.config) and self._measures_overlap():
+            self.open_overlap()
+
     def _retrievers(self) -> list[RetrieverConfig]:
         config = self.config
         if not has_retrieval(config):

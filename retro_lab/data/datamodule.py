@@ -163,7 +163,7 @@ class RetroDataModule(LightningDataModule):
             batch_sampler=batches,
             collate_fn=_as_is,
             num_workers=self.run.num_workers,
-            worker_init_fn=_leave_interrupts_to_the_parent,
+            worker_init_fn=_leave_signals_to_the_parent,
             pin_memory=self.run.accelerator != "cpu" and torch.cuda.is_available(),
         )
 
@@ -173,9 +173,10 @@ def _as_is(batch: Any) -> Any:
     return batch
 
 
-def _leave_interrupts_to_the_parent(worker: int) -> None:
-    """A terminal sends Ctrl-C to every process; training still needs its batches to stop well."""
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """Terminals and clusters signal every process; training needs its batches to stop well."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _batched(rows: Sequence[T], size: int) -> list[list[T]]:

@@ -124,7 +124,7 @@ class WindowData(Dataset):
     def _neighbours(
         self, table: NeighbourTable, chunk_ids: NDArray[np.int64]
     ) -> dict[str, NDArray[np.int64]]:
-        """Neighbours that share no document with anything in the window (RETRO, section 2.1)."""
+        """Neighbours that share no document with anything in the window (RETRO)."""
         document, real = self.store.document, chunk_ids >= 0
         packed = np.where(real, document[np.maximum(chunk_ids, 0)], -1)  # [B, U]
         row, _ = np.nonzero(real)

@@ -49,7 +49,7 @@ class Window(NamedTuple):
 def training_windows(num_chunks: int, window_chunks: int) -> Window:
     """Cuts `num_chunks` chunks end to end into windows of `window_chunks`; the last may be short.
 
-    Source: RETRO, section 2.1 (X of n tokens is l chunks of m).
+    Source: RETRO (an example of n tokens is l chunks of m).
     """
     start = np.arange(0, num_chunks, window_chunks, dtype=np.int64)
     return Window(
@@ -80,7 +80,7 @@ def evaluation_windows(
         stride_chunks: S, from 1 to U.
         chunk_size: M.
 
-    Source: RETRO, section 4 (documents scored whole with a stride).
+    Source: RETRO's evaluation (documents scored whole, with a stride).
     """
     assert 1 <= stride_chunks <= window_chunks
     document_chunks = np.diff(first_chunk)

@@ -28,7 +28,7 @@ _ARRAYS = ("chunk_ids", "data", "indices", "indptr")
 class Bm25Retriever:
     """Lexical search; chunks that share no token with the query are no candidates."""
 
-    needs_embeddings = False
+    needs_embeddings = Bm25RetrieverConfig.needs_embeddings
     approximates = None
 
     def __init__(self, config: Bm25RetrieverConfig) -> None:

@@ -44,7 +44,7 @@ _TIE = 1e-5  # scores of unit vectors closer than this may swap ranks in float32
 class FaissRetriever:
     """A FAISS index over the embeddings of the database's chunks."""
 
-    needs_embeddings = True
+    needs_embeddings = FaissRetrieverConfig.needs_embeddings
 
     def __init__(self, config: FaissRetrieverConfig) -> None:
         self.config = config

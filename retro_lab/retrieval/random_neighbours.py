@@ -22,7 +22,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 class RandomRetriever:
     """Chunks of the database in a random order of each query's own."""
 
-    needs_embeddings = False
+    needs_embeddings = RandomRetrieverConfig.needs_embeddings
     approximates = None
 
     def __init__(self, config: RandomRetrieverConfig) -> None:

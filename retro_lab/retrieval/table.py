@@ -37,7 +37,7 @@ _RECALL_QUERIES = 256
 
 def needs_embeddings(config: RetrieverConfig) -> bool:
     """Whether the retriever searches vectors, so that the embeddings stage comes first."""
-    return retriever_class(config).needs_embeddings
+    return config.needs_embeddings
 
 
 def index_stage(

@@ -54,7 +54,7 @@ class ChunkStore:
         self.text_start: NDArray[np.int64] = self._array("text_start")
         self.first_chunk: NDArray[np.int64] = self._array("first_chunk")
         self.split: NDArray[np.uint8] = self._array("split")
-        meta = orjson.loads((path / _META).read_bytes())
+        meta = orjson.loads((self.path / _META).read_bytes())
         self.vocab_size: int = meta["vocab_size"]
         self.boundary_id: int = meta["boundary_id"]
         self.pad_id: int = meta["pad_id"]

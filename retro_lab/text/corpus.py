@@ -38,9 +38,9 @@ class Corpus:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        self.offsets: NDArray[np.int64] = np.load(path / _OFFSETS, allow_pickle=False)
-        self.split: NDArray[np.uint8] = np.load(path / _SPLIT, allow_pickle=False)
-        self._text = np.memmap(path / _TEXT, np.uint8, mode="r").view(np.ndarray)
+        self.offsets: NDArray[np.int64] = np.load(self.path / _OFFSETS, allow_pickle=False)
+        self.split: NDArray[np.uint8] = np.load(self.path / _SPLIT, allow_pickle=False)
+        self._text = np.memmap(self.path / _TEXT, np.uint8, mode="r").view(np.ndarray)
 
     @classmethod
     def open(cls, path: Path) -> Corpus:

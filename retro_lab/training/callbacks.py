@@ -28,8 +28,11 @@ BEST = "best.ckpt"
 SUMS = ("nats", "tokens", "bytes", "filled", "slots")
 
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C, and a cluster's notice
+
+
 class Interrupted(BaseException):
-    """Ctrl-C, once the checkpoint is written; Lightning would end the process on its own."""
+    """Raised on a stop signal, once the checkpoint is written; Lightning would just exit."""
 
 
 class TrainingMetrics(Callback):
@@ -83,10 +86,12 @@ class TrainingMetrics(Callback):
         self._since += time.perf_counter() - self._paused
 
     def state_dict(self) -> dict[str, Any]:
-        return {"sums": self._sums.cpu()}
+        """All ranks' sums; every rank takes part in writing a checkpoint."""
+        return {"sums": _over_ranks(self._sums).cpu()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._sums = state_dict["sums"]
+        sums = state_dict["sums"]
+        self._sums = sums if rank_zero_only.rank == 0 else torch.zeros_like(sums)
 
     @staticmethod
     def _step_sums(outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor:
@@ -105,10 +110,7 @@ class TrainingMetrics(Callback):
         Raises:
             UserError: if the loss is no longer finite.
         """
-        sums = self._sums.clone()
-        if module.trainer.world_size > 1:
-            dist.all_reduce(sums)
-        nats, tokens, num_bytes, filled, slots = sums.tolist()
+        nats, tokens, num_bytes, filled, slots = _over_ranks(self._sums).tolist()
         score = Score(nats, int(tokens), int(num_bytes))
         step = module.trainer.global_step
         if score.tokens and not abs(score.loss) < float("inf"):
@@ -130,13 +132,21 @@ class TrainingMetrics(Callback):
         self._since = time.perf_counter()
 
 
+def _over_ranks(sums: Tensor) -> Tensor:
+    total = sums.clone()
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(total)
+    return total
+
+
 class Checkpoints(Checkpoint):
     """Keeps `last.ckpt`, from which training goes on exactly, and `best.ckpt`, weights only.
 
-    `last.ckpt` is written every few steps, after the last one, and when training is interrupted:
-    the first Ctrl-C ends training after the current step with a checkpoint, a second one at once
-    and without. Where validation follows a step the file is written after it, so that a resumed
-    run neither repeats nor skips that validation. `best.ckpt` has the lowest validation loss.
+    `last.ckpt` is written every few steps, after the last one, and when training is stopped: the
+    first Ctrl-C or SIGTERM ends training after the current step with a checkpoint, a second one
+    at once and without. Where validation follows a step the file is written after it, so that a
+    resumed run neither repeats nor skips that validation. `best.ckpt` has the lowest validation
+    loss.
 
     Args:
         folder: where both are kept.
@@ -149,20 +159,26 @@ class Checkpoints(Checkpoint):
         self.best = folder / BEST
         self.every = every
         self.validate_every = validate_every
+        self.stopped_by: int | None = None
         self._best_loss = float("inf")
-        self._interrupted = False
 
     @contextmanager
-    def heeding_interrupts(self) -> Iterator[None]:
-        """Takes Ctrl-C over for as long as it lasts; in a thread other than the main one, not."""
+    def heeding_signals(self) -> Iterator[None]:
+        """Takes the stop signals over while it lasts; only the main thread can."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        previous = signal.signal(signal.SIGINT, self._on_signal)
+        previous = {number: signal.signal(number, self._on_signal) for number in STOP_SIGNALS}
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, previous)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes SIGTERM back from Lightning, which would stop in the middle of a validation."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._on_signal)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -194,22 +210,22 @@ class Checkpoints(Checkpoint):
 
     def _save_last_if_due(self, trainer: Trainer) -> None:
         step = trainer.global_step
-        interrupted = self._interrupted_anywhere(trainer)
-        ending = step >= trainer.max_steps or interrupted or trainer.received_sigterm
-        if ending or step % self.every == 0:
+        stopping = self._stopping_anywhere(trainer)
+        if stopping or step >= trainer.max_steps or step % self.every == 0:
             trainer.save_checkpoint(self.last)
-        if interrupted:
+        if stopping:
             raise Interrupted
 
-    def _interrupted_anywhere(self, trainer: Trainer) -> bool:
-        """Whether any rank saw Ctrl-C, so that all of them stop at the same step."""
+    def _stopping_anywhere(self, trainer: Trainer) -> bool:
+        """Whether any rank got a signal, so that all of them stop at the same step."""
+        stopping = self.stopped_by is not None
         if trainer.world_size == 1:
-            return self._interrupted
-        return trainer.strategy.reduce_boolean_decision(self._interrupted, all=False)
+            return stopping
+        return trainer.strategy.reduce_boolean_decision(stopping, all=False)
 
     def _on_signal(self, signum: int, frame: Any) -> None:
-        if self._interrupted:
+        if self.stopped_by is not None:
             raise Interrupted
-        self._interrupted = True
+        self.stopped_by = signum
         if rank_zero_only.rank == 0:
-            print("\nstopping after this step; Ctrl-C again stops at once", flush=True)
+            print("\nstopping after this step; a second time stops at once", flush=True)

@@ -16,7 +16,6 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, Strategy
-from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
 from retro_lab.config.errors import UserError
@@ -122,7 +121,7 @@ def fit(
         model.train()
         console.open()
         try:
-            with checkpoints.heeding_interrupts():
+            with checkpoints.heeding_signals():
                 trainer.fit(
                     module,
                     datamodule=datamodule,
@@ -130,9 +129,9 @@ def fit(
                     weights_only=True,
                 )
         except Interrupted:
+            if checkpoints.stopped_by == signal.SIGTERM:
+                raise SystemExit(128 + signal.SIGTERM) from None
             raise KeyboardInterrupt from None
-        except SIGTERMException:
-            raise SystemExit(128 + signal.SIGTERM) from None
     return FitResult(
         last=last,
         best=folder / BEST if (folder / BEST).exists() else last,

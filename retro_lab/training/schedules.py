@@ -16,7 +16,7 @@ def learning_rate_factor(
     Step s of the warm-up runs at (s + 1) / (warmup_steps + 1), so that no step is wasted at zero
     and the peak comes right after; cosine then falls to `final_ratio` at step `steps`.
 
-    Source: RETRO, appendix C (linear warm-up, cosine to a tenth).
+    Source: RETRO's recipe (linear warm-up, cosine to a tenth of the peak).
     """
 
     def factor(step: int) -> float:

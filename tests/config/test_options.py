@@ -13,7 +13,7 @@ from retro_lab.config.checks import check
 from retro_lab.config.compose import compose_root, load_config
 from retro_lab.config.errors import ConfigError
 from retro_lab.config.paths import conf_dir, groups, options
-from retro_lab.config.schema import Config, EvaluateConfig, resolve_layers
+from retro_lab.config.schema import CcaConfig, Config, EvaluateConfig, Placement, resolve_layers
 from retro_lab.config.schema.catalogue import SCHEMAS
 from retro_lab.config.typed import to_typed
 
@@ -95,21 +95,21 @@ def test_loggers_combine(override: str, present: set[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("placement", "model", "layers"),
+    ("placement", "num_layers", "layers"),
     [
-        ("first", "tiny", (1,)),
-        ("mid", "tiny", (2,)),
-        ("last", "tiny", (4,)),
-        ("every_third", "tiny", (3,)),
-        ("every_third", "nano", (2,)),
-        ("paper", "tiny", ()),
-        ("paper", "base", (6, 9, 12)),
-        ("all", "nano", (1, 2)),
+        ("first", 4, (1,)),
+        ("mid", 4, (2,)),
+        ("last", 4, (4,)),
+        ("every_third", 4, (3,)),
+        ("every_third", 2, (2,)),
+        ("paper", 4, ()),
+        ("paper", 12, (6, 9, 12)),
+        ("paper", 16, (9, 12, 15)),
+        ("all", 2, (1, 2)),
     ],
 )
-def test_placements(placement: str, model: str, layers: tuple[int, ...]) -> None:
-    config = load_config([f"cca={placement}", f"model={model}"])
-    assert resolve_layers(config.cca, config.model.num_layers) == layers
+def test_placements(placement: str, num_layers: int, layers: tuple[int, ...]) -> None:
+    assert resolve_layers(CcaConfig(Placement[placement]), num_layers) == layers
 
 
 def test_store_follows_the_environment_then_runs_dir(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,11 @@
-"""Trains the small run on so many CPU processes: `python ddp_run.py FOLDER PROCESSES`."""
+"""Trains the small run on so many CPU processes: `ddp_run.py FOLDER PROCESSES INTERRUPT`.
+
+INTERRUPT is the step in which the first process gets Ctrl-C; 0 is never.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,13 +13,17 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "data"), str(HERE.parents[1])]
 
 from small_run import small_config, small_fit, small_model  # noqa: E402
+from trouble import Trouble  # noqa: E402
 
 
 def main() -> None:
-    folder, processes = Path(sys.argv[1]), int(sys.argv[2])
+    folder, processes, interrupt = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     strategy = "ddp" if processes > 1 else "auto"
     config = small_config(devices=processes, strategy=strategy)
-    small_fit(folder, config, model=small_model(dropout=0.0))
+    model = small_model(dropout=0.0)
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        model.__class__, model.after = Trouble, interrupt
+    small_fit(folder, config, model=model)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def small_config(**changes: Any) -> Config:
 
 
 def small_store() -> SmallStore:
-    lengths = [9, 30, 14, 5, 22, 17, 40, 12, 8, 25]
+    lengths = [9, 30, 46, 5, 22, 17, 40, 33, 8, 25]
     splits = ["train", "train", "validation", "train", "train"] * 2
     return SmallStore(lengths, CHUNKING.chunk_size, splits)
 

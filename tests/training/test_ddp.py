@@ -1,4 +1,5 @@
-"""Contract of data parallelism: two processes train and validate like one, line for line."""
+"""Contract of data parallelism: two processes train and validate like one, line for line,
+also when Ctrl-C stops them on the way."""
 
 from __future__ import annotations
 
@@ -11,28 +12,31 @@ import pytest
 import torch
 
 from retro_lab.training.callbacks import LAST
-from retro_lab.training.fit import checkpoint_folder, model_weights
+from retro_lab.training.fit import checkpoint_folder, model_weights, resumable_step
 from retro_lab.training.loggers import METRICS, read_metrics
 
 
-def train(folder: Path, processes: int) -> None:
+def train(folder: Path, processes: int, interrupt: int = 0) -> str:
     script = Path(__file__).with_name("ddp_run.py")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
     done = subprocess.run(
-        [sys.executable, str(script), str(folder), str(processes)],
+        [sys.executable, str(script), str(folder), str(processes), str(interrupt)],
         env=environment,
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode != 0) == bool(interrupt), done.stderr
+    return done.stderr
 
 
 @pytest.mark.slow
 def test_two_processes_train_like_one(tmp_path):
-    for processes in (1, 2):
-        train(tmp_path / str(processes), processes)
+    train(tmp_path / "1", processes=1)
+    assert "KeyboardInterrupt" in train(tmp_path / "2", processes=2, interrupt=7)
+    assert resumable_step(tmp_path / "2") == 7
+    train(tmp_path / "2", processes=2)
     one, two = (read_metrics(tmp_path / name / METRICS) for name in ("1", "2"))
     assert [r["step"] for r in one] == [r["step"] for r in two]
     for alone, shared in zip(one, two, strict=True):

@@ -3,42 +3,21 @@ the metrics and the best checkpoint of one that was never stopped, to the bit.""
 
 from __future__ import annotations
 
-import os
 import signal
-from multiprocessing import active_children
 
 import pytest
 import torch
 from small_run import optimiser_config, small_config, small_datamodule, small_fit, small_model
+from trouble import Trouble
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import ScheduleConfig
-from retro_lab.nn import Retro
-from retro_lab.training.callbacks import BEST
+from retro_lab.training.callbacks import BEST, STOP_SIGNALS
 from retro_lab.training.fit import checkpoint_folder, model_weights, resumable_step
 from retro_lab.training.loggers import METRICS, read_metrics
 
 TIMES = {"time", "train/tokens_per_second"}
 STEPS = 14  # of small_config; a validation follows steps 4, 8, 12 and 14
-
-
-class Trouble(Retro):
-    """Trouble in the middle of training step `after`, counted from 1."""
-
-    after = 0
-    seen = 0
-
-    def token_nats(self, *args, **kwargs):
-        if self.training:
-            self.seen += 1
-            if self.seen == self.after:
-                self.trouble()
-        return super().token_nats(*args, **kwargs)
-
-    def trouble(self):
-        """Ctrl-C, which a terminal sends to loading processes as well."""
-        for process in [os.getpid(), *(child.pid for child in active_children())]:
-            os.kill(process, signal.SIGINT)
 
 
 class Impatience(Trouble):
@@ -48,8 +27,7 @@ class Impatience(Trouble):
 
 
 class Termination(Trouble):
-    def trouble(self):
-        os.kill(os.getpid(), signal.SIGTERM)
+    number = signal.SIGTERM
 
 
 class Crash(Trouble):
@@ -92,10 +70,10 @@ def assert_like_whole(folder, model, whole) -> None:
 
 @pytest.mark.parametrize("after", range(1, STEPS))
 def test_interrupted_at_any_step(tmp_path, whole, after):
-    handler = signal.getsignal(signal.SIGINT)
+    handlers = [signal.getsignal(number) for number in STOP_SIGNALS]
     with pytest.raises(KeyboardInterrupt):
         small_fit(tmp_path, small_config(), model=troubled(Trouble, after))
-    assert signal.getsignal(signal.SIGINT) is handler
+    assert [signal.getsignal(number) for number in STOP_SIGNALS] == handlers
     assert resumable_step(tmp_path) == after
     model, result = small_fit(tmp_path, small_config())
     assert result.steps == STEPS
@@ -136,12 +114,13 @@ def test_loading_processes_and_repeated_interruption(tmp_path, whole):
     assert_like_whole(tmp_path, model, whole)
 
 
-def test_loading_processes_outlive_ctrl_c_until_the_step_is_done(tmp_path, capfd):
+@pytest.mark.parametrize("kind", [Trouble, Termination])
+def test_loading_processes_outlive_signals_until_the_step_is_done(tmp_path, capfd, kind):
     # Step 2 still needs seven batches, more than are loaded ahead.
     schedule = ScheduleConfig(steps=4, batch_size=8, warmup_steps=0)
     config = small_config(num_workers=2, accumulate=8, schedule=schedule)
-    with pytest.raises(KeyboardInterrupt):
-        small_fit(tmp_path, config, model=troubled(Trouble, 9))
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        small_fit(tmp_path, config, model=troubled(kind, 9))
     assert resumable_step(tmp_path) == 2
     assert capfd.readouterr().out.count("stopping after this step") == 1  # from the parent alone
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import io
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -89,7 +90,9 @@ def _expand(
     if not files:
         raise _no_files(key, value, path, patterns)
     for name, file in files:
-        yield SourceFile(prefix + name, file, split)
+        # A name that isn't UTF-8, which some file systems allow, can't be an id.
+        plain = os.fsencode(name).decode("utf-8", "backslashreplace")
+        yield SourceFile(prefix + plain, file, split)
 
 
 def _fixed_part(pattern: Path) -> Path:

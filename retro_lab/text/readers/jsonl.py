@@ -12,7 +12,7 @@ from retro_lab.config.schema import JsonlCorpusConfig
 from .base import Document, Fields, Malformed, MalformedRecord, decode_utf8
 from .files import SourceFile, digests, lines, source_files
 
-_SUFFIXES = ("jsonl", "ndjson", "json")
+_SUFFIXES = ("jsonl", "ndjson")
 _PATTERNS = [f"**/*.{suffix}{packed}" for suffix in _SUFFIXES for packed in ("", ".gz", ".zst")]
 
 

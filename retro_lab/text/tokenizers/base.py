@@ -9,8 +9,8 @@ from typing import NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-PIECE_CHARACTERS = 2**20  # a longer text is encoded in pieces of at most this many
-BATCH_CHARACTERS = 2**23  # encoded at once; a library needs about 100 bytes a character
+PIECE_CHARACTERS = 2**18  # a longer text is encoded in pieces of at most this many
+BATCH_CHARACTERS = 2**22  # encoded at once; a library needs about 100 bytes a character
 
 
 class Encoded(NamedTuple):

@@ -1,0 +1,138 @@
+"""Contract: one configuration becomes a finished run whose leakage filter finds what was planted.
+
+The corpus holds two test documents that are copies of training documents and ten that are not.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+from conftest import PLANTED, Golden
+
+from retro_lab.app.run_directory import RunDirectory
+from retro_lab.config.errors import UserError
+from retro_lab.evaluation.chunk_table import ChunkTable
+from retro_lab.evaluation.results import Results, recompute
+
+
+@pytest.fixture
+def results(finished: RunDirectory) -> Results:
+    return Results.load(finished.results_file)
+
+
+@pytest.fixture
+def table(finished: RunDirectory) -> ChunkTable:
+    return ChunkTable.load(finished.chunks_file)
+
+
+def test_the_filter_finds_exactly_the_planted_documents(table: ChunkTable) -> None:
+    assert table.overlap is not None
+    planted = np.isin(table.document_id, PLANTED)
+    whole = table.overlap.longest_run == table.tokens
+    assert whole[planted].all()
+    chance = ~planted & ~table.overlap.partial  # a last chunk may have one token, found anywhere
+    assert not (table.overlap.longest_run[chance] * 2 > table.tokens[chance]).any()
+    assert planted.sum() > 10
+    assert (~planted).sum() > 50
+
+
+def test_results_follow_from_the_chunk_table_alone(
+    finished: RunDirectory, results: Results
+) -> None:
+    assert recompute(finished.chunks_file, results.leakage) == results.leakage
+
+
+def test_unfiltered_is_bpb_of_one_bit_for_bit(results: Results) -> None:
+    for condition, score in results.metrics["test"].items():
+        assert results.leakage.curves[condition][-1].bpb == score.bpb
+
+
+def test_every_byte_of_the_split_is_scored_once(golden: Golden, results: Results) -> None:
+    ids = (golden.folder / "test.txt").read_text().split()
+    lines = (golden.folder / "corpus.jsonl").read_bytes().splitlines()
+    records = [orjson.loads(line) for line in lines]
+    expected = sum(len(record["text"].encode()) for record in records if record["id"] in ids)
+    assert {score.bytes for score in results.metrics["test"].values()} == {expected}
+
+
+def test_off_is_the_baseline_exactly(table: ChunkTable) -> None:
+    """A frozen retrofit without its neighbours is its backbone."""
+    assert np.array_equal(table.nats["off"], table.nats["baseline"])
+    assert not np.array_equal(table.nats["on"], table.nats["baseline"])
+    assert not np.array_equal(table.nats["on"], table.nats["random"])
+
+
+def test_first_chunks_read_nothing_and_score_alike(table: ChunkTable) -> None:
+    first = table.chunk_index == 0
+    assert (table.neighbours[first] == -1).all()
+    assert (table.neighbours[~first] != -1).all()
+    # The first chunk's last position predicts a token of the second, so only whole chunks count.
+    assert np.array_equal(table.nats["on"][first], table.nats["off"][first])
+
+
+def test_no_neighbour_is_of_the_chunks_own_document(golden: Golden, finished: RunDirectory) -> None:
+    from retro_lab.app.stages import prepare
+
+    prepared = prepare(golden.config())
+    assert prepared.table is not None
+    chunks, ids = prepared.chunks, np.asarray(prepared.table.ids)
+    own = chunks.document[np.arange(chunks.num_chunks)][:, None]
+    assert not ((chunks.document[ids] == own) & (ids >= 0)).any()
+    train = chunks.chunks_of("train")
+    assert np.isin(ids[ids >= 0], train).all()
+
+
+def test_a_finished_run_is_left_alone(golden: Golden, finished: RunDirectory) -> None:
+    def stamps(folder: Path) -> dict[str, int]:
+        return {str(p): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+
+    before = stamps(golden.folder)
+    assert golden.run() == finished
+    assert stamps(golden.folder) == before
+
+
+def test_the_baseline_is_shared_and_data_is_built_once(
+    golden: Golden, finished: RunDirectory
+) -> None:
+    stages = {p for p in (golden.folder / "store").glob("*/*") if p.is_dir()}
+    other = golden.run("neighbours=k1")
+    assert other != finished
+    assert {p for p in (golden.folder / "store").glob("*/*") if p.is_dir()} == stages
+    baselines = list((golden.folder / "runs").glob("*-none-*"))
+    assert len(baselines) == 1
+
+
+def test_evaluating_twice_gives_the_same_bytes(golden: Golden, finished: RunDirectory) -> None:
+    from retro_lab.app.evaluation import evaluate_run
+    from retro_lab.app.stages import prepare
+
+    config = golden.config()
+    chunks, figures = finished.chunks_file.read_bytes(), finished.results_file.read_bytes()
+    baseline = RunDirectory(next((golden.folder / "runs").glob("*-none-*")))
+    evaluate_run(config, config.eval, finished, prepare(config), baseline)
+    assert finished.chunks_file.read_bytes() == chunks
+    assert finished.results_file.read_bytes() == figures
+
+
+def test_a_changed_corpus_is_refused(golden: Golden, tmp_path: Path) -> None:
+    text = (golden.folder / "corpus.jsonl").read_text()
+    copy = tmp_path / "corpus.jsonl"
+    copy.write_text(text)
+    overrides = (f"corpus.path={copy}", f"runs_dir={tmp_path}", "retriever=none")
+    run = golden.run(*overrides)
+    copy.write_text(text.replace("test-00", "test-00", 1).replace(" ", "  ", 1))
+    (run.path / "evaluation.json").unlink()
+    with pytest.raises(UserError, match="changed since the run began"):
+        golden.run(*overrides)
+
+
+def test_results_say_what_was_measured(results: Results) -> None:
+    assert results.leakage.reference == "own_neighbours (bm25)"
+    assert set(results.metrics["test"]) == {"on", "off", "random", "baseline"}
+    assert {"corpus", "tokenizer", "chunks", "index", "neighbours"} <= set(results.lineage)
+    assert all(math.isfinite(score.bpb) for score in results.metrics["test"].values())
+    assert all(d.documents == 12 for d in results.leakage.differences if d.alpha == 1.0)

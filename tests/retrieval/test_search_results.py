@@ -1,0 +1,167 @@
+"""Contract: exact searches find what a few lines of arithmetic find, copies and ties included, and
+approximate ones most of it.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import bm25s
+import numpy as np
+import pytest
+from small_world import bag_of_words, make_queries, small_chunks
+
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import Bm25RetrieverConfig, FaissRetrieverConfig
+from retro_lab.retrieval import bm25
+from retro_lab.retrieval.base import Neighbours, Queries
+from retro_lab.retrieval.bm25 import Bm25Retriever
+from retro_lab.retrieval.faiss_index import FaissRetriever, fill_factory
+from retro_lab.retrieval.ranking import sort_rows
+
+
+def dense_queries(vectors: np.ndarray) -> Queries:
+    zeros = np.zeros(len(vectors), np.int64)
+    return Queries(zeros[:, None], vectors.astype(np.float32), zeros, zeros)
+
+
+def faiss_of(vectors: np.ndarray, factory: str, ids: np.ndarray | None = None) -> FaissRetriever:
+    retriever = FaissRetriever(FaissRetrieverConfig(factory=factory))
+    ids = np.arange(len(vectors)) if ids is None else ids
+    retriever.build(ids, np.zeros((len(vectors), 1), np.int32), vectors)
+    return retriever
+
+
+def test_flat_search_is_the_inner_product_in_order() -> None:
+    vectors = bag_of_words(small_chunks()).vectors
+    ids = 3 * np.arange(len(vectors)) + 1
+    found = faiss_of(vectors, "Flat", ids).candidates(dense_queries(vectors), 12)
+    wide = vectors.astype(np.float64)
+    scores = np.round(wide @ wide.T, 6)  # equal vectors tie, whatever the sum's order
+    expected = sort_rows(Neighbours(np.broadcast_to(ids, scores.shape), scores))
+    np.testing.assert_allclose(found.scores, expected.scores[:, :12], atol=2e-6)
+    distinct = (np.diff(expected.scores[:, :13]) < -1e-4).all(axis=1)
+    assert distinct.sum() > 20
+    np.testing.assert_array_equal(found.ids[distinct], expected.ids[distinct, :12])
+
+
+@pytest.mark.parametrize("k", [1, 5, 60])
+def test_a_tie_longer_than_the_fetch_is_cut_at_the_lowest_ids(k: int) -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((400, 24))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    copies = np.arange(37, 400, 3)
+    vectors[copies] = vectors[0]
+    found = faiss_of(vectors, "Flat").candidates(dense_queries(vectors[:30]), k)
+    assert found.ids[0].tolist() == [0, *copies[: k - 1].tolist()]
+    assert len(np.unique(found.scores[0])) == 1
+
+
+@pytest.mark.parametrize(("factory", "least"), [("HNSW32", 0.95), ("IVF{nlist},PQ{pq}", 0.35)])
+def test_approximate_search_finds_most_of_the_exact(factory: str, least: float) -> None:
+    vectors = np.unique(bag_of_words(small_chunks()).vectors, axis=0)
+    queries = dense_queries(vectors[::7])
+    exact, found = (faiss_of(vectors, f).candidates(queries, 10).ids for f in ("Flat", factory))
+    hits = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact, found, strict=True)])
+    assert hits >= least
+
+
+def test_search_options_reach_faiss() -> None:
+    vectors = bag_of_words(small_chunks()).vectors
+    few, all_ = (
+        FaissRetriever(FaissRetrieverConfig(factory="IVF16,Flat", nprobe=n)) for n in (1, 16)
+    )
+    for retriever in (few, all_):
+        retriever.build(np.arange(len(vectors)), np.zeros((len(vectors), 1)), vectors)
+    exact = faiss_of(vectors, "Flat")
+    a, b, c = (r.candidates(dense_queries(vectors), 10).ids for r in (few, all_, exact))
+    assert (b == c).mean() > (a == c).mean() + 0.1
+    assert (b == c).mean() > 0.95
+    assert few.approximates is not None
+    assert exact.approximates is None
+
+
+@pytest.mark.parametrize(
+    ("size", "width", "filled"),
+    [
+        (20_000, 384, "IVF512,PQ48x8"),
+        (1_000_000, 384, "IVF4096,PQ48x8"),
+        (5_000, 256, "IVF128,PQ32x7"),
+        (700, 48, "IVF16,PQ6x4"),
+        (9, 7, "IVF1,PQ1x4"),
+    ],
+)
+def test_factory_sizes_follow_from_the_corpus(size: int, width: int, filled: str) -> None:
+    assert fill_factory("IVF{nlist},PQ{pq}", size, width) == filled
+
+
+@pytest.mark.parametrize(
+    ("factory", "says"),
+    [
+        ("IVF64,Flat", "at least 64 chunks .* there are 50"),
+        ("IVF4,PQ4x8", "at least 256 chunks"),
+        ("PQ4", "at least 256 chunks"),
+        ("PQ5", "multiple of the number of subquantizers"),
+        ("PCA60,Flat", "FAISS can't index"),
+        ("Sorcery", "could not parse"),
+        ("IVF{lists},Flat", r"unknown placeholder at '\{lists\}"),
+    ],
+)
+def test_what_faiss_would_assert_is_the_users_error(factory: str, says: str) -> None:
+    with pytest.raises(UserError, match=rf"retriever\.factory={factory[:3]}.*{says}") as caught:
+        faiss_of(np.random.default_rng(0).standard_normal((50, 24)), factory)
+    assert caught.value.fix
+
+
+def test_training_an_index_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    vectors = np.random.default_rng(0).standard_normal((300, 24))
+    faiss_of(vectors, "IVF16,PQ3x8")  # 300 points for 256 centroids: FAISS would warn
+    assert capfd.readouterr() == ("", "")
+
+
+def bm25_of(tokens: np.ndarray) -> Bm25Retriever:
+    retriever = Bm25Retriever(Bm25RetrieverConfig(k1=1.2, b=0.6))
+    retriever.build(np.arange(len(tokens)), tokens, None)
+    return retriever
+
+
+def test_bm25_is_bm25s_with_repeats_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bm25, "_CHUNK_BLOCK", 300)  # several blocks of chunks, merged
+    chunks = small_chunks()
+    queries = make_queries(chunks.tokens)
+    known = np.arange(0, chunks.num_chunks, 2)
+    tokens = queries.tokens[known]
+    reference = bm25s.BM25(k1=1.2, b=0.6, method="lucene")
+    corpus = [row[row >= 0].tolist() for row in tokens]
+    reference.index((corpus, {str(token): token for token in range(40)}), show_progress=False)
+    found = bm25_of(tokens).candidates(queries, 15)
+    for row in range(0, len(queries.tokens), 29):
+        query = queries.tokens[row]
+        scores = reference.get_scores_from_ids(query[query >= 0].tolist())
+        best = np.sort(scores)[::-1][:15]
+        here = found.ids[row] >= 0
+        np.testing.assert_allclose(found.scores[row][here], best[best > 0], rtol=1e-5)
+        np.testing.assert_allclose(scores[found.ids[row][here]], best[best > 0], rtol=1e-5)
+
+
+def test_bm25_matches_neither_padding_nor_unknown_tokens_nor_nothing() -> None:
+    retriever = bm25_of(np.array([[0, 1, -1], [2, -1, -1], [-1, -1, -1]]))
+    found = retriever.candidates(make_queries(np.array([[2, 7, 40], [41, 40, 9], [1, 1, 0]])), 3)
+    assert found.ids.tolist() == [[1, -1, -1], [-1, -1, -1], [0, -1, -1]]
+
+
+def test_bm25_ties_go_to_the_lowest_id() -> None:
+    rows = np.tile(np.array([[3, 4]]), (50, 1))
+    found = bm25_of(rows).candidates(make_queries(rows[:2]), 7)
+    assert found.ids.tolist() == [list(range(7))] * 2
+
+
+def test_bm25_without_text_is_the_users_error() -> None:
+    with pytest.raises(UserError, match="no text"):
+        bm25_of(np.full((3, 4), -1))
+
+
+def test_importing_bm25s_leaves_its_logger_quiet() -> None:
+    logging.getLogger("bm25s").setLevel(logging.DEBUG)
+    bm25_of(np.array([[1, 2]]))
+    assert logging.getLogger("bm25s").level == logging.NOTSET

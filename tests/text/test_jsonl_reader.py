@@ -1,0 +1,143 @@
+"""Contract: JSON lines in any container become documents; what is wrong is named with its line."""
+
+from __future__ import annotations
+
+import gzip
+
+import pytest
+import zstandard
+from text_builders import write_jsonl
+
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import JsonlCorpusConfig, OnError
+from retro_lab.text.readers import Malformed, input_digest, read_documents
+
+RECORDS = [{"id": f"r{i}", "text": f"text {i} é\r\n"} for i in range(50)]
+
+
+def read(path, **options):
+    return list(read_documents(JsonlCorpusConfig(path=str(path), **options)))
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+def test_reads_every_container(tmp_path, suffix):
+    data = write_jsonl(tmp_path / "plain", RECORDS).read_bytes()
+    pack = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}[suffix]
+    path = tmp_path / f"docs.jsonl{suffix}"
+    half = len(data) // 2
+    path.write_bytes(pack(data[:half]) + pack(data[half:]))  # two frames, as tools append them
+
+    documents = read(path)
+
+    assert [(d.id, d.text) for d in documents] == [(r["id"], r["text"]) for r in RECORDS]
+    assert documents[16].place == f"docs.jsonl{suffix}, line 17"
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_truncated_file_is_named(tmp_path, suffix):
+    data = write_jsonl(tmp_path / "plain", RECORDS).read_bytes()
+    pack = gzip.compress if suffix == ".gz" else zstandard.ZstdCompressor().compress
+    packed = pack(data)
+    path = tmp_path / f"docs.jsonl{suffix}"
+    path.write_bytes(packed[: len(packed) // 2])
+
+    with pytest.raises(UserError, match=f"docs.jsonl{suffix}: can't be read: Truncated"):
+        read(path)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_wrong_suffix_is_named(tmp_path, suffix):
+    path = write_jsonl(tmp_path / f"docs.jsonl{suffix}", RECORDS)
+    with pytest.raises(UserError, match=f"docs.jsonl{suffix}: can't be read"):
+        read(path)
+
+
+def test_oddities_that_are_text_are_kept(tmp_path):
+    path = tmp_path / "docs.jsonl"
+    path.write_bytes(
+        b'\xef\xbb\xbf{"text": "nul \\u0000 kept"}\r\n\r\n{"text": ""}\n'
+        b'{"id": 7, "text": "line sep \xe2\x80\xa8 and \\ud83d\\ude00"}'
+    )
+    assert [(d.id, d.text) for d in read(path)] == [
+        ("docs.jsonl:1", "nul \0 kept"),
+        ("docs.jsonl:3", ""),
+        ("7", "line sep \u2028 and 😀"),
+    ]
+
+
+BROKEN = [
+    (b'{"text": "no end', "not valid JSON: .* at column"),
+    (b'{"text": "\xff"}', "not valid UTF-8: byte 0xff at offset 10"),
+    (b'{"text": "\\ud800"}', "not valid JSON"),
+    (b'["text"]', "expected a JSON object"),
+    (b'{"body": "x", "title": "y"}', "no field 'text'; the fields are: body, title"),
+    (b'{"text": null}', "field 'text' holds null, expected a string"),
+    (b'{"text": 3}', "field 'text' holds a number"),
+    (b'{"text": "x", "id": [1]}', "field 'id' holds a list"),
+    (b'{"text": "x", "id": true}', "field 'id' holds true or false"),
+]
+
+
+@pytest.mark.parametrize(("line", "problem"), BROKEN)
+def test_malformed_record_stops_with_its_line(tmp_path, line, problem):
+    path = write_jsonl(tmp_path / "docs.jsonl", [{"text": "good"}, line])
+    with pytest.raises(UserError, match=f"docs.jsonl, line 2: {problem}") as caught:
+        read(path)
+    assert "corpus.on_error=skip" in (caught.value.fix or "")
+
+
+@pytest.mark.parametrize(("line", "problem"), BROKEN)
+def test_malformed_record_is_counted_on_request(tmp_path, line, problem):
+    path = write_jsonl(tmp_path / "docs.jsonl", [line, {"id": "a", "text": "good"}, line])
+    malformed = Malformed(OnError.skip)
+    documents = read_documents(JsonlCorpusConfig(path=str(path)), malformed)
+    assert [d.id for d in documents] == ["a"]
+    assert malformed.count == 2
+    assert malformed.first is not None
+    assert malformed.first.startswith("docs.jsonl, line 1: ")
+
+
+def test_folder_and_glob_name_documents_alike(tmp_path):
+    for name in ("b.jsonl", "a.jsonl", "sub/a.jsonl"):
+        write_jsonl(tmp_path / name, [{"text": name}])
+    (tmp_path / "notes.md").write_text("not read")
+    wanted = ["a.jsonl:1", "b.jsonl:1", "sub/a.jsonl:1"]
+    assert [d.id for d in read(tmp_path)] == wanted
+    assert [d.id for d in read(tmp_path / "**" / "*.jsonl")] == wanted
+
+
+def test_given_files_carry_their_split(tmp_path):
+    paths = [write_jsonl(tmp_path / f / "x.jsonl", [{"text": f}]) for f in ("a", "b", "c")]
+    train, validation, test = map(str, paths)
+    documents = read(train, validation_path=validation, test_path=test)
+    assert [(d.id, d.split) for d in documents] == [
+        ("x.jsonl:1", "train"),
+        ("validation/x.jsonl:1", "validation"),
+        ("test/x.jsonl:1", "test"),
+    ]
+    assert [d.split for d in read(train, test_path=test)] == [None, "test"]
+    with pytest.raises(UserError, match="are one file"):
+        read(train, test_path=train)
+
+
+def test_missing_input_names_key_and_fix(tmp_path):
+    (tmp_path / "x.csv").write_text("a,b")
+    cases = {
+        "nothing.jsonl": "corpus.path=.*nothing.jsonl: no such file or folder",
+        "*.zst": "corpus.path=.*: no file matches",
+        ".": r"the folder has no files like .*\.jsonl.*; it holds 1 \.csv",
+    }
+    for name, message in cases.items():
+        with pytest.raises(UserError, match=message) as caught:
+            read(tmp_path / name)
+        assert caught.value.fix
+
+
+def test_digest_follows_content_and_not_place(tmp_path):
+    def digest(folder, records):
+        path = write_jsonl(tmp_path / folder / "docs.jsonl", records)
+        return input_digest(JsonlCorpusConfig(path=str(path)))
+
+    assert list(digest("a", RECORDS)) == ["docs.jsonl"]
+    assert digest("a", RECORDS) == digest("b", RECORDS)
+    assert digest("a", RECORDS) != digest("a", RECORDS[:-1])
