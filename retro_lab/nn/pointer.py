@@ -44,9 +44,9 @@ class Pointer(nn.Module):
         width = config.num_heads * config.head_dim
         self.query = nn.Linear(config.d_model, width, bias=False)
         self.key = nn.Linear(config.encoder_d_model, width, bias=False)
-        self.match_bias = nn.Parameter(torch.zeros(MAX_MATCH + 1))
+        # What each further matching token adds to a place's score (0) and to the gate (1).
+        self.match = nn.Parameter(torch.zeros(2, MAX_MATCH))
         self.gate = nn.Linear(config.d_model, 1)
-        self.match_gate = nn.Parameter(torch.zeros(MAX_MATCH + 1))
         self.scale = width**-0.5
 
     def forward(
@@ -64,34 +64,35 @@ class Pointer(nn.Module):
         states = attending_chunks(hidden, chunks.num_chunks, size)  # [B, U, M, D]
         keys = self.key(encoded.flatten(2, 3))  # [B, U, J, H*P]
         scores = (self.query(states) * self.scale) @ keys.transpose(-1, -2)  # [B, U, M, J]
-        match = matching_suffix(input_ids, chunks, MAX_MATCH)
-        scores = scores + self.match_bias[match]
+        matches = matching_suffixes(input_ids, chunks, MAX_MATCH)
+        bias, gate = torch.tensordot(self.match, matches.to(scores.dtype), dims=1)
+        scores = scores + bias
         next_ids = F.pad(chunks.ids[..., 1:], (0, 1), value=self.config.pad_id).flatten(2)
         usable = (next_ids != self.config.pad_id).unsqueeze(2)
         scores = scores.masked_fill(~usable, -1e4)
         log_attention = at_least_single(scores).log_softmax(-1)
-        expected = (log_attention.exp() * self.match_gate[match]).sum(-1)
-        gate_logit = at_least_single(self.gate(states).squeeze(-1)) + expected
+        gate_logit = at_least_single(self.gate(states).squeeze(-1))
+        gate_logit = gate_logit + (log_attention.exp() * gate).sum(-1)
         gate_logit = gate_logit.masked_fill(~(usable.any(-1) & chunks.readable), float("-inf"))
         return Copy(log_attention, next_ids, gate_logit)
 
 
-def matching_suffix(input_ids: Tensor, chunks: RetrievedChunks, longest: int) -> Tensor:
-    """[B, U, M, J]: how many tokens before and at a position equal those at a neighbour's place.
+def matching_suffixes(input_ids: Tensor, chunks: RetrievedChunks, longest: int) -> Tensor:
+    """[L, B, U, M, J] bool: whether the last 1, 2, .. L tokens at a position and a place agree.
 
-    Counts stop at `longest`, at the sequence's start and at the neighbour's start.
+    Nothing matches beyond the sequence's start, a neighbour's start, or in padding.
     """
     length = chunks.ids.shape[-1]
-    longest = min(longest, length)
     context = F.pad(input_ids, (longest - 1, 0), value=-1)
-    counted = []
+    counted: list[Tensor] = []
     for back in range(longest):
         shifted = context[:, longest - 1 - back : context.shape[1] - back]
         here = attending_chunks(shifted, chunks.num_chunks, chunks.chunk_size)
-        there = F.pad(chunks.ids[..., : length - back], (back, 0), value=-2).flatten(2)
+        kept = max(length - back, 0)
+        there = F.pad(chunks.ids[..., :kept], (length - kept, 0), value=-2).flatten(2)
         same = here.unsqueeze(-1) == there.unsqueeze(2)
         counted.append(counted[-1] & same if counted else same)
-    return torch.stack(counted).sum(0)
+    return torch.stack(counted)
 
 
 def mixture_nats(lm_nats: Tensor, targets: Tensor, copy: Copy) -> Tensor:

@@ -2,8 +2,9 @@
 
 (Doostmohammadi et al., "Surface-based retrieval reduces perplexity of retrieval-augmented language
 models", 2023.) bm25s computes the score of every token in every chunk; a query's score is the sum
-over its tokens, repeats included. Its own `retrieve` sums one query at a time; here a block of
-queries is one sparse matrix product, about three times as fast, and the ties are in order.
+over its tokens, repeats included. Its own `retrieve` leaves the order of equal scores open and sums
+one query at a time; here a block of queries is one sparse matrix product (1.7 times as fast on 20k
+chunks of 64 tokens), and ties are in order.
 """
 
 from __future__ import annotations
