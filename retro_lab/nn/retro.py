@@ -13,7 +13,7 @@ from .config import RetroConfig
 from .decoder import DecoderBlock, document_mask, has_previous
 from .encoder import NeighbourEncoder
 from .layers import Rotary, at_least_single, rms_norm
-from .pointer import GATE_START, Copy, Pointer, mixture_log_probs, mixture_nats
+from .pointer import Copy, Pointer, mixture_log_probs, mixture_nats
 
 IGNORED = -100
 
@@ -157,7 +157,7 @@ class Retro(nn.Module):
         | matrices | normal, 1 / sqrt(inputs) |
         | matrices that write to the residual stream | the same / sqrt(2 * layers) |
         | CCA's output matrix | zero: retrieval starts as the identity |
-        | pointer's gate | zero weight, bias -4: copying starts at 2 % |
+        | pointer | see `Pointer.reset_parameters` |
         | norms, smearing | one, zero |
         """
         residual = 1 / math.sqrt(2 * max(self.config.num_layers, 1))
@@ -173,8 +173,7 @@ class Retro(nn.Module):
             if block.cca is not None:
                 nn.init.zeros_(block.cca.attention.out.weight)
         if self.pointer is not None:
-            nn.init.zeros_(self.pointer.gate.weight)
-            nn.init.constant_(self.pointer.gate.bias, GATE_START)
+            self.pointer.reset_parameters()
 
     def retrieval_parameters(self) -> set[str]:
         """Names of the parameters that the plain language model does not have."""

@@ -128,8 +128,9 @@ def test_key_follows_what_changes_the_content(config, tmp_path):
     copy = write_jsonl(tmp_path / "elsewhere" / "docs.jsonl", RECORDS)
     same = [replace(config, name="mine"), replace(config, path=str(copy))]
     assert {corpus_stage(c).key for c in same} == {key}
-    ids = tmp_path / "ids.txt"
-    ids.write_text("r1\n")
+    lists = [tmp_path / "one.txt", tmp_path / "two.txt"]
+    for path in lists:
+        path.write_text(f"{path.stem}\n")
     different = [
         replace(config, max_bytes=10_000),
         replace(config, on_error=OnError.skip),
@@ -138,7 +139,7 @@ def test_key_follows_what_changes_the_content(config, tmp_path):
         replace(config, test_path=str(copy)),
         replace(config, split=replace(SPLIT, test=0.2)),
         replace(config, split=replace(SPLIT, group_pattern="(r)")),
-        replace(config, split=replace(SPLIT, test_ids=str(ids))),
+        *[replace(config, split=replace(SPLIT, test_ids=str(path))) for path in lists],
     ]
     keys = [corpus_stage(c).key for c in different]
     write_jsonl(tmp_path / "docs.jsonl", RECORDS[1:])

@@ -81,8 +81,8 @@ def test_parquet_bad_rows_and_bad_file(tmp_path):
 
 
 ARTICLES = (
-    " \n = First = \n \n Text . \n \n = = Section = = \n \n x\n = y = 2 \n z\n",
-    " \n = Second one = \n \n A formula \n = a = \n goes on \n",
+    " \n = First = \n \n Text . \n \n = = Section = = \n \n before \n = a = \n \n after \n",
+    " \n = Second one = \n \n A formula \n \n = b = \n goes on \n",
     "\n = Third = \n \n Last",
 )
 
@@ -92,8 +92,8 @@ def test_wikitext_articles_are_all_of_the_text(tmp_path):
     documents = read(WikitextCorpusConfig(path=str(tmp_path / "wiki.train.raw")))
     assert [name for name, _ in documents] == [
         "wiki.train.raw:2 First",
-        "wiki.train.raw:12 Second one",
-        "wiki.train.raw:18 Third",
+        "wiki.train.raw:13 Second one",
+        "wiki.train.raw:20 Third",
     ]
     assert "".join(text for _, text in documents) == "".join(ARTICLES)
     assert documents[1][1].startswith(" = Second one = \n")

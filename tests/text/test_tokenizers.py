@@ -141,6 +141,28 @@ def test_long_texts_are_cut_without_loss(folder_bpe, monkeypatch, text, limit):
         assert folder_bpe.encode_batch([text])[0].ids.tolist() == whole.ids.tolist()
 
 
+def test_cuts_leave_words_and_gaps_whole(folder, monkeypatch):
+    gaps = "one\n\n\n\ntwo\n\n"
+    corpus = stored_corpus([gaps * 5] * 3, folder)
+    bpe = built_tokenizer(BpeTokenizerConfig(vocab_size=300), corpus, folder)
+    whole = bpe.encode_batch([gaps * 20])[0].ids.tolist()
+    assert len(whole) < 20 * len(gaps) / 2  # gaps of several line feeds are tokens
+    for limit in range(10, 24):
+        monkeypatch.setattr(base.pieces, "__defaults__", (limit,))
+        assert bpe.encode_batch([gaps * 20])[0].ids.tolist() == whole
+
+
+def test_cuts_do_not_move_the_bytes_of_hf_tokens(folder, hf_folder, monkeypatch):
+    corpus = stored_corpus(["x"], folder)
+    tokenizer = built_tokenizer(HfTokenizerConfig(path=str(hf_folder)), corpus, folder)
+    text = "über the cat\n東京\n" * 9
+    whole = tokenizer.encode_batch([text])[0]
+    monkeypatch.setattr(base.pieces, "__defaults__", (20,))
+    cut = tokenizer.encode_batch(["x", text])[1]
+    assert cut.ids.tolist() == whole.ids.tolist()
+    assert cut.num_bytes.tolist() == whole.num_bytes.tolist()
+
+
 @given(st.lists(st.integers(0, 9)), st.integers(1, 12))
 def test_batches_cover_everything_within_the_limit(lengths, limit):
     parts = [lengths[part] for part in base.batches(lengths, limit)]
@@ -162,8 +184,11 @@ def test_bpe_learns_from_training_text_only(folder):
         text: len(bpe.encode_batch([text])[0].ids) for text in ("aaaa", "bbbb", "cccc", "dddd")
     }
     assert counts == {"aaaa": 1, "bbbb": 4, "cccc": 4, "dddd": 1}
-    config = BpeTokenizerConfig(vocab_size=400, max_train_bytes=len(texts[0]))
+    # "aaaa " and the one "d" after it
+    texts = ["aaaa dddd", "", "", "dddd"]
+    config = BpeTokenizerConfig(vocab_size=400, max_train_bytes=6)
     bpe = built_tokenizer(config, stored_corpus(texts, folder), folder)
+    assert len(bpe.encode_batch(["aaaa"])[0].ids) == 1
     assert len(bpe.encode_batch(["dddd"])[0].ids) == 4
 
 

@@ -42,6 +42,6 @@ class RecipeConfig:
     smeared_keys: bool = True
     pointer: bool = True
     freeze: Freeze = Freeze.backbone
-    steps: int = 150
+    steps: int = 80
     lr: float = 3e-3
     warmup_steps: int = 10

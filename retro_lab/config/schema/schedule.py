@@ -26,7 +26,7 @@ class ScheduleConfig:
     """
 
     name: str = "cosine"
-    steps: int = 500
+    steps: int = 400
     batch_size: int = 8
     warmup_steps: int = 20
     decay: Decay = Decay.cosine

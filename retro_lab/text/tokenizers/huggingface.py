@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer as Backend
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.schema import HfTokenizerConfig
 
 from .base import Encoded, batches, cut_all
 
@@ -146,8 +145,3 @@ def byte_offsets(text: str) -> NDArray[np.int64]:
     code = np.frombuffer(text.encode("utf-32-le"), np.uint32)
     width = 1 + (code >= 0x80) + (code >= 0x800) + (code >= 0x10000)
     return np.concatenate([[0], np.cumsum(width)])
-
-
-def source_of(config: HfTokenizerConfig) -> Source:
-    """The tokenizer that a configuration names."""
-    return load_source(config.path)

@@ -45,9 +45,9 @@ def tokenizer_stage(config: TokenizerConfig, corpus: Artifact | Stage) -> Stage:
         case ByteTokenizerConfig():
             return Stage("tokenizer", VERSION, {"kind": "byte"}, {})
         case HfTokenizerConfig():
-            from .huggingface import source_of
+            from .huggingface import load_source
 
-            source = source_of(config)
+            source = load_source(config.path)
             fields = {"kind": "hf", "boundary_id": source.boundary_id}
             return Stage("tokenizer", VERSION, fields, {}, {"tokenizer.json": source.digest})
     raise _unknown(config)
@@ -72,9 +72,9 @@ def build_tokenizer(
 
             kind, tokenizer = "byte", ByteTokenizer()
         case HfTokenizerConfig():
-            from .huggingface import save_source, source_of
+            from .huggingface import load_source, save_source
 
-            kind, tokenizer = "hf", save_source(source_of(config), folder)
+            kind, tokenizer = "hf", save_source(load_source(config.path), folder)
         case _:
             raise _unknown(config)
     (folder / _KIND_FILE).write_bytes(orjson.dumps(kind))
