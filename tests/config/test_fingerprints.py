@@ -35,8 +35,8 @@ from retro_lab.config.schema import (
 Build = Callable[..., Config]
 
 # Changing these keys orphans every run that users have: raise SCHEMA_VERSION and say so.
-GOLDEN_DEFAULT = "7cde7f9a978c81250ef6ff82a412792cc6bb5ba0513e6a02faf24cad5091beb4"
-GOLDEN_BASELINE = "b4b986a8bd714e76d47853ead3f47d4df858f37b49cf60f005b0666e2f14540c"
+GOLDEN_DEFAULT = "d8b040a2109fbe48031ad16f87d5b5787beeaec24b24b93896d53fc56c480b76"
+GOLDEN_BASELINE = "8dcc58053d9c0c7a3dd3f6fcab10d82022c05cf2bca942c50b160696de3f1afd"
 
 OUTSIDE = """
 logger eval store runs_dir resume neighbours.min_coverage trainer.name trainer.accelerator

@@ -118,7 +118,7 @@ class HfCorpusConfig(CorpusConfig):
     Attributes:
         path: hub name or local path.
         subset: configuration name.
-        split: which of the dataset's splits is read.
+        hf_split: which of the dataset's splits is read.
         revision: pinned revision.
     """
 

@@ -32,11 +32,11 @@ class SentenceTransformerConfig(EmbedderConfig):
 
 @dataclass
 class HashingEmbedderConfig(EmbedderConfig):
-    """Hashed token n-grams with signs: no weights, no learning, for tests and quick looks.
+    """Hashed word n-grams with signs: no weights, no learning, for tests and quick looks.
 
     Attributes:
         dim: width of the embedding.
-        ngram: longest token n-gram that is hashed.
+        ngram: longest word n-gram that is hashed.
     """
 
     name: str = "hashing"
