@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -61,7 +64,7 @@ class NeighbourEncoder(nn.Module):
         # A missing neighbour may look everywhere; nobody reads what it computes.
         missing = ~chunks.token_mask.any(-1, keepdim=True)
         mask = (chunks.token_mask | missing).flatten(0, 2)[:, None, None, :]
-        for block in self.blocks:
+        for block in cast(Iterable[EncoderBlock], self.blocks):
             x = x + self.dropout(block.attention(block.attention_norm(x), own, mask))
             if block.conditioned:
                 # The retrieving chunk is projected once, for all of its neighbours.

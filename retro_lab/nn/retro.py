@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -92,6 +93,10 @@ class Retro(nn.Module):
             nats = mixture_nats(nats, targets, copy)
         return nats.masked_fill(targets == IGNORED, 0.0)
 
+    def _decoder(self) -> list[DecoderBlock]:
+        """The blocks, as what they are to a type checker."""
+        return cast(list[DecoderBlock], list(self.blocks))
+
     def _hidden(
         self, input_ids: Tensor, neighbour_ids: Tensor | None, document_ids: Tensor | None
     ) -> tuple[Tensor, Copy | None]:
@@ -104,7 +109,7 @@ class Retro(nn.Module):
         if document_ids is not None:
             mask, previous = document_mask(document_ids), has_previous(document_ids)
         encoded = None
-        for layer, block in enumerate(self.blocks, start=1):
+        for layer, block in enumerate(self._decoder(), start=1):
             normed = block.attention_norm(x)
             x = x + self.dropout(
                 block.attention(normed, rotary, mask, previous, causal=mask is None)
@@ -169,7 +174,7 @@ class Retro(nn.Module):
                 nn.init.normal_(module.weight, std=scale / math.sqrt(module.in_features))
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for block in self.blocks:
+        for block in self._decoder():
             if block.cca is not None:
                 nn.init.zeros_(block.cca.attention.out.weight)
         if self.pointer is not None:
