@@ -24,6 +24,8 @@ from retro_lab.config.schema import Config
 from retro_lab.config.schema.catalogue import SCHEMAS
 from retro_lab.config.typed import to_typed
 
+from .run_directory import LOCK_FILE
+
 EXIT_INTERRUPTED = 130
 
 _HELP = {"--help", "-h"}
@@ -100,8 +102,7 @@ class _Job:
             with _process(argv, full_error):
                 result = self.task(config)
         except UserError as error:
-            with suppress(OSError):
-                Path(hydra_config.runtime.output_dir).rmdir()  # only if nothing was written
+            _discard_untouched(Path(hydra_config.runtime.output_dir))
             if hydra_config.mode is RunMode.RUN:
                 print_error(str(error))
                 self.exit_code = EXIT_USER_ERROR
@@ -118,6 +119,16 @@ class _Job:
             check(config)
             config = canonical(config)
         return config
+
+
+def _discard_untouched(folder: Path) -> None:
+    """Removes a run directory in which nothing was written but the log of the mistake."""
+    traces = [folder / name for name in ("run.log", LOCK_FILE)]
+    if folder.is_dir() and not set(folder.iterdir()) - set(traces):
+        for trace in traces:
+            trace.unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _refuse_processes(config: Config, hydra_config: Any) -> None:

@@ -25,6 +25,7 @@ from retro_lab.config.serialise import read_config, write_config
 if TYPE_CHECKING:
     from torch import Tensor
 
+LOCK_FILE = ".lock"
 EVALUATION_FILE = "evaluation.json"
 STATES = ("new", "training", "trained", "finished")
 
@@ -145,7 +146,7 @@ class RunDirectory:
             UserError: if another process works on the run and `wait` is False.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock")
+        lock = FileLock(self.path / LOCK_FILE)
         try:
             lock.acquire(timeout=-1 if wait else 0)
         except Timeout:

@@ -35,7 +35,7 @@ def train(config: Config) -> float | None:
         run_experiment(config, watch)
     except KeyboardInterrupt:
         LOG.warning(
-            "\ninterrupted; nothing is lost: the same command goes on where %s stopped", run.path
+            "interrupted; nothing is lost: the same command goes on where %s stopped", run.path
         )
         raise
     return objective(show_results(run, watch.seconds))

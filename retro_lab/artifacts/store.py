@@ -132,7 +132,12 @@ class ArtifactStore:
         LOG.info("building %s", stage)
         workspace = Workspace(partial)
         workspace.remove_leftovers()
-        stats = builder(workspace)
+        try:
+            stats = builder(workspace)
+        except UserError:
+            if not workspace.has_blocks:  # bad input: nothing here is worth going on from
+                shutil.rmtree(partial)
+            raise
         seconds = round(time.monotonic() - start, 3)
         files = describe_files(partial, without=BLOCKS_FOLDER)
         if MANIFEST in files:

@@ -42,6 +42,11 @@ class Workspace:
         self._calls = 0
         self._blocks.mkdir(parents=True, exist_ok=True)
 
+    @property
+    def has_blocks(self) -> bool:
+        """Whether any block is finished."""
+        return any(self._blocks.iterdir())
+
     def remove_leftovers(self) -> None:
         """Removes what an earlier attempt's builder wrote by itself; blocks and merges stay."""
         kept = {BLOCKS_FOLDER}

@@ -237,3 +237,17 @@ def test_building_is_logged(tmp_path: Path, caplog):
     ArtifactStore(tmp_path).build(STAGE, write_two_files)
     assert caplog.messages[0] == f"building chunks/{STAGE.key}"
     assert caplog.messages[-1].startswith(f"built chunks/{STAGE.key} in ")
+
+
+def test_bad_input_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A user's mistake is not resumed from, unless blocks were finished before it was seen."""
+    store = ArtifactStore(tmp_path)
+    stage = Stage("corpus", 1, {}, {})
+
+    def refuse(workspace: Workspace) -> None:
+        (workspace.path / "text.bin").write_bytes(b"half")
+        raise UserError("line 2: not valid JSON")
+
+    with pytest.raises(UserError):
+        store.build(stage, refuse)
+    assert not list((tmp_path / "corpus").iterdir())
