@@ -40,13 +40,14 @@ def from_plain(data: Any, kind: Any = Config) -> Any:
     Raises:
         ValueError: for a key or a schema that is unknown.
     """
-    for inner in typing.get_args(kind) if _is_union(kind) else (kind,):
-        if inner is type(None) and data is None:
-            return None
-        if dataclasses.is_dataclass(inner):
-            return _dataclass(data, typing.cast(type, inner))
-        if isinstance(inner, type) and issubclass(inner, Enum):
-            return inner[data]
+    options = typing.get_args(kind) if _is_union(kind) else (kind,)
+    if data is None and type(None) in options:
+        return None
+    for option in options:
+        if dataclasses.is_dataclass(option):
+            return _dataclass(data, typing.cast(type, option))
+        if isinstance(option, type) and issubclass(option, Enum):
+            return option[data]
     return data
 
 

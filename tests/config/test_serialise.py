@@ -1,0 +1,45 @@
+"""Contract: a stored configuration is read back as it was, whatever options it is made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from retro_lab.config.compose import load_config
+from retro_lab.config.errors import UserError
+from retro_lab.config.fingerprints import run_key
+from retro_lab.config.paths import options
+from retro_lab.config.serialise import read_config, write_config
+
+CHOICES = [
+    f"{group}={option}"
+    for group in ("retriever", "corpus", "embedder", "tokenizer", "optim", "logger", "eval")
+    for option in options(group)
+]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_round_trip(choice: str, tmp_path: Path) -> None:
+    needs = {
+        "corpus": ["corpus.path=x"] if choice != "corpus=python" else [],
+        "tokenizer": ["tokenizer.path=x"] if choice == "tokenizer=hf" else [],
+    }
+    config = load_config([choice, *needs.get(choice.split("=")[0], [])])
+    write_config(config, tmp_path / "config.yaml")
+    again = read_config(tmp_path / "config.yaml")
+    assert again == config
+    assert run_key(again) == run_key(config)
+
+
+def test_only_schemas_can_be_named(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    write_config(load_config(), path)
+    path.write_text(path.read_text().replace("Bm25RetrieverConfig", "os.system"))
+    with pytest.raises(UserError, match=r"unknown schema os\.system"):
+        read_config(path)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not a run directory"):
+        read_config(tmp_path / "config.yaml")
