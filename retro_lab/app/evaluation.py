@@ -19,6 +19,7 @@ from retro_lab.evaluation.chunk_table import ChunkTable, Overlap
 from retro_lab.evaluation.environment import environment
 from retro_lab.evaluation.leakage import analyse
 from retro_lab.evaluation.metrics import ChunkScores
+from retro_lab.evaluation.ngram_overlap import similarity
 from retro_lab.evaluation.overlap_stage import shared_runs
 from retro_lab.evaluation.plots import plot_leakage
 from retro_lab.evaluation.results import DataCounts, EvaluationSettings, Results
@@ -162,15 +163,17 @@ def _table(config: Config, prepared: Prepared, scores: dict[str, ChunkScores]) -
     rows = next(iter(scores.values())).rows
     ids = prepared.corpus.ids
     read = np.empty((len(rows), 0), np.int64)
-    overlap = None
+    overlap = alike = None
     if prepared.table is not None:
         read = _read_by(chunks, prepared.table, rows, config.neighbours.k)
+        if config.eval.ngram is not None:
+            following = config.chunking.continuation_chunks
+            alike = similarity(chunks, rows, read, following, config.eval.ngram)
         if config.eval.leakage:
             partial = (chunks.tokens[rows] == chunks.pad_id).any(axis=1)
             overlap = Overlap(_longest_runs(config, chunks, rows, read), partial)
-    return ChunkTable.from_scores(
-        scores, [ids[d] for d in chunks.document[rows]], chunks.index[rows], read, overlap
-    )
+    document_ids = [ids[d] for d in chunks.document[rows]]
+    return ChunkTable.from_scores(scores, document_ids, chunks.index[rows], read, overlap, alike)
 
 
 def _read_by(
@@ -193,7 +196,9 @@ def _longest_runs(
 
 
 def _reference(config: Config) -> str:
-    """Whose text counted as leaked, and which retriever found it."""
+    """Whose text counted as leaked, and which retriever found it, if one did."""
+    if config.eval.reference is Reference.exact_corpus:
+        return config.eval.reference.name
     seen = config.eval.reference is Reference.seen_neighbours
     retriever = config.retriever if seen else overlap_retriever(config)
     return f"{config.eval.reference.name} ({retriever.name})"

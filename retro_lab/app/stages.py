@@ -24,8 +24,11 @@ from retro_lab.config.schema import (
     Reference,
     RetrieverConfig,
 )
+from retro_lab.evaluation.exact_overlap_stage import build_exact_overlap, exact_overlap_stage
 from retro_lab.evaluation.overlap_stage import build_overlap, overlap_stage
+from retro_lab.retrieval.base import TextOf
 from retro_lab.retrieval.embedders import Embeddings, build_embeddings, embeddings_stage
+from retro_lab.retrieval.leak_filter import LeakFilter, leak_filter
 from retro_lab.retrieval.table import (
     NeighbourTable,
     build_index,
@@ -75,14 +78,17 @@ class Pipeline:
     def index(self, retriever: RetrieverConfig) -> Stage:
         return index_stage(retriever, self.chunks, self._vectors_of(retriever))
 
-    def neighbours(self, retriever: RetrieverConfig) -> Stage:
+    def neighbours(self, retriever: RetrieverConfig, leak: LeakFilter | None = None) -> Stage:
         vectors = self._vectors_of(retriever)
         k_store = self.config.neighbours.k_store
-        return neighbours_stage(retriever, k_store, self.chunks, self.index(retriever), vectors)
+        index = self.index(retriever)
+        return neighbours_stage(retriever, k_store, self.chunks, index, vectors, leak)
 
     def overlap(self) -> Stage:
-        """Longest runs that chunks share with their own neighbours, for the evaluated split."""
+        """Longest runs that chunks of the evaluated split share with the reference text."""
         evaluation = self.config.eval
+        if evaluation.reference is Reference.exact_corpus:
+            return exact_overlap_stage(self.chunks, split=evaluation.split)
         return overlap_stage(
             self.neighbours(overlap_retriever(self.config)),
             self.chunks,
@@ -94,10 +100,10 @@ class Pipeline:
     def stages(self) -> list[Stage]:
         """Every stage that a run of this configuration needs, in building order."""
         found = [self.corpus, self.tokenizer, self.chunks]
-        for retriever in self._retrievers():
+        for retriever, leak in self._searches():
             if needs_embeddings(retriever):
                 found.append(self.embeddings)
-            found += [self.index(retriever), self.neighbours(retriever)]
+            found += [self.index(retriever), self.neighbours(retriever, leak)]
         if has_retrieval(self.config) and self._measures_overlap():
             found.append(self.overlap())
         return list({stage.key: stage for stage in found}.values())
@@ -105,28 +111,45 @@ class Pipeline:
     def build_all(self) -> None:
         """Builds every stage of `stages()` that is not there."""
         self.open_chunks()
-        for retriever in self._retrievers():
-            self.build_table(retriever)
+        for retriever, leak in self._searches():
+            self.build_table(retriever, leak)
         if has_retrieval(self.config) and self._measures_overlap():
             self.open_overlap()
 
-    def _retrievers(self) -> list[RetrieverConfig]:
+    def _searches(self) -> list[tuple[RetrieverConfig, LeakFilter | None]]:
+        """Every search of the run: its own, the random control's, and the one for overlap."""
         config = self.config
         if not has_retrieval(config):
             return []
-        found = [config.retriever]
+        found: list[tuple[RetrieverConfig, LeakFilter | None]] = [
+            (config.retriever, self.leak_filter)
+        ]
         if config.eval.random:
-            found.append(random_retriever(config))
-        if self._measures_overlap():
-            found.append(overlap_retriever(config))
+            found.append((random_retriever(config), None))
+        if self._measures_overlap() and config.eval.reference is Reference.own_neighbours:
+            found.append((overlap_retriever(config), None))
         return found
 
     def _measures_overlap(self) -> bool:
-        own = self.config.eval.reference is Reference.own_neighbours
-        return self.config.eval.leakage and own
+        """Whether there is an overlap stage; the neighbours read are compared without one."""
+        seen = self.config.eval.reference is Reference.seen_neighbours
+        return self.config.eval.leakage and not seen
 
     def _vectors_of(self, retriever: RetrieverConfig) -> Stage | None:
         return self.embeddings if needs_embeddings(retriever) else None
+
+    @property
+    def leak_filter(self) -> LeakFilter | None:
+        """What the run may not read; r(C) and the random control are measured without it, so
+        that filtered and unfiltered runs are compared on the same chunks.
+        """
+        return leak_filter(self.config.neighbours, self.config.chunking)
+
+    def _text_of(self, retriever: RetrieverConfig, chunks: ChunkStore) -> TextOf | None:
+        if not retriever.needs_texts:
+            return None
+        corpus = self.open_corpus()
+        return lambda ids: chunks.texts(ids, corpus)
 
     def open_corpus(self) -> Corpus:
         """The raw text, read now if it was not."""
@@ -159,7 +182,7 @@ class Pipeline:
         """Neighbours of every chunk by a retriever, searched now if need be."""
         return NeighbourTable.open(self.build_table(retriever).path)
 
-    def build_table(self, retriever: RetrieverConfig) -> Artifact:
+    def build_table(self, retriever: RetrieverConfig, leak: LeakFilter | None = None) -> Artifact:
         """The neighbours stage of a retriever."""
         chunks = self.open_chunks()
         vectors = self.open_embeddings() if needs_embeddings(retriever) else None
@@ -167,18 +190,33 @@ class Pipeline:
             self.index(retriever), lambda w: build_index(retriever, chunks, vectors, w)
         )
         return self.store.build(
-            self.neighbours(retriever),
+            self.neighbours(retriever, leak),
             lambda w: build_neighbours(
-                retriever, self.config.neighbours.k_store, chunks, vectors, index.path, w
+                retriever,
+                self.config.neighbours.k_store,
+                chunks,
+                vectors,
+                index.path,
+                w,
+                leak,
+                self._text_of(retriever, chunks),
             ),
         )
 
     def open_overlap(self) -> NDArray[np.int32]:
         """int32 [S], longest shared run of each chunk of the evaluated split, in chunk order."""
-        evaluation = self.config.eval
-        chunks = self.open_chunks()
+        artifact = self.build_overlap()
+        return np.load(artifact.file("longest_run.npy"), allow_pickle=False)
+
+    def build_overlap(self) -> Artifact:
+        """The overlap stage; it holds longest_run.npy."""
+        evaluation, chunks = self.config.eval, self.open_chunks()
+        if evaluation.reference is Reference.exact_corpus:
+            return self.store.build(
+                self.overlap(), lambda w: build_exact_overlap(chunks, w, split=evaluation.split)
+            )
         table = self.open_table(overlap_retriever(self.config))
-        artifact = self.store.build(
+        return self.store.build(
             self.overlap(),
             lambda w: build_overlap(
                 chunks,
@@ -189,7 +227,6 @@ class Pipeline:
                 continuation_chunks=1,
             ),
         )
-        return np.load(artifact.file("longest_run.npy"), allow_pickle=False)
 
 
 def random_retriever(config: Config) -> RandomRetrieverConfig:
@@ -241,7 +278,7 @@ def prepare(config: Config) -> Prepared:
     corpus, chunks = pipeline.open_corpus(), pipeline.open_chunks()
     if not has_retrieval(config):
         return Prepared(pipeline, corpus, chunks, None, lineage(pipeline.chunks))
-    artifact = pipeline.build_table(config.retriever)
+    artifact = pipeline.build_table(config.retriever, pipeline.leak_filter)
     check_coverage(artifact.stats, config.neighbours.k, config.neighbours.min_coverage)
     table = NeighbourTable.open(artifact.path)
     return Prepared(pipeline, corpus, chunks, table, lineage(artifact))

@@ -7,6 +7,7 @@ import logging
 from rich.console import Console
 
 from retro_lab.artifacts.progress import duration
+from retro_lab.evaluation.reference_words import in_words
 from retro_lab.evaluation.results import Results
 from retro_lab.evaluation.tables import conditions_table, leakage_table
 from retro_lab.evaluation.verdict import verdict
@@ -35,12 +36,12 @@ def show_results(run: RunDirectory, seconds: dict[str, float] | None = None) -> 
     console.print(conditions_table(scores, title))
     if results.leakage.reference is not None:
         console.print()
-        reference = results.leakage.reference.replace("_", " ")
+        reference = in_words(results.leakage.reference)
         confidence = f"{100 * results.leakage.bootstrap.confidence:g} %"
         console.print(
             leakage_table(
                 results.leakage,
-                f"bits per byte on chunks that share at most r(C) with their {reference}; "
+                f"bits per byte on chunks that share at most r(C) with {reference}; "
                 f"{confidence} intervals over documents",
             )
         )

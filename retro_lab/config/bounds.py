@@ -40,6 +40,12 @@ _AT_LEAST_ONE = [
     "eval.batch_size",
     "eval.overlap_neighbours",
     "eval.bootstrap_samples",
+    "retriever.ef_search",
+    "retriever.pool",
+    "retriever.depth",
+    "retriever.constant",
+    "retriever.batch_size",
+    "retriever.dense.ef_search",
     "embedder.batch_size",
     "embedder.dim",
     "embedder.ngram",
@@ -50,10 +56,22 @@ _AT_LEAST_ONE_OR_NULL = [
     "corpus.max_bytes",
     "trainer.threads",
     "trainer.val_windows",
+    "eval.ngram",
+    "model.encoder.num_heads",
+    "model.encoder.head_dim",
+    "neighbours.max_run",
     "retriever.nprobe",
+    "retriever.nlist",
+    "retriever.pq",
+    "retriever.rerank",
+    "retriever.dense.nprobe",
+    "retriever.dense.nlist",
+    "retriever.dense.pq",
+    "retriever.dense.rerank",
 ]
 _NOT_NEGATIVE = [
     "chunking.continuation_chunks",
+    "model.neighbour_noise",
     "schedule.warmup_steps",
     "recipe.warmup_steps",
     "trainer.num_workers",
@@ -61,9 +79,17 @@ _NOT_NEGATIVE = [
     "seed",
     "eval.seed",
     "retriever.k1",
+    "retriever.bm25.k1",
+    "retriever.lexical.k1",
 ]
 _POSITIVE = ["optim.lr", "optim.muon_lr", "optim.eps", "recipe.lr"]
-_FRACTIONS = ["neighbours.min_coverage", "schedule.final_ratio", "retriever.b"]
+_FRACTIONS = [
+    "neighbours.min_coverage",
+    "schedule.final_ratio",
+    "retriever.b",
+    "retriever.bm25.b",
+    "retriever.lexical.b",
+]
 
 
 def problem(key: str, value: object, rule: str, fix: str) -> UserError:

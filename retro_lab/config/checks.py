@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Iterator
 
+from . import retrieval_checks
 from .bounds import broken_bounds, problem, values
 from .errors import ConfigError, UserError
 from .fingerprints import canonical, has_retrieval
@@ -15,7 +16,10 @@ from .schema import (
     Freeze,
     Method,
     MuonConfig,
+    PositionKind,
+    Reference,
     SentenceTransformerConfig,
+    ValueKind,
     resolve_layers,
 )
 
@@ -45,12 +49,21 @@ def _names(config: Config) -> Iterator[UserError]:
 
 def _model(config: Config) -> Iterator[UserError]:
     model = config.model
-    if model.head_dim % 2:
+    heads = {"model.head_dim": model.head_dim, "model.encoder.head_dim": model.encoder.head_dim}
+    for key, head_dim in heads.items():
+        if model.positions is PositionKind.rotary and (head_dim or 0) % 2:
+            yield problem(
+                key,
+                head_dim,
+                "rotary positions turn pairs of dimensions, so it must be even",
+                f"{key}={(head_dim or 0) + 1}, or model.positions=relative",
+            )
+    if model.value is ValueKind.continuation and not config.chunking.continuation_chunks:
         yield problem(
-            "model.head_dim",
-            model.head_dim,
-            "rotary positions turn pairs of dimensions, so it must be even",
-            f"model.head_dim={model.head_dim + 1}",
+            "model.value",
+            model.value,
+            "chunking.continuation_chunks=0 leaves nothing of the neighbours to read",
+            "chunking.continuation_chunks=1, or model.value=neighbour",
         )
     if not 0 <= model.dropout < 1:
         yield problem("model.dropout", model.dropout, "must be in [0, 1)", "model.dropout=0.0")
@@ -123,12 +136,31 @@ def _neighbours(config: Config) -> Iterator[UserError]:
             f"neighbours.k_store={k}",
         )
     searched = config.eval.overlap_neighbours
-    if config.eval.leakage and searched > k_store:
+    own = config.eval.reference is Reference.own_neighbours
+    if config.eval.leakage and own and searched > k_store:
         yield problem(
             "eval.overlap_neighbours",
             searched,
             f"only {k_store} neighbours are stored (neighbours.k_store)",
             f"neighbours.k_store={searched}, or eval.overlap_neighbours={k_store}",
+        )
+
+
+def _overlap(config: Config) -> Iterator[UserError]:
+    evaluation, size = config.eval, config.chunking.chunk_size
+    if evaluation.ngram is not None and evaluation.ngram > size:
+        yield problem(
+            "eval.ngram",
+            evaluation.ngram,
+            f"no chunk of {size} tokens (chunking.chunk_size) holds so long an n-gram",
+            f"eval.ngram={min(8, size)}",
+        )
+    if evaluation.reference is Reference.exact_corpus and evaluation.split == "train":
+        yield problem(
+            "eval.split",
+            "train",
+            "every chunk of the training split stands in the training text (eval.reference)",
+            "eval.split=test, or eval.reference=own_neighbours",
         )
 
 
@@ -256,6 +288,9 @@ _RULES = (
     _cca,
     _chunking,
     _neighbours,
+    retrieval_checks.leak_filter,
+    retrieval_checks.retriever,
+    _overlap,
     _embedder,
     _recipe,
     _training,

@@ -8,13 +8,14 @@ import json
 from typing import Any
 
 from .schema import (
+    RETRIEVAL_SETTINGS,
     CcaConfig,
     Config,
-    EncoderConfig,
     EvalConfig,
     Freeze,
     HashingEmbedderConfig,
     Method,
+    ModelConfig,
     NeighboursConfig,
     NoneRetrieverConfig,
     RecipeConfig,
@@ -44,8 +45,9 @@ def has_retrieval(config: Config) -> bool:
 def canonical(config: Config) -> Config:
     """The same run with every setting that cannot matter put to one fixed value.
 
-    Without retrieval these are CCA, neighbours, encoder, continuation, embedder, baseline and
-    all of the recipe but smeared keys, so that such points of a sweep are one run.
+    Without retrieval these are CCA, neighbours, the encoder and all else of the model that reads
+    neighbours, continuation, embedder, baseline and all of the recipe but smeared keys, so that
+    such points of a sweep are one run.
     """
     if has_retrieval(config):
         return config
@@ -56,9 +58,10 @@ def canonical(config: Config) -> Config:
         pointer=False,
         freeze=Freeze.none,
     )
+    without = {name: getattr(ModelConfig(), name) for name in RETRIEVAL_SETTINGS}
     return dataclasses.replace(
         config,
-        model=dataclasses.replace(config.model, encoder=EncoderConfig(), share_embeddings=False),
+        model=dataclasses.replace(config.model, **without),
         cca=CcaConfig(),
         recipe=recipe,
         chunking=dataclasses.replace(config.chunking, continuation_chunks=1),
@@ -96,7 +99,7 @@ def run_fields(config: Config) -> dict[str, Any]:
         for name in ("cca", "neighbours", "baseline"):
             del fields[name]
         fields["recipe"] = {"smeared_keys": config.recipe.smeared_keys}
-        for name in ("encoder", "share_embeddings"):
+        for name in RETRIEVAL_SETTINGS:
             del fields["model"][name]
         del fields["chunking"]["continuation_chunks"]
     return fields

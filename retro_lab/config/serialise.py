@@ -40,10 +40,9 @@ def from_plain(data: Any, kind: Any = Config) -> Any:
     Raises:
         ValueError: for a key or a schema that is unknown.
     """
-    options = typing.get_args(kind) if _is_union(kind) else (kind,)
-    if data is None and type(None) in options:
+    if data is None:
         return None
-    for option in options:
+    for option in typing.get_args(kind) if _is_union(kind) else (kind,):
         if dataclasses.is_dataclass(option):
             return _dataclass(data, typing.cast(type, option))
         if isinstance(option, type) and issubclass(option, Enum):

@@ -1,7 +1,8 @@
 """chunks.parquet: one row a scored chunk, from which every figure of a leakage report follows.
 
 Columns: document_id, chunk_index, tokens, bytes, nats_<condition>, with_retrieval, neighbours,
-and when overlap was measured: overlap (r(C)), longest_run, partial.
+and when overlap was measured: overlap (r(C)), longest_run, partial; and when likeness to the
+neighbours read was: unigram_overlap, ngram_jaccard.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from retro_lab.config.errors import UserError
 
 from .conditions import in_order
 from .metrics import ChunkScores, Score
+from .ngram_overlap import Similarity
 from .overlap import overlap_ratio
 
 PREFIX = "nats_"
@@ -60,6 +62,7 @@ class ChunkTable:
         nats: by condition, float64 [S].
         neighbours: int64 [S, K] global ids of the chunks read there; -1 is missing.
         overlap: None when it was not measured.
+        similarity: None when it was not measured.
     """
 
     document_id: NDArray[np.object_]
@@ -70,6 +73,7 @@ class ChunkTable:
     nats: Mapping[str, NDArray[np.float64]]
     neighbours: NDArray[np.int64]
     overlap: Overlap | None = None
+    similarity: Similarity | None = None
 
     @classmethod
     def from_scores(
@@ -79,6 +83,7 @@ class ChunkTable:
         chunk_index: NDArray[np.integer],
         neighbours: NDArray[np.integer],
         overlap: Overlap | None = None,
+        similarity: Similarity | None = None,
     ) -> ChunkTable:
         """Table of the scored chunks, `next(iter(scores.values())).rows`.
 
@@ -105,12 +110,15 @@ class ChunkTable:
             {name: scores[name].nats[rows] for name in in_order(scores)},
             np.asarray(neighbours, np.int64),
             overlap,
+            similarity,
         )
 
     def __post_init__(self) -> None:
         columns = [self.document_id, self.chunk_index, self.neighbours, *self.nats.values()]
         if self.overlap is not None:
             columns += [self.overlap.longest_run, self.overlap.partial]
+        if self.similarity is not None:
+            columns += [self.similarity.unigram, self.similarity.jaccard]
         if any(len(column) != len(self.tokens) for column in columns):
             raise ValueError(f"columns of unequal length, {len(self.tokens)} rows expected")
 
@@ -147,6 +155,9 @@ class ChunkTable:
             columns["overlap"] = pa.array(overlap_ratio(run, self.tokens), pa.float64())
             columns["longest_run"] = pa.array(run, pa.int32())
             columns["partial"] = pa.array(self.overlap.partial, pa.bool_())
+        if self.similarity is not None:
+            columns["unigram_overlap"] = pa.array(self.similarity.unigram, pa.float64())
+            columns["ngram_jaccard"] = pa.array(self.similarity.jaccard, pa.float64())
         columns["neighbours"] = _to_lists(self.neighbours)
         temporary = path.with_name(path.name + ".partial")
         pq.write_table(pa.table(columns), temporary, compression="zstd")
@@ -173,12 +184,17 @@ class ChunkTable:
         overlap = None
         if {"longest_run", "partial"} <= set(table.column_names):
             overlap = Overlap(_numpy(table, "longest_run"), _numpy(table, "partial"))
+        similarity = None
+        if {"unigram_overlap", "ngram_jaccard"} <= set(table.column_names):
+            columns = _numpy(table, "unigram_overlap"), _numpy(table, "ngram_jaccard")
+            similarity = Similarity(*columns)
         return cls(
             document_id=np.asarray(table["document_id"].to_pylist(), object),
             **{name: _numpy(table, name) for name in INTEGERS},
             nats={name: _numpy(table, PREFIX + name) for name in conditions},
             neighbours=_from_lists(table["neighbours"].combine_chunks()),
             overlap=overlap,
+            similarity=similarity,
         )
 
 

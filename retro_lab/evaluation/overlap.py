@@ -15,7 +15,9 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 1024  # chunks a pass: two [M, BLOCK] tables of small integers stay in a core's cache
+from retro_lab.text.runs import block_runs
+
+BLOCK = 1024  # chunks a pass, few enough for a core's cache
 MAX_DENOMINATOR = 1_000_000
 
 
@@ -47,31 +49,12 @@ def longest_common_run(
         # Two different sentinels, so that a special token equals nothing on the other side.
         chunk = _masked(chunks[block], (pad_id, boundary_id), -1)
         reference = _masked(references[block], (pad_id, boundary_id), -2)
-        longest[block] = _block_runs(chunk, reference)
+        longest[block] = block_runs(chunk, reference)
     return longest
 
 
 def _masked(tokens: NDArray, special: tuple[int, int], sentinel: int) -> NDArray[np.int32]:
     return np.where(np.isin(tokens, special), np.int32(sentinel), tokens.astype(np.int32))
-
-
-def _block_runs(chunks: NDArray[np.int32], references: NDArray[np.int32]) -> NDArray:
-    """[Q] longest runs; chunks lie along the last axis, so every step is one contiguous pass."""
-    num_chunks, m = chunks.shape
-    chunk_mq = np.ascontiguousarray(chunks.T)
-    reference_krq = np.ascontiguousarray(references.transpose(1, 2, 0))
-    dtype = np.min_scalar_type(m)
-    best = np.zeros((m, num_chunks), dtype)
-    # run[i + 1] = length of the common run that ends at chunk position i; row 0 stays zero.
-    run, following = (np.zeros((m + 1, num_chunks), dtype) for _ in range(2))
-    for reference_rq in reference_krq:
-        run.fill(0)
-        for token_q in reference_rq:
-            np.add(run[:-1], 1, out=following[1:])
-            np.multiply(following[1:], chunk_mq == token_q, out=following[1:])
-            np.maximum(best, following[1:], out=best)
-            run, following = following, run
-    return best.max(axis=0, initial=0)
 
 
 def overlap_ratio(

@@ -1,4 +1,4 @@
-"""Figures for a report: bpb(alpha) like the paper's Figure 6, and bits per byte over a sweep.
+"""Figures for a report: bpb(alpha) like the paper's Figure 6, where the gain is, and sweeps.
 
 The figures use the object interface, so nothing global changes, and carry no date or version, so
 the same results give the same bytes. Colours are Okabe and Ito's, told apart by every eye;
@@ -8,13 +8,16 @@ markers differ as well.
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .conditions import label
+from .gain import Gain, GainBin
 from .leakage import Leakage
+from .reference_words import in_words
 from .sweep import SweepRow, in_sweep_order, varying
 
 if TYPE_CHECKING:
@@ -58,9 +61,8 @@ def plot_leakage(leakage: Leakage, path: Path, *, corpus: str, model: str, split
     title = f"Bits per byte under a leakage filter: {corpus}, {split}"
     figure.suptitle(title, x=0.02, ha="left", fontsize=12, fontweight="bold", color=INK)
     documents = next(iter(leakage.curves.values()))[-1].documents
-    reference = (leakage.reference or "not measured").replace("_", " ")
     curves.set_title(
-        f"model {model}, {documents:,} documents; overlap with {reference}",
+        f"model {model}, {documents:,} documents; overlap with {in_words(leakage.reference)}",
         loc="left",
         fontsize=9.5,
         color=SOFT,
@@ -121,6 +123,91 @@ def _draw_kept(axes: Axes, leakage: Leakage) -> None:
     axes.set_ylabel("text kept\n(% of bytes)")
     _tidy(axes)
     axes.grid(visible=False)
+
+
+def plot_gain(gain: Gain, path: Path, *, corpus: str, model: str, reference: str | None) -> None:
+    """Write the gain by overlap, by place in the document and by document, as a PNG.
+
+    Args:
+        corpus: name of the corpus, for the title.
+        model: name of the model, for the title.
+        reference: what overlap was measured with, as in results.json.
+    """
+    from matplotlib.figure import Figure
+
+    greatest, smallest = gain.ends()
+    documents = 1.0 + 0.22 * (len(greatest) + len(smallest) + 1)
+    figure = Figure(figsize=(8.6, 3.9 + documents), layout="constrained")
+    # Laid out apart, so that long names of documents below don't move what is above.
+    above, below = figure.subfigures(2, 1, height_ratios=[3.9, documents]).flat  # pyright: ignore[reportAttributeAccessIssue]
+    overlap, position = above.subplots(1, 2, width_ratios=[1.5, 1.0])
+    _draw_bins(overlap, gain.by_overlap, STYLES["on"]["color"])
+    overlap.set_xlabel(f"r(C): overlap with {in_words(reference)}\nbelow: number of chunks")
+    overlap.set_ylabel("bits per byte gained")
+    overlap.set_title(_correlation_text(gain), loc="left", fontsize=9.5, color=SOFT)
+    _draw_bins(position, gain.by_position, SOFT)
+    position.set_xlabel("place of the chunk in its document\n(0 reads no neighbours)")
+    _draw_documents(below.subplots(), gain, greatest, smallest)
+    title = f"Where {label(gain.a)} gains over {label(gain.b)}: {corpus}, {model}"
+    figure.suptitle(title, x=0.02, ha="left", fontsize=12, fontweight="bold", color=INK)
+    _save(figure, path)
+
+
+def _draw_bins(axes: Axes, bins: list[GainBin], colour: str) -> None:
+    """A bar a bin with its interval, and how many chunks it has."""
+    heights = [math.nan if part.bpb is None else part.bpb for part in bins]
+    axes.bar(range(len(bins)), heights, width=0.75, color=colour)
+    for place, part in enumerate(bins):
+        if part.low is not None and part.high is not None:
+            axes.vlines(place, part.low, part.high, color=INK, linewidth=1.3)
+    # A range from 0.125 to 0.25 goes by its upper bound, the alpha up to which it is kept.
+    names = [re.sub(r".* to ", "≤ ", part.name) for part in bins]
+    ticks = [f"{name}\n{part.chunks:,}" for name, part in zip(names, bins, strict=True)]
+    axes.set_xticks(range(len(bins)), ticks)
+    axes.axhline(0.0, color=INK, linewidth=1.0)
+    _tidy(axes)
+    axes.tick_params(axis="x", labelsize=7.5, length=0)
+    if not bins:
+        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=SOFT)
+
+
+def _draw_documents(
+    axes: Axes, gain: Gain, greatest: list[GainBin], smallest: list[GainBin]
+) -> None:
+    """The documents that hold the greatest and the smallest gain, in bits."""
+    blank = [None] if smallest else []
+    rows = [*greatest, *blank, *smallest]
+    for place, part in enumerate(rows):
+        if part is not None:
+            bits = part.gain / math.log(2)
+            axes.barh(place, bits, color=STYLES["on"]["color"] if bits > 0 else "#D55E00")
+    axes.set_yticks(range(len(rows)), [_short(part.name) if part else "..." for part in rows])
+    axes.invert_yaxis()
+    axes.axvline(0.0, color=INK, linewidth=1.0)
+    axes.set_xlabel("bits gained on the whole document")
+    count = f"documents with the greatest and the smallest gain, of {gain.total.documents:,}"
+    axes.set_title(count, loc="left", fontsize=9.5, color=SOFT)
+    _tidy(axes)
+    axes.grid(visible=False)
+    axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
+    axes.tick_params(axis="y", labelsize=8, length=0)
+
+
+def _correlation_text(gain: Gain) -> str:
+    found = gain.correlation
+    if found is None or found.rho is None:
+        return "correlation with overlap not defined"
+    return f"Spearman {found.rho:+.2f} over {found.chunks:,} chunks"
+
+
+def _short(name: str, length: int = 44) -> str:
+    """A long name without its middle: its end tells documents apart, its start says of what kind.
+
+    A dollar sign would begin a formula.
+    """
+    half = (length - 3) // 2
+    cut = name if len(name) <= length else f"{name[:half]}...{name[-half:]}"
+    return cut.replace("$", r"\$")
 
 
 def plot_sweep(rows: Sequence[SweepRow], path: Path, *, title: str) -> None:

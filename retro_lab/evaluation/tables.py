@@ -8,8 +8,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from .conditions import in_order, label
+from .gain import Gain, GainBin
 from .leakage import LEAK_FREE_ALPHA, Difference, Leakage
 from .metrics import Score
+from .reference_words import in_words
 from .sweep import SweepRow, in_sweep_order, varying
 
 NONE = "-"
@@ -75,6 +77,51 @@ def sweep_table(rows: Sequence[SweepRow], title: str | None = None) -> Table:
     return table
 
 
+def gain_tables(gain: Gain, reference: str | None) -> list[Table]:
+    """Where the gain comes from: tables by overlap, by place in the document and by document.
+
+    Args:
+        reference: what overlap was measured with, as in results.json.
+    """
+    pair = f"{label(gain.a)} over {label(gain.b)}"
+    greatest, smallest = gain.ends()
+    tables = [
+        _gain_table(gain, gain.by_position, "chunk", f"gain of {pair}, by chunk of the document"),
+        _gain_table(gain, greatest, "document", f"gain of {pair}, greatest by document"),
+    ]
+    if smallest:
+        tables.append(
+            _gain_table(gain, smallest, "document", f"gain of {pair}, smallest by document")
+        )
+    if gain.by_overlap and gain.correlation is not None:
+        title = (
+            f"gain of {pair}, by overlap with {in_words(reference)}; chunks that could read "
+            f"neighbours, Spearman {_number(gain.correlation.rho, '+.3f')}"
+        )
+        tables.insert(0, _gain_table(gain, gain.by_overlap, "r(C)", title))
+    return tables
+
+
+def _gain_table(gain: Gain, bins: Sequence[GainBin], heading: str, title: str) -> Table:
+    table = Table(
+        title=title, title_justify="left", header_style="bold", box=None, padding=(0, 1, 0, 0)
+    )
+    table.add_column(heading, overflow="fold", min_width=12)
+    for name in ("chunks", "docs", "bytes", "share of\ngain", "bits/byte gained"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for part in bins:
+        share = gain.share(part)
+        table.add_row(
+            escape(part.name),
+            f"{part.chunks:,}",
+            f"{part.documents:,}",
+            f"{part.bytes:,}",
+            NONE if share is None else f"{100 * share:.1f}%",
+            _with_interval(part.bpb, part.low, part.high),
+        )
+    return table
+
+
 def _table(title: str | None, first: str) -> Table:
     table = Table(
         title=title, title_justify="left", header_style="bold", box=None, padding=(0, 1, 0, 0)
@@ -89,9 +136,14 @@ def _number(value: float | None, form: str) -> str:
 
 def _difference(difference: Difference | None) -> str:
     """`-0.0310 (-0.0402..-0.0221)`; without an interval the difference alone."""
-    if difference is None or difference.delta_bpb is None:
+    if difference is None:
         return NONE
-    text = f"{difference.delta_bpb:+.4f}"
-    if difference.low is None or difference.high is None:
-        return text
-    return f"{text} ({difference.low:+.4f}..{difference.high:+.4f})"
+    return _with_interval(difference.delta_bpb, difference.low, difference.high)
+
+
+def _with_interval(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
+        return NONE
+    if low is None or high is None:
+        return f"{value:+.4f}"
+    return f"{value:+.4f} ({low:+.4f}..{high:+.4f})"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import Rotary, Smear
-
-RotaryTable = tuple[Tensor, Tensor]
+from .layers import Smear
+from .positions import Positions
 
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
@@ -20,20 +22,48 @@ def merge_heads(x: Tensor) -> Tensor:
     return x.transpose(-3, -2).flatten(-2)
 
 
-class SelfAttention(nn.Module):
-    """Multi-head self-attention with rotary positions and optional smeared keys."""
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    causal: bool = False,
+) -> Tensor:
+    """softmax(q k / sqrt(P) + bias) v where `mask` allows; `causal` only without a mask.
 
-    def __init__(self, width: int, num_heads: int, head_dim: int, smeared: bool) -> None:
+    Args:
+        query: [B, H, L, P].
+        key, value: [B, H, S, P].
+        bias: broadcastable to [B, H, L, S].
+        mask: broadcastable to [B, H, L, S], True where attention is allowed.
+    """
+    if bias is None:
+        return F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal)
+    if causal:
+        mask = torch.ones(bias.shape[-2:], dtype=torch.bool, device=bias.device).tril()
+    if mask is not None:
+        bias = bias.masked_fill(~mask, float("-inf"))
+    return F.scaled_dot_product_attention(query, key, value, bias)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with optional smeared keys."""
+
+    def __init__(
+        self, width: int, num_heads: int, head_dim: int, smeared: bool, positions: Positions
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.qkv = nn.Linear(width, 3 * num_heads * head_dim, bias=False)
         self.out = nn.Linear(num_heads * head_dim, width, bias=False)
         self.smear = Smear(num_heads) if smeared else None
+        self.positions = positions
 
     def forward(
         self,
         x: Tensor,
-        rotary: RotaryTable,
+        tables: Any,
         mask: Tensor | None = None,
         has_previous: Tensor | None = None,
         causal: bool = False,
@@ -42,7 +72,7 @@ class SelfAttention(nn.Module):
 
         Args:
             x: [B, L, D].
-            rotary: cosines and sines [L, P].
+            tables: of `positions`, for the row as queries and as keys.
             mask: broadcastable to [B, H, L, L], True where attention is allowed.
             has_previous: [B, L], for smearing.
             causal: forbid later positions; only without `mask`.
@@ -50,16 +80,21 @@ class SelfAttention(nn.Module):
         query, key, value = (split_heads(t, self.num_heads) for t in self.qkv(x).chunk(3, dim=-1))
         if self.smear is not None:
             key = self.smear(key, has_previous)
-        query, key = Rotary.rotate(query, rotary), Rotary.rotate(key, rotary)
-        mixed = F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal)
-        return self.out(merge_heads(mixed))
+        query, key, bias = self.positions(query, key, tables)
+        return self.out(merge_heads(attend(query, key, value, bias, mask, causal)))
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention from one row of activations to another, positions given by tables."""
+    """Multi-head attention from one row of activations to another."""
 
     def __init__(
-        self, width: int, source_width: int, num_heads: int, head_dim: int, smeared: bool
+        self,
+        width: int,
+        source_width: int,
+        num_heads: int,
+        head_dim: int,
+        smeared: bool,
+        positions: Positions,
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
@@ -67,21 +102,20 @@ class CrossAttention(nn.Module):
         self.key_value = nn.Linear(source_width, 2 * num_heads * head_dim, bias=False)
         self.out = nn.Linear(num_heads * head_dim, width, bias=False)
         self.smear = Smear(num_heads) if smeared else None
+        self.positions = positions
 
     def forward(
         self,
         x: Tensor,
         source: Tensor,
-        query_rotary: RotaryTable,
-        key_rotary: RotaryTable,
+        tables: Any,
         mask: Tensor | None = None,
         has_previous: Tensor | None = None,
     ) -> Tensor:
         """Attends from x [B, L, D] to source [B, S, E].
 
         Args:
-            query_rotary: cosines and sines [L, P].
-            key_rotary: cosines and sines [S, P].
+            tables: of `positions`, for the axes of x and source.
             mask: broadcastable to [B, H, L, S], True where attention is allowed; every row must
                 allow something.
             has_previous: [B, S], for smearing.
@@ -92,5 +126,5 @@ class CrossAttention(nn.Module):
         )
         if self.smear is not None:
             key = self.smear(key, has_previous)
-        query, key = Rotary.rotate(query, query_rotary), Rotary.rotate(key, key_rotary)
-        return self.out(merge_heads(F.scaled_dot_product_attention(query, key, value, mask)))
+        query, key, bias = self.positions(query, key, tables)
+        return self.out(merge_heads(attend(query, key, value, bias, mask)))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .attention import CrossAttention
 from .chunks import RetrievedChunks, attending_chunks, put_back
 from .config import RetroConfig
-from .layers import Rotary
+from .positions import Axis, build_positions
 
 
 class ChunkedCrossAttention(nn.Module):
@@ -28,8 +28,16 @@ class ChunkedCrossAttention(nn.Module):
             config.num_heads,
             config.head_dim,
             config.smeared_keys,
+            build_positions(
+                config.cross_positions,
+                config.d_model,
+                config.num_heads,
+                config.head_dim,
+                config.rotary_base,
+            ),
         )
-        self.rotary = Rotary(config.head_dim, config.rotary_base)
+        # Flamingo's gate: shut at first, so the output matrix need not start at zero.
+        self.gate = nn.Parameter(torch.zeros(1)) if config.gated_cca else None
 
     def forward(self, x: Tensor, encoded: Tensor, chunks: RetrievedChunks) -> Tensor:
         """The update to add to the residual stream; zero wherever nothing may be read.
@@ -51,11 +59,16 @@ class ChunkedCrossAttention(nn.Module):
         update = self.attention(
             query,
             source,
-            self.rotary.table(torch.arange(self.chunk_size, device=x.device) + self.chunk_size - 1),
-            self.rotary.table(keys.repeat(num_neighbours)),
+            self.attention.positions.tables(
+                Axis(self.chunk_size, start=self.chunk_size - 1),
+                Axis(neighbour_length, start=chunks.start, repeats=num_neighbours),
+                x.device,
+            ),
             mask=allowed.flatten(0, 1)[:, None, None, :],
             has_previous=(keys > 0).repeat(num_neighbours).expand(batch * num_chunks, -1),
         )
+        if self.gate is not None:
+            update = update * self.gate.tanh()
         update = update.unflatten(0, (batch, num_chunks))
         update = update.masked_fill(~chunks.readable.unsqueeze(-1), 0.0)
         return put_back(update, x.shape[1])

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
+from .config import RetroConfig
+
 
 @dataclass(frozen=True)
 class RetrievedChunks:
@@ -19,6 +21,8 @@ class RetrievedChunks:
 
     Attributes:
         ids: [B, U, K, R] neighbour tokens.
+        start: offset of their first token in the retrieved text: 0, or M if only the continuation
+            is read.
         token_mask: [B, U, K, R], True at real tokens.
         chunk_mask: [B, U], True where a chunk has any neighbour.
         readable: [B, U, M], True where the attending position belongs to the document of chunk u
@@ -28,6 +32,7 @@ class RetrievedChunks:
     """
 
     ids: Tensor
+    start: int
     token_mask: Tensor
     chunk_mask: Tensor
     readable: Tensor
@@ -36,7 +41,7 @@ class RetrievedChunks:
 
     @classmethod
     def of(
-        cls, ids: Tensor, document_ids: Tensor | None, length: int, chunk_size: int, pad_id: int
+        cls, ids: Tensor, document_ids: Tensor | None, length: int, config: RetroConfig
     ) -> RetrievedChunks:
         """Reads off the masks; neighbours of an incomplete last chunk are dropped.
 
@@ -47,20 +52,23 @@ class RetrievedChunks:
         Raises:
             ValueError: if there are fewer rows of neighbours than complete chunks.
         """
+        chunk_size = config.chunk_size
         num_chunks = length // chunk_size
         if ids.dim() != 4 or ids.shape[1] < num_chunks:
             raise ValueError(
                 f"neighbour_ids must be [B, U, K, R] with U >= {num_chunks} for {length} tokens in "
                 f"chunks of {chunk_size}, got {tuple(ids.shape)}"
             )
-        ids = ids[:, :num_chunks]
-        token_mask = ids != pad_id
+        start = chunk_size if config.value == "continuation" else 0
+        stop = chunk_size if config.value == "neighbour" else None
+        ids = ids[:, :num_chunks, :, start:stop]
+        token_mask = ids != config.pad_id
         chunk_mask = token_mask.flatten(2).any(-1)
         readable = chunk_mask.unsqueeze(-1).expand(-1, -1, chunk_size)
         if document_ids is not None:
             attending = attending_chunks(document_ids, num_chunks, chunk_size)
             readable = readable & (attending == attending[..., :1])
-        return cls(ids, token_mask, chunk_mask, readable, chunk_size, length)
+        return cls(ids, start, token_mask, chunk_mask, readable, chunk_size, length)
 
     @property
     def num_chunks(self) -> int:

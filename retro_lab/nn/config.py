@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Literal, get_args
+
+PositionKind = Literal["rotary", "relative", "bucket_linear", "bucket_log", "none"]
+ValueKind = Literal["both", "neighbour", "continuation"]
+FeedForwardKind = Literal["gelu", "swiglu"]
 
 
 @dataclass(frozen=True)
@@ -13,13 +18,16 @@ class RetroConfig:
         vocab_size: token ids, `pad_id` included.
         d_model: decoder width D.
         num_layers: decoder blocks.
-        num_heads: attention heads, decoder and encoder alike.
+        num_heads: attention heads of the decoder, CCA included.
         head_dim: width P of a head; heads times head_dim need not equal d_model.
-        d_ff: inner width of the feed-forward blocks.
+        d_ff: inner width of the decoder's feed-forward blocks; the encoder's is 4E.
         cca_layers: decoder layers with chunked cross-attention, counted from 1.
         encoder_d_model: encoder width E.
         encoder_num_layers: encoder blocks.
-        encoder_cca_layers: encoder layers that read the retrieving chunk, counted from 1.
+        encoder_cca_layers: encoder layers that read the retrieving chunk, counted from 1; none
+            is the encoder without query conditioning.
+        encoder_num_heads: attention heads of the encoder; 0 takes the decoder's number.
+        encoder_head_dim: width of an encoder head; 0 takes the decoder's.
         chunk_size: tokens M of a chunk.
         neighbour_length: tokens R of a neighbour with its continuation.
         pad_id: id of padding; a missing neighbour is a row of it.
@@ -27,7 +35,14 @@ class RetroConfig:
         share_embeddings: decoder and encoder use one token table.
         smeared_keys: attention keys mix a token with its predecessor, per head.
         pointer: mix in a distribution over the neighbours' next tokens.
+        positions: how attention knows distances, see `positions.py`.
         rotary_base: wavelength base of the rotary positions.
+        cca_positions: without it, cross-attention in decoder and encoder knows no distances.
+        value: which part of a retrieved text is read: the neighbour's chunk, what follows, or both.
+        gated_cca: CCA's update is scaled by tanh of a learned number that starts at 0.
+        neighbour_noise: in training, standard deviation of the noise on the neighbours' token
+            embeddings, as a multiple of their mean absolute value (Retro-li).
+        ff: the feed-forward block: two matrices around a GELU, or three as in Llama.
 
     Raises:
         ValueError: for sizes that do not fit together.
@@ -43,6 +58,8 @@ class RetroConfig:
     encoder_d_model: int = 0
     encoder_num_layers: int = 0
     encoder_cca_layers: tuple[int, ...] = ()
+    encoder_num_heads: int = 0
+    encoder_head_dim: int = 0
     chunk_size: int = 64
     neighbour_length: int = 128
     pad_id: int = 0
@@ -51,12 +68,21 @@ class RetroConfig:
     smeared_keys: bool = False
     pointer: bool = False
     rotary_base: float = 10_000.0
+    positions: PositionKind = "rotary"
+    cca_positions: bool = True
+    value: ValueKind = "both"
+    gated_cca: bool = False
+    neighbour_noise: float = 0.0
+    ff: FeedForwardKind = "gelu"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cca_layers", tuple(sorted(set(self.cca_layers))))
         object.__setattr__(self, "encoder_cca_layers", tuple(sorted(set(self.encoder_cca_layers))))
-        if self.head_dim % 2:
-            raise ValueError(f"head_dim must be even for rotary positions, got {self.head_dim}")
+        for name, kinds in _KINDS.items():
+            if getattr(self, name) not in get_args(kinds):
+                raise ValueError(f"{name} must be one of {get_args(kinds)}")
+        if self.positions == "rotary":
+            self._check_even("head_dim")
         if not all(1 <= p <= self.num_layers for p in self.cca_layers):
             raise ValueError(f"cca_layers {self.cca_layers} lie outside 1..{self.num_layers}")
         if not self.has_retrieval:
@@ -68,8 +94,26 @@ class RetroConfig:
                 f"encoder_cca_layers {self.encoder_cca_layers} lie outside "
                 f"1..{self.encoder_num_layers}"
             )
+        if self.positions == "rotary":
+            self._check_even("encoder_head_dim")
+        if self.value == "continuation" and self.neighbour_length <= self.chunk_size:
+            raise ValueError("value='continuation' needs neighbours with a continuation")
         if self.share_embeddings and self.encoder_d_model != self.d_model:
             raise ValueError("share_embeddings needs encoder_d_model == d_model")
+
+    def _check_even(self, name: str) -> None:
+        if getattr(self, name) % 2:
+            raise ValueError(f"{name} must be even for rotary positions: {getattr(self, name)}")
+
+    @property
+    def encoder_heads(self) -> tuple[int, int]:
+        """Number of the encoder's heads and their width."""
+        return self.encoder_num_heads or self.num_heads, self.encoder_head_dim or self.head_dim
+
+    @property
+    def cross_positions(self) -> PositionKind:
+        """Positions of CCA and of the encoder's cross-attention."""
+        return self.positions if self.cca_positions else "none"
 
     @property
     def has_retrieval(self) -> bool:
@@ -79,14 +123,22 @@ class RetroConfig:
     @property
     def baseline(self) -> RetroConfig:
         """The same decoder without any retrieval part."""
-        return RetroConfig(
-            **asdict(self)
-            | {
-                "cca_layers": (),
-                "encoder_d_model": 0,
-                "encoder_num_layers": 0,
-                "encoder_cca_layers": (),
-                "share_embeddings": False,
-                "pointer": False,
-            }
-        )
+        return replace(self, **{f.name: f.default for f in fields(self) if f.name in _OF_RETRIEVAL})
+
+
+_KINDS = {"positions": PositionKind, "value": ValueKind, "ff": FeedForwardKind}
+_OF_RETRIEVAL = {
+    "cca_layers",
+    "encoder_d_model",
+    "encoder_num_layers",
+    "encoder_cca_layers",
+    "encoder_num_heads",
+    "encoder_head_dim",
+    "neighbour_length",
+    "share_embeddings",
+    "pointer",
+    "cca_positions",
+    "value",
+    "gated_cca",
+    "neighbour_noise",
+}

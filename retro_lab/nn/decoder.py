@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from .attention import SelfAttention
 from .cca import ChunkedCrossAttention
+from .chunks import RetrievedChunks
 from .config import RetroConfig
-from .layers import FeedForward, rms_norm
+from .layers import feed_forward, rms_norm
+from .positions import build_positions
 
 
 class DecoderBlock(nn.Module):
@@ -16,17 +20,41 @@ class DecoderBlock(nn.Module):
 
     def __init__(self, config: RetroConfig, layer: int) -> None:
         super().__init__()
-        width = config.d_model
+        width, heads, head_dim = config.d_model, config.num_heads, config.head_dim
         self.attention_norm = rms_norm(width)
         self.attention = SelfAttention(
-            width, config.num_heads, config.head_dim, config.smeared_keys
+            width,
+            heads,
+            head_dim,
+            config.smeared_keys,
+            build_positions(config.positions, width, heads, head_dim, config.rotary_base),
         )
         self.ff_norm = rms_norm(width)
-        self.ff = FeedForward(width, config.d_ff)
+        self.ff = feed_forward(config.ff, width, config.d_ff)
+        self.dropout = nn.Dropout(config.dropout)
         self.cca: ChunkedCrossAttention | None = None
         if layer in config.cca_layers:
             self.cca_norm = rms_norm(width)
             self.cca = ChunkedCrossAttention(config)
+
+    def attend(
+        self, x: Tensor, tables: Any, mask: Tensor | None, previous: Tensor | None
+    ) -> Tensor:
+        """x [B, N, D] after self-attention, which is where the encoder reads it.
+
+        Args:
+            tables: of the self-attention's positions.
+            mask: [B, 1, N, N], or None for plain causal attention.
+            previous: [B, N], see `has_previous`.
+        """
+        normed = self.attention_norm(x)
+        return x + self.dropout(self.attention(normed, tables, mask, previous, causal=mask is None))
+
+    def finish(self, x: Tensor, encoded: Tensor | None, chunks: RetrievedChunks | None) -> Tensor:
+        """x [B, N, D] after CCA, if there is something to read and a CCA, and feed-forward."""
+        if self.cca is not None and encoded is not None and chunks is not None:
+            x = x + self.dropout(self.cca(self.cca_norm(x), encoded, chunks))
+        return x + self.dropout(self.ff(self.ff_norm(x)))
 
 
 def document_mask(document_ids: Tensor) -> Tensor:

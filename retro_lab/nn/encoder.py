@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import cast
+from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from .attention import CrossAttention, SelfAttention
 from .chunks import RetrievedChunks
 from .config import RetroConfig
-from .layers import FeedForward, Rotary, rms_norm
+from .layers import feed_forward, rms_norm, run
+from .positions import Axis, PositionKind, Positions, build_positions
 
 
 class EncoderBlock(nn.Module):
@@ -19,15 +18,53 @@ class EncoderBlock(nn.Module):
 
     def __init__(self, config: RetroConfig, layer: int) -> None:
         super().__init__()
-        width, heads, head_dim = config.encoder_d_model, config.num_heads, config.head_dim
+        width, (heads, head_dim) = config.encoder_d_model, config.encoder_heads
+
+        def positions(kind: PositionKind) -> Positions:
+            return build_positions(kind, width, heads, head_dim, config.rotary_base)
+
         self.attention_norm = rms_norm(width)
-        self.attention = SelfAttention(width, heads, head_dim, config.smeared_keys)
+        self.attention = SelfAttention(
+            width, heads, head_dim, config.smeared_keys, positions(config.positions)
+        )
         self.conditioned = layer in config.encoder_cca_layers
         if self.conditioned:
             self.condition_norm = rms_norm(width)
-            self.condition = CrossAttention(width, config.d_model, heads, head_dim, smeared=False)
+            self.condition = CrossAttention(
+                width,
+                config.d_model,
+                heads,
+                head_dim,
+                smeared=False,
+                positions=positions(config.cross_positions),
+            )
         self.ff_norm = rms_norm(width)
-        self.ff = FeedForward(width, 4 * width)
+        self.ff = feed_forward(config.ff, width, 4 * width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, x: Tensor, tables: Any, mask: Tensor, retrieving: Tensor, start: int
+    ) -> Tensor:
+        """One block over neighbours.
+
+        Args:
+            x: [X, R, E] with X = B*U*K.
+            tables: of the self-attention's positions.
+            mask: [X, 1, 1, R], True at real tokens.
+            retrieving: [B*U, M, D] activations of the chunks that retrieved.
+            start: offset of the first token in the retrieved text.
+        """
+        x = x + self.dropout(self.attention(self.attention_norm(x), tables, mask))
+        if self.conditioned:
+            # The retrieving chunk is projected once, for all of its neighbours.
+            rows = self.condition_norm(x).view(len(retrieving), -1, x.shape[-1])
+            across = self.condition.positions.tables(
+                Axis(x.shape[1], start, repeats=rows.shape[1] // x.shape[1]),
+                Axis(retrieving.shape[1]),
+                x.device,
+            )
+            x = x + self.dropout(self.condition(rows, retrieving, across).view_as(x))
+        return x + self.dropout(self.ff(self.ff_norm(x)))
 
 
 class NeighbourEncoder(nn.Module):
@@ -39,8 +76,8 @@ class NeighbourEncoder(nn.Module):
             EncoderBlock(config, layer) for layer in range(1, config.encoder_num_layers + 1)
         )
         self.norm = rms_norm(config.encoder_d_model)
-        self.rotary = Rotary(config.head_dim, config.rotary_base)
         self.dropout = nn.Dropout(config.dropout)
+        self.checkpointing = False
 
     def forward(self, embedded: Tensor, retrieving: Tensor, chunks: RetrievedChunks) -> Tensor:
         """Encodes each neighbour on its own.
@@ -53,23 +90,13 @@ class NeighbourEncoder(nn.Module):
         Returns:
             [B, U, K, R, E], normalised.
         """
-        batch, num_chunks, num_neighbours, length = chunks.ids.shape
-        chunk_size = retrieving.shape[2]
-        positions = torch.arange(length, device=embedded.device)
-        own = self.rotary.table(positions)
-        across = self.rotary.table(positions.repeat(num_neighbours))
-        chunk_table = self.rotary.table(torch.arange(chunk_size, device=embedded.device))
-        x = self.dropout(embedded).flatten(0, 2)  # [X, R, E], X = B*U*K
+        row, blocks = Axis(chunks.ids.shape[-1]), cast(list[EncoderBlock], list(self.blocks))
+        tables = blocks[0].attention.positions.tables(row, row, embedded.device)
+        x = self.dropout(embedded).flatten(0, 2)  # [X, R, E]
         source = retrieving.flatten(0, 1)  # [B*U, M, D]
         # A missing neighbour may look everywhere; nobody reads what it computes.
         missing = ~chunks.token_mask.any(-1, keepdim=True)
         mask = (chunks.token_mask | missing).flatten(0, 2)[:, None, None, :]
-        for block in cast(Iterable[EncoderBlock], self.blocks):
-            x = x + self.dropout(block.attention(block.attention_norm(x), own, mask))
-            if block.conditioned:
-                # The retrieving chunk is projected once, for all of its neighbours.
-                rows = block.condition_norm(x).view(batch * num_chunks, num_neighbours * length, -1)
-                update = block.condition(rows, source, across, chunk_table)
-                x = x + self.dropout(update.view_as(x))
-            x = x + self.dropout(block.ff(block.ff_norm(x)))
-        return self.norm(x).view(batch, num_chunks, num_neighbours, length, -1)
+        for block in blocks:
+            x = run(self.checkpointing, block, x, tables, mask, source, chunks.start)
+        return self.norm(x).view(*chunks.ids.shape, -1)

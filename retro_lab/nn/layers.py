@@ -1,10 +1,16 @@
-"""The small parts every block shares: normalisation, feed-forward, rotary positions, smearing."""
+"""The small parts every block shares: normalisation, feed-forward, smearing."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .config import FeedForwardKind
 
 
 def rms_norm(width: int) -> nn.RMSNorm:
@@ -15,6 +21,15 @@ def rms_norm(width: int) -> nn.RMSNorm:
 def at_least_single(x: Tensor) -> Tensor:
     """Half precision becomes float32, where log-probabilities are worked out; the rest stays."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def run(checkpointing: bool, part: Callable[..., Tensor], *args: Any) -> Tensor:
+    """part(*args); with `checkpointing` its activations are computed again in the backward pass."""
+    if checkpointing and torch.is_grad_enabled():
+        result = checkpoint(part, *args, use_reentrant=False)
+        assert isinstance(result, Tensor)
+        return result
+    return part(*args)
 
 
 class FeedForward(nn.Module):
@@ -29,31 +44,20 @@ class FeedForward(nn.Module):
         return self.down(F.gelu(self.up(x), approximate="tanh"))
 
 
-class Rotary:
-    """Rotary positions: after rotation, a dot product depends on the distance alone.
+class GatedFeedForward(FeedForward):
+    """SwiGLU: a third matrix gates the inner activations, as in Llama (Shazeer 2020)."""
 
-    Query and key may carry different offsets, which is how CCA aligns the current token with the
-    same offset of the neighbour's text and continuation. It holds no tensor, so that no cast of
-    the model can coarsen the angles.
-    """
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__(width, inner)
+        self.gate = nn.Linear(width, inner, bias=False)
 
-    def __init__(self, head_dim: int, base: float) -> None:
-        self.head_dim, self.base = head_dim, base
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(F.silu(self.gate(x)) * self.up(x))
 
-    def table(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines [.., P] for integer positions [..]."""
-        exact = torch.float32 if positions.device.type == "mps" else torch.float64
-        exponents = torch.arange(0, self.head_dim, 2, dtype=exact, device=positions.device)
-        angles = positions.to(exact).unsqueeze(-1) * self.base ** (-exponents / self.head_dim)
-        angles = torch.cat((angles, angles), dim=-1)
-        return angles.cos(), angles.sin()
 
-    @staticmethod
-    def rotate(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
-        """Rotates x [.., L, P] by a table whose shape broadcasts against it."""
-        cos, sin = (t.to(x.dtype) for t in table)
-        first, second = x.chunk(2, dim=-1)
-        return x * cos + torch.cat((-second, first), dim=-1) * sin
+def feed_forward(kind: FeedForwardKind, width: int, inner: int) -> FeedForward:
+    """The feed-forward block of a kind."""
+    return FeedForward(width, inner) if kind == "gelu" else GatedFeedForward(width, inner)
 
 
 class Smear(nn.Module):

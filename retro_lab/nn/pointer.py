@@ -82,7 +82,7 @@ class Pointer(nn.Module):
         keys = self.key(encoded.flatten(2, 3))  # [B, U, J, H*P]
         scores = (self.query(states) * self.scale) @ keys.transpose(-1, -2)  # [B, U, M, J]
         matches = matching_suffixes(input_ids, chunks, MAX_MATCH)
-        bias, gate = torch.tensordot(self.match, matches.to(scores.dtype), dims=1)
+        bias, gate = torch.tensordot(self.match.to(scores.dtype), matches.to(scores.dtype), dims=1)
         scores = scores + bias
         next_ids = F.pad(chunks.ids[..., 1:], (0, 1), value=self.config.pad_id).flatten(2)
         usable = (next_ids != self.config.pad_id).unsqueeze(2)

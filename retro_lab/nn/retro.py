@@ -13,8 +13,9 @@ from .chunks import RetrievedChunks
 from .config import RetroConfig
 from .decoder import DecoderBlock, document_mask, has_previous
 from .encoder import NeighbourEncoder
-from .layers import Rotary, at_least_single, rms_norm
+from .layers import at_least_single, rms_norm, run
 from .pointer import Copy, Pointer, mixture_log_probs, mixture_nats
+from .positions import Axis
 
 IGNORED = -100
 
@@ -34,7 +35,7 @@ class Retro(nn.Module):
             DecoderBlock(config, layer) for layer in range(1, config.num_layers + 1)
         )
         self.norm = rms_norm(config.d_model)
-        self.rotary = Rotary(config.head_dim, config.rotary_base)
+        self.checkpointing = False
         self.dropout = nn.Dropout(config.dropout)
         self.encoder: NeighbourEncoder | None = None
         self.encoder_embedding: nn.Embedding | None = None
@@ -104,21 +105,17 @@ class Retro(nn.Module):
         config = self.config
         chunks = self._retrieved(input_ids, neighbour_ids, document_ids)
         x = self.dropout(self.embedding(input_ids))
-        rotary = self.rotary.table(torch.arange(input_ids.shape[1], device=input_ids.device))
+        row, blocks = Axis(input_ids.shape[1]), self._decoder()
+        tables = blocks[0].attention.positions.tables(row, row, input_ids.device)
         mask = previous = None
         if document_ids is not None:
             mask, previous = document_mask(document_ids), has_previous(document_ids)
         encoded = None
-        for layer, block in enumerate(self._decoder(), start=1):
-            normed = block.attention_norm(x)
-            x = x + self.dropout(
-                block.attention(normed, rotary, mask, previous, causal=mask is None)
-            )
+        for layer, block in enumerate(blocks, start=1):
+            x = run(self.checkpointing, block.attend, x, tables, mask, previous)
             if chunks is not None and layer == config.cca_layers[0]:
                 encoded = self._encode(x, chunks)
-            if chunks is not None and encoded is not None and block.cca is not None:
-                x = x + self.dropout(block.cca(block.cca_norm(x), encoded, chunks))
-            x = x + self.dropout(block.ff(block.ff_norm(x)))
+            x = run(self.checkpointing, block.finish, x, encoded, chunks)
         hidden = self.norm(x)
         if self.pointer is None or chunks is None or encoded is None:
             return hidden, None
@@ -132,13 +129,8 @@ class Retro(nn.Module):
             return None
         if not self.config.has_retrieval:
             raise ValueError("this model has no CCA layers; it cannot read neighbours")
-        chunks = RetrievedChunks.of(
-            neighbour_ids,
-            document_ids,
-            input_ids.shape[1],
-            self.config.chunk_size,
-            self.config.pad_id,
-        )
+        length = input_ids.shape[1]
+        chunks = RetrievedChunks.of(neighbour_ids, document_ids, length, self.config)
         return chunks if chunks.ids.numel() else None
 
     def _encode(self, x: Tensor, chunks: RetrievedChunks) -> Tensor:
@@ -147,7 +139,20 @@ class Retro(nn.Module):
         size = self.config.chunk_size
         retrieving = x[:, : chunks.num_chunks * size].unflatten(1, (chunks.num_chunks, size))
         table = self.embedding if self.encoder_embedding is None else self.encoder_embedding
-        return self.encoder(table(chunks.ids), retrieving, chunks)
+        embedded = table(chunks.ids)
+        if self.training and self.config.neighbour_noise:
+            scale = self.config.neighbour_noise * embedded.detach().abs().mean()
+            embedded = embedded + scale * torch.randn_like(embedded)
+        return self.encoder(embedded, retrieving, chunks)
+
+    def enable_checkpointing(self, enabled: bool = True) -> None:
+        """Trades time for memory: only block boundaries are kept for the backward pass.
+
+        The loss and its gradients stay the same, dropout included.
+        """
+        self.checkpointing = enabled
+        if self.encoder is not None:
+            self.encoder.checkpointing = enabled
 
     def _read_out(self, hidden: Tensor) -> Tensor:
         """Logits [B, N, V] through the transposed embedding."""
@@ -161,9 +166,10 @@ class Retro(nn.Module):
         | embeddings | normal, 0.02 |
         | matrices | normal, 1 / sqrt(inputs) |
         | matrices that write to the residual stream | the same / sqrt(2 * layers) |
-        | CCA's output matrix | zero: retrieval starts as the identity |
+        | CCA's output matrix, or else its gate | zero: retrieval starts as the identity |
         | pointer | see `Pointer.reset_parameters` |
         | norms, smearing | one, zero |
+        | biases of relative positions | zero |
         """
         residual = 1 / math.sqrt(2 * max(self.config.num_layers, 1))
         for name, module in self.named_modules():
@@ -175,8 +181,10 @@ class Retro(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         for block in self._decoder():
-            if block.cca is not None:
-                nn.init.zeros_(block.cca.attention.out.weight)
+            if block.cca is None:
+                continue
+            closed = block.cca.gate  # one of two zeros: both together would never move
+            nn.init.zeros_(block.cca.attention.out.weight if closed is None else closed)
         if self.pointer is not None:
             self.pointer.reset_parameters()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
 
@@ -18,6 +18,10 @@ NO_CHUNK = -1
 
 NO_TOKEN = -1
 """In an array of tokens: padding or a document boundary, so nothing to match on."""
+
+
+TextOf = Callable[[np.ndarray], list[str]]
+"""From chunk ids [n] to the raw text of each."""
 
 
 class Neighbours(NamedTuple):
@@ -46,17 +50,30 @@ class Queries(NamedTuple):
         embeddings: float32 [Q, E], or None for retrievers that don't need them.
         document: int64 [Q], the chunk's document; -1 for text that isn't in the store.
         chunk_ids: int64 [Q], the chunk's global id; -1 for text that isn't in the store.
+        following: int32 [Q, M], tokens of the next chunk of the same document, of the chunk itself
+            where it is the last. The model is to PREDICT them: only the oracle may look.
+        text_of: raw text of any chunk of the store, for retrievers that read text.
     """
 
     tokens: np.ndarray
     embeddings: np.ndarray | None
     document: np.ndarray
     chunk_ids: np.ndarray
+    following: np.ndarray | None = None
+    text_of: TextOf | None = None
 
     def take(self, rows: np.ndarray | slice) -> Queries:
         """The same queries at `rows` only."""
         embeddings = None if self.embeddings is None else self.embeddings[rows]
-        return Queries(self.tokens[rows], embeddings, self.document[rows], self.chunk_ids[rows])
+        following = None if self.following is None else self.following[rows]
+        return Queries(
+            self.tokens[rows],
+            embeddings,
+            self.document[rows],
+            self.chunk_ids[rows],
+            following,
+            self.text_of,
+        )
 
 
 class Retriever(Protocol):
@@ -119,17 +136,28 @@ def text_tokens(tokens: np.ndarray, pad_id: int, boundary_id: int) -> np.ndarray
     return np.where(special, np.int32(NO_TOKEN), tokens.astype(np.int32))
 
 
-def chunk_queries(chunks: ChunkStore, embeddings: Embeddings | None, ids: np.ndarray) -> Queries:
+def chunk_queries(
+    chunks: ChunkStore,
+    embeddings: Embeddings | None,
+    ids: np.ndarray,
+    text_of: TextOf | None = None,
+) -> Queries:
     """Stored chunks as queries.
 
     Args:
         chunks: the store that `ids` refers to.
         embeddings: vectors of all its chunks, or None for retrievers that don't need them.
         ids: int64 [Q], global chunk ids.
+        text_of: raw text of its chunks, or None for retrievers that don't need it.
     """
+    ids = np.asarray(ids, dtype=np.int64)
+    document = chunks.document[ids].astype(np.int64)
+    following = np.minimum(ids + 1, chunks.first_chunk[document + 1] - 1)
     return Queries(
         tokens=text_tokens(chunks.tokens[ids], chunks.pad_id, chunks.boundary_id),
         embeddings=None if embeddings is None else embeddings.of(ids).astype(np.float32),
-        document=chunks.document[ids].astype(np.int64),
-        chunk_ids=np.asarray(ids, dtype=np.int64),
+        document=document,
+        chunk_ids=ids,
+        following=text_tokens(chunks.tokens[following], chunks.pad_id, chunks.boundary_id),
+        text_of=text_of,
     )

@@ -7,6 +7,8 @@ outranks the query itself costs nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from retro_lab.retrieval.base import NO_CHUNK, Neighbours, Queries, Retriever
@@ -19,8 +21,16 @@ MAX_FETCHED = 1 << 24
 """Candidates held at once, queries times candidates: bounds memory when a row needs very many."""
 
 
+PairFilter = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""From ids of query chunks [P] and of their candidates [P] to bool [P]: may it be a neighbour?"""
+
+
 def search_filled(
-    retriever: Retriever, queries: Queries, k: int, chunk_document: np.ndarray
+    retriever: Retriever,
+    queries: Queries,
+    k: int,
+    chunk_document: np.ndarray,
+    passes: PairFilter | None = None,
 ) -> Neighbours:
     """The k best neighbours of each query from other documents.
 
@@ -32,6 +42,7 @@ def search_filled(
         queries: Q queries.
         k: neighbours a query.
         chunk_document: int [C], the document of every chunk in the store.
+        passes: a further condition on query and neighbour; asked only of those that would stay.
     """
     filled = Neighbours.empty(len(queries.document), k)
     pending = np.arange(len(queries.document))
@@ -44,6 +55,8 @@ def search_filled(
             asked = queries.take(rows)
             found = retriever.candidates(asked, fetch)
             allowed = other_documents(found.ids, asked.document[:, None], chunk_document)
+            if passes is not None:
+                allowed = _first_passing(found.ids, allowed, k, asked.chunk_ids, passes)
             kept = first_allowed(found, allowed, k)
             filled.ids[rows], filled.scores[rows] = kept
             more = (kept.ids[:, -1] == NO_CHUNK) & (found.ids[:, -1] != NO_CHUNK)
@@ -51,6 +64,23 @@ def search_filled(
         pending = np.concatenate(unfilled)
         fetch *= 2
     return filled
+
+
+def _first_passing(
+    ids: np.ndarray, allowed: np.ndarray, k: int, asking: np.ndarray, passes: PairFilter
+) -> np.ndarray:
+    """`allowed` [Q, F] without those that don't pass, true to the k-th that does and open beyond.
+
+    What is dropped moves the next candidate up, which is asked about in turn.
+    """
+    asked = ~allowed
+    while True:
+        among_first = allowed & (np.cumsum(allowed, axis=1, dtype=np.int32) <= k)
+        rows, columns = np.nonzero(among_first & ~asked)
+        if not len(rows):
+            return allowed
+        allowed[rows, columns] = passes(asking[rows], ids[rows, columns])
+        asked[rows, columns] = True
 
 
 def other_documents(ids: np.ndarray, banned: np.ndarray, chunk_document: np.ndarray) -> np.ndarray:

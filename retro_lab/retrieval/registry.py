@@ -8,17 +8,27 @@ from pathlib import Path
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import (
     Bm25RetrieverConfig,
+    DenseBm25RetrieverConfig,
+    DenseNeuralRetrieverConfig,
     FaissRetrieverConfig,
+    HybridRetrieverConfig,
     NoneRetrieverConfig,
+    OracleRetrieverConfig,
     RandomRetrieverConfig,
     RetrieverConfig,
+    TfidfRetrieverConfig,
 )
 from retro_lab.retrieval.base import Retriever
 
 BACKENDS: dict[type[RetrieverConfig], str] = {
     FaissRetrieverConfig: "faiss_index:FaissRetriever",
     Bm25RetrieverConfig: "bm25:Bm25Retriever",
+    TfidfRetrieverConfig: "tfidf:TfidfRetriever",
+    HybridRetrieverConfig: "hybrid:HybridRetriever",
+    DenseBm25RetrieverConfig: "dense_bm25_rerank:DenseBm25Reranker",
+    DenseNeuralRetrieverConfig: "dense_neural_rerank:DenseNeuralReranker",
     RandomRetrieverConfig: "random_neighbours:RandomRetriever",
+    OracleRetrieverConfig: "oracle:OracleRetriever",
 }
 """Configuration class to `module:class` in this package: a new backend is one line here."""
 

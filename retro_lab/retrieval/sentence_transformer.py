@@ -31,7 +31,7 @@ class SentenceTransformerEmbedder:
     def __init__(self, config: SentenceTransformerConfig) -> None:
         folder = find_model(config)
         check_weights(config, folder)
-        with _no_loading_bar():
+        with no_loading_bar():
             import torch
             from sentence_transformers import SentenceTransformer
 
@@ -120,7 +120,7 @@ def _hub_folder(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        with _no_loading_bar():
+        with no_loading_bar():
             return Path(snapshot_download(name, ignore_patterns=_UNREAD))
     except (OSError, ValueError) as error:  # no network, no such model, or no such name
         reason = str(error).strip().splitlines()[0]
@@ -136,7 +136,7 @@ def _sha256(path: Path) -> str:
 
 
 @contextmanager
-def _no_loading_bar() -> Iterator[None]:
+def no_loading_bar() -> Iterator[None]:
     """Without transformers' own bar over weights: the stage's progress bar is the only one."""
     from transformers.utils import logging
 

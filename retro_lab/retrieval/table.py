@@ -19,11 +19,20 @@ from retro_lab.artifacts.store import Artifact, Stage
 from retro_lab.artifacts.workspace import Workspace
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import RetrieverConfig
-from retro_lab.retrieval.base import NO_CHUNK, Neighbours, Retriever, chunk_queries, text_tokens
+from retro_lab.retrieval.base import (
+    NO_CHUNK,
+    Neighbours,
+    Retriever,
+    TextOf,
+    chunk_queries,
+    text_tokens,
+)
 from retro_lab.retrieval.embedders import Embeddings
-from retro_lab.retrieval.exclusion import other_documents, search_filled
+from retro_lab.retrieval.exclusion import PairFilter, other_documents, search_filled
+from retro_lab.retrieval.leak_filter import LeakFilter
+from retro_lab.retrieval.parts import kind_of, part_fields
 from retro_lab.retrieval.ranking import first_allowed
-from retro_lab.retrieval.registry import build_retriever, load_retriever, retriever_class
+from retro_lab.retrieval.registry import build_retriever, load_retriever
 from retro_lab.text.chunks import ChunkStore
 from retro_lab.text.corpus import SPLITS
 
@@ -50,8 +59,7 @@ def index_stage(
         chunks: the chunk store.
         embeddings: its vectors; None unless `needs_embeddings(config)`.
     """
-    fields = {"kind": _kind(config), **retriever_class(config).index_fields(config)}
-    return Stage("index", INDEX_VERSION, fields, _parents(config, chunks, embeddings))
+    return Stage("index", INDEX_VERSION, part_fields(config), _parents(config, chunks, embeddings))
 
 
 def build_index(
@@ -76,10 +84,15 @@ def neighbours_stage(
     chunks: Artifact | Stage,
     index: Artifact | Stage,
     embeddings: Artifact | Stage | None,
+    leak: LeakFilter | None = None,
 ) -> Stage:
-    """The stage of the neighbour table: `k_store` neighbours for each chunk of each split."""
-    search = {key: value for key, value in asdict(config).items() if key != "name"}
-    fields = {"kind": _kind(config), **search, "k_store": k_store}
+    """The stage of the neighbour table: `k_store` neighbours for each chunk of each split.
+
+    Settings that are null don't enter the key, nor does a leak filter that is off.
+    """
+    fields = {"kind": kind_of(config), **_search_fields(asdict(config)), "k_store": k_store}
+    if leak is not None:
+        fields["leak_filter"] = asdict(leak)
     parents = {**_parents(config, chunks, embeddings), "index": index}
     return Stage("neighbours", NEIGHBOURS_VERSION, fields, parents)
 
@@ -91,15 +104,20 @@ def build_neighbours(
     embeddings: Embeddings | None,
     index: Path,
     workspace: Workspace,
+    leak: LeakFilter | None = None,
+    text_of: TextOf | None = None,
 ) -> Mapping[str, Any]:
     """Search neighbours for every chunk, in blocks that resume; never in a chunk's own document.
 
     Args:
         index: folder of the index artifact.
+        leak: refuses neighbours that repeat the text to be predicted; the next candidate moves up.
+        text_of: raw text of the chunks, for retrievers with `needs_texts`.
 
     Returns:
         filled: for each split the share of chunks that have a first, second, ... neighbour;
-        coverage: its mean over `k_store`; queries_per_second; and for an approximate search
+        coverage: its mean over `k_store`; refused, the share of candidates that the leak filter
+        dropped, of those it was asked about; queries_per_second; and for an approximate search
         recall_at_10 against exact search on a fixed sample of chunks.
 
     Raises:
@@ -113,26 +131,29 @@ def build_neighbours(
             fix=f"set neighbours.k_store={size} or less, or use a larger corpus",
         )
     retriever = load_retriever(config, index)
+    passes = None if leak is None else _Counted(leak.of(chunks))
     searched, seconds = 0, 0.0
 
     def search(start: int, stop: int) -> dict[str, np.ndarray]:
         nonlocal searched, seconds
         begun = time.perf_counter()
         ids = np.arange(start, stop)
-        queries = chunk_queries(chunks, _given(retriever, embeddings), ids)
-        found = search_filled(retriever, queries, k_store, chunks.document)
+        queries = chunk_queries(chunks, _given(retriever, embeddings), ids, text_of)
+        found = search_filled(retriever, queries, k_store, chunks.document, passes)
         searched, seconds = searched + len(ids), seconds + time.perf_counter() - begun
         return {"ids": found.ids.astype(np.int32), "scores": found.scores}
 
     workspace.blocks(chunks.num_chunks, _BLOCK, search, what="retrieving", unit="chunks")
     table = NeighbourTable.open(workspace.path)
     filled = _filled_shares(table, chunks)
+    refused = None if passes is None else passes.refused_share()
     return {
         "queries": chunks.num_chunks,
         "queries_per_second": round(searched / seconds, 1) if searched else None,
         "filled": filled,
         "coverage": {split: float(np.mean(shares)) for split, shares in filled.items()},
-        "recall_at_10": _recall(retriever, table, chunks, embeddings),
+        "refused": refused,
+        "recall_at_10": _recall(retriever, table, chunks, embeddings, passes, text_of),
     }
 
 
@@ -152,7 +173,8 @@ def check_coverage(stats: Mapping[str, Any], k: int, min_coverage: float) -> Non
                 f"less than neighbours.min_coverage={min_coverage}: too few chunks of other "
                 "documents are found",
                 fix="lower neighbours.k or neighbours.min_coverage, use a corpus of more "
-                "documents, or for an approximate index raise retriever.nprobe",
+                "documents, raise neighbours.max_run if it is set, or for an approximate index "
+                "raise retriever.nprobe",
             )
 
 
@@ -229,11 +251,31 @@ def _index_database(
     return retriever, {"chunks": len(ids), **facts}
 
 
+class _Counted:
+    """A filter that keeps count of what it refuses."""
+
+    def __init__(self, passes: PairFilter) -> None:
+        self._passes = passes
+        self._asked = self._refused = 0
+
+    def __call__(self, query_ids: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        kept = self._passes(query_ids, ids)
+        self._asked += len(kept)
+        self._refused += int((~kept).sum())
+        return kept
+
+    def refused_share(self) -> float | None:
+        """None if nothing was asked: all blocks were done by an earlier attempt."""
+        return self._refused / self._asked if self._asked else None
+
+
 def _recall(
     retriever: Retriever,
     table: NeighbourTable,
     chunks: ChunkStore,
     embeddings: Embeddings | None,
+    passes: PairFilter | None,
+    text_of: TextOf | None,
 ) -> float | None:
     """Share of the exact first 10 neighbours that the table's first 10 hold."""
     if retriever.approximates is None:
@@ -242,8 +284,8 @@ def _recall(
     count = min(_RECALL_QUERIES, chunks.num_chunks)
     sample = np.linspace(0, chunks.num_chunks - 1, count).astype(np.int64)
     k = min(_RECALL_AT, table.k_store)
-    queries = chunk_queries(chunks, _given(exact, embeddings), sample)
-    truth = search_filled(exact, queries, k, chunks.document).ids
+    queries = chunk_queries(chunks, _given(exact, embeddings), sample, text_of)
+    truth = search_filled(exact, queries, k, chunks.document, passes).ids
     found = table.ids[sample, :k]
     hit = (truth[:, :, None] == found[:, None, :]).any(axis=2) & (truth != NO_CHUNK)
     return float(hit.sum() / max(1, (truth != NO_CHUNK).sum()))
@@ -274,5 +316,10 @@ def _parents(
     return {"chunks": chunks, "embeddings": embeddings}
 
 
-def _kind(config: RetrieverConfig) -> str:
-    return type(config).__name__.removesuffix("RetrieverConfig").lower()
+def _search_fields(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A retriever's settings, those of its parts included, without options' names and nulls."""
+    return {
+        key: _search_fields(value) if isinstance(value, Mapping) else value
+        for key, value in settings.items()
+        if key != "name" and value is not None
+    }

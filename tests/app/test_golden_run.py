@@ -136,3 +136,32 @@ def test_results_say_what_was_measured(results: Results) -> None:
     assert {"corpus", "tokenizer", "chunks", "index", "neighbours"} <= set(results.lineage)
     assert all(math.isfinite(score.bpb) for score in results.metrics["test"].values())
     assert all(d.documents == 12 for d in results.leakage.differences if d.alpha == 1.0)
+
+
+def test_a_stored_run_is_evaluated_by_its_directory_alone(
+    golden: Golden, finished: RunDirectory
+) -> None:
+    from retro_lab.app.evaluate import evaluate
+    from retro_lab.config.schema import EvalConfig, EvaluateConfig
+
+    before = Results.load(finished.results_file)
+    command = EvaluateConfig(run=str(finished.path), eval=EvalConfig(alphas=[0.5, 1.0]))
+    command.eval.bootstrap_samples = 20
+    evaluate(command)
+    after = Results.load(finished.results_file)
+    assert after.metrics == before.metrics
+    assert after.leakage.alphas == [0.5, 1.0]
+    evaluate(EvaluateConfig(run=str(finished.path), eval=golden.config().eval))
+    assert Results.load(finished.results_file) == before
+
+
+def test_leaky_neighbours_are_replaced_before_they_are_read(golden: Golden) -> None:
+    """`neighbours.max_run` takes planted copies from the model; r(C) still sees them."""
+    table = ChunkTable.load(golden.run("neighbours.max_run=8").chunks_file)
+    unfiltered = ChunkTable.load(golden.run().chunks_file)
+    planted = np.isin(table.document_id, PLANTED) & (table.chunk_index > 0)
+    assert table.overlap is not None
+    assert (table.overlap.longest_run[planted] == table.tokens[planted]).all()
+    same = (table.neighbours[planted, 0] == unfiltered.neighbours[planted, 0]).mean()
+    assert same < 0.2
+    assert table.nats["on"][planted].sum() > unfiltered.nats["on"][planted].sum()

@@ -45,6 +45,22 @@ BROKEN = [
         "model.encoder.cca_layers=[2]",
     ),
     ("model.head_dim=31", "model.head_dim=31: rotary", "model.head_dim=32"),
+    (
+        "model.encoder.head_dim=31",
+        "model.encoder.head_dim=31: rotary",
+        "model.positions=relative",
+    ),
+    (
+        "model.encoder.num_heads=0",
+        "model.encoder.num_heads=0: must be",
+        "model.encoder.num_heads=1",
+    ),
+    ("model.neighbour_noise=-1", "model.neighbour_noise=-1", "model.neighbour_noise=0.196"),
+    (
+        "model.value=continuation chunking.continuation_chunks=0",
+        "model.value=continuation: chunking.continuation_chunks=0 leaves nothing",
+        "model.value=neighbour",
+    ),
     ("model.dropout=1", "model.dropout=1.0: must be in [0, 1)", "model.dropout=0.5"),
     (
         "model.share_embeddings=true model.encoder.d_model=64",

@@ -21,11 +21,11 @@ from retro_lab.config.register import register
 # overrides, words of the message, words of the fix
 MISTAKES = [
     ("retreiver=bm25", "retreiver is not a key", "did you mean retriever?"),
-    ("model=tinny", "options of model: base, nano, small, tiny", "did you mean model=tiny?"),
+    ("model=tinny", "options of model: base, nano, retro_172m,", "did you mean model=tiny?"),
     ("modle=tiny", "modle is not a key", "did you mean model?"),
     ("model.d_modle=3", "model.d_modle is not a key", "did you mean model.d_model?"),
-    ("model.d_modle=3", "keys of model: d_ff, d_model,", ""),
-    ("modle.head_dim=3", "modle.head_dim is not a key", "did you mean model.head_dim?"),
+    ("model.d_modle=3", "keys of model: cca_positions, d_ff,", ""),
+    ("modle.d_ff=3", "modle.d_ff is not a key", "did you mean model.d_ff?"),
     ("model.encodr.num_layers=1", "model.encodr.num_layers", "model.encoder.num_layers or"),
     ("chunk_size=32", "chunk_size is not a key", "did you mean chunking.chunk_size?"),
     ("lr=1", "lr is not a key", "did you mean optim.lr or recipe.lr?"),

@@ -35,8 +35,8 @@ from retro_lab.config.schema import (
 Build = Callable[..., Config]
 
 # Changing these keys orphans every run that users have: raise SCHEMA_VERSION and say so.
-GOLDEN_DEFAULT = "d8b040a2109fbe48031ad16f87d5b5787beeaec24b24b93896d53fc56c480b76"
-GOLDEN_BASELINE = "8dcc58053d9c0c7a3dd3f6fcab10d82022c05cf2bca942c50b160696de3f1afd"
+GOLDEN_DEFAULT = "fe1e9e9361b4632514b8dd5fe7e5182c752482c37e4dc321a47a7993573fec06"
+GOLDEN_BASELINE = "b1ca52deec99ee35106ffece0169b572abf86f7d6774b3da8f49fccc501f3371"
 
 OUTSIDE = """
 logger eval store runs_dir resume neighbours.min_coverage trainer.name trainer.accelerator
@@ -45,7 +45,8 @@ trainer.compile trainer.val_every trainer.val_windows trainer.log_every trainer.
 trainer.accumulate
 """
 OUTSIDE_OF_BASELINES = f"""
-{OUTSIDE} cca neighbours embedder baseline model.encoder model.share_embeddings recipe.name
+{OUTSIDE} cca neighbours embedder baseline model.encoder model.share_embeddings model.cca_positions
+model.value model.gated_cca model.neighbour_noise recipe.name
 recipe.method recipe.pointer recipe.freeze recipe.steps recipe.lr recipe.warmup_steps
 chunking.continuation_chunks
 """

@@ -104,7 +104,7 @@ def test_loggers_combine(override: str, present: set[str]) -> None:
         ("every_third", 2, (2,)),
         ("paper", 4, ()),
         ("paper", 12, (6, 9, 12)),
-        ("paper", 16, (9, 12, 15)),
+        ("paper", 16, (6, 9, 12, 15)),
         ("all", 2, (1, 2)),
     ],
 )

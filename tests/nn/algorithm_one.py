@@ -30,11 +30,33 @@ def rotate(x: Tensor, position: int, base: float) -> Tensor:
     return out
 
 
-def attend(query: Tensor, keys: list[Tensor], values: list[Tensor]) -> Tensor:
-    """Softmax attention of one head's query over lists of keys and values."""
-    scores = torch.stack([(query @ key) / math.sqrt(len(query)) for key in keys])
-    weights = scores.softmax(0)
+def sinusoids(distance: int, width: int) -> Tensor:
+    """Sines, then cosines, of a distance at falling frequencies."""
+    half = (width + 1) // 2
+    angles = [distance / 10_000 ** (i / half) for i in range(half)]
+    waves = [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
+    return torch.tensor(waves[:width], dtype=torch.float64)
+
+
+def bucket(kind: str, distance: int) -> int:
+    """Row of a distance in a table of biases."""
+    if kind == "bucket_linear":
+        return max(-256, min(256, distance)) + 256
+    size, direction = abs(distance), 16 if distance < 0 else 0
+    if size < 8:
+        return direction + size
+    return direction + min(15, 8 + int(8 * math.log(size / 8) / math.log(256 / 8)))
+
+
+def weighted(logits: list[Tensor], values: list[Tensor]) -> Tensor:
+    """Values averaged by the softmax of their logits."""
+    weights = torch.stack(logits).softmax(0)
     return sum((w * v for w, v in zip(weights, values, strict=True)), torch.zeros_like(values[0]))
+
+
+def head(x: Tensor, h: int, width: int) -> Tensor:
+    """The share of head h."""
+    return x[h * width : (h + 1) * width]
 
 
 class Oracle:
@@ -42,11 +64,27 @@ class Oracle:
 
     def __init__(self, model: Retro) -> None:
         self.model, self.config = model, model.config
-        self.heads, self.width = self.config.num_heads, self.config.head_dim
-        self.base = self.config.rotary_base
+        read = {"both": (0, None), "neighbour": (0, 1), "continuation": (1, None)}
+        first, last = read[self.config.value]
+        m = self.config.chunk_size
+        self.read = slice(first * m, last and last * m)
 
-    def head(self, x: Tensor, h: int) -> Tensor:
-        return x[h * self.width : (h + 1) * self.width]
+    def logit(
+        self, kind: str, module, query: Tensor, i: int, key: Tensor, j: int, h: int
+    ) -> Tensor:
+        """Logit of one head's query at place i for a key at place j."""
+        width = len(query)
+        if kind == "rotary":
+            base = self.config.rotary_base
+            return rotate(query, i, base) @ rotate(key, j, base) / math.sqrt(width)
+        if kind == "none":
+            return query @ key / math.sqrt(width)
+        if kind == "relative":
+            projection = module.project.weight
+            place = head(projection @ sinusoids(i - j, projection.shape[1]), h, width)
+            u, v = head(module.content_bias, h, width), head(module.distance_bias, h, width)
+            return ((query + u) @ key + (query + v) @ place) / math.sqrt(width)
+        return query @ key / math.sqrt(width) + module.bias.weight[bucket(kind, i - j), h]
 
     def smeared(self, smear, keys: list[Tensor], h: int) -> list[Tensor]:
         """Keys of one head, each mixed with its predecessor's."""
@@ -56,56 +94,71 @@ class Oracle:
         before = [torch.zeros_like(keys[0]), *keys[:-1]]
         return [(1 - share) * key + share * last for key, last in zip(keys, before, strict=True)]
 
-    def self_attention(self, module, xs: list[Tensor], causal: bool) -> list[Tensor]:
+    def self_attention(
+        self, module, xs: list[Tensor], shape: tuple[int, int], causal: bool
+    ) -> list[Tensor]:
         projected = [module.qkv.weight @ x for x in xs]
-        size = self.heads * self.width
+        kind, (heads, width) = self.config.positions, shape
+        size = heads * width
         mixed = [torch.empty(0, dtype=torch.float64)] * len(xs)
-        for h in range(self.heads):
-            keys = self.smeared(
-                module.smear, [self.head(p[size : 2 * size], h) for p in projected], h
-            )
-            keys = [rotate(key, i, self.base) for i, key in enumerate(keys)]
-            values = [self.head(p[2 * size :], h) for p in projected]
+        for h in range(heads):
+            keys = [head(p[size : 2 * size], h, width) for p in projected]
+            keys = self.smeared(module.smear, keys, h)
+            values = [head(p[2 * size :], h, width) for p in projected]
             for i, p in enumerate(projected):
                 seen = i + 1 if causal else len(xs)
-                query = rotate(self.head(p[:size], h), i, self.base)
-                mixed[i] = torch.cat((mixed[i], attend(query, keys[:seen], values[:seen])))
+                query = head(p[:size], h, width)
+                logits = [
+                    self.logit(kind, module.positions, query, i, key, j, h)
+                    for j, key in enumerate(keys[:seen])
+                ]
+                mixed[i] = torch.cat((mixed[i], weighted(logits, values[:seen])))
         return [module.out.weight @ m for m in mixed]
 
-    def cross_attention(self, module, x: Tensor, position: int, rows: list[list[Tensor]]) -> Tensor:
-        """One query at `position` over several rows of sources, each with positions from 0."""
-        size = self.heads * self.width
+    def cross_attention(
+        self, module, x: Tensor, i: int, rows: list[list[Tensor]], first: int, shape
+    ) -> Tensor:
+        """One query at place i over several rows of sources, each with places from `first`."""
+        kind = self.config.positions if self.config.cca_positions else "none"
+        heads, width = shape
+        size = heads * width
         mixed = []
-        for h in range(self.heads):
-            keys, values = [], []
+        for h in range(heads):
+            query = head(module.query.weight @ x, h, width)
+            logits, values = [], []
             for row in rows:
                 projected = [module.key_value.weight @ s for s in row]
-                own = self.smeared(module.smear, [self.head(p[:size], h) for p in projected], h)
-                keys += [rotate(key, i, self.base) for i, key in enumerate(own)]
-                values += [self.head(p[size:], h) for p in projected]
-            query = rotate(self.head(module.query.weight @ x, h), position, self.base)
-            mixed.append(attend(query, keys, values))
+                keys = [head(p[:size], h, width) for p in projected]
+                logits += [
+                    self.logit(kind, module.positions, query, i, key, j, h)
+                    for j, key in enumerate(self.smeared(module.smear, keys, h), start=first)
+                ]
+                values += [head(p[size:], h, width) for p in projected]
+            mixed.append(weighted(logits, values))
         return module.out.weight @ torch.cat(mixed)
 
     def feed_forward(self, module, x: Tensor) -> Tensor:
         inner = module.up.weight @ x
-        inner = torch.nn.functional.gelu(inner, approximate="tanh")
-        return module.down.weight @ inner
+        if self.config.ff == "swiglu":
+            gate = module.gate.weight @ x
+            return module.down.weight @ (gate * gate.sigmoid() * inner)
+        return module.down.weight @ torch.nn.functional.gelu(inner, approximate="tanh")
 
     def encode(self, neighbour: Tensor, retrieving: list[Tensor]) -> list[Tensor]:
         """ENCODER(RET(C_u)^j, H_u): one neighbour [R], without its padding."""
         model = self.model
         table = model.encoder_embedding or model.embedding
         xs = [table.weight[token] for token in neighbour.tolist() if token != self.config.pad_id]
+        first, shape = self.read.start, self.config.encoder_heads
         for block in model.encoder.blocks:
             normed = [rms(x, block.attention_norm.weight) for x in xs]
-            updates = self.self_attention(block.attention, normed, causal=False)
+            updates = self.self_attention(block.attention, normed, shape, causal=False)
             xs = [x + u for x, u in zip(xs, updates, strict=True)]
             if block.conditioned:
                 normed = [rms(x, block.condition_norm.weight) for x in xs]
                 xs = [
-                    x + self.cross_attention(block.condition, n, i, [retrieving])
-                    for i, (x, n) in enumerate(zip(xs, normed, strict=True))
+                    x + self.cross_attention(block.condition, n, i, [retrieving], 0, shape)
+                    for i, (x, n) in enumerate(zip(xs, normed, strict=True), start=first)
                 ]
             xs = [x + self.feed_forward(block.ff, rms(x, block.ff_norm.weight)) for x in xs]
         return [rms(x, model.encoder.norm.weight) for x in xs]
@@ -113,12 +166,15 @@ class Oracle:
     def hidden(self, tokens: Tensor, neighbours: Tensor | None) -> list[Tensor]:
         """Final states of one row; tokens [N], neighbours [U, K, R]."""
         model, m = self.model, self.config.chunk_size
+        shape = (self.config.num_heads, self.config.head_dim)
+        if neighbours is not None:
+            neighbours = neighbours[:, :, self.read]
         xs = [model.embedding.weight[token] for token in tokens.tolist()]
         complete = 0 if neighbours is None else len(tokens) // m
         encoded: list[list[list[Tensor]]] = []
         for layer, block in enumerate(model.blocks, start=1):
             normed = [rms(x, block.attention_norm.weight) for x in xs]
-            updates = self.self_attention(block.attention, normed, causal=True)
+            updates = self.self_attention(block.attention, normed, shape, causal=True)
             xs = [x + u for x, u in zip(xs, updates, strict=True)]
             if complete and layer == min(self.config.cca_layers):
                 for u in range(1, complete + 1):
@@ -134,8 +190,15 @@ class Oracle:
                             continue
                         query = rms(before[t - 1], block.cca_norm.weight)
                         update = self.cross_attention(
-                            block.cca.attention, query, i + m - 2, encoded[u - 1]
+                            block.cca.attention,
+                            query,
+                            i + m - 2,
+                            encoded[u - 1],
+                            self.read.start,
+                            shape,
                         )
+                        if block.cca.gate is not None:
+                            update = update * torch.tanh(block.cca.gate)
                         xs[t - 1] = before[t - 1] + update
             xs = [x + self.feed_forward(block.ff, rms(x, block.ff_norm.weight)) for x in xs]
         return [rms(x, model.norm.weight) for x in xs]

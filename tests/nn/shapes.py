@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
 from retro_lab.nn import Retro, RetroConfig
+from retro_lab.nn.config import FeedForwardKind, PositionKind, ValueKind
 
+POSITIONS = get_args(PositionKind)
+VALUES = get_args(ValueKind)
+FEED_FORWARDS = get_args(FeedForwardKind)
 VOCABULARY = 23
 PAD = VOCABULARY - 1
 
@@ -38,6 +43,14 @@ def make_case(
     encoder_cca_layers: tuple[int, ...] = (1, 2),
     smeared_keys: bool = True,
     pointer: bool = False,
+    positions: PositionKind = "rotary",
+    cca_positions: bool = True,
+    value: ValueKind = "both",
+    continuation_chunks: int = 1,
+    gated_cca: bool = False,
+    ff: FeedForwardKind = "gelu",
+    dropout: float = 0.0,
+    neighbour_noise: float = 0.0,
     missing: bool = False,
     dtype: torch.dtype = torch.float64,
 ) -> Case:
@@ -54,10 +67,19 @@ def make_case(
         encoder_num_layers=2,
         encoder_cca_layers=encoder_cca_layers,
         chunk_size=chunk_size,
-        neighbour_length=2 * chunk_size,
+        neighbour_length=(1 + continuation_chunks) * chunk_size,
         pad_id=PAD,
         smeared_keys=smeared_keys,
         pointer=pointer,
+        encoder_num_heads=3,
+        encoder_head_dim=2,
+        positions=positions,
+        cca_positions=cca_positions,
+        value=value,
+        gated_cca=gated_cca,
+        ff=ff,
+        dropout=dropout,
+        neighbour_noise=neighbour_noise,
     )
     generator = torch.Generator().manual_seed(seed)
     model = Retro(config).to(dtype).eval()
@@ -66,7 +88,7 @@ def make_case(
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=dtype) * 0.5)
     num_chunks = -(-length // chunk_size)
     tokens = torch.randint(0, PAD, (batch, length), generator=generator)
-    shape = (batch, num_chunks, num_neighbours, 2 * chunk_size)
+    shape = (batch, num_chunks, num_neighbours, config.neighbour_length)
     neighbours = torch.randint(0, PAD, shape, generator=generator)
     if missing and num_neighbours:
         neighbours[0, 0, 0] = PAD
@@ -75,8 +97,16 @@ def make_case(
     return Case(model, tokens, neighbours)
 
 
+# What of a retrieved text is read, and how many chunks follow the neighbour in it.
+EXTENTS = [
+    *(("both", continuation_chunks) for continuation_chunks in (0, 1, 2)),
+    ("neighbour", 1),
+    ("continuation", 1),
+    ("continuation", 2),
+]
 cases = st.builds(
-    make_case,
+    lambda extent, **rest: make_case(value=extent[0], continuation_chunks=extent[1], **rest),
+    extent=st.sampled_from(EXTENTS),
     seed=st.integers(0, 1000),
     chunk_size=st.integers(2, 5),
     length=st.integers(1, 22),
@@ -86,5 +116,9 @@ cases = st.builds(
     encoder_cca_layers=st.sampled_from([(), (1,), (2,), (1, 2)]),
     smeared_keys=st.booleans(),
     pointer=st.booleans(),
+    positions=st.sampled_from(POSITIONS),
+    cca_positions=st.booleans(),
+    gated_cca=st.booleans(),
+    ff=st.sampled_from(FEED_FORWARDS),
     missing=st.booleans(),
 )

@@ -18,6 +18,7 @@ from retro_lab.config.compose import load_config
 from retro_lab.config.errors import UserError
 from retro_lab.config.paths import options
 from retro_lab.config.schema import NoneRetrieverConfig, RetrieverConfig
+from retro_lab.retrieval import dense_neural_rerank
 from retro_lab.retrieval.base import Queries, Retriever, chunk_queries, text_tokens
 from retro_lab.retrieval.embedders import Embeddings
 from retro_lab.retrieval.exclusion import search_filled
@@ -55,7 +56,24 @@ def shared(option: str) -> Retriever:
 @cache
 def queries() -> Queries:
     chunks, embeddings = world()
-    return chunk_queries(chunks, embeddings, np.arange(chunks.num_chunks))
+    ids = np.arange(chunks.num_chunks)
+    return chunk_queries(chunks, embeddings, ids, lambda ids: chunks.texts(ids, chunks.corpus))
+
+
+@pytest.fixture(autouse=True)
+def shared_words_for_a_cross_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No model is downloaded: a pair's score is the number of words that its texts share."""
+
+    def score(pairs: list[tuple[str, str]]) -> np.ndarray:
+        return np.array([len(set(a.split()) & set(b.split())) for a, b in pairs])
+
+    monkeypatch.setattr(dense_neural_rerank, "load_scorer", lambda config: score)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert files
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -108,7 +126,7 @@ def test_equal_builds_are_equal_bytes_whatever_the_threads(option: str, tmp_path
             folder = tmp_path / str(count)
             folder.mkdir()
             built(option).save(folder)
-            files.append({path.name: path.read_bytes() for path in folder.iterdir()})
+            files.append(contents(folder))
     finally:
         faiss.omp_set_num_threads(threads)
     assert files[0] == files[1]

@@ -14,10 +14,11 @@ from small_world import bag_of_words, make_queries, small_chunks
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import Bm25RetrieverConfig, FaissRetrieverConfig
-from retro_lab.retrieval import bm25
+from retro_lab.retrieval import lexical
 from retro_lab.retrieval.base import Neighbours, Queries
 from retro_lab.retrieval.bm25 import Bm25Retriever
-from retro_lab.retrieval.faiss_index import FaissRetriever, fill_factory
+from retro_lab.retrieval.faiss_factory import fill_factory
+from retro_lab.retrieval.faiss_index import FaissRetriever
 from retro_lab.retrieval.ranking import sort_rows
 
 
@@ -104,6 +105,56 @@ def test_search_options_reach_faiss() -> None:
     assert exact.approximates is None
 
 
+def test_reranking_scores_exactly_and_finds_more() -> None:
+    vectors = np.unique(bag_of_words(small_chunks()).vectors, axis=0)
+    queries = dense_queries(vectors[::7])
+    exact = faiss_of(vectors, "Flat").candidates(queries, 10)
+    found, hits = {}, {}
+    for rerank in (None, 60):
+        config = FaissRetrieverConfig(factory="OPQ{opq},IVF4,PQ{pq}", nprobe=4, rerank=rerank)
+        retriever = FaissRetriever(config)
+        retriever.build(np.arange(len(vectors)), np.zeros((len(vectors), 1)), vectors)
+        found[rerank] = retriever.candidates(queries, 90)
+        both = zip(exact.ids, found[rerank].ids[:, :10], strict=True)
+        hits[rerank] = np.mean([len(set(a) & set(b)) / 10 for a, b in both])
+    assert hits[60] > hits[None] + 0.1
+    ids = found[60].ids[:, :60]
+    wide = vectors.astype(np.float64)
+    products = (wide[ids] * wide[::7][:, None]).sum(axis=-1)
+    np.testing.assert_allclose(found[60].scores[:, :60], products, atol=1e-6)
+    np.testing.assert_array_equal(found[60].ids[:, 60:], found[None].ids[:, 60:])
+
+
+@pytest.mark.parametrize(
+    ("factory", "width"), [("IVF16,SQ8", 384), ("OPQ4,IVF16,PQ4x4", 96), ("PCA40,PQ8x4", 384)]
+)
+def test_what_is_searched_beside_a_query_changes_nothing(factory: str, width: int) -> None:
+    """FAISS alone gives other last bits for other batches, of centroids from a width of 384 on."""
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((600, width))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    retriever, queries = faiss_of(vectors, factory), dense_queries(vectors[:400])
+    whole = retriever.candidates(queries, 10)
+    for size in (1, 30):
+        parts = [
+            retriever.candidates(queries.take(slice(at, at + size)), 10)
+            for at in range(0, 400, size)
+        ]
+        np.testing.assert_array_equal(np.concatenate([p.scores for p in parts]), whole.scores)
+        np.testing.assert_array_equal(np.concatenate([p.ids for p in parts]), whole.ids)
+
+
+def test_a_rotated_index_is_what_faiss_makes_of_it() -> None:
+    vectors = np.random.default_rng(0).standard_normal((600, 24)).astype(np.float32)
+    for factory in ("OPQ4,IVF8,Flat", "PCAR12,Flat", "OPQ4,PQ4x4", "L2norm,IVF4,Flat"):
+        retriever = faiss_of(vectors, factory)
+        found = retriever.candidates(dense_queries(vectors[:50]), 5)
+        scores, ids = retriever.index.search(vectors[:50], 5)
+        np.testing.assert_allclose(found.scores, scores, rtol=1e-4, atol=1e-4)
+        assert (found.ids == ids).mean() > 0.98
+        assert retriever.index.ntotal == 600
+
+
 @pytest.mark.parametrize(
     ("size", "width", "filled"),
     [
@@ -116,6 +167,19 @@ def test_search_options_reach_faiss() -> None:
 )
 def test_factory_sizes_follow_from_the_corpus(size: int, width: int, filled: str) -> None:
     assert fill_factory("IVF{nlist},PQ{pq}", size, width) == filled
+    rotated = f"OPQ{filled.split('PQ')[1].split('x')[0]},{filled}"
+    assert fill_factory("OPQ{opq},IVF{nlist},PQ{pq}", size, width) == rotated
+
+
+def test_factory_sizes_can_be_given() -> None:
+    factory = "OPQ{opq},IVF{nlist},PQ{pq}"
+    assert fill_factory(factory, 20_000, 384, nlist=100, pq=16) == "OPQ16,IVF100,PQ16x8"
+    vectors = np.random.default_rng(0).standard_normal((700, 24))
+    config = FaissRetrieverConfig(factory="IVF{nlist},PQ{pq}", nlist=7, pq=6)
+    retriever = FaissRetriever(config)
+    facts = retriever.build(np.arange(700), np.zeros((700, 1)), vectors)
+    assert facts == {"factory": "IVF7,PQ6x4"}
+    assert retriever.index.nlist == 7
 
 
 @pytest.mark.parametrize(
@@ -124,6 +188,8 @@ def test_factory_sizes_follow_from_the_corpus(size: int, width: int, filled: str
         ("IVF64,Flat", "at least 64 chunks .* there are 50"),
         ("IVF4,PQ4x8", "at least 256 chunks"),
         ("PQ4", "at least 256 chunks"),
+        ("OPQ4,PQ4", "at least 256 chunks"),
+        ("OPQ4,IVF64,Flat", "at least 64 chunks"),
         ("PQ5", "multiple of the number of subquantizers"),
         ("PCA60,Flat", "FAISS can't index"),
         ("Sorcery", "could not parse"),
@@ -139,6 +205,7 @@ def test_what_faiss_would_assert_is_the_users_error(factory: str, says: str) -> 
 def test_training_an_index_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     vectors = np.random.default_rng(0).standard_normal((300, 24))
     faiss_of(vectors, "IVF16,PQ3x8")  # 300 points for 256 centroids: FAISS would warn
+    faiss_of(vectors, "OPQ3,IVF16,PQ3x4")  # and of its rotation's codes
     assert capfd.readouterr() == ("", "")
 
 
@@ -149,7 +216,7 @@ def bm25_of(tokens: np.ndarray) -> Bm25Retriever:
 
 
 def test_bm25_is_bm25s_with_repeats_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bm25, "_CHUNK_BLOCK", 300)  # several blocks of chunks, merged
+    monkeypatch.setattr(lexical, "CHUNK_BLOCK", 300)  # several blocks of chunks, merged
     chunks = small_chunks()
     queries = make_queries(chunks.tokens)
     known = np.arange(0, chunks.num_chunks, 2)

@@ -17,16 +17,28 @@ from .corpus import (
 from .embedder import EmbedderConfig, HashingEmbedderConfig, SentenceTransformerConfig
 from .evaluation import EvalConfig, Reference, resolve_stride
 from .logger import CsvConfig, LoggerConfig, TensorboardConfig, WandbConfig, WandbMode
-from .model import EncoderConfig, ModelConfig
+from .model import (
+    RETRIEVAL_SETTINGS,
+    EncoderConfig,
+    FeedForwardKind,
+    ModelConfig,
+    PositionKind,
+    ValueKind,
+)
 from .neighbours import NeighboursConfig
 from .optim import AdamWConfig, MuonConfig, OptimConfig
 from .recipe import Freeze, Method, RecipeConfig
 from .retriever import (
     Bm25RetrieverConfig,
+    DenseBm25RetrieverConfig,
+    DenseNeuralRetrieverConfig,
     FaissRetrieverConfig,
+    HybridRetrieverConfig,
     NoneRetrieverConfig,
+    OracleRetrieverConfig,
     RandomRetrieverConfig,
     RetrieverConfig,
+    TfidfRetrieverConfig,
 )
 from .root import Config, EvaluateConfig, RunStoreConfig, StoreConfig
 from .schedule import Decay, ScheduleConfig
@@ -39,6 +51,7 @@ from .tokenizer import (
 from .trainer import TrainerConfig
 
 __all__ = [
+    "RETRIEVAL_SETTINGS",
     "AdamWConfig",
     "Bm25RetrieverConfig",
     "BpeTokenizerConfig",
@@ -49,16 +62,20 @@ __all__ = [
     "CorpusConfig",
     "CsvConfig",
     "Decay",
+    "DenseBm25RetrieverConfig",
+    "DenseNeuralRetrieverConfig",
     "EmbedderConfig",
     "EncoderConfig",
     "EvalConfig",
     "EvaluateConfig",
     "FaissRetrieverConfig",
+    "FeedForwardKind",
     "FileCorpusConfig",
     "Freeze",
     "HashingEmbedderConfig",
     "HfCorpusConfig",
     "HfTokenizerConfig",
+    "HybridRetrieverConfig",
     "JsonlCorpusConfig",
     "LoggerConfig",
     "Method",
@@ -68,8 +85,10 @@ __all__ = [
     "NoneRetrieverConfig",
     "OnError",
     "OptimConfig",
+    "OracleRetrieverConfig",
     "ParquetCorpusConfig",
     "Placement",
+    "PositionKind",
     "PythonCorpusConfig",
     "RandomRetrieverConfig",
     "RecipeConfig",
@@ -82,8 +101,10 @@ __all__ = [
     "StoreConfig",
     "TensorboardConfig",
     "TextCorpusConfig",
+    "TfidfRetrieverConfig",
     "TokenizerConfig",
     "TrainerConfig",
+    "ValueKind",
     "WandbConfig",
     "WandbMode",
     "WikitextCorpusConfig",

@@ -21,9 +21,14 @@ from .optim import AdamWConfig, MuonConfig
 from .recipe import RecipeConfig
 from .retriever import (
     Bm25RetrieverConfig,
+    DenseBm25RetrieverConfig,
+    DenseNeuralRetrieverConfig,
     FaissRetrieverConfig,
+    HybridRetrieverConfig,
     NoneRetrieverConfig,
+    OracleRetrieverConfig,
     RandomRetrieverConfig,
+    TfidfRetrieverConfig,
 )
 from .root import Config, EvaluateConfig
 from .schedule import ScheduleConfig
@@ -42,6 +47,11 @@ SCHEMAS: dict[str, type] = {
     "retriever/faiss": FaissRetrieverConfig,
     "retriever/bm25": Bm25RetrieverConfig,
     "retriever/random": RandomRetrieverConfig,
+    "retriever/tfidf": TfidfRetrieverConfig,
+    "retriever/hybrid": HybridRetrieverConfig,
+    "retriever/dense_bm25_rerank": DenseBm25RetrieverConfig,
+    "retriever/dense_neural_rerank": DenseNeuralRetrieverConfig,
+    "retriever/oracle": OracleRetrieverConfig,
     "embedder/sentence_transformer": SentenceTransformerConfig,
     "embedder/hashing": HashingEmbedderConfig,
     "tokenizer/bpe": BpeTokenizerConfig,

@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Placement(Enum):
-    """Named sets of layers; `paper` is every third from 6 (from 9 in models over 15 layers)."""
+    """Named sets of layers; `paper` is every third from 6."""
 
     first = "first"
     mid = "mid"
@@ -33,17 +33,17 @@ class CcaConfig:
 def resolve_layers(cca: CcaConfig, num_layers: int) -> tuple[int, ...]:
     """Decoder layers with CCA, counted from 1, sorted.
 
-    Source: RETRO, section 2.5 and Table 10 for `paper`; Table 13 for the single placements.
+    Source: RETRO, section 2.5 for `paper`; Table 13 for the single placements. Table 10 lets large
+    models begin at layer 9, but the published parameter counts fit section 2.5 alone.
     """
     if cca.layers is not None:
         return tuple(sorted(set(cca.layers)))
     middle = (num_layers + 1) // 2
-    paper_start = 6 if num_layers <= 15 else 9
     return {
         Placement.first: (1,),
         Placement.mid: (middle,),
         Placement.last: (num_layers,),
         Placement.every_third: tuple(range(min(3, num_layers), num_layers + 1, 3)),
-        Placement.paper: tuple(range(paper_start, num_layers + 1, 3)),
+        Placement.paper: tuple(range(6, num_layers + 1, 3)),
         Placement.all: tuple(range(1, num_layers + 1)),
     }[cca.placement]

@@ -9,10 +9,13 @@ from .chunking import ChunkingConfig
 
 
 class Reference(Enum):
-    """Whose text counts as leaked: RETRO's own neighbours (B.1) or those the model read."""
+    """Whose text counts as leaked: a chunk's own neighbours (RETRO, section 2.6), the neighbours
+    that the model read, or all text of the training split, with no retriever between.
+    """
 
     own_neighbours = "own_neighbours"
     seen_neighbours = "seen_neighbours"
+    exact_corpus = "exact_corpus"
 
 
 @dataclass
@@ -29,6 +32,8 @@ class EvalConfig:
         leakage: also compute r(C) and bpb(alpha).
         reference: whose text counts as leaked.
         overlap_neighbours: neighbours searched for overlap (the paper takes 10).
+        ngram: tokens of the n-grams by which chunks are also compared with the neighbours read,
+            for comparison with other papers; null leaves these columns out.
         alphas: upper bounds on r(C), each a share of the chunk.
         bootstrap_samples: resamples of documents behind each interval.
         confidence: coverage of the intervals.
@@ -43,6 +48,7 @@ class EvalConfig:
     leakage: bool = True
     reference: Reference = Reference.own_neighbours
     overlap_neighbours: int = 10
+    ngram: int | None = None
     alphas: list[float] = field(
         default_factory=lambda: [0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0]
     )

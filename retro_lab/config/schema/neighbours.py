@@ -1,4 +1,4 @@
-"""Group `neighbours`: how many neighbours each chunk reads."""
+"""Group `neighbours`: how many neighbours each chunk reads, and which it may not."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from dataclasses import dataclass
 
 @dataclass
 class NeighboursConfig:
-    """Neighbour counts.
+    """Neighbour counts and filters.
 
     Attributes:
         k: neighbours a chunk reads, in training and evaluation.
         k_store: neighbours kept in the stored table; any k up to it is a slice of the table.
         min_coverage: smallest allowed share of filled neighbour slots, else an error.
+        max_run: drops a neighbour that shares a run of this many tokens or more with the chunk and
+            the next one, which it helps to predict; null keeps all. `eval.alphas` leaves scored
+            chunks out of a figure; this leaves leaky neighbours out of the table, in training too.
     """
 
     k: int = 2
     k_store: int = 16
     min_coverage: float = 0.9
+    max_run: int | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 
@@ -13,9 +13,11 @@ class RetrieverConfig:
     Attributes:
         name: the option's name.
         needs_embeddings: whether the embedder takes part, and so enters the run's key.
+        needs_texts: whether the search reads raw text, of queries and of candidates.
     """
 
     needs_embeddings: ClassVar[bool] = False
+    needs_texts: ClassVar[bool] = False
 
     name: str = "none"
 
@@ -30,18 +32,26 @@ class FaissRetrieverConfig(RetrieverConfig):
     """Dense search with a FAISS index.
 
     Attributes:
-        factory: FAISS factory string; `{nlist}` and `{pq}` are filled from the corpus and the
-            embedding's width by the rules in `retro_lab/retrieval/faiss_index.py`.
+        factory: FAISS factory string; `{nlist}`, `{pq}` and `{opq}` are filled from the corpus and
+            the embedding's width by the rules in `retro_lab/retrieval/faiss_factory.py`.
+        nlist: inverted lists, in place of the rule for `{nlist}`.
+        pq: sub-quantisers a vector, in place of the rule for `{pq}` and `{opq}`; with 8 bits each,
+            the bytes of a code.
         nprobe: inverted lists visited by a query; null takes a documented share of nlist.
         ef_search: HNSW's candidate list; ignored by other indexes.
+        rerank: first candidates of an approximate index that are scored again exactly, from a
+            copy of the stored embeddings in the index; null keeps the index's own order.
     """
 
     needs_embeddings: ClassVar[bool] = True
 
     name: str = "faiss_flat"
     factory: str = "Flat"
+    nlist: int | None = None
+    pq: int | None = None
     nprobe: int | None = None
     ef_search: int = 64
+    rerank: int | None = None
 
 
 @dataclass
@@ -59,8 +69,88 @@ class Bm25RetrieverConfig(RetrieverConfig):
 
 
 @dataclass
+class TfidfRetrieverConfig(RetrieverConfig):
+    """Cosine of tf-idf vectors of token ids."""
+
+    name: str = "tfidf"
+
+
+@dataclass
 class RandomRetrieverConfig(RetrieverConfig):
     """Uniformly random neighbours from other documents: the control condition."""
 
     name: str = "random"
     seed: int = 0
+
+
+@dataclass
+class HybridRetrieverConfig(RetrieverConfig):
+    """Reciprocal-rank fusion of a dense and a lexical search.
+
+    Attributes:
+        dense: the dense search.
+        lexical: the lexical search.
+        constant: added to each rank before its reciprocal is taken; the source's 60.
+        depth: candidates of each search that are fused.
+    """
+
+    needs_embeddings: ClassVar[bool] = True
+
+    name: str = "hybrid"
+    dense: FaissRetrieverConfig = field(default_factory=FaissRetrieverConfig)
+    lexical: Bm25RetrieverConfig = field(default_factory=Bm25RetrieverConfig)
+    constant: int = 60
+    depth: int = 200
+
+
+@dataclass
+class DenseBm25RetrieverConfig(RetrieverConfig):
+    """Dense candidates in the order of their BM25 scores.
+
+    Attributes:
+        dense: the search that gives the candidates.
+        bm25: scores them, with token statistics of the whole database.
+        pool: candidates that are put in order.
+    """
+
+    needs_embeddings: ClassVar[bool] = True
+
+    name: str = "dense_bm25_rerank"
+    dense: FaissRetrieverConfig = field(default_factory=FaissRetrieverConfig)
+    bm25: Bm25RetrieverConfig = field(default_factory=Bm25RetrieverConfig)
+    pool: int = 100
+
+
+@dataclass
+class DenseNeuralRetrieverConfig(RetrieverConfig):
+    """Dense candidates in the order of a sentence-transformers cross-encoder's scores.
+
+    Attributes:
+        dense: the search that gives the candidates.
+        model: hub name or local folder of the cross-encoder.
+        pool: candidates that are put in order; each is one forward pass.
+        batch_size: pairs a forward pass.
+    """
+
+    needs_embeddings: ClassVar[bool] = True
+    needs_texts: ClassVar[bool] = True
+
+    name: str = "dense_neural_rerank"
+    dense: FaissRetrieverConfig = field(default_factory=FaissRetrieverConfig)
+    model: str = "cross-encoder/ms-marco-MiniLM-L6-v2"
+    pool: int = 32
+    batch_size: int = 64
+
+
+@dataclass
+class OracleRetrieverConfig(RetrieverConfig):
+    """NOT A RETRIEVER THAT ANYONE COULD USE: it reads the text that the model is to predict.
+
+    Attributes:
+        bm25: gives the candidates, searched with the next chunk.
+        pool: candidates whose longest run is measured.
+    """
+
+    name: str = "oracle"
+    bm25: Bm25RetrieverConfig = field(default_factory=Bm25RetrieverConfig)
+    pool: int = 128

@@ -1,0 +1,72 @@
+"""Rules of retrieval's settings: what FAISS would assert later, and what could have no effect."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from .bounds import problem
+from .errors import UserError
+from .fingerprints import has_retrieval
+from .schema import Config, DenseNeuralRetrieverConfig, FaissRetrieverConfig
+
+# Settings that act through the factory string only, and the placeholders that they fill.
+_FILLS = {"nlist": ["{nlist}"], "pq": ["{pq}", "{opq}"]}
+_PLACEHOLDERS = {place for places in _FILLS.values() for place in places}
+
+
+def leak_filter(config: Config) -> Iterator[UserError]:
+    """A filter that could never drop a neighbour is a mistake."""
+    run, chunking = config.neighbours.max_run, config.chunking
+    if not has_retrieval(config) or run is None:
+        return
+    compared = min(2, 1 + chunking.continuation_chunks) * chunking.chunk_size
+    if run > compared:
+        yield problem(
+            "neighbours.max_run",
+            run,
+            f"texts of {compared} tokens are compared, so it would never drop a neighbour",
+            f"neighbours.max_run={max(1, chunking.chunk_size // 2)}, or null to keep all",
+        )
+
+
+def retriever(config: Config) -> Iterator[UserError]:
+    """Rules of FAISS searches, those inside other retrievers included, and of the cross-encoder."""
+    chosen = config.retriever
+    searches = {"retriever": chosen, "retriever.dense": getattr(chosen, "dense", None)}
+    for key, search in searches.items():
+        if isinstance(search, FaissRetrieverConfig):
+            yield from _faiss(key, search)
+    if isinstance(chosen, DenseNeuralRetrieverConfig) and not chosen.model:
+        yield UserError(
+            "retriever.model has no value and needs one",
+            fix="retriever.model=<hub name or local folder of a cross-encoder>",
+        )
+
+
+def _faiss(key: str, search: FaissRetrieverConfig) -> Iterator[UserError]:
+    factory = search.factory
+    unknown = [place for place in re.findall(r"{.*?}", factory) if place not in _PLACEHOLDERS]
+    if not factory or unknown:
+        yield problem(
+            f"{key}.factory",
+            factory,
+            f"there is no placeholder {unknown[0]}" if unknown else "must be a factory string",
+            f"{key}.factory='IVF{{nlist}},Flat'; there are {', '.join(sorted(_PLACEHOLDERS))}",
+        )
+    for name, places in _FILLS.items():
+        value = getattr(search, name)
+        if value is not None and not any(place in factory for place in places):
+            yield problem(
+                f"{key}.{name}",
+                value,
+                f"fills {' and '.join(places)} in {key}.factory, but that is {factory}",
+                f"{key}.{name}=null",
+            )
+    if search.rerank is not None and factory == "Flat":
+        yield problem(
+            f"{key}.rerank",
+            search.rerank,
+            f"{key}.factory=Flat is exact already: nothing is left to score again",
+            f"{key}.rerank=null",
+        )

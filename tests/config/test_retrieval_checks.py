@@ -1,0 +1,72 @@
+"""Contract: settings of retrieval that FAISS would refuse later, or that could do nothing, are
+refused before anything is read, with a fix that works; nested searches are looked at too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from retro_lab.config.checks import check
+from retro_lab.config.errors import ConfigError
+from retro_lab.config.schema import Config
+
+# retriever, setting that breaks one rule, start of its message, what mends it
+BROKEN = [
+    ("faiss_factory", "retriever.factory=IVF{n},Flat", "there is no placeholder {n}", None),
+    ("faiss_factory", "retriever.factory=''", "must be a factory string", None),
+    ("faiss_flat", "retriever.nlist=9", "fills {nlist} in retriever.factory, but that is Flat", ""),
+    ("faiss_ivf", "retriever.pq=9", "fills {pq} and {opq} in retriever.factory", ""),
+    ("faiss_flat", "retriever.rerank=9", "retriever.factory=Flat is exact already", ""),
+    ("faiss_ivf", "retriever.rerank=0", "must be at least 1", ""),
+    ("faiss_ivf", "retriever.nlist=0", "must be at least 1", ""),
+    ("faiss_hnsw", "retriever.ef_search=0", "must be at least 1", None),
+    ("hybrid", "retriever.dense.rerank=9", "retriever.dense.factory=Flat is exact", ""),
+    ("hybrid", "retriever.dense.factory=IVF{n}", "there is no placeholder {n}", None),
+    ("hybrid", "retriever.lexical.b=2", "must be from 0 to 1", None),
+    ("hybrid", "retriever.depth=0", "must be at least 1", None),
+    ("dense_bm25_rerank", "retriever.pool=0", "must be at least 1", None),
+    ("dense_bm25_rerank", "retriever.bm25.k1=-1", "must be finite and not negative", None),
+    ("oracle", "retriever.pool=0", "must be at least 1", None),
+    ("bm25", "neighbours.max_run=0", "must be at least 1", ""),
+    ("bm25", "neighbours.max_run=129", "texts of 128 tokens are compared", ""),
+]
+
+
+@pytest.mark.parametrize(("retriever", "override", "says", "mend"), BROKEN)
+def test_broken_rule_is_named_with_a_way_out(
+    config_of: Callable[..., Config],
+    retriever: str,
+    override: str,
+    says: str,
+    mend: str | None,
+) -> None:
+    key = override.partition("=")[0]
+    with pytest.raises(ConfigError) as caught:
+        check(config_of(f"retriever={retriever}", override))
+    (problem,) = caught.value.problems
+    assert problem.message.startswith(f"{key}=")
+    assert says in problem.message
+    assert key in str(problem.fix)
+    if mend is not None:
+        check(config_of(f"retriever={retriever}", f"{key}=null"))
+
+
+def test_what_the_placeholders_allow_passes(config_of: Callable[..., Config]) -> None:
+    check(config_of("retriever=faiss_opq_ivfpq", "retriever.nlist=9", "retriever.pq=8"))
+    check(config_of("retriever=faiss_ivfpq", "retriever.rerank=100"))
+    check(config_of("retriever=bm25", "neighbours.max_run=128"))
+    check(config_of("retriever=none", "neighbours.max_run=9999"))
+
+
+def test_only_the_first_chunk_of_a_neighbour_is_compared_without_continuation(
+    config_of: Callable[..., Config],
+) -> None:
+    with pytest.raises(ConfigError, match="texts of 64 tokens"):
+        check(config_of("chunking.continuation_chunks=0", "neighbours.max_run=65"))
+
+
+def test_a_cross_encoder_needs_a_model(config_of: Callable[..., Config]) -> None:
+    with pytest.raises(ConfigError, match=r"^retriever\.model has no value and needs one"):
+        check(config_of("retriever=dense_neural_rerank", "retriever.model=''"))

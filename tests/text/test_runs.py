@@ -1,0 +1,87 @@
+"""Contract: runs are those of textbook dynamic programming, measured or only decided; a negative
+token matches nothing, itself included.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from retro_lab.text import runs
+from retro_lab.text.runs import pair_runs, share_run
+
+
+def textbook(left: list[int], right: list[int]) -> int:
+    best, before = 0, [0] * (len(right) + 1)
+    for a in left:
+        row = [0] * (len(right) + 1)
+        for j, b in enumerate(right, 1):
+            if a == b and a >= 0:
+                row[j] = before[j - 1] + 1
+                best = max(best, row[j])
+        before = row
+    return best
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Left texts, right texts, and the left row of each right one; repeats, holes and copies."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    letters = draw(st.sampled_from([1, 2, 3, 50]))
+    q, p, m, r = (draw(st.integers(1, most)) for most in (4, 9, 14, 20))
+    left, right = rng.integers(-1, letters, (q, m)), rng.integers(-1, letters, (p, r))
+    row = rng.integers(0, q, p)
+    if draw(st.booleans()):  # a copied stretch somewhere else in the other text
+        length = int(rng.integers(1, min(m, r) + 1))
+        there, here = rng.integers(0, m - length + 1), rng.integers(0, r - length + 1)
+        right[0, here : here + length] = left[row[0], there : there + length]
+    return left, right, row
+
+
+@given(problems())
+@example((np.array([[-1, -1, 3]]), np.array([[-1, -1, 4]]), np.array([0])))
+@settings(max_examples=300, deadline=None)
+def test_equals_the_textbook(problem: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    left, right, row = problem
+    expected = [
+        textbook(left[i].tolist(), text.tolist()) for i, text in zip(row, right, strict=True)
+    ]
+    assert pair_runs(left[row], right).tolist() == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "SHORT_RUN", 1)  # else no text here would be long enough for hashes
+        hashed = [share_run(left, right, row, n) for n in range(1, 23)]
+    for length in range(1, min(left.shape[1], right.shape[1]) + 3):
+        shared = share_run(left, right, row, length)
+        assert shared.tolist() == [run >= length for run in expected], length
+        assert hashed[length - 1].tolist() == shared.tolist(), length
+
+
+def test_blocks_do_not_change_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    left, right, row = rng.integers(0, 3, (9, 16)), rng.integers(0, 3, (60, 32)), np.arange(60) % 9
+    whole = pair_runs(left[row], right), share_run(left, right, row, 6)
+    assert 0 < whole[1].sum() < 60
+    monkeypatch.setattr(runs, "PAIR_BLOCK", 7)
+    assert (pair_runs(left[row], right) == whole[0]).all()
+    assert (share_run(left, right, row, 6) == whole[1]).all()
+
+
+def test_tokens_of_any_size_and_type() -> None:
+    text = np.array([[70_000, 2**31 - 1, 5, 6]], np.int64)
+    assert pair_runs(text, text).tolist() == [4]
+    assert share_run(text, text.astype(np.int32), np.array([0]), 4).tolist() == [True]
+
+
+def test_few_pairs_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The point of the hashes: only what may share the run is measured."""
+    rng = np.random.default_rng(0)
+    left, right = rng.integers(0, 4000, (10, 128)), rng.integers(0, 4000, (500, 128))
+    row = np.arange(500) % 10
+    right[7, 40:72] = left[7, 3:35]
+    measured = []
+    exact = runs.pair_runs
+    monkeypatch.setattr(runs, "pair_runs", lambda a, b: measured.append(len(a)) or exact(a, b))
+    assert np.flatnonzero(share_run(left, right, row, 32)).tolist() == [7]
+    assert sum(measured) < 5
