@@ -34,7 +34,7 @@ def evaluate(command: EvaluateConfig) -> float | None:
             f"{run.path} is not trained to its end: its state is {run.state!r}",
             fix="run the train.py command again; it resumes",
         )
-    if run.evaluation == _fields(command):
+    if run.evaluation == _fields(command) and not command.eval.pages:
         LOG.info("%s is evaluated like this already", run.path)
         return objective(show_results(run))
     config = dataclasses.replace(config, eval=command.eval, runs_dir=str(run.path.parent))

@@ -30,6 +30,7 @@ from retro_lab.retrieval.table import NeighbourTable
 from retro_lab.text.chunks import ChunkStore
 
 from .build import build_data, build_model
+from .inspection import plot_sources, write_inspection
 from .run_directory import RunDirectory
 from .stages import Pipeline, Prepared, overlap_retriever, random_retriever
 
@@ -80,6 +81,10 @@ def evaluate_run(
     results.save(run.results_file)
     if table.overlap is not None:
         _plot(results, run.path / PLOT_FILE)
+    found = plot_sources(config, run, table, leakage)
+    if found is not None and evaluation.pages:
+        model = load_model(config, run, prepared)
+        write_inspection(config, run, prepared, data, model, found)
     run.record_evaluation(eval_fields(evaluation))
     return results
 

@@ -63,6 +63,8 @@ def _show_files(console: Console, run: RunDirectory) -> None:
         ("figures", "results.json"),
         ("chunks", "chunks.parquet"),
         ("plot", "leakage.png"),
+        ("gain", "gain.png"),
+        ("page", "inspect.html"),
         ("curves", "metrics.jsonl"),
     ):
         path = run.path / name

@@ -78,6 +78,7 @@ _NOT_NEGATIVE = [
     "optim.weight_decay",
     "seed",
     "eval.seed",
+    "eval.pages",
     "retriever.k1",
     "retriever.bm25.k1",
     "retriever.lexical.k1",

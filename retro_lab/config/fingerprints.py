@@ -33,8 +33,8 @@ _TRAINER_FIELDS = ("precision",)
 _THRESHOLDS = ("min_coverage",)
 # Of the recipe, what only a retrofit has.
 _SECOND_PHASE = ("freeze", "steps", "lr", "warmup_steps")
-# Of the evaluation: a label and a speed.
-_EVAL_OUTSIDE = ("name", "batch_size")
+# Of the evaluation: a label, a speed, and what is shown besides the figures.
+_EVAL_OUTSIDE = ("name", "batch_size", "pages")
 
 
 def has_retrieval(config: Config) -> bool:

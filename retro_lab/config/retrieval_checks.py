@@ -8,7 +8,12 @@ from collections.abc import Iterator
 from .bounds import problem
 from .errors import UserError
 from .fingerprints import has_retrieval
-from .schema import Config, DenseNeuralRetrieverConfig, FaissRetrieverConfig
+from .schema import (
+    Config,
+    DenseNeuralRetrieverConfig,
+    FaissRetrieverConfig,
+    HttpRetrieverConfig,
+)
 
 # Settings that act through the factory string only, and the placeholders that they fill.
 _FILLS = {"nlist": ["{nlist}"], "pq": ["{pq}", "{opq}"]}
@@ -31,7 +36,7 @@ def leak_filter(config: Config) -> Iterator[UserError]:
 
 
 def retriever(config: Config) -> Iterator[UserError]:
-    """Rules of FAISS searches, those inside other retrievers included, and of the cross-encoder."""
+    """Rules of FAISS searches, those inside others too, of the cross-encoder and the service."""
     chosen = config.retriever
     searches = {"retriever": chosen, "retriever.dense": getattr(chosen, "dense", None)}
     for key, search in searches.items():
@@ -41,6 +46,26 @@ def retriever(config: Config) -> Iterator[UserError]:
         yield UserError(
             "retriever.model has no value and needs one",
             fix="retriever.model=<hub name or local folder of a cross-encoder>",
+        )
+    if isinstance(chosen, HttpRetrieverConfig):
+        yield from _http(chosen)
+
+
+def _http(service: HttpRetrieverConfig) -> Iterator[UserError]:
+    if not service.url.startswith(("http://", "https://")):
+        yield problem(
+            "retriever.url",
+            service.url,
+            "must begin with http:// or https://",
+            "retriever.url=http://127.0.0.1:8765",
+        )
+    if not service.timeout > 0:
+        yield problem(
+            "retriever.timeout", service.timeout, "must be above 0 seconds", "retriever.timeout=60"
+        )
+    if service.retries < 0:
+        yield problem(
+            "retriever.retries", service.retries, "must not be negative", "retriever.retries=4"
         )
 
 

@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import PLANTED, Golden
+from golden import PLANTED, Golden
 
 from retro_lab.app.evaluation import evaluate_run
 from retro_lab.app.run_directory import RunDirectory

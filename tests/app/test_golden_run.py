@@ -6,12 +6,13 @@ The corpus holds two test documents that are copies of training documents and te
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import orjson
 import pytest
-from conftest import PLANTED, Golden
+from golden import PLANTED, Golden
 
 from retro_lab.app.run_directory import RunDirectory
 from retro_lab.config.errors import UserError
@@ -165,3 +166,16 @@ def test_leaky_neighbours_are_replaced_before_they_are_read(golden: Golden) -> N
     same = (table.neighbours[planted, 0] == unfiltered.neighbours[planted, 0]).mean()
     assert same < 0.2
     assert table.nats["on"][planted].sum() > unfiltered.nats["on"][planted].sum()
+
+
+def test_the_page_shows_where_the_gain_comes_from(golden: Golden, finished: RunDirectory) -> None:
+    from retro_lab.app.evaluate import evaluate
+    from retro_lab.config.schema import EvaluateConfig
+
+    evaluation = golden.config("eval=inspect", "eval.pages=1", "debug=fast").eval
+    evaluate(EvaluateConfig(run=str(finished.path), eval=evaluation))
+    page = (finished.path / "inspect.html").read_text()
+    assert any(name in page for name in PLANTED), "a copied document gains most"
+    assert not re.search(r"\bnan\b", page, re.IGNORECASE)
+    assert (finished.path / "gain.png").stat().st_size > 10_000
+    evaluate(EvaluateConfig(run=str(finished.path), eval=golden.config().eval))

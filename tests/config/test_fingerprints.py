@@ -234,6 +234,6 @@ def test_fields_are_plain_data_and_leave_the_config_alone() -> None:
 
 def test_eval_fields() -> None:
     plain = eval_fields(BASE.eval)
-    assert eval_fields(dataclasses.replace(BASE.eval, batch_size=99, name="x")) == plain
-    for name in set(leaves(BASE.eval)) - {"batch_size", "name"}:
+    assert eval_fields(dataclasses.replace(BASE.eval, batch_size=99, name="x", pages=7)) == plain
+    for name in set(leaves(BASE.eval)) - {"batch_size", "name", "pages"}:
         assert eval_fields(changed(BASE, [f"eval.{name}"]).eval) != plain

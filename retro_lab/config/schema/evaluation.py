@@ -35,6 +35,8 @@ class EvalConfig:
         ngram: tokens of the n-grams by which chunks are also compared with the neighbours read,
             for comparison with other papers; null leaves these columns out.
         alphas: upper bounds on r(C), each a share of the chunk.
+        pages: documents at each end, of greatest and smallest gain, that inspect.html shows;
+            0 writes no page.
         bootstrap_samples: resamples of documents behind each interval.
         confidence: coverage of the intervals.
         seed: of the bootstrap and of random neighbours.
@@ -49,6 +51,7 @@ class EvalConfig:
     reference: Reference = Reference.own_neighbours
     overlap_neighbours: int = 10
     ngram: int | None = None
+    pages: int = 0
     alphas: list[float] = field(
         default_factory=lambda: [0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0]
     )

@@ -154,3 +154,24 @@ class OracleRetrieverConfig(RetrieverConfig):
     name: str = "oracle"
     bm25: Bm25RetrieverConfig = field(default_factory=Bm25RetrieverConfig)
     pool: int = 128
+
+
+@dataclass
+class HttpRetrieverConfig(RetrieverConfig):
+    """The index of `python -m retro_lab serve`, perhaps on another machine.
+
+    Its API key is read from the environment variable RETRO_LAB_API_KEY, never from here.
+
+    Attributes:
+        url: where the service listens.
+        timeout: seconds until an answer must have come.
+        batch_size: queries a request; the service's own limit goes before it.
+        retries: further attempts when the service is busy or out of reach, each after twice the
+            wait of the one before.
+    """
+
+    name: str = "http"
+    url: str = "http://127.0.0.1:8765"
+    timeout: float = 60.0
+    batch_size: int = 256
+    retries: int = 4

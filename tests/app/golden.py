@@ -1,0 +1,54 @@
+"""A small generated corpus with planted copies, and how the tests of the commands run on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from retro_lab.app.experiment import run_experiment
+from retro_lab.app.run_directory import RunDirectory
+from retro_lab.app.timing import Stopwatch
+from retro_lab.config.checks import check
+from retro_lab.config.compose import load_config
+from retro_lab.config.fingerprints import canonical
+from retro_lab.config.schema import Config
+
+PLANTED = ("planted-a", "planted-b")
+
+
+@dataclass(frozen=True)
+class Golden:
+    """The folder of everything, and what every command line on it shares."""
+
+    folder: Path
+    overrides: tuple[str, ...]
+
+    def config(self, *more: str) -> Config:
+        config = load_config([*self.overrides, *more])
+        check(config)
+        return canonical(config)
+
+    def run(self, *more: str) -> RunDirectory:
+        return run_experiment(self.config(*more), Stopwatch())
+
+
+def write_corpus(folder: Path) -> None:
+    """60 documents of random words; two test documents are copies of training documents."""
+    rng = np.random.default_rng(7)
+    words = ["".join(rng.choice(list("abcdefghij"), 4)) for _ in range(300)]
+    texts = {f"train-{i:02}": " ".join(rng.choice(words, 150)) for i in range(44)}
+    texts |= {f"validation-{i}": " ".join(rng.choice(words, 100)) for i in range(4)}
+    texts |= {f"test-{i:02}": " ".join(rng.choice(words, 150)) for i in range(10)}
+    texts |= dict(zip(PLANTED, [texts["train-03"], texts["train-30"]], strict=True))
+    lines = [orjson.dumps({"id": name, "text": text}) for name, text in texts.items()]
+    (folder / "corpus.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    for split, prefixes in (
+        ("train", ("train",)),
+        ("validation", ("validation",)),
+        ("test", ("test", "planted")),
+    ):
+        ids = [name for name in texts if name.startswith(prefixes)]
+        (folder / f"{split}.txt").write_text("\n".join(ids) + "\n")
