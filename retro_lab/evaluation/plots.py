@@ -137,15 +137,16 @@ def plot_gain(gain: Gain, path: Path, *, corpus: str, model: str, reference: str
 
     greatest, smallest = gain.ends()
     documents = 1.0 + 0.22 * (len(greatest) + len(smallest) + 1)
-    figure = Figure(figsize=(8.6, 3.9 + documents), layout="constrained")
+    figure = Figure(figsize=(9.4, 3.9 + documents), layout="constrained")
     # Laid out apart, so that long names of documents below don't move what is above.
     above, below = figure.subfigures(2, 1, height_ratios=[3.9, documents]).flat  # pyright: ignore[reportAttributeAccessIssue]
-    overlap, position = above.subplots(1, 2, width_ratios=[1.5, 1.0])
+    overlap, position = above.subplots(1, 2, width_ratios=[1.1, 1.0])
     _draw_bins(overlap, gain.by_overlap, STYLES["on"]["color"])
     overlap.set_xlabel(f"r(C): overlap with {in_words(reference)}\nbelow: number of chunks")
     overlap.set_ylabel("bits per byte gained")
     overlap.set_title(_correlation_text(gain), loc="left", fontsize=9.5, color=SOFT)
     _draw_bins(position, gain.by_position, SOFT)
+    position.tick_params(axis="x", labelsize=6)
     position.set_xlabel("place of the chunk in its document\n(0 reads no neighbours)")
     _draw_documents(below.subplots(), gain, greatest, smallest)
     title = f"Where {label(gain.a)} gains over {label(gain.b)}: {corpus}, {model}"

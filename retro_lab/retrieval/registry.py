@@ -11,6 +11,7 @@ from retro_lab.config.schema import (
     DenseBm25RetrieverConfig,
     DenseNeuralRetrieverConfig,
     FaissRetrieverConfig,
+    HttpRetrieverConfig,
     HybridRetrieverConfig,
     NoneRetrieverConfig,
     OracleRetrieverConfig,
@@ -29,6 +30,7 @@ BACKENDS: dict[type[RetrieverConfig], str] = {
     DenseNeuralRetrieverConfig: "dense_neural_rerank:DenseNeuralReranker",
     RandomRetrieverConfig: "random_neighbours:RandomRetriever",
     OracleRetrieverConfig: "oracle:OracleRetriever",
+    HttpRetrieverConfig: "http_client:HttpRetriever",
 }
 """Configuration class to `module:class` in this package: a new backend is one line here."""
 

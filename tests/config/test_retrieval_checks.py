@@ -29,6 +29,10 @@ BROKEN = [
     ("dense_bm25_rerank", "retriever.pool=0", "must be at least 1", None),
     ("dense_bm25_rerank", "retriever.bm25.k1=-1", "must be finite and not negative", None),
     ("oracle", "retriever.pool=0", "must be at least 1", None),
+    ("http", "retriever.url=localhost:8765", "must begin with http:// or https://", None),
+    ("http", "retriever.timeout=0.0", "must be above 0 seconds", None),
+    ("http", "retriever.retries=-1", "must not be negative", None),
+    ("http", "retriever.batch_size=0", "must be at least 1", None),
     ("bm25", "neighbours.max_run=0", "must be at least 1", ""),
     ("bm25", "neighbours.max_run=129", "texts of 128 tokens are compared", ""),
 ]

@@ -12,17 +12,19 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
+from in_process_service import InProcess, client_of, served_index
 from small_world import SmallChunks, bag_of_words, small_chunks
 
 from retro_lab.config.compose import load_config
 from retro_lab.config.errors import UserError
 from retro_lab.config.paths import options
-from retro_lab.config.schema import NoneRetrieverConfig, RetrieverConfig
-from retro_lab.retrieval import dense_neural_rerank
+from retro_lab.config.schema import Bm25RetrieverConfig, NoneRetrieverConfig, RetrieverConfig
+from retro_lab.retrieval import dense_neural_rerank, http_client
 from retro_lab.retrieval.base import Queries, Retriever, chunk_queries, text_tokens
 from retro_lab.retrieval.embedders import Embeddings
 from retro_lab.retrieval.exclusion import search_filled
 from retro_lab.retrieval.registry import build_retriever, load_retriever
+from retro_lab.retrieval.service import create_app
 from retro_lab.retrieval.table import database_ids
 
 OPTIONS = [option for option in options("retriever") if option != "none"]
@@ -68,6 +70,17 @@ def shared_words_for_a_cross_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
         return np.array([len(set(a.split()) & set(b.split())) for a, b in pairs])
 
     monkeypatch.setattr(dense_neural_rerank, "load_scorer", lambda config: score)
+
+
+@cache
+def service() -> InProcess:
+    return InProcess(create_app(served_index(Bm25RetrieverConfig(), world()[0])))
+
+
+@pytest.fixture(autouse=True)
+def service_without_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`retriever=http` asks a service of BM25 in this process."""
+    monkeypatch.setattr(http_client, "open_client", lambda config: client_of(service()))
 
 
 def contents(folder: Path) -> dict[str, bytes]:

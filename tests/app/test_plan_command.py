@@ -1,0 +1,133 @@
+"""Contract: what `plan` predicts of a corpus is what its store holds afterwards; the command reads
+its own keys beside the configuration's, and answers mistakes with a way out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from golden import Golden
+
+from retro_lab.app.plan import main, parse
+from retro_lab.app.plan_tables import in_bytes, in_time
+from retro_lab.app.stages import Pipeline
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import Config
+from retro_lab.retrieval.plan import Database, planned_chunks, planned_files
+from retro_lab.retrieval.table import database_ids
+
+TOKENS = "database.tokens=1e6"
+EXACT = ("corpus", "chunks", "embeddings", "neighbours")
+
+
+def prepared(golden: Golden, retriever: str) -> tuple[Pipeline, dict[str, Path]]:
+    config = golden.config(f"retriever={retriever}", "embedder=hashing")
+    pipeline = Pipeline(config)
+    pipeline.build_table(config.retriever, pipeline.leak_filter)
+    stages = [pipeline.corpus, pipeline.chunks, pipeline.index(config.retriever)]
+    stages += [pipeline.neighbours(config.retriever, pipeline.leak_filter)]
+    if config.retriever.needs_embeddings:
+        stages.append(pipeline.embeddings)
+    return pipeline, {stage.name: pipeline.store.folder(stage) for stage in stages}
+
+
+def database(pipeline: Pipeline, config: Config) -> Database:
+    """The facts of a real store."""
+    corpus, chunks = pipeline.open_corpus(), pipeline.open_chunks()
+    ids = database_ids(chunks)
+    distinct = np.mean([len(np.unique(chunks.tokens[i])) for i in ids]) / chunks.chunk_size
+    return Database(
+        chunks=chunks.num_chunks,
+        database=len(ids),
+        documents=corpus.num_documents,
+        text_bytes=corpus.num_bytes(),
+        chunk_size=config.chunking.chunk_size,
+        vocab_size=chunks.vocab_size,
+        distinct=float(distinct),
+    )
+
+
+@pytest.mark.parametrize("retriever", ["faiss_flat", "faiss_ivfpq", "bm25", "hybrid", "oracle"])
+def test_prediction_is_what_lies_in_the_store(golden: Golden, retriever: str) -> None:
+    pipeline, folders = prepared(golden, retriever)
+    config = pipeline.config
+    planned = database(pipeline, config)
+    files = planned_files(planned, config.retriever, 256, config.neighbours.k_store)
+    for file in files:
+        real = (folders[file.stage] / file.name).stat().st_size
+        if file.stage in EXACT and file.name != "vectors.npy":  # equal texts share a vector
+            assert file.bytes == real, file
+        else:
+            assert file.bytes == pytest.approx(real, rel=0.1, abs=512), file
+    known = {(file.stage, file.name) for file in files}
+    for stage, folder in folders.items():
+        for path in folder.rglob("*"):
+            small = path.suffix == ".json" or path.name == "shape.npy"
+            name = path.relative_to(folder).as_posix()
+            assert path.is_dir() or small or (stage, name) in known
+
+
+def test_chunks_follow_from_tokens_and_documents(golden: Golden) -> None:
+    pipeline, _ = prepared(golden, "bm25")
+    chunks = pipeline.open_chunks()
+    special = (chunks.tokens == chunks.pad_id) | (chunks.tokens == chunks.boundary_id)
+    tokens = chunks.tokens.size - int(special.sum())
+    mean = tokens / chunks.num_documents
+    planned = planned_chunks(tokens, chunks.chunk_size, document_tokens=mean)
+    assert planned == pytest.approx(chunks.num_chunks, rel=0.01)
+
+
+def test_the_paper_planned(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    command = ["database.tokens=1.75e12", "retriever=faiss_ivfpq", "chunking=m64"]
+    assert main([*command, "rates.embed=80", "rates.search=250", "deadline=24h"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "27,343,750,000 chunks of 64 tokens" in said
+    assert "21.0 TB" in said  # 27.3e9 vectors of 384 float16
+    assert "5,222 in 1.0 days" in said  # 27.3e9 (1/80 + 1/250) s / 86,400 s
+    assert "at most 2,147,483,647 chunks a store: this corpus takes 13 stores" in said
+
+
+def test_rates_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([TOKENS, "retriever=faiss_ivf", "embedder=hashing", "rates=measure"]) == 0
+    said = capsys.readouterr().out
+    assert "measured here" in said
+    assert "not given" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "database.tokens has no value"),
+        ([TOKENS, "database.token=1"], "did you mean database.tokens"),
+        ([TOKENS, "database.train_share=2"], "at most 1"),
+        (["database.tokens=many"], "expected a number"),
+        ([TOKENS, "deadline=24"], "s, m, h or d"),
+    ],
+)
+def test_mistakes_in_its_own_keys(arguments: list[str], expected: str) -> None:
+    with pytest.raises(UserError) as raised:
+        parse(arguments)
+    assert expected in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["retriever=faiss_ivfpqq"], "did you mean retriever=faiss_ivfpq?"),
+        (["retriever=faiss_flat", "embedder=sentence_transformer", "embedder.model=x"], "dim=768"),
+        (["retriever=http"], "whose index it searches"),
+    ],
+)
+def test_mistakes_in_the_configuration(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([TOKENS, *arguments]) == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_units() -> None:
+    assert [in_bytes(x) for x in (0, 999, 1000, 93.2e12)] == ["0 B", "999 B", "1.00 kB", "93.2 TB"]
+    assert [in_time(x) for x in (5, 90, 5400, 86400)] == ["5.0 s", "1.5 min", "1.5 h", "1.0 days"]

@@ -1,0 +1,63 @@
+"""Contract: `serve` refuses a wrong command line, an address that others reach without an API key,
+and a run without an index of its own, each with a fix.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from retro_lab.app.run_directory import RunDirectory
+from retro_lab.app.serve import main, open_index, parse
+from retro_lab.config.compose import load_config
+from retro_lab.config.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["port=1"], "run has no value"),
+        (["run=x", "prot=1"], "no argument prot=1"),
+        (["run=x", "port=many"], "port=many: must be a whole number"),
+        (["run=x", "port=65536"], "at most 65535"),
+        (["run=x", "timeout=nan"], "timeout=nan: must be a number"),
+        (["run=x", "host=0.0.0.0"], r"host=0\.0\.0\.0: anyone who reaches it"),
+        (["run=x", "host=::"], "anyone who reaches it"),
+        (["run=x", "host=example.org"], "anyone who reaches it"),
+    ],
+)
+def test_a_wrong_command_line_is_refused(
+    arguments: list[str], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RETRO_LAB_API_KEY", raising=False)
+    with pytest.raises(UserError, match=says):
+        parse(arguments)
+
+
+def test_a_right_command_line_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RETRO_LAB_API_KEY", raising=False)
+    assert parse(["run=x"]).host == "127.0.0.1"
+    assert parse(["run=x", "host=::1"]).api_key is None
+    assert parse(["run=x", "host=0.0.0.0", "api_key=s"]).api_key == "s"
+    monkeypatch.setenv("RETRO_LAB_API_KEY", "e")
+    assert parse(["run=x", "host=0.0.0.0"]).api_key == "e"
+    assert parse(["run=x", "timeout=5", "max_k=7"]).limits == {
+        "max_k": 7,
+        "timeout": 5.0,
+    }
+
+
+def test_a_run_without_an_index_is_not_served(tmp_path: Path) -> None:
+    for retriever in ("none", "http"):
+        run = RunDirectory(tmp_path / retriever)
+        run.begin(load_config([f"retriever={retriever}"]))
+        with pytest.raises(UserError, match=f"no index of its own: retriever={retriever}"):
+            open_index(run)
+
+
+def test_a_mistake_is_one_message_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run=nowhere", "port=0"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: nowhere is not a run directory")
+    assert "Traceback" not in error

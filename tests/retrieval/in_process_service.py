@@ -1,0 +1,81 @@
+"""A search service without a port: the application behind an httpx client, in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import numpy as np
+from fastapi import FastAPI
+from small_world import SmallChunks, bag_of_words
+
+from retro_lab.config.schema import RetrieverConfig
+from retro_lab.retrieval.base import text_tokens
+from retro_lab.retrieval.embedders import Embeddings
+from retro_lab.retrieval.registry import build_retriever
+from retro_lab.retrieval.served_index import ServedIndex
+from retro_lab.retrieval.table import database_ids
+from retro_lab.text.tokenizers.base import Encoded
+
+
+class WordTokenizer:
+    """Token i is the word "w<i>"."""
+
+    def encode_batch(self, texts: list[str]) -> list[Encoded]:
+        rows = [[int(word[1:]) for word in text.split()] for text in texts]
+        return [Encoded(np.array(row, np.int32), np.zeros(len(row), np.uint32)) for row in rows]
+
+    def decode(self, ids: list[int]) -> str:
+        return "".join(f"w{token} " for token in ids)
+
+
+class StoredEmbedder:
+    """The vector of the stored chunk with that text; none other is known."""
+
+    def __init__(self, chunks: SmallChunks, embeddings: Embeddings) -> None:
+        texts = chunks.texts(np.arange(chunks.num_chunks), chunks.corpus)
+        self.vectors = dict(zip(texts, embeddings.vectors.astype(np.float32), strict=True))
+
+    def embed(self, texts: list[str]) -> np.ndarray:
+        return np.stack([self.vectors[text] for text in texts])
+
+
+def served_index(config: RetrieverConfig, chunks: SmallChunks) -> ServedIndex:
+    """An index over a small world."""
+    chunks.corpus.ids = [f"doc-{i}" for i in range(len(chunks.first_chunk) - 1)]  # type: ignore[misc]
+    embeddings = bag_of_words(chunks) if config.needs_embeddings else None
+    ids, retriever = database_ids(chunks), build_retriever(config)
+    tokens = text_tokens(chunks.tokens[ids], chunks.pad_id, chunks.boundary_id)
+    retriever.build(ids, tokens, None if embeddings is None else embeddings.of(ids))
+    return ServedIndex(
+        config=config,
+        key=f"key-of-{config.name}",
+        retriever=retriever,
+        chunks=chunks,
+        corpus=chunks.corpus,
+        tokenizer=WordTokenizer(),  # type: ignore[arg-type]
+        embedder=None if embeddings is None else StoredEmbedder(chunks, embeddings),  # type: ignore[arg-type]
+        embeddings=embeddings,
+    )
+
+
+class InProcess(httpx.BaseTransport):
+    """Sends requests to an ASGI application."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self.inner = httpx.ASGITransport(app, raise_app_exceptions=False)
+        self.requests: list[httpx.Request] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        async def ask() -> httpx.Response:
+            answer = await self.inner.handle_async_request(request)
+            return httpx.Response(answer.status_code, content=await answer.aread())
+
+        self.requests.append(request)
+        return asyncio.run(ask())
+
+
+def client_of(transport: httpx.BaseTransport, **options: Any) -> httpx.Client:
+    """A client on a transport."""
+    return httpx.Client(transport=transport, base_url="http://service", **options)

@@ -1,0 +1,392 @@
+"""Contract: a search through the service finds what a search in process finds; what is too large,
+malformed, unauthorised or too slow is answered with {"error": {code, message, fix}}; the client
+repeats what may pass, and refuses a service of other chunks or of another index.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import orjson
+import pytest
+from in_process_service import InProcess, client_of, served_index
+from small_world import SmallChunks, small_chunks
+
+from retro_lab.app.run_directory import RunDirectory
+from retro_lab.app.serve import open_index
+from retro_lab.app.stages import Pipeline
+from retro_lab.config.compose import load_config
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import (
+    Bm25RetrieverConfig,
+    DenseBm25RetrieverConfig,
+    FaissRetrieverConfig,
+    HttpRetrieverConfig,
+    OracleRetrieverConfig,
+    RandomRetrieverConfig,
+    RetrieverConfig,
+)
+from retro_lab.retrieval import http_client
+from retro_lab.retrieval.base import Neighbours, chunk_queries, text_tokens
+from retro_lab.retrieval.http_client import HttpRetriever, Service
+from retro_lab.retrieval.served_index import ServedIndex
+from retro_lab.retrieval.service import Limits, create_app
+from retro_lab.retrieval.table import database_ids
+
+KINDS = [
+    Bm25RetrieverConfig(),
+    FaissRetrieverConfig(),
+    DenseBm25RetrieverConfig(pool=30),
+    RandomRetrieverConfig(),
+    OracleRetrieverConfig(),
+]
+QUERIES = np.arange(0, 1000, 29)
+CHUNK_1 = {"index": "x", "chunk_ids": [1], "tokens": [[1]], "k": 1}
+BM25 = {"index": "key-of-bm25"}
+
+
+@cache
+def world() -> SmallChunks:
+    return small_chunks()
+
+
+@cache
+def index_of(kind: int) -> ServedIndex:
+    return served_index(KINDS[kind], world())
+
+
+def bm25(**options: Any) -> httpx.Client:
+    return client_of(InProcess(create_app(index_of(0), **options)))
+
+
+def failure(answer: httpx.Response) -> tuple[int, str]:
+    """Status and code; every error has the one form."""
+    error = answer.json()["error"]
+    assert set(error) == {"code", "message", "fix"}
+    assert all(error.values())
+    return answer.status_code, error["code"]
+
+
+@pytest.fixture
+def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[httpx.BaseTransport], None]:
+    """Every client from now on speaks through this transport."""
+
+    def through(transport: httpx.BaseTransport) -> None:
+        monkeypatch.setattr(http_client, "open_client", lambda config: client_of(transport))
+
+    return through
+
+
+def client_retriever(chunks: SmallChunks, **settings: Any) -> HttpRetriever:
+    ids, retriever = database_ids(chunks), HttpRetriever(HttpRetrieverConfig(**settings))
+    tokens = text_tokens(chunks.tokens[ids], chunks.pad_id, chunks.boundary_id)
+    retriever.build(ids, tokens, None)
+    return retriever
+
+
+@pytest.mark.parametrize("kind", range(len(KINDS)))
+def test_the_client_finds_what_a_search_in_process_finds(kind: int, use: Callable) -> None:
+    served = index_of(kind)
+    transport = InProcess(create_app(served, Limits(max_queries=20)))
+    use(transport)
+    queries = chunk_queries(world(), served.embeddings, QUERIES)
+    expected = served.retriever.candidates(queries, 12)
+    found = client_retriever(world()).candidates(queries._replace(embeddings=None), 12)
+    np.testing.assert_array_equal(found.ids, expected.ids)
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    paths = [request.url.path for request in transport.requests]
+    assert paths == ["/health", "/candidates", "/candidates"]
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_text_outside_the_store_is_found_too(kind: int, use: Callable) -> None:
+    served = index_of(kind)
+    transport = InProcess(create_app(served))
+    use(transport)
+    queries = chunk_queries(world(), served.embeddings, QUERIES)
+    expected = served.retriever.candidates(queries, 12)
+    nowhere = queries._replace(chunk_ids=np.where(QUERIES % 2, -1, QUERIES))
+    for asked in (nowhere, nowhere._replace(embeddings=None)):
+        found = client_retriever(world(), batch_size=18).candidates(asked, 12)
+        np.testing.assert_array_equal(found.ids, expected.ids)
+    assert [request.url.path for request in transport.requests].count("/candidates") == 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "form"), [(0, "texts"), (0, "tokens"), (1, "texts"), (1, "embeddings")]
+)
+def test_a_search_answers_with_documents_texts_and_what_follows(kind: int, form: str) -> None:
+    served, chunk = index_of(kind), int(database_ids(world())[30])
+    texts = world().texts([chunk], world().corpus)
+    asked = {
+        "texts": texts,
+        "tokens": [[int(word[1:]) for word in texts[0].split()]],
+        "embeddings": None
+        if served.embeddings is None
+        else served.embeddings.of(np.array([chunk])).astype(float).tolist(),
+    }
+    client = client_of(InProcess(create_app(served)))
+    answer = client.post("/search", json={form: asked[form] * 2, "k": 300})
+    assert answer.status_code == 200, answer.text
+    first, second = answer.json()["results"]
+    assert first == second
+    expected = served.retriever.candidates(
+        chunk_queries(world(), served.embeddings, np.array([chunk])), 300
+    )
+    assert [hit["chunk_id"] for hit in first] == expected.ids[0].tolist()
+    assert [hit["score"] for hit in first] == expected.scores[0].tolist()
+    ends = 0
+    for hit in first:
+        found = hit["chunk_id"]
+        document = world().document[found]
+        assert hit["document_id"] == f"doc-{document}"
+        assert hit["text"] == world().texts([found], world().corpus)[0]
+        last = found + 1 == world().first_chunk[document + 1]
+        after = "" if last else world().texts([found + 1], world().corpus)[0]
+        ends += last
+        assert hit["continuation"] == after
+    assert ends
+
+
+def test_a_query_without_hits_has_an_empty_list() -> None:
+    results = bm25().post("/search", json={"texts": ["", "w3"], "k": 2}).json()["results"]
+    assert [len(hits) for hits in results] == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "expected"),
+    [
+        ("/search", b"{", (422, "invalid_request")),
+        ("/search", {}, (422, "invalid_request")),
+        ("/search", {"texts": []}, (422, "invalid_request")),
+        ("/search", {"texts": ["a"], "tokens": [[1]]}, (422, "invalid_request")),
+        ("/search", {"texts": ["w1"], "k": 0}, (422, "invalid_request")),
+        ("/search", {"texts": ["w1"], "neighbours": 3}, (422, "invalid_request")),
+        ("/search", {"tokens": [[-7]]}, (422, "invalid_request")),
+        ("/search", b'{"embeddings": [[NaN]]}', (422, "invalid_request")),
+        ("/search", {"tokens": [[42]]}, (422, "impossible")),
+        ("/search", {"embeddings": [[0.5] * 48]}, (422, "impossible")),
+        ("/search", {"texts": ["w1"], "k": 51}, (413, "too_large")),
+        ("/search", {"texts": ["w1"] * 9}, (413, "too_large")),
+        ("/search", {"texts": ["w1"] * 8, "k": 13}, (413, "too_large")),
+        ("/search", {"texts": ["w1" * 500]}, (413, "too_large")),
+        ("/candidates", {**CHUNK_1, "tokens": []}, (422, "invalid_request")),
+        ("/candidates", {**CHUNK_1, "chunk_ids": [-2]}, (422, "invalid_request")),
+        ("/candidates", CHUNK_1, (409, "other_index")),
+        ("/candidates", {**CHUNK_1, **BM25}, (422, "impossible")),
+        ("/candidates", {**CHUNK_1, **BM25, "chunk_ids": [1 << 40]}, (422, "impossible")),
+        ("/elsewhere", {}, (404, "no_such_request")),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_answered_says_why(path: str, body: Any, expected: tuple) -> None:
+    limits = Limits(max_k=50, max_queries=8, max_hits=100, max_bytes=900)
+    content = body if isinstance(body, bytes) else orjson.dumps(body)
+    headers = {"Content-Type": "application/json"}
+    assert failure(bm25(limits=limits).post(path, content=content, headers=headers)) == expected
+
+
+def test_a_body_of_unknown_length_is_not_read() -> None:
+    client = bm25()
+    request = client.build_request("POST", "/search", content=b"{}")
+    del request.headers["Content-Length"]
+    answer = client.send(request)
+    assert failure(answer) == (411, "length_required")
+
+
+def test_vectors_of_another_width_are_refused() -> None:
+    client = client_of(InProcess(create_app(index_of(1))))
+    assert failure(client.post("/search", json={"embeddings": [[0.5]]})) == (422, "impossible")
+
+
+def test_an_api_key_guards_everything_but_health() -> None:
+    app = create_app(index_of(0), api_key="secret")
+    for given in (
+        {},
+        {"Authorization": "Bearer wrong"},
+        {"Authorization": "Bearer sécret".encode()},
+    ):
+        client = client_of(InProcess(app), headers=given)
+        assert failure(client.post("/search", json={"texts": ["w1"]})) == (401, "unauthorised")
+        assert failure(client.post("/candidates", json={})) == (401, "unauthorised")
+        assert client.get("/health").status_code == 200
+    client = client_of(InProcess(app), headers={"Authorization": "Bearer secret"})
+    assert client.post("/search", json={"texts": ["w1"]}).status_code == 200
+
+
+def test_the_client_sends_the_key_of_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETRO_LAB_API_KEY", "secret")
+    client = http_client.open_client(HttpRetrieverConfig())
+    assert client.headers["Authorization"] == "Bearer secret"
+
+
+class Stuck:
+    """A search that lasts until it is let go."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+
+    def candidates(self, queries: Any, k: int) -> Neighbours:
+        assert self.go.wait(60)
+        return Neighbours.empty(len(queries.document), k)
+
+
+def served_with(retriever: Any) -> ServedIndex:
+    served = index_of(0)
+    return ServedIndex(
+        served.config, "k", retriever, served.chunks, served.corpus, served.tokenizer
+    )
+
+
+def test_a_slow_search_times_out_and_a_full_queue_is_busy() -> None:
+    stuck = Stuck()
+    app = create_app(served_with(stuck), Limits(timeout=0.01, max_waiting=1))
+    client = client_of(InProcess(app))
+    try:
+        assert failure(client.post("/search", json={"texts": ["w1"]})) == (504, "timeout")
+        assert failure(client.post("/search", json={"texts": ["w1"]})) == (503, "busy")
+        assert client.get("/health").json()["status"] == "ok"
+    finally:
+        stuck.go.set()
+
+
+def test_a_fault_of_the_search_tells_nothing_of_its_inside() -> None:
+    class Broken:
+        def candidates(self, queries: Any, k: int) -> Neighbours:
+            raise RuntimeError("inside")
+
+    answer = client_of(InProcess(create_app(served_with(Broken())))).post(
+        "/search", json={"texts": ["w1"]}
+    )
+    assert failure(answer) == (500, "internal")
+    assert "inside" not in answer.text
+
+
+def test_the_documentation_shows_requests_answers_and_errors() -> None:
+    schema = bm25().get("/openapi.json").json()
+    assert set(schema["paths"]) == {"/health", "/search", "/candidates"}
+    answers = schema["paths"]["/search"]["post"]["responses"]
+    assert {"200", "401", "413", "503", "504"} <= set(answers)
+    assert set(schema["components"]["schemas"]["Hit"]["properties"]) == {
+        "chunk_id", "score", "document_id", "text", "continuation",
+    }  # fmt: skip
+
+
+def answering(*answers: int | type[Exception]) -> tuple[Service, list[float]]:
+    """A client whose service gives these statuses in turn, and the waits between its attempts."""
+    left, waits = list(answers), []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        answer = left.pop(0)
+        if not isinstance(answer, int):
+            raise answer("no answer")
+        good = {"limits": {"max_queries": 9}, "needs_embeddings": False}
+        return httpx.Response(answer, json=good if answer == 200 else {"detail": "?"})
+
+    service = Service(HttpRetrieverConfig(retries=3), sleep=waits.append)
+    service.client = client_of(httpx.MockTransport(handle))
+    return service, waits
+
+
+def test_a_busy_or_absent_service_is_asked_again_ever_later() -> None:
+    service, waits = answering(503, httpx.ConnectError, httpx.ReadTimeout, 200)
+    assert service.health()["limits"]["max_queries"] == 9
+    assert waits == [0.5, 1.0, 2.0]
+
+
+def test_a_service_that_stays_away_is_the_users_to_start() -> None:
+    service, waits = answering(*[httpx.ConnectError] * 3, 503, 200)
+    with pytest.raises(UserError, match=r"retriever\.url=.* 4 attempts: it answered 503") as error:
+        service.health()
+    assert len(waits) == 3
+    assert "serve run=" in str(error.value.fix)
+
+
+def test_another_program_at_the_address_is_named_at_once() -> None:
+    service, waits = answering(404)
+    with pytest.raises(UserError, match="is no search service of retro_lab"):
+        service.health()
+    assert waits == []
+
+
+def test_a_refusal_comes_with_the_services_own_fix(use: Callable) -> None:
+    use(InProcess(create_app(index_of(0), Limits(max_k=5))))
+    retriever = client_retriever(world())
+    with pytest.raises(UserError, match=r"k: 6 asked, but the limit is 5") as error:
+        retriever.candidates(chunk_queries(world(), None, QUERIES), 6)
+    assert "higher limit" in str(error.value.fix)
+
+
+def changed(split: int) -> SmallChunks:
+    """The world with one other token in a chunk of a split."""
+    chunks = small_chunks()
+    chunks.tokens[np.flatnonzero(chunks.split == split)[7], 2] ^= 1
+    return chunks
+
+
+def test_a_service_of_another_database_is_refused_by_both_keys(use: Callable) -> None:
+    served, other = index_of(0), served_index(KINDS[0], changed(0))
+    use(InProcess(create_app(served)))
+    with pytest.raises(UserError) as error:
+        client_retriever(other.chunks)  # type: ignore[arg-type]
+    assert served.chunks_key in error.value.message
+    assert other.chunks_key in error.value.message
+
+
+def test_a_query_whose_tokens_are_not_the_stores_is_refused(use: Callable) -> None:
+    use(InProcess(create_app(index_of(0))))
+    chunks = changed(2)
+    retriever = client_retriever(chunks)  # the databases are equal
+    every = np.arange(chunks.num_chunks)
+    with pytest.raises(UserError, match="not those of this chunk store"):
+        retriever.candidates(chunk_queries(chunks, None, every), 3)
+
+
+def test_an_index_that_changed_since_is_refused(use: Callable, tmp_path: Path) -> None:
+    use(InProcess(create_app(index_of(0))))
+    retriever = client_retriever(world())
+    retriever.save(tmp_path)
+    use(InProcess(create_app(index_of(3))))
+    with pytest.raises(UserError, match=r"serves index key-of-random, .* has index key-of-bm25"):
+        HttpRetriever.load(tmp_path, HttpRetrieverConfig())
+    retriever.service.client = http_client.open_client(HttpRetrieverConfig())
+    with pytest.raises(UserError, match="key-of-random is served by now"):
+        retriever.candidates(chunk_queries(world(), None, QUERIES), 3)
+
+
+def test_a_run_is_served_and_another_run_retrieves_from_it(use: Callable, tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    texts = [" ".join(rng.choice(["ham", "egg", "tea", "jam"], 60)) for _ in range(30)]
+    lines = [orjson.dumps({"id": f"d{i}", "text": text}) for i, text in enumerate(texts)]
+    (tmp_path / "corpus.jsonl").write_bytes(b"\n".join(lines))
+    common = [
+        "corpus=jsonl", f"corpus.path={tmp_path / 'corpus.jsonl'}", "tokenizer=byte",
+        "chunking=m16", "neighbours.k_store=4", f"runs_dir={tmp_path}",
+    ]  # fmt: skip
+
+    def tabled(retriever: str) -> tuple[Pipeline, RetrieverConfig, np.ndarray]:
+        config = load_config(
+            [*common, f"retriever={retriever}", f"store.dir={tmp_path / retriever}"]
+        )
+        pipeline = Pipeline(config)
+        return pipeline, config.retriever, pipeline.open_table(config.retriever).ids
+
+    own, _, expected = tabled("bm25")
+    run = RunDirectory(tmp_path / "run")
+    run.begin(own.config)
+    served = open_index(run)
+    use(InProcess(create_app(served)))
+    client, http, found = tabled("http")
+    np.testing.assert_array_equal(found, expected)
+    assert len(served.search_texts([texts[3]], 2)[0]) == 2
+
+    before = client.index(http).key
+    own.config.retriever.b = 0.9  # type: ignore[attr-defined]
+    run.begin(own.config)
+    use(InProcess(create_app(open_index(run))))
+    assert client.index(http).key != before  # so no stale neighbours are read
