@@ -16,7 +16,10 @@ COMMANDS = {
     "evaluate": ("retro_lab.app.evaluate:main", "evaluate a finished run: run=runs/..."),
     "prepare": ("retro_lab.app.prepare:main", "build the data of a run, and no more"),
     "report": ("retro_lab.app.report:main", "compare finished runs in tables and plots"),
+    "serve": ("retro_lab.app.serve:main", "answer searches over HTTP: run=runs/..."),
+    "generate": ("retro_lab.app.generate:main", "continue a prompt, searching: run=runs/..."),
     "validate": ("retro_lab.app.validate:main", "check a configuration in seconds, run nothing"),
+    "plan": ("retro_lab.app.plan:main", "size and time of a corpus before anything is built"),
     "doctor": ("retro_lab.app.doctor:main", "check this installation and the stored data"),
 }
 

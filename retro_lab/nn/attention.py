@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .cache import AttentionCache
 from .layers import Smear
 from .positions import Positions
 
@@ -83,6 +84,25 @@ class SelfAttention(nn.Module):
         query, key, bias = self.positions(query, key, tables)
         return self.out(merge_heads(attend(query, key, value, bias, mask, causal)))
 
+    def step(self, x: Tensor, cache: AttentionCache, tables: Any) -> Tensor:
+        """Causal attention of new positions x [B, L, D] to themselves and all before them.
+
+        Args:
+            cache: gains the new keys and values.
+            tables: `positions.incremental` for the new positions and for all.
+        """
+        query, key, value = (split_heads(t, self.num_heads) for t in self.qkv(x).chunk(3, dim=-1))
+        if self.smear is not None:
+            last_key, cache.last_key = cache.last_key, key[:, :, -1:]
+            key = self.smear.step(key, last_key)
+        start, new = cache.length, x.shape[1]
+        key, value = cache.append(self.positions.hold(key, tables), value)
+        query, bias = self.positions.ask(query, tables)
+        mask = None
+        if new > 1:
+            mask = torch.ones(new, start + new, dtype=torch.bool, device=x.device).tril(start)
+        return self.out(merge_heads(attend(query, key, value, bias, mask)))
+
 
 class CrossAttention(nn.Module):
     """Multi-head attention from one row of activations to another."""
@@ -121,10 +141,29 @@ class CrossAttention(nn.Module):
             has_previous: [B, S], for smearing.
         """
         query = split_heads(self.query(x), self.num_heads)
+        key, value = self._key_value(source, has_previous)
+        query, key, bias = self.positions(query, key, tables)
+        return self.out(merge_heads(attend(query, key, value, bias, mask)))
+
+    def hold(
+        self, source: Tensor, tables: Any, has_previous: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, H, S, P] of source [B, S, E], to be kept for `step`.
+
+        Args:
+            tables: `positions.incremental` for the source's axis as queries.
+            has_previous: [B, S], for smearing.
+        """
+        key, value = self._key_value(source, has_previous)
+        return self.positions.hold(key, tables), value
+
+    def step(self, x: Tensor, held: tuple[Tensor, Tensor], tables: Any, mask: Tensor) -> Tensor:
+        """Attends from x [B, L, D] to what `hold` returned; `tables` are for x's axis."""
+        query, bias = self.positions.ask(split_heads(self.query(x), self.num_heads), tables)
+        return self.out(merge_heads(attend(query, *held, bias, mask)))
+
+    def _key_value(self, source: Tensor, has_previous: Tensor | None) -> tuple[Tensor, Tensor]:
         key, value = (
             split_heads(t, self.num_heads) for t in self.key_value(source).chunk(2, dim=-1)
         )
-        if self.smear is not None:
-            key = self.smear(key, has_previous)
-        query, key, bias = self.positions(query, key, tables)
-        return self.out(merge_heads(attend(query, key, value, bias, mask)))
+        return key if self.smear is None else self.smear(key, has_previous), value

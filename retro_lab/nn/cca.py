@@ -72,3 +72,38 @@ class ChunkedCrossAttention(nn.Module):
         update = update.unflatten(0, (batch, num_chunks))
         update = update.masked_fill(~chunks.readable.unsqueeze(-1), 0.0)
         return put_back(update, x.shape[1])
+
+    def hold(self, encoded: Tensor, chunks: RetrievedChunks) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, H, K * R, P] of one chunk's neighbours [B, 1, K, R, E]."""
+        batch, _, num_neighbours, neighbour_length = chunks.ids.shape
+        axis = self._source_axis(chunks)
+        places = torch.arange(neighbour_length, device=encoded.device)
+        return self.attention.hold(
+            encoded.flatten(1, 3),
+            self.attention.positions.incremental(axis, axis, encoded.device),
+            has_previous=(places > 0).repeat(num_neighbours).expand(batch, -1),
+        )
+
+    def step(
+        self, x: Tensor, held: tuple[Tensor, Tensor], chunks: RetrievedChunks, offset: int
+    ) -> Tensor:
+        """The update for positions of one attending chunk.
+
+        Args:
+            x: [B, L, D] normalised activations.
+            held: of `hold`.
+            chunks: masks of the one chunk that was retrieved for.
+            offset: place of the first position in the attending chunk, from 0.
+        """
+        queries = Axis(x.shape[1], start=self.chunk_size - 1 + offset)
+        tables = self.attention.positions.incremental(queries, self._source_axis(chunks), x.device)
+        allowed = chunks.token_mask.flatten(2) | ~chunks.chunk_mask.unsqueeze(-1)  # [B, 1, K*R]
+        update = self.attention.step(x, held, tables, mask=allowed.unsqueeze(1))
+        if self.gate is not None:
+            update = update * self.gate.tanh()
+        return update.masked_fill(~chunks.chunk_mask.unsqueeze(-1), 0.0)
+
+    @staticmethod
+    def _source_axis(chunks: RetrievedChunks) -> Axis:
+        num_neighbours, neighbour_length = chunks.ids.shape[2:]
+        return Axis(neighbour_length, start=chunks.start, repeats=num_neighbours)

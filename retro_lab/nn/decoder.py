@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import SelfAttention
+from .cache import AttentionCache
 from .cca import ChunkedCrossAttention
 from .chunks import RetrievedChunks
 from .config import RetroConfig
@@ -55,6 +56,22 @@ class DecoderBlock(nn.Module):
         if self.cca is not None and encoded is not None and chunks is not None:
             x = x + self.dropout(self.cca(self.cca_norm(x), encoded, chunks))
         return x + self.dropout(self.ff(self.ff_norm(x)))
+
+    def attend_step(self, x: Tensor, cache: AttentionCache, tables: Any) -> Tensor:
+        """`attend` for new positions x [B, L, D] alone."""
+        return x + self.attention.step(self.attention_norm(x), cache, tables)
+
+    def finish_step(
+        self,
+        x: Tensor,
+        held: tuple[Tensor, Tensor] | None,
+        chunks: RetrievedChunks | None,
+        offset: int,
+    ) -> Tensor:
+        """`finish` for new positions x [B, L, D] of one attending chunk, see CCA's `step`."""
+        if self.cca is not None and held is not None and chunks is not None:
+            x = x + self.cca.step(self.cca_norm(x), held, chunks, offset)
+        return x + self.ff(self.ff_norm(x))
 
 
 def document_mask(document_ids: Tensor) -> Tensor:

@@ -84,3 +84,9 @@ class Smear(nn.Module):
         if has_previous is not None:
             previous = previous * has_previous[:, None, :, None].to(key.dtype)
         return torch.lerp(key, previous, share.to(key.dtype))
+
+    def step(self, key: Tensor, last_key: Tensor | None) -> Tensor:
+        """Smeared keys [B, H, L, P] of rows whose previous raw key is `last_key` [B, H, 1, P]."""
+        if last_key is None:
+            return self(key)
+        return self(torch.cat((last_key, key), dim=2))[:, :, 1:]

@@ -79,18 +79,44 @@ class Pointer(nn.Module):
         """
         size = self.config.chunk_size
         states = attending_chunks(hidden, chunks.num_chunks, size)  # [B, U, M, D]
-        keys = self.key(encoded.flatten(2, 3))  # [B, U, J, H*P]
-        scores = (self.query(states) * self.scale) @ keys.transpose(-1, -2)  # [B, U, M, J]
+        keys = self.hold(encoded)
         matches = matching_suffixes(input_ids, chunks, MAX_MATCH)
+        return self._propose(states, keys, matches, chunks.ids, chunks.readable)
+
+    def hold(self, encoded: Tensor) -> Tensor:
+        """Keys [B, U, J, H*P] of encoded neighbours [B, U, K, R, E]."""
+        return self.key(encoded.flatten(2, 3))
+
+    def step(self, hidden: Tensor, keys: Tensor, context: Tensor, chunks: RetrievedChunks) -> Copy:
+        """The proposal for positions of one attending chunk (U = 1).
+
+        Args:
+            hidden: [B, L, D] their final states.
+            keys: [B, 1, J, H*P], of `hold`.
+            context: [B, MAX_MATCH - 1 + L] their tokens, and those before, -1 where there are none.
+            chunks: of the one chunk that was retrieved for.
+        """
+        length = hidden.shape[1]
+        starts = range(MAX_MATCH - 1, -1, -1)
+        here = [context[:, start : start + length].unsqueeze(1) for start in starts]
+        matches = agreeing(here, chunks.ids)
+        readable = chunks.readable[..., :1].expand(-1, -1, length)
+        return self._propose(hidden.unsqueeze(1), keys, matches, chunks.ids, readable)
+
+    def _propose(
+        self, states: Tensor, keys: Tensor, matches: Tensor, ids: Tensor, readable: Tensor
+    ) -> Copy:
+        """From states [B, U, M, D], keys [B, U, J, H*P] and matches [L, B, U, M, J]."""
+        scores = (self.query(states) * self.scale) @ keys.transpose(-1, -2)  # [B, U, M, J]
         bias, gate = torch.tensordot(self.match.to(scores.dtype), matches.to(scores.dtype), dims=1)
         scores = scores + bias
-        next_ids = F.pad(chunks.ids[..., 1:], (0, 1), value=self.config.pad_id).flatten(2)
+        next_ids = F.pad(ids[..., 1:], (0, 1), value=self.config.pad_id).flatten(2)
         usable = (next_ids != self.config.pad_id).unsqueeze(2)
         scores = scores.masked_fill(~usable, -1e4)
         log_attention = at_least_single(scores).log_softmax(-1)
         gate_logit = at_least_single(self.gate(states).squeeze(-1))
         gate_logit = gate_logit + (log_attention.exp() * gate).sum(-1)
-        gate_logit = gate_logit.masked_fill(~(usable.any(-1) & chunks.readable), float("-inf"))
+        gate_logit = gate_logit.masked_fill(~(usable.any(-1) & readable), float("-inf"))
         return Copy(log_attention, next_ids, gate_logit)
 
 
@@ -99,15 +125,27 @@ def matching_suffixes(input_ids: Tensor, chunks: RetrievedChunks, longest: int) 
 
     Nothing matches beyond the sequence's start, a neighbour's start, or in padding.
     """
-    length = chunks.ids.shape[-1]
     context = F.pad(input_ids, (longest - 1, 0), value=-1)
-    counted: list[Tensor] = []
+    here = []
     for back in range(longest):
         shifted = context[:, longest - 1 - back : context.shape[1] - back]
-        here = attending_chunks(shifted, chunks.num_chunks, chunks.chunk_size)
+        here.append(attending_chunks(shifted, chunks.num_chunks, chunks.chunk_size))
+    return agreeing(here, chunks.ids)
+
+
+def agreeing(here: list[Tensor], ids: Tensor) -> Tensor:
+    """[L, B, U, M, J] bool: whether 1, 2, .. L tokens back to back agree.
+
+    Args:
+        here: [B, U, M] each: the tokens at the positions, one before them, two before them, ...
+        ids: [B, U, K, R] the neighbours'.
+    """
+    length = ids.shape[-1]
+    counted: list[Tensor] = []
+    for back, tokens in enumerate(here):
         kept = max(length - back, 0)
-        there = F.pad(chunks.ids[..., :kept], (length - kept, 0), value=-2).flatten(2)
-        same = here.unsqueeze(-1) == there.unsqueeze(2)
+        there = F.pad(ids[..., :kept], (length - kept, 0), value=-2).flatten(2)
+        same = tokens.unsqueeze(-1) == there.unsqueeze(2)
         counted.append(counted[-1] & same if counted else same)
     return torch.stack(counted)
 
@@ -143,5 +181,17 @@ def mixture_log_probs(logits: Tensor, copy: Copy) -> Tensor:
     p_copy = copy.log_attention.new_zeros(batch, num_chunks, size, vocabulary)
     p_copy = put_back(p_copy.scatter_add(-1, index, copy.log_attention.exp()), length)
     odds = put_back(copy.gate_logit.exp().unsqueeze(-1), length)
+    return _mixed(log_lm, odds, p_copy)
+
+
+def step_log_probs(logits: Tensor, copy: Copy) -> Tensor:
+    """`mixture_log_probs` for logits [B, L, V] of one attending chunk's positions (U = 1)."""
+    log_lm = at_least_single(logits).log_softmax(-1)
+    weights = copy.log_attention[:, 0].exp()  # [B, L, J]
+    p_copy = torch.zeros_like(log_lm).scatter_add(-1, copy.next_ids.expand_as(weights), weights)
+    return _mixed(log_lm, copy.gate_logit[:, 0].exp().unsqueeze(-1), p_copy)
+
+
+def _mixed(log_lm: Tensor, odds: Tensor, p_copy: Tensor) -> Tensor:
     mixed = torch.log(log_lm.exp() + odds * p_copy) - torch.log1p(odds)
     return torch.where(odds > 0, mixed, log_lm)

@@ -57,6 +57,19 @@ class Positions(nn.Module):
         """
         return query, key, None
 
+    def incremental(self, queries: Axis, keys: Axis, device: torch.device) -> Any:
+        """Tables for `ask`, and for `hold` if the keys to hold stand where the queries do."""
+        return self.tables(queries, keys, device)
+
+    def hold(self, key: Tensor, tables: Any) -> Tensor:
+        """Keys [B, H, S, P] as they are kept for later queries."""
+        return key
+
+    def ask(self, query: Tensor, tables: Any) -> tuple[Tensor, Tensor | None]:
+        """Queries to be multiplied with held keys, and the bias, as `forward` returns them."""
+        query, _, bias = self(query, query, tables)
+        return query, bias
+
 
 class RotaryPositions(Positions):
     """Turned queries and keys, whose product depends on the distance alone (Su et al. 2021).
@@ -78,6 +91,16 @@ class RotaryPositions(Positions):
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         turn_queries, turn_keys = tables
         return rotate(query, turn_queries), rotate(key, turn_keys), None
+
+    def incremental(self, queries: Axis, keys: Axis, device: torch.device) -> Any:
+        """Cosines and sines [L, P]: held keys were turned when they were new."""
+        return self._turns(queries.places(device))
+
+    def hold(self, key: Tensor, tables: Any) -> Tensor:
+        return rotate(key, tables)
+
+    def ask(self, query: Tensor, tables: Any) -> tuple[Tensor, Tensor | None]:
+        return rotate(query, tables), None
 
     def _turns(self, places: Tensor) -> tuple[Tensor, Tensor]:
         exact = exact_dtype(places.device)
