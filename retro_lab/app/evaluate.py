@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from retro_lab.config.errors import UserError
+from retro_lab.config.fingerprints import baseline_of, has_retrieval
 from retro_lab.config.schema import Config, EvaluateConfig
 
 from .run_directory import RunDirectory
@@ -34,7 +35,7 @@ def evaluate(command: EvaluateConfig) -> float | None:
             f"{run.path} is not trained to its end: its state is {run.state!r}",
             fix="run the train.py command again; it resumes",
         )
-    if run.evaluation == _fields(command) and not command.eval.pages:
+    if run.is_evaluated(command.eval) and not command.eval.pages:
         LOG.info("%s is evaluated like this already", run.path)
         return objective(show_results(run))
     config = dataclasses.replace(config, eval=command.eval, runs_dir=str(run.path.parent))
@@ -56,16 +57,8 @@ def evaluate(command: EvaluateConfig) -> float | None:
     return objective(show_results(run, watch.seconds))
 
 
-def _fields(command: EvaluateConfig) -> dict:
-    from retro_lab.config.fingerprints import eval_fields
-
-    return eval_fields(command.eval)
-
-
 def _baseline(config: Config) -> RunDirectory | None:
     """The baseline that the run was compared with, where it is still there."""
-    from retro_lab.config.fingerprints import baseline_of, has_retrieval
-
     if not has_retrieval(config) or config.baseline is None:
         return None
     baseline = RunDirectory.of(baseline_of(config))

@@ -150,7 +150,7 @@ def _baseline_scores(
     data: RetroDataModule,
 ) -> ChunkScores:
     """Read from the baseline's chunks.parquet if it was evaluated likewise, else scored anew."""
-    if baseline.evaluation == eval_fields(config.eval):
+    if baseline.is_evaluated(config.eval):
         table = ChunkTable.load(baseline.chunks_file)
         rows = same_tokens.rows
         if len(table) == len(rows) and np.array_equal(table.tokens, same_tokens.tokens[rows]):

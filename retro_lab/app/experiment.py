@@ -12,7 +12,7 @@ import logging
 import torch
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import baseline_of, eval_fields, has_retrieval, run_key
+from retro_lab.config.fingerprints import baseline_of, has_retrieval, run_key
 from retro_lab.config.schema import Config, Freeze, Method
 from retro_lab.nn import Retro
 from retro_lab.training.fit import FitResult, fit, resumable_step
@@ -35,7 +35,7 @@ def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
         watch: collects the seconds of each stage.
     """
     run = RunDirectory.of(config)
-    if config.resume is not None and is_finished(run, config):
+    if config.resume is not None and run.is_finished(config):
         return run
     lock = run.acquire(wait=False)
     try:
@@ -53,21 +53,16 @@ def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
     return run
 
 
-def is_finished(run: RunDirectory, config: Config) -> bool:
-    """Whether the run is trained and evaluated as this configuration asks."""
-    return run.reached("finished") and run.evaluation == eval_fields(config.eval)
-
-
 def ensure_baseline(config: Config, prepared: Prepared, watch: Stopwatch) -> RunDirectory:
     """The shared baseline, trained and evaluated now if nobody has done so."""
     baseline = dataclasses.replace(baseline_of(config), resume="auto")
     run = RunDirectory.of(baseline)
-    if is_finished(run, baseline):
+    if run.is_finished(baseline):
         LOG.info("baseline: %s (already trained)", run.path)
         return run
     lock = run.acquire(wait=True)
     try:
-        if not is_finished(run, baseline):
+        if not run.is_finished(baseline):
             LOG.info("baseline: %s", run.path)
             own = prepared.without_neighbours()
             train(baseline, run, own, None, watch)

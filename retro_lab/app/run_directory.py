@@ -18,8 +18,8 @@ import orjson
 from filelock import FileLock, Timeout
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import run_name
-from retro_lab.config.schema import Config
+from retro_lab.config.fingerprints import eval_fields, run_name
+from retro_lab.config.schema import Config, EvalConfig
 from retro_lab.config.serialise import read_config, write_config
 
 if TYPE_CHECKING:
@@ -94,6 +94,14 @@ class RunDirectory:
         if not (path.is_file() and self.results_file.is_file() and self.chunks_file.is_file()):
             return None
         return orjson.loads(path.read_bytes())
+
+    def is_evaluated(self, evaluation: EvalConfig) -> bool:
+        """Whether the run holds the figures that these settings give."""
+        return self.evaluation == eval_fields(evaluation)
+
+    def is_finished(self, config: Config) -> bool:
+        """Whether the run is trained, and evaluated as this configuration asks."""
+        return self.reached("finished") and self.is_evaluated(config.eval)
 
     def record_evaluation(self, fields: dict[str, Any]) -> None:
         """Notes how the results were measured, once they are all written."""

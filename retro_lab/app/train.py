@@ -26,7 +26,7 @@ def train(config: Config) -> float | None:
 
     run = RunDirectory.of(config)
     watch = Stopwatch()
-    if run.reached("finished") and config.resume is not None and _evaluated(run, config):
+    if config.resume is not None and run.is_finished(config):
         LOG.info("%s is finished already; resume=null trains it again", run.path)
         return objective(show_results(run))
     try:
@@ -39,9 +39,3 @@ def train(config: Config) -> float | None:
         )
         raise
     return objective(show_results(run, watch.seconds))
-
-
-def _evaluated(run: RunDirectory, config: Config) -> bool:
-    from retro_lab.config.fingerprints import eval_fields
-
-    return run.evaluation == eval_fields(config.eval)
