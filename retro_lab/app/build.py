@@ -45,6 +45,9 @@ def retro_config(config: Config, vocab_size: int, pad_id: int) -> RetroConfig:
         ff=model.ff.value,
         smeared_keys=config.recipe.smeared_keys,
         pointer=config.recipe.pointer,
+        pointer_heads=config.recipe.pointer_heads,
+        pointer_start=config.recipe.pointer_start.value,
+        match_bias=config.recipe.match_bias,
     )
     return full if has_retrieval(config) else full.baseline
 

@@ -25,6 +25,7 @@ from retro_lab.evaluation.plots import plot_leakage
 from retro_lab.evaluation.results import DataCounts, EvaluationSettings, Results
 from retro_lab.evaluation.scoring import score
 from retro_lab.evaluation.statistics import Bootstrap
+from retro_lab.evaluation.sweep import scored_k
 from retro_lab.nn import Retro
 from retro_lab.retrieval.table import NeighbourTable
 from retro_lab.text.chunks import ChunkStore
@@ -170,7 +171,8 @@ def _table(config: Config, prepared: Prepared, scores: dict[str, ChunkScores]) -
     read = np.empty((len(rows), 0), np.int64)
     overlap = alike = None
     if prepared.table is not None:
-        read = _read_by(chunks, prepared.table, rows, config.neighbours.k)
+        k = config.eval.k or config.neighbours.k
+        read = _read_by(chunks, prepared.table, rows, k)
         if config.eval.ngram is not None:
             following = config.chunking.continuation_chunks
             alike = similarity(chunks, rows, read, following, config.eval.ngram)
@@ -222,7 +224,7 @@ def _counts(prepared: Prepared) -> DataCounts:
 
 def _plot(results: Results, path: Path) -> None:
     config = results.config
-    retriever, k = config["retriever"]["name"], config["neighbours"]["k"]
+    retriever, k = config["retriever"]["name"], scored_k(config)
     plot_leakage(
         results.leakage,
         path,

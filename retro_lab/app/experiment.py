@@ -10,11 +10,13 @@ import dataclasses
 import logging
 
 import torch
+from torch import nn
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import baseline_of, has_retrieval, run_key
 from retro_lab.config.schema import Config, Freeze, Method
 from retro_lab.nn import Retro
+from retro_lab.training.diet import Diet
 from retro_lab.training.fit import FitResult, fit, resumable_step
 from retro_lab.training.loggers import build_loggers, close_loggers
 
@@ -101,8 +103,9 @@ def train(
     model = build_model(config, prepared.chunks.vocab_size, prepared.chunks.pad_id)
     if backbone is not None:
         model.load_backbone(backbone)
-        if config.recipe.freeze is Freeze.backbone:
+        if config.recipe.freeze is Freeze.backbone and config.recipe.unfreeze_after is None:
             model.freeze_backbone()
+    model.enable_checkpointing(config.trainer.checkpointing)
     what = "retrofit" if retrofit else "baseline" if not has_retrieval(config) else "training"
     with watch.stage(f"{what} training" if what != "training" else what):
         result = _fit(config, run, prepared, model, what, retrofit)
@@ -122,7 +125,11 @@ def _fit(
         name=run.path.name,
         resume_step=start,
     )
-    recipe = config.recipe
+    recipe, steps = config.recipe, config.schedule.steps
+    held_back: list[nn.Parameter] = []
+    if retrofit:
+        config, steps = _second_phase(config), recipe.steps
+        held_back = model.backbone_parameters() if recipe.unfreeze_after else []
     status = "failed"
     try:
         result = fit(
@@ -135,9 +142,23 @@ def _fit(
             lr=recipe.lr if retrofit else None,
             warmup_steps=recipe.warmup_steps if retrofit else None,
             resume=config.resume is not None,
+            diet=Diet.of(recipe, steps, prepared.chunks.pad_id),
+            held_back=held_back,
+            held_until=recipe.unfreeze_after or 0,
             what=what,
         )
         status = "success"
     finally:
         close_loggers(loggers, status)
     return result
+
+
+def _second_phase(config: Config) -> Config:
+    """The configuration with the optimiser and the rhythm of the retrofit."""
+    recipe = config.recipe
+    val_every = recipe.val_every or config.trainer.val_every
+    return dataclasses.replace(
+        config,
+        optim=recipe.optim or config.optim,
+        trainer=dataclasses.replace(config.trainer, val_every=val_every),
+    )

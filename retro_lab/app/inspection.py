@@ -36,7 +36,7 @@ def plot_sources(
         found,
         run.path / "gain.png",
         corpus=config.corpus.name,
-        model=f"{config.model.name}, {config.retriever.name}, k={config.neighbours.k}",
+        model=f"{config.model.name}, {config.retriever.name}, k={config.eval.k or config.neighbours.k}",
         reference=leakage.reference,
     )
     return found
@@ -64,7 +64,7 @@ def write_inspection(
         prepared.chunks,
         prepared.corpus,
         prepared.table,
-        config.neighbours.k,
+        config.eval.k or config.neighbours.k,
         config.chunking.continuation_chunks,
     )
     matching = _matching(config, prepared)

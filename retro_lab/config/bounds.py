@@ -31,6 +31,7 @@ _AT_LEAST_ONE = [
     "schedule.steps",
     "schedule.batch_size",
     "recipe.steps",
+    "recipe.pointer_heads",
     "trainer.devices",
     "trainer.num_nodes",
     "trainer.accumulate",
@@ -57,6 +58,8 @@ _AT_LEAST_ONE_OR_NULL = [
     "trainer.threads",
     "trainer.val_windows",
     "eval.ngram",
+    "eval.k",
+    "recipe.val_every",
     "model.encoder.num_heads",
     "model.encoder.head_dim",
     "neighbours.max_run",
@@ -83,7 +86,15 @@ _NOT_NEGATIVE = [
     "retriever.bm25.k1",
     "retriever.lexical.k1",
 ]
-_POSITIVE = ["optim.lr", "optim.muon_lr", "optim.eps", "recipe.lr"]
+_POSITIVE = [
+    "optim.lr",
+    "optim.muon_lr",
+    "optim.eps",
+    "recipe.lr",
+    "recipe.optim.lr",
+    "recipe.optim.muon_lr",
+    "recipe.optim.eps",
+]
 _FRACTIONS = [
     "neighbours.min_coverage",
     "schedule.final_ratio",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterator
 
@@ -17,6 +18,7 @@ from .schema import (
     Method,
     MuonConfig,
     PositionKind,
+    RecipeConfig,
     Reference,
     SentenceTransformerConfig,
     ValueKind,
@@ -135,6 +137,13 @@ def _neighbours(config: Config) -> Iterator[UserError]:
             f"only {k_store} neighbours are stored (neighbours.k_store)",
             f"neighbours.k_store={k}",
         )
+    if (config.eval.k or 0) > k_store:
+        yield problem(
+            "eval.k",
+            config.eval.k,
+            f"only {k_store} neighbours are stored (neighbours.k_store)",
+            f"eval.k={k_store}, or train with a larger neighbours.k_store",
+        )
     searched = config.eval.overlap_neighbours
     own = config.eval.reference is Reference.own_neighbours
     if config.eval.leakage and own and searched > k_store:
@@ -194,12 +203,50 @@ def _recipe(config: Config) -> Iterator[UserError]:
                 f"is more than recipe.steps={recipe.steps}",
                 f"recipe.warmup_steps={recipe.steps // 10}",
             )
+        yield from _unfreezing(recipe)
     elif recipe.freeze is Freeze.backbone:
         yield problem(
             "recipe.freeze",
             recipe.freeze,
             "from scratch, a frozen backbone would stay untrained",
             "recipe.freeze=none, or recipe.method=retrofit",
+        )
+
+
+    width = config.model.num_heads * config.model.head_dim
+    if recipe.pointer and recipe.pointer_heads > 0 and width % recipe.pointer_heads:
+        yield problem(
+            "recipe.pointer_heads",
+            recipe.pointer_heads,
+            f"must divide the width of attention, model.num_heads * model.head_dim = {width}",
+            f"recipe.pointer_heads={math.gcd(width, recipe.pointer_heads)}",
+        )
+    if not 0 <= recipe.neighbour_dropout < 1:
+        yield problem(
+            "recipe.neighbour_dropout",
+            recipe.neighbour_dropout,
+            "must be in [0, 1)",
+            "recipe.neighbour_dropout=0.0",
+        )
+
+
+def _unfreezing(recipe: RecipeConfig) -> Iterator[UserError]:
+    after = recipe.unfreeze_after
+    if after is None:
+        return
+    if recipe.freeze is not Freeze.backbone:
+        yield problem(
+            "recipe.unfreeze_after",
+            after,
+            f"with recipe.freeze={recipe.freeze.name} nothing is frozen before",
+            "recipe.unfreeze_after=null, or recipe.freeze=backbone",
+        )
+    elif not 1 <= after < recipe.steps:
+        yield problem(
+            "recipe.unfreeze_after",
+            after,
+            f"must be from 1 to recipe.steps - 1 = {recipe.steps - 1}",
+            "recipe.unfreeze_after=null (never), or recipe.freeze=none (from the start)",
         )
 
 

@@ -32,7 +32,10 @@ _OUTSIDE = ("logger", "eval", "store", "runs_dir", "resume")
 _TRAINER_FIELDS = ("precision",)
 _THRESHOLDS = ("min_coverage",)
 # Of the recipe, what only a retrofit has.
-_SECOND_PHASE = ("freeze", "steps", "lr", "warmup_steps")
+_SECOND_PHASE = ("freeze", "unfreeze_after", "steps", "lr", "warmup_steps", "optim")
+# Settings of a part that is left out, and rhythm.
+_OF_POINTER = ("pointer_heads", "pointer_start", "match_bias")
+_RHYTHM = ("val_every",)
 # Of the evaluation: a label, a speed, and what is shown besides the figures.
 _EVAL_OUTSIDE = ("name", "batch_size", "pages")
 
@@ -92,9 +95,8 @@ def run_fields(config: Config) -> dict[str, Any]:
         fields["cca"] = {"layers": list(resolve_layers(config.cca, config.model.num_layers))}
         for name in _THRESHOLDS:
             del fields["neighbours"][name]
-        if config.recipe.method is Method.scratch:
-            for name in _SECOND_PHASE:
-                del fields["recipe"][name]
+        for name in _unused_of_recipe(config.recipe):
+            del fields["recipe"][name]
     else:
         for name in ("cca", "neighbours", "baseline"):
             del fields[name]
@@ -103,6 +105,18 @@ def run_fields(config: Config) -> dict[str, Any]:
             del fields["model"][name]
         del fields["chunking"]["continuation_chunks"]
     return fields
+
+
+def _unused_of_recipe(recipe: RecipeConfig) -> list[str]:
+    """Settings of a recipe that do not change what it trains."""
+    unused = list(_RHYTHM)
+    if recipe.method is Method.scratch:
+        unused += _SECOND_PHASE
+    if not recipe.pointer:
+        unused += _OF_POINTER
+    elif not recipe.match_bias:
+        unused.append("pointer_start")
+    return unused
 
 
 def eval_fields(evaluation: EvalConfig) -> dict[str, Any]:

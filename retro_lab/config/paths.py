@@ -13,8 +13,9 @@ def conf_dir() -> Path:
 
 
 def options(group: str) -> list[str]:
-    """Names that `<group>=<name>` takes, sorted so that k2 comes before k10."""
-    names = [path.stem for path in (conf_dir() / group).glob("*.yaml")]
+    """Names that `<group>=<name>` takes, those of folders in it as folder/name; k2 before k10."""
+    folder = conf_dir() / group
+    names = [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
     return sorted(names, key=_natural)
 
 

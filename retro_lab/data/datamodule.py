@@ -114,7 +114,7 @@ class RetroDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """At most `trainer.val_windows` windows, spread evenly over the validation split."""
-        data = self._evaluation_data("validation", self.table)
+        data = self._evaluation_data("validation", self.table, self.k)
         if not len(data):
             return []
         count = min(len(data), self.run.val_windows or len(data))
@@ -125,12 +125,13 @@ class RetroDataModule(LightningDataModule):
         return self._loader(data, _batched(rows.tolist(), self.eval.batch_size))
 
     def evaluation_loader(self, split: str, table: NeighbourTable | None) -> DataLoader[Batch]:
-        """All windows of a split in order, with neighbours from `table`; not shared over ranks.
+        """All windows of a split in order, with `eval.k` neighbours from `table`; not shared
+        over ranks.
 
         Raises:
             UserError: if the split has no token to score.
         """
-        data = self._evaluation_data(split, table)
+        data = self._evaluation_data(split, table, self.eval.k or self.k)
         if not len(data):
             raise UserError(
                 f"eval.split={split}: this split has no token to score",
@@ -152,8 +153,8 @@ class RetroDataModule(LightningDataModule):
             )
         self._start = state_dict["samples_consumed"]
 
-    def _evaluation_data(self, split: str, table: NeighbourTable | None) -> EvaluationData:
-        return EvaluationData(self.store, split, self.chunking, table, self.k, self.stride)
+    def _evaluation_data(self, split: str, table: NeighbourTable | None, k: int) -> EvaluationData:
+        return EvaluationData(self.store, split, self.chunking, table, k, self.stride)
 
     def _loader(
         self, data: WindowData, batches: ResumableSampler | list[list[int]]

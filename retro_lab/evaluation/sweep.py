@@ -52,12 +52,17 @@ def sweep_row(results: Results) -> SweepRow:
         chunk_size=config["chunking"]["chunk_size"],
         cca=_cca(config["cca"]) if retrieves else "none",
         seed=config["seed"],
-        k=config["neighbours"]["k"] if retrieves else 0,
+        k=scored_k(config) if retrieves else 0,
         score=scores["on" if retrieves else "baseline"],
         baseline=scores.get("baseline"),
         difference=results.leakage.difference("on", "baseline", UNFILTERED),
         leak_free=results.leakage.difference("on", "baseline", LEAK_FREE_ALPHA),
     )
+
+
+def scored_k(config: dict[str, Any]) -> int:
+    """Neighbours that a scored chunk read, from a run's configuration as in results.json."""
+    return config["eval"].get("k") or config["neighbours"]["k"]
 
 
 def _cca(config: dict[str, Any]) -> str:

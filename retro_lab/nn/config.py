@@ -8,6 +8,7 @@ from typing import Literal, get_args
 PositionKind = Literal["rotary", "relative", "bucket_linear", "bucket_log", "none"]
 ValueKind = Literal["both", "neighbour", "continuation"]
 FeedForwardKind = Literal["gelu", "swiglu"]
+PointerStart = Literal["cautious", "zero"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class RetroConfig:
         share_embeddings: decoder and encoder use one token table.
         smeared_keys: attention keys mix a token with its predecessor, per head.
         pointer: mix in a distribution over the neighbours' next tokens.
+        pointer_heads: distributions over places that the pointer mixes, sharing its width.
+        pointer_start: worth of a matching token at first, see `Pointer.reset_parameters`.
+        match_bias: a place scores higher the more of its preceding tokens match.
         positions: how attention knows distances, see `positions.py`.
         rotary_base: wavelength base of the rotary positions.
         cca_positions: without it, cross-attention in decoder and encoder knows no distances.
@@ -67,6 +71,9 @@ class RetroConfig:
     share_embeddings: bool = False
     smeared_keys: bool = False
     pointer: bool = False
+    pointer_heads: int = 1
+    pointer_start: PointerStart = "cautious"
+    match_bias: bool = True
     rotary_base: float = 10_000.0
     positions: PositionKind = "rotary"
     cca_positions: bool = True
@@ -98,6 +105,8 @@ class RetroConfig:
             self._check_even("encoder_head_dim")
         if self.value == "continuation" and self.neighbour_length <= self.chunk_size:
             raise ValueError("value='continuation' needs neighbours with a continuation")
+        if self.num_heads * self.head_dim % self.pointer_heads:
+            raise ValueError("pointer_heads must divide num_heads * head_dim")
         if self.share_embeddings and self.encoder_d_model != self.d_model:
             raise ValueError("share_embeddings needs encoder_d_model == d_model")
 
@@ -126,7 +135,12 @@ class RetroConfig:
         return replace(self, **{f.name: f.default for f in fields(self) if f.name in _OF_RETRIEVAL})
 
 
-_KINDS = {"positions": PositionKind, "value": ValueKind, "ff": FeedForwardKind}
+_KINDS = {
+    "positions": PositionKind,
+    "value": ValueKind,
+    "ff": FeedForwardKind,
+    "pointer_start": PointerStart,
+}
 _OF_RETRIEVAL = {
     "cca_layers",
     "encoder_d_model",
@@ -137,6 +151,9 @@ _OF_RETRIEVAL = {
     "neighbour_length",
     "share_embeddings",
     "pointer",
+    "pointer_heads",
+    "pointer_start",
+    "match_bias",
     "cca_positions",
     "value",
     "gated_cca",

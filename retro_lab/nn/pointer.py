@@ -46,25 +46,36 @@ class Pointer(nn.Module):
         width = config.num_heads * config.head_dim
         self.query = nn.Linear(config.d_model, width, bias=False)
         self.key = nn.Linear(config.encoder_d_model, width, bias=False)
-        # What each further matching token adds to a place's score (0) and to the gate (1).
-        self.match = nn.Parameter(torch.empty(2, MAX_MATCH))
         self.gate = nn.Linear(config.d_model, 1)
-        self.scale = width**-0.5
+        self.heads = config.pointer_heads
+        self.scale = (width // self.heads) ** -0.5
+        # What each further matching token adds to a place's score in each head, and to the gate.
+        self.match: nn.Parameter | None = None
+        if config.match_bias:
+            self.match = nn.Parameter(torch.empty(self.heads + 1, MAX_MATCH))
+        self.mix: nn.Linear | None = None
+        if self.heads > 1:
+            self.mix = nn.Linear(config.d_model, self.heads, bias=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Starts as a cautious copier: 2 % where nothing matches, more with every matching token.
 
-        From zero, a learning rate fit for matrices moves these few numbers too slowly to matter
-        within a hundred steps (docs/recipes.md).
+        With `pointer_start="zero"` a match is worth nothing at first, and a learning rate fit for
+        matrices moves these few numbers too slowly to matter within a hundred steps
+        (docs/recipes.md). Heads start with equal shares.
         """
         for matrix in (self.query, self.key):
             nn.init.normal_(matrix.weight, std=matrix.in_features**-0.5)
         nn.init.zeros_(self.gate.weight)
         nn.init.constant_(self.gate.bias, GATE_START)
-        with torch.no_grad():
-            self.match[0] = MATCH_SCORE_START
-            self.match[1] = MATCH_GATE_START
+        if self.mix is not None:
+            nn.init.zeros_(self.mix.weight)
+        if self.match is not None:
+            cautious = self.config.pointer_start == "cautious"
+            with torch.no_grad():
+                self.match[:-1] = MATCH_SCORE_START if cautious else 0.0
+                self.match[-1] = MATCH_GATE_START if cautious else 0.0
 
     def forward(
         self, hidden: Tensor, encoded: Tensor, input_ids: Tensor, chunks: RetrievedChunks
@@ -80,7 +91,7 @@ class Pointer(nn.Module):
         size = self.config.chunk_size
         states = attending_chunks(hidden, chunks.num_chunks, size)  # [B, U, M, D]
         keys = self.hold(encoded)
-        matches = matching_suffixes(input_ids, chunks, MAX_MATCH)
+        matches = None if self.match is None else matching_suffixes(input_ids, chunks, MAX_MATCH)
         return self._propose(states, keys, matches, chunks.ids, chunks.readable)
 
     def hold(self, encoded: Tensor) -> Tensor:
@@ -97,27 +108,44 @@ class Pointer(nn.Module):
             chunks: of the one chunk that was retrieved for.
         """
         length = hidden.shape[1]
-        starts = range(MAX_MATCH - 1, -1, -1)
-        here = [context[:, start : start + length].unsqueeze(1) for start in starts]
-        matches = agreeing(here, chunks.ids)
+        matches = None
+        if self.match is not None:
+            starts = range(MAX_MATCH - 1, -1, -1)
+            here = [context[:, start : start + length].unsqueeze(1) for start in starts]
+            matches = agreeing(here, chunks.ids)
         readable = chunks.readable[..., :1].expand(-1, -1, length)
         return self._propose(hidden.unsqueeze(1), keys, matches, chunks.ids, readable)
 
     def _propose(
-        self, states: Tensor, keys: Tensor, matches: Tensor, ids: Tensor, readable: Tensor
+        self, states: Tensor, keys: Tensor, matches: Tensor | None, ids: Tensor, readable: Tensor
     ) -> Copy:
-        """From states [B, U, M, D], keys [B, U, J, H*P] and matches [L, B, U, M, J]."""
-        scores = (self.query(states) * self.scale) @ keys.transpose(-1, -2)  # [B, U, M, J]
-        bias, gate = torch.tensordot(self.match.to(scores.dtype), matches.to(scores.dtype), dims=1)
-        scores = scores + bias
+        """From states [B, U, M, D], keys [B, U, J, H*P] and matches [L, B, U, M, J].
+
+        The G heads share the width H*P.
+        """
+        queries = (self.query(states) * self.scale).unflatten(-1, (self.heads, -1))
+        queries, keys = queries.movedim(-2, 0), keys.unflatten(-1, (self.heads, -1)).movedim(-2, 0)
+        scores, gate = queries @ keys.transpose(-1, -2), None  # [G, B, U, M, J]
+        if self.match is not None and matches is not None:
+            match = self.match.to(scores.dtype)
+            bias = torch.tensordot(match, matches.to(scores.dtype), dims=1)
+            scores, gate = scores + bias[:-1], bias[-1]
         next_ids = F.pad(ids[..., 1:], (0, 1), value=self.config.pad_id).flatten(2)
         usable = (next_ids != self.config.pad_id).unsqueeze(2)
         scores = scores.masked_fill(~usable, -1e4)
-        log_attention = at_least_single(scores).log_softmax(-1)
+        log_attention = self._mixed_heads(at_least_single(scores).log_softmax(-1), states)
         gate_logit = at_least_single(self.gate(states).squeeze(-1))
-        gate_logit = gate_logit + (log_attention.exp() * gate).sum(-1)
+        if gate is not None:
+            gate_logit = gate_logit + (log_attention.exp() * gate).sum(-1)
         gate_logit = gate_logit.masked_fill(~(usable.any(-1) & readable), float("-inf"))
         return Copy(log_attention, next_ids, gate_logit)
+
+    def _mixed_heads(self, log_attention: Tensor, states: Tensor) -> Tensor:
+        """[B, U, M, J] from [G, B, U, M, J]: a mixture whose shares depend on the position."""
+        if self.mix is None:
+            return log_attention[0]
+        shares = at_least_single(self.mix(states)).log_softmax(-1).movedim(-1, 0)  # [G, B, U, M]
+        return (log_attention + shares.unsqueeze(-1)).logsumexp(0)
 
 
 def matching_suffixes(input_ids: Tensor, chunks: RetrievedChunks, longest: int) -> Tensor:

@@ -326,6 +326,11 @@ class Retro(nn.Module):
                 f"unexpected {sorted(result.unexpected_keys)}"
             )
 
+    def backbone_parameters(self) -> list[nn.Parameter]:
+        """The parameters that the plain language model has."""
+        extra = self.retrieval_parameters()
+        return [value for name, value in self.named_parameters() if name not in extra]
+
     def freeze_backbone(self) -> None:
         """Leaves only the retrieval parts trainable (RETROfit; RETRO, section 4.2)."""
         trainable = self.retrieval_parameters()

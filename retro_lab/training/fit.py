@@ -24,6 +24,7 @@ from retro_lab.data.datamodule import RetroDataModule
 
 from .callbacks import BEST, LAST, Checkpoints, Interrupted, TrainingMetrics
 from .console import ConsoleLogger
+from .diet import Diet
 from .module import RetroModule
 
 
@@ -74,6 +75,9 @@ def fit(
     lr: float | None = None,
     warmup_steps: int | None = None,
     resume: bool = True,
+    diet: Diet | None = None,
+    held_back: Sequence[nn.Parameter] = (),
+    held_until: int = 0,
     what: str = "training",
 ) -> FitResult:
     """Trains a model, from its run's last checkpoint if there is one.
@@ -84,6 +88,8 @@ def fit(
         lr: in place of `optim.lr`.
         warmup_steps: in place of `schedule.warmup_steps`.
         resume: False starts again and drops the run's checkpoints.
+        diet: which neighbours a training step reads.
+        held_back: parameters that are not trained before step `held_until`.
         what: name of the progress bar.
 
     Raises:
@@ -109,6 +115,9 @@ def fit(
         lr=lr,
         warmup_steps=warmup_steps,
         compile=config.trainer.compile,
+        diet=diet,
+        held_back=held_back,
+        held_until=held_until,
     )
     console = ConsoleLogger(module.steps, start, what)
     metrics = TrainingMetrics(config.trainer.log_every)

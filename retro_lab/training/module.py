@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from retro_lab.config.schema import OptimConfig, ScheduleConfig
 from retro_lab.evaluation.sum_metric import SumMetric
 
+from .diet import Diet
 from .optimisers import build_optimiser
 from .schedules import learning_rate_factor
 
@@ -36,6 +37,9 @@ class RetroModule(LightningModule):
         lr: peak rate; `optim.lr` unless given.
         warmup_steps: `schedule.warmup_steps` unless given.
         compile: compile the model's loss.
+        diet: which neighbours a training step reads; all of the batch's unless given.
+        held_back: parameters that stay as they are until step `held_until`.
+        held_until: optimiser steps.
     """
 
     _token_nats: Callable[..., Tensor]
@@ -51,6 +55,9 @@ class RetroModule(LightningModule):
         lr: float | None = None,
         warmup_steps: int | None = None,
         compile: bool = False,
+        diet: Diet | None = None,
+        held_back: Sequence[nn.Parameter] = (),
+        held_until: int = 0,
     ) -> None:
         super().__init__()
         self.model = model
@@ -60,6 +67,9 @@ class RetroModule(LightningModule):
         self.steps = schedule.steps if steps is None else steps
         self.lr = lr
         self.warmup_steps = schedule.warmup_steps if warmup_steps is None else warmup_steps
+        self.diet = diet
+        self.held_back = list(held_back)
+        self.held_until = held_until
         self.gradient_norm = torch.zeros(())
         self._sums = nn.ModuleDict({name: SumMetric() for name in ("on", "off")})
         token_nats = cast(Any, model).token_nats
@@ -87,6 +97,9 @@ class RetroModule(LightningModule):
 
         Gradients are averaged over ranks, so each divides by the mean number of tokens a rank.
         """
+        if self.diet is not None and "neighbour_ids" in batch:
+            shown = self.diet(batch["neighbour_ids"], self.trainer.global_step)
+            batch = {**batch, "neighbour_ids": shown}
         nats = self.nats(batch).sum()
         tokens = (batch["targets"] != IGNORED).sum()
         share = tokens.to(nats.dtype)
@@ -152,7 +165,14 @@ class RetroModule(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips by global norm and keeps the norm; FSDP adds up its shards itself."""
+        """Clips by global norm and keeps the norm; FSDP adds up its shards itself.
+
+        Parameters that are held back lose their gradient first, so that the optimiser passes them
+        over: a function of the step, hence exact on resume, and the same on all ranks.
+        """
+        if self.trainer.global_step < self.held_until:
+            for parameter in self.held_back:
+                parameter.grad = None
         limit = float("inf") if self.optim.clip is None else self.optim.clip
         wrapped = self.trainer.strategy.model
         if isinstance(wrapped, FullyShardedDataParallel):

@@ -42,12 +42,14 @@ OUTSIDE = """
 logger eval store runs_dir resume neighbours.min_coverage trainer.name trainer.accelerator
 trainer.devices trainer.num_nodes trainer.strategy trainer.threads trainer.num_workers
 trainer.compile trainer.val_every trainer.val_windows trainer.log_every trainer.checkpoint_every
-trainer.accumulate
+trainer.accumulate trainer.checkpointing recipe.val_every
 """
 OUTSIDE_OF_BASELINES = f"""
 {OUTSIDE} cca neighbours embedder baseline model.encoder model.share_embeddings model.cca_positions
 model.value model.gated_cca model.neighbour_noise recipe.name
 recipe.method recipe.pointer recipe.freeze recipe.steps recipe.lr recipe.warmup_steps
+recipe.pointer_heads recipe.pointer_start recipe.match_bias recipe.k_curriculum
+recipe.neighbour_dropout recipe.unfreeze_after recipe.optim
 chunking.continuation_chunks
 """
 BASE = load_config(["retriever=faiss_flat", "logger=[wandb,csv,tensorboard]"])

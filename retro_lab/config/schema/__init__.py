@@ -27,7 +27,7 @@ from .model import (
 )
 from .neighbours import NeighboursConfig
 from .optim import AdamWConfig, MuonConfig, OptimConfig
-from .recipe import Freeze, Method, RecipeConfig
+from .recipe import Curriculum, Freeze, Method, PointerStart, RecipeConfig
 from .retriever import (
     Bm25RetrieverConfig,
     DenseBm25RetrieverConfig,
@@ -62,6 +62,7 @@ __all__ = [
     "Config",
     "CorpusConfig",
     "CsvConfig",
+    "Curriculum",
     "Decay",
     "DenseBm25RetrieverConfig",
     "DenseNeuralRetrieverConfig",
@@ -90,6 +91,7 @@ __all__ = [
     "OracleRetrieverConfig",
     "ParquetCorpusConfig",
     "Placement",
+    "PointerStart",
     "PositionKind",
     "PythonCorpusConfig",
     "RandomRetrieverConfig",

@@ -28,6 +28,7 @@ class EvalConfig:
         stride: tokens between evaluation windows; a multiple of the chunk size, at most the
             sequence length; null takes half of it, rounded down to whole chunks.
         batch_size: windows a forward pass.
+        k: neighbours a scored chunk reads; null takes as many as in training (`neighbours.k`).
         random: also score with random neighbours.
         leakage: also compute r(C) and bpb(alpha).
         reference: whose text counts as leaked.
@@ -46,6 +47,7 @@ class EvalConfig:
     split: str = "test"
     stride: int | None = None
     batch_size: int = 16
+    k: int | None = None
     random: bool = True
     leakage: bool = True
     reference: Reference = Reference.own_neighbours

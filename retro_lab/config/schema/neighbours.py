@@ -10,7 +10,7 @@ class NeighboursConfig:
     """Neighbour counts and filters.
 
     Attributes:
-        k: neighbours a chunk reads, in training and evaluation.
+        k: neighbours a chunk reads, in training and, without `eval.k`, in evaluation.
         k_store: neighbours kept in the stored table; any k up to it is a slice of the table.
         min_coverage: smallest allowed share of filled neighbour slots, else an error.
         max_run: drops a neighbour that shares a run of this many tokens or more with the chunk and

@@ -19,6 +19,8 @@ class TrainerConfig:
         threads: torch threads a process; null takes the machine's cores.
         num_workers: data-loading processes.
         compile: torch.compile the model.
+        checkpointing: keep only block boundaries for the backward pass: less memory, more time,
+            the same loss.
         val_every: steps between validations.
         val_windows: validation windows scored each time; null takes all.
         log_every: steps between logged training metrics.
@@ -35,6 +37,7 @@ class TrainerConfig:
     threads: int | None = None
     num_workers: int = 0
     compile: bool = False
+    checkpointing: bool = False
     val_every: int = 200
     val_windows: int | None = 32
     log_every: int = 10
