@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from retro_lab.artifacts import track
 from retro_lab.config.fingerprints import eval_fields, has_retrieval, run_key
-from retro_lab.config.schema import Config, EvalConfig, Reference
+from retro_lab.config.schema import Config, EvalConfig, Reference, resolve_k
 from retro_lab.config.serialise import to_plain
 from retro_lab.data.datamodule import RetroDataModule
 from retro_lab.evaluation.chunk_table import ChunkTable, Overlap
@@ -171,7 +171,7 @@ def _table(config: Config, prepared: Prepared, scores: dict[str, ChunkScores]) -
     read = np.empty((len(rows), 0), np.int64)
     overlap = alike = None
     if prepared.table is not None:
-        k = config.eval.k or config.neighbours.k
+        k = resolve_k(config.eval, config.neighbours)
         read = _read_by(chunks, prepared.table, rows, k)
         if config.eval.ngram is not None:
             following = config.chunking.continuation_chunks

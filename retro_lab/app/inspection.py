@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from retro_lab.config.schema import Config, Reference
+from retro_lab.config.schema import Config, Reference, resolve_k
 from retro_lab.data.datamodule import RetroDataModule
 from retro_lab.evaluation.chunk_table import ChunkTable
 from retro_lab.evaluation.gain import Gain, gain
@@ -36,7 +36,8 @@ def plot_sources(
         found,
         run.path / "gain.png",
         corpus=config.corpus.name,
-        model=f"{config.model.name}, {config.retriever.name}, k={config.eval.k or config.neighbours.k}",
+        model=f"{config.model.name}, {config.retriever.name}, "
+        f"k={resolve_k(config.eval, config.neighbours)}",
         reference=leakage.reference,
     )
     return found
@@ -64,7 +65,7 @@ def write_inspection(
         prepared.chunks,
         prepared.corpus,
         prepared.table,
-        config.eval.k or config.neighbours.k,
+        resolve_k(config.eval, config.neighbours),
         config.chunking.continuation_chunks,
     )
     matching = _matching(config, prepared)

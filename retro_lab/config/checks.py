@@ -212,7 +212,6 @@ def _recipe(config: Config) -> Iterator[UserError]:
             "recipe.freeze=none, or recipe.method=retrofit",
         )
 
-
     width = config.model.num_heads * config.model.head_dim
     if recipe.pointer and recipe.pointer_heads > 0 and width % recipe.pointer_heads:
         yield problem(

@@ -67,7 +67,7 @@ def plot_leakage(leakage: Leakage, path: Path, *, corpus: str, model: str, split
         fontsize=9.5,
         color=SOFT,
     )
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_curves(axes: Axes, leakage: Leakage) -> None:
@@ -83,7 +83,7 @@ def _draw_curves(axes: Axes, leakage: Leakage) -> None:
         )
     axes.set_ylabel("bits per byte (lower is better)")
     axes.legend(loc="best")
-    _tidy(axes)
+    tidy(axes)
 
 
 def _draw_difference(axes: Axes, leakage: Leakage) -> None:
@@ -94,7 +94,7 @@ def _draw_difference(axes: Axes, leakage: Leakage) -> None:
     ]
     axes.axhline(0.0, color=INK, linewidth=1.0)
     axes.set_ylabel("on minus baseline\n(bits per byte)")
-    _tidy(axes)
+    tidy(axes)
     if not found:
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=SOFT)
         return
@@ -121,7 +121,7 @@ def _draw_kept(axes: Axes, leakage: Leakage) -> None:
     axes.set_ylim(0, 125)
     axes.set_yticks([0, 50, 100])
     axes.set_ylabel("text kept\n(% of bytes)")
-    _tidy(axes)
+    tidy(axes)
     axes.grid(visible=False)
 
 
@@ -151,7 +151,7 @@ def plot_gain(gain: Gain, path: Path, *, corpus: str, model: str, reference: str
     _draw_documents(below.subplots(), gain, greatest, smallest)
     title = f"Where {label(gain.a)} gains over {label(gain.b)}: {corpus}, {model}"
     figure.suptitle(title, x=0.02, ha="left", fontsize=12, fontweight="bold", color=INK)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_bins(axes: Axes, bins: list[GainBin], colour: str) -> None:
@@ -166,7 +166,7 @@ def _draw_bins(axes: Axes, bins: list[GainBin], colour: str) -> None:
     ticks = [f"{name}\n{part.chunks:,}" for name, part in zip(names, bins, strict=True)]
     axes.set_xticks(range(len(bins)), ticks)
     axes.axhline(0.0, color=INK, linewidth=1.0)
-    _tidy(axes)
+    tidy(axes)
     axes.tick_params(axis="x", labelsize=7.5, length=0)
     if not bins:
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=SOFT)
@@ -188,7 +188,7 @@ def _draw_documents(
     axes.set_xlabel("bits gained on the whole document")
     count = f"documents with the greatest and the smallest gain, of {gain.total.documents:,}"
     axes.set_title(count, loc="left", fontsize=9.5, color=SOFT)
-    _tidy(axes)
+    tidy(axes)
     axes.grid(visible=False)
     axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
     axes.tick_params(axis="y", labelsize=8, length=0)
@@ -239,12 +239,12 @@ def plot_sweep(rows: Sequence[SweepRow], path: Path, *, title: str) -> None:
     axes.set_xlim(ks[0] / 1.25, ks[-1] * 1.25)
     axes.set_xlabel("k: neighbours a chunk reads")
     axes.set_ylabel("bits per byte (lower is better)")
-    _tidy(axes)
+    tidy(axes)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.suptitle(title, x=0.02, ha="left", fontsize=12, fontweight="bold", color=INK)
     note = "vertical bars: paired interval of the difference from the baseline"
     axes.set_title(note, loc="left", fontsize=9.5, color=SOFT)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_series(axes: Axes, name: str, points: list[SweepRow], number: int, shift: float) -> None:
@@ -290,7 +290,8 @@ def _value(row: SweepRow, axis: str) -> str:
     return {"chunk_size": f"m={value}", "seed": f"seed {value}"}.get(axis, str(value))
 
 
-def _tidy(axes: Axes) -> None:
+def tidy(axes: Axes) -> None:
+    """Light grid, no frame."""
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -298,7 +299,8 @@ def _tidy(axes: Axes) -> None:
     axes.tick_params(colors=INK, labelsize=9)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a PNG atomically; the same figure gives the same bytes."""
     for axes in figure.axes:
         legend = axes.get_legend()
         if legend is not None:

@@ -54,6 +54,37 @@ def resampled_sums(sums: NDArray[np.float64], bootstrap: Bootstrap) -> NDArray[n
     return np.concatenate(blocks)
 
 
+def pooled_interval(
+    nats: NDArray[np.float64], num_bytes: NDArray, bootstrap: Bootstrap
+) -> tuple[float, float] | None:
+    """Interval of a difference of bits per byte, averaged over runs that scored the same text.
+
+    Documents and runs are crossed, not nested: a resample draws documents once for all runs, and
+    runs with replacement. Few runs say little about their spread, whatever the resampling; with one
+    run the interval speaks of documents alone.
+
+    Args:
+        nats: [documents, runs], nats of one condition minus those of another.
+        num_bytes: [documents] UTF-8 bytes.
+
+    Returns:
+        (low, high); None with fewer than two documents.
+    """
+    documents, runs = nats.shape
+    if documents < 2:
+        return None
+    resampled = resampled_sums(np.column_stack([nats, num_bytes.astype(np.float64)]), bootstrap)
+    drawn = np.random.default_rng([bootstrap.seed, runs]).integers(
+        runs, size=(len(resampled), runs)
+    )
+    bits = resampled[:, -1] * math.log(2)
+    kept = bits > 0
+    deltas = np.take_along_axis(resampled[:, :-1], drawn, axis=1)[kept].mean(axis=1) / bits[kept]
+    tail = (1 - bootstrap.confidence) / 2
+    low, high = np.quantile(deltas, [tail, 1 - tail])
+    return float(low), float(high)
+
+
 def bits_per_byte_intervals(
     nats: Mapping[str, NDArray],
     num_bytes: NDArray,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -36,15 +37,20 @@ class Verdict:
     """What was shown; None means that it was not measured, False that it was not shown.
 
     Attributes:
-        gain: retrieval helps: ON beats both the baseline and random neighbours, all chunks.
+        gate: copying has emerged: ON beats both OFF and random neighbours, all chunks.
+        gain: retrieval helps: ON beats both the baseline and random neighbours, all chunks. A gate
+            without a gain is an OFF that got worse.
         gain_without_leakage: the same on chunks with r(C) <= 0.125.
+        off_is_baseline: OFF and the baseline score alike, as behind a frozen backbone.
         ignores_neighbours: random neighbours leave the score where it is.
         findings: the differences behind it.
         sentences: the verdict for people, most important first.
     """
 
+    gate: bool | None
     gain: bool | None
     gain_without_leakage: bool | None
+    off_is_baseline: bool | None
     ignores_neighbours: bool | None
     findings: list[Finding]
     sentences: list[str]
@@ -54,9 +60,21 @@ def verdict(leakage: Leakage) -> Verdict:
     """Judge a run's differences: at alpha = 1, and at 0.125 where nothing local can leak."""
     everywhere = [_finding(leakage, other, UNFILTERED) for other in ("baseline", "random")]
     filtered = [_finding(leakage, other, LEAK_FREE_ALPHA) for other in ("baseline", "random")]
-    gain, without = _both_better(everywhere), _both_better(filtered)
+    off = _finding(leakage, "off", UNFILTERED)
+    gain, without = _all_better(everywhere), _all_better(filtered)
+    gate = _all_better([off, everywhere[1]])
+    same = _off_is_baseline(leakage.difference("off", "baseline", UNFILTERED))
     ignores = _ignores_neighbours(everywhere[1])
     sentences = [_headline(gain, everywhere), _headline_without_leakage(gain, without, filtered)]
+    if gate and not gain:
+        sentences.append(
+            "Copying has emerged, since RETRO[ON] beats RETRO[OFF] and random neighbours, but it "
+            f"is no gain ({_figures(off)} against RETRO[OFF])."
+        )
+    if same is False:
+        sentences.append(
+            "RETRO[OFF] is no longer the baseline: its own weights were trained with retrieval."
+        )
     if ignores:
         sentences.append(
             "The score does not move when the neighbours are replaced by random ones: the model "
@@ -64,7 +82,7 @@ def verdict(leakage: Leakage) -> Verdict:
         )
     findings = everywhere + filtered
     sentences += [_sentence(f) for f in findings if f.outcome is not Outcome.unmeasured]
-    return Verdict(gain, without, ignores, findings, sentences + leakage.notes)
+    return Verdict(gate, gain, without, same, ignores, findings, sentences + leakage.notes)
 
 
 def _finding(leakage: Leakage, other: str, alpha: float) -> Finding:
@@ -81,11 +99,22 @@ def outcome_of(difference: Difference | None) -> Outcome:
     return Outcome.worse if difference.low > 0 else Outcome.unclear
 
 
-def _both_better(findings: list[Finding]) -> bool | None:
-    outcomes = {finding.outcome for finding in findings}
+def _all_better(findings: list[Finding]) -> bool | None:
+    return all_better(finding.outcome for finding in findings)
+
+
+def all_better(found: Iterable[Outcome]) -> bool | None:
+    """Whether every outcome is better; None if none speaks against it but not all were measured."""
+    outcomes = set(found)
     if outcomes & {Outcome.worse, Outcome.unclear}:
         return False
     return None if Outcome.unmeasured in outcomes else True
+
+
+def _off_is_baseline(difference: Difference | None) -> bool | None:
+    if difference is None or difference.delta_bpb is None:
+        return None
+    return difference.delta_bpb == 0 == difference.low == difference.high
 
 
 def _ignores_neighbours(random: Finding) -> bool | None:

@@ -15,7 +15,7 @@ from .corpus import (
     WikitextCorpusConfig,
 )
 from .embedder import EmbedderConfig, HashingEmbedderConfig, SentenceTransformerConfig
-from .evaluation import EvalConfig, Reference, resolve_stride
+from .evaluation import EvalConfig, Reference, resolve_k, resolve_stride
 from .logger import CsvConfig, LoggerConfig, TensorboardConfig, WandbConfig, WandbMode
 from .model import (
     RETRIEVAL_SETTINGS,
@@ -112,6 +112,7 @@ __all__ = [
     "WandbConfig",
     "WandbMode",
     "WikitextCorpusConfig",
+    "resolve_k",
     "resolve_layers",
     "resolve_stride",
 ]

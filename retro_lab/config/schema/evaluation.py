@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from .chunking import ChunkingConfig
+from .neighbours import NeighboursConfig
 
 
 class Reference(Enum):
@@ -60,6 +61,11 @@ class EvalConfig:
     bootstrap_samples: int = 2000
     confidence: float = 0.95
     seed: int = 0
+
+
+def resolve_k(evaluation: EvalConfig, neighbours: NeighboursConfig) -> int:
+    """Neighbours that a scored chunk reads, the default of null filled in."""
+    return neighbours.k if evaluation.k is None else evaluation.k
 
 
 def resolve_stride(evaluation: EvalConfig, chunking: ChunkingConfig) -> int:

@@ -1,0 +1,124 @@
+"""Small multiples: validation bits per byte of RETRO on and off while retrieval is learned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .conditions import label
+from .plots import INK, SOFT, STYLES, save_figure, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLUMNS = 5
+MARGIN = 0.08  # of the drawn range, above and below
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One way to train, over its seeds.
+
+    Attributes:
+        tokens: [P] trained on with retrieval, ascending.
+        bpb: by condition, on and off, [seeds, P].
+        baseline: of the baseline on the same windows, mean over seeds; None where there is none.
+        note: a few words under the name.
+    """
+
+    tokens: NDArray[np.int64]
+    bpb: Mapping[str, NDArray[np.float64]]
+    baseline: float | None
+    note: str
+
+
+def plot_ablations(
+    curves: Mapping[str, Curve], path: Path, *, title: str, reference: str | None = None
+) -> None:
+    """Writes a panel a recipe as a PNG: lines are means over seeds, bands reach from the lowest to
+    the highest seed, the horizontal line is the baseline.
+
+    Args:
+        curves: by name, in the order of the panels.
+        title: what was trained on what.
+        reference: the recipe whose ON is drawn thin in every panel.
+    """
+    from matplotlib.figure import Figure
+
+    columns = min(COLUMNS, len(curves))
+    rows = -(-len(curves) // columns)
+    figure = Figure(figsize=(max(2.3 * columns, 6.4), 2.0 * rows + 1.1), layout="constrained")
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    low, high = _range(curves)
+    for number, axes in enumerate(panels.flat):
+        if number >= len(curves):
+            axes.set_axis_off()
+            continue
+        name, curve = list(curves.items())[number]
+        _draw(axes, curve, None if name == reference else curves.get(reference or ""), reference)
+        axes.set_title(f"{name}\n", loc="left", fontsize=9, fontweight="bold", color=INK)
+        axes.text(0, 1.03, curve.note, transform=axes.transAxes, fontsize=7.5, color=SOFT)
+        axes.set_ylim(low, high)
+        tidy(axes)
+        axes.tick_params(labelsize=7.5)
+    handles = {
+        text: line
+        for axes in panels.flat
+        for line, text in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=len(handles),
+        frameon=False,
+        fontsize=8.5,
+    )
+    figure.supxlabel("tokens trained on with retrieval (millions)", fontsize=9, color=INK)
+    figure.supylabel("validation bits per byte (lower is better)", fontsize=9, color=INK)
+    figure.suptitle(title, x=0.02, ha="left", fontsize=11, fontweight="bold", color=INK)
+    save_figure(figure, path)
+
+
+def _draw(axes: Axes, curve: Curve, other: Curve | None, name: str | None) -> None:
+    millions = curve.tokens / 1e6
+    if other is not None:
+        within = other.tokens <= curve.tokens[-1]
+        values = other.bpb["on"].mean(axis=0)[within]
+        text = f"{label('on')} of {name}"
+        axes.plot(other.tokens[within] / 1e6, values, color="#9aa0a6", linewidth=1.1, label=text)
+    if curve.baseline is not None:
+        style = STYLES["baseline"]
+        axes.axhline(curve.baseline, color=style["color"], linewidth=1.1, label=label("baseline"))
+    for condition, values in curve.bpb.items():
+        style = STYLES[condition] | {"markersize": 3, "label": label(condition)}
+        axes.fill_between(
+            millions,
+            values.min(axis=0),
+            values.max(axis=0),
+            color=style["color"],
+            alpha=0.25,
+            linewidth=0,
+        )
+        axes.plot(millions, values.mean(axis=0), **style)
+    axes.set_xlim(0, millions[-1] * 1.04)
+    axes.set_xticks([0, _two_digits(millions[-1] / 2), _two_digits(millions[-1])])
+
+
+def _range(curves: Mapping[str, Curve]) -> tuple[float, float]:
+    """Shared limits; from scratch, what lies high above all baselines at first is cut off."""
+    late = [values[:, values.shape[1] // 2 :] for c in curves.values() for values in c.bpb.values()]
+    levels = [c.baseline for c in curves.values() if c.baseline is not None]
+    drawn = np.concatenate([np.array(levels), *(values.ravel() for values in late)])
+    margin = MARGIN * (drawn.max() - drawn.min())
+    return float(drawn.min() - margin), float(drawn.max() + margin)
+
+
+def _two_digits(value: float) -> float:
+    return round(value, 1 - math.floor(math.log10(value))) if value > 0 else 0.0
