@@ -167,7 +167,7 @@ class Study:
         return Curve(
             tokens=np.array(steps) * tokens_a_step(config),
             bpb=bpb,
-            baseline=float(np.mean(known)) if len(known) == len(levels) else None,
+            baseline=np.array(known) if len(known) == len(levels) else None,
             note=_note(row),
         )
 

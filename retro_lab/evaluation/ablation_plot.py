@@ -28,21 +28,35 @@ class Curve:
     Attributes:
         tokens: [P] trained on with retrieval, ascending.
         bpb: by condition, on and off, [seeds, P].
-        baseline: of the baseline on the same windows, mean over seeds; None where there is none.
+        baseline: [seeds] of each seed's baseline on the same windows; None where there is none.
         note: a few words under the name.
     """
 
     tokens: NDArray[np.int64]
     bpb: Mapping[str, NDArray[np.float64]]
-    baseline: float | None
+    baseline: NDArray[np.float64] | None
     note: str
+
+    @property
+    def level(self) -> float | None:
+        """The baseline's mean over seeds."""
+        return None if self.baseline is None else float(self.baseline.mean())
+
+    def centred(self, condition: str) -> NDArray[np.float64]:
+        """[seeds, P], each seed moved so that its baseline lies at the mean of all: what is left
+        of the spread is that of the difference from the baseline.
+        """
+        values = self.bpb[condition]
+        if self.baseline is None:
+            return values
+        return values - self.baseline[:, None] + self.baseline.mean()
 
 
 def plot_ablations(
     curves: Mapping[str, Curve], path: Path, *, title: str, reference: str | None = None
 ) -> None:
     """Writes a panel a recipe as a PNG: lines are means over seeds, bands reach from the lowest to
-    the highest seed, the horizontal line is the baseline.
+    the highest seed, each measured from its own baseline; the horizontal line is the baseline.
 
     Args:
         curves: by name, in the order of the panels.
@@ -67,6 +81,8 @@ def plot_ablations(
         axes.set_ylim(low, high)
         tidy(axes)
         axes.tick_params(labelsize=7.5)
+        if number + columns >= len(curves):
+            axes.set_xlabel("million tokens\nwith retrieval", fontsize=8, color=INK)
     handles = {
         text: line
         for axes in panels.flat
@@ -80,7 +96,6 @@ def plot_ablations(
         frameon=False,
         fontsize=8.5,
     )
-    figure.supxlabel("tokens trained on with retrieval (millions)", fontsize=9, color=INK)
     figure.supylabel("validation bits per byte (lower is better)", fontsize=9, color=INK)
     figure.suptitle(title, x=0.02, ha="left", fontsize=11, fontweight="bold", color=INK)
     save_figure(figure, path)
@@ -93,10 +108,11 @@ def _draw(axes: Axes, curve: Curve, other: Curve | None, name: str | None) -> No
         values = other.bpb["on"].mean(axis=0)[within]
         text = f"{label('on')} of {name}"
         axes.plot(other.tokens[within] / 1e6, values, color="#9aa0a6", linewidth=1.1, label=text)
-    if curve.baseline is not None:
+    if curve.level is not None:
         style = STYLES["baseline"]
-        axes.axhline(curve.baseline, color=style["color"], linewidth=1.1, label=label("baseline"))
-    for condition, values in curve.bpb.items():
+        axes.axhline(curve.level, color=style["color"], linewidth=1.1, label=label("baseline"))
+    for condition in curve.bpb:
+        values = curve.centred(condition)
         style = STYLES[condition] | {"markersize": 3, "label": label(condition)}
         axes.fill_between(
             millions,
@@ -108,16 +124,18 @@ def _draw(axes: Axes, curve: Curve, other: Curve | None, name: str | None) -> No
         )
         axes.plot(millions, values.mean(axis=0), **style)
     axes.set_xlim(0, millions[-1] * 1.04)
-    axes.set_xticks([0, _two_digits(millions[-1] / 2), _two_digits(millions[-1])])
+    ticks = [0, _two_digits(millions[-1] / 2), _two_digits(millions[-1])]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
 
 
 def _range(curves: Mapping[str, Curve]) -> tuple[float, float]:
     """Shared limits; from scratch, what lies high above all baselines at first is cut off."""
-    late = [values[:, values.shape[1] // 2 :] for c in curves.values() for values in c.bpb.values()]
-    levels = [c.baseline for c in curves.values() if c.baseline is not None]
-    drawn = np.concatenate([np.array(levels), *(values.ravel() for values in late)])
-    margin = MARGIN * (drawn.max() - drawn.min())
-    return float(drawn.min() - margin), float(drawn.max() + margin)
+    drawn = [c.centred(condition) for c in curves.values() for condition in c.bpb]
+    late = [values[:, values.shape[1] // 2 :] for values in drawn]
+    levels = [c.level for c in curves.values() if c.level is not None]
+    shown = np.concatenate([np.array(levels), *(values.ravel() for values in late)])
+    margin = MARGIN * (shown.max() - shown.min())
+    return float(shown.min() - margin), float(shown.max() + margin)
 
 
 def _two_digits(value: float) -> float:

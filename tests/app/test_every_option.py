@@ -8,8 +8,10 @@ import torch
 from retro_lab.app.build import build_model, parameter_counts
 from retro_lab.config.checks import check
 from retro_lab.config.compose import load_config
-from retro_lab.config.fingerprints import canonical
+from retro_lab.config.fingerprints import baseline_of, canonical, run_key
 from retro_lab.config.paths import options
+from retro_lab.config.schema import Config, MuonConfig
+from retro_lab.config.serialise import from_plain, to_plain
 
 GROUPS = ("model", "cca", "recipe", "chunking", "neighbours", "tokenizer")
 CHOICES = [f"{group}={option}" for group in GROUPS for option in options(group)]
@@ -23,10 +25,59 @@ def test_a_model_is_built(choice: str, retriever: str) -> None:
         overrides.append("model=base")  # six layers at least
     if choice == "tokenizer=hf":
         overrides.append("tokenizer.path=x")
-    config = load_config(overrides)
+    counts = built(load_config(overrides))
+    assert (counts["retrieval"] > 0) == (retriever == "bm25")
+
+
+def built(config: Config) -> dict[str, int]:
     check(config)
     with torch.device("meta"):
         model = build_model(canonical(config))
     counts = parameter_counts(model)
     assert counts["total"] > counts["embeddings"] > 0
-    assert (counts["retrieval"] > 0) == (retriever == "bm25")
+    return counts
+
+
+@pytest.fixture(scope="module")
+def experiments() -> dict[str, Config]:
+    return {option: load_config([f"experiment={option}"]) for option in options("experiment")}
+
+
+def test_every_experiment_builds_a_model(experiments: dict[str, Config]) -> None:
+    assert len(experiments) > 20
+    for option, config in experiments.items():
+        assert (built(config)["retrieval"] > 0) == (option != "recipe/baseline_longer"), option
+
+
+@pytest.fixture(scope="module")
+def study(experiments: dict[str, Config]) -> dict[str, Config]:
+    return {o: config for o, config in experiments.items() if o.startswith("recipe/")}
+
+
+def test_the_study_has_a_name_for_each_of_its_runs(study: dict[str, Config]) -> None:
+    """The figure and the table tell runs apart by `recipe.name`."""
+    names = {option: config.recipe.name for option, config in study.items()}
+    assert names.pop("recipe/default") == "retrofit"
+    del names["recipe/baseline_longer"]  # without retrieval there is no recipe
+    assert names == {option: option.removeprefix("recipe/") for option in names}
+
+
+def test_ablations_share_the_baseline_that_they_leave_alone(study: dict[str, Config]) -> None:
+    keys = {option: run_key(baseline_of(config)) for option, config in study.items()}
+    apart = {option for option in study if keys[option] != keys["recipe/default"]}
+    own = ("no_smear", "scratch", "scratch_pointer", "baseline_longer")
+    assert apart == {f"recipe/{name}" for name in own}
+    assert keys["recipe/scratch_pointer"] == keys["recipe/baseline_longer"]
+
+
+def test_the_study_leaves_the_test_split_alone(study: dict[str, Config]) -> None:
+    assert {config.eval.split for config in study.values()} == {"validation"}
+    assert {config.corpus.split.test for config in study.values()} == {0.15}
+
+
+def test_a_recipes_optimiser_leaves_the_baselines_alone() -> None:
+    config = load_config(["optim@recipe.optim=muon", "recipe.optim.muon_lr=0.01"])
+    assert isinstance(config.recipe.optim, MuonConfig)
+    assert config.recipe.optim.muon_lr == 0.01
+    assert not isinstance(config.optim, MuonConfig)
+    assert from_plain(to_plain(config)) == config

@@ -109,4 +109,41 @@ def test_a_pair_that_was_never_scored_is_unmeasured() -> None:
     empty = Leakage(None, [1.0], Bootstrap(), {}, [])
     found = verdict(empty)
     assert (found.gain, found.gain_without_leakage, found.ignores_neighbours) == (None, None, None)
+    assert (found.gate, found.off_is_baseline) == (None, None)
     assert "no interval against random neighbours" in found.sentences[0]
+
+
+@pytest.mark.parametrize(
+    ("baseline", "random", "off", "gate", "words"),
+    [
+        (BETTER, BETTER, BETTER, True, None),
+        (WORSE, BETTER, BETTER, True, "is no gain (-0.2000"),
+        (UNCLEAR, BETTER, BETTER, True, "is no gain (-0.2000"),
+        (BETTER, UNCLEAR, BETTER, False, None),
+        (BETTER, BETTER, WORSE, False, None),
+        (BETTER, BETTER, NONE, None, None),
+    ],
+)
+def test_copying_that_is_no_gain_is_said_to_be_none(
+    baseline: Interval, random: Interval, off: Interval, gate: bool | None, words: str | None
+) -> None:
+    measured = leakage(baseline, random)
+    measured.differences.append(difference("off", 1.0, off))
+    found = verdict(measured)
+    assert found.gate is gate
+    text = " ".join(found.sentences)
+    assert ("Copying has emerged" in text) is (words is not None)
+    assert words is None or words in text
+
+
+@pytest.mark.parametrize(
+    ("interval", "same"), [((0.0, 0.0), True), ((0.0, 1e-9), False), (BETTER, False)]
+)
+def test_an_off_that_is_not_the_baseline_is_named(interval: Interval, same: bool) -> None:
+    measured = leakage(BETTER, BETTER)
+    low, high = interval or (None, None)
+    delta = sum(interval or ()) / 2
+    measured.differences.append(Difference("off", "baseline", 1.0, delta, low, high, 1234))
+    found = verdict(measured)
+    assert found.off_is_baseline is same
+    assert any("no longer the baseline" in sentence for sentence in found.sentences) is not same
