@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from retro_lab.artifacts import track
-from retro_lab.config.fingerprints import eval_fields, has_retrieval, run_key
+from retro_lab.config.fingerprints import baseline_of, eval_fields, has_retrieval, run_key
 from retro_lab.config.schema import Config, EvalConfig, Reference, resolve_k
 from retro_lab.config.serialise import to_plain
 from retro_lab.data.datamodule import RetroDataModule
@@ -151,7 +151,7 @@ def _baseline_scores(
     data: RetroDataModule,
 ) -> ChunkScores:
     """Read from the baseline's chunks.parquet if it was evaluated likewise, else scored anew."""
-    if baseline.is_evaluated(config.eval):
+    if baseline.is_evaluated(baseline_of(config).eval):
         table = ChunkTable.load(baseline.chunks_file)
         rows = same_tokens.rows
         if len(table) == len(rows) and np.array_equal(table.tokens, same_tokens.tokens[rows]):

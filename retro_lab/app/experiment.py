@@ -69,7 +69,7 @@ def ensure_baseline(config: Config, prepared: Prepared, watch: Stopwatch) -> Run
             own = prepared.without_neighbours()
             train(baseline, run, own, None, watch)
             with watch.stage("evaluation"):
-                evaluate_run(baseline, config.eval, run, own, None)
+                evaluate_run(baseline, baseline.eval, run, own, None)
             run.enter("finished")
     finally:
         lock.release()

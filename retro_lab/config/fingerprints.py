@@ -72,6 +72,7 @@ def canonical(config: Config) -> Config:
         retriever=NoneRetrieverConfig(),
         embedder=HashingEmbedderConfig(),
         baseline=None,
+        eval=dataclasses.replace(config.eval, k=None),
     )
 
 

@@ -147,3 +147,16 @@ def test_evaluation_may_read_another_number_of_neighbours() -> None:
             ].shape[2],
         }
         assert shapes == {"train": 2, "curve": 2, "scored": scored}
+
+
+def test_checkpointing_trains_to_the_same_bits(tmp_path) -> None:
+    plain, _ = small_fit(tmp_path / "plain", small_config(), steps=5)
+    checkpointed = small_model()
+    checkpointed.enable_checkpointing()
+    small_fit(tmp_path / "checkpointed", small_config(), model=checkpointed, steps=5)
+    assert not weights_differ(plain, checkpointed)
+    one, other = (
+        [r["train/loss"] for r in read_metrics(tmp_path / name / METRICS) if "train/loss" in r]
+        for name in ("plain", "checkpointed")
+    )
+    assert one == other
