@@ -112,7 +112,7 @@ def _difference(tables: Sequence[ChunkTable], a: str, b: str, bootstrap: Bootstr
 
 
 def _by_document(table: ChunkTable, column: NDArray) -> NDArray[np.float64]:
-    return np.bincount(table.document, weights=column)
+    return np.bincount(table.document, weights=column).astype(np.float64)
 
 
 def in_study_order(found: Sequence[Ablation]) -> list[Ablation]:
