@@ -31,6 +31,9 @@ class RecipeConfig:
             previous token's; helps every small model, baseline included.
         pointer: mix the language model's distribution with attention over the neighbours' next
             tokens, through a learned gate.
+        backbone: for `retrofit`, a Hugging Face causal language model to graft on, by hub name,
+            local folder or GGUF file; null grafts on the shared baseline. Its sizes and its
+            tokenizer take the place of this configuration's.
         freeze: for `retrofit`, whether the backbone's weights stay fixed.
         steps: for `retrofit`, optimiser steps of the second phase.
         lr: for `retrofit`, peak learning rate of the second phase.
@@ -41,6 +44,7 @@ class RecipeConfig:
     method: Method = Method.retrofit
     smeared_keys: bool = True
     pointer: bool = True
+    backbone: str | None = None
     freeze: Freeze = Freeze.backbone
     steps: int = 80
     lr: float = 3e-3

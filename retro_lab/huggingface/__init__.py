@@ -1,0 +1,8 @@
+"""RETRO and Hugging Face: retrieval grafted on their decoders, and RETRO as one of their models.
+
+Importing this package makes `AutoConfig` and `AutoModelForCausalLM` know RETRO.
+"""
+
+from .graft import GraftedRetro
+
+__all__ = ["GraftedRetro"]
