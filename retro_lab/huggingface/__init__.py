@@ -4,5 +4,6 @@ Importing this package makes `AutoConfig` and `AutoModelForCausalLM` know RETRO.
 """
 
 from .graft import GraftedRetro
+from .model import RetroForCausalLM, RetroHFConfig
 
-__all__ = ["GraftedRetro"]
+__all__ = ["GraftedRetro", "RetroForCausalLM", "RetroHFConfig"]
