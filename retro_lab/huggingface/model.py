@@ -63,7 +63,7 @@ class RetroHFConfig(PretrainedConfig):
             self.hidden_size = retro["d_model"]
             self.num_hidden_layers = retro["num_layers"]
             self.num_attention_heads = retro["num_heads"]
-        kwargs["tie_word_embeddings"] = bool(backbone and backbone.get("tie_word_embeddings"))
+        kwargs["tie_word_embeddings"] = False  # the model says what its backbone ties
         super().__init__(**kwargs)
 
     @classmethod
@@ -139,6 +139,11 @@ class RetroForCausalLM(PreTrainedModel, GenerationMixin):
             inner = AutoConfig.for_model(**config.backbone)
             backbone = build_backbone(inner, config.retro_config.dropout)
             self.model = GraftedRetro(backbone, config.retro_config, config.share_embeddings)
+            self._tied_weights_keys = {
+                f"model.backbone.{one}": f"model.backbone.{other}"
+                for one, other in backbone.all_tied_weights_keys.items()
+            }
+            config.tie_word_embeddings = bool(self._tied_weights_keys)
         self.post_init()
 
     @classmethod

@@ -79,7 +79,10 @@ class HeldNeighbours:
         picked = {name: getattr(chunks, name).index_select(0, rows) for name in masks}
         return HeldNeighbours(
             replace(chunks, **picked),
-            {layer: (k.index_select(0, rows), v.index_select(0, rows)) for layer, (k, v) in self.cca.items()},
+            {
+                layer: (k.index_select(0, rows), v.index_select(0, rows))
+                for layer, (k, v) in self.cca.items()
+            },
             None if self.pointer_keys is None else self.pointer_keys.index_select(0, rows),
         )
 

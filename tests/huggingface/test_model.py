@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import FAMILIES, K, M, PAD, R, VOCABULARY, grafted, neighbours, retro_config, tokens
+from tiny import FAMILIES, PAD, VOCABULARY, K, M, R, grafted, neighbours, retro_config, tokens
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
@@ -77,7 +77,9 @@ def test_padding_on_the_right_changes_nothing_before_it(kind: str) -> None:
     padded = torch.cat((ids, torch.full((1, 4), PAD)), dim=1)
     mask = (padded != PAD).long()
     for given in (mask, None):
-        torch.testing.assert_close(model(padded, attention_mask=given).logits[:, :10], model(ids).logits)
+        torch.testing.assert_close(
+            model(padded, attention_mask=given).logits[:, :10], model(ids).logits
+        )
 
 
 @pytest.mark.parametrize("kind", ["own", "llama", "gpt2"])

@@ -98,6 +98,11 @@ class HuggingFaceTokenizer:
         self.pad_id = _num_ids(backend)
         self.vocab_size = self.pad_id + 1
 
+    @property
+    def definition(self) -> str:
+        """The `tokenizers` library's JSON."""
+        return self._backend.to_str()
+
     @classmethod
     def load(cls, folder: Path) -> HuggingFaceTokenizer:
         boundary_id = orjson.loads((folder / _BOUNDARY_FILE).read_bytes())
