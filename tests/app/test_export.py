@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from golden import Golden
 
 from retro_lab.__main__ import main
 from retro_lab.app.evaluation import load_model
@@ -92,3 +93,25 @@ def test_what_cannot_be_exported(
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "--help"]) == 0
     assert "export run=" in capsys.readouterr().out
+
+
+def test_lm_eval_scores_a_baseline_as_we_do(
+    golden: Golden, finished: RunDirectory, tmp_path: Path
+) -> None:
+    pytest.importorskip("lm_eval")
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    baseline = golden.run("retriever=none")
+    assert main(["export", f"run={baseline.path}", f"out={tmp_path / 'baseline'}"]) == 0
+    theirs = HFLM(pretrained=str(tmp_path / "baseline"), device="cpu", batch_size=2)
+    config = baseline.config()
+    prepared = prepare(config)
+    ours, tokenizer = load_model(config, baseline, prepared), prepared.pipeline.open_tokenizer()
+    texts = ["abcd bcde " * 20, "cdef fghi\n" * 9]
+    requests = [Instance("loglikelihood_rolling", {}, (text,), 0) for text in texts]
+    scores = theirs.loglikelihood_rolling(requests, disable_tqdm=True)
+    for text, log_likelihood in zip(texts, scores, strict=True):
+        ids = torch.tensor([[tokenizer.boundary_id, *tokenizer.encode_batch([text])[0].ids]])
+        nats = ours.token_nats(ids[:, :-1], ids[:, 1:]).sum().item()
+        assert -log_likelihood == pytest.approx(nats, rel=1e-6)
