@@ -81,6 +81,7 @@ def export(request: Request) -> None:
         raise UserError(f"{out} is there already", fix="give the name of a new folder")
     from retro_lab.evaluation.results import Results
     from retro_lab.huggingface import RetroForCausalLM
+    from retro_lab.huggingface.backbones import no_loading_bar
     from retro_lab.text.tokenizers.fast import as_fast
 
     from .evaluation import load_model
@@ -101,7 +102,8 @@ def export(request: Request) -> None:
         model.generation_config.suppress_tokens = [tokenizer.pad_id]
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
+    with no_loading_bar():
+        model.save_pretrained(partial)
     as_fast(tokenizer, config.chunking.sequence_length).save_pretrained(partial)
     card = model_card(Results.load(run.results_file), out.name, request.licence)
     (partial / "README.md").write_text(card, encoding="utf-8")

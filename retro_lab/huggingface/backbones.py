@@ -133,7 +133,7 @@ def load_weights(name: str) -> dict[str, Tensor]:
     """
     from transformers import AutoModelForCausalLM
 
-    with _as_user_error(name), _no_loading_bar():
+    with _as_user_error(name), no_loading_bar():
         model = AutoModelForCausalLM.from_pretrained(
             **_source(name), dtype=torch.float32, attn_implementation="sdpa"
         )
@@ -186,7 +186,8 @@ def _as_user_error(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _no_loading_bar() -> Iterator[None]:
+def no_loading_bar() -> Iterator[None]:
+    """Without transformers' own bars over weights."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
