@@ -18,6 +18,10 @@ COMMANDS = {
     "report": ("retro_lab.app.report:main", "compare finished runs in tables and plots"),
     "serve": ("retro_lab.app.serve:main", "answer searches over HTTP: run=runs/..."),
     "generate": ("retro_lab.app.generate:main", "continue a prompt, searching: run=runs/..."),
+    "export": (
+        "retro_lab.app.export:main",
+        "a run as a Hugging Face model folder: run=... out=...",
+    ),
     "validate": ("retro_lab.app.validate:main", "check a configuration in seconds, run nothing"),
     "plan": ("retro_lab.app.plan:main", "size and time of a corpus before anything is built"),
     "doctor": ("retro_lab.app.doctor:main", "check this installation and the stored data"),

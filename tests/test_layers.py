@@ -16,6 +16,7 @@ RANK = {
     "config": 1,
     "nn": 1,
     "artifacts": 2,
+    "huggingface": 2,
     "text": 3,
     "retrieval": 4,
     "data": 5,

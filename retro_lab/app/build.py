@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import TYPE_CHECKING, TypeAlias
+
 from retro_lab.config.fingerprints import has_retrieval
 from retro_lab.config.schema import (
     BpeTokenizerConfig,
@@ -13,7 +16,13 @@ from retro_lab.config.schema import (
 from retro_lab.data.datamodule import RetroDataModule
 from retro_lab.nn import Retro, RetroConfig
 
+from .backbone import with_backbone
 from .stages import Prepared
+
+if TYPE_CHECKING:
+    from retro_lab.huggingface import GraftedRetro
+
+LanguageModel: TypeAlias = "Retro | GraftedRetro"
 
 
 def retro_config(config: Config, vocab_size: int, pad_id: int) -> RetroConfig:
@@ -52,8 +61,11 @@ def retro_config(config: Config, vocab_size: int, pad_id: int) -> RetroConfig:
     return full if has_retrieval(config) else full.baseline
 
 
-def build_model(config: Config, vocab_size: int | None = None, pad_id: int | None = None) -> Retro:
-    """The network, initialised from the global torch seed.
+def build_model(
+    config: Config, vocab_size: int | None = None, pad_id: int | None = None
+) -> LanguageModel:
+    """The network, initialised from the global torch seed; a backbone's own weights are loaded
+    afterwards, as a baseline's are.
 
     Args:
         config: the run.
@@ -61,7 +73,18 @@ def build_model(config: Config, vocab_size: int | None = None, pad_id: int | Non
         pad_id: the last id unless given.
     """
     size = nominal_vocab_size(config.tokenizer) if vocab_size is None else vocab_size
-    return Retro(retro_config(config, size, size - 1 if pad_id is None else pad_id))
+    pad_id = size - 1 if pad_id is None else pad_id
+    if config.recipe.backbone is None:
+        return Retro(retro_config(config, size, pad_id))
+    from retro_lab.huggingface import GraftedRetro
+    from retro_lab.huggingface.backbones import build_backbone, read_config
+
+    config = with_backbone(config)
+    backbone = build_backbone(read_config(config.recipe.backbone), config.model.dropout)
+    # The graft shares a table of another width through a projection, which RetroConfig has not.
+    own = dataclasses.replace(config.model, share_embeddings=False)
+    sized = retro_config(dataclasses.replace(config, model=own), size, pad_id)
+    return GraftedRetro(backbone, sized, config.model.share_embeddings)
 
 
 def nominal_vocab_size(tokenizer: TokenizerConfig) -> int:
@@ -88,7 +111,7 @@ def build_data(config: Config, prepared: Prepared) -> RetroDataModule:
     )
 
 
-def parameter_counts(model: Retro) -> dict[str, int]:
+def parameter_counts(model: LanguageModel) -> dict[str, int]:
     """Parameters in all, of the retrieval parts, and of the token tables."""
     extra = model.retrieval_parameters()
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}

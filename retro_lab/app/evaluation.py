@@ -26,11 +26,11 @@ from retro_lab.evaluation.results import DataCounts, EvaluationSettings, Results
 from retro_lab.evaluation.scoring import score
 from retro_lab.evaluation.statistics import Bootstrap
 from retro_lab.evaluation.sweep import scored_k
-from retro_lab.nn import Retro
 from retro_lab.retrieval.table import NeighbourTable
 from retro_lab.text.chunks import ChunkStore
 
-from .build import build_data, build_model
+from .backbone import backbone_weights, is_backbone_alone
+from .build import LanguageModel, build_data, build_model
 from .inspection import plot_sources, write_inspection
 from .run_directory import RunDirectory
 from .stages import Pipeline, Prepared, overlap_retriever, random_retriever
@@ -114,20 +114,23 @@ def _scores(
     return scores
 
 
-def load_model(config: Config, run: RunDirectory, prepared: Prepared) -> Retro:
+def load_model(config: Config, run: RunDirectory, prepared: Prepared) -> LanguageModel:
     """The run's trained model, in evaluation mode.
 
     Raises:
         UserError: if the run has no checkpoint.
     """
     model = build_model(config, prepared.chunks.vocab_size, prepared.chunks.pad_id)
-    model.load_state_dict(run.weights())
+    if is_backbone_alone(config):
+        model.load_backbone(backbone_weights(config))
+    else:
+        model.load_state_dict(run.weights())
     device = "cuda" if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu"
     return model.to(device).eval()
 
 
 def _score(
-    model: Retro, data: RetroDataModule, prepared: Prepared, split: str, table, what: str
+    model: LanguageModel, data: RetroDataModule, prepared: Prepared, split: str, table, what: str
 ) -> ChunkScores:
     loader = data.evaluation_loader(split, table)
     windows = len(loader.dataset)  # pyright: ignore[reportArgumentType]

@@ -15,12 +15,12 @@ from torch import nn
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import baseline_of, has_retrieval, run_key
 from retro_lab.config.schema import Config, Freeze, Method
-from retro_lab.nn import Retro
 from retro_lab.training.diet import Diet
 from retro_lab.training.fit import FitResult, fit, resumable_step
 from retro_lab.training.loggers import build_loggers, close_loggers
 
-from .build import build_data, build_model
+from .backbone import backbone_weights, is_backbone_alone, with_backbone
+from .build import LanguageModel, build_data, build_model
 from .evaluation import evaluate_run
 from .run_directory import RunDirectory
 from .stages import Prepared, prepare
@@ -39,6 +39,7 @@ def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
     run = RunDirectory.of(config)
     if config.resume is not None and run.is_finished(config):
         return run
+    config = with_backbone(config)
     lock = run.acquire(wait=False)
     try:
         with watch.stage("prepare"):
@@ -57,7 +58,7 @@ def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
 
 def ensure_baseline(config: Config, prepared: Prepared, watch: Stopwatch) -> RunDirectory:
     """The shared baseline, trained and evaluated now if nobody has done so."""
-    baseline = dataclasses.replace(baseline_of(config), resume="auto")
+    baseline = with_backbone(dataclasses.replace(baseline_of(config), resume="auto"))
     run = RunDirectory.of(baseline)
     if run.is_finished(baseline):
         LOG.info("baseline: %s (already trained)", run.path)
@@ -83,16 +84,24 @@ def train(
     baseline: RunDirectory | None,
     watch: Stopwatch,
 ) -> None:
-    """Trains the run's model up to its last step, resuming where an earlier attempt stopped."""
+    """Trains the run's model up to its last step, resuming where an earlier attempt stopped.
+
+    A pretrained backbone without retrieval is done as it is.
+    """
     if run.reached("trained") and config.resume is not None:
         run.check_lineage(prepared.lineage)
         return
     run.begin(config)
     run.check_lineage(prepared.lineage)
+    if is_backbone_alone(config):
+        run.enter("trained")
+        return
     run.enter("training")
     retrofit = has_retrieval(config) and config.recipe.method is Method.retrofit
     backbone = None
-    if retrofit:
+    if config.recipe.backbone is not None:
+        backbone = backbone_weights(config)
+    elif retrofit:
         if baseline is None:
             raise UserError(
                 "recipe.method=retrofit grafts retrieval on the baseline, and baseline=null",
@@ -113,7 +122,12 @@ def train(
 
 
 def _fit(
-    config: Config, run: RunDirectory, prepared: Prepared, model: Retro, what: str, retrofit: bool
+    config: Config,
+    run: RunDirectory,
+    prepared: Prepared,
+    model: LanguageModel,
+    what: str,
+    retrofit: bool,
 ) -> FitResult:
     start = resumable_step(run.path) if config.resume is not None else 0
     if start:

@@ -194,6 +194,13 @@ class Writer:
                 f"retrieval=on, but {run.path} is a baseline: it has no neighbours to read",
                 fix="leave retrieval=on out, or give a run with a retriever",
             )
+        if config.recipe.backbone is not None:
+            raise UserError(
+                f"{run.path} is grafted on {config.recipe.backbone}; generate writes with models "
+                "of this project only",
+                fix=f"python -m retro_lab export run={run.path} out=FOLDER, then "
+                "model.generate(...) as its README.md says",
+            )
         from .build import build_model
         from .stages import prepare
 

@@ -16,8 +16,8 @@ from retro_lab.evaluation.inspect_data import InspectedDocument, Inspection
 from retro_lab.evaluation.inspect_page import write_page
 from retro_lab.evaluation.leakage import Leakage
 from retro_lab.evaluation.plots import plot_gain
-from retro_lab.nn import Retro
 
+from .build import LanguageModel
 from .run_directory import RunDirectory
 from .stages import Pipeline, Prepared
 
@@ -48,7 +48,7 @@ def write_inspection(
     run: RunDirectory,
     prepared: Prepared,
     data: RetroDataModule,
-    model: Retro,
+    model: LanguageModel,
     found: Gain,
 ) -> None:
     """Writes inspect.html: the documents that gained most and least, token by token.
@@ -94,7 +94,11 @@ def _documents(
 
 
 def _saved_nats(
-    config: Config, prepared: Prepared, data: RetroDataModule, model: Retro, documents: list[int]
+    config: Config,
+    prepared: Prepared,
+    data: RetroDataModule,
+    model: LanguageModel,
+    documents: list[int],
 ) -> NDArray[np.float64]:
     """[C, M] nats saved on each token of the documents; NaN where nothing was scored."""
     chunks = prepared.chunks
@@ -115,7 +119,7 @@ def _saved_nats(
 
 @torch.inference_mode()
 def _nats(
-    model: Retro, batch: dict[str, torch.Tensor], neighbours: torch.Tensor | None
+    model: LanguageModel, batch: dict[str, torch.Tensor], neighbours: torch.Tensor | None
 ) -> NDArray[np.float64]:
     device = next(model.parameters()).device
     tensors = [batch["input_ids"], batch["targets"], neighbours, batch["document_ids"]]

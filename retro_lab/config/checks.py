@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 
 from . import retrieval_checks
+from .backbone import tokenizer_path
 from .bounds import broken_bounds, problem, values
 from .errors import ConfigError, UserError
 from .fingerprints import canonical, has_retrieval
@@ -15,6 +16,7 @@ from .schema import (
     BpeTokenizerConfig,
     Config,
     Freeze,
+    HfTokenizerConfig,
     Method,
     MuonConfig,
     PositionKind,
@@ -69,7 +71,8 @@ def _model(config: Config) -> Iterator[UserError]:
         )
     if not 0 <= model.dropout < 1:
         yield problem("model.dropout", model.dropout, "must be in [0, 1)", "model.dropout=0.0")
-    if model.share_embeddings and model.d_model != model.encoder.d_model:
+    own = config.recipe.backbone is None  # a backbone's sizes are known once it is read
+    if own and model.share_embeddings and model.d_model != model.encoder.d_model:
         yield problem(
             "model.share_embeddings",
             True,
@@ -88,8 +91,13 @@ def _model(config: Config) -> Iterator[UserError]:
 
 
 def _cca(config: Config) -> Iterator[UserError]:
-    if not has_retrieval(config):
+    if not has_retrieval(config) or config.recipe.backbone is not None:
         return
+    yield from cca_layers(config)
+
+
+def cca_layers(config: Config) -> Iterator[UserError]:
+    """What is wrong with the layers of CCA, in a model of `model.num_layers`."""
     num_layers = config.model.num_layers
     layers = resolve_layers(config.cca, num_layers)
     explicit = config.cca.layers is not None
@@ -189,7 +197,7 @@ def _recipe(config: Config) -> Iterator[UserError]:
         return
     recipe = config.recipe
     if recipe.method is Method.retrofit:
-        if config.baseline is None:
+        if config.baseline is None and recipe.backbone is None:
             yield problem(
                 "baseline",
                 None,
@@ -249,7 +257,39 @@ def _unfreezing(recipe: RecipeConfig) -> Iterator[UserError]:
         )
 
 
+def _backbone(config: Config) -> Iterator[UserError]:
+    recipe = config.recipe
+    if recipe.backbone is None:
+        return
+    if has_retrieval(config) and recipe.method is Method.scratch:
+        yield problem(
+            "recipe.backbone",
+            recipe.backbone,
+            "from scratch, nothing is grafted on a pretrained model",
+            "recipe=retrofit, or recipe.backbone=null",
+        )
+    if isinstance(config.tokenizer, HfTokenizerConfig):
+        return
+    if tokenizer_path(recipe.backbone) is None:
+        yield problem(
+            "recipe.backbone",
+            recipe.backbone,
+            "is a GGUF model, which comes without a usable tokenizer",
+            "tokenizer=hf tokenizer.path=<its tokenizer on the hub or in a folder>, or put its "
+            "tokenizer.json beside the file",
+        )
+    else:
+        yield problem(
+            "tokenizer",
+            config.tokenizer.name,
+            "a backbone reads the token ids that it was trained with (recipe.backbone)",
+            "leave tokenizer out, or tokenizer=hf tokenizer.path=<the backbone's>",
+        )
+
+
 def _training(config: Config) -> Iterator[UserError]:
+    if config.recipe.backbone is not None and not has_retrieval(config):
+        return
     schedule, trainer = config.schedule, config.trainer
     if schedule.warmup_steps > schedule.steps:
         yield problem(
@@ -339,6 +379,7 @@ _RULES = (
     _overlap,
     _embedder,
     _recipe,
+    _backbone,
     _training,
     _text_and_splits,
     _evaluation,

@@ -7,18 +7,23 @@ import hashlib
 import json
 from typing import Any
 
+from .backbone import identity, plain_name, tokenizer_path
 from .schema import (
     RETRIEVAL_SETTINGS,
+    AdamWConfig,
+    BpeTokenizerConfig,
     CcaConfig,
     Config,
     EvalConfig,
     Freeze,
     HashingEmbedderConfig,
+    HfTokenizerConfig,
     Method,
     ModelConfig,
     NeighboursConfig,
     NoneRetrieverConfig,
     RecipeConfig,
+    ScheduleConfig,
     resolve_layers,
 )
 from .serialise import to_plain
@@ -36,6 +41,8 @@ _SECOND_PHASE = ("freeze", "unfreeze_after", "steps", "lr", "warmup_steps", "opt
 # Settings of a part that is left out, and rhythm.
 _OF_POINTER = ("pointer_heads", "pointer_start", "match_bias")
 _RHYTHM = ("val_every",)
+# Of the model, what a backbone brings with it.
+_OF_BACKBONE = ("d_model", "num_layers", "num_heads", "head_dim", "d_ff")
 # Of the evaluation: a label, a speed, and what is shown besides the figures.
 _EVAL_OUTSIDE = ("name", "batch_size", "pages")
 
@@ -50,8 +57,11 @@ def canonical(config: Config) -> Config:
 
     Without retrieval these are CCA, neighbours, the encoder and all else of the model that reads
     neighbours, continuation, embedder, baseline and all of the recipe but smeared keys, so that
-    such points of a sweep are one run.
+    such points of a sweep are one run. With a backbone they are the sizes and the tokenizer that it
+    brings; without retrieval it is not trained either, so optimiser, schedule and seed go too.
     """
+    if config.recipe.backbone is not None:
+        config = _of_backbone(config, config.recipe.backbone)
     if has_retrieval(config):
         return config
     recipe = RecipeConfig(
@@ -59,6 +69,7 @@ def canonical(config: Config) -> Config:
         method=Method.scratch,
         smeared_keys=config.recipe.smeared_keys,
         pointer=False,
+        backbone=config.recipe.backbone,
         freeze=Freeze.none,
     )
     without = {name: getattr(ModelConfig(), name) for name in RETRIEVAL_SETTINGS}
@@ -73,6 +84,27 @@ def canonical(config: Config) -> Config:
         embedder=HashingEmbedderConfig(),
         baseline=None,
         eval=dataclasses.replace(config.eval, k=None),
+    )
+
+
+def _of_backbone(config: Config, backbone: str) -> Config:
+    plain = ModelConfig()
+    sizes = {name: getattr(plain, name) for name in _OF_BACKBONE}
+    model = dataclasses.replace(config.model, name=plain_name(backbone), **sizes)
+    tokenizer = config.tokenizer
+    if tokenizer == BpeTokenizerConfig() and (path := tokenizer_path(backbone)) is not None:
+        tokenizer = HfTokenizerConfig(path=path)
+    config = dataclasses.replace(
+        config,
+        model=model,
+        tokenizer=tokenizer,
+        recipe=dataclasses.replace(config.recipe, smeared_keys=False),
+    )
+    if has_retrieval(config):
+        return config
+    untrained = dataclasses.replace(plain, name=model.name)
+    return dataclasses.replace(
+        config, model=untrained, optim=AdamWConfig(), schedule=ScheduleConfig(), seed=1
     )
 
 
@@ -93,7 +125,9 @@ def run_fields(config: Config) -> dict[str, Any]:
     if not config.retriever.needs_embeddings:
         del fields["embedder"]
     if has_retrieval(config):
-        fields["cca"] = {"layers": list(resolve_layers(config.cca, config.model.num_layers))}
+        if config.recipe.backbone is None:
+            layers = list(resolve_layers(config.cca, config.model.num_layers))
+            fields["cca"] = {"layers": layers}
         for name in _THRESHOLDS:
             del fields["neighbours"][name]
         for name in _unused_of_recipe(config.recipe):
@@ -101,10 +135,16 @@ def run_fields(config: Config) -> dict[str, Any]:
     else:
         for name in ("cca", "neighbours", "baseline"):
             del fields[name]
-        fields["recipe"] = {"smeared_keys": config.recipe.smeared_keys}
+        fields["recipe"] = {name: fields["recipe"][name] for name in ("smeared_keys", "backbone")}
         for name in RETRIEVAL_SETTINGS:
             del fields["model"][name]
         del fields["chunking"]["continuation_chunks"]
+    if config.recipe.backbone is None:
+        del fields["recipe"]["backbone"]
+    else:
+        fields["recipe"]["backbone"] = identity(config.recipe.backbone)
+        for name in _OF_BACKBONE:
+            del fields["model"][name]
     return fields
 
 

@@ -7,7 +7,7 @@ the chunk that is being written.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -39,6 +39,13 @@ class AttentionCache:
         self.length = stop
         return buffer[0, :, :, :stop], buffer[1, :, :, :stop]
 
+    def reorder(self, rows: Tensor) -> None:
+        """Makes row i of the batch what row rows[i] was."""
+        if self._buffer is not None:
+            self._buffer = self._buffer.index_select(1, rows)
+        if self.last_key is not None:
+            self.last_key = self.last_key.index_select(0, rows)
+
     def _with_room(self, wanted: int, like: Tensor) -> Tensor:
         old = self._buffer
         if old is not None and old.shape[3] >= wanted:
@@ -65,6 +72,20 @@ class HeldNeighbours:
     cca: dict[int, tuple[Tensor, Tensor]]
     pointer_keys: Tensor | None
 
+    def reorder(self, rows: Tensor) -> HeldNeighbours:
+        """Row i of the batch is what row rows[i] was."""
+        chunks = self.chunks
+        masks = ("ids", "token_mask", "chunk_mask", "readable")
+        picked = {name: getattr(chunks, name).index_select(0, rows) for name in masks}
+        return HeldNeighbours(
+            replace(chunks, **picked),
+            {
+                layer: (k.index_select(0, rows), v.index_select(0, rows))
+                for layer, (k, v) in self.cca.items()
+            },
+            None if self.pointer_keys is None else self.pointer_keys.index_select(0, rows),
+        )
+
 
 @dataclass
 class Cache:
@@ -88,6 +109,19 @@ class Cache:
     def completed_by(self, num_tokens: int, chunk_size: int) -> int:
         """Chunks that the next `num_tokens` tokens complete."""
         return (self.length + num_tokens) // chunk_size - self.length // chunk_size
+
+    def reorder(self, rows: Tensor) -> None:
+        """Makes row i of the batch what row rows[i] was; rows may repeat, as in beam search.
+
+        Args:
+            rows: int64 [B'], on the model's device.
+        """
+        for layer in self.layers:
+            layer.reorder(rows)
+        self.activations = self.activations.index_select(0, rows)
+        self.recent = self.recent.index_select(0, rows)
+        if self.held is not None:
+            self.held = self.held.reorder(rows)
 
     def remember(self, new_ids: Tensor) -> None:
         """Counts tokens [B, L] as seen, once every layer has seen them."""

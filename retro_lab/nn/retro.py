@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import cast
 
 import torch
@@ -14,6 +13,7 @@ from .chunks import RetrievedChunks
 from .config import RetroConfig
 from .decoder import DecoderBlock, document_mask, has_previous
 from .encoder import NeighbourEncoder
+from .initialise import initialise
 from .layers import at_least_single, rms_norm, run
 from .pointer import (
     MAX_MATCH,
@@ -274,34 +274,8 @@ class Retro(nn.Module):
         return F.linear(hidden, self.embedding.weight)
 
     def reset_parameters(self) -> None:
-        """Initialises every weight.
-
-        | weights | initialisation |
-        | --- | --- |
-        | embeddings | normal, 0.02 |
-        | matrices | normal, 1 / sqrt(inputs) |
-        | matrices that write to the residual stream | the same / sqrt(2 * layers) |
-        | CCA's output matrix, or else its gate | zero: retrieval starts as the identity |
-        | pointer | see `Pointer.reset_parameters` |
-        | norms, smearing | one, zero |
-        | biases of relative positions | zero |
-        """
-        residual = 1 / math.sqrt(2 * max(self.config.num_layers, 1))
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
-            elif isinstance(module, nn.Linear):
-                scale = residual if name.endswith((".out", ".down")) else 1.0
-                nn.init.normal_(module.weight, std=scale / math.sqrt(module.in_features))
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        for block in self._decoder():
-            if block.cca is None:
-                continue
-            closed = block.cca.gate  # one of two zeros: both together would never move
-            nn.init.zeros_(block.cca.attention.out.weight if closed is None else closed)
-        if self.pointer is not None:
-            self.pointer.reset_parameters()
+        """Initialises every weight, see `initialise`."""
+        initialise(self, self.config.num_layers)
 
     def retrieval_parameters(self) -> set[str]:
         """Names of the parameters that the plain language model does not have."""

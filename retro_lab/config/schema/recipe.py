@@ -57,6 +57,9 @@ class RecipeConfig:
             read; false leaves plain attention.
         k_curriculum: how many of the k neighbours a training step reads.
         neighbour_dropout: share of chunks that a training step shows without neighbours.
+        backbone: for `retrofit`, a Hugging Face causal language model to graft on, by hub name,
+            local folder or GGUF file; null grafts on the shared baseline. Its sizes and its
+            tokenizer take the place of this configuration's.
         freeze: for `retrofit`, whether the backbone's weights stay fixed.
         unfreeze_after: for `freeze=backbone`, steps of the second phase after which the backbone
             is trained too; null is never. RETRO[OFF] is then no longer the baseline.
@@ -78,6 +81,7 @@ class RecipeConfig:
     match_bias: bool = True
     k_curriculum: Curriculum = Curriculum.none
     neighbour_dropout: float = 0.0
+    backbone: str | None = None
     freeze: Freeze = Freeze.backbone
     unfreeze_after: int | None = None
     steps: int = 80

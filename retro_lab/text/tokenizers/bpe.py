@@ -41,6 +41,11 @@ class BpeTokenizer:
         for name, i in backend.get_vocab().items():
             self._num_bytes[i] = len(name)
 
+    @property
+    def definition(self) -> str:
+        """The `tokenizers` library's JSON."""
+        return self._backend.to_str()
+
     @classmethod
     def load(cls, folder: Path) -> BpeTokenizer:
         return cls(Backend.from_file(str(folder / FILE)))

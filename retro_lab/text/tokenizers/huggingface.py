@@ -32,6 +32,11 @@ class Source(NamedTuple):
         """SHA-256 of the definition."""
         return hashlib.sha256(self.definition.encode()).hexdigest()
 
+    @property
+    def num_ids(self) -> int:
+        """One more than the largest id of a token."""
+        return _num_ids(Backend.from_str(self.definition))
+
 
 @lru_cache(maxsize=1)  # the stage wants the digest, then the build wants the definition
 def load_source(path: str) -> Source:
@@ -90,8 +95,13 @@ class HuggingFaceTokenizer:
         backend.encode_special_tokens = True  # text that reads "</s>" stays text
         self._backend = backend
         self.boundary_id = boundary_id
-        self.pad_id = max(backend.get_vocab(with_added_tokens=True).values()) + 1
+        self.pad_id = _num_ids(backend)
         self.vocab_size = self.pad_id + 1
+
+    @property
+    def definition(self) -> str:
+        """The `tokenizers` library's JSON."""
+        return self._backend.to_str()
 
     @classmethod
     def load(cls, folder: Path) -> HuggingFaceTokenizer:
@@ -119,6 +129,10 @@ class HuggingFaceTokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         special = (self.boundary_id, self.pad_id)
         return self._backend.decode([int(i) for i in ids if i not in special])
+
+
+def _num_ids(backend: Backend) -> int:
+    return max(backend.get_vocab(with_added_tokens=True).values()) + 1
 
 
 def _bytes_between(

@@ -1,0 +1,113 @@
+"""`python -m retro_lab export run=... out=...`: a run as a Hugging Face model folder."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from retro_lab.config.console import print_error
+from retro_lab.config.errors import EXIT_USER_ERROR, UserError
+
+from .run_directory import RunDirectory
+
+LOG = logging.getLogger("retro_lab")
+USAGE = """usage: python -m retro_lab export run=runs/... out=FOLDER [licence=...]
+
+Writes a finished run as a Hugging Face model: config.json, model.safetensors, the tokenizer, and a
+model card (README.md) with the run's figures. After `import retro_lab.huggingface`,
+AutoModelForCausalLM.from_pretrained("FOLDER") loads it.
+  licence=apache-2.0   of the weights, for the model card; by default "other": yours to state"""
+_KEYS = ("run", "out", "licence")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asks for; fields as in `USAGE`."""
+
+    run: Path
+    out: Path
+    licence: str = "other"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit code of `export <argv>`."""
+    if not argv or {"--help", "-h"} & set(argv):
+        print(USAGE)
+        return 0 if argv else EXIT_USER_ERROR
+    try:
+        export(parse(argv))
+    except UserError as error:
+        print_error(str(error))
+        return EXIT_USER_ERROR
+    return 0
+
+
+def parse(argv: Sequence[str]) -> Request:
+    """The arguments as a request.
+
+    Raises:
+        UserError: an unknown or missing key.
+    """
+    given = {key: value for key, _, value in (argument.partition("=") for argument in argv)}
+    for key in given:
+        if key not in _KEYS:
+            near = difflib.get_close_matches(key, _KEYS, n=1)
+            fix = f"did you mean {near[0]}=...?" if near else f"keys: {', '.join(_KEYS)}"
+            raise UserError(f"{key} is not a key of export", fix=fix)
+    for key, example in (("run", "runs/..., a finished run's directory"), ("out", "FOLDER")):
+        if not given.get(key):
+            raise UserError(f"export needs {key}", fix=f"add {key}={example}")
+    return Request(Path(given["run"]), Path(given["out"]), given.get("licence") or "other")
+
+
+def export(request: Request) -> None:
+    """Writes the folder, whole or not at all.
+
+    Raises:
+        UserError: the run is not finished, or the folder holds something already.
+    """
+    run, out = RunDirectory(request.run), request.out
+    config = run.config()
+    if not run.reached("finished"):
+        raise UserError(
+            f"{run.path} is not finished: its state is {run.state!r}",
+            fix="run the train.py command again; it resumes",
+        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is there already", fix="give the name of a new folder")
+    from retro_lab.evaluation.results import Results
+    from retro_lab.huggingface import RetroForCausalLM
+    from retro_lab.huggingface.backbones import no_loading_bar
+    from retro_lab.text.tokenizers.fast import as_fast
+
+    from .evaluation import load_model
+    from .model_card import model_card
+    from .stages import prepare
+
+    prepared = prepare(config)
+    run.check_lineage(prepared.lineage)
+    tokenizer = prepared.pipeline.open_tokenizer()
+    model = RetroForCausalLM.of(
+        load_model(config, run, prepared).cpu(),
+        max_position_embeddings=config.chunking.sequence_length,
+        bos_token_id=tokenizer.boundary_id,
+        eos_token_id=tokenizer.boundary_id,
+        pad_token_id=tokenizer.pad_id,
+    )
+    if tokenizer.pad_id < model.config.vocab_size:
+        model.generation_config.suppress_tokens = [tokenizer.pad_id]
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    with no_loading_bar():
+        model.save_pretrained(partial)
+    as_fast(tokenizer, config.chunking.sequence_length).save_pretrained(partial)
+    card = model_card(Results.load(run.results_file), out.name, request.licence)
+    (partial / "README.md").write_text(card, encoding="utf-8")
+    if out.exists():
+        out.rmdir()
+    partial.replace(out)
+    print(f"{out}: a Hugging Face model; its README.md says how to load it")

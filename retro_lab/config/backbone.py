@@ -1,0 +1,70 @@
+"""What a pretrained backbone is called, and what identifies its content; nothing is loaded here."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import lru_cache
+from pathlib import Path
+
+_WEIGHTS = (".safetensors", ".bin", ".gguf")
+_CONFIG = "config.json"
+
+
+def local_path(name: str) -> Path | None:
+    """The folder or file of that name; None if there is none, as for a name on the hub."""
+    path = Path(name).expanduser()
+    return path if path.exists() else None
+
+
+def gguf_file(name: str) -> Path | None:
+    """The GGUF file that `name` is, or that is the model of the folder `name`."""
+    path = local_path(name)
+    if path is None or path.is_file():
+        return path if path is not None and path.suffix == ".gguf" else None
+    files = sorted(path.glob("*.gguf"))
+    return files[0] if files and not (path / _CONFIG).exists() else None
+
+
+def tokenizer_path(name: str) -> str | None:
+    """Where a backbone's own tokenizer is; None for a GGUF model without one beside it, because
+    what such a file says of its tokenizer is not enough to build it.
+    """
+    file = gguf_file(name)
+    if file is None:
+        return name
+    return str(file.parent) if (file.parent / "tokenizer.json").exists() else None
+
+
+def plain_name(name: str) -> str:
+    """The last part of a name, as it may stand in a directory's name."""
+    path = Path(name).expanduser()
+    last = (
+        path.stem if path.suffix == ".gguf" else path.resolve().name if path.exists() else path.name
+    )
+    return re.sub(r"[^A-Za-z0-9_.]+", "_", last).lstrip("_.").lower() or "backbone"
+
+
+def identity(name: str) -> dict[str, str]:
+    """What enters the run key: a digest of local content, so that a folder that was changed in
+    place is another backbone; of a model on the hub its name.
+    """
+    path = local_path(name)
+    if path is None:
+        return {"name": name}
+    files = [path] if path.is_file() else sorted(f for f in path.iterdir() if _counts(f))
+    digest = hashlib.sha256()
+    for file in files:
+        stat = file.stat()
+        digest.update(f"{file.name}:{_sha256(file, stat.st_size, stat.st_mtime_ns)}\n".encode())
+    return {"sha256": digest.hexdigest()}
+
+
+def _counts(file: Path) -> bool:
+    return file.is_file() and (file.name == _CONFIG or file.suffix in _WEIGHTS)
+
+
+@lru_cache(maxsize=256)  # a run asks for its key a dozen times
+def _sha256(file: Path, size: int, changed: int) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,0 +1,275 @@
+"""RETROfit on a Hugging Face decoder (RETRO, section 4.2): its code stays as it is.
+
+With h the input of a block and a the output of its self-attention, a forward hook on the attention
+returns a + CCA(norm(h + a), E) in place of a. In a sequential block (GPT-2, Llama) what follows is
+h + a + CCA(..) and then the feed-forward: exactly Algorithm 1. A block whose feed-forward runs
+beside the attention (GPT-NeoX) adds the same update to the same sum, but its own feed-forward reads
+h alone, so that CCA reaches the feed-forward of the next block first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from retro_lab.nn import RetroConfig
+from retro_lab.nn.cca import ChunkedCrossAttention
+from retro_lab.nn.chunks import RetrievedChunks
+from retro_lab.nn.decoder import document_mask
+from retro_lab.nn.encoder import NeighbourEncoder
+from retro_lab.nn.initialise import initialise
+from retro_lab.nn.layers import at_least_single, rms_norm
+from retro_lab.nn.pointer import Copy, Pointer, mixture_log_probs, mixture_nats
+
+from .backbones import attention_of, blocks_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+IGNORED = -100
+
+
+class GraftedLayer(nn.Module):
+    """What a layer with CCA has beyond the backbone's block."""
+
+    def __init__(self, config: RetroConfig) -> None:
+        super().__init__()
+        self.norm = rms_norm(config.d_model)
+        self.cca = ChunkedCrossAttention(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, encoded: Tensor, chunks: RetrievedChunks) -> Tensor:
+        """The update to the residual stream x [B, N, D]."""
+        return self.dropout(self.cca(self.norm(x), encoded, chunks))
+
+
+@dataclass
+class _Reading:
+    """One forward pass with retrieval: what the hooks hand on to each other."""
+
+    chunks: RetrievedChunks
+    before: Tensor | None = None
+    encoded: Tensor | None = None
+
+
+class GraftedRetro(nn.Module):
+    """A Hugging Face causal language model that reads neighbours; used as `retro_lab.nn.Retro` is.
+
+    Calling it without neighbours switches retrieval off: the hooks leave the attention's output
+    untouched, and the result is that of the backbone, bit for bit. Documents that share a row are
+    masked from each other, and each begins at position 0 of the backbone, as if it stood alone.
+
+    Args:
+        backbone: of `build_backbone`.
+        config: its sizes are the backbone's; without `cca_layers` there is nothing but the
+            backbone. Tokens beyond the backbone's vocabulary (padding) are never read.
+        share_embeddings: the encoder reads the backbone's token table, through a projection where
+            the widths differ, instead of one of its own.
+    """
+
+    def __init__(
+        self, backbone: PreTrainedModel, config: RetroConfig, share_embeddings: bool = False
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        self._reading: _Reading | None = None
+        self.grafts = nn.ModuleDict()
+        self.encoder: NeighbourEncoder | None = None
+        self.encoder_embedding: nn.Embedding | None = None
+        self.projection: nn.Linear | None = None
+        self.pointer: Pointer | None = None
+        if not config.has_retrieval:
+            return
+        self.encoder = NeighbourEncoder(config)
+        width = config.encoder_d_model
+        if not share_embeddings:
+            self.encoder_embedding = nn.Embedding(config.vocab_size, width)
+        elif width != config.d_model:
+            self.projection = nn.Linear(config.d_model, width, bias=False)
+        if config.pointer:
+            self.pointer = Pointer(config)
+        for layer in config.cca_layers:
+            self.grafts[str(layer)] = GraftedLayer(config)
+            blocks_of(backbone)[layer - 1].register_forward_pre_hook(
+                self._before_block, with_kwargs=True
+            )
+            hook = partial(self._after_attention, layer)
+            attention_of(backbone, layer).register_forward_hook(hook)
+        for name, part in self.named_children():
+            if name != "backbone":
+                initialise(part, config.num_layers)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        neighbour_ids: Tensor | None = None,
+        document_ids: Tensor | None = None,
+    ) -> Tensor:
+        """Logits of the next token; with the pointer, log-probabilities of the mixture.
+
+        Args:
+            input_ids: [B, N].
+            neighbour_ids: [B, U, K, R], missing ones as rows of pad_id; None switches retrieval
+                off.
+            document_ids: [B, N], which document a position belongs to when several share a row.
+
+        Returns:
+            [B, N, V] over the backbone's vocabulary.
+        """
+        hidden, copy = self._hidden(input_ids, neighbour_ids, document_ids)
+        logits = self._read_out(hidden)
+        if copy is None:
+            return logits
+        last = logits.shape[-1] - 1  # padding has no column, and is never copied
+        return mixture_log_probs(logits, copy._replace(next_ids=copy.next_ids.clamp(max=last)))
+
+    def token_nats(
+        self,
+        input_ids: Tensor,
+        targets: Tensor,
+        neighbour_ids: Tensor | None = None,
+        document_ids: Tensor | None = None,
+    ) -> Tensor:
+        """Negative log-likelihood of each target, in nats; the pointer never builds [N, V].
+
+        Args:
+            targets: [B, N], -100 where nothing is scored.
+
+        Returns:
+            [B, N] of at least single precision, 0 where nothing is scored.
+        """
+        hidden, copy = self._hidden(input_ids, neighbour_ids, document_ids)
+        logits = at_least_single(self._read_out(hidden))
+        nats = F.cross_entropy(
+            logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
+        ).view_as(targets)
+        if copy is not None:
+            nats = mixture_nats(nats, targets, copy)
+        return nats.masked_fill(targets == IGNORED, 0.0)
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The backbone's blocks, which FSDP shards one by one."""
+        return blocks_of(self.backbone)
+
+    def retrieval_parameters(self) -> set[str]:
+        """Names of the parameters that the backbone does not have."""
+        return {name for name, _ in self.named_parameters() if not name.startswith("backbone.")}
+
+    def load_backbone(self, state: dict[str, Tensor]) -> None:
+        """Takes over the backbone's weights; the retrieval parts keep theirs.
+
+        Raises:
+            ValueError: if the weights do not belong to this decoder, naming the differing keys.
+        """
+        result = self.backbone.load_state_dict(state, strict=False)
+        if result.missing_keys or result.unexpected_keys:
+            raise ValueError(
+                f"not this decoder's weights: missing {sorted(result.missing_keys)}, "
+                f"unexpected {sorted(result.unexpected_keys)}"
+            )
+
+    def freeze_backbone(self) -> None:
+        """Leaves only the retrieval parts trainable (RETROfit; RETRO, section 4.2)."""
+        self.backbone.requires_grad_(False)
+
+    def enable_checkpointing(self, enabled: bool = True) -> None:
+        """Trades time for memory: only block boundaries are kept for the backward pass.
+
+        Blocks with CCA are left out: what their hooks hand on would be computed a second time.
+        """
+        if not enabled:
+            self.backbone.gradient_checkpointing_disable()
+        else:
+            self.backbone.gradient_checkpointing_enable({"use_reentrant": False})
+            for layer in self.config.cca_layers:
+                cast(Any, self.blocks[layer - 1]).gradient_checkpointing = False
+        if self.encoder is not None:
+            self.encoder.checkpointing = enabled
+
+    def _hidden(
+        self, input_ids: Tensor, neighbour_ids: Tensor | None, document_ids: Tensor | None
+    ) -> tuple[Tensor, Copy | None]:
+        """Final normalised states [B, N, D] and the pointer's proposal."""
+        chunks = self._retrieved(input_ids, neighbour_ids, document_ids)
+        reading = self._reading = None if chunks is None else _Reading(chunks)
+        apart: dict[str, Tensor] = {}
+        if document_ids is not None:
+            apart["attention_mask"] = document_mask(document_ids)
+            apart["position_ids"] = places_in_document(document_ids)
+        try:
+            output: Any = self.backbone.base_model(
+                input_ids=self._known(input_ids), use_cache=False, **apart
+            )
+        finally:
+            self._reading = None
+        hidden = output.last_hidden_state
+        if self.pointer is None or reading is None or reading.encoded is None:
+            return hidden, None
+        return hidden, self.pointer(hidden, reading.encoded, input_ids, reading.chunks)
+
+    def _retrieved(
+        self, input_ids: Tensor, neighbour_ids: Tensor | None, document_ids: Tensor | None
+    ) -> RetrievedChunks | None:
+        """The batch's neighbours, or None when nothing can be retrieved."""
+        if neighbour_ids is None:
+            return None
+        if not self.config.has_retrieval:
+            raise ValueError("this model has no CCA layers; it cannot read neighbours")
+        length = input_ids.shape[1]
+        chunks = RetrievedChunks.of(neighbour_ids, document_ids, length, self.config)
+        return chunks if chunks.ids.numel() else None
+
+    def _before_block(self, block: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        if self._reading is not None:
+            self._reading.before = args[0] if args else kwargs["hidden_states"]
+
+    def _after_attention(self, layer: int, attention: nn.Module, args: tuple, output: tuple) -> Any:
+        reading = self._reading
+        if reading is None:
+            return None
+        update, *others = output
+        assert reading.before is not None
+        x = reading.before + update
+        if layer == self.config.cca_layers[0]:
+            reading.encoded = self._encode(x, reading.chunks)
+        graft = cast(GraftedLayer, self.grafts[str(layer)])
+        return (update + graft(x, cast(Tensor, reading.encoded), reading.chunks), *others)
+
+    def _encode(self, x: Tensor, chunks: RetrievedChunks) -> Tensor:
+        """Encoded neighbours [B, U, K, R, E], conditioned on the chunks' activations."""
+        assert self.encoder is not None
+        size = self.config.chunk_size
+        retrieving = x[:, : chunks.num_chunks * size].unflatten(1, (chunks.num_chunks, size))
+        if self.encoder_embedding is not None:
+            embedded = self.encoder_embedding(chunks.ids)
+        else:
+            embedded = self.backbone.get_input_embeddings()(self._known(chunks.ids))
+            embedded = embedded if self.projection is None else self.projection(embedded)
+        if self.training and self.config.neighbour_noise:
+            scale = self.config.neighbour_noise * embedded.detach().abs().mean()
+            embedded = embedded + scale * torch.randn_like(embedded)
+        return self.encoder(embedded, retrieving, chunks)
+
+    def _known(self, ids: Tensor) -> Tensor:
+        """Ids with padding beyond the backbone's vocabulary replaced; nothing reads it."""
+        return ids.clamp(max=cast(Any, self.backbone.config).vocab_size - 1)
+
+    def _read_out(self, hidden: Tensor) -> Tensor:
+        """Logits [B, N, V] of the backbone's own read-out."""
+        return cast(nn.Module, self.backbone.get_output_embeddings())(hidden)
+
+
+def places_in_document(document_ids: Tensor) -> Tensor:
+    """[B, N] how far each position is from the first one of its document in the row."""
+    place = torch.arange(document_ids.shape[1], device=document_ids.device)
+    begins = torch.ones_like(document_ids, dtype=torch.bool)
+    begins[:, 1:] = document_ids[:, 1:] != document_ids[:, :-1]
+    first = torch.where(begins, place, torch.zeros_like(place)).cummax(dim=1).values
+    return place - first

@@ -1,0 +1,43 @@
+"""How weights start, for every module that holds parts of this package."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+from .cca import ChunkedCrossAttention
+from .pointer import Pointer
+
+
+def initialise(model: nn.Module, num_layers: int) -> None:
+    """Initialises every weight below `model`.
+
+    | weights | initialisation |
+    | --- | --- |
+    | embeddings | normal, 0.02 |
+    | matrices | normal, 1 / sqrt(inputs) |
+    | matrices that write to the residual stream | the same / sqrt(2 * layers) |
+    | CCA's output matrix, or else its gate | zero: retrieval starts as the identity |
+    | pointer | see `Pointer.reset_parameters` |
+    | norms, smearing | one, zero |
+    | biases of relative positions | zero |
+
+    Args:
+        num_layers: of the decoder.
+    """
+    residual = 1 / math.sqrt(2 * max(num_layers, 1))
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        elif isinstance(module, nn.Linear):
+            scale = residual if name.endswith((".out", ".down")) else 1.0
+            nn.init.normal_(module.weight, std=scale / math.sqrt(module.in_features))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for module in model.modules():
+        if isinstance(module, ChunkedCrossAttention):
+            closed = module.gate  # one of two zeros: both together would never move
+            nn.init.zeros_(module.attention.out.weight if closed is None else closed)
+        elif isinstance(module, Pointer):
+            module.reset_parameters()

@@ -1,0 +1,154 @@
+"""Contract: `recipe.backbone` runs the whole bench on a Hugging Face model; the model as it is
+is the baseline, and what does not fit is said before any data is touched.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+import torch
+from golden import Golden
+
+from retro_lab.app.run_directory import RunDirectory
+from retro_lab.app.train import main as train
+from retro_lab.config.fingerprints import run_key, run_name
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "huggingface"))
+from local_backbone import write_backbone
+
+METRICS = ("nats", "tokens", "bytes")
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_backbone(tmp_path_factory.mktemp("models") / "Tiny-Llama")
+
+
+@pytest.fixture(scope="module")
+def grafted(golden: Golden, backbone: Path) -> RunDirectory:
+    return golden.run(*overrides(backbone))
+
+
+def overrides(backbone: Path) -> list[str]:
+    return [
+        f"recipe.backbone={backbone}",
+        "tokenizer.vocab_size=4096",
+        "cca.layers=[2]",
+        "neighbours=k1",
+        "eval.random=false",
+        "eval.stride=256",
+        "schedule.batch_size=2",
+    ]
+
+
+def metrics(run: RunDirectory) -> dict[str, dict[str, float]]:
+    return orjson.loads(run.results_file.read_bytes())["metrics"]["test"]
+
+
+def test_off_is_the_backbone_and_on_differs(grafted: RunDirectory) -> None:
+    found = metrics(grafted)
+    assert set(found) == {"on", "off", "baseline"}
+    assert found["off"] == found["baseline"]
+    assert found["on"]["nats"] != found["off"]["nats"]
+    assert grafted.path.name.startswith("tiny_llama-bm25-")
+
+
+def test_the_backbone_is_evaluated_as_it_is(
+    golden: Golden, backbone: Path, grafted: RunDirectory
+) -> None:
+    alone = golden.run(*overrides(backbone), "retriever=none", "seed=5", "optim.lr=1")
+    assert metrics(alone)["baseline"] == metrics(grafted)["baseline"]
+    assert not (alone.path / "checkpoints").exists()
+    assert run_name(golden.config(*overrides(backbone), "retriever=none")) == alone.path.name
+
+
+def test_results_say_the_backbones_sizes(grafted: RunDirectory) -> None:
+    model = orjson.loads(grafted.results_file.read_bytes())["config"]["model"]
+    sizes = {name: model[name] for name in ("d_model", "num_layers", "num_heads", "head_dim")}
+    assert sizes == {"d_model": 32, "num_layers": 2, "num_heads": 2, "head_dim": 16}
+
+
+def test_frozen_weights_are_the_folders(grafted: RunDirectory, backbone: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    trained = grafted.weights()
+    for name, value in AutoModelForCausalLM.from_pretrained(backbone).state_dict().items():
+        assert torch.equal(trained[f"backbone.{name}"], value)
+
+
+def test_a_folder_changed_in_place_is_another_run(golden: Golden, tmp_path: Path) -> None:
+    folder = write_backbone(tmp_path / "model")
+    before = golden.config(*overrides(folder))
+    keys = {run_key(before), run_key(golden.config(*overrides(folder), "retriever=none"))}
+    write_backbone(folder, seed=1)
+    keys |= {run_key(before), run_key(golden.config(*overrides(folder), "retriever=none"))}
+    assert len(keys) == 4
+    moved = folder.rename(tmp_path / "elsewhere").rename(tmp_path / "model")
+    assert run_key(golden.config(*overrides(moved))) in keys
+
+
+def problem(golden: Golden, capsys: pytest.CaptureFixture[str], *more: str) -> str:
+    """What `train.py` says; it has exit code 2 and builds no data."""
+    store = golden.folder / "untouched"
+    given = [one for one in golden.overrides if not one.startswith("store.dir")]
+    assert train([*given, f"store.dir={store}", *more]) == 2
+    assert not store.exists()
+    return capsys.readouterr().err
+
+
+def test_an_encoder_decoder_is_refused(
+    golden: Golden, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from transformers import T5Config
+
+    T5Config(d_model=8, num_layers=1, num_heads=1, d_kv=8, d_ff=8).save_pretrained(tmp_path)
+    said = problem(golden, capsys, *overrides(tmp_path))
+    assert "t5 is an encoder-decoder" in said
+    assert "gpt2, gpt_neox, llama" in said
+
+
+def test_what_does_not_fit_is_said_at_once(
+    golden: Golden, backbone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lengths = ["chunking.sequence_length=512", "cca.layers=[3]"]
+    said = problem(golden, capsys, *overrides(backbone), *lengths)
+    assert "cca.layers=[3]: layers count from 1 to 2" in said
+    assert "the backbone reaches over 256 tokens at most" in said
+
+
+def test_tokens_beyond_the_vocabulary_are_refused(
+    golden: Golden, backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = write_backbone(tmp_path / "small", vocab_size=200, bos_token_id=1, eos_token_id=1)
+    given = [one for one in golden.overrides if not one.startswith("tokenizer.")]
+    other = ["tokenizer=hf", f"tokenizer.path={backbone}"]
+    plain = Golden(golden.folder, tuple(given))
+    said = problem(plain, capsys, f"recipe.backbone={small}", *other)
+    assert "makes ids up to 256, but the backbone knows 200 tokens" in said
+
+
+@pytest.mark.parametrize(
+    ("more", "rule"),
+    [
+        (["tokenizer=byte"], "a backbone reads the token ids that it was trained with"),
+        (["recipe=scratch"], "from scratch, nothing is grafted"),
+    ],
+)
+def test_settings_that_contradict_a_backbone(
+    golden: Golden,
+    backbone: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: list[str],
+    rule: str,
+) -> None:
+    given = [one for one in golden.overrides if not one.startswith("tokenizer.")]
+    plain = Golden(golden.folder, tuple(given))
+    assert rule in problem(plain, capsys, f"recipe.backbone={backbone}", *more)
+
+
+def test_a_missing_backbone(golden: Golden, capsys: pytest.CaptureFixture[str]) -> None:
+    said = problem(golden, capsys, "recipe.backbone=./nowhere", "tokenizer.vocab_size=4096")
+    assert "recipe.backbone=./nowhere can't be loaded" in said

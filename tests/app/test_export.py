@@ -1,0 +1,117 @@
+"""Contract: an exported run is a whole Hugging Face model: it scores what the run scored, by
+somebody else's code, and its card says so.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from golden import Golden
+
+from retro_lab.__main__ import main
+from retro_lab.app.evaluation import load_model
+from retro_lab.app.run_directory import RunDirectory
+from retro_lab.app.stages import prepare
+from retro_lab.evaluation.results import Results
+
+
+@pytest.fixture(scope="module")
+def folder(finished: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("exports") / "golden"
+    assert main(["export", f"run={finished.path}", f"out={out}"]) == 0
+    return out
+
+
+def test_it_loads_and_is_the_runs_model(finished: RunDirectory, folder: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    import retro_lab.huggingface  # noqa: F401
+
+    config = finished.config()
+    prepared = prepare(config)
+    ours = load_model(config, finished, prepared)
+    theirs = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    store = prepared.chunks
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id) == (store.boundary_id,) * 2
+    assert tokenizer.pad_token_id == store.pad_id
+    assert theirs.generation_config.suppress_tokens == [store.pad_id]
+    text = "abcd efgh\n  def é 漢字 1234"
+    own = prepared.pipeline.open_tokenizer()
+    ids = own.encode_batch([text])[0].ids.tolist()
+    assert tokenizer(text, add_special_tokens=False).input_ids == ids
+    assert tokenizer.decode(ids) == text
+    size, k = config.chunking.chunk_size, config.neighbours.k
+    tokens = torch.randint(store.pad_id, (1, 4 * size))
+    neighbours = torch.randint(store.pad_id, (1, 4, k, 2 * size))
+    for found in (None, neighbours):
+        assert torch.equal(theirs(tokens, neighbour_ids=found).logits, ours(tokens, found))
+
+
+def test_the_card_has_the_figures(finished: RunDirectory, folder: Path) -> None:
+    card = (folder / "README.md").read_text()
+    for score in Results.load(finished.results_file).metrics["test"].values():
+        assert f"{score.bpb:.4f}" in card
+    assert card.startswith("---\nlicense: other\n")
+    assert 'AutoModelForCausalLM.from_pretrained("golden")' in card
+    assert str(finished.path.parent) not in card
+
+
+@pytest.mark.parametrize("kind", ["byte", "hf"])
+def test_other_tokenizers_keep_their_ids(kind: str, tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    from retro_lab.text.tokenizers.byte import ByteTokenizer
+    from retro_lab.text.tokenizers.fast import as_fast
+    from retro_lab.text.tokenizers.huggingface import HuggingFaceTokenizer
+
+    letters = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    backend = Tokenizer(models.BPE(letters | {"</s>": 256}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    own = ByteTokenizer() if kind == "byte" else HuggingFaceTokenizer(backend, 256)
+    fast = as_fast(own)
+    text = "a  é\n漢 x"
+    assert (
+        fast(text, add_special_tokens=False).input_ids == own.encode_batch([text])[0].ids.tolist()
+    )
+    assert (fast.bos_token_id, fast.pad_token_id) == (own.boundary_id, own.pad_id)
+
+
+def test_what_cannot_be_exported(
+    finished: RunDirectory, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", f"run={finished.path}", f"out={folder}"]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert main(["export", f"run={finished.path}"]) == 2
+    assert "export needs out" in capsys.readouterr().err
+    assert main(["export", "runs=x"]) == 2
+    assert "did you mean run=" in capsys.readouterr().err
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "--help"]) == 0
+    assert "export run=" in capsys.readouterr().out
+
+
+def test_lm_eval_scores_a_baseline_as_we_do(
+    golden: Golden, finished: RunDirectory, tmp_path: Path
+) -> None:
+    pytest.importorskip("lm_eval")
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    baseline = golden.run("retriever=none")
+    assert main(["export", f"run={baseline.path}", f"out={tmp_path / 'baseline'}"]) == 0
+    theirs = HFLM(pretrained=str(tmp_path / "baseline"), device="cpu", batch_size=2)
+    config = baseline.config()
+    prepared = prepare(config)
+    ours, tokenizer = load_model(config, baseline, prepared), prepared.pipeline.open_tokenizer()
+    texts = ["abcd bcde " * 20, "cdef fghi\n" * 9]
+    requests = [Instance("loglikelihood_rolling", {}, (text,), 0) for text in texts]
+    scores = theirs.loglikelihood_rolling(requests, disable_tqdm=True)
+    for text, log_likelihood in zip(texts, scores, strict=True):
+        ids = torch.tensor([[tokenizer.boundary_id, *tokenizer.encode_batch([text])[0].ids]])
+        nats = ours.token_nats(ids[:, :-1], ids[:, 1:]).sum().item()
+        assert -log_likelihood == pytest.approx(nats, rel=1e-6)
