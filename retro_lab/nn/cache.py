@@ -43,8 +43,9 @@ class AttentionCache:
 
     def reorder(self, rows: Tensor) -> None:
         """Makes row i of the batch what row rows[i] was."""
-        if self._buffer is not None and self.last_key is not None:
+        if self._buffer is not None:
             self._buffer = self._buffer.index_select(1, rows)
+        if self.last_key is not None:
             self.last_key = self.last_key.index_select(0, rows)
 
     def _with_room(self, wanted: int, like: Tensor) -> Tensor:
