@@ -48,12 +48,21 @@ def _stream(writer: Writer, request: Request, prompt: str) -> None:
     """Prints one continuation while it is made."""
     _warn_of_length(writer, request, [prompt])
 
+    shown = False
+
     def show(reading: Reading) -> None:
+        nonlocal shown
+        shown = True
         print("\n" + _told(writer, request, reading), flush=True)
 
     for _, piece in writer.write([prompt], request, show if request.show else None):
         print(piece, end="", flush=True)
     print()
+    if request.show and not shown:
+        every = request.stride or writer.model.config.chunk_size
+        print(
+            f"[nothing was read: a search comes every {every} tokens; left_pad=on begins with one]"
+        )
 
 
 def _print_batch(writer: Writer, request: Request) -> None:

@@ -175,6 +175,8 @@ def test_the_command_shows_neighbours_on_request(
     assert "\n    | " in printed
     assert retro_lab([*argv, "retrieval=off"]) == 0
     assert "neighbours" not in capsys.readouterr().out
+    assert retro_lab([*argv[:2], "prompt=abcd", "tokens=1", "show=neighbours"]) == 0
+    assert "[nothing was read: a search comes every 16 tokens; left" in capsys.readouterr().out
 
 
 def test_a_batch_is_printed_prompt_by_prompt(
