@@ -84,23 +84,22 @@ class SelfAttention(nn.Module):
         query, key, bias = self.positions(query, key, tables)
         return self.out(merge_heads(attend(query, key, value, bias, mask, causal)))
 
-    def step(self, x: Tensor, cache: AttentionCache, tables: Any) -> Tensor:
-        """Causal attention of new positions x [B, L, D] to themselves and all before them.
+    def step(
+        self, x: Tensor, cache: AttentionCache, tables: Any, mask: Tensor | None = None
+    ) -> Tensor:
+        """Attention of new positions x [B, L, D] to themselves and those before them.
 
         Args:
             cache: gains the new keys and values.
             tables: `positions.incremental` for the new positions and for all.
+            mask: of `Cache.visible`.
         """
         query, key, value = (split_heads(t, self.num_heads) for t in self.qkv(x).chunk(3, dim=-1))
         if self.smear is not None:
             last_key, cache.last_key = cache.last_key, key[:, :, -1:]
             key = self.smear.step(key, last_key)
-        start, new = cache.length, x.shape[1]
         key, value = cache.append(self.positions.hold(key, tables), value)
         query, bias = self.positions.ask(query, tables)
-        mask = None
-        if new > 1:
-            mask = torch.ones(new, start + new, dtype=torch.bool, device=x.device).tril(start)
         return self.out(merge_heads(attend(query, key, value, bias, mask)))
 
 

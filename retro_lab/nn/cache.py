@@ -2,17 +2,19 @@
 
 Self-attention keeps its keys and values, CCA the keys and values of the neighbours read at the
 moment, the pointer its keys and the latest tokens, and the encoder's condition the activations of
-the chunk that is being written.
+the latest chunk of tokens.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .chunks import RetrievedChunks
+from .schedule import Schedule
 
 FIRST_CAPACITY = 64  # positions; doubled whenever they run out
 
@@ -60,7 +62,7 @@ class AttentionCache:
 
 @dataclass(frozen=True)
 class HeldNeighbours:
-    """The encoded neighbours of the latest complete chunk, as their readers need them.
+    """The encoded neighbours of one chunk a row, as their readers need them.
 
     Attributes:
         chunks: masks and geometry of that one chunk (U = 1).
@@ -72,19 +74,47 @@ class HeldNeighbours:
     cca: dict[int, tuple[Tensor, Tensor]]
     pointer_keys: Tensor | None
 
-    def reorder(self, rows: Tensor) -> HeldNeighbours:
-        """Row i of the batch is what row rows[i] was."""
+    def each(self, change: Callable[[Tensor], Tensor]) -> HeldNeighbours:
+        """The same with every tensor changed, in an order that is always the same."""
         chunks = self.chunks
-        masks = ("ids", "token_mask", "chunk_mask", "readable")
-        picked = {name: getattr(chunks, name).index_select(0, rows) for name in masks}
         return HeldNeighbours(
-            replace(chunks, **picked),
-            {
-                layer: (k.index_select(0, rows), v.index_select(0, rows))
-                for layer, (k, v) in self.cca.items()
-            },
-            None if self.pointer_keys is None else self.pointer_keys.index_select(0, rows),
+            replace(
+                chunks,
+                ids=change(chunks.ids),
+                token_mask=change(chunks.token_mask),
+                chunk_mask=change(chunks.chunk_mask),
+                readable=change(chunks.readable),
+                known=None,  # only the encoder asked
+            ),
+            {layer: (change(key), change(value)) for layer, (key, value) in self.cca.items()},
+            None if self.pointer_keys is None else change(self.pointer_keys),
         )
+
+    def put(self, rows: Tensor, batch: int, before: HeldNeighbours | None) -> HeldNeighbours:
+        """Those of a batch whose `rows` read these and whose other rows read what they did.
+
+        Raises:
+            ValueError: if the numbers of neighbours differ.
+        """
+        if before is None:  # zeros: masks that say that there is nothing to read
+            return self.each(
+                lambda new: new.new_zeros(batch, *new.shape[1:]).index_copy(0, rows, new)
+            )
+        if before.chunks.ids.shape[2] != self.chunks.ids.shape[2]:
+            raise ValueError(
+                "rows that search at different times need the same number of neighbours: "
+                f"{before.chunks.ids.shape[2]} and {self.chunks.ids.shape[2]}"
+            )
+        olds: list[Tensor] = []
+        before.each(lambda old: olds.append(old) or old)
+        remaining = iter(olds)
+        return self.each(lambda new: next(remaining).index_copy(0, rows, new))
+
+    def without(self, rows: Tensor) -> HeldNeighbours:
+        """The same, but these rows have nothing to read."""
+        masks = (self.chunks.chunk_mask, self.chunks.readable)
+        chunk_mask, readable = (mask.index_fill(0, rows, False) for mask in masks)
+        return replace(self, chunks=replace(self.chunks, chunk_mask=chunk_mask, readable=readable))
 
 
 @dataclass
@@ -92,38 +122,94 @@ class Cache:
     """State of `Retro.step`; made by `Retro.new_cache`, changed in place.
 
     Attributes:
+        schedule: when each row searches.
         layers: of the decoder's self-attention, one a block.
-        activations: [B, L, D] of the chunk being written, after self-attention of the first layer
+        activations: [B, L, D] of the latest M places, after self-attention of the first layer
             with CCA: what the encoder will be conditioned on.
         recent: [B, MAX_MATCH - 1] latest tokens, -1 before the start.
-        length: tokens seen.
+        first: [B, 1] `schedule.first`, on the model's device.
+        phases: [B, 1] `schedule.phases`, likewise.
+        length: places seen, those before a row's first token included.
         held: neighbours that may be read now, None if there are none.
     """
 
+    schedule: Schedule
     layers: list[AttentionCache]
     activations: Tensor
     recent: Tensor
+    first: Tensor
+    phases: Tensor
     length: int = 0
     held: HeldNeighbours | None = None
 
-    def completed_by(self, num_tokens: int, chunk_size: int) -> int:
-        """Chunks that the next `num_tokens` tokens complete."""
-        return (self.length + num_tokens) // chunk_size - self.length // chunk_size
+    def searches(self, num_tokens: int) -> list[list[int]]:
+        """By row, after how many of its own tokens it searches within the next `num_tokens`."""
+        return self.schedule.searches(self.length, self.length + num_tokens)
+
+    def searching(self, ahead: int) -> list[int]:
+        """Rows that search with the token `ahead` places after the next."""
+        return self.schedule.searching(self.length + ahead)
 
     def reorder(self, rows: Tensor) -> None:
-        """Makes row i of the batch what row rows[i] was; rows may repeat, as in beam search.
+        """Makes row i of the batch what row rows[i] was; rows may repeat or be left out.
 
         Args:
             rows: int64 [B'], on the model's device.
         """
+        if len(set(zip(self.schedule.first, self.schedule.phases, strict=True))) > 1 or len(
+            rows
+        ) != len(self.schedule.first):
+            self.schedule = self.schedule.reordered(rows.tolist())
         for layer in self.layers:
             layer.reorder(rows)
-        self.activations = self.activations.index_select(0, rows)
-        self.recent = self.recent.index_select(0, rows)
+        for name in ("activations", "recent", "first", "phases"):
+            setattr(self, name, getattr(self, name).index_select(0, rows))
         if self.held is not None:
-            self.held = self.held.reorder(rows)
+            self.held = self.held.each(lambda held: held.index_select(0, rows))
+
+    def offset(self) -> int | Tensor:
+        """Where the next token stands in its attending chunk, from 0; [B, 1] where rows differ."""
+        schedule = self.schedule
+        if schedule.aligned:
+            return (self.length + schedule.phases[0]) % schedule.stride
+        return (self.length + self.phases) % schedule.stride
+
+    def real(self, num_tokens: int) -> Tensor | None:
+        """[B, L], False at next places before a row's first token; None if there are none."""
+        if self.length >= max(self.schedule.first, default=0):
+            return None
+        return self._places(self.length, self.length + num_tokens) >= self.first
+
+    def visible(self, num_tokens: int) -> Tensor | None:
+        """What the next tokens may see: [L, S] or [B, 1, L, S]; None if everything.
+
+        A place before a row's first token sees others like it: all of them carry zeros.
+        """
+        stop = self.length + num_tokens
+        causal = None
+        if num_tokens > 1:
+            everything = self.first.new_ones(num_tokens, stop, dtype=torch.bool)
+            causal = everything.tril(self.length)
+        if not self.schedule.padded:
+            return causal
+        seen = (self._places(0, stop) >= self.first).unsqueeze(1)  # [B, 1, S]
+        if causal is not None:
+            outside = self._places(self.length, stop) < self.first  # [B, L]
+            seen = (seen | outside.unsqueeze(2)) & causal
+        return seen.unsqueeze(1)
+
+    def known(self, rows: list[int], chunk_size: int) -> Tensor | None:
+        """[B', M], which of the latest M places, the next one included, hold a token of `rows`."""
+        counts = [min(chunk_size, self.length + 1 - self.schedule.first[row]) for row in rows]
+        if min(counts) == chunk_size:
+            return None
+        missing = torch.tensor([[chunk_size - count] for count in counts], device=self.first.device)
+        return self._places(0, chunk_size) >= missing
 
     def remember(self, new_ids: Tensor) -> None:
         """Counts tokens [B, L] as seen, once every layer has seen them."""
         self.recent = torch.cat((self.recent, new_ids), dim=1)[:, new_ids.shape[1] :]
         self.length += new_ids.shape[1]
+
+    def _places(self, start: int, stop: int) -> Tensor:
+        return torch.arange(start, stop, device=self.first.device)

@@ -85,7 +85,11 @@ class ChunkedCrossAttention(nn.Module):
         )
 
     def step(
-        self, x: Tensor, held: tuple[Tensor, Tensor], chunks: RetrievedChunks, offset: int
+        self,
+        x: Tensor,
+        held: tuple[Tensor, Tensor],
+        chunks: RetrievedChunks,
+        offset: int | Tensor,
     ) -> Tensor:
         """The update for positions of one attending chunk.
 
@@ -93,7 +97,8 @@ class ChunkedCrossAttention(nn.Module):
             x: [B, L, D] normalised activations.
             held: of `hold`.
             chunks: masks of the one chunk that was retrieved for.
-            offset: place of the first position in the attending chunk, from 0.
+            offset: place of the first position in the attending chunk, from 0; [B, 1] where the
+                rows differ.
         """
         queries = Axis(x.shape[1], start=self.chunk_size - 1 + offset)
         tables = self.attention.positions.incremental(queries, self._source_axis(chunks), x.device)

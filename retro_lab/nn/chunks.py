@@ -29,6 +29,8 @@ class RetrievedChunks:
             and that chunk has a neighbour.
         chunk_size: M.
         length: N, tokens of the sequence.
+        known: [B, U, M], False at places of the retrieving chunk that hold no token (left padding);
+            None if all do.
     """
 
     ids: Tensor
@@ -38,6 +40,7 @@ class RetrievedChunks:
     readable: Tensor
     chunk_size: int
     length: int
+    known: Tensor | None = None
 
     @classmethod
     def of(

@@ -57,16 +57,18 @@ class DecoderBlock(nn.Module):
             x = x + self.dropout(self.cca(self.cca_norm(x), encoded, chunks))
         return x + self.dropout(self.ff(self.ff_norm(x)))
 
-    def attend_step(self, x: Tensor, cache: AttentionCache, tables: Any) -> Tensor:
-        """`attend` for new positions x [B, L, D] alone."""
-        return x + self.attention.step(self.attention_norm(x), cache, tables)
+    def attend_step(
+        self, x: Tensor, cache: AttentionCache, tables: Any, mask: Tensor | None
+    ) -> Tensor:
+        """`attend` for new positions x [B, L, D] alone, with the mask of `Cache.visible`."""
+        return x + self.attention.step(self.attention_norm(x), cache, tables, mask)
 
     def finish_step(
         self,
         x: Tensor,
         held: tuple[Tensor, Tensor] | None,
         chunks: RetrievedChunks | None,
-        offset: int,
+        offset: int | Tensor,
     ) -> Tensor:
         """`finish` for new positions x [B, L, D] of one attending chunk, see CCA's `step`."""
         if self.cca is not None and held is not None and chunks is not None:

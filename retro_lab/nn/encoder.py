@@ -43,7 +43,13 @@ class EncoderBlock(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Tensor, tables: Any, mask: Tensor, retrieving: Tensor, start: int
+        self,
+        x: Tensor,
+        tables: Any,
+        mask: Tensor,
+        retrieving: Tensor,
+        start: int,
+        known: Tensor | None,
     ) -> Tensor:
         """One block over neighbours.
 
@@ -53,6 +59,7 @@ class EncoderBlock(nn.Module):
             mask: [X, 1, 1, R], True at real tokens.
             retrieving: [B*U, M, D] activations of the chunks that retrieved.
             start: offset of the first token in the retrieved text.
+            known: [B*U, 1, 1, M], False at padding of `retrieving`; None if there is none.
         """
         x = x + self.dropout(self.attention(self.attention_norm(x), tables, mask))
         if self.conditioned:
@@ -63,7 +70,7 @@ class EncoderBlock(nn.Module):
                 Axis(retrieving.shape[1]),
                 x.device,
             )
-            x = x + self.dropout(self.condition(rows, retrieving, across).view_as(x))
+            x = x + self.dropout(self.condition(rows, retrieving, across, known).view_as(x))
         return x + self.dropout(self.ff(self.ff_norm(x)))
 
 
@@ -97,6 +104,7 @@ class NeighbourEncoder(nn.Module):
         # A missing neighbour may look everywhere; nobody reads what it computes.
         missing = ~chunks.token_mask.any(-1, keepdim=True)
         mask = (chunks.token_mask | missing).flatten(0, 2)[:, None, None, :]
+        known = None if chunks.known is None else chunks.known.flatten(0, 1)[:, None, None, :]
         for block in blocks:
-            x = run(self.checkpointing, block, x, tables, mask, source, chunks.start)
+            x = run(self.checkpointing, block, x, tables, mask, source, chunks.start, known)
         return self.norm(x).view(*chunks.ids.shape, -1)

@@ -24,15 +24,18 @@ LOG_BUCKETS = 32  # for both directions together
 
 
 class Axis(NamedTuple):
-    """Rows that stand at start, start + 1, .. start + length - 1, `repeats` times over."""
+    """Rows that stand at start, start + 1, .. start + length - 1, `repeats` times over.
+
+    In incremental tables `start` may be a tensor [B, 1]: each row of the batch has its own table.
+    """
 
     length: int
-    start: int = 0
+    start: int | Tensor = 0
     repeats: int = 1
 
     def places(self, device: torch.device) -> Tensor:
-        """Integer places of all rows, [repeats * length]."""
-        return (torch.arange(self.length, device=device) + self.start).repeat(self.repeats)
+        """Integer places of all rows, [repeats * length], or [B, repeats * length]."""
+        return (torch.arange(self.length, device=device) + self.start).tile(self.repeats)
 
 
 class Positions(nn.Module):
@@ -93,8 +96,9 @@ class RotaryPositions(Positions):
         return rotate(query, turn_queries), rotate(key, turn_keys), None
 
     def incremental(self, queries: Axis, keys: Axis, device: torch.device) -> Any:
-        """Cosines and sines [L, P]: held keys were turned when they were new."""
-        return self._turns(queries.places(device))
+        """Cosines and sines [L, P] or [B, 1, L, P]: held keys were turned when they were new."""
+        places = queries.places(device)
+        return self._turns(places if places.dim() == 1 else places.unsqueeze(1))
 
     def hold(self, key: Tensor, tables: Any) -> Tensor:
         return rotate(key, tables)
@@ -147,7 +151,7 @@ class RelativePositions(Positions):
         sinusoids, queries, keys = tables
         heads = (self.num_heads, 1, self.head_dim)
         distances = self.project(sinusoids.to(self.project.weight.dtype))  # [L + R, H*P]
-        distances = distances.unflatten(-1, (self.num_heads, -1)).permute(1, 2, 0)  # [H, P, L + R]
+        distances = distances.unflatten(-1, (self.num_heads, -1)).movedim(-3, -1)  # [H, P, L + R]
         asking = query + self.distance_bias.to(query.dtype).view(heads)
         bias = (asking * self.head_dim**-0.5) @ distances.to(query.dtype)  # [B, H, L, L + R]
         bias = bias.unflatten(2, (queries.repeats, queries.length))
@@ -178,11 +182,11 @@ class BucketPositions(Positions):
         self, query: Tensor, key: Tensor, tables: DistanceTables
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         buckets, queries, keys = tables
-        by_distance = self.bias(buckets).t().to(query.dtype)  # [H, L + R]
+        by_distance = self.bias(buckets).transpose(-1, -2).to(query.dtype)  # [H, L + R]
         # Each query sees a window of the distances, one step further down than the query after it.
-        windows = by_distance.unfold(-1, keys.length, 1)[:, : queries.length]
-        bias = windows.flip(1).repeat(1, queries.repeats, keys.repeats)
-        return query, key, bias.unsqueeze(0)
+        windows = by_distance.unfold(-1, keys.length, 1)[..., : queries.length, :]
+        bias = windows.flip(-2).tile(queries.repeats, keys.repeats)
+        return query, key, bias.view(-1, *bias.shape[-3:])
 
 
 class LinearBuckets(BucketPositions):
@@ -227,7 +231,10 @@ def build_positions(
 
 
 def descending_distances(queries: Axis, keys: Axis, device: torch.device) -> Tensor:
-    """[L + R] every distance between an axis of L queries and one of R keys, and one more."""
+    """[L + R] every distance between an axis of L queries and one of R keys, and one more.
+
+    [B, L + R] for queries that start elsewhere in each row of the batch.
+    """
     highest = queries.start + queries.length - 1 - keys.start
     return highest - torch.arange(queries.length + keys.length, device=device)
 

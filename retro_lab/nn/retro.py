@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .cache import AttentionCache, Cache, HeldNeighbours
+from .cache import AttentionCache, Cache
 from .chunks import RetrievedChunks
 from .config import RetroConfig
 from .decoder import DecoderBlock, document_mask, has_previous
 from .encoder import NeighbourEncoder
+from .incremental import step
 from .initialise import initialise
 from .layers import at_least_single, rms_norm, run
 from .pointer import (
@@ -21,9 +23,9 @@ from .pointer import (
     Pointer,
     mixture_log_probs,
     mixture_nats,
-    step_log_probs,
 )
 from .positions import Axis
+from .schedule import Schedule
 
 IGNORED = -100
 
@@ -102,13 +104,32 @@ class Retro(nn.Module):
             nats = mixture_nats(nats, targets, copy)
         return nats.masked_fill(targets == IGNORED, 0.0)
 
-    def new_cache(self, batch: int) -> Cache:
-        """An empty cache for `step`, for `batch` sequences of the same length."""
+    def new_cache(
+        self,
+        batch: int,
+        stride: int | None = None,
+        first: Sequence[int] | None = None,
+        shift: Sequence[int] | None = None,
+    ) -> Cache:
+        """An empty cache for `step`; the arguments are those of `Schedule`.
+
+        Args:
+            batch: rows B.
+            stride: tokens from one search to the next; None is the chunk size.
+            first: [B] leading places of each row that hold no token, whatever ids stand there, so
+                that prompts of unequal length end together; None is none.
+            shift: [B] tokens of left padding that move the row's searches; None is none.
+        """
         weight = self.embedding.weight
+        schedule = Schedule.of(batch, self.config.chunk_size, stride, first, shift)
+        columns = torch.tensor([schedule.first, schedule.phases], device=weight.device)
         return Cache(
+            schedule=schedule,
             layers=[AttentionCache() for _ in self.blocks],
             activations=weight.new_empty(batch, 0, self.config.d_model),
             recent=torch.full((batch, MAX_MATCH - 1), -1, device=weight.device),
+            first=columns[0].unsqueeze(1),
+            phases=columns[1].unsqueeze(1),
         )
 
     @torch.no_grad()
@@ -121,93 +142,18 @@ class Retro(nn.Module):
         Args:
             new_ids: [B, L], the tokens that follow those in the cache.
             cache: of `new_cache`; takes the new tokens in.
-            neighbour_ids: [B, U, K, R], neighbours of the U chunks that the new tokens complete,
-                or None to read none for these chunks.
+            neighbour_ids: [B, U, K, R], neighbours of the searches that `cache.searches(L)` names,
+                U being the most that a row has; a row with fewer has them first. None to read none
+                until the next search.
 
         Returns:
-            [B, L, V] logits; log-probabilities where the pointer has something to read.
+            [B, L, V] logits; log-probabilities where the pointer has something to read. Without
+            meaning before a row's first token.
 
         Raises:
             ValueError: in training mode, or if U is another number than that.
         """
-        if self.training:
-            raise ValueError("step() has no dropout and no gradient: call eval() first")
-        size, total = self.config.chunk_size, new_ids.shape[1]
-        self._check_step(cache.completed_by(total, size), neighbour_ids)
-        outputs, begun, chunk = [], 0, 0
-        while begun < total:
-            # A piece stays in one attending chunk: it ends before the next chunk's last token.
-            stop = min(total, begun + 1 + (-(cache.length + 2)) % size)
-            found = None
-            if cache.completed_by(1, size):
-                found = None if neighbour_ids is None else neighbour_ids[:, chunk]
-                chunk += 1
-            outputs.append(self._step(new_ids[:, begun:stop], cache, found))
-            begun = stop
-        return torch.cat(outputs, dim=1)
-
-    def _check_step(self, num_chunks: int, neighbour_ids: Tensor | None) -> None:
-        if neighbour_ids is None:
-            return
-        if not self.config.has_retrieval:
-            raise ValueError("this model has no CCA layers; it cannot read neighbours")
-        if neighbour_ids.dim() != 4 or neighbour_ids.shape[1] != num_chunks:
-            raise ValueError(
-                f"neighbour_ids must be [B, {num_chunks}, K, R], one row for each chunk that the "
-                f"new tokens complete, got {tuple(neighbour_ids.shape)}"
-            )
-
-    def _step(self, ids: Tensor, cache: Cache, neighbours: Tensor | None) -> Tensor:
-        """`step` for ids [B, L] of one attending chunk; neighbours [B, K, R] if it begins here."""
-        start, length = cache.length, ids.shape[1]
-        offset = (start + 1) % self.config.chunk_size
-        x, blocks = self.embedding(ids), self._decoder()
-        axes = Axis(length, start), Axis(start + length)
-        tables = blocks[0].attention.positions.incremental(*axes, ids.device)
-        for layer, (block, kept) in enumerate(zip(blocks, cache.layers, strict=True), start=1):
-            x = block.attend_step(x, kept, tables)
-            if layer in self.config.cca_layers[:1]:
-                self._keep_activations(x, cache, neighbours, begins=offset == 0)
-            held = cache.held
-            if held is None:
-                x = block.finish_step(x, None, None, offset)
-            else:
-                x = block.finish_step(x, held.cca.get(layer), held.chunks, offset)
-        hidden, held = self.norm(x), cache.held
-        logits = self._read_out(hidden)
-        if self.pointer is not None and held is not None and held.pointer_keys is not None:
-            context = torch.cat((cache.recent, ids), dim=1)
-            copy = self.pointer.step(hidden, held.pointer_keys, context, held.chunks)
-            logits = step_log_probs(logits, copy)
-        cache.remember(ids)
-        return logits
-
-    def _keep_activations(
-        self, x: Tensor, cache: Cache, neighbours: Tensor | None, begins: bool
-    ) -> None:
-        """Adds x [B, L, D] to the current chunk; if its last token leads x, turns to the next."""
-        if not begins:
-            cache.activations = torch.cat((cache.activations, x), dim=1)
-            return
-        complete = torch.cat((cache.activations, x[:, :1]), dim=1)  # [B, M, D]
-        cache.held = None if neighbours is None else self._hold(complete, neighbours)
-        cache.activations = x[:, 1:]
-
-    def _hold(self, retrieving: Tensor, neighbours: Tensor) -> HeldNeighbours | None:
-        """Encodes neighbours [B, K, R] of a chunk with activations [B, M, D] for all layers."""
-        length = self.config.chunk_size
-        chunks = RetrievedChunks.of(neighbours.unsqueeze(1), None, length, self.config)
-        if not chunks.ids.numel():
-            return None
-        encoded = self._encode(retrieving, chunks)
-        cca = {
-            layer: block.cca.hold(encoded, chunks)
-            for layer, block in enumerate(self._decoder(), start=1)
-            if block.cca is not None
-        }
-        return HeldNeighbours(
-            chunks, cca, None if self.pointer is None else self.pointer.hold(encoded)
-        )
+        return step(self, new_ids, cache, neighbour_ids)
 
     def _decoder(self) -> list[DecoderBlock]:
         """The blocks, as what they are to a type checker."""

@@ -82,6 +82,14 @@ def build_embedder(config: EmbedderConfig) -> Embedder:
     return embedder_class(config)(config)
 
 
+def embed_queries(embedder: Embedder, texts: list[str]) -> np.ndarray:
+    """float32 [n, E] vectors of new text, rounded as those of stored chunks are.
+
+    The same text then finds the same, wherever it comes from.
+    """
+    return embedder.embed(texts).astype(np.float16).astype(np.float32)
+
+
 class Embeddings:
     """Memory-mapped view of the `embeddings` artifact.
 

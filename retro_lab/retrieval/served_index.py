@@ -22,7 +22,7 @@ from retro_lab.retrieval.base import (
     chunk_queries,
     text_tokens,
 )
-from retro_lab.retrieval.embedders import Embedder, Embeddings
+from retro_lab.retrieval.embedders import Embedder, Embeddings, embed_queries
 from retro_lab.retrieval.http_client import chunks_key
 from retro_lab.retrieval.table import database_ids
 from retro_lab.text.chunks import ChunkStore
@@ -177,7 +177,7 @@ class ServedIndex:
         for place, row in enumerate(rows):
             tokens[place, : len(row)] = row
         if vectors is None and self.embedder is not None:
-            vectors = self.embedder.embed(texts)
+            vectors = embed_queries(self.embedder, texts)
         nowhere = np.full(len(rows), NO_CHUNK, dtype=np.int64)
         tokens = text_tokens(tokens, self.chunks.pad_id, self.chunks.boundary_id)
         return Queries(tokens, vectors, nowhere, nowhere, None, self._texts_of)

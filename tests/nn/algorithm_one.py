@@ -156,36 +156,48 @@ class Oracle:
             xs = [x + u for x, u in zip(xs, updates, strict=True)]
             if block.conditioned:
                 normed = [rms(x, block.condition_norm.weight) for x in xs]
+                begin = self.config.chunk_size - len(retrieving)  # left padding is not there
                 xs = [
-                    x + self.cross_attention(block.condition, n, i, [retrieving], 0, shape)
+                    x + self.cross_attention(block.condition, n, i, [retrieving], begin, shape)
                     for i, (x, n) in enumerate(zip(xs, normed, strict=True), start=first)
                 ]
             xs = [x + self.feed_forward(block.ff, rms(x, block.ff_norm.weight)) for x in xs]
         return [rms(x, model.encoder.norm.weight) for x in xs]
 
-    def hidden(self, tokens: Tensor, neighbours: Tensor | None) -> list[Tensor]:
-        """Final states of one row; tokens [N], neighbours [U, K, R]."""
+    def hidden(
+        self, tokens: Tensor, neighbours: Tensor | None, searches: list[int] | None = None
+    ) -> list[Tensor]:
+        """Final states of one row; tokens [N], neighbours [U, K, R].
+
+        `searches` are the token counts after which there was a search with the latest m tokens;
+        the paper's are the chunk ends.
+        """
         model, m = self.model, self.config.chunk_size
         shape = (self.config.num_heads, self.config.head_dim)
-        if neighbours is not None:
+        ends = list(range(m, len(tokens) + 1, m)) if searches is None else searches
+        if neighbours is None:
+            ends = []
+        else:
             neighbours = neighbours[:, :, self.read]
         xs = [model.embedding.weight[token] for token in tokens.tolist()]
-        complete = 0 if neighbours is None else len(tokens) // m
         encoded: list[list[list[Tensor]]] = []
         for layer, block in enumerate(model.blocks, start=1):
             normed = [rms(x, block.attention_norm.weight) for x in xs]
             updates = self.self_attention(block.attention, normed, shape, causal=True)
             xs = [x + u for x, u in zip(xs, updates, strict=True)]
-            if complete and layer == min(self.config.cca_layers):
-                for u in range(1, complete + 1):
-                    present = [n for n in neighbours[u - 1] if (n != self.config.pad_id).any()]
-                    retrieving = xs[(u - 1) * m : u * m]
+            if neighbours is not None and layer == min(self.config.cca_layers):
+                for found, end in zip(neighbours, ends, strict=False):
+                    present = [n for n in found if (n != self.config.pad_id).any()]
+                    retrieving = xs[max(0, end - m) : end]
                     encoded.append([self.encode(n, retrieving) for n in present])
-            if complete and layer in self.config.cca_layers:
+            if layer in self.config.cca_layers:
                 before = list(xs)
-                for u in range(1, complete + 1):  # chunks and positions from 1, as in the paper
-                    for i in range(1, m + 1):
-                        t = u * m + i - 1
+                for u, end in enumerate(
+                    ends, start=1
+                ):  # chunks and positions from 1, as in the paper
+                    following = ends[u] if u < len(ends) else end + m
+                    for i in range(1, following - end + 1):
+                        t = end + i - 1
                         if t > len(xs) or not encoded[u - 1]:
                             continue
                         query = rms(before[t - 1], block.cca_norm.weight)
@@ -203,8 +215,9 @@ class Oracle:
             xs = [x + self.feed_forward(block.ff, rms(x, block.ff_norm.weight)) for x in xs]
         return [rms(x, model.norm.weight) for x in xs]
 
-    def logits(self, tokens: Tensor, neighbours: Tensor | None) -> Tensor:
-        """[N, V]."""
-        return torch.stack(
-            [self.model.embedding.weight @ x for x in self.hidden(tokens, neighbours)]
-        )
+    def logits(
+        self, tokens: Tensor, neighbours: Tensor | None, searches: list[int] | None = None
+    ) -> Tensor:
+        """[N, V]; arguments as of `hidden`."""
+        states = self.hidden(tokens, neighbours, searches)
+        return torch.stack([self.model.embedding.weight @ x for x in states])
