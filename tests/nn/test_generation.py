@@ -43,7 +43,7 @@ def continued(case: Case, prompts: list[list[int]], seed: int = 0, **options) ->
     return after
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     case=cases,
     lengths=st.lists(st.integers(1, 11), min_size=1, max_size=4),
