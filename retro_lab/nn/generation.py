@@ -1,4 +1,4 @@
-"""Generation with retrieval in the loop (RETRO, section 2.5): step, draw, search when it is due."""
+"""Generation with retrieval in the loop, as RETRO samples: step, draw, search at a chunk's end."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ class Schedule:
     query is the latest M tokens, or all there are.
 
     Attributes:
-        stride: tokens from one search to the next, at most M; M is RETRO's (section 2.5).
+        stride: tokens from one search to the next, at most M, which is RETRO's.
         first: by row, places of the batch before the row's first token: rows of unequal length
             end together.
         shift: by row, tokens of padding that seem to stand before it (RETRO++); they move the

@@ -106,7 +106,7 @@ def requests(draw: st.DrawFn) -> tuple[Case, Asked]:
     return case, Asked(lengths, more, draw(st.integers(1, size)), draw(st.booleans()))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(request=requests())
 def test_a_row_says_the_same_alone_and_in_a_batch(request: tuple[Case, Asked]) -> None:
     case, asked = request
@@ -116,18 +116,18 @@ def test_a_row_says_the_same_alone_and_in_a_batch(request: tuple[Case, Asked]) -
 
 
 @pytest.mark.parametrize("left_pad", [False, True])
-@pytest.mark.parametrize("stride", [1, 3, 4])
+@pytest.mark.parametrize("stride", [2, 3, 4])
 @pytest.mark.parametrize("positions", POSITIONS)
 def test_padding_and_strides_are_algorithm_one_with_those_searches(
     positions: str, stride: int, left_pad: bool
 ) -> None:
     case = make_case(positions=positions)  # type: ignore[arg-type]
-    asked = Asked([3, 6, 5], 4, stride, left_pad)
-    for row, found in enumerate(run(case, asked, [0, 1, 2])):
+    asked = Asked([3, 6], 3, stride, left_pad)
+    for row, found in enumerate(run(case, asked, [0, 1])):
         assert_same(found, by_algorithm_one(case, asked, row))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(request=requests())
 def test_padding_has_no_effect_without_retrieval(request: tuple[Case, Asked]) -> None:
     case, asked = request
@@ -141,15 +141,16 @@ def test_padding_has_no_effect_without_retrieval(request: tuple[Case, Asked]) ->
 
 def test_what_stands_in_a_padded_place_does_not_matter() -> None:
     case = make_case(pointer=True)
-    ids = torch.randint(0, PAD, (2, 9))
-    other = ids.clone()
-    other[1, :3] = PAD
-    outputs = [
-        feed(case, case.model.new_cache(2, first=[0, 3], shift=[3, 2]), [0, 1], tokens, True)
-        for tokens in (ids, other)
-    ]
+    neighbours = case.neighbours[:, :1].clone()
+    neighbours[:, 0, 0, :5] = torch.tensor([9, 9, 5, 6, 7])  # a pointer would match 9 9 5 6
+    ids = torch.tensor([[1, 2, 3, 4], [9, 9, 5, 6]])
+    other = torch.tensor([[1, 2, 3, 4], [8, PAD, 5, 6]])
+    outputs = []
+    for tokens in (ids, other):
+        cache = case.model.new_cache(2, first=[0, 2], shift=[0, 2])
+        outputs.append(case.model.step(tokens, cache, neighbours))
     assert torch.equal(outputs[0][0], outputs[1][0])
-    assert torch.equal(outputs[0][1, 3:], outputs[1][1, 3:])
+    assert torch.equal(outputs[0][1, 2:], outputs[1][1, 2:])
 
 
 def test_the_first_token_after_a_left_padded_prompt_reads_neighbours() -> None:
