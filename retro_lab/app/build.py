@@ -71,13 +71,14 @@ def build_model(
     """
     size = nominal_vocab_size(config.tokenizer) if vocab_size is None else vocab_size
     pad_id = size - 1 if pad_id is None else pad_id
-    if config.recipe.backbone is None:
+    name = config.recipe.backbone
+    if name is None:
         return Retro(retro_config(config, size, pad_id))
     from retro_lab.huggingface import GraftedRetro
     from retro_lab.huggingface.backbones import build_backbone, read_config
 
     config = with_backbone(config)
-    backbone = build_backbone(read_config(config.recipe.backbone), config.model.dropout)
+    backbone = build_backbone(read_config(name), config.model.dropout)
     # The graft shares a table of another width through a projection, which RetroConfig has not.
     own = dataclasses.replace(config.model, share_embeddings=False)
     sized = retro_config(dataclasses.replace(config, model=own), size, pad_id)
