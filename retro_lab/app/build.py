@@ -72,15 +72,22 @@ def build_model(
         vocab_size: of the tokenizer; read off the configuration when it is fixed there.
         pad_id: the last id unless given.
     """
+    if config.recipe.backbone is not None:
+        return _build_graft(config, config.recipe.backbone, vocab_size, pad_id)
     size = nominal_vocab_size(config.tokenizer) if vocab_size is None else vocab_size
-    pad_id = size - 1 if pad_id is None else pad_id
-    if config.recipe.backbone is None:
-        return Retro(retro_config(config, size, pad_id))
-    from retro_lab.huggingface import GraftedRetro
-    from retro_lab.huggingface.backbones import build_backbone, read_config
+    return Retro(retro_config(config, size, size - 1 if pad_id is None else pad_id))
 
-    config = with_backbone(config)
-    backbone = build_backbone(read_config(config.recipe.backbone), config.model.dropout)
+
+def _build_graft(
+    config: Config, name: str, vocab_size: int | None, pad_id: int | None
+) -> GraftedRetro:
+    from retro_lab.huggingface import GraftedRetro
+    from retro_lab.huggingface.backbones import build_backbone, read_config, sizes
+
+    config, pretrained = with_backbone(config), read_config(name)
+    size = sizes(pretrained).vocab_size + 1 if vocab_size is None else vocab_size
+    pad_id = size - 1 if pad_id is None else pad_id
+    backbone = build_backbone(pretrained, config.model.dropout)
     # The graft shares a table of another width through a projection, which RetroConfig has not.
     own = dataclasses.replace(config.model, share_embeddings=False)
     sized = retro_config(dataclasses.replace(config, model=own), size, pad_id)

@@ -75,8 +75,10 @@ def _is_value(override: str) -> bool:
 def _summary(config: Config, directory: str) -> str:
     import torch
 
+    from retro_lab.app.backbone import with_backbone
     from retro_lab.app.build import build_model
 
+    config = with_backbone(config)
     with torch.device("meta"):
         model = build_model(config)
     parameters = sum(weight.numel() for weight in model.parameters())

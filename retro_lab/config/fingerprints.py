@@ -174,6 +174,7 @@ def run_key(config: Config) -> str:
 
 def run_name(config: Config) -> str:
     """Name of the run's directory, readable first, unique by the first digits of its key."""
+    config = canonical(config)  # a backbone gives its name
     parts = [config.model.name, config.retriever.name]
     if has_retrieval(config):
         parts.append(f"k{config.neighbours.k}")

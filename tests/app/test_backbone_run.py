@@ -14,6 +14,7 @@ from golden import Golden
 
 from retro_lab.app.run_directory import RunDirectory
 from retro_lab.app.train import main as train
+from retro_lab.app.validate import main as validate
 from retro_lab.config.fingerprints import run_key, run_name
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "huggingface"))
@@ -69,6 +70,15 @@ def test_results_say_the_backbones_sizes(grafted: RunDirectory) -> None:
     model = orjson.loads(grafted.results_file.read_bytes())["config"]["model"]
     sizes = {name: model[name] for name in ("d_model", "num_layers", "num_heads", "head_dim")}
     assert sizes == {"d_model": 32, "num_layers": 2, "num_heads": 2, "head_dim": 16}
+
+
+def test_validate_says_what_would_run(
+    golden: Golden, backbone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert validate([*golden.overrides, *overrides(backbone)]) == 0
+    said = capsys.readouterr().out
+    assert "tiny_llama-bm25-" in said
+    assert "layers [2] of 2" in said
 
 
 def test_frozen_weights_are_the_folders(grafted: RunDirectory, backbone: Path) -> None:

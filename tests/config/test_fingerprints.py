@@ -239,3 +239,21 @@ def test_eval_fields() -> None:
     assert eval_fields(dataclasses.replace(BASE.eval, batch_size=99, name="x", pages=7)) == plain
     for name in set(leaves(BASE.eval)) - {"batch_size", "name", "pages"}:
         assert eval_fields(changed(BASE, [f"eval.{name}"]).eval) != plain
+
+
+def test_a_backbone_brings_its_sizes_and_tokenizer(config_of: Build) -> None:
+    def key(*overrides: str) -> str:
+        return run_key(config_of("recipe.backbone=owner/Some-Model", *overrides))
+
+    assert key("model.d_model=256", "model=small", "recipe.smeared_keys=false") == key(
+        "model.encoder.d_model=256", "model.encoder.num_layers=2"
+    )
+    assert key("tokenizer=hf", "tokenizer.path=owner/Some-Model") == key()
+    for other in ("tokenizer=byte", "cca=last", "seed=2", "model.encoder.num_layers=3"):
+        assert key(other) != key()
+    assert run_name(config_of("recipe.backbone=owner/Some-Model")).startswith("some_model-bm25-")
+    assert key("retriever=none", "seed=2", "optim=muon", "schedule.steps=7") == key(
+        "retriever=none", "model=small", "cca=all"
+    )
+    assert key("retriever=none") != run_key(config_of("retriever=none"))
+    assert key("retriever=none", "corpus.max_bytes=5") != key("retriever=none")
