@@ -15,7 +15,7 @@ from .corpus import (
     WikitextCorpusConfig,
 )
 from .embedder import EmbedderConfig, HashingEmbedderConfig, SentenceTransformerConfig
-from .evaluation import EvalConfig, Reference, resolve_stride
+from .evaluation import EvalConfig, Reference, resolve_stride, wants_tokens
 from .logger import CsvConfig, LoggerConfig, TensorboardConfig, WandbConfig, WandbMode
 from .model import (
     RETRIEVAL_SETTINGS,
@@ -112,4 +112,5 @@ __all__ = [
     "WikitextCorpusConfig",
     "resolve_layers",
     "resolve_stride",
+    "wants_tokens",
 ]
