@@ -20,9 +20,11 @@ from retro_lab.evaluation.ngram_overlap import similarity
 from retro_lab.evaluation.overlap_stage import shared_runs
 from retro_lab.evaluation.plots import plot_leakage
 from retro_lab.evaluation.results import DataCounts, EvaluationSettings, Results
+from retro_lab.evaluation.run_page import write_run_page
 from retro_lab.evaluation.statistics import Bootstrap
 from retro_lab.evaluation.token_table import TokenTable
 from retro_lab.text.chunks import ChunkStore
+from retro_lab.text.duplicates import duplicates_in_training
 
 from .build import build_data
 from .inspection import plot_sources, write_inspection
@@ -63,7 +65,7 @@ def evaluate_run(
         config=to_plain(config),
         lineage=prepared.lineage,
         environment=environment(),
-        data=_counts(prepared),
+        data=_counts(config, prepared, table),
         evaluation=EvaluationSettings(
             split=evaluation.split,
             window=config.chunking.sequence_length,
@@ -86,6 +88,7 @@ def evaluate_run(
     found = plot_sources(config, run, table, tokens, leakage)
     if found is not None and tokens is not None and evaluation.pages:
         write_inspection(config, run, prepared, tokens, found)
+    write_run_page(results, run.path)
     run.record_evaluation(eval_fields(evaluation))
     return results
 
@@ -157,14 +160,21 @@ def _reference(config: Config) -> str:
     return f"{config.eval.reference.name} ({retriever.name})"
 
 
-def _counts(prepared: Prepared) -> DataCounts:
-    chunks = prepared.chunks
+def _counts(config: Config, prepared: Prepared, table: ChunkTable) -> DataCounts:
+    chunks, split = prepared.chunks, config.eval.split
     tokens = int((chunks.token_bytes[:] > 0).sum())
+    unread = None
+    if prepared.table is not None:
+        reads = np.bincount(table.document, table.with_retrieval)
+        unread = int((reads == 0).sum())
+    duplicates = len(duplicates_in_training(prepared.corpus, split))
     return DataCounts(
         documents=prepared.corpus.num_documents,
         chunks=chunks.num_chunks,
         tokens=tokens,
         bytes=prepared.corpus.num_bytes(),
+        duplicates=duplicates,
+        unread=unread,
     )
 
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from retro_lab.config.schema import Config
 from retro_lab.evaluation.chunk_table import ChunkTable
 from retro_lab.evaluation.gain import Gain, gain
+from retro_lab.evaluation.gain_plot import plot_gain
 from retro_lab.evaluation.inspect_data import InspectedDocument, Inspection
 from retro_lab.evaluation.inspect_page import write_page
 from retro_lab.evaluation.leakage import Leakage
-from retro_lab.evaluation.plots import plot_gain
 from retro_lab.evaluation.token_table import TokenTable
 
 from .run_directory import RunDirectory
@@ -32,7 +32,7 @@ def plot_sources(
     other = "baseline" if "baseline" in table.nats else "off"
     if not {"on", other} <= set(table.nats):
         return None
-    found = gain(table, leakage.bootstrap, b=other)
+    found = gain(table, leakage.bootstrap, tokens, b=other)
     plot_gain(
         found,
         run.path / "gain.png",

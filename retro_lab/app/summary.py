@@ -8,8 +8,8 @@ from rich.console import Console
 
 from retro_lab.artifacts.progress import duration
 from retro_lab.evaluation.reference_words import in_words
-from retro_lab.evaluation.results import Results
-from retro_lab.evaluation.tables import conditions_table, leakage_table
+from retro_lab.evaluation.results import Results, warnings
+from retro_lab.evaluation.tables import conditions_table, leakage_table, probes_table
 from retro_lab.evaluation.verdict import verdict
 
 from .run_directory import RunDirectory
@@ -45,7 +45,12 @@ def show_results(run: RunDirectory, seconds: dict[str, float] | None = None) -> 
                 f"{confidence} intervals over documents",
             )
         )
+    if {"shuffled", "oracle"} & set(scores):
+        console.print()
+        console.print(probes_table(results.leakage, "bits per byte when other neighbours are read"))
     console.print()
+    for sentence in warnings(results):
+        console.print(sentence, markup=False)
     if "on" in scores:
         for sentence in verdict(results.leakage).sentences:
             console.print(sentence, markup=False)
@@ -62,10 +67,12 @@ def _show_files(console: Console, run: RunDirectory) -> None:
     for label, name in (
         ("figures", "results.json"),
         ("chunks", "chunks.parquet"),
+        ("tokens", "tokens.parquet"),
         ("plot", "leakage.png"),
         ("gain", "gain.png"),
-        ("page", "inspect.html"),
+        ("text", "inspect.html"),
         ("curves", "metrics.jsonl"),
+        ("page", "index.html"),
     ):
         path = run.path / name
         if path.is_file():

@@ -1,4 +1,4 @@
-"""Figures for a report: bpb(alpha) like the paper's Figure 6, where the gain is, and sweeps.
+"""Figures for a report: bpb(alpha) like the paper's Figure 6, and sweeps.
 
 The figures use the object interface, so nothing global changes, and carry no date or version, so
 the same results give the same bytes. Colours are Okabe and Ito's, told apart by every eye;
@@ -8,14 +8,12 @@ markers differ as well.
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .conditions import label
-from .gain import Gain, GainBin
+from .conditions import in_order, label
 from .leakage import Leakage
 from .reference_words import in_words
 from .sweep import SweepRow, in_sweep_order, varying
@@ -33,6 +31,14 @@ STYLES = {
     "baseline": {"color": INK, "marker": "s", "linestyle": "-", "linewidth": 1.6, "zorder": 4},
     "off": {"color": "#E69F00", "marker": "^", "linestyle": "--", "linewidth": 1.4, "zorder": 3},
     "random": {"color": "#CC79A7", "marker": "D", "linestyle": ":", "linewidth": 1.6, "zorder": 2},
+    "shuffled": {
+        "color": "#7F3C8D",
+        "marker": "v",
+        "linestyle": ":",
+        "linewidth": 1.6,
+        "zorder": 2,
+    },
+    "oracle": {"color": "#009E73", "marker": "P", "linestyle": "-.", "linewidth": 1.4, "zorder": 1},
 }
 OTHER = {"color": SOFT, "marker": "X", "linestyle": "-.", "linewidth": 1.4, "zorder": 1}
 
@@ -67,11 +73,12 @@ def plot_leakage(leakage: Leakage, path: Path, *, corpus: str, model: str, split
         fontsize=9.5,
         color=SOFT,
     )
-    _save(figure, path)
+    save(figure, path)
 
 
 def _draw_curves(axes: Axes, leakage: Leakage) -> None:
-    for condition, points in leakage.curves.items():
+    for condition in in_order(leakage.curves):
+        points = leakage.curves[condition]
         axes.plot(
             [p.alpha for p in points],
             [math.nan if p.bpb is None else p.bpb for p in points],
@@ -83,7 +90,7 @@ def _draw_curves(axes: Axes, leakage: Leakage) -> None:
         )
     axes.set_ylabel("bits per byte (lower is better)")
     axes.legend(loc="best")
-    _tidy(axes)
+    tidy(axes)
 
 
 def _draw_difference(axes: Axes, leakage: Leakage) -> None:
@@ -94,7 +101,7 @@ def _draw_difference(axes: Axes, leakage: Leakage) -> None:
     ]
     axes.axhline(0.0, color=INK, linewidth=1.0)
     axes.set_ylabel("on minus baseline\n(bits per byte)")
-    _tidy(axes)
+    tidy(axes)
     if not found:
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=SOFT)
         return
@@ -121,94 +128,8 @@ def _draw_kept(axes: Axes, leakage: Leakage) -> None:
     axes.set_ylim(0, 125)
     axes.set_yticks([0, 50, 100])
     axes.set_ylabel("text kept\n(% of bytes)")
-    _tidy(axes)
+    tidy(axes)
     axes.grid(visible=False)
-
-
-def plot_gain(gain: Gain, path: Path, *, corpus: str, model: str, reference: str | None) -> None:
-    """Write the gain by overlap, by place in the document and by document, as a PNG.
-
-    Args:
-        corpus: name of the corpus, for the title.
-        model: name of the model, for the title.
-        reference: what overlap was measured with, as in results.json.
-    """
-    from matplotlib.figure import Figure
-
-    greatest, smallest = gain.ends()
-    documents = 1.0 + 0.22 * (len(greatest) + len(smallest) + 1)
-    figure = Figure(figsize=(9.4, 3.9 + documents), layout="constrained")
-    # Laid out apart, so that long names of documents below don't move what is above.
-    above, below = figure.subfigures(2, 1, height_ratios=[3.9, documents]).flat  # pyright: ignore[reportAttributeAccessIssue]
-    overlap, position = above.subplots(1, 2, width_ratios=[1.1, 1.0])
-    _draw_bins(overlap, gain.by_overlap, STYLES["on"]["color"])
-    overlap.set_xlabel(f"r(C): overlap with {in_words(reference)}\nbelow: number of chunks")
-    overlap.set_ylabel("bits per byte gained")
-    overlap.set_title(_correlation_text(gain), loc="left", fontsize=9.5, color=SOFT)
-    _draw_bins(position, gain.by_position, SOFT)
-    position.tick_params(axis="x", labelsize=6)
-    position.set_xlabel("place of the chunk in its document\n(0 reads no neighbours)")
-    _draw_documents(below.subplots(), gain, greatest, smallest)
-    title = f"Where {label(gain.a)} gains over {label(gain.b)}: {corpus}, {model}"
-    figure.suptitle(title, x=0.02, ha="left", fontsize=12, fontweight="bold", color=INK)
-    _save(figure, path)
-
-
-def _draw_bins(axes: Axes, bins: list[GainBin], colour: str) -> None:
-    """A bar a bin with its interval, and how many chunks it has."""
-    heights = [math.nan if part.bpb is None else part.bpb for part in bins]
-    axes.bar(range(len(bins)), heights, width=0.75, color=colour)
-    for place, part in enumerate(bins):
-        if part.low is not None and part.high is not None:
-            axes.vlines(place, part.low, part.high, color=INK, linewidth=1.3)
-    # A range from 0.125 to 0.25 goes by its upper bound, the alpha up to which it is kept.
-    names = [re.sub(r".* to ", "≤ ", part.name) for part in bins]
-    ticks = [f"{name}\n{part.chunks:,}" for name, part in zip(names, bins, strict=True)]
-    axes.set_xticks(range(len(bins)), ticks)
-    axes.axhline(0.0, color=INK, linewidth=1.0)
-    _tidy(axes)
-    axes.tick_params(axis="x", labelsize=7.5, length=0)
-    if not bins:
-        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=SOFT)
-
-
-def _draw_documents(
-    axes: Axes, gain: Gain, greatest: list[GainBin], smallest: list[GainBin]
-) -> None:
-    """The documents that hold the greatest and the smallest gain, in bits."""
-    blank = [None] if smallest else []
-    rows = [*greatest, *blank, *smallest]
-    for place, part in enumerate(rows):
-        if part is not None:
-            bits = part.gain / math.log(2)
-            axes.barh(place, bits, color=STYLES["on"]["color"] if bits > 0 else "#D55E00")
-    axes.set_yticks(range(len(rows)), [_short(part.name) if part else "..." for part in rows])
-    axes.invert_yaxis()
-    axes.axvline(0.0, color=INK, linewidth=1.0)
-    axes.set_xlabel("bits gained on the whole document")
-    count = f"documents with the greatest and the smallest gain, of {gain.total.documents:,}"
-    axes.set_title(count, loc="left", fontsize=9.5, color=SOFT)
-    _tidy(axes)
-    axes.grid(visible=False)
-    axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
-    axes.tick_params(axis="y", labelsize=8, length=0)
-
-
-def _correlation_text(gain: Gain) -> str:
-    found = gain.correlation
-    if found is None or found.rho is None:
-        return "correlation with overlap not defined"
-    return f"Spearman {found.rho:+.2f} over {found.chunks:,} chunks"
-
-
-def _short(name: str, length: int = 44) -> str:
-    """A long name without its middle: its end tells documents apart, its start says of what kind.
-
-    A dollar sign would begin a formula.
-    """
-    half = (length - 3) // 2
-    cut = name if len(name) <= length else f"{name[:half]}...{name[-half:]}"
-    return cut.replace("$", r"\$")
 
 
 def plot_sweep(rows: Sequence[SweepRow], path: Path, *, title: str) -> None:
@@ -239,12 +160,12 @@ def plot_sweep(rows: Sequence[SweepRow], path: Path, *, title: str) -> None:
     axes.set_xlim(ks[0] / 1.25, ks[-1] * 1.25)
     axes.set_xlabel("k: neighbours a chunk reads")
     axes.set_ylabel("bits per byte (lower is better)")
-    _tidy(axes)
+    tidy(axes)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.suptitle(title, x=0.02, ha="left", fontsize=12, fontweight="bold", color=INK)
     note = "vertical bars: paired interval of the difference from the baseline"
     axes.set_title(note, loc="left", fontsize=9.5, color=SOFT)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _draw_series(axes: Axes, name: str, points: list[SweepRow], number: int, shift: float) -> None:
@@ -290,7 +211,8 @@ def _value(row: SweepRow, axis: str) -> str:
     return {"chunk_size": f"m={value}", "seed": f"seed {value}"}.get(axis, str(value))
 
 
-def _tidy(axes: Axes) -> None:
+def tidy(axes: Axes) -> None:
+    """Light grid, no box."""
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -298,7 +220,10 @@ def _tidy(axes: Axes) -> None:
     axes.tick_params(colors=INK, labelsize=9)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Writes a figure atomically; PNG or SVG, by the name."""
+    from matplotlib import rc_context
+
     for axes in figure.axes:
         legend = axes.get_legend()
         if legend is not None:
@@ -306,5 +231,8 @@ def _save(figure: Figure, path: Path) -> None:
             for text in legend.get_texts():
                 text.set_fontsize(9)
     temporary = path.with_name(path.name + ".partial")
-    figure.savefig(temporary, dpi=DPI, format="png", metadata={"Software": None})
+    kind = path.suffix.removeprefix(".")
+    unsaid: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
+    with rc_context({"svg.hashsalt": path.stem}):  # or ids in an SVG are random
+        figure.savefig(temporary, dpi=DPI, format=kind, metadata=unsaid)
     temporary.replace(path)

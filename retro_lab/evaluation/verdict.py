@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from .conditions import label
+from .conditions import CONTROLS, label
 from .leakage import LEAK_FREE_ALPHA, UNFILTERED, Difference, Leakage
 
 UNMOVED_BPB = 0.001  # a change of neighbours that moves the score by less than this is none
@@ -38,7 +38,9 @@ class Verdict:
     Attributes:
         gain: retrieval helps: ON beats both the baseline and random neighbours, all chunks.
         gain_without_leakage: the same on chunks with r(C) <= 0.125.
-        ignores_neighbours: random neighbours leave the score where it is.
+        ignores_neighbours: no control moves the score: with random and with shuffled neighbours,
+            those of them that were scored, it changes by less than 0.001 bits per byte, and every
+            interval has zero in it.
         findings: the differences behind it.
         sentences: the verdict for people, most important first.
     """
@@ -55,13 +57,12 @@ def verdict(leakage: Leakage) -> Verdict:
     everywhere = [_finding(leakage, other, UNFILTERED) for other in ("baseline", "random")]
     filtered = [_finding(leakage, other, LEAK_FREE_ALPHA) for other in ("baseline", "random")]
     gain, without = _both_better(everywhere), _both_better(filtered)
-    ignores = _ignores_neighbours(everywhere[1])
+    controls = [_finding(leakage, other, UNFILTERED) for other in CONTROLS]
+    ignores = _ignores_neighbours(controls)
     sentences = [_headline(gain, everywhere), _headline_without_leakage(gain, without, filtered)]
     if ignores:
-        sentences.append(
-            "The score does not move when the neighbours are replaced by random ones: the model "
-            f"does not use what it retrieves ({_figures(everywhere[1])})."
-        )
+        sentences.append(_ignored(controls))
+    sentences += _with_oracle(leakage)
     findings = everywhere + filtered
     sentences += [_sentence(f) for f in findings if f.outcome is not Outcome.unmeasured]
     return Verdict(gain, without, ignores, findings, sentences + leakage.notes)
@@ -88,12 +89,41 @@ def _both_better(findings: list[Finding]) -> bool | None:
     return None if Outcome.unmeasured in outcomes else True
 
 
-def _ignores_neighbours(random: Finding) -> bool | None:
-    if random.difference is None or random.difference.delta_bpb is None:
-        return None
-    if random.outcome is Outcome.unmeasured:
-        return None
-    return random.outcome is Outcome.unclear and abs(random.difference.delta_bpb) < UNMOVED_BPB
+def _ignores_neighbours(controls: list[Finding]) -> bool | None:
+    measured = [c for c in controls if c.outcome is not Outcome.unmeasured]
+    return all(map(_unmoved, measured)) if measured else None
+
+
+def _unmoved(finding: Finding) -> bool:
+    difference = finding.difference
+    if difference is None or difference.delta_bpb is None:
+        return False
+    return finding.outcome is Outcome.unclear and abs(difference.delta_bpb) < UNMOVED_BPB
+
+
+def _ignored(controls: list[Finding]) -> str:
+    measured = [c for c in controls if c.outcome is not Outcome.unmeasured]
+    others = " or by ".join(CONTROLS[c.b] for c in measured)
+    figures = "; ".join(f"{label(c.a)} minus {label(c.b)} {_figures(c)}" for c in measured)
+    return (
+        f"The score does not move when the neighbours are replaced by {others}: the model does "
+        f"not use what it retrieves. It moves by less than {UNMOVED_BPB:g} bits per byte and the "
+        f"interval has zero in it: {figures}."
+    )
+
+
+def _with_oracle(leakage: Leakage) -> list[str]:
+    """What better neighbours could give this model, where that was measured."""
+    difference = leakage.difference("oracle", "on", UNFILTERED)
+    found = Finding("oracle", "on", UNFILTERED, outcome_of(difference), difference)
+    if found.outcome is Outcome.unmeasured:
+        return []
+    words = {
+        Outcome.better: "A search that knew the text to come would give more",
+        Outcome.worse: "Even neighbours found with the text to come do not help this model",
+        Outcome.unclear: "Neighbours found with the text to come give no clear gain",
+    }
+    return [f"{words[found.outcome]}: oracle minus RETRO[ON] {_figures(found)}."]
 
 
 def _headline(gain: bool | None, findings: list[Finding]) -> str:

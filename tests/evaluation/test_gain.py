@@ -19,7 +19,7 @@ from retro_lab.evaluation.gain import Gain, gain
 from retro_lab.evaluation.leakage import analyse
 from retro_lab.evaluation.ngram_overlap import Similarity
 from retro_lab.evaluation.overlap import overlap_ratio
-from retro_lab.evaluation.plots import plot_gain
+from retro_lab.evaluation.gain_plot import plot_gain
 from retro_lab.evaluation.statistics import Bootstrap
 from retro_lab.evaluation.tables import gain_tables
 
