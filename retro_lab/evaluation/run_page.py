@@ -77,10 +77,9 @@ def render(results: Results, folder: Path) -> str:
         body += [f"<p>{escape(sentence)}</p>" for sentence in verdict(leakage).sentences]
     body += ["<h2>Scores, all chunks</h2>", _conditions(results)]
     if leakage.reference is not None:
-        words = (
-            f"Bits per byte on chunks that share at most r(C) with {in_words(leakage.reference)}"
-        )
-        body += [f"<h2>{escape(words)}</h2>", _leakage(results)]
+        reference = escape(in_words(leakage.reference))
+        body.append(f"<h2>Bits per byte on chunks that share at most r(C) with {reference}</h2>")
+        body.append(_leakage(results))
     if "on" in scores and len(scores) > 2:
         body += ["<h2>Other neighbours: bits per byte minus RETRO[ON]</h2>", _probes(results)]
     body += list(_plots(folder))
