@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from rich.markup import escape
 from rich.table import Table
 
+from .comparison import ComparedRun
 from .conditions import in_order, label
 from .gain import Gain, GainBin
 from .leakage import LEAK_FREE_ALPHA, UNFILTERED, Difference, Leakage
@@ -90,6 +91,23 @@ def _minus_on(leakage: Leakage, name: str, alpha: float) -> Difference | None:
     if found.delta_bpb is None or found.low is None or found.high is None:
         return found
     return Difference(name, "on", alpha, -found.delta_bpb, -found.high, -found.low, found.documents)
+
+
+def comparison_table(rows: Sequence[ComparedRun], title: str | None = None) -> Table:
+    """Runs on the same chunks: bits per byte, and the paired difference from the first."""
+    table = _table(title, "run")
+    table.columns[0].no_wrap = False
+    table.columns[0].overflow = "fold"
+    for heading in ("r(C) ≤", "bits/byte", "minus the first run"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            escape(row.name),
+            f"{row.alpha:g}",
+            _number(row.score.bpb, ".4f"),
+            difference_text(row.difference),
+        )
+    return table
 
 
 def sweep_table(rows: Sequence[SweepRow], title: str | None = None) -> Table:
