@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .conditions import in_order, label
 from .leakage import Leakage
 from .reference_words import in_words
+from .seeds import SeedGroup, by_settings, spread
 from .sweep import SweepRow, in_sweep_order, varying
 
 if TYPE_CHECKING:
@@ -133,17 +134,19 @@ def _draw_kept(axes: Axes, leakage: Leakage) -> None:
 
 
 def plot_sweep(rows: Sequence[SweepRow], path: Path, *, title: str) -> None:
-    """Write bits per byte against k, a line a retriever, as a PNG.
+    """Write bits per byte against k, a line a retriever, as a PNG or an SVG.
 
-    Bars are the paired interval of on minus baseline, drawn from the baseline's own value: a bar
-    that stays clear of the baseline's line is a difference that chance does not explain.
+    With one seed, bars are the paired interval of on minus baseline, drawn from the baseline's own
+    value: a bar that stays clear of the baseline's line is a difference that chance does not
+    explain. With several, a line goes through their means, bars are intervals over seeds, and each
+    seed is a small dot.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     axes = figure.subplots()
     rows = in_sweep_order(rows)
-    names = varying(rows)
+    names = [name for name in varying(rows) if name != "seed"]
     series: dict[str, list[SweepRow]] = defaultdict(list)
     for row in rows:
         if row.k:
@@ -152,7 +155,7 @@ def plot_sweep(rows: Sequence[SweepRow], path: Path, *, title: str) -> None:
     for number, (name, points) in enumerate(series.items()):
         # Lines are set beside each other a little, so that bars at one k stay apart.
         shift = 2 ** (0.045 * (number - (len(series) - 1) / 2))
-        _draw_series(axes, name, points, number, shift)
+        _draw_series(axes, name, by_settings(points), number, shift)
     _draw_baselines(axes, rows)
     axes.set_xscale("log", base=2)
     axes.set_xticks(ks, [str(k) for k in ks])
@@ -163,17 +166,20 @@ def plot_sweep(rows: Sequence[SweepRow], path: Path, *, title: str) -> None:
     tidy(axes)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.suptitle(title, x=0.02, ha="left", fontsize=12, fontweight="bold", color=INK)
+    seeds = len({row.seed for row in rows}) > 1
     note = "vertical bars: paired interval of the difference from the baseline"
+    if seeds:
+        note = "dots: seeds; lines: their means; vertical bars: t intervals over seeds"
     axes.set_title(note, loc="left", fontsize=9.5, color=SOFT)
     save(figure, path)
 
 
-def _draw_series(axes: Axes, name: str, points: list[SweepRow], number: int, shift: float) -> None:
+def _draw_series(axes: Axes, name: str, groups: list[SeedGroup], number: int, shift: float) -> None:
     colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
-    xs = [p.k * shift for p in points]
+    xs = [group.rows[0].k * shift for group in groups]
     axes.plot(
         xs,
-        [p.score.bpb for p in points],
+        [group.bpb.mean for group in groups],
         color=colour,
         marker=marker,
         label=name,
@@ -183,27 +189,50 @@ def _draw_series(axes: Axes, name: str, points: list[SweepRow], number: int, shi
         markeredgewidth=0.8,
         zorder=4,
     )
-    for x, point in zip(xs, points, strict=True):
-        d, base = point.difference, point.baseline
-        if base is not None and d is not None and d.low is not None and d.high is not None:
-            axes.vlines(
-                x,
-                base.bpb + d.low,
-                base.bpb + d.high,
-                color=colour,
-                alpha=0.55,
-                linewidth=1.6,
-                zorder=3,
-            )
+    for x, group in zip(xs, groups, strict=True):
+        if len(group.rows) > 1:
+            dots = [row.score.bpb for row in group.rows]
+            axes.scatter([x] * len(dots), dots, s=9, color=colour, alpha=0.6, zorder=5)
+        low, high = _bar(group)
+        if low is not None and high is not None:
+            axes.vlines(x, low, high, color=colour, alpha=0.55, linewidth=1.6, zorder=3)
+
+
+def _bar(group: SeedGroup) -> tuple[float | None, float | None]:
+    """Ends of a group's bar: over seeds, or of one seed over documents."""
+    if len(group.rows) > 1:
+        return group.bpb.low, group.bpb.high
+    d, base = group.rows[0].difference, group.rows[0].baseline
+    if base is None or d is None or d.low is None or d.high is None:
+        return None, None
+    return base.bpb + d.low, base.bpb + d.high
 
 
 def _draw_baselines(axes: Axes, rows: list[SweepRow]) -> None:
     """A line for each baseline there is; sizes and seeds have their own."""
     named = {row.baseline.bpb: row.model for row in rows if row.baseline is not None}
+    if len({row.seed for row in rows if row.baseline is not None}) > 1:
+        _draw_baseline_bands(axes, rows)
+        return
     for number, (bpb, model) in enumerate(sorted(named.items(), reverse=True)):
         name = "baseline" if len(named) == 1 else f"baseline, {model}"
         style = ("-", "--", ":", "-.")[number % 4]
         axes.axhline(bpb, color=INK, linewidth=1.3, linestyle=style, label=name, zorder=2)
+
+
+def _draw_baseline_bands(axes: Axes, rows: list[SweepRow]) -> None:
+    """A line through the mean of each model's baselines, over seeds, in their interval."""
+    of_model: dict[str, set[float]] = defaultdict(set)
+    for row in rows:
+        if row.baseline is not None:
+            of_model[row.model].add(row.baseline.bpb)
+    for number, (model, values) in enumerate(sorted(of_model.items())):
+        found = spread(sorted(values))
+        name = "baseline" if len(of_model) == 1 else f"baseline, {model}"
+        style = ("-", "--", ":", "-.")[number % 4]
+        axes.axhline(found.mean, color=INK, linewidth=1.3, linestyle=style, label=name, zorder=2)
+        if found.low is not None and found.high is not None:
+            axes.axhspan(found.low, found.high, color=PALE, alpha=0.4, linewidth=0, zorder=1)
 
 
 def _value(row: SweepRow, axis: str) -> str:

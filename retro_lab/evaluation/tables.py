@@ -13,6 +13,7 @@ from .gain import Gain, GainBin
 from .leakage import LEAK_FREE_ALPHA, UNFILTERED, Difference, Leakage
 from .metrics import Score
 from .reference_words import in_words
+from .seeds import HEADS, SeedGroup, report_cells
 from .sweep import SweepRow, in_sweep_order, varying
 
 NONE = "-"
@@ -91,6 +92,17 @@ def _minus_on(leakage: Leakage, name: str, alpha: float) -> Difference | None:
     if found.delta_bpb is None or found.low is None or found.high is None:
         return found
     return Difference(name, "on", alpha, -found.delta_bpb, -found.high, -found.low, found.documents)
+
+
+def report_table(groups: Sequence[SeedGroup], title: str | None = None) -> Table:
+    """Settings side by side, their seeds together: see `report_cells`."""
+    heads, rows = report_cells(groups)
+    table = _table(title, heads[0])
+    for head in heads[1:]:
+        table.add_column(head, justify="right" if head in HEADS else "left")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table
 
 
 def comparison_table(rows: Sequence[ComparedRun], title: str | None = None) -> Table:
