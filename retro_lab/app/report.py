@@ -126,7 +126,7 @@ def _log_to_wandb(groups: Sequence[SeedGroup], folder: Path) -> str:
                 "report/plot": wandb.Image(str(folder / "report.png")),
             }
         )
-        return run.url or run.dir
+        return run.url or "" if arguments["mode"] == "online" else run.dir
 
 
 def _results_below(path: Path, name: str) -> list[Path]:
