@@ -57,6 +57,9 @@ def evaluate_run(
     scores = score_conditions(config, run, prepared, data, baseline)
     table = _table(config, prepared, scores)
     tokens = _tokens(config, prepared, scores) if wants_tokens(evaluation) else None
+    expected = prepared.corpus.num_bytes(evaluation.split)
+    if int(table.bytes.sum()) != expected:
+        raise ValueError(f"{table.bytes.sum()} bytes scored of {expected} in the split")
     reference = _reference(config) if table.overlap is not None else None
     bootstrap = Bootstrap(evaluation.bootstrap_samples, evaluation.confidence, evaluation.seed)
     leakage = analyse(table, evaluation.alphas, reference, bootstrap)

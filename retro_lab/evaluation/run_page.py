@@ -19,8 +19,8 @@ from .verdict import verdict
 
 PAGE_FILE = "index.html"
 PLOTS = {
-    "leakage.png": "Bits per byte on chunks that share at most alpha with the reference text.",
-    "gain.png": "Where the gain is: by overlap, neighbour, place and document.",
+    "leakage.png": "Bits per byte on chunks that share at most alpha with the reference text",
+    "gain.png": "Where the gain is: by overlap, neighbour, place and document",
 }
 FILES = {
     "inspect.html": "the text itself, coloured by what retrieval gained on each token",
