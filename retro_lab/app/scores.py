@@ -203,8 +203,13 @@ def _of_table(
         place = rows[tokens.chunk_row], tokens.place
         each.nats[place] = tokens.nats[name]
         each.with_retrieval[place] = tokens.with_retrieval
-    columns = (table.nats[name], table.tokens, table.bytes, table.with_retrieval)
-    return ChunkScores(*map(spread, columns), each)
+    return ChunkScores(
+        spread(table.nats[name]),
+        spread(table.tokens),
+        spread(table.bytes),
+        spread(table.with_retrieval),
+        each,
+    )
 
 
 def scored_rows(prepared: Prepared, split: str) -> NDArray[np.int64]:
