@@ -1,4 +1,4 @@
-"""`python evaluate.py run=...`: evaluates a trained run anew; the run says all the rest."""
+"""`python evaluate.py run=...`: evaluates trained runs anew; a run says all the rest itself."""
 
 from __future__ import annotations
 
@@ -21,14 +21,50 @@ def main(argv: Sequence[str]) -> int:
     """Exit code of `evaluate.py <argv>`."""
     from . import launch
 
-    return launch.run("evaluate", evaluate, argv)
+    return launch.run("evaluate", evaluate, with_lists(argv))
+
+
+def with_lists(argv: Sequence[str]) -> list[str]:
+    """`run=A,B` as the list that it means; under --multirun Hydra makes jobs of it."""
+    if {"-m", "--multirun"} & set(argv):
+        return list(argv)
+    return [
+        f"run=[{argument.removeprefix('run=')}]" if _names_several(argument) else argument
+        for argument in argv
+    ]
+
+
+def _names_several(argument: str) -> bool:
+    return argument.startswith("run=") and "," in argument and "[" not in argument
 
 
 def evaluate(command: EvaluateConfig) -> float | None:
-    """One job: loads the run, evaluates it as asked, writes and shows its results."""
-    from .summary import objective, show_results
+    """One job: evaluates the run, or each of several, as asked, and shows the results.
 
-    run = RunDirectory(Path(command.run))
+    Raises:
+        UserError: a run that cannot be evaluated, or several that cannot be compared.
+    """
+    from .summary import objective, show_comparison, show_results
+
+    given = [command.run] if isinstance(command.run, str) else command.run
+    if not isinstance(given, list) or not given or len(set(map(str, given))) < len(given):
+        raise UserError(
+            f"run={command.run} does not name runs, each of them once", fix="run=runs/a,runs/b"
+        )
+    runs = [RunDirectory(Path(str(path))) for path in given]
+    results = [show_results(run, _evaluate_one(run, command)) for run in runs]
+    if len(runs) > 1:
+        show_comparison(runs)
+        return None
+    return objective(results[0])
+
+
+def _evaluate_one(run: RunDirectory, command: EvaluateConfig) -> dict[str, float] | None:
+    """Evaluates a run unless that is done; seconds by stage.
+
+    Raises:
+        UserError: the run is not trained, its data changed, or it has no checkpoint.
+    """
     config = run.config()
     if not run.reached("trained"):
         raise UserError(
@@ -37,7 +73,7 @@ def evaluate(command: EvaluateConfig) -> float | None:
         )
     if run.is_evaluated(command.eval) and not command.eval.pages:
         LOG.info("%s is evaluated like this already", run.path)
-        return objective(show_results(run))
+        return None
     config = dataclasses.replace(config, eval=command.eval, runs_dir=str(run.path.parent))
     if command.store.dir is not None:
         config = dataclasses.replace(config, store=command.store)
@@ -54,7 +90,7 @@ def evaluate(command: EvaluateConfig) -> float | None:
     with watch.stage("evaluation"):
         evaluate_run(config, command.eval, run, prepared, _baseline(config))
     run.enter("finished")
-    return objective(show_results(run, watch.seconds))
+    return watch.seconds
 
 
 def _baseline(config: Config) -> RunDirectory | None:

@@ -1,21 +1,18 @@
-"""Evaluates a trained run: conditions, overlap, results.json, chunks.parquet and the plot."""
+"""Evaluates a trained run: scores, overlap, results.json, chunks.parquet, plots and pages."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from retro_lab.artifacts import track
-from retro_lab.config.fingerprints import baseline_of, eval_fields, has_retrieval, run_key
-from retro_lab.config.schema import Config, EvalConfig, Reference, resolve_k
+from retro_lab.config.fingerprints import eval_fields, run_key
+from retro_lab.config.schema import Config, EvalConfig, Reference, resolve_k, wants_tokens
 from retro_lab.config.serialise import to_plain
-from retro_lab.data.datamodule import RetroDataModule
-from retro_lab.evaluation.chunk_table import ChunkTable, Overlap
+from retro_lab.evaluation.chunk_table import ChunkTable, Overlap, Reading
 from retro_lab.evaluation.environment import environment
 from retro_lab.evaluation.leakage import analyse
 from retro_lab.evaluation.metrics import ChunkScores
@@ -23,17 +20,18 @@ from retro_lab.evaluation.ngram_overlap import similarity
 from retro_lab.evaluation.overlap_stage import shared_runs
 from retro_lab.evaluation.plots import plot_leakage
 from retro_lab.evaluation.results import DataCounts, EvaluationSettings, Results
-from retro_lab.evaluation.scoring import score
+from retro_lab.evaluation.run_page import write_run_page
 from retro_lab.evaluation.statistics import Bootstrap
 from retro_lab.evaluation.sweep import scored_k
-from retro_lab.retrieval.table import NeighbourTable
+from retro_lab.evaluation.token_table import TokenTable
 from retro_lab.text.chunks import ChunkStore
+from retro_lab.text.duplicates import duplicates_in_training
 
-from .backbone import backbone_weights, is_backbone_alone
-from .build import LanguageModel, build_data, build_model
+from .build import build_data
 from .inspection import plot_sources, write_inspection
 from .run_directory import RunDirectory
-from .stages import Pipeline, Prepared, overlap_retriever, random_retriever
+from .scores import neighbours_read, score_conditions
+from .stages import Pipeline, Prepared, overlap_retriever
 
 LOG = logging.getLogger("retro_lab")
 PLOT_FILE = "leakage.png"
@@ -57,8 +55,12 @@ def evaluate_run(
     config = dataclasses.replace(config, eval=evaluation)
     data = build_data(config, prepared)
     torch.set_num_threads(config.trainer.threads or torch.get_num_threads())
-    scores = _scores(config, run, prepared, data, baseline)
+    scores = score_conditions(config, run, prepared, data, baseline)
     table = _table(config, prepared, scores)
+    tokens = _tokens(config, prepared, scores) if wants_tokens(evaluation) else None
+    expected = prepared.corpus.num_bytes(evaluation.split)
+    if int(table.bytes.sum()) != expected:
+        raise ValueError(f"{table.bytes.sum()} bytes scored of {expected} in the split")
     reference = _reference(config) if table.overlap is not None else None
     bootstrap = Bootstrap(evaluation.bootstrap_samples, evaluation.confidence, evaluation.seed)
     leakage = analyse(table, evaluation.alphas, reference, bootstrap)
@@ -67,7 +69,7 @@ def evaluate_run(
         config=to_plain(config),
         lineage=prepared.lineage,
         environment=environment(),
-        data=_counts(prepared),
+        data=_counts(config, prepared, table),
         evaluation=EvaluationSettings(
             split=evaluation.split,
             window=config.chunking.sequence_length,
@@ -78,92 +80,21 @@ def evaluate_run(
         leakage=leakage,
         timing=run.status["seconds"],
     )
+    run.forget_evaluation()
     table.save(run.chunks_file)
     results.save(run.results_file)
+    if tokens is not None:
+        tokens.save(run.tokens_file, table)
+    else:
+        run.tokens_file.unlink(missing_ok=True)  # it would be of other scores
     if table.overlap is not None:
-        _plot(results, run.path / PLOT_FILE)
-    found = plot_sources(config, run, table, leakage)
-    if found is not None and evaluation.pages:
-        model = load_model(config, run, prepared)
-        write_inspection(config, run, prepared, data, model, found)
+        _plot(results, run)
+    found = plot_sources(config, run, table, tokens, leakage)
+    if found is not None and tokens is not None and evaluation.pages:
+        write_inspection(config, run, prepared, tokens, found)
+    write_run_page(results, run.path)
     run.record_evaluation(eval_fields(evaluation))
     return results
-
-
-def _scores(
-    config: Config,
-    run: RunDirectory,
-    prepared: Prepared,
-    data: RetroDataModule,
-    baseline: RunDirectory | None,
-) -> dict[str, ChunkScores]:
-    """Nats by chunk for each condition; the baseline's come from its own evaluation."""
-    split, pipeline = config.eval.split, Pipeline(config)
-    model = load_model(config, run, prepared)
-    if not has_retrieval(config):
-        return {"baseline": _score(model, data, prepared, split, None, "baseline")}
-    scores = {
-        "on": _score(model, data, prepared, split, prepared.table, "on"),
-        "off": _score(model, data, prepared, split, None, "off"),
-    }
-    if config.eval.random:
-        table = pipeline.open_table(random_retriever(config))
-        scores["random"] = _score(model, data, prepared, split, table, "random")
-    if baseline is not None:
-        scores["baseline"] = _baseline_scores(config, prepared, baseline, scores["on"], data)
-    return scores
-
-
-def load_model(config: Config, run: RunDirectory, prepared: Prepared) -> LanguageModel:
-    """The run's trained model, in evaluation mode.
-
-    Raises:
-        UserError: if the run has no checkpoint.
-    """
-    model = build_model(config, prepared.chunks.vocab_size, prepared.chunks.pad_id)
-    if is_backbone_alone(config):
-        model.load_backbone(backbone_weights(config))
-    else:
-        model.load_state_dict(run.weights())
-    device = "cuda" if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu"
-    return model.to(device).eval()
-
-
-def _score(
-    model: LanguageModel, data: RetroDataModule, prepared: Prepared, split: str, table, what: str
-) -> ChunkScores:
-    loader = data.evaluation_loader(split, table)
-    windows = len(loader.dataset)  # pyright: ignore[reportArgumentType]
-    with track(windows, f"scoring {what}", "windows") as advance:
-        return score(
-            model,
-            loader,
-            prepared.chunks.num_chunks,
-            chunk_size=prepared.chunks.chunk_size,
-            pad_id=prepared.chunks.pad_id,
-            retrieval=table is not None,
-            advance=advance,
-        )
-
-
-def _baseline_scores(
-    config: Config,
-    prepared: Prepared,
-    baseline: RunDirectory,
-    same_tokens: ChunkScores,
-    data: RetroDataModule,
-) -> ChunkScores:
-    """Read from the baseline's chunks.parquet if it was evaluated likewise, else scored anew."""
-    if baseline.is_evaluated(baseline_of(config).eval):
-        table = ChunkTable.load(baseline.chunks_file)
-        rows = same_tokens.rows
-        if len(table) == len(rows) and np.array_equal(table.tokens, same_tokens.tokens[rows]):
-            nats = np.zeros_like(same_tokens.nats)
-            nats[rows] = table.nats["baseline"]
-            zeros = np.zeros_like(same_tokens.with_retrieval)
-            return ChunkScores(nats, same_tokens.tokens, same_tokens.bytes, zeros)
-    model = load_model(baseline.config(), baseline, prepared)
-    return _score(model, data, prepared, config.eval.split, None, "baseline")
 
 
 def _table(config: Config, prepared: Prepared, scores: dict[str, ChunkScores]) -> ChunkTable:
@@ -172,10 +103,11 @@ def _table(config: Config, prepared: Prepared, scores: dict[str, ChunkScores]) -
     rows = next(iter(scores.values())).rows
     ids = prepared.corpus.ids
     read = np.empty((len(rows), 0), np.int64)
-    overlap = alike = None
+    overlap = alike = reading = None
     if prepared.table is not None:
         k = resolve_k(config.eval, config.neighbours)
-        read = _read_by(chunks, prepared.table, rows, k)
+        read = neighbours_read(prepared, prepared.table.ids, rows, k).astype(np.int64)
+        reading = _reading(config, prepared, rows, read)
         if config.eval.ngram is not None:
             following = config.chunking.continuation_chunks
             alike = similarity(chunks, rows, read, following, config.eval.ngram)
@@ -183,16 +115,34 @@ def _table(config: Config, prepared: Prepared, scores: dict[str, ChunkScores]) -
             partial = (chunks.tokens[rows] == chunks.pad_id).any(axis=1)
             overlap = Overlap(_longest_runs(config, chunks, rows, read), partial)
     document_ids = [ids[d] for d in chunks.document[rows]]
-    return ChunkTable.from_scores(scores, document_ids, chunks.index[rows], read, overlap, alike)
+    return ChunkTable.from_scores(
+        scores, document_ids, chunks.index[rows], read, overlap, alike, reading
+    )
 
 
-def _read_by(
-    chunks: ChunkStore, table: NeighbourTable, rows: NDArray[np.int64], k: int
-) -> NDArray[np.int64]:
-    """[S, k] chunks that the model read while predicting each chunk: the previous one's."""
-    read = table.ids[np.maximum(rows - 1, 0), :k].astype(np.int64)
-    read[chunks.index[rows] == 0] = -1
-    return read
+def _tokens(config: Config, prepared: Prepared, scores: dict[str, ChunkScores]) -> TokenTable:
+    """One row a scored token."""
+    chunks = prepared.chunks
+    rows = next(iter(scores.values())).rows
+    longest = None
+    exact = config.eval.leakage and config.eval.reference is Reference.exact_corpus
+    if prepared.table is not None and exact:
+        split = chunks.chunks_of(config.eval.split)
+        longest = Pipeline(config).open_matching()[np.searchsorted(split, rows)]
+    return TokenTable.from_scores(scores, chunks, rows, longest)
+
+
+def _reading(
+    config: Config, prepared: Prepared, rows: NDArray[np.int64], read: NDArray[np.int64]
+) -> Reading:
+    """Each neighbour's retrieval score, and the run that it shares with the chunk predicted."""
+    assert prepared.table is not None
+    following = config.chunking.continuation_chunks
+    runs = np.zeros(read.shape, np.int32)
+    for rank in range(read.shape[1]):
+        runs[:, rank] = shared_runs(prepared.chunks, rows, read[:, rank : rank + 1], following)
+    scores = neighbours_read(prepared, prepared.table.scores, rows, read.shape[1])
+    return Reading(scores, runs)
 
 
 def _longest_runs(
@@ -214,23 +164,30 @@ def _reference(config: Config) -> str:
     return f"{config.eval.reference.name} ({retriever.name})"
 
 
-def _counts(prepared: Prepared) -> DataCounts:
-    chunks = prepared.chunks
+def _counts(config: Config, prepared: Prepared, table: ChunkTable) -> DataCounts:
+    chunks, split = prepared.chunks, config.eval.split
     tokens = int((chunks.token_bytes[:] > 0).sum())
+    unread = None
+    if prepared.table is not None:
+        reads = np.bincount(table.document, table.with_retrieval)
+        unread = int((reads == 0).sum())
+    duplicates = len(duplicates_in_training(prepared.corpus, split))
     return DataCounts(
         documents=prepared.corpus.num_documents,
         chunks=chunks.num_chunks,
         tokens=tokens,
         bytes=prepared.corpus.num_bytes(),
+        duplicates=duplicates,
+        unread=unread,
     )
 
 
-def _plot(results: Results, path: Path) -> None:
+def _plot(results: Results, run: RunDirectory) -> None:
     config = results.config
     retriever, k = config["retriever"]["name"], scored_k(config)
     plot_leakage(
         results.leakage,
-        path,
+        run.path / PLOT_FILE,
         corpus=config["corpus"]["name"],
         model=f"{config['model']['name']}, {retriever}, k={k}",
         split=results.evaluation.split,

@@ -1,21 +1,30 @@
-"""`python -m retro_lab report runs/...`: runs side by side, as a table, a CSV and a plot."""
+"""`python -m retro_lab report runs/...`: runs side by side, as tables, files, a plot and in W&B."""
 
 from __future__ import annotations
 
-import logging
+import dataclasses
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from retro_lab.config.console import print_error
 from retro_lab.config.errors import EXIT_USER_ERROR, UserError
 
-LOG = logging.getLogger("retro_lab")
-USAGE = """usage: python -m retro_lab report <run directory or folder of runs> [...]
+if TYPE_CHECKING:
+    from retro_lab.evaluation.seeds import SeedGroup
+    from retro_lab.evaluation.sweep import SweepRow
+
+USAGE = """usage: python -m retro_lab report <run directory or folder of runs> [...] [logger=wandb]
 
 Compares finished runs: bits per byte, the paired difference from the baseline with its interval,
-on all chunks and on those without local leakage. Writes report.csv and report.png beside the runs.
+on all chunks and on those without local leakage. Runs that differ in their seed alone are shown
+together: mean, interval over seeds, best, FLOPs and time of training. Writes report.csv (a row a
+run), report.md, report.png and report.svg beside the runs.
   python -m retro_lab report runs
-  python -m retro_lab report runs/tiny-bm25-* runs/tiny-none-*"""
+  python -m retro_lab report runs/tiny-bm25-* runs/tiny-none-*
+  python -m retro_lab report runs logger=wandb     also to W&B; offline without a login"""
+WANDB = "logger=wandb"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -24,15 +33,19 @@ def main(argv: Sequence[str]) -> int:
         print(USAGE)
         return 0 if argv else EXIT_USER_ERROR
     try:
-        report([Path(argument) for argument in argv])
+        paths = [Path(argument) for argument in argv if argument != WANDB]
+        report(paths, to_wandb=WANDB in argv)
     except UserError as error:
         print_error(str(error))
         return EXIT_USER_ERROR
     return 0
 
 
-def report(paths: Sequence[Path]) -> None:
-    """Prints the table and writes report.csv and report.png.
+def report(paths: Sequence[Path], *, to_wandb: bool = False) -> None:
+    """Prints the tables and writes report.csv, report.md, report.png and report.svg.
+
+    Args:
+        to_wandb: also log the tables and the plot to Weights & Biases.
 
     Raises:
         UserError: if a path does not exist or there is no finished run below them.
@@ -40,25 +53,80 @@ def report(paths: Sequence[Path]) -> None:
     from rich.console import Console
 
     from retro_lab.evaluation.plots import plot_sweep
-    from retro_lab.evaluation.results import RESULTS_FILE, Results
-    from retro_lab.evaluation.sweep import sweep_row
-    from retro_lab.evaluation.tables import sweep_table
+    from retro_lab.evaluation.results import RESULTS_FILE
+    from retro_lab.evaluation.seeds import by_settings, in_words
+    from retro_lab.evaluation.tables import report_table, sweep_table
 
     files = sorted({file for path in paths for file in _results_below(path, RESULTS_FILE)})
     if not files:
         raise UserError(
-            f"no finished run in {', '.join(map(str, paths))}",
+            f"no finished run in {', '.join(map(str, paths)) or 'no directory'}",
             fix="give run directories, or the folder that holds them, such as runs",
         )
-    rows = [sweep_row(Results.load(file)) for file in files]
-    folder = files[0].parent.parent
+    rows = [_row(file) for file in files]
+    groups = by_settings(rows)
+    folder, title = files[0].parent.parent, f"{len(rows)} runs"
     console = Console(highlight=False)
-    console.print(sweep_table(rows, f"{len(rows)} runs"))
+    console.print(sweep_table(rows, title))
+    console.print()
+    console.print(report_table(groups, f"{len(groups)} settings"))
+    console.print(f"\n{in_words(groups)}")
     _write_csv(rows, folder / "report.csv")
-    plot_sweep(rows, folder / "report.png", title=f"{len(rows)} runs")
-    console.print(
-        f"\ntable   {folder / 'report.csv'}\nplot    {folder / 'report.png'}", soft_wrap=True
-    )
+    _write_markdown(groups, title, folder / "report.md")
+    for name in ("report.png", "report.svg"):
+        plot_sweep(rows, folder / name, title=title)
+    for what, name in (("table", "csv"), ("table", "md"), ("plot", "png"), ("plot", "svg")):
+        console.print(f"{what:<7} {folder / 'report'}.{name}", soft_wrap=True)
+    if to_wandb:
+        console.print(f"W&B     {_log_to_wandb(groups, folder)}", soft_wrap=True)
+
+
+def _row(file: Path) -> SweepRow:
+    """The row of a run; without FLOPs where its configuration cannot be read."""
+    from retro_lab.evaluation.results import Results
+    from retro_lab.evaluation.sweep import sweep_row
+
+    from .cost import training_flops
+    from .run_directory import RunDirectory
+
+    row = sweep_row(Results.load(file))
+    try:
+        return dataclasses.replace(row, flops=training_flops(RunDirectory(file.parent).config()))
+    except UserError:
+        return row
+
+
+def _write_markdown(groups: Sequence[SeedGroup], title: str, path: Path) -> None:
+    from retro_lab.evaluation.seeds import in_words, report_cells
+
+    heads, rows = report_cells(groups)
+    lines = [heads, ["---"] * len(heads), *rows]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    text = f"# {title}\n\n{table}\n\n{in_words(groups)}\n\n![bits per byte](report.png)\n"
+    path.write_text(text, encoding="utf-8")
+
+
+def _log_to_wandb(groups: Sequence[SeedGroup], folder: Path) -> str:
+    """Logs the report as a W&B run of its own and returns where it lies."""
+    import wandb
+
+    from retro_lab.config.schema import WandbConfig
+    from retro_lab.evaluation.seeds import report_cells
+    from retro_lab.training.loggers import wandb_arguments
+
+    keys = sorted(row.run_key for group in groups for row in group.rows)
+    key = hashlib.sha256("".join(keys).encode()).hexdigest()[:16]
+    arguments = wandb_arguments(WandbConfig(), folder, run_key=f"report-{key}", name="report")
+    settings = wandb.Settings(silent=True, console="off")
+    heads, rows = report_cells(groups)
+    with wandb.init(**arguments, job_type="report", settings=settings) as run:
+        run.log(
+            {
+                "report/table": wandb.Table(columns=heads, data=rows),
+                "report/plot": wandb.Image(str(folder / "report.png")),
+            }
+        )
+        return run.url or "" if arguments["mode"] == "online" else run.dir
 
 
 def _results_below(path: Path, name: str) -> list[Path]:
@@ -76,6 +144,7 @@ def _write_csv(rows: Sequence, path: Path) -> None:
     header = ["run_key", *AXES, "k", "bpb", "baseline_bpb"]
     for name in ("all_chunks", "leak_free"):
         header += [f"{name}_delta_bpb", f"{name}_low", f"{name}_high", f"{name}_documents"]
+    header += ["training_flops", "training_seconds"]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
@@ -93,4 +162,4 @@ def _write_csv(rows: Sequence, path: Path) -> None:
                         difference.documents,
                     ]
                 )
-            writer.writerow(cells)
+            writer.writerow([*cells, row.flops, row.seconds])

@@ -5,7 +5,8 @@ status.json      new, training, trained or finished, and the seconds of each sta
 lineage.json     key of every data stage behind the run
 checkpoints/     last.ckpt (resumable) and best.ckpt
 metrics.jsonl    curves; also wandb/, metrics.csv, TensorBoard files as configured
-results.json     figures;  chunks.parquet a row a scored chunk;  plots as PNG
+results.json     figures;  chunks.parquet a row a scored chunk;  tokens.parquet a row a token
+index.html       the figures, plots and files of the run on one page
 """
 
 from __future__ import annotations
@@ -57,6 +58,10 @@ class RunDirectory:
     def chunks_file(self) -> Path:
         return self.path / "chunks.parquet"
 
+    @property
+    def tokens_file(self) -> Path:
+        return self.path / "tokens.parquet"
+
     def config(self) -> Config:
         """The configuration that the run was trained with.
 
@@ -103,13 +108,18 @@ class RunDirectory:
         """Whether the run is trained, and evaluated as this configuration asks."""
         return self.reached("finished") and self.is_evaluated(config.eval)
 
+    def forget_evaluation(self) -> None:
+        """Notes that the results are not those of the weights, or are only partly written."""
+        (self.path / EVALUATION_FILE).unlink(missing_ok=True)
+
     def record_evaluation(self, fields: dict[str, Any]) -> None:
         """Notes how the results were measured, once they are all written."""
         self._write(EVALUATION_FILE, fields)
 
     def begin(self, config: Config) -> None:
-        """Makes the directory and writes down what is to be run."""
+        """Makes the directory and writes down what is to be run; older results count no more."""
         self.path.mkdir(parents=True, exist_ok=True)
+        self.forget_evaluation()
         write_config(config, self.config_file)
 
     @property

@@ -20,6 +20,7 @@ from retro_lab.config.fingerprints import has_retrieval
 from retro_lab.config.schema import (
     Bm25RetrieverConfig,
     Config,
+    OracleRetrieverConfig,
     RandomRetrieverConfig,
     Reference,
     RetrieverConfig,
@@ -117,7 +118,7 @@ class Pipeline:
             self.open_overlap()
 
     def _searches(self) -> list[tuple[RetrieverConfig, LeakFilter | None]]:
-        """Every search of the run: its own, the random control's, and the one for overlap."""
+        """Every search of the run: its own, those of the probes, and the one for overlap."""
         config = self.config
         if not has_retrieval(config):
             return []
@@ -126,6 +127,8 @@ class Pipeline:
         ]
         if config.eval.random:
             found.append((random_retriever(config), None))
+        if config.eval.oracle:
+            found.append((oracle_retriever(), None))
         if self._measures_overlap() and config.eval.reference is Reference.own_neighbours:
             found.append((overlap_retriever(config), None))
         return found
@@ -208,6 +211,10 @@ class Pipeline:
         artifact = self.build_overlap()
         return np.load(artifact.file("longest_run.npy"), allow_pickle=False)
 
+    def open_matching(self) -> NDArray[np.uint16]:
+        """uint16 [S, M], longest run in the training text from each token of these chunks."""
+        return np.load(self.build_overlap().file("matching.npy"), allow_pickle=False)
+
     def build_overlap(self) -> Artifact:
         """The overlap stage; it holds longest_run.npy."""
         evaluation, chunks = self.config.eval, self.open_chunks()
@@ -232,6 +239,11 @@ class Pipeline:
 def random_retriever(config: Config) -> RandomRetrieverConfig:
     """The control condition; another draw than `retriever=random` makes with the same seed."""
     return RandomRetrieverConfig(name="random", seed=config.eval.seed + 1)
+
+
+def oracle_retriever() -> OracleRetrieverConfig:
+    """The upper bound: what the database holds of the very text that is to be predicted."""
+    return OracleRetrieverConfig(name="oracle")
 
 
 def overlap_retriever(config: Config) -> RetrieverConfig:

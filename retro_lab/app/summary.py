@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import logging
+from collections.abc import Sequence
 
 from rich.console import Console
 
 from retro_lab.artifacts.progress import duration
+from retro_lab.evaluation.chunk_table import ChunkTable
+from retro_lab.evaluation.comparison import compare
 from retro_lab.evaluation.reference_words import in_words
-from retro_lab.evaluation.results import Results
-from retro_lab.evaluation.tables import conditions_table, leakage_table
+from retro_lab.evaluation.results import Results, warnings
+from retro_lab.evaluation.tables import (
+    comparison_table,
+    conditions_table,
+    leakage_table,
+    probes_table,
+)
 from retro_lab.evaluation.verdict import verdict
 
 from .run_directory import RunDirectory
@@ -45,7 +54,12 @@ def show_results(run: RunDirectory, seconds: dict[str, float] | None = None) -> 
                 f"{confidence} intervals over documents",
             )
         )
+    if {"shuffled", "oracle"} & set(scores):
+        console.print()
+        console.print(probes_table(results.leakage, "bits per byte when other neighbours are read"))
     console.print()
+    for sentence in warnings(results):
+        console.print(sentence, markup=False)
     if "on" in scores:
         for sentence in verdict(results.leakage).sentences:
             console.print(sentence, markup=False)
@@ -57,15 +71,44 @@ def show_results(run: RunDirectory, seconds: dict[str, float] | None = None) -> 
     return results
 
 
+def show_comparison(runs: Sequence[RunDirectory]) -> None:
+    """Prints evaluated runs side by side, on the same chunks, and writes comparison.csv.
+
+    Raises:
+        UserError: runs that did not score the same text in the same tokens.
+    """
+    console = Console(highlight=False, soft_wrap=False)
+    bootstrap = Results.load(runs[0].results_file).leakage.bootstrap
+    rows = compare({run.path.name: ChunkTable.load(run.chunks_file) for run in runs}, bootstrap)
+    confidence = f"{100 * bootstrap.confidence:g} %"
+    console.print()
+    console.print(
+        comparison_table(rows, f"{len(runs)} runs on the same chunks; {confidence} intervals")
+    )
+    path = runs[0].path.parent / "comparison.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        names = "run condition alpha bpb nats tokens bytes delta_bpb low high documents"
+        writer.writerow(names.split())
+        for row in rows:
+            score, d = row.score, row.difference
+            paired = [d.delta_bpb, d.low, d.high, d.documents] if d is not None else [None] * 4
+            figures = [score.as_dict()["bpb"], score.nats, score.tokens, score.bytes]
+            writer.writerow([row.name, row.condition, row.alpha, *figures, *paired])
+    console.print(f"\ntable   {path}", soft_wrap=True)
+
+
 def _show_files(console: Console, run: RunDirectory) -> None:
     console.print(f"run     {run.path}", soft_wrap=True)
     for label, name in (
         ("figures", "results.json"),
         ("chunks", "chunks.parquet"),
+        ("tokens", "tokens.parquet"),
         ("plot", "leakage.png"),
         ("gain", "gain.png"),
-        ("page", "inspect.html"),
+        ("text", "inspect.html"),
         ("curves", "metrics.jsonl"),
+        ("page", "index.html"),
     ):
         path = run.path / name
         if path.is_file():

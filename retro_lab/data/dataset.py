@@ -152,6 +152,9 @@ class EvaluationData(WindowData):
 
     Args:
         stride: tokens between windows, a multiple of the chunk size, at most the window.
+
+    Raises:
+        ValueError: a stride that leaves the grid of chunks.
     """
 
     def __init__(
@@ -163,6 +166,8 @@ class EvaluationData(WindowData):
         k: int,
         stride: int,
     ) -> None:
+        if stride % store.chunk_size:
+            raise ValueError(f"a stride of {stride} tokens is not whole chunks")
         first_chunk, last_token = split_documents(store, split)
         windows = evaluation_windows(
             first_chunk,

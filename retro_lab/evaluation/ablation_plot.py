@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .conditions import label
-from .plots import INK, SOFT, STYLES, save_figure, tidy
+from .plots import INK, SOFT, STYLES, save, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,7 +98,7 @@ def plot_ablations(
     )
     figure.supylabel("validation bits per byte (lower is better)", fontsize=9, color=INK)
     figure.suptitle(title, x=0.02, ha="left", fontsize=11, fontweight="bold", color=INK)
-    save_figure(figure, path)
+    save(figure, path)
 
 
 def _draw(axes: Axes, curve: Curve, other: Curve | None, name: str | None) -> None:

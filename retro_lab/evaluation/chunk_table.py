@@ -1,8 +1,9 @@
 """chunks.parquet: one row a scored chunk, from which every figure of a leakage report follows.
 
-Columns: document_id, chunk_index, tokens, bytes, nats_<condition>, with_retrieval, neighbours,
-and when overlap was measured: overlap (r(C)), longest_run, partial; and when likeness to the
-neighbours read was: unigram_overlap, ngram_jaccard.
+Columns: document_id, chunk_index, tokens, bytes, nats_<condition>, with_retrieval; neighbours,
+neighbour_scores and neighbour_runs, lists in the retriever's order; when overlap was measured:
+overlap (r(C)), longest_run, partial; and when likeness to the neighbours read was:
+unigram_overlap, ngram_jaccard.
 """
 
 from __future__ import annotations
@@ -49,6 +50,20 @@ class Overlap:
     partial: NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How well each neighbour read fits its chunk, [S, K]; anything where there is none.
+
+    Attributes:
+        scores: float32, the retriever's score, which the search was ordered by.
+        runs: int32, longest token run that the neighbour with what follows it shares with the
+            chunk that was predicted with it.
+    """
+
+    scores: NDArray[np.float32]
+    runs: NDArray[np.int32]
+
+
 @dataclass(frozen=True, eq=False)
 class ChunkTable:
     """Scored chunks, in corpus order; S rows.
@@ -63,6 +78,7 @@ class ChunkTable:
         neighbours: int64 [S, K] global ids of the chunks read there; -1 is missing.
         overlap: None when it was not measured.
         similarity: None when it was not measured.
+        reading: None in files that were written before it was measured.
     """
 
     document_id: NDArray[np.object_]
@@ -74,6 +90,7 @@ class ChunkTable:
     neighbours: NDArray[np.int64]
     overlap: Overlap | None = None
     similarity: Similarity | None = None
+    reading: Reading | None = None
 
     @classmethod
     def from_scores(
@@ -84,6 +101,7 @@ class ChunkTable:
         neighbours: NDArray[np.integer],
         overlap: Overlap | None = None,
         similarity: Similarity | None = None,
+        reading: Reading | None = None,
     ) -> ChunkTable:
         """Table of the scored chunks, `next(iter(scores.values())).rows`.
 
@@ -111,6 +129,7 @@ class ChunkTable:
             np.asarray(neighbours, np.int64),
             overlap,
             similarity,
+            reading,
         )
 
     def __post_init__(self) -> None:
@@ -119,6 +138,8 @@ class ChunkTable:
             columns += [self.overlap.longest_run, self.overlap.partial]
         if self.similarity is not None:
             columns += [self.similarity.unigram, self.similarity.jaccard]
+        if self.reading is not None:
+            columns += [self.reading.scores, self.reading.runs]
         if any(len(column) != len(self.tokens) for column in columns):
             raise ValueError(f"columns of unequal length, {len(self.tokens)} rows expected")
 
@@ -158,7 +179,11 @@ class ChunkTable:
         if self.similarity is not None:
             columns["unigram_overlap"] = pa.array(self.similarity.unigram, pa.float64())
             columns["ngram_jaccard"] = pa.array(self.similarity.jaccard, pa.float64())
-        columns["neighbours"] = _to_lists(self.neighbours)
+        columns["neighbours"] = _to_lists(self.neighbours, self.neighbours, pa.int64())
+        if self.reading is not None:
+            scores, runs = self.reading.scores, self.reading.runs
+            columns["neighbour_scores"] = _to_lists(self.neighbours, scores, pa.float32())
+            columns["neighbour_runs"] = _to_lists(self.neighbours, runs, pa.int32())
         temporary = path.with_name(path.name + ".partial")
         pq.write_table(pa.table(columns), temporary, compression="zstd")
         temporary.replace(path)
@@ -188,13 +213,20 @@ class ChunkTable:
         if {"unigram_overlap", "ngram_jaccard"} <= set(table.column_names):
             columns = _numpy(table, "unigram_overlap"), _numpy(table, "ngram_jaccard")
             similarity = Similarity(*columns)
+        reading = None
+        if {"neighbour_scores", "neighbour_runs"} <= set(table.column_names):
+            reading = Reading(
+                _from_lists(table["neighbour_scores"], np.float32(-np.inf)),
+                _from_lists(table["neighbour_runs"], np.int32(0)),
+            )
         return cls(
             document_id=np.asarray(table["document_id"].to_pylist(), object),
             **{name: _numpy(table, name) for name in INTEGERS},
             nats={name: _numpy(table, PREFIX + name) for name in conditions},
-            neighbours=_from_lists(table["neighbours"].combine_chunks()),
+            neighbours=_from_lists(table["neighbours"], np.int64(MISSING)),
             overlap=overlap,
             similarity=similarity,
+            reading=reading,
         )
 
 
@@ -202,16 +234,17 @@ def _numpy(table: pa.Table, name: str) -> NDArray:
     return table[name].to_numpy()
 
 
-def _to_lists(ids: NDArray[np.int64]) -> pa.Array:
-    """[S, K] with -1 for missing -> [S] lists of present ids."""
+def _to_lists(ids: NDArray[np.int64], values: NDArray, kind: pa.DataType) -> pa.Array:
+    """[S, K] -> [S] lists of the values that stand where ids has no -1."""
     present = ids != MISSING
     offsets = np.concatenate([[0], np.cumsum(present.sum(axis=1))]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids[present], pa.int64()))
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values[present], kind))
 
 
-def _from_lists(lists: pa.ListArray) -> NDArray[np.int64]:
-    """[S] lists -> [S, K], K the longest list; -1 after the end of a shorter one."""
+def _from_lists(column: pa.ChunkedArray, missing: np.generic) -> NDArray:
+    """[S] lists -> [S, K], K the longest list; `missing` after the end of a shorter one."""
+    lists = column.combine_chunks()
     lengths = lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
-    ids = np.full((len(lengths), int(lengths.max(initial=0))), MISSING, np.int64)
-    ids[np.arange(ids.shape[1]) < lengths[:, None]] = lists.flatten().to_numpy()
-    return ids
+    values = np.full((len(lengths), int(lengths.max(initial=0))), missing, missing.dtype)
+    values[np.arange(values.shape[1]) < lengths[:, None]] = lists.flatten().to_numpy()
+    return values

@@ -8,9 +8,20 @@ LABELS = {
     "baseline": "baseline",
     "off": "RETRO[OFF]",
     "random": "RETRO[random]",
+    "shuffled": "RETRO[shuffled]",
     "on": "RETRO[ON]",
+    "oracle": "RETRO[oracle]",
 }
-PAIRS = (("on", "baseline"), ("on", "random"), ("on", "off"), ("off", "baseline"))
+PAIRS = (
+    ("on", "baseline"),
+    ("on", "random"),
+    ("on", "shuffled"),
+    ("on", "off"),
+    ("off", "baseline"),
+    ("oracle", "on"),
+)
+CONTROLS = {"random": "random neighbours", "shuffled": "neighbours of other documents' chunks"}
+"""Conditions whose neighbours say nothing about the text, and words for what is read there."""
 
 
 def label(condition: str) -> str:

@@ -1,15 +1,15 @@
-"""Where the gain comes from: by overlap, by place in the document, by document.
+"""Where the gain comes from: by overlap, place, neighbour and document.
 
-Everything follows from chunks.parquet. The gain of a chunk is the nats that a condition needs less
-than another on its tokens; sums of it are exact shares of the difference that `leakage` reports,
-with the sign turned: here more is better.
+Everything follows from chunks.parquet, and by place in the chunk from tokens.parquet. The gain of a
+chunk is the nats that a condition needs less than another on its tokens; sums of it are exact
+shares of the difference that `leakage` reports, with the sign turned: here more is better.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -20,17 +20,22 @@ from retro_lab.config.errors import UserError
 from .chunk_table import ChunkTable
 from .overlap import overlap_ratio, within
 from .statistics import Bootstrap, bits_per_byte_intervals
+from .token_table import TokenTable
 
+MATCHING_RUN = 4  # tokens: a shorter run is shared by chance
+SCORE_BINS = 5
+PLACE_BINS = 8
+MISSING = -1
 EDGES = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
 
 
 @dataclass(frozen=True)
 class GainBin:
-    """Some chunks and what was gained on them.
+    """Some chunks, or some tokens of them, and what was gained there.
 
     Attributes:
         name: what they have in common.
-        chunks: how many there are.
+        chunks: how many there are; tokens, in bins by place in the chunk.
         documents: documents that they are from.
         bytes: their UTF-8 bytes.
         gain: nats gained on all of them.
@@ -51,7 +56,7 @@ class GainBin:
 
 @dataclass(frozen=True)
 class Correlation:
-    """Spearman's rank correlation of overlap and gain a token, over chunks.
+    """Spearman's rank correlation of overlap or retrieval score with gain a token, over chunks.
 
     Attributes:
         rho: -1 to 1; None where it is not defined, since all chunks are alike.
@@ -71,6 +76,14 @@ class Gain:
         by_overlap: chunks that could read a neighbour, by r(C); empty without overlap.
         correlation: of overlap and gain on the same chunks; None without overlap.
         by_position: all chunks, by number within the document, in doubling ranges from 0.
+        by_rank: chunks that could read a neighbour, by the rank of the one that shares the longest
+            run with them, if that is a run of 4 tokens or more; empty if it was not measured.
+        by_score: the same chunks in five parts of equal size, by the retriever's score of the best
+            neighbour read.
+        score_correlation: of that score and the gain; None if it was not measured.
+        by_place: tokens that could read a neighbour, by place in their chunk, in eight ranges;
+            empty without token scores. The first token of a chunk is predicted from the last
+            position of the chunk before, which is the first to read that chunk's neighbours.
         by_document: one document each, the greatest gain first.
     """
 
@@ -81,6 +94,10 @@ class Gain:
     correlation: Correlation | None
     by_position: list[GainBin]
     by_document: list[GainBin]
+    by_rank: list[GainBin] = field(default_factory=list)
+    by_score: list[GainBin] = field(default_factory=list)
+    score_correlation: Correlation | None = None
+    by_place: list[GainBin] = field(default_factory=list)
 
     def ends(self, count: int = 10) -> tuple[list[GainBin], list[GainBin]]:
         """The documents with the greatest gain and those with the smallest, greatest first.
@@ -100,6 +117,7 @@ class Gain:
 def gain(
     table: ChunkTable,
     bootstrap: Bootstrap,
+    tokens: TokenTable | None = None,
     *,
     a: str = "on",
     b: str = "baseline",
@@ -109,6 +127,7 @@ def gain(
 
     Args:
         bootstrap: how the intervals are made.
+        tokens: the scored tokens of the same chunks, where they are known.
         edges: ascending bounds of r(C); a bin is (edge, next edge], the first one has 0 as well.
 
     Raises:
@@ -130,6 +149,10 @@ def gain(
         correlation=_correlation(bins),
         by_position=_by_position(bins),
         by_document=_by_document(bins),
+        by_rank=_by_rank(bins),
+        by_score=_by_score(bins),
+        score_correlation=_score_correlation(bins),
+        by_place=[] if tokens is None else _by_place(table, tokens, a, b, bootstrap),
     )
 
 
@@ -143,17 +166,25 @@ class _Bins:
 
     def of(self, name: str, chosen: NDArray[np.bool_]) -> GainBin:
         """The bin of the chosen chunks [S]."""
-        _, document = np.unique(self.table.document[chosen], return_inverse=True)
-        documents = int(document.max(initial=-1)) + 1
-        sums = np.bincount(document, self.gain[chosen], documents)
-        num_bytes = np.bincount(document, self.table.bytes[chosen], documents)
-        pair = ("gain", "nothing")
-        nats = {"gain": sums, "nothing": np.zeros(documents)}
-        interval = bits_per_byte_intervals(nats, num_bytes, [pair], self.bootstrap)[pair]
-        total, size = math.fsum(self.gain[chosen]), int(num_bytes.sum())
-        low, high = interval or (None, None)
-        chunks = int(chosen.sum())
-        return GainBin(name, chunks, documents, size, total, _bits(total, size), low, high)
+        table = self.table
+        columns = (table.document[chosen], table.bytes[chosen], self.gain[chosen])
+        return _bin(name, *columns, self.bootstrap)
+
+
+def _bin(
+    name: str, document: NDArray, num_bytes: NDArray, gain: NDArray, bootstrap: Bootstrap
+) -> GainBin:
+    """The bin of some chunks or tokens, from their documents, bytes and gains, [n] each."""
+    _, document = np.unique(document, return_inverse=True)
+    documents = int(document.max(initial=-1)) + 1
+    sums = np.bincount(document, gain, documents)
+    size_of = np.bincount(document, num_bytes, documents)
+    pair = ("gain", "nothing")
+    nats = {"gain": sums, "nothing": np.zeros(documents)}
+    interval = bits_per_byte_intervals(nats, size_of, [pair], bootstrap)[pair]
+    total, size = math.fsum(gain), int(size_of.sum())
+    low, high = interval or (None, None)
+    return GainBin(name, len(gain), documents, size, total, _bits(total, size), low, high)
 
 
 def _bits(nats: float, num_bytes: int) -> float | None:
@@ -182,13 +213,76 @@ def _correlation(bins: _Bins) -> Correlation | None:
     table, readers = bins.table, _readers(bins.table)
     if table.overlap is None:
         return None
+    ratio = overlap_ratio(table.overlap.longest_run, table.tokens)[readers]
+    return _spearman(ratio, bins.gain[readers] / table.tokens[readers])
+
+
+def _spearman(x: NDArray, y: NDArray) -> Correlation:
     from scipy.stats import rankdata
 
-    ratio = overlap_ratio(table.overlap.longest_run, table.tokens)[readers]
-    per_token = bins.gain[readers] / table.tokens[readers]
-    x, y = (rankdata(values) - (len(values) + 1) / 2 for values in (ratio, per_token))
+    x, y = (rankdata(values) - (len(values) + 1) / 2 for values in (x, y))
     spread = math.sqrt(float(x @ x) * float(y @ y))
-    return Correlation(float(x @ y) / spread if spread else None, int(readers.sum()))
+    return Correlation(float(x @ y) / spread if spread else None, len(x))
+
+
+def _read_best(table: ChunkTable) -> tuple[NDArray[np.bool_], NDArray[np.float32]] | None:
+    """[S] chunks that read a neighbour, and its score, of the best one; None if not known."""
+    if table.reading is None or table.neighbours.shape[1] == 0:
+        return None
+    present = table.neighbours >= 0
+    scores = np.where(present, table.reading.scores, -np.inf).max(axis=1)
+    return _readers(table) & present.any(axis=1), scores
+
+
+def _by_rank(bins: _Bins) -> list[GainBin]:
+    table, best = bins.table, _read_best(bins.table)
+    if best is None or table.reading is None:
+        return []
+    readers, _ = best
+    runs = np.where(table.neighbours >= 0, table.reading.runs, 0)
+    rank = np.where(runs.max(axis=1) >= MATCHING_RUN, runs.argmax(axis=1), MISSING)
+    found = [bins.of("none", readers & (rank == MISSING))]
+    for number in range(runs.shape[1]):
+        found.append(bins.of(str(number + 1), readers & (rank == number)))
+    return found
+
+
+def _by_score(bins: _Bins) -> list[GainBin]:
+    best = _read_best(bins.table)
+    if best is None or not best[0].any():
+        return []
+    readers, scores = best
+    edges = np.unique(np.quantile(scores[readers], np.linspace(0, 1, SCORE_BINS + 1)))
+    if len(edges) == 1:
+        return [bins.of(f"{edges[0]:.4g}", readers)]
+    place = np.clip(np.searchsorted(edges, scores, side="left") - 1, 0, len(edges) - 2)
+    return [
+        bins.of(f"{low:.4g} to {high:.4g}", readers & (place == number))
+        for number, (low, high) in enumerate(pairwise(edges))
+    ]
+
+
+def _score_correlation(bins: _Bins) -> Correlation | None:
+    best = _read_best(bins.table)
+    if best is None:
+        return None
+    readers, scores = best
+    return _spearman(scores[readers], bins.gain[readers] / bins.table.tokens[readers])
+
+
+def _by_place(
+    table: ChunkTable, tokens: TokenTable, a: str, b: str, bootstrap: Bootstrap
+) -> list[GainBin]:
+    saved, last = tokens.nats[b] - tokens.nats[a], int(tokens.place.max(initial=0))
+    edges = np.unique(np.linspace(0, last + 1, min(PLACE_BINS, last + 1) + 1).round().astype(int))
+    document = table.document[tokens.chunk_row]
+    found = []
+    for start, stop in pairwise(edges):
+        chosen = tokens.with_retrieval & (tokens.place >= start) & (tokens.place < stop)
+        name = str(start) if stop == start + 1 else f"{start}-{stop - 1}"
+        columns = (document[chosen], tokens.bytes[chosen], saved[chosen])
+        found.append(_bin(name, *columns, bootstrap))
+    return found
 
 
 def _by_position(bins: _Bins) -> list[GainBin]:

@@ -52,6 +52,20 @@ class Score:
 
 
 @dataclass(frozen=True)
+class TokenScores:
+    """Scores of single tokens by chunk and place in it, of C chunks of M tokens.
+
+    Attributes:
+        nats: float64 [C, M], 0 where nothing was scored.
+        with_retrieval: bool [C, M], whether the token was predicted where a neighbour could be
+            read.
+    """
+
+    nats: NDArray[np.float64]
+    with_retrieval: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class ChunkScores:
     """Sums by global chunk id, of C chunks; zero for chunks that were not scored.
 
@@ -60,12 +74,14 @@ class ChunkScores:
         tokens: int64 [C] scored tokens, the chunk's text tokens.
         bytes: int64 [C] UTF-8 bytes of the scored tokens.
         with_retrieval: int64 [C] scored tokens predicted where a neighbour could be read.
+        by_token: the same, not added up; None unless it was asked for.
     """
 
     nats: NDArray[np.float64]
     tokens: NDArray[np.int64]
     bytes: NDArray[np.int64]
     with_retrieval: NDArray[np.int64]
+    by_token: TokenScores | None = None
 
     @property
     def rows(self) -> NDArray[np.int64]:

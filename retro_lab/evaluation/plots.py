@@ -1,4 +1,4 @@
-"""Figures for a report: bpb(alpha) like the paper's Figure 6, where the gain is, and sweeps.
+"""Figures for a report: bpb(alpha) like the paper's Figure 6, and sweeps.
 
 The figures use the object interface, so nothing global changes, and carry no date or version, so
 the same results give the same bytes. Colours are Okabe and Ito's, told apart by every eye;
@@ -8,16 +8,15 @@ markers differ as well.
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .conditions import label
-from .gain import Gain, GainBin
+from .conditions import in_order, label
 from .leakage import Leakage
 from .reference_words import in_words
+from .seeds import SeedGroup, by_settings, spread
 from .sweep import SweepRow, in_sweep_order, varying
 
 if TYPE_CHECKING:
@@ -33,6 +32,14 @@ STYLES = {
     "baseline": {"color": INK, "marker": "s", "linestyle": "-", "linewidth": 1.6, "zorder": 4},
     "off": {"color": "#E69F00", "marker": "^", "linestyle": "--", "linewidth": 1.4, "zorder": 3},
     "random": {"color": "#CC79A7", "marker": "D", "linestyle": ":", "linewidth": 1.6, "zorder": 2},
+    "shuffled": {
+        "color": "#7F3C8D",
+        "marker": "v",
+        "linestyle": ":",
+        "linewidth": 1.6,
+        "zorder": 2,
+    },
+    "oracle": {"color": "#009E73", "marker": "P", "linestyle": "-.", "linewidth": 1.4, "zorder": 1},
 }
 OTHER = {"color": SOFT, "marker": "X", "linestyle": "-.", "linewidth": 1.4, "zorder": 1}
 
@@ -67,11 +74,12 @@ def plot_leakage(leakage: Leakage, path: Path, *, corpus: str, model: str, split
         fontsize=9.5,
         color=SOFT,
     )
-    save_figure(figure, path)
+    save(figure, path)
 
 
 def _draw_curves(axes: Axes, leakage: Leakage) -> None:
-    for condition, points in leakage.curves.items():
+    for condition in in_order(leakage.curves):
+        points = leakage.curves[condition]
         axes.plot(
             [p.alpha for p in points],
             [math.nan if p.bpb is None else p.bpb for p in points],
@@ -125,104 +133,20 @@ def _draw_kept(axes: Axes, leakage: Leakage) -> None:
     axes.grid(visible=False)
 
 
-def plot_gain(gain: Gain, path: Path, *, corpus: str, model: str, reference: str | None) -> None:
-    """Write the gain by overlap, by place in the document and by document, as a PNG.
-
-    Args:
-        corpus: name of the corpus, for the title.
-        model: name of the model, for the title.
-        reference: what overlap was measured with, as in results.json.
-    """
-    from matplotlib.figure import Figure
-
-    greatest, smallest = gain.ends()
-    documents = 1.0 + 0.22 * (len(greatest) + len(smallest) + 1)
-    figure = Figure(figsize=(9.4, 3.9 + documents), layout="constrained")
-    # Laid out apart, so that long names of documents below don't move what is above.
-    above, below = figure.subfigures(2, 1, height_ratios=[3.9, documents]).flat  # pyright: ignore[reportAttributeAccessIssue]
-    overlap, position = above.subplots(1, 2, width_ratios=[1.1, 1.0])
-    _draw_bins(overlap, gain.by_overlap, STYLES["on"]["color"])
-    overlap.set_xlabel(f"r(C): overlap with {in_words(reference)}\nbelow: number of chunks")
-    overlap.set_ylabel("bits per byte gained")
-    overlap.set_title(_correlation_text(gain), loc="left", fontsize=9.5, color=SOFT)
-    _draw_bins(position, gain.by_position, SOFT)
-    position.tick_params(axis="x", labelsize=6)
-    position.set_xlabel("place of the chunk in its document\n(0 reads no neighbours)")
-    _draw_documents(below.subplots(), gain, greatest, smallest)
-    title = f"Where {label(gain.a)} gains over {label(gain.b)}: {corpus}, {model}"
-    figure.suptitle(title, x=0.02, ha="left", fontsize=12, fontweight="bold", color=INK)
-    save_figure(figure, path)
-
-
-def _draw_bins(axes: Axes, bins: list[GainBin], colour: str) -> None:
-    """A bar a bin with its interval, and how many chunks it has."""
-    heights = [math.nan if part.bpb is None else part.bpb for part in bins]
-    axes.bar(range(len(bins)), heights, width=0.75, color=colour)
-    for place, part in enumerate(bins):
-        if part.low is not None and part.high is not None:
-            axes.vlines(place, part.low, part.high, color=INK, linewidth=1.3)
-    # A range from 0.125 to 0.25 goes by its upper bound, the alpha up to which it is kept.
-    names = [re.sub(r".* to ", "≤ ", part.name) for part in bins]
-    ticks = [f"{name}\n{part.chunks:,}" for name, part in zip(names, bins, strict=True)]
-    axes.set_xticks(range(len(bins)), ticks)
-    axes.axhline(0.0, color=INK, linewidth=1.0)
-    tidy(axes)
-    axes.tick_params(axis="x", labelsize=7.5, length=0)
-    if not bins:
-        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=SOFT)
-
-
-def _draw_documents(
-    axes: Axes, gain: Gain, greatest: list[GainBin], smallest: list[GainBin]
-) -> None:
-    """The documents that hold the greatest and the smallest gain, in bits."""
-    blank = [None] if smallest else []
-    rows = [*greatest, *blank, *smallest]
-    for place, part in enumerate(rows):
-        if part is not None:
-            bits = part.gain / math.log(2)
-            axes.barh(place, bits, color=STYLES["on"]["color"] if bits > 0 else "#D55E00")
-    axes.set_yticks(range(len(rows)), [_short(part.name) if part else "..." for part in rows])
-    axes.invert_yaxis()
-    axes.axvline(0.0, color=INK, linewidth=1.0)
-    axes.set_xlabel("bits gained on the whole document")
-    count = f"documents with the greatest and the smallest gain, of {gain.total.documents:,}"
-    axes.set_title(count, loc="left", fontsize=9.5, color=SOFT)
-    tidy(axes)
-    axes.grid(visible=False)
-    axes.grid(axis="x", color="#e6e6e6", linewidth=0.8)
-    axes.tick_params(axis="y", labelsize=8, length=0)
-
-
-def _correlation_text(gain: Gain) -> str:
-    found = gain.correlation
-    if found is None or found.rho is None:
-        return "correlation with overlap not defined"
-    return f"Spearman {found.rho:+.2f} over {found.chunks:,} chunks"
-
-
-def _short(name: str, length: int = 44) -> str:
-    """A long name without its middle: its end tells documents apart, its start says of what kind.
-
-    A dollar sign would begin a formula.
-    """
-    half = (length - 3) // 2
-    cut = name if len(name) <= length else f"{name[:half]}...{name[-half:]}"
-    return cut.replace("$", r"\$")
-
-
 def plot_sweep(rows: Sequence[SweepRow], path: Path, *, title: str) -> None:
-    """Write bits per byte against k, a line a retriever, as a PNG.
+    """Write bits per byte against k, a line a retriever, as a PNG or an SVG.
 
-    Bars are the paired interval of on minus baseline, drawn from the baseline's own value: a bar
-    that stays clear of the baseline's line is a difference that chance does not explain.
+    With one seed, bars are the paired interval of on minus baseline, drawn from the baseline's own
+    value: a bar that stays clear of the baseline's line is a difference that chance does not
+    explain. With several, a line goes through their means, bars are intervals over seeds, and each
+    seed is a small dot.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     axes = figure.subplots()
     rows = in_sweep_order(rows)
-    names = varying(rows)
+    names = [name for name in varying(rows) if name != "seed"]
     series: dict[str, list[SweepRow]] = defaultdict(list)
     for row in rows:
         if row.k:
@@ -231,7 +155,7 @@ def plot_sweep(rows: Sequence[SweepRow], path: Path, *, title: str) -> None:
     for number, (name, points) in enumerate(series.items()):
         # Lines are set beside each other a little, so that bars at one k stay apart.
         shift = 2 ** (0.045 * (number - (len(series) - 1) / 2))
-        _draw_series(axes, name, points, number, shift)
+        _draw_series(axes, name, by_settings(points), number, shift)
     _draw_baselines(axes, rows)
     axes.set_xscale("log", base=2)
     axes.set_xticks(ks, [str(k) for k in ks])
@@ -242,17 +166,20 @@ def plot_sweep(rows: Sequence[SweepRow], path: Path, *, title: str) -> None:
     tidy(axes)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.suptitle(title, x=0.02, ha="left", fontsize=12, fontweight="bold", color=INK)
+    seeds = len({row.seed for row in rows}) > 1
     note = "vertical bars: paired interval of the difference from the baseline"
+    if seeds:
+        note = "dots: seeds; lines: their means; vertical bars: t intervals over seeds"
     axes.set_title(note, loc="left", fontsize=9.5, color=SOFT)
-    save_figure(figure, path)
+    save(figure, path)
 
 
-def _draw_series(axes: Axes, name: str, points: list[SweepRow], number: int, shift: float) -> None:
+def _draw_series(axes: Axes, name: str, groups: list[SeedGroup], number: int, shift: float) -> None:
     colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
-    xs = [p.k * shift for p in points]
+    xs = [group.rows[0].k * shift for group in groups]
     axes.plot(
         xs,
-        [p.score.bpb for p in points],
+        [group.bpb.mean for group in groups],
         color=colour,
         marker=marker,
         label=name,
@@ -262,27 +189,50 @@ def _draw_series(axes: Axes, name: str, points: list[SweepRow], number: int, shi
         markeredgewidth=0.8,
         zorder=4,
     )
-    for x, point in zip(xs, points, strict=True):
-        d, base = point.difference, point.baseline
-        if base is not None and d is not None and d.low is not None and d.high is not None:
-            axes.vlines(
-                x,
-                base.bpb + d.low,
-                base.bpb + d.high,
-                color=colour,
-                alpha=0.55,
-                linewidth=1.6,
-                zorder=3,
-            )
+    for x, group in zip(xs, groups, strict=True):
+        if len(group.rows) > 1:
+            dots = [row.score.bpb for row in group.rows]
+            axes.scatter([x] * len(dots), dots, s=9, color=colour, alpha=0.6, zorder=5)
+        low, high = _bar(group)
+        if low is not None and high is not None:
+            axes.vlines(x, low, high, color=colour, alpha=0.55, linewidth=1.6, zorder=3)
+
+
+def _bar(group: SeedGroup) -> tuple[float | None, float | None]:
+    """Ends of a group's bar: over seeds, or of one seed over documents."""
+    if len(group.rows) > 1:
+        return group.bpb.low, group.bpb.high
+    d, base = group.rows[0].difference, group.rows[0].baseline
+    if base is None or d is None or d.low is None or d.high is None:
+        return None, None
+    return base.bpb + d.low, base.bpb + d.high
 
 
 def _draw_baselines(axes: Axes, rows: list[SweepRow]) -> None:
     """A line for each baseline there is; sizes and seeds have their own."""
     named = {row.baseline.bpb: row.model for row in rows if row.baseline is not None}
+    if len({row.seed for row in rows if row.baseline is not None}) > 1:
+        _draw_baseline_bands(axes, rows)
+        return
     for number, (bpb, model) in enumerate(sorted(named.items(), reverse=True)):
         name = "baseline" if len(named) == 1 else f"baseline, {model}"
         style = ("-", "--", ":", "-.")[number % 4]
         axes.axhline(bpb, color=INK, linewidth=1.3, linestyle=style, label=name, zorder=2)
+
+
+def _draw_baseline_bands(axes: Axes, rows: list[SweepRow]) -> None:
+    """A line through the mean of each model's baselines, over seeds, in their interval."""
+    of_model: dict[str, set[float]] = defaultdict(set)
+    for row in rows:
+        if row.baseline is not None:
+            of_model[row.model].add(row.baseline.bpb)
+    for number, (model, values) in enumerate(sorted(of_model.items())):
+        found = spread(sorted(values))
+        name = "baseline" if len(of_model) == 1 else f"baseline, {model}"
+        style = ("-", "--", ":", "-.")[number % 4]
+        axes.axhline(found.mean, color=INK, linewidth=1.3, linestyle=style, label=name, zorder=2)
+        if found.low is not None and found.high is not None:
+            axes.axhspan(found.low, found.high, color=PALE, alpha=0.4, linewidth=0, zorder=1)
 
 
 def _value(row: SweepRow, axis: str) -> str:
@@ -299,8 +249,10 @@ def tidy(axes: Axes) -> None:
     axes.tick_params(colors=INK, labelsize=9)
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Writes a PNG atomically; the same figure gives the same bytes."""
+def save(figure: Figure, path: Path) -> None:
+    """Writes a PNG or an SVG atomically; the same figure gives the same bytes."""
+    from matplotlib import rc_context
+
     for axes in figure.axes:
         legend = axes.get_legend()
         if legend is not None:
@@ -308,5 +260,8 @@ def save_figure(figure: Figure, path: Path) -> None:
             for text in legend.get_texts():
                 text.set_fontsize(9)
     temporary = path.with_name(path.name + ".partial")
-    figure.savefig(temporary, dpi=DPI, format="png", metadata={"Software": None})
+    kind = path.suffix.removeprefix(".")
+    unsaid: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
+    with rc_context({"svg.hashsalt": path.stem}):  # or ids in an SVG are random
+        figure.savefig(temporary, dpi=DPI, format=kind, metadata=unsaid)
     temporary.replace(path)

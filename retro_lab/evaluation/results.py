@@ -7,7 +7,7 @@ know. Every figure of `metrics` and `leakage` follows from chunks.parquet beside
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -27,12 +27,21 @@ CHUNKS_FILE = "chunks.parquet"
 
 @dataclass(frozen=True)
 class DataCounts:
-    """Size of the corpus, all splits together."""
+    """Size of the corpus, all splits together.
+
+    Attributes:
+        duplicates: documents of the scored split whose text is, byte for byte, that of a document
+            of the training split; None in files that were written before they were counted.
+        unread: scored documents of which no token could read a neighbour, since they are not
+            longer than a chunk; None where nothing reads neighbours.
+    """
 
     documents: int
     chunks: int
     tokens: int
     bytes: int
+    duplicates: int | None = None
+    unread: int | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +129,25 @@ class Results:
             raise UserError(f"{path} is damaged: {error}", fix=fix) from error
 
 
+def warnings(results: Results) -> list[str]:
+    """What about the data makes its figures say less than they seem to, in sentences."""
+    split, data = results.evaluation.split, results.data
+    documents = next(iter(results.leakage.curves.values()))[-1].documents
+    found = []
+    if data.duplicates:
+        found.append(
+            f"WARNING: {data.duplicates:,} of {documents:,} scored documents of the {split} split "
+            "stand word for word in the training split. Figures over all chunks reward copying; "
+            "read those at r(C) <= 0.125, or take the copies out of the corpus."
+        )
+    if data.unread:
+        found.append(
+            f"NOTE: {data.unread:,} of {documents:,} scored documents are not longer than a chunk, "
+            "so no token of them can read a neighbour: retrieval cannot change their score."
+        )
+    return found
+
+
 def recompute(chunks_path: Path, recorded: Leakage) -> Leakage:
     """The leakage report again, from chunks.parquet and the recorded settings alone."""
     table = ChunkTable.load(chunks_path)
@@ -141,11 +169,13 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
         return [_decode(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
     if is_dataclass(kind) and isinstance(value, dict):
         hints = get_type_hints(kind)
-        missing = [f.name for f in fields(kind) if f.name not in value]
+        required = [f.name for f in fields(kind) if f.default is f.default_factory is MISSING]
+        missing = [name for name in required if name not in value]
         if missing:
             raise ValueError(f"{where.lstrip('.') or 'it'} has no field {', '.join(missing)}")
         make: Any = kind
-        return make(**{n: _decode(hints[n], value[n], f"{where}.{n}") for n in hints})
+        known = [f.name for f in fields(kind) if f.name in value]
+        return make(**{n: _decode(hints[n], value[n], f"{where}.{n}") for n in known})
     if kind is float and type(value) is int:
         return float(value)
     if origin is None and type(value) is kind:

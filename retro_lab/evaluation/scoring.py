@@ -1,7 +1,8 @@
 """Scores a model on windows under a condition, and adds the nats up by chunk.
 
 Conditions are made here from one model: `on` reads the batch's neighbours, `off` reads none
-(retrieval=False); `random` is `on` with batches of another dataset, `baseline` another model.
+(retrieval=False); `random`, `shuffled` and `oracle` are `on` with batches of
+another dataset, `baseline` is another model.
 
 Shapes: B batch, N tokens, U chunks of a window, K neighbours, R neighbour tokens, M chunk size,
 C chunks of the corpus.
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from retro_lab.config.errors import UserError
 
-from .metrics import ChunkScores
+from .metrics import ChunkScores, TokenScores
 
 UNSCORED = -1
 
@@ -31,6 +32,7 @@ def score(
     chunk_size: int,
     pad_id: int,
     retrieval: bool = True,
+    by_token: bool = False,
     advance: Callable[[int], None] | None = None,
 ) -> ChunkScores:
     """Score every target of every window, in evaluation mode, in float64 sums by chunk.
@@ -42,6 +44,7 @@ def score(
         chunk_size: M.
         pad_id: a neighbour that is all pad is missing.
         retrieval: False takes the neighbours away (RETRO[OFF], and the baseline).
+        by_token: also keep each token's score.
         advance: called with the number of windows after each batch, for a progress bar.
 
     Raises:
@@ -50,6 +53,10 @@ def score(
     """
     nats = np.zeros(num_chunks, np.float64)
     tokens, num_bytes, with_retrieval = (np.zeros(num_chunks, np.int64) for _ in range(3))
+    each = None
+    if by_token:  # zeros take memory only where they are written: the scored split
+        shape = (num_chunks, chunk_size)
+        each = TokenScores(np.zeros(shape, np.float64), np.zeros(shape, np.bool_))
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     was_training = model.training
     model.eval()
@@ -66,11 +73,17 @@ def score(
             np.add.at(tokens, ids, 1)
             np.add.at(num_bytes, ids, _flat(moved["target_bytes"])[scored].astype(np.int64))
             np.add.at(with_retrieval, ids, _flat(reads)[scored].astype(np.int64))
+            if each is not None:
+                # Position t predicts token t + 1, which stands at (t + 1) mod M of its chunk.
+                place = (np.arange(reads.shape[1]) + 1) % chunk_size
+                places = np.broadcast_to(place, reads.shape).reshape(-1)[scored]
+                each.nats[ids, places] = _flat(batch_nats)[scored]
+                each.with_retrieval[ids, places] = _flat(reads)[scored]
             if advance is not None:
                 advance(len(moved["input_ids"]))
     finally:
         model.train(was_training)
-    return ChunkScores(nats, tokens, num_bytes, with_retrieval)
+    return ChunkScores(nats, tokens, num_bytes, with_retrieval, each)
 
 
 def _neighbours(batch: Mapping[str, Tensor], retrieval: bool) -> Tensor | None:

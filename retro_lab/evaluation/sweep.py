@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from .leakage import LEAK_FREE_ALPHA, UNFILTERED, Difference
 from .metrics import Score
 from .results import Results
 
+# Of a configuration, what does not tell two results apart but for the seed, or at all.
+_ASIDE = ("seed", "logger", "eval", "store", "runs_dir", "resume", "trainer")
 AXES = ("retriever", "model", "recipe", "chunk_size", "cca", "seed")
 
 
@@ -23,6 +26,10 @@ class SweepRow:
         baseline: of the shared baseline; None when the run has none.
         difference: on minus baseline, all chunks.
         leak_free: on minus baseline, chunks with r(C) <= 0.125.
+        settings: the run's configuration but for its seed, and how it was evaluated: equal for
+            runs that are the same but for the seed.
+        seconds: of its training; None if it is not known.
+        flops: of its training; None if it is not known.
     """
 
     run_key: str
@@ -37,6 +44,9 @@ class SweepRow:
     baseline: Score | None
     difference: Difference | None
     leak_free: Difference | None
+    settings: str | None = None
+    seconds: float | None = None
+    flops: float | None = None
 
 
 def sweep_row(results: Results) -> SweepRow:
@@ -57,7 +67,15 @@ def sweep_row(results: Results) -> SweepRow:
         baseline=scores.get("baseline"),
         difference=results.leakage.difference("on", "baseline", UNFILTERED),
         leak_free=results.leakage.difference("on", "baseline", LEAK_FREE_ALPHA),
+        settings=_settings(results),
+        seconds=results.timing.get("training"),
     )
+
+
+def _settings(results: Results) -> str:
+    own = {name: value for name, value in results.config.items() if name not in _ASIDE}
+    measured = [results.evaluation.split, results.evaluation.stride, results.leakage.reference]
+    return json.dumps([own, measured], sort_keys=True)
 
 
 def scored_k(config: dict[str, Any]) -> int:

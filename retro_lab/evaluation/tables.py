@@ -7,14 +7,17 @@ from collections.abc import Mapping, Sequence
 from rich.markup import escape
 from rich.table import Table
 
+from .comparison import ComparedRun
 from .conditions import in_order, label
 from .gain import Gain, GainBin
-from .leakage import LEAK_FREE_ALPHA, Difference, Leakage
+from .leakage import LEAK_FREE_ALPHA, UNFILTERED, Difference, Leakage
 from .metrics import Score
 from .reference_words import in_words
+from .seeds import HEADS, SeedGroup, report_cells
 from .sweep import SweepRow, in_sweep_order, varying
 
 NONE = "-"
+FURTHER_PROBES = ("shuffled", "oracle")  # in a table of their own; they would not fit
 
 
 def conditions_table(scores: Mapping[str, Score], title: str | None = None) -> Table:
@@ -38,10 +41,12 @@ def conditions_table(scores: Mapping[str, Score], title: str | None = None) -> T
 def leakage_table(leakage: Leakage, title: str | None = None) -> Table:
     """bpb(alpha): a row an alpha; the last column is on minus baseline with its interval."""
     table = _table(title, "r(C) ≤")
-    figures = [condition.replace("baseline", "base-\nline") for condition in leakage.curves]
+    curves = {name: leakage.curves[name] for name in in_order(leakage.curves)}
+    curves = {name: points for name, points in curves.items() if name not in FURTHER_PROBES}
+    figures = [condition.replace("baseline", "base-\nline") for condition in curves]
     for heading in ["chunks", "bytes\nkept", "docs", *figures, "on - baseline"]:
         table.add_column(heading, justify="right", no_wrap=True)
-    points = next(iter(leakage.curves.values()))
+    points = next(iter(curves.values()))
     total = points[-1].bytes
     for row, alpha in enumerate(leakage.alphas):
         point = points[row]
@@ -50,8 +55,69 @@ def leakage_table(leakage: Leakage, title: str | None = None) -> Table:
             f"{point.chunks:,}",
             f"{100 * point.bytes / total:.0f}%" if total else NONE,
             f"{point.documents:,}",
-            *(_number(curve[row].bpb, ".3f") for curve in leakage.curves.values()),
-            _difference(leakage.difference("on", "baseline", alpha)),
+            *(_number(curve[row].bpb, ".3f") for curve in curves.values()),
+            difference_text(leakage.difference("on", "baseline", alpha)),
+        )
+    return table
+
+
+def probes_table(leakage: Leakage, title: str | None = None) -> Table:
+    """What changing the neighbours does: each probe minus RETRO[ON], on the same chunks."""
+    heads, rows = probe_differences(leakage)
+    table = _table(title, "read instead")
+    for where in heads:
+        table.add_column(f"minus RETRO[ON]\n{where}", justify="right", no_wrap=True)
+    for name, *cells in rows:
+        table.add_row(escape(name), *cells)
+    return table
+
+
+def probe_differences(leakage: Leakage) -> tuple[list[str], list[list[str]]]:
+    """Headings of the figures, and rows: a probe's name and its differences from RETRO[ON]."""
+    alphas = [a for a in (UNFILTERED, LEAK_FREE_ALPHA) if a in leakage.alphas]
+    heads = ["all chunks" if alpha == UNFILTERED else f"r(C) ≤ {alpha:g}" for alpha in alphas]
+    rows = [
+        [label(name), *(difference_text(_minus_on(leakage, name, alpha)) for alpha in alphas)]
+        for name in ("off", "random", "shuffled", "oracle")
+        if name in leakage.curves
+    ]
+    return heads, rows
+
+
+def _minus_on(leakage: Leakage, name: str, alpha: float) -> Difference | None:
+    """A condition minus on, whichever way round the pair is reported."""
+    found = leakage.difference("on", name, alpha)
+    if found is None:
+        return leakage.difference(name, "on", alpha)
+    if found.delta_bpb is None or found.low is None or found.high is None:
+        return found
+    return Difference(name, "on", alpha, -found.delta_bpb, -found.high, -found.low, found.documents)
+
+
+def report_table(groups: Sequence[SeedGroup], title: str | None = None) -> Table:
+    """Settings side by side, their seeds together: see `report_cells`."""
+    heads, rows = report_cells(groups)
+    table = _table(title, heads[0])
+    for head in heads[1:]:
+        table.add_column(head, justify="right" if head in HEADS else "left")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table
+
+
+def comparison_table(rows: Sequence[ComparedRun], title: str | None = None) -> Table:
+    """Runs on the same chunks: bits per byte, and the paired difference from the first."""
+    table = _table(title, "run")
+    table.columns[0].no_wrap = False
+    table.columns[0].overflow = "fold"
+    for heading in ("r(C) ≤", "bits/byte", "minus the first run"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            escape(row.name),
+            f"{row.alpha:g}",
+            _number(row.score.bpb, ".4f"),
+            difference_text(row.difference),
         )
     return table
 
@@ -71,8 +137,8 @@ def sweep_table(rows: Sequence[SweepRow], title: str | None = None) -> Table:
             *(str(getattr(row, name)) for name in names),
             str(row.k or NONE),
             _number(row.score.bpb, ".4f"),
-            _difference(row.difference),
-            _difference(row.leak_free),
+            difference_text(row.difference),
+            difference_text(row.leak_free),
         )
     return table
 
@@ -134,7 +200,7 @@ def _number(value: float | None, form: str) -> str:
     return NONE if value is None or value != value else format(value, form)
 
 
-def _difference(difference: Difference | None) -> str:
+def difference_text(difference: Difference | None) -> str:
     """`-0.0310 (-0.0402..-0.0221)`; without an interval the difference alone."""
     if difference is None:
         return NONE

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from .conditions import label
+from .conditions import CONTROLS, label
 from .leakage import LEAK_FREE_ALPHA, UNFILTERED, Difference, Leakage
 
 UNMOVED_BPB = 0.001  # a change of neighbours that moves the score by less than this is none
@@ -42,7 +42,9 @@ class Verdict:
             without a gain is an OFF that got worse.
         gain_without_leakage: the same on chunks with r(C) <= 0.125.
         off_is_baseline: OFF and the baseline score alike, as behind a frozen backbone.
-        ignores_neighbours: random neighbours leave the score where it is.
+        ignores_neighbours: no control moves the score: with random and with shuffled neighbours,
+            those of them that were scored, it changes by less than 0.001 bits per byte, and every
+            interval has zero in it.
         findings: the differences behind it.
         sentences: the verdict for people, most important first.
     """
@@ -64,7 +66,8 @@ def verdict(leakage: Leakage) -> Verdict:
     gain, without = _all_better(everywhere), _all_better(filtered)
     gate = _all_better([off, everywhere[1]])
     same = _off_is_baseline(leakage.difference("off", "baseline", UNFILTERED))
-    ignores = _ignores_neighbours(everywhere[1])
+    controls = [_finding(leakage, other, UNFILTERED) for other in CONTROLS]
+    ignores = _ignores_neighbours(controls)
     sentences = [_headline(gain, everywhere), _headline_without_leakage(gain, without, filtered)]
     if gate and not gain:
         sentences.append(
@@ -76,10 +79,8 @@ def verdict(leakage: Leakage) -> Verdict:
             "RETRO[OFF] is no longer the baseline: its own weights were trained with retrieval."
         )
     if ignores:
-        sentences.append(
-            "The score does not move when the neighbours are replaced by random ones: the model "
-            f"does not use what it retrieves ({_figures(everywhere[1])})."
-        )
+        sentences.append(_ignored(controls))
+    sentences += _with_oracle(leakage)
     findings = everywhere + filtered
     sentences += [_sentence(f) for f in findings if f.outcome is not Outcome.unmeasured]
     return Verdict(gate, gain, without, same, ignores, findings, sentences + leakage.notes)
@@ -117,12 +118,41 @@ def _off_is_baseline(difference: Difference | None) -> bool | None:
     return difference.delta_bpb == 0 == difference.low == difference.high
 
 
-def _ignores_neighbours(random: Finding) -> bool | None:
-    if random.difference is None or random.difference.delta_bpb is None:
-        return None
-    if random.outcome is Outcome.unmeasured:
-        return None
-    return random.outcome is Outcome.unclear and abs(random.difference.delta_bpb) < UNMOVED_BPB
+def _ignores_neighbours(controls: list[Finding]) -> bool | None:
+    measured = [c for c in controls if c.outcome is not Outcome.unmeasured]
+    return all(map(_unmoved, measured)) if measured else None
+
+
+def _unmoved(finding: Finding) -> bool:
+    difference = finding.difference
+    if difference is None or difference.delta_bpb is None:
+        return False
+    return finding.outcome is Outcome.unclear and abs(difference.delta_bpb) < UNMOVED_BPB
+
+
+def _ignored(controls: list[Finding]) -> str:
+    measured = [c for c in controls if c.outcome is not Outcome.unmeasured]
+    others = " or by ".join(CONTROLS[c.b] for c in measured)
+    figures = "; ".join(f"{label(c.a)} minus {label(c.b)} {_figures(c)}" for c in measured)
+    return (
+        f"The score does not move when the neighbours are replaced by {others}: the model does "
+        f"not use what it retrieves. It moves by less than {UNMOVED_BPB:g} bits per byte and the "
+        f"interval has zero in it: {figures}."
+    )
+
+
+def _with_oracle(leakage: Leakage) -> list[str]:
+    """What better neighbours could give this model, where that was measured."""
+    difference = leakage.difference("oracle", "on", UNFILTERED)
+    found = Finding("oracle", "on", UNFILTERED, outcome_of(difference), difference)
+    if found.outcome is Outcome.unmeasured:
+        return []
+    words = {
+        Outcome.better: "A search that knew the text to come would give more",
+        Outcome.worse: "Even neighbours found with the text to come do not help this model",
+        Outcome.unclear: "Neighbours found with the text to come give no clear gain",
+    }
+    return [f"{words[found.outcome]}: oracle minus RETRO[ON] {_figures(found)}."]
 
 
 def _headline(gain: bool | None, findings: list[Finding]) -> str:

@@ -114,6 +114,7 @@ def test_evaluating_twice_gives_the_same_bytes(golden: Golden, finished: RunDire
     config = golden.config()
     chunks, figures = finished.chunks_file.read_bytes(), finished.results_file.read_bytes()
     baseline = RunDirectory(next((golden.folder / "runs").glob("*-none-*")))
+    finished.forget_evaluation()  # or the stored scores would be read
     evaluate_run(config, config.eval, finished, prepare(config), baseline)
     assert finished.chunks_file.read_bytes() == chunks
     assert finished.results_file.read_bytes() == figures

@@ -147,3 +147,10 @@ def test_an_empty_window_reads_and_scores_nothing():
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_a_split_without_documents_has_no_windows(split):
     assert len(evaluation(SmallStore([10]), split, 2, 1)) == 0
+
+
+@pytest.mark.parametrize("stride", [1, 3, 6])
+def test_a_stride_off_the_grid_of_chunks_is_refused(stride: int) -> None:
+    store = SmallStore([20, 20], 4, ["train", "test"])
+    with pytest.raises(ValueError, match="not whole chunks"):
+        EvaluationData(store, "test", chunking(store, 3), None, 0, stride)

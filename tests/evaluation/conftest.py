@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from retro_lab.evaluation.chunk_table import ChunkTable, Overlap
+from retro_lab.evaluation.chunk_table import ChunkTable, Overlap, Reading
 
 CHUNK_SIZE = 64
 
@@ -40,6 +40,14 @@ def make_table() -> Callable[..., ChunkTable]:
                 "on": baseline - tokens * (0.1 + 0.5 * run / tokens),
             },
             neighbours=np.where(index[:, None] > 0, rng.integers(0, 99, (len(index), 2)), -1),
+            reading=Reading(
+                np.where(index[:, None] > 0, rng.random((len(index), 2)), -np.inf).astype(
+                    np.float32
+                ),
+                np.where(index[:, None] > 0, rng.integers(0, 9, (len(index), 2)), 0).astype(
+                    np.int32
+                ),
+            ),
             overlap=Overlap(run.astype(np.int32), last) if with_overlap else None,
         )
 

@@ -4,6 +4,7 @@ documented columns, conditions on the same tokens only, and clear words about a 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,10 @@ def assert_equal(a: ChunkTable, b: ChunkTable) -> None:
         assert (getattr(a, name) == getattr(b, name)).all(), name
     assert list(a.nats) == list(b.nats)
     assert all((a.nats[name] == b.nats[name]).all() for name in a.nats)
+    assert (a.reading is None) == (b.reading is None)
+    if a.reading is not None and b.reading is not None:
+        assert (a.reading.scores == b.reading.scores).all()
+        assert (a.reading.runs == b.reading.runs).all()
     if a.overlap is None or b.overlap is None:
         assert a.overlap is b.overlap
         return
@@ -50,6 +55,7 @@ def test_columns_are_the_documented_ones(make_table: Make, tmp_path: Path) -> No
     nats = ["nats_baseline", "nats_off", "nats_random", "nats_on"]
     assert set(read.column_names) == {
         *("document_id", "chunk_index", "tokens", "bytes", "with_retrieval", "neighbours"),
+        *("neighbour_scores", "neighbour_runs"),
         *("overlap", "longest_run", "partial", *nats),
     }
     assert table.overlap is not None
@@ -57,6 +63,14 @@ def test_columns_are_the_documented_ones(make_table: Make, tmp_path: Path) -> No
     assert (read["overlap"].to_numpy() == ratio).all()
     assert read["neighbours"][0].as_py() == [], "the first chunk of a document reads nothing"
     assert len(read["neighbours"][1].as_py()) == 2
+    assert len(read["neighbour_scores"][1].as_py()) == 2
+
+
+def test_a_file_from_before_readings_were_stored_is_read(make_table: Make, tmp_path: Path) -> None:
+    path = tmp_path / "chunks.parquet"
+    replace(make_table(), reading=None).save(path)
+    assert "neighbour_scores" not in pq.read_table(path).column_names
+    assert ChunkTable.load(path).reading is None
 
 
 def test_missing_neighbours_of_any_slot_survive(make_table: Make, tmp_path: Path) -> None:

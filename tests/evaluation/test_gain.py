@@ -16,12 +16,13 @@ from rich.console import Console
 from retro_lab.config.errors import UserError
 from retro_lab.evaluation.chunk_table import ChunkTable
 from retro_lab.evaluation.gain import Gain, gain
+from retro_lab.evaluation.gain_plot import plot_gain
 from retro_lab.evaluation.leakage import analyse
 from retro_lab.evaluation.ngram_overlap import Similarity
 from retro_lab.evaluation.overlap import overlap_ratio
-from retro_lab.evaluation.plots import plot_gain
 from retro_lab.evaluation.statistics import Bootstrap
 from retro_lab.evaluation.tables import gain_tables
+from retro_lab.evaluation.token_table import TokenTable
 
 Make = Callable[..., ChunkTable]
 FEW = Bootstrap(50)
@@ -152,6 +153,55 @@ def test_plot_is_deterministic(make_table: Make, tmp_path: Path, case: str) -> N
         )
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_parts_by_rank_and_score_hold_every_reader(make_table: Make) -> None:
+    table = make_table(documents=60)
+    found = gain(table, FEW)
+    readers = (table.with_retrieval > 0) & (table.neighbours >= 0).any(axis=1)
+    for parts in (found.by_rank, found.by_score):
+        assert sum(part.chunks for part in parts) == readers.sum()
+        assert sum(part.bytes for part in parts) == table.bytes[readers].sum()
+    assert table.reading is not None
+    runs = table.reading.runs[readers]
+    assert [part.name for part in found.by_rank] == ["none", "1", "2"]
+    assert found.by_rank[0].chunks == (runs.max(axis=1) < 4).sum()
+    assert found.by_rank[2].chunks == ((runs[:, 1] > runs[:, 0]) & (runs[:, 1] >= 4)).sum()
+    assert found.score_correlation is not None
+    assert found.score_correlation.chunks == readers.sum()
+    old = gain(replace(table, reading=None), FEW)
+    assert (old.by_rank, old.by_score, old.score_correlation) == ([], [], None)
+
+
+def test_gain_by_score_finds_what_was_planted(make_table: Make) -> None:
+    table = make_table(documents=60)
+    assert table.reading is not None
+    saved = (table.nats["baseline"] - table.nats["on"]) / table.tokens
+    table.reading.scores[:] = np.where(table.neighbours >= 0, saved[:, None], -np.inf)
+    found = gain(table, FEW)
+    bits = [part.bpb or 0.0 for part in found.by_score]
+    assert bits == sorted(bits)
+    assert len(bits) == 5
+    assert found.score_correlation is not None
+    assert found.score_correlation.rho is not None
+    assert found.score_correlation.rho > 0.999
+
+
+def test_gain_by_place_is_that_of_tokens_that_could_read(make_table: Make) -> None:
+    table = make_table()
+    row = np.repeat(np.arange(len(table)), table.tokens)
+    place = np.concatenate([np.arange(n) for n in table.tokens]).astype(np.int16)
+    ones, reads = np.ones(len(row)), table.chunk_index[row] > 0
+    nats = {"on": ones * 2, "baseline": ones * 2 + (place < 8)}
+    integers = np.ones(len(row), np.int32)
+    tokens = TokenTable(row, place, integers, integers * 3, reads, nats)
+    found = gain(table, FEW, tokens).by_place
+    assert [part.name for part in found][:2] == ["0-7", "8-15"]
+    assert len(found) == 8
+    assert sum(part.chunks for part in found) == reads.sum()
+    assert found[0].bpb == pytest.approx(1 / 3 / math.log(2))
+    assert {part.bpb for part in found[1:]} == {0.0}
+    assert gain(table, FEW).by_place == []
 
 
 def test_similarity_survives_the_file(make_table: Make, tmp_path: Path) -> None:

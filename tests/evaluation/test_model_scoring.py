@@ -98,6 +98,26 @@ def test_sums_by_chunk_equal_a_loop_over_targets() -> None:
     assert 0 < reads.sum() < tokens.sum(), "or the comparison says nothing"
 
 
+def test_token_scores_add_up_and_stand_at_their_own_places() -> None:
+    scores, plain = run(by_token=True), run()
+    each = scores.by_token
+    assert plain.by_token is None
+    assert each is not None
+    assert each.nats.shape == (CHUNKS, M)
+    assert (each.nats.sum(axis=1) == scores.nats).all()
+    assert (each.with_retrieval.sum(axis=1) == scores.with_retrieval).all()
+    for window in windows():
+        present = [bool((chunk != PAD).any()) for chunk in window["neighbour_ids"]]
+        first = int(window["target_chunks"].max()) * M  # a chunk's first token is predicted before
+        for t, chunk in enumerate(window["target_chunks"].tolist()):
+            if chunk == -1:
+                continue
+            place = (t + 1) % M
+            assert each.nats[chunk, place] == window["targets"][t].item() / 8 - 0.5
+            assert each.with_retrieval[chunk, place] == (t >= M - 1 and present[(t - M + 1) // M])
+        assert first >= 0
+
+
 def test_batch_size_and_progress_change_nothing() -> None:
     seen: list[int] = []
     one = score(CountingModel(), collate(1), CHUNKS, chunk_size=M, pad_id=PAD, advance=seen.append)

@@ -18,7 +18,12 @@ from retro_lab.evaluation.metrics import Score
 from retro_lab.evaluation.plots import plot_leakage, plot_sweep
 from retro_lab.evaluation.statistics import Bootstrap
 from retro_lab.evaluation.sweep import SweepRow
-from retro_lab.evaluation.tables import conditions_table, leakage_table, sweep_table
+from retro_lab.evaluation.tables import (
+    conditions_table,
+    leakage_table,
+    probes_table,
+    sweep_table,
+)
 
 Make = Callable[..., ChunkTable]
 ALPHAS = [0.0001, 0.125, 0.5, 1.0]
@@ -124,6 +129,24 @@ def test_leakage_table_has_a_row_an_alpha_with_its_interval(leakage: Leakage) ->
     assert last[2] == "100%"
     assert last[-2:] == [f"{found.delta_bpb:+.4f}", f"({found.low:+.4f}..{found.high:+.4f})"]
     assert len(lines) == 2 + len(leakage.alphas)
+
+
+def test_probes_are_shown_minus_on_with_their_intervals(make_table: Make) -> None:
+    table = make_table()
+    more = {"shuffled": table.nats["random"] + 1.0, "oracle": table.nats["on"] - 5.0}
+    table = replace(table, nats={**table.nats, **more})
+    found = analyse(table, ALPHAS, "exact_corpus", Bootstrap(50))
+    text = printed(probes_table(found))
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    rows = {line.split()[0]: line.split()[1:] for line in text.splitlines()[2:]}
+    assert list(rows) == ["RETRO[OFF]", "RETRO[random]", "RETRO[shuffled]", "RETRO[oracle]"]
+    on_shuffled = found.difference("on", "shuffled", 1.0)
+    assert on_shuffled is not None
+    assert on_shuffled.delta_bpb is not None
+    assert rows["RETRO[shuffled]"][0] == f"{-on_shuffled.delta_bpb:+.4f}"
+    assert rows["RETRO[oracle]"][0].startswith("-")
+    assert "…" not in printed(leakage_table(found)), "they have a table of their own"
 
 
 def test_an_empty_alpha_shows_dashes(make_table: Make) -> None:

@@ -22,6 +22,7 @@ from retro_lab.evaluation.results import (
     EvaluationSettings,
     Results,
     recompute,
+    warnings,
 )
 from retro_lab.evaluation.statistics import Bootstrap
 from retro_lab.evaluation.sweep import in_sweep_order, sweep_row, varying
@@ -65,6 +66,28 @@ def test_round_trip_is_lossless_and_leaves_one_file(results: Results, tmp_path: 
     assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
 
 
+def test_a_record_from_before_a_field_was_added_is_read(results: Results, tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    results.save(path)
+    record = orjson.loads(path.read_bytes())
+    del record["data"]["duplicates"], record["data"]["unread"]
+    path.write_bytes(orjson.dumps(record))
+    assert Results.load(path) == results
+
+
+@pytest.mark.parametrize(
+    ("duplicates", "unread", "words"),
+    [(0, None, []), (3, 0, ["3 of 30", "word for word"]), (None, 2, ["2 of 30", "not longer"])],
+)
+def test_what_is_wrong_with_the_data_is_said_with_counts(
+    results: Results, duplicates: int | None, unread: int | None, words: list[str]
+) -> None:
+    data = replace(results.data, duplicates=duplicates, unread=unread)
+    text = " ".join(warnings(replace(results, data=data)))
+    assert bool(text) is bool(words)
+    assert all(word in text for word in words)
+
+
 def test_fields_are_the_documented_ones(results: Results, tmp_path: Path) -> None:
     results.save(tmp_path / "results.json")
     record = orjson.loads((tmp_path / "results.json").read_bytes())
@@ -73,7 +96,8 @@ def test_fields_are_the_documented_ones(results: Results, tmp_path: Path) -> Non
         *("schema_version", "run_key", "config", "lineage", "environment", "data"),
         *("evaluation", "metrics", "leakage", "timing"),
     }
-    assert set(record["data"]) == {"documents", "chunks", "tokens", "bytes"}
+    counts = {"documents", "chunks", "tokens", "bytes", "duplicates", "unread"}
+    assert set(record["data"]) == counts
     assert set(record["metrics"]["test"]) == {"on", "off", "random", "baseline"}
     assert set(record["metrics"]["test"]["on"]) == {"nats", "tokens", "bytes", "loss", "ppl", "bpb"}
     leakage = record["leakage"]

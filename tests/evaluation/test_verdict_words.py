@@ -4,6 +4,7 @@ intervals below zero; every other case says what was not shown."""
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -95,6 +96,52 @@ def test_a_score_that_neighbours_do_not_move_is_flagged(
     assert found.ignores_neighbours is expected
     flagged = any("does not move" in sentence for sentence in found.sentences)
     assert flagged is (expected is True)
+
+
+@pytest.mark.parametrize(
+    ("random", "shuffled", "expected"),
+    [
+        ((-0.0004, 0.0006), (-0.0002, 0.0004), True),
+        ((-0.0004, 0.0006), (-0.3, -0.1), False),
+        ((-0.3, -0.1), (-0.0002, 0.0004), False),
+        (NONE, (-0.0002, 0.0004), True),
+        (NONE, NONE, None),
+    ],
+)
+def test_no_control_may_move_the_score_of_a_run_that_is_flagged(
+    random: Interval, shuffled: Interval, expected: bool | None
+) -> None:
+    base = leakage(BETTER, random)
+    found = verdict(
+        replace(base, differences=[*base.differences, difference("shuffled", 1, shuffled)])
+    )
+    assert found.ignores_neighbours is expected
+    flagged = [sentence for sentence in found.sentences if "does not move" in sentence]
+    assert bool(flagged) is (expected is True)
+    if flagged:
+        assert "neighbours of other documents' chunks" in flagged[0]
+        assert ("random ones" in flagged[0] or "random neighbours" in flagged[0]) is (
+            random != NONE
+        )
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        (BETTER, "knew the text to come would give more"),
+        (WORSE, "do not help this model"),
+        (UNCLEAR, "no clear gain"),
+        (NONE, None),
+    ],
+)
+def test_the_oracle_says_what_a_better_search_could_give(
+    interval: Interval, words: str | None
+) -> None:
+    base = leakage(BETTER, BETTER)
+    oracle = replace(difference("x", 1.0, interval), a="oracle", b="on")
+    text = " ".join(verdict(replace(base, differences=[*base.differences, oracle])).sentences)
+    assert ("oracle minus" in text) is (words is not None)
+    assert words is None or words in text
 
 
 def test_sentences_give_interval_documents_and_notes() -> None:

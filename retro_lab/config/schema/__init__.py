@@ -15,7 +15,7 @@ from .corpus import (
     WikitextCorpusConfig,
 )
 from .embedder import EmbedderConfig, HashingEmbedderConfig, SentenceTransformerConfig
-from .evaluation import EvalConfig, Reference, resolve_k, resolve_stride
+from .evaluation import EvalConfig, Reference, resolve_k, resolve_stride, wants_tokens
 from .logger import CsvConfig, LoggerConfig, TensorboardConfig, WandbConfig, WandbMode
 from .model import (
     RETRIEVAL_SETTINGS,
@@ -115,4 +115,5 @@ __all__ = [
     "resolve_k",
     "resolve_layers",
     "resolve_stride",
+    "wants_tokens",
 ]

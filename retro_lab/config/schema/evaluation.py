@@ -21,7 +21,7 @@ class Reference(Enum):
 
 @dataclass
 class EvalConfig:
-    """Scoring and leakage.
+    """What is measured: scores, and one switch a part; `eval=all` turns every part on.
 
     Attributes:
         name: the option's name.
@@ -31,6 +31,9 @@ class EvalConfig:
         batch_size: windows a forward pass.
         k: neighbours a scored chunk reads; null takes as many as in training (`neighbours.k`).
         random: also score with random neighbours.
+        shuffled: also score with the run's own neighbours, dealt to chunks of other documents.
+        oracle: also score with the longest overlap with the text to be predicted: an upper bound.
+        tokens: also write tokens.parquet, a row a scored token.
         leakage: also compute r(C) and bpb(alpha).
         reference: whose text counts as leaked.
         overlap_neighbours: neighbours searched for overlap (the paper takes 10).
@@ -38,10 +41,10 @@ class EvalConfig:
             for comparison with other papers; null leaves these columns out.
         alphas: upper bounds on r(C), each a share of the chunk.
         pages: documents at each end, of greatest and smallest gain, that inspect.html shows;
-            0 writes no page.
+            0 writes no page; the page is made from tokens.parquet, which is written with it.
         bootstrap_samples: resamples of documents behind each interval.
         confidence: coverage of the intervals.
-        seed: of the bootstrap and of random neighbours.
+        seed: of the bootstrap and of random and shuffled neighbours.
     """
 
     name: str = "leakage"
@@ -50,6 +53,9 @@ class EvalConfig:
     batch_size: int = 16
     k: int | None = None
     random: bool = True
+    shuffled: bool = False
+    oracle: bool = False
+    tokens: bool = False
     leakage: bool = True
     reference: Reference = Reference.own_neighbours
     overlap_neighbours: int = 10
@@ -66,6 +72,11 @@ class EvalConfig:
 def resolve_k(evaluation: EvalConfig, neighbours: NeighboursConfig) -> int:
     """Neighbours that a scored chunk reads, the default of null filled in."""
     return neighbours.k if evaluation.k is None else evaluation.k
+
+
+def wants_tokens(evaluation: EvalConfig) -> bool:
+    """Whether tokens.parquet is written: on request, and for the pages that are made from it."""
+    return evaluation.tokens or evaluation.pages > 0
 
 
 def resolve_stride(evaluation: EvalConfig, chunking: ChunkingConfig) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -73,9 +74,9 @@ class EvaluateConfig:
     """An evaluation of a finished run; all else comes from the run itself.
 
     Attributes:
-        run: path of the run directory.
+        run: path of a run directory, or a list of several, which are then compared.
     """
 
-    run: str = MISSING
+    run: Any = MISSING
     eval: EvalConfig = field(default_factory=EvalConfig)
     store: RunStoreConfig = field(default_factory=RunStoreConfig)

@@ -1,0 +1,249 @@
+"""Scores of a run by condition, all on the same tokens; what its files hold already is read.
+
+A model runs only for conditions that are new. Stored scores are taken where run, data, windows and
+neighbours are the same; everything else that an evaluation asks for follows from them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from retro_lab.artifacts import track
+from retro_lab.config.errors import UserError
+from retro_lab.config.fingerprints import has_retrieval, run_key
+from retro_lab.config.schema import Config, resolve_k, wants_tokens
+from retro_lab.data.datamodule import RetroDataModule
+from retro_lab.evaluation.chunk_table import ChunkTable
+from retro_lab.evaluation.metrics import ChunkScores, TokenScores
+from retro_lab.evaluation.results import Results
+from retro_lab.evaluation.scoring import score
+from retro_lab.evaluation.token_table import TokenTable
+from retro_lab.retrieval.shuffled import shuffle_neighbours
+from retro_lab.retrieval.table import NeighbourTable
+
+from .backbone import backbone_weights, is_backbone_alone
+from .build import LanguageModel, build_model
+from .run_directory import RunDirectory
+from .stages import Pipeline, Prepared, oracle_retriever, random_retriever
+
+LOG = logging.getLogger("retro_lab")
+SEEDED = ("random", "shuffled")
+
+
+def conditions(config: Config, baseline: RunDirectory | None) -> list[str]:
+    """What an evaluation scores, in the order in which it does."""
+    if not has_retrieval(config):
+        return ["baseline"]
+    probes = [name for name in ("random", "shuffled", "oracle") if getattr(config.eval, name)]
+    return ["on", "off", *probes, *(["baseline"] if baseline is not None else [])]
+
+
+def score_conditions(
+    config: Config,
+    run: RunDirectory,
+    prepared: Prepared,
+    data: RetroDataModule,
+    baseline: RunDirectory | None,
+) -> dict[str, ChunkScores]:
+    """Nats by chunk, and by token where the evaluation wants them, for each condition.
+
+    Raises:
+        UserError: the run or its baseline has no checkpoint, or the model's loss is not finite.
+    """
+    wanted = conditions(config, baseline)
+    found = _stored(config, run, prepared, data.stride, wanted)
+    if found:
+        LOG.info("scores read from %s: %s", run.path, ", ".join(found))
+    model = None
+    for name in wanted:
+        if name in found:
+            continue
+        if name == "baseline" and has_retrieval(config):
+            assert baseline is not None
+            found[name] = _baseline(config, prepared, baseline, found["on"], data)
+            continue
+        model = model or load_model(config, run, prepared)
+        table = _neighbours(config, prepared, name)
+        found[name] = _score(config, model, data, prepared, table, name)
+    return {name: found[name] for name in wanted}
+
+
+def _neighbours(config: Config, prepared: Prepared, condition: str) -> NeighbourTable | None:
+    """What the model reads under a condition; None is nothing."""
+    if condition in ("off", "baseline"):
+        return None
+    assert prepared.table is not None
+    if condition == "random":
+        return Pipeline(config).open_table(random_retriever(config))
+    if condition == "oracle":
+        return Pipeline(config).open_table(oracle_retriever())
+    if condition == "shuffled":
+        chunks = prepared.chunks
+        return shuffle_neighbours(prepared.table, chunks, config.eval.split, config.eval.seed)
+    return prepared.table
+
+
+def load_model(config: Config, run: RunDirectory, prepared: Prepared) -> LanguageModel:
+    """The run's trained model, in evaluation mode.
+
+    Raises:
+        UserError: if the run has no checkpoint, or one of another model or vocabulary.
+    """
+    model = build_model(config, prepared.chunks.vocab_size, prepared.chunks.pad_id)
+    try:
+        if is_backbone_alone(config):
+            model.load_backbone(backbone_weights(config))
+        else:
+            model.load_state_dict(run.weights())
+    except RuntimeError as error:
+        raise UserError(
+            f"the checkpoint of {run.path} does not fit its configuration and its tokenizer "
+            f"({prepared.chunks.vocab_size} ids): {str(error).splitlines()[-1].strip()}",
+            fix="restore config.yaml and the tokenizer that the run was trained with",
+        ) from error
+    device = "cuda" if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu"
+    return model.to(device).eval()
+
+
+def _score(
+    config: Config,
+    model: LanguageModel,
+    data: RetroDataModule,
+    prepared: Prepared,
+    table: NeighbourTable | None,
+    what: str,
+) -> ChunkScores:
+    loader = data.evaluation_loader(config.eval.split, table)
+    windows = len(loader.dataset)  # pyright: ignore[reportArgumentType]
+    with track(windows, f"scoring {what}", "windows") as advance:
+        return score(
+            model,
+            loader,
+            prepared.chunks.num_chunks,
+            chunk_size=prepared.chunks.chunk_size,
+            pad_id=prepared.chunks.pad_id,
+            retrieval=table is not None,
+            by_token=wants_tokens(config.eval),
+            advance=advance,
+        )
+
+
+def _baseline(
+    config: Config,
+    prepared: Prepared,
+    baseline: RunDirectory,
+    same_tokens: ChunkScores,
+    data: RetroDataModule,
+) -> ChunkScores:
+    """Read from the baseline's own files if it was evaluated likewise, else scored anew."""
+    own = dataclasses.replace(baseline.config(), eval=config.eval)
+    data_alone = prepared.without_neighbours()
+    stored = _stored(own, baseline, data_alone, data.stride, ["baseline"]).get("baseline")
+    if stored is not None and np.array_equal(stored.tokens, same_tokens.tokens):
+        return stored
+    model = load_model(own, baseline, data_alone)
+    return _score(config, model, data, prepared, None, "baseline")
+
+
+def _stored(
+    config: Config, run: RunDirectory, prepared: Prepared, stride: int, wanted: list[str]
+) -> dict[str, ChunkScores]:
+    """Those of the wanted conditions that the run's files hold; none unless they fit."""
+    if run.evaluation is None:
+        return {}
+    by_token = wants_tokens(config.eval)
+    try:
+        results, table = Results.load(run.results_file), ChunkTable.load(run.chunks_file)
+        tokens = TokenTable.load(run.tokens_file) if by_token else None
+    except UserError:
+        return {}
+    settings = results.evaluation
+    same = (
+        results.run_key == run_key(config)
+        and results.lineage == prepared.lineage
+        and (settings.split, settings.stride) == (config.eval.split, stride)
+    )
+    rows = scored_rows(prepared, config.eval.split)
+    if not same or len(rows) != len(table):
+        return {}
+    if prepared.table is not None:
+        k = resolve_k(config.eval, config.neighbours)
+        read = neighbours_read(prepared, prepared.table.ids, rows, k)
+        if not _same_neighbours(read, table.neighbours):
+            return {}
+    names = [name for name in wanted if name in table.nats]
+    if tokens is not None:
+        names = [name for name in names if name in tokens.nats]
+    if results.config["eval"]["seed"] != config.eval.seed:
+        names = [name for name in names if name not in SEEDED]
+    return {name: _of_table(table, tokens, name, rows, prepared) for name in names}
+
+
+def _of_table(
+    table: ChunkTable,
+    tokens: TokenTable | None,
+    name: str,
+    rows: NDArray[np.int64],
+    prepared: Prepared,
+) -> ChunkScores:
+    """One condition of a table as it was scored."""
+    chunks = prepared.chunks
+
+    def spread(values: NDArray) -> NDArray:
+        column = np.zeros(chunks.num_chunks, values.dtype)
+        column[rows] = values
+        return column
+
+    each = None
+    if tokens is not None:
+        each = TokenScores(
+            np.zeros(chunks.tokens.shape, np.float64), np.zeros(chunks.tokens.shape, np.bool_)
+        )
+        place = rows[tokens.chunk_row], tokens.place
+        each.nats[place] = tokens.nats[name]
+        each.with_retrieval[place] = tokens.with_retrieval
+    return ChunkScores(
+        spread(table.nats[name]),
+        spread(table.tokens),
+        spread(table.bytes),
+        spread(table.with_retrieval),
+        each,
+    )
+
+
+def scored_rows(prepared: Prepared, split: str) -> NDArray[np.int64]:
+    """Ids of a split's chunks that hold text to score, ascending."""
+    chunks = prepared.chunks
+    ids = chunks.chunks_of(split)
+    tokens = np.asarray(chunks.tokens[ids])
+    return ids[((tokens != chunks.pad_id) & (tokens != chunks.boundary_id)).any(axis=1)]
+
+
+def neighbours_read(
+    prepared: Prepared, values: NDArray, rows: NDArray[np.int64], k: int
+) -> NDArray:
+    """[S, k] values of the neighbours read while each chunk is predicted: the previous one's.
+
+    Args:
+        values: [C, k_store], the table's ids or scores; a document's first chunk gets -1.
+    """
+    read = np.array(values[np.maximum(rows - 1, 0), :k])
+    read[prepared.chunks.index[rows] == 0] = -1
+    return read
+
+
+def _same_neighbours(read: NDArray, stored: NDArray) -> bool:
+    """Whether [S, k] and what was stored of it name the same; a file drops slots empty for all."""
+    width = stored.shape[1]
+    missing = bool((read[:, width:] == -1).all())
+    return missing and np.array_equal(_left(read[:, :width]), _left(stored))
+
+
+def _left(ids: NDArray) -> NDArray:
+    """Present ids first, as files hold them."""
+    return np.take_along_axis(ids, np.argsort(ids == -1, axis=1, kind="stable"), axis=1)

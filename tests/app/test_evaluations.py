@@ -1,0 +1,208 @@
+"""Contract of evaluations after training: `eval=all` has every part, scores that are stored are not
+scored again and are what scoring gives, several runs are compared, and bad input is one message."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from golden import PLANTED, Golden
+
+from retro_lab.app import scores as scores_module
+from retro_lab.app.evaluate import evaluate, main, with_lists
+from retro_lab.app.run_directory import RunDirectory
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import EvalConfig, EvaluateConfig
+from retro_lab.evaluation.chunk_table import ChunkTable
+from retro_lab.evaluation.results import Results, warnings
+from retro_lab.evaluation.token_table import TokenTable
+
+
+@pytest.fixture(scope="module")
+def everything(
+    golden: Golden, finished: RunDirectory, tmp_path_factory: pytest.TempPathFactory
+) -> RunDirectory:
+    """A copy of the golden run and its baseline, evaluated with `eval=all`."""
+    folder = tmp_path_factory.mktemp("all") / "runs"
+    shutil.copytree(golden.folder / "runs", folder)
+    run = RunDirectory(folder / finished.path.name)
+    evaluate(EvaluateConfig(run=str(run.path), eval=all_parts(golden)))
+    return run
+
+
+def all_parts(golden: Golden) -> EvalConfig:
+    return golden.config("eval=all", "eval.ngram=3", "eval.pages=1", "debug=fast").eval
+
+
+@pytest.fixture
+def copy(everything: RunDirectory, tmp_path: Path) -> RunDirectory:
+    shutil.copytree(everything.path.parent, tmp_path / "runs")
+    return RunDirectory(tmp_path / "runs" / everything.path.name)
+
+
+def refuse(*_: object) -> None:
+    raise AssertionError("a model was run")
+
+
+def test_all_has_every_condition_file_and_column(everything: RunDirectory) -> None:
+    table = ChunkTable.load(everything.chunks_file)
+    assert list(table.nats) == ["baseline", "off", "random", "shuffled", "on", "oracle"]
+    names = ("tokens.parquet", "inspect.html", "index.html", "leakage.png", "gain.png")
+    assert all((everything.path / name).is_file() for name in names)
+    assert table.similarity is not None
+    assert table.reading is not None
+    reads = table.neighbours >= 0
+    assert np.isfinite(table.reading.scores[reads]).all()
+    planted = np.isin(table.document_id, PLANTED) & reads.any(axis=1)
+    assert table.reading.runs.max(axis=1)[planted].mean() > 0.8 * table.tokens[planted].mean()
+    assert table.nats["oracle"].sum() < table.nats["shuffled"].sum()
+
+
+def test_tokens_add_up_to_chunks_in_every_condition(everything: RunDirectory) -> None:
+    chunks, tokens = (
+        ChunkTable.load(everything.chunks_file),
+        TokenTable.load(everything.tokens_file),
+    )
+    assert (np.bincount(tokens.chunk_row) == chunks.tokens).all()
+    assert (np.bincount(tokens.chunk_row, tokens.bytes) == chunks.bytes).all()
+    assert (np.bincount(tokens.chunk_row, tokens.with_retrieval) == chunks.with_retrieval).all()
+    for name, nats in chunks.nats.items():
+        assert np.bincount(tokens.chunk_row, tokens.nats[name]) == pytest.approx(nats)
+    assert tokens.longest_match is not None
+    longest = np.zeros(len(chunks), int)
+    to_end = chunks.tokens[tokens.chunk_row] + (chunks.chunk_index[tokens.chunk_row] == 0)
+    np.maximum.at(
+        longest, tokens.chunk_row, np.minimum(tokens.longest_match, to_end - tokens.place)
+    )
+    assert chunks.overlap is not None
+    assert (longest == chunks.overlap.longest_run).all()
+
+
+def test_stored_scores_are_read_and_are_what_scoring_gives(
+    golden: Golden, copy: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = EvaluateConfig(run=str(copy.path), eval=all_parts(golden))
+
+    def files() -> dict[str, bytes]:
+        names = ("chunks.parquet", "tokens.parquet", "results.json", "index.html", "inspect.html")
+        return {name: (copy.path / name).read_bytes() for name in names}
+
+    scored = files()
+    with monkeypatch.context() as patch:
+        patch.setattr(scores_module, "load_model", refuse)
+        evaluate(command)
+        read = files()  # results.json names the folder of the runs, which was copied
+        assert {k: v for k, v in read.items() if k != "results.json"} == {
+            k: v for k, v in scored.items() if k != "results.json"
+        }
+        evaluate(replace(command, eval=golden.config("eval=exact", "debug=fast").eval))
+    for run in copy.path.parent.glob("*/"):
+        RunDirectory(run).forget_evaluation()
+    evaluate(command)
+    assert files() == read
+
+
+@pytest.mark.parametrize("change", [{"split": "validation"}, {"stride": 16}, {"seed": 5}])
+def test_other_settings_are_scored_anew(
+    golden: Golden, copy: RunDirectory, change: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[str] = []
+    score = scores_module._score
+    monkeypatch.setattr(
+        scores_module, "_score", lambda *args: scored.append(args[-1]) or score(*args)
+    )
+    evaluate(EvaluateConfig(run=str(copy.path), eval=replace(golden.config().eval, **change)))
+    expected = {"random"} if "seed" in change else {"on", "off", "random", "baseline"}
+    assert set(scored) == expected
+
+
+def test_a_retrained_run_is_scored_anew(copy: RunDirectory, golden: Golden) -> None:
+    copy.begin(golden.config())
+    assert copy.evaluation is None
+
+
+def test_duplicated_documents_are_counted_and_named(everything: RunDirectory) -> None:
+    results = Results.load(everything.results_file)
+    assert results.data.duplicates == len(PLANTED)
+    assert any("2 of 12 scored documents" in sentence for sentence in warnings(results))
+    assert "2 of 12 scored documents" in (everything.path / "index.html").read_text()
+
+
+def test_several_runs_are_compared_on_the_same_chunks(
+    golden: Golden, copy: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    baseline = next(copy.path.parent.glob("*-none-*"))
+    evaluate(EvaluateConfig(run=[str(baseline), str(copy.path)], eval=golden.config().eval))
+    assert "2 runs on the same chunks" in capsys.readouterr().out
+    lines = (copy.path.parent / "comparison.csv").read_text().splitlines()
+    assert len(lines) == 1 + 2 * 2
+    table = ChunkTable.load(copy.chunks_file)
+    delta = table.score("on").bpb - table.score("baseline").bpb
+    assert float(lines[2].split(",")[7]) == pytest.approx(delta)
+
+
+def test_several_runs_are_spelled_with_commas() -> None:
+    assert with_lists(["run=a,b", "eval=ppl"]) == ["run=[a,b]", "eval=ppl"]
+    assert with_lists(["run=a"]) == ["run=a"]
+    assert with_lists(["-m", "run=a,b"]) == ["-m", "run=a,b"]
+
+
+def test_a_run_without_a_checkpoint_is_one_message(
+    golden: Golden, copy: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(copy.path / "checkpoints")
+    assert main([f"run={copy.path}", "eval.split=validation"]) == 2
+    assert "has no checkpoint" in capsys.readouterr().err
+
+
+def test_a_run_that_is_not_trained_is_refused(golden: Golden, copy: RunDirectory) -> None:
+    copy.enter("training")
+    with pytest.raises(UserError, match="not trained to its end"):
+        evaluate(EvaluateConfig(run=str(copy.path)))
+
+
+@pytest.mark.parametrize("what", ["tokenizer", "database"])
+def test_other_data_than_in_training_is_refused(
+    golden: Golden, copy: RunDirectory, tmp_path: Path, what: str
+) -> None:
+    text = copy.config_file.read_text()
+    if what == "tokenizer":
+        changed = text.replace("vocab_size: 400", "vocab_size: 390")
+    else:
+        corpus = tmp_path / "corpus.jsonl"
+        lines = (golden.folder / "corpus.jsonl").read_text().splitlines(keepends=True)
+        corpus.write_text("".join(lines[1:]).replace("train-01", "train-00"))
+        (tmp_path / "train.txt").write_text(
+            (golden.folder / "train.txt").read_text().replace("train-01\n", "")
+        )
+        changed = text.replace(str(golden.folder / "corpus.jsonl"), str(corpus))
+        changed = changed.replace(str(golden.folder / "train.txt"), str(tmp_path / "train.txt"))
+    assert changed != text
+    copy.config_file.write_text(changed)
+    with pytest.raises(
+        UserError, match=rf"changed since the run began: .*{what.replace('database', 'corpus')}"
+    ):
+        evaluate(EvaluateConfig(run=str(copy.path), eval=replace(EvalConfig(), seed=3)))
+
+
+def test_a_checkpoint_of_another_vocabulary_is_refused(golden: Golden, copy: RunDirectory) -> None:
+    copy.config_file.write_text(
+        copy.config_file.read_text().replace("vocab_size: 400", "vocab_size: 390")
+    )
+    (copy.path / "lineage.json").unlink()
+    with pytest.raises(UserError, match="does not fit its configuration and its tokenizer"):
+        evaluate(EvaluateConfig(run=str(copy.path), eval=replace(EvalConfig(), seed=3)))
+
+
+def test_an_empty_set_at_a_low_alpha_is_said_not_shown_as_a_number(
+    golden: Golden, copy: RunDirectory
+) -> None:
+    evaluation = replace(golden.config().eval, alphas=[1e-6, 1.0])
+    evaluate(EvaluateConfig(run=str(copy.path), eval=evaluation))
+    leakage = Results.load(copy.results_file).leakage
+    assert leakage.curves["on"][0].bpb is None
+    assert any("no figure at this alpha" in note for note in leakage.notes)
+    assert "no figure at this alpha" in (copy.path / "index.html").read_text()

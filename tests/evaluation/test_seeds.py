@@ -1,0 +1,87 @@
+"""Contract of statistics over seeds: runs that differ in their seed alone are one group, the t
+interval covers the true mean as often as it says, and one seed claims no interval."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from retro_lab.evaluation.leakage import Difference
+from retro_lab.evaluation.metrics import Score
+from retro_lab.evaluation.plots import plot_sweep
+from retro_lab.evaluation.seeds import by_settings, in_words, report_cells, spread
+from retro_lab.evaluation.sweep import SweepRow
+
+
+def row(settings: str, seed: int, bpb: float, k: int = 2) -> SweepRow:
+    score = Score(bpb * math.log(2) * 1000, 300, 1000)
+    base = Score(2.3 * math.log(2) * 1000, 300, 1000)
+    paired = Difference("on", "baseline", 1.0, bpb - 2.3, bpb - 2.4, bpb - 2.2, 9)
+    of_run = (f"{settings}{seed}", "bm25", "tiny", "retrofit", 64, "mid", seed, k)
+    return SweepRow(*of_run, score, base, paired, None, settings, 60.0 * seed, 1e12)
+
+
+def test_seeds_of_the_same_settings_are_one_group() -> None:
+    rows = [row("b", 1, 2.1, 4), row("a", 2, 2.3), row("a", 1, 2.1), row("a", 3, 2.2)]
+    first, second = by_settings(rows)
+    assert [r.seed for r in first.rows] == [1, 2, 3]
+    assert first.bpb.mean == pytest.approx(2.2)
+    assert first.best.seed == 1
+    assert first.seconds == pytest.approx(120)
+    assert first.flops == 1e12
+    assert first.gain is not None
+    assert first.gain.mean == pytest.approx(-0.1)
+    assert first.leak_free is None
+    # Student's t with two degrees of freedom: 4.3027 standard errors of 0.1 / sqrt(3).
+    assert first.bpb.high == pytest.approx(2.2 + 4.302653 * 0.1 / math.sqrt(3))
+    assert (second.bpb.low, second.bpb.high) == (None, None)
+    assert "1 of 2 have one seed" in in_words([first, second])
+    assert "One seed each" in in_words([second])
+
+
+def test_a_group_with_a_figure_missing_has_no_mean_of_it() -> None:
+    rows = [row("a", 1, 2.1), replace(row("a", 2, 2.2), difference=None, flops=None)]
+    (group,) = by_settings(rows)
+    assert (group.gain, group.flops) == (None, None)
+
+
+def test_runs_without_recorded_settings_stay_apart() -> None:
+    rows = [replace(row("a", seed, 2.0), settings=None) for seed in (1, 2)]
+    assert len(by_settings(rows)) == 2
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 8])
+def test_the_interval_covers_the_mean_as_often_as_it_says(seeds: int) -> None:
+    rng = np.random.default_rng(seeds)
+    trials, covered = 1500, 0
+    for values in rng.normal(2.0, 0.05, (trials, seeds)):
+        found = spread(values.tolist())
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low <= 2.0 <= found.high
+    assert covered / trials == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / trials))
+
+
+def test_cells_show_mean_interval_best_and_cost() -> None:
+    heads, cells = report_cells(by_settings([row("a", 1, 2.1), row("a", 2, 2.3)]))
+    found = dict(zip(heads, cells[0], strict=True))
+    assert "seed" not in heads
+    assert found["seeds"] == "2"
+    assert found["bits/byte"].startswith("2.2000 ± ")
+    assert found["best"] == "2.1000"
+    assert found["FLOPs"] == "1e+12"
+    assert found["time"] == "90 s"
+
+
+@pytest.mark.parametrize("name", ["plot.png", "plot.svg"])
+def test_plot_of_seeds_is_deterministic(tmp_path, name: str) -> None:
+    rows = [row(s, seed, 2.1 + 0.01 * seed, k) for s, k in (("a", 1), ("b", 2)) for seed in (1, 2)]
+    written = []
+    for order in (1, -1):
+        plot_sweep(rows[::order], tmp_path / name, title="Seeds")
+        written.append((tmp_path / name).read_bytes())
+    assert written[0] == written[1]
+    assert written[0][:4] in (b"\x89PNG", b"<?xm")
