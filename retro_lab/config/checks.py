@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Iterator
 
-from . import retrieval_checks
+from . import retrieval_checks, rival_checks
 from .bounds import broken_bounds, problem, values
 from .errors import ConfigError, UserError
 from .fingerprints import canonical, has_retrieval
@@ -296,4 +296,5 @@ _RULES = (
     _training,
     _text_and_splits,
     _evaluation,
+    rival_checks.rivals,
 )

@@ -33,8 +33,9 @@ _TRAINER_FIELDS = ("precision",)
 _THRESHOLDS = ("min_coverage",)
 # Of the recipe, what only a retrofit has.
 _SECOND_PHASE = ("freeze", "steps", "lr", "warmup_steps")
-# Of the evaluation: a label, a speed, and what is shown besides the figures.
-_EVAL_OUTSIDE = ("name", "batch_size", "pages")
+# Of the evaluation: a label, a speed, what is shown besides the figures, and the rivals, whose
+# own settings are recorded with their own figures.
+_EVAL_OUTSIDE = ("name", "batch_size", "pages", "rivals")
 
 
 def has_retrieval(config: Config) -> bool:

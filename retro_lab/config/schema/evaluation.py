@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from .chunking import ChunkingConfig
+from .rivals import RivalsConfig
 
 
 class Reference(Enum):
@@ -40,6 +41,7 @@ class EvalConfig:
         bootstrap_samples: resamples of documents behind each interval.
         confidence: coverage of the intervals.
         seed: of the bootstrap and of random neighbours.
+        rivals: what else is trained and scored on the same tokens; none by default.
     """
 
     name: str = "leakage"
@@ -58,6 +60,7 @@ class EvalConfig:
     bootstrap_samples: int = 2000
     confidence: float = 0.95
     seed: int = 0
+    rivals: RivalsConfig = field(default_factory=RivalsConfig)
 
 
 def resolve_stride(evaluation: EvalConfig, chunking: ChunkingConfig) -> int:
