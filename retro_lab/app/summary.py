@@ -7,6 +7,7 @@ import logging
 from rich.console import Console
 
 from retro_lab.artifacts.progress import duration
+from retro_lab.baselines.table import RIVALS_FILE, load, rivals_table
 from retro_lab.evaluation.reference_words import in_words
 from retro_lab.evaluation.results import Results
 from retro_lab.evaluation.tables import conditions_table, leakage_table
@@ -50,6 +51,9 @@ def show_results(run: RunDirectory, seconds: dict[str, float] | None = None) -> 
         for sentence in verdict(results.leakage).sentences:
             console.print(sentence, markup=False)
         console.print()
+    if (run.path / RIVALS_FILE).is_file():
+        console.print(rivals_table(load(run.path)))
+        console.print()
     _show_files(console, run)
     if seconds:
         parts = [f"{name} {duration(value)}" for name, value in seconds.items()]
@@ -62,6 +66,7 @@ def _show_files(console: Console, run: RunDirectory) -> None:
     for label, name in (
         ("figures", "results.json"),
         ("chunks", "chunks.parquet"),
+        ("rivals", RIVALS_FILE),
         ("plot", "leakage.png"),
         ("gain", "gain.png"),
         ("page", "inspect.html"),

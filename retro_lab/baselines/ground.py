@@ -35,9 +35,7 @@ class Ground:
     stride: int
 
     @classmethod
-    def whole(
-        cls, store: ChunkStore, split: str, chunking: ChunkingConfig, stride: int
-    ) -> Ground:
+    def whole(cls, store: ChunkStore, split: str, chunking: ChunkingConfig, stride: int) -> Ground:
         """All documents of a split that have a token to score."""
         chunks = store.chunks_of(split)
         tokens = _scored_tokens(store, chunks)
@@ -48,7 +46,9 @@ class Ground:
         """The same split, some of its documents."""
         return Ground(self.store, self.split, np.sort(documents), self.chunking, self.stride)
 
-    def drawn(self, seed: int, *, documents: int | None = None, tokens: int | None = None) -> Ground:
+    def drawn(
+        self, seed: int, *, documents: int | None = None, tokens: int | None = None
+    ) -> Ground:
         """Documents in a fixed random order: so many, or until they hold so many tokens."""
         order = np.random.default_rng(seed).permutation(self.documents)
         if documents is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -61,6 +62,11 @@ class Outcome:
         place = np.searchsorted(ground.documents, ground.document)
         sums = np.bincount(place, chunk_nats, len(ground.documents))
         return cls(sums, chunk_nats, **rest)
+
+
+def bits_per_byte(ground: Ground, chunk_nats: NDArray[np.float64]) -> float:
+    """Of nats [S] on the ground's chunks."""
+    return math.fsum(chunk_nats) / math.log(2) / int(ground.bytes.sum())
 
 
 def lowest(tried: Iterable[tuple[dict[str, Any], float]], started: float) -> Tuning:

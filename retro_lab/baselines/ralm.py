@@ -25,7 +25,7 @@ from retro_lab.retrieval.base import NO_TOKEN, Neighbours, Queries, Retriever
 from retro_lab.retrieval.exclusion import search_filled
 
 from .ground import Ground
-from .outcome import Outcome, Tuning, lowest
+from .outcome import Outcome, Tuning, bits_per_byte, lowest
 
 IGNORED = -100
 
@@ -63,7 +63,8 @@ def blocks_of(ground: Ground, stride: int) -> list[Block]:
         stride: divides the evaluation's window and stride.
     """
     window, step = ground.chunking.sequence_length, ground.stride
-    assert window % stride == 0 and step % stride == 0
+    assert window % stride == 0
+    assert step % stride == 0
     blocks = []
     for document in ground.documents.tolist():
         length = len(ground.tokens_of(document))
@@ -170,12 +171,11 @@ def tune(
 ) -> Tuning:
     """The best query length and passage at a stride, by bits per byte on `ground`."""
     start = time.perf_counter()
-    bits = np.log(2) * ground.bytes.sum()
     tried = []
     for setting in itertools.starmap(Setting, itertools.product(query_lengths, continuations)):
         what = f"tuning RALM, stride {stride}"
         nats = nats_by_chunk(model, retriever, ground, stride, setting, batch_size, what)
-        tried.append((setting._asdict(), float(nats.sum() / bits)))
+        tried.append((setting._asdict(), bits_per_byte(ground, nats)))
     return lowest(tried, start)
 
 

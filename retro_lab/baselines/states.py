@@ -14,8 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from retro_lab.artifacts import track
 from retro_lab.data.dataset import EvaluationData
 from retro_lab.nn import Retro
+
+from .ground import Ground
 
 UNSCORED = -1
 
@@ -64,6 +67,17 @@ def token_states(
             )
     finally:
         hook.remove()
+
+
+def plain_nats(model: Retro, ground: Ground, batch_size: int) -> NDArray[np.float64]:
+    """[S] nats of a plain language model on the ground's chunks."""
+    data, windows = ground.windows()
+    totals = np.zeros(ground.store.num_chunks)
+    with track(int(ground.tokens.sum()), f"scoring {ground.split}", "tokens") as advance:
+        for part in token_states(model, data, windows, batch_size):
+            np.add.at(totals, part.chunk, part.nats)
+            advance(len(part.nats))
+    return totals[ground.rows]
 
 
 def weights_digest(model: Retro) -> str:
