@@ -1,4 +1,4 @@
-"""rivals.json as it is read again, and the table that it makes; needs neither torch nor the data."""
+"""rivals.json as it is read again, and the table it makes; needs neither torch nor the data."""
 
 from __future__ import annotations
 
