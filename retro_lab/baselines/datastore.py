@@ -153,7 +153,7 @@ class Datastore:
             inside = faiss.IDSelectorRange(*own)
             selector = {"sel": faiss.IDSelectorNot(inside)}
         if faiss.try_extract_index_ivf(self.index) is not None:
-            parameters = faiss.SearchParametersIVF(nprobe=self.nprobe, **selector)
+            parameters = faiss.SearchParametersIVF(**selector, **{"nprobe": self.nprobe})
         else:
             parameters = faiss.SearchParameters(**selector)
         return self.index.search(keys, k, params=parameters)

@@ -184,7 +184,7 @@ def score(corpus: Corpus, training: Ground, ground: Ground, tuning: Tuning) -> O
     row = np.repeat(np.arange(len(ground.rows)), ground.bytes)
     return Outcome.by_chunk(
         ground,
-        np.bincount(row, nats, len(ground.rows)),
+        np.bincount(row, nats, len(ground.rows)).astype(np.float64),
         tuning=tuning,
         seconds=round(time.perf_counter() - start, 1),
         facts={"training_bytes": len(before.data)},

@@ -61,7 +61,7 @@ class Outcome:
         """From nats of each chunk; the documents' are their sums."""
         place = np.searchsorted(ground.documents, ground.document)
         sums = np.bincount(place, chunk_nats, len(ground.documents))
-        return cls(sums, chunk_nats, **rest)
+        return cls(sums.astype(np.float64), chunk_nats, **rest)
 
 
 def bits_per_byte(ground: Ground, chunk_nats: NDArray[np.float64]) -> float:

@@ -128,9 +128,10 @@ def block_nats(
             scored = ground.tokens_of(block.document)[block.start : block.stop]
             ids[row, :length] = inputs[i]
             targets[row, length - len(scored) : length] = scored
-        tensors = [torch.from_numpy(array).to(device) for array in (ids, targets)]
+        read = torch.from_numpy(ids).to(device)
+        wanted = torch.from_numpy(targets).to(device)
         with torch.inference_mode():
-            nats = model.token_nats(*tensors, None, torch.zeros_like(tensors[0]))
+            nats = model.token_nats(read, wanted, None, torch.zeros_like(read))
         rows = nats.double().cpu().numpy()
         for row, i in enumerate(part):
             yield i, rows[row][targets[row] != IGNORED]

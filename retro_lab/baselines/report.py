@@ -194,7 +194,9 @@ class Board:
         size = len(self.ground.documents)
         if entry.outcome.chunk_nats is not None:
             nats = self.chunk_nats(entry)[kept]
-            return None if np.isnan(nats).any() else np.bincount(self.place[kept], nats, size)
+            if np.isnan(nats).any():
+                return None
+            return np.bincount(self.place[kept], nats, size).astype(np.float64)
         scored = np.isin(self.ground.documents, entry.ground.documents)
         chunks = np.bincount(self.place[kept], minlength=size)
         touched, whole = chunks > 0, chunks == np.bincount(self.place, minlength=size)

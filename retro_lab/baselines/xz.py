@@ -90,7 +90,7 @@ def score(corpus: Corpus, training: Ground, ground: Ground) -> Outcome:
     documents = [corpus.raw(document) for document in ground.documents.tolist()]
     bits = document_bits(text, documents)
     return Outcome(
-        bits * math.log(2),
+        bits.astype(np.float64) * math.log(2),
         None,
         Tuning(),
         round(time.perf_counter() - start, 1),

@@ -11,7 +11,7 @@ from retro_lab.baselines.ground import Ground
 from retro_lab.config.schema import ChunkingConfig
 from retro_lab.nn import Retro, RetroConfig
 from retro_lab.text.chunks import ChunkStore
-from retro_lab.text.corpus import SPLITS
+from retro_lab.text.corpus import SPLITS, Corpus
 
 PAD, BOUNDARY, VOCABULARY = 49, 48, 50
 SIZE, WINDOW, STRIDE = 4, 16, 8
@@ -38,7 +38,7 @@ class SmallStore(ChunkStore):
         self.split = np.array([SPLITS.index(splits[d]) for d in self.document], np.uint8)
 
 
-class SmallCorpus:
+class SmallCorpus(Corpus):
     """Raw text of the store's documents; documents in `forbidden` may not be read."""
 
     def __init__(self, store: SmallStore, forbidden: Sequence[int] = (), seed: int = 1) -> None:

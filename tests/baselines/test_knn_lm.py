@@ -22,6 +22,7 @@ from retro_lab.baselines.datastore import (
 )
 from retro_lab.baselines.states import plain_nats, weights_digest
 from retro_lab.config.schema import KnnLmConfig
+from retro_lab.nn.decoder import DecoderBlock
 
 CHUNKS = Stage("chunks", 1, {}, {})
 BATCH = 2
@@ -54,7 +55,9 @@ def test_a_state_is_the_input_of_the_last_feed_forward(tmp_path: Path) -> None:
     ground, model = ground_of(small_store(), "train"), small_model()
     ids = torch.from_numpy(ground.tokens_of(0)[:16])[None]
     seen = []
-    hook = model.blocks[-1].ff.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    block = model.blocks[-1]
+    assert isinstance(block, DecoderBlock)
+    hook = block.ff.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     model(ids)
     hook.remove()
     keys = all_keys(open_datastore(tmp_path))[:16]
@@ -136,10 +139,11 @@ def test_tuning_finds_the_best_of_the_grid_and_reads_no_test_text(tmp_path: Path
 
 
 def test_without_weight_it_is_the_baseline_bit_for_bit(tmp_path: Path) -> None:
-    datastore, model, ground = open_datastore(tmp_path), small_model(), None
+    datastore, model = open_datastore(tmp_path), small_model()
     ground = ground_of(small_store(), "test")
     setting = {"neighbours": 2, "temperature": 1.0, "weight": 0.0}
     outcome = knn_lm.score(model, datastore, ground, knn_lm.Tuning(setting), BATCH)
+    assert outcome.chunk_nats is not None
     assert np.array_equal(outcome.chunk_nats, plain_nats(model, ground, BATCH))
 
 

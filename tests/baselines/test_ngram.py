@@ -3,6 +3,7 @@ up to one at every place, documents do not teach each other, and bytes are those
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 
@@ -104,7 +105,7 @@ def test_chunks_take_the_nats_of_their_own_bytes() -> None:
     assert outcome.chunk_nats[0] == pytest.approx(nats[:first].sum())
     assert outcome.chunk_nats[-1] == pytest.approx(nats[-int(ground.bytes[-1]) :].sum())
     lengths = np.cumsum([0] + [len(text) for text in texts])
-    by_document = [nats[a:b].sum() for a, b in zip(lengths, lengths[1:], strict=False)]
+    by_document = [nats[a:b].sum() for a, b in itertools.pairwise(lengths)]
     assert np.allclose(outcome.document_nats, by_document)
 
 

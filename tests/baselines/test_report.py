@@ -73,6 +73,7 @@ def test_figures_are_sums_over_each_part(board: Board) -> None:
         if figure.documents > 1:
             assert figure.low is not None
             assert figure.high is not None
+            assert figure.difference is not None
             assert figure.low <= figure.difference <= figure.high
 
 
@@ -115,7 +116,7 @@ def test_what_is_written_is_read_again_and_shown(board: Board, tmp_path: Path) -
     named = {"documents": ["a", "b"], "split": "test"}
     about = {
         "bootstrap": {"samples": 100, "confidence": 0.95, "seed": 0},
-        **{name: named for name in ("scored", "subsample", "tuned_on")},
+        **dict.fromkeys(("scored", "subsample", "tuned_on"), named),
     }
     report.save(tmp_path, board, entries, about)
     columns = pq.read_table(tmp_path / "rivals.parquet")
