@@ -148,12 +148,13 @@ class Datastore:
     def _search(self, keys: NDArray[np.float32], k: int, own: tuple[int, int] | None) -> Any:
         import faiss
 
-        selector: dict[str, Any] = {}
+        settings: dict[str, Any] = {}
         if own is not None:
             inside = faiss.IDSelectorRange(*own)
-            selector = {"sel": faiss.IDSelectorNot(inside)}
+            settings["sel"] = faiss.IDSelectorNot(inside)
         if faiss.try_extract_index_ivf(self.index) is not None:
-            parameters = faiss.SearchParametersIVF(**selector, **{"nprobe": self.nprobe})
+            settings["nprobe"] = self.nprobe
+            parameters = faiss.SearchParametersIVF(**settings)
         else:
-            parameters = faiss.SearchParameters(**selector)
+            parameters = faiss.SearchParameters(**settings)
         return self.index.search(keys, k, params=parameters)

@@ -148,8 +148,8 @@ def nats_by_chunk(
 ) -> NDArray[np.float64]:
     """[S] nats of the ground's chunks under one setting."""
     blocks = blocks_of(ground, stride)
-    chunks = retrieve(retriever, ground, blocks, setting.query_length).ids[:, 0]
-    found = passages(ground, chunks, setting.continuation)
+    ids = retrieve(retriever, ground, blocks, setting.query_length).ids[:, 0]
+    found = passages(ground, ids, setting.continuation)
     totals = np.zeros(ground.store.num_chunks)
     size = ground.store.chunk_size
     with track(len(blocks), what, "blocks") as advance:

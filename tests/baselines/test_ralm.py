@@ -117,6 +117,22 @@ def test_the_own_document_is_never_retrieved() -> None:
     assert not found[[b.start == 1 for b in blocks]].any(), "a boundary is no query"
 
 
+def test_the_query_is_the_text_just_before_the_block() -> None:
+    ground = ground_of(small_store(), "test")
+    retriever, blocks, asked = bm25(ground.store), ralm.blocks_of(ground, 4), []
+    search = retriever.candidates
+
+    def watched(queries, k):
+        asked.append(queries.tokens)
+        return search(queries, k)
+
+    retriever.candidates = watched
+    ralm.retrieve(retriever, ground, blocks, 6)
+    for block, query in zip(blocks, asked[0], strict=True):
+        before = ground.tokens_of(block.document)[max(1, block.start - 6) : block.start]
+        assert query[query >= 0].tolist() == before.tolist()
+
+
 def test_passages_hold_text_alone_and_their_continuation() -> None:
     ground = ground_of(small_store(), "train")
     store = ground.store
