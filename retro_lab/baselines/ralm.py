@@ -109,14 +109,8 @@ def block_nats(
     Args:
         found: passage of each block; an empty one leaves the baseline's own context.
     """
-    window = ground.chunking.sequence_length
     device = next(model.parameters()).device
-    inputs = []
-    for block, passage in zip(blocks, found, strict=True):
-        last = block.stop - 1  # the last token read predicts the one at `last`
-        first = max(block.context, last - (window - len(passage)))
-        text = ground.tokens_of(block.document)[first:last]
-        inputs.append(np.concatenate([passage, text]))
+    inputs = [_read(ground, block, passage) for block, passage in zip(blocks, found, strict=True)]
     order = sorted(range(len(blocks)), key=lambda i: len(inputs[i]))
     for start in range(0, len(order), batch_size):
         part = order[start : start + batch_size]
@@ -137,6 +131,13 @@ def block_nats(
             yield i, rows[row][targets[row] != IGNORED]
 
 
+def _read(ground: Ground, block: Block, passage: NDArray) -> NDArray:
+    """What the model reads for a block: the passage, and as much context as the window leaves."""
+    last = block.stop - 1  # the last token read predicts the one at `last`
+    first = max(block.context, last - (ground.chunking.sequence_length - len(passage)))
+    return np.concatenate([passage, ground.tokens_of(block.document)[first:last]])
+
+
 def nats_by_chunk(
     model: Retro,
     retriever: Retriever,
@@ -145,11 +146,10 @@ def nats_by_chunk(
     setting: Setting,
     batch_size: int,
     what: str,
-) -> NDArray[np.float64]:
-    """[S] nats of the ground's chunks under one setting."""
+) -> tuple[NDArray[np.float64], int]:
+    """[S] nats of the ground's chunks under one setting, and the tokens that the model read."""
     blocks = blocks_of(ground, stride)
-    ids = retrieve(retriever, ground, blocks, setting.query_length).ids[:, 0]
-    found = passages(ground, ids, setting.continuation)
+    found = _found(retriever, ground, blocks, setting)
     totals = np.zeros(ground.store.num_chunks)
     size = ground.store.chunk_size
     with track(len(blocks), what, "blocks") as advance:
@@ -158,7 +158,16 @@ def nats_by_chunk(
             chunk = ground.first_chunk(blocks[i].document) + positions // size
             np.add.at(totals, chunk, nats)
             advance(1)
-    return totals[ground.rows]
+    read = sum(len(_read(ground, *pair)) for pair in zip(blocks, found, strict=True))
+    return totals[ground.rows], read
+
+
+def _found(
+    retriever: Retriever, ground: Ground, blocks: list[Block], setting: Setting
+) -> list[NDArray]:
+    """The passage of each block."""
+    ids = retrieve(retriever, ground, blocks, setting.query_length).ids[:, 0]
+    return passages(ground, ids, setting.continuation)
 
 
 def tune(
@@ -175,7 +184,7 @@ def tune(
     tried = []
     for setting in itertools.starmap(Setting, itertools.product(query_lengths, continuations)):
         what = f"tuning RALM, stride {stride}"
-        nats = nats_by_chunk(model, retriever, ground, stride, setting, batch_size, what)
+        nats, _ = nats_by_chunk(model, retriever, ground, stride, setting, batch_size, what)
         tried.append((setting._asdict(), bits_per_byte(ground, nats)))
     return lowest(tried, start)
 
@@ -192,13 +201,17 @@ def score(
     start = time.perf_counter()
     what = f"scoring RALM, stride {stride}"
     setting = Setting(**tuning.chosen)
-    nats = nats_by_chunk(model, retriever, ground, stride, setting, batch_size, what)
+    nats, read = nats_by_chunk(model, retriever, ground, stride, setting, batch_size, what)
     return Outcome.by_chunk(
         ground,
         nats,
         tuning=tuning,
         seconds=round(time.perf_counter() - start, 1),
         parameters=sum(p.numel() for p in model.parameters()),
-        datastore_bytes=0,
-        facts={"stride": stride, "retrievals": len(blocks_of(ground, stride))},
+        facts={
+            "stride": stride,
+            "retrievals": len(blocks_of(ground, stride)),
+            "tokens_read": read,
+            "tokens_scored": int(ground.tokens.sum()),
+        },
     )

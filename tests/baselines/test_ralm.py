@@ -65,9 +65,10 @@ def test_a_found_passage_is_read_and_the_window_does_not_grow() -> None:
     setting, retriever = Setting(4, 1), bm25(ground.store)
     lengths = []
     hook = model.embedding.register_forward_pre_hook(lambda _, x: lengths.append(x[0].shape[1]))
-    nats = ralm.nats_by_chunk(model, retriever, ground, 4, setting, BATCH, "test")
+    nats, read = ralm.nats_by_chunk(model, retriever, ground, 4, setting, BATCH, "test")
     hook.remove()
     assert max(lengths) <= WINDOW
+    assert ground.tokens.sum() < read <= len(ralm.blocks_of(ground, 4)) * WINDOW
     assert not np.allclose(nats, plain_nats(model, ground, BATCH), rtol=1e-3)
 
 
@@ -92,12 +93,12 @@ def test_later_text_changes_no_query_and_no_earlier_score() -> None:
     ground = ground_of(small_store(), "test")
     document = int(ground.documents[0])
     retriever, setting = bm25(ground.store), Setting(8, 1)
-    before = ralm.nats_by_chunk(model, retriever, ground, 4, setting, BATCH, "test")
+    before, _ = ralm.nats_by_chunk(model, retriever, ground, 4, setting, BATCH, "test")
     changed = small_store()
     last = changed.first_chunk[document] + 5
     changed.tokens[last : changed.first_chunk[document + 1]] = 7
     other = ground_of(changed, "test")
-    after = ralm.nats_by_chunk(model, retriever, other, 4, setting, BATCH, "test")
+    after, _ = ralm.nats_by_chunk(model, retriever, other, 4, setting, BATCH, "test")
     earlier = ground.rows < last
     assert np.allclose(before[earlier], after[earlier], rtol=1e-5)
     assert not np.allclose(before[~earlier], after[~earlier], rtol=1e-3)
