@@ -129,6 +129,7 @@ class _Session:
         seconds = {"baseline": before, "on": run.status["seconds"].get("training", 0.0)}
         if self.config.recipe.method is Method.retrofit:
             seconds["on"] += before
+        index = _size(self.store.get(self.prepared.pipeline.index(self.config.retriever)))
         entries = []
         for name, model in (("on", retro), ("baseline", retro.baseline)):
             if name not in table.nats:
@@ -142,7 +143,7 @@ class _Session:
                 tuning=Tuning(),
                 seconds=round(seconds[name], 1),
                 parameters=parameters(model),
-                datastore_bytes=_size(self._index(self.config.retriever)) if name == "on" else 0,
+                datastore_bytes=index if name == "on" else 0,
                 facts={"flops_per_token": self._flops(model)},
             )
             entries.append(Entry(name, label(name), self.test, outcome))
@@ -193,8 +194,10 @@ class _Session:
 
     def _score_ralm(self, stride: int, ground: Ground) -> Outcome:
         config, asked = self._bm25(), self.asked.ralm
-        index = self._index(config)
-        assert index is not None
+        index = self.store.build(
+            self.prepared.pipeline.index(config),
+            lambda w: build_search(config, self.prepared.chunks, None, w),
+        )
         retriever = load_retriever(config, index.path)
         tuning = ralm.tune(
             self.model,
@@ -317,16 +320,6 @@ class _Session:
 
     def _flops(self, model: Any) -> int:
         return forward_flops(model, self.config.chunking.sequence_length, self.config.neighbours.k)
-
-    def _index(self, retriever: Any) -> Artifact | None:
-        """The search index of a retriever that needs no vectors; None for the others."""
-        pipeline = self.prepared.pipeline
-        if retriever.needs_embeddings or retriever.name in ("http", "oracle", "random"):
-            return self.store.get(pipeline.index(retriever))
-        chunks = self.prepared.chunks
-        return self.store.build(
-            pipeline.index(retriever), lambda w: build_search(retriever, chunks, None, w)
-        )
 
 
 def _with_seconds(outcome: Outcome, seconds: float, **facts: Any) -> Outcome:
