@@ -71,7 +71,9 @@ def _evaluate_one(run: RunDirectory, command: EvaluateConfig) -> dict[str, float
             f"{run.path} is not trained to its end: its state is {run.state!r}",
             fix="run the train.py command again; it resumes",
         )
-    if run.is_evaluated(command.eval) and not command.eval.pages:
+    evaluated = run.is_evaluated(command.eval) and not command.eval.pages
+    rivals = bool(command.eval.rivals.which)
+    if evaluated and not rivals:
         LOG.info("%s is evaluated like this already", run.path)
         return None
     config = dataclasses.replace(config, eval=command.eval, runs_dir=str(run.path.parent))
@@ -87,9 +89,15 @@ def _evaluate_one(run: RunDirectory, command: EvaluateConfig) -> dict[str, float
     with watch.stage("prepare"):
         prepared = prepare(config)
     run.check_lineage(prepared.lineage)
-    with watch.stage("evaluation"):
-        evaluate_run(config, command.eval, run, prepared, _baseline(config))
-    run.enter("finished")
+    baseline = _baseline(config)
+    if not evaluated:
+        with watch.stage("evaluation"):
+            evaluate_run(config, command.eval, run, prepared, baseline)
+        run.enter("finished")
+    if rivals:
+        from .rivals import run_rivals
+
+        run_rivals(config, run, prepared, baseline, watch)
     return watch.seconds
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from retro_lab.artifacts.progress import duration
+from retro_lab.baselines.table import RIVALS_FILE, load, rivals_table
 from retro_lab.evaluation.chunk_table import ChunkTable
 from retro_lab.evaluation.comparison import compare
 from retro_lab.evaluation.reference_words import in_words
@@ -64,6 +65,9 @@ def show_results(run: RunDirectory, seconds: dict[str, float] | None = None) -> 
         for sentence in verdict(results.leakage).sentences:
             console.print(sentence, markup=False)
         console.print()
+    if (run.path / RIVALS_FILE).is_file():
+        console.print(rivals_table(load(run.path)))
+        console.print()
     _show_files(console, run)
     if seconds:
         parts = [f"{name} {duration(value)}" for name, value in seconds.items()]
@@ -104,6 +108,7 @@ def _show_files(console: Console, run: RunDirectory) -> None:
         ("figures", "results.json"),
         ("chunks", "chunks.parquet"),
         ("tokens", "tokens.parquet"),
+        ("rivals", RIVALS_FILE),
         ("plot", "leakage.png"),
         ("gain", "gain.png"),
         ("text", "inspect.html"),

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from . import retrieval_checks
+from . import retrieval_checks, rival_checks
 from .backbone import tokenizer_path
 from .bounds import broken_bounds, problem, values
 from .errors import ConfigError, UserError
@@ -383,4 +383,5 @@ _RULES = (
     _training,
     _text_and_splits,
     _evaluation,
+    rival_checks.rivals,
 )

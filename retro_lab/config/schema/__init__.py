@@ -41,6 +41,14 @@ from .retriever import (
     RetrieverConfig,
     TfidfRetrieverConfig,
 )
+from .rivals import (
+    RIVALS,
+    KnnLmConfig,
+    MatchedConfig,
+    NgramConfig,
+    RalmConfig,
+    RivalsConfig,
+)
 from .root import Config, EvaluateConfig, RunStoreConfig, StoreConfig
 from .schedule import Decay, ScheduleConfig
 from .tokenizer import (
@@ -53,6 +61,7 @@ from .trainer import TrainerConfig
 
 __all__ = [
     "RETRIEVAL_SETTINGS",
+    "RIVALS",
     "AdamWConfig",
     "Bm25RetrieverConfig",
     "BpeTokenizerConfig",
@@ -80,11 +89,14 @@ __all__ = [
     "HttpRetrieverConfig",
     "HybridRetrieverConfig",
     "JsonlCorpusConfig",
+    "KnnLmConfig",
     "LoggerConfig",
+    "MatchedConfig",
     "Method",
     "ModelConfig",
     "MuonConfig",
     "NeighboursConfig",
+    "NgramConfig",
     "NoneRetrieverConfig",
     "OnError",
     "OptimConfig",
@@ -94,10 +106,12 @@ __all__ = [
     "PointerStart",
     "PositionKind",
     "PythonCorpusConfig",
+    "RalmConfig",
     "RandomRetrieverConfig",
     "RecipeConfig",
     "Reference",
     "RetrieverConfig",
+    "RivalsConfig",
     "RunStoreConfig",
     "ScheduleConfig",
     "SentenceTransformerConfig",

@@ -7,6 +7,7 @@ from enum import Enum
 
 from .chunking import ChunkingConfig
 from .neighbours import NeighboursConfig
+from .rivals import RivalsConfig
 
 
 class Reference(Enum):
@@ -45,6 +46,7 @@ class EvalConfig:
         bootstrap_samples: resamples of documents behind each interval.
         confidence: coverage of the intervals.
         seed: of the bootstrap and of random and shuffled neighbours.
+        rivals: what else is trained and scored on the same tokens; none by default.
     """
 
     name: str = "leakage"
@@ -67,6 +69,7 @@ class EvalConfig:
     bootstrap_samples: int = 2000
     confidence: float = 0.95
     seed: int = 0
+    rivals: RivalsConfig = field(default_factory=RivalsConfig)
 
 
 def resolve_k(evaluation: EvalConfig, neighbours: NeighboursConfig) -> int:

@@ -1,0 +1,104 @@
+"""What every rival is scored on: the split's chunks, and which documents tuning and sampling take.
+
+Shapes: S scored chunks of the split in corpus order, D of its documents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retro_lab.config.schema import ChunkingConfig
+from retro_lab.data.dataset import EvaluationData
+from retro_lab.text.chunks import ChunkStore
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The tokens of some documents of one split, and the windows that score each of them once.
+
+    Attributes:
+        store: the corpus in chunks.
+        split: the documents' split.
+        documents: int64 [D], ascending numbers in the corpus; each has a token to score.
+        chunking: window and chunk.
+        stride: tokens between evaluation windows.
+    """
+
+    store: ChunkStore
+    split: str
+    documents: NDArray[np.int64]
+    chunking: ChunkingConfig
+    stride: int
+
+    @classmethod
+    def whole(cls, store: ChunkStore, split: str, chunking: ChunkingConfig, stride: int) -> Ground:
+        """All documents of a split that have a token to score."""
+        chunks = store.chunks_of(split)
+        tokens = _scored_tokens(store, chunks)
+        documents = np.unique(np.asarray(store.document)[chunks[tokens > 0]]).astype(np.int64)
+        return cls(store, split, documents, chunking, stride)
+
+    def only(self, documents: NDArray[np.int64]) -> Ground:
+        """The same split, some of its documents."""
+        return Ground(self.store, self.split, np.sort(documents), self.chunking, self.stride)
+
+    def drawn(
+        self, seed: int, *, documents: int | None = None, tokens: int | None = None
+    ) -> Ground:
+        """Documents in a fixed random order: so many, or until they hold so many tokens."""
+        order = np.random.default_rng(seed).permutation(self.documents)
+        if documents is not None:
+            return self.only(order[:documents])
+        lengths = np.bincount(self.document, self.tokens, int(self.documents[-1]) + 1)
+        before = np.cumsum(lengths[order]) - lengths[order]
+        return self.only(order[before < (tokens or 0)])
+
+    @cached_property
+    def rows(self) -> NDArray[np.int64]:
+        """[S] ids of the scored chunks, ascending."""
+        chunks = self.store.chunks_of(self.split)
+        chunks = chunks[np.isin(self.store.document[chunks], self.documents)]
+        return chunks[_scored_tokens(self.store, chunks) > 0]
+
+    @cached_property
+    def document(self) -> NDArray[np.int64]:
+        """[S] document of each scored chunk."""
+        return np.asarray(self.store.document)[self.rows].astype(np.int64)
+
+    @cached_property
+    def tokens(self) -> NDArray[np.int64]:
+        """[S] scored tokens."""
+        return _scored_tokens(self.store, self.rows)
+
+    @cached_property
+    def bytes(self) -> NDArray[np.int64]:
+        """[S] UTF-8 bytes of the scored tokens."""
+        return np.asarray(self.store.token_bytes)[self.rows].sum(axis=1, dtype=np.int64)
+
+    def first_chunk(self, document: int) -> int:
+        """Id of a document's first chunk."""
+        return int(self.store.first_chunk[document])
+
+    def tokens_of(self, document: int) -> NDArray[np.int64]:
+        """All tokens of a document, its boundary token first, without padding."""
+        first, last = self.store.first_chunk[document : document + 2]
+        tokens = np.asarray(self.store.tokens[first:last]).reshape(-1).astype(np.int64)
+        return tokens[tokens != self.store.pad_id]
+
+    def windows(self) -> tuple[EvaluationData, NDArray[np.int64]]:
+        """The split's evaluation windows, and the numbers of those that these documents have."""
+        data = EvaluationData(self.store, self.split, self.chunking, None, 0, self.stride)
+        first = data.order[data.windows.start_chunk]
+        mine = np.isin(self.store.document[first], self.documents)
+        return data, np.flatnonzero(mine)
+
+
+def _scored_tokens(store: ChunkStore, chunks: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Tokens of each chunk that are text: neither padding nor the boundary that begins it."""
+    tokens = np.asarray(store.tokens[chunks])
+    begins = np.asarray(store.index)[chunks] == 0
+    return (tokens != store.pad_id).sum(axis=1) - begins

@@ -1,0 +1,93 @@
+"""rivals.json as it is read again, and the table it makes; needs neither torch nor the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+from rich.table import Table
+
+from retro_lab.config.errors import UserError
+from retro_lab.evaluation.leakage import LEAK_FREE_ALPHA
+
+SCHEMA_VERSION = 1
+RIVALS_FILE = "rivals.json"
+NONE = "-"
+
+
+def load(folder: Path) -> dict[str, Any]:
+    """rivals.json of a run as plain data.
+
+    Raises:
+        UserError: if there is none, a damaged one, or one of another schema version.
+    """
+    path = folder / RIVALS_FILE
+    fix = "python evaluate.py run=... eval=rivals"
+    if not path.is_file():
+        raise UserError(f"{path} does not exist", fix=fix)
+    try:
+        record = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise UserError(f"{path} cannot be read as JSON: {error}", fix=fix) from error
+    version = record.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise UserError(f"{path} has schema_version {version}, not {SCHEMA_VERSION}", fix=fix)
+    return record
+
+
+def rivals_table(record: Mapping[str, Any]) -> Table:
+    """A row a rival: bits per byte by part of the text, and what it is worth and costs."""
+    scored, sample = record["scored"], record["subsample"]
+    title = (
+        f"rivals on {len(scored['documents'])} documents of the {scored['split']} split, tuned on "
+        f"{len(record['tuned_on']['documents'])} of {record['tuned_on']['split']}"
+    )
+    table = Table(
+        title=title, title_justify="left", header_style="bold", box=None, padding=(0, 1, 0, 0)
+    )
+    table.add_column("rival", no_wrap=True)
+    for heading in (
+        "bits/\nbyte",
+        f"r(C)≤\n{LEAK_FREE_ALPHA:g}",
+        f"{len(sample['documents'])}\ndocs",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("less RETRO[ON]", "tried", "s", "params", "MB"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in record["rivals"]:
+        figures = row["figures"]
+        shown = figures.get("all") or figures["subsample"]
+        only = "" if figures.get("all") else " *"
+        parameters = row["parameters"]
+        table.add_row(
+            row["label"] + only,
+            *(_bits(figures.get(part)) for part in ("all", "leak_free", "subsample")),
+            _difference(shown),
+            str(len(row["tuning"]["trials"]) or NONE),
+            f"{row['seconds']:,.0f}",
+            NONE if parameters is None else _short(parameters),
+            f"{row['datastore_bytes'] / 1e6:,.1f}" if row["datastore_bytes"] else NONE,
+        )
+    if any(row["figures"].get("all") is None for row in record["rivals"]):
+        table.caption = "* compared on the sampled documents alone"
+        table.caption_justify = "left"
+    return table
+
+
+def _short(count: int) -> str:
+    """`240k`, `1.24M`."""
+    return f"{count / 1e3:.0f}k" if count < 1e6 else f"{count / 1e6:.3g}M"
+
+
+def _bits(figure: Mapping[str, Any] | None) -> str:
+    return NONE if figure is None else f"{figure['bits_per_byte']:.3f}"
+
+
+def _difference(figure: Mapping[str, Any] | None) -> str:
+    if figure is None or figure["difference"] is None:
+        return NONE
+    if figure["low"] is None:
+        return f"{figure['difference']:+.3f}"
+    return f"{figure['difference']:+.3f} ({figure['low']:+.3f}..{figure['high']:+.3f})"

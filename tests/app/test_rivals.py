@@ -1,0 +1,136 @@
+"""Contract: rivals are scored on the run's own tokens, tuned on validation alone, and what is there
+is not worked out again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from golden import Golden
+
+from retro_lab.app import rivals
+from retro_lab.app.evaluate import evaluate
+from retro_lab.app.run_directory import RunDirectory
+from retro_lab.baselines import table
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import EvaluateConfig
+from retro_lab.evaluation.chunk_table import ChunkTable
+
+TUNED = ("knn_lm", "ralm", "ngram")
+GRIDS = (
+    "eval=rivals",
+    "debug=fast",
+    "eval.rivals.which=[knn_lm,ralm,ngram,xz]",
+    "eval.rivals.subsample_documents=4",
+    "eval.rivals.tuning_tokens=100",
+    "eval.rivals.knn_lm.neighbours=[4]",
+    "eval.rivals.knn_lm.temperatures=[10]",
+    "eval.rivals.knn_lm.weights=[0.1,0.5]",
+    "eval.rivals.ralm.strides=[16]",
+    "eval.rivals.ralm.full_from=32",
+    "eval.rivals.ralm.query_lengths=[8]",
+    "eval.rivals.ngram.orders=[2,4]",
+)
+
+
+@pytest.fixture(scope="module")
+def tuned_on() -> dict[str, list[str]]:
+    """Splits of the text that each rival's tuning was given, by call."""
+    return {name: [] for name in TUNED}
+
+
+@pytest.fixture(scope="module")
+def evaluated(
+    golden: Golden, finished: RunDirectory, tuned_on: dict[str, list[str]]
+) -> RunDirectory:
+    """The golden run with its rivals."""
+    command = EvaluateConfig(run=str(finished.path), eval=golden.config(*GRIDS).eval)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in TUNED:
+            module = getattr(rivals, name)
+            patch.setattr(module, "tune", _watched(module.tune, tuned_on[name]))
+        evaluate(command)
+    return finished
+
+
+def _watched(tune, splits: list[str]):
+    def watched(*args, **kwargs):
+        splits.extend(arg.split for arg in args if isinstance(arg, rivals.Ground))
+        return tune(*args, **kwargs)
+
+    return watched
+
+
+def test_every_rival_scores_the_runs_tokens(evaluated: RunDirectory) -> None:
+    chunks = ChunkTable.load(evaluated.chunks_file)
+    columns = pq.read_table(evaluated.path / "rivals.parquet")
+    for name in ("tokens", "bytes"):
+        assert np.array_equal(columns[name].to_numpy(), getattr(chunks, name))
+    rows = table.load(evaluated.path)["rivals"]
+    for row in rows:
+        assert row["figures"]["subsample"]["documents"] == 4
+        figure = row["figures"]["all"]
+        if figure is not None:
+            assert (figure["tokens"], figure["bytes"]) == (chunks.tokens.sum(), chunks.bytes.sum())
+    names = ["on", "baseline", "knn_lm", "ralm_16", "ngram", "xz"]
+    assert [row["name"] for row in rows] == names
+    assert [row["name"] for row in rows if row["figures"]["all"] is None] == ["ralm_16"]
+    assert np.array_equal(columns["nats_baseline"].to_numpy(), chunks.nats["baseline"])
+
+
+def test_rivals_are_tuned_on_validation_alone(
+    evaluated: RunDirectory, tuned_on: dict[str, list[str]]
+) -> None:
+    assert tuned_on == {
+        "knn_lm": ["validation"],
+        "ralm": ["validation"],
+        "ngram": ["train", "validation"],
+    }
+    record = table.load(evaluated.path)
+    assert record["tuned_on"]["split"] == "validation"
+    tried = {row["name"]: len(row["tuning"]["trials"]) for row in record["rivals"]}
+    assert tried == {
+        "on": 0,
+        "baseline": 0,
+        "knn_lm": 2,
+        "ralm_16": 2,
+        "ngram": 12,
+        "xz": 0,
+    }
+
+
+def test_a_second_time_nothing_is_trained_or_scored(
+    golden: Golden, evaluated: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args, **kwargs):
+        raise AssertionError("this was done before")
+
+    before = (evaluated.path / "rivals.json").read_bytes()
+    for name in TUNED:
+        monkeypatch.setattr(getattr(rivals, name), "score", refuse)
+    monkeypatch.setattr(rivals, "plain_nats", refuse)
+    monkeypatch.setattr(rivals.xz, "score", refuse)
+    evaluate(EvaluateConfig(run=str(evaluated.path), eval=golden.config(*GRIDS).eval))
+    assert (evaluated.path / "rivals.json").read_bytes() == before
+
+
+def test_a_baseline_has_no_rivals(golden: Golden, evaluated: RunDirectory) -> None:
+    baseline = next((golden.folder / "runs").glob("*-none-*"))
+    with pytest.raises(UserError, match="has no retrieval"):
+        evaluate(EvaluateConfig(run=str(baseline), eval=golden.config(*GRIDS).eval))
+
+
+@pytest.mark.slow
+def test_the_equal_baseline_is_a_run_of_its_own(golden: Golden, evaluated: RunDirectory) -> None:
+    overrides = (*GRIDS, "eval.rivals.which=[equal_parameters]")
+    evaluate(EvaluateConfig(run=str(evaluated.path), eval=golden.config(*overrides).eval))
+    rows = {row["name"]: row for row in table.load(evaluated.path)["rivals"]}
+    facts = rows["equal_parameters"]["facts"]
+    run = RunDirectory(golden.folder / "runs" / facts["run"])
+    config, own = run.config(), evaluated.config()
+    assert run.reached("trained")
+    assert config.model.num_layers == facts["match"]["num_layers"]
+    assert config.schedule.steps == own.schedule.steps + own.recipe.steps
+    assert rows["equal_parameters"]["parameters"] == pytest.approx(
+        rows["on"]["parameters"], abs=facts["match"]["unit"] / 2
+    )

@@ -1,0 +1,53 @@
+"""Contract: a grid that cannot be tried is refused at once, with the key and a way to fix it."""
+
+from __future__ import annotations
+
+import pytest
+
+from retro_lab.config.checks import check
+from retro_lab.config.compose import load_config
+from retro_lab.config.errors import ConfigError
+
+
+def problems(*overrides: str) -> list[str]:
+    try:
+        check(load_config(["eval=rivals", *overrides]))
+    except ConfigError as error:
+        return [str(problem) for problem in error.problems]
+    return []
+
+
+def test_the_option_as_it_is_and_every_chunking_pass() -> None:
+    for chunking in ("m16", "m32", "m64", "m128"):
+        assert problems(f"chunking={chunking}") == []
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("eval.rivals.which=[knn_lm,gpt]", "eval.rivals.which"),
+        ("eval.rivals.which=[xz,xz]", "eval.rivals.which"),
+        ("eval.split=validation", "eval.split"),
+        ("eval.rivals.knn_lm.neighbours=[]", "eval.rivals.knn_lm.neighbours"),
+        ("eval.rivals.knn_lm.weights=[1.0]", "eval.rivals.knn_lm.weights"),
+        ("eval.rivals.knn_lm.temperatures=[0.0]", "eval.rivals.knn_lm.temperatures"),
+        ("eval.rivals.ralm.strides=[48]", "eval.rivals.ralm.strides"),
+        ("eval.rivals.ralm.strides=[0]", "eval.rivals.ralm.strides"),
+        ("eval.rivals.ralm.continuations=[7]", "eval.rivals.ralm.continuations"),
+        ("eval.rivals.ngram.orders=[8]", "eval.rivals.ngram.orders"),
+        ("eval.rivals.ngram.discounts=[0.5,0.5]", "eval.rivals.ngram.discounts"),
+        ("eval.rivals.matched.lr_factors=[-1.0]", "eval.rivals.matched.lr_factors"),
+        ("eval.rivals.subsample_documents=0", "eval.rivals.subsample_documents"),
+    ],
+)
+def test_what_cannot_be_tried_is_refused(override: str, said: str) -> None:
+    assert any(problem.startswith(said) for problem in problems(override))
+
+
+def test_all_problems_are_told_at_once() -> None:
+    found = problems("eval.rivals.ngram.orders=[8]", "eval.rivals.knn_lm.weights=[2.0]")
+    assert len(found) == 2
+
+
+def test_grids_of_no_rival_are_not_looked_at() -> None:
+    assert problems("eval.rivals.which=[]", "eval.rivals.ngram.orders=[8]") == []
