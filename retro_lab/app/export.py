@@ -84,8 +84,8 @@ def export(request: Request) -> None:
     from retro_lab.huggingface.backbones import no_loading_bar
     from retro_lab.text.tokenizers.fast import as_fast
 
-    from .evaluation import load_model
     from .model_card import model_card
+    from .scores import load_model
     from .stages import prepare
 
     prepared = prepare(config)

@@ -43,9 +43,9 @@ from retro_lab.retrieval.registry import load_retriever
 from retro_lab.retrieval.table import build_index as build_search
 
 from .build import retro_config
-from .evaluation import load_model
 from .matched_runs import matched_config, train_match
 from .run_directory import RunDirectory
+from .scores import load_model
 from .stages import Prepared
 from .timing import Stopwatch
 
