@@ -91,17 +91,26 @@ def create_index(factory: str, width: int) -> Any:
 
 def train_index(index: Any, vectors: np.ndarray) -> None:
     """Train on all vectors, float32 [S, E]."""
+    import faiss
+
+    whole = faiss.downcast_index(index)
+    if not isinstance(whole, faiss.IndexPreTransform):
+        index.train(vectors)
+        return
     rotation = _rotation(index)
     if rotation is not None:
         _train_rotation(rotation, index, vectors)
-    index.train(vectors)
+    with one_thread():  # matrix products vary with their number
+        for step in _chain(whole):
+            if not step.is_trained:
+                step.train(vectors)
+            vectors = step.apply(vectors)
+    faiss.downcast_index(whole.index).train(vectors)
+    whole.is_trained = True
 
 
 def _train_rotation(rotation: Any, index: Any, vectors: np.ndarray) -> None:
-    """For the codes that the index will use; left alone, it takes 8 bits, however few the points.
-
-    One thread: its matrix products vary with their number.
-    """
+    """For the codes that the index will use; left alone it takes 8 bits, however few the points."""
     import faiss
 
     codes = next((part.pq for part in _parts(index) if hasattr(part, "pq")), None)
@@ -173,6 +182,11 @@ def _rotation(index: Any) -> Any:
     whole = faiss.downcast_index(index)
     if not isinstance(whole, faiss.IndexPreTransform):
         return None
-    chain: Any = whole.chain
-    steps = [faiss.downcast_VectorTransform(chain.at(step)) for step in range(chain.size())]
-    return next((step for step in steps if isinstance(step, faiss.OPQMatrix)), None)
+    return next((step for step in _chain(whole) if isinstance(step, faiss.OPQMatrix)), None)
+
+
+def _chain(whole: Any) -> list[Any]:
+    """The transforms before an index, as the classes they are."""
+    import faiss
+
+    return [faiss.downcast_VectorTransform(whole.chain.at(i)) for i in range(whole.chain.size())]
