@@ -102,7 +102,9 @@ def neighbours_stage(
 
     Settings that are null don't enter the key, nor does a leak filter that is off.
     """
-    fields = {"kind": kind_of(config), **_search_fields(asdict(config)), "k_store": k_store}
+    left_out = {*config.outside, "index"}  # which index: its stage is a parent
+    settings = {k: v for k, v in asdict(config).items() if k not in left_out}
+    fields = {"kind": kind_of(config), **_search_fields(settings), "k_store": k_store}
     if leak is not None:
         fields["leak_filter"] = asdict(leak)
     parents = {**_parents(config, chunks, embeddings), "index": index}

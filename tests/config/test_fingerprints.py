@@ -237,3 +237,13 @@ def test_eval_fields() -> None:
     assert eval_fields(dataclasses.replace(BASE.eval, batch_size=99, name="x", pages=7)) == plain
     for name in set(leaves(BASE.eval)) - {"batch_size", "name", "pages"}:
         assert eval_fields(changed(BASE, [f"eval.{name}"]).eval) != plain
+
+
+def test_where_a_service_listens_is_outside(config_of: Build) -> None:
+    here = config_of("retriever=http")
+    there = config_of(
+        "retriever=http", "retriever.url=http://b:1", "retriever.timeout=1", "retriever.retries=0",
+        "retriever.batch_size=7",
+    )  # fmt: skip
+    assert run_key(here) == run_key(there)
+    assert run_key(config_of("retriever=http", "retriever.index=0123")) != run_key(here)
