@@ -170,7 +170,8 @@ def _tokenised(model: Any, texts: list[str], batch_size: int) -> list[Any]:
     order = np.argsort(lengths, kind="stable")[::-1]
     starts = range(0, len(texts), batch_size)
     parts = [[texts[i] for i in order[start : start + batch_size]] for start in starts]
-    return [model.tokenize(part) for part in parts]
+    prepare = getattr(model, "preprocess", None) or model.tokenize  # its name before version 6
+    return [prepare(part) for part in parts]
 
 
 def _forward(model: Any, batches: list[Any]) -> np.ndarray:
