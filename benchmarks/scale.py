@@ -86,6 +86,7 @@ def main() -> None:
 def real_vectors(arguments: argparse.Namespace) -> np.ndarray:
     """Unit vectors of a corpus's distinct chunks, float32 [R, E], by the project's own stages."""
     overrides = [f"embedder={arguments.embedder}", f"corpus.max_bytes={arguments.max_bytes}"]
+    overrides += ["corpus.split.validation=0.15", "corpus.split.test=0.2"]  # for small samples
     if arguments.corpus:
         overrides += ["corpus=jsonl", f"corpus.path={arguments.corpus.resolve()}"]
     config = load_config([*overrides, f"store.dir={arguments.work}/store"])
@@ -149,7 +150,8 @@ def measure(
 def build(config: FaissRetrieverConfig, vectors: Vectors, folder: Path) -> float:
     """Trains once, then writes one index a block; what is there already is left.
 
-    Returns the seconds of training. A block's seconds are kept beside it, so that the rate of a resumed run is known.
+    Returns the seconds of training. A block's seconds are kept beside it, so that the rate of a
+    resumed run is known.
     """
     trained = folder / "trained.faiss"
     seconds: dict[str, float] = _read(folder / "training.json", {})
