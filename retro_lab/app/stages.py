@@ -35,6 +35,7 @@ from retro_lab.retrieval.table import (
     build_index,
     build_neighbours,
     check_coverage,
+    check_index,
     index_stage,
     needs_embeddings,
     neighbours_stage,
@@ -188,6 +189,7 @@ class Pipeline:
     def build_table(self, retriever: RetrieverConfig, leak: LeakFilter | None = None) -> Artifact:
         """The neighbours stage of a retriever."""
         chunks = self.open_chunks()
+        check_index(retriever, self.config.embedder, chunks)
         vectors = self.open_embeddings() if needs_embeddings(retriever) else None
         index = self.store.build(
             self.index(retriever), lambda w: build_index(retriever, chunks, vectors, w)

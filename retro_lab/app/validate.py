@@ -14,9 +14,10 @@ from retro_lab.config.errors import EXIT_USER_ERROR, ConfigError, UserError
 from retro_lab.config.explain import explain
 from retro_lab.config.fingerprints import canonical, has_retrieval
 from retro_lab.config.paths import groups
-from retro_lab.config.schema import Config, resolve_layers, resolve_stride
+from retro_lab.config.schema import Config, FaissRetrieverConfig, resolve_layers, resolve_stride
 from retro_lab.config.typed import to_config
 
+_LARGE = 10_000_000  # chunks, enough to train anything
 _USAGE = """\
 usage: python -m retro_lab validate [key=value ...]
 
@@ -35,6 +36,7 @@ def main(argv: Sequence[str]) -> int:
         root = _compose(list(argv))
         config = to_config(root)
         check(config)
+        _check_factory(config)
         print(_summary(canonical(config), str(root.hydra.run.dir)))
     except UserError as error:
         print_error(str(error))
@@ -70,6 +72,21 @@ def _is_value(override: str) -> bool:
     """Orders choices of options before the values inside them."""
     key = override.partition("=")[0].lstrip("+~")
     return key not in groups() and "/" not in key
+
+
+def _check_factory(config: Config) -> None:
+    """FAISS itself reads the factory, if the embedding's width is known without a model.
+
+    Raises:
+        UserError: it can't; too small a corpus is for `prepare` to find out.
+    """
+    from retro_lab.retrieval.embedders import known_width
+    from retro_lab.retrieval.faiss_factory import check_factory
+
+    width = known_width(config.embedder)
+    for search in (config.retriever, getattr(config.retriever, "dense", None)):
+        if isinstance(search, FaissRetrieverConfig) and width is not None:
+            check_factory(search, _LARGE, width)
 
 
 def _summary(config: Config, directory: str) -> str:

@@ -125,6 +125,8 @@ def run_fields(config: Config) -> dict[str, Any]:
     fields["trainer"] = {name: fields["trainer"][name] for name in _TRAINER_FIELDS}
     if not config.retriever.needs_embeddings:
         del fields["embedder"]
+    for name in config.retriever.outside:
+        del fields["retriever"][name]
     if has_retrieval(config):
         if config.recipe.backbone is None:
             layers = list(resolve_layers(config.cca, config.model.num_layers))

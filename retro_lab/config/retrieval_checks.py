@@ -18,6 +18,14 @@ from .schema import (
 # Settings that act through the factory string only, and the placeholders that they fill.
 _FILLS = {"nlist": ["{nlist}"], "pq": ["{pq}", "{opq}"]}
 _PLACEHOLDERS = {place for places in _FILLS.values() for place in places}
+# Factories that FAISS takes and then crashes on, hangs on, or answers with nonsense.
+_MOST_LINKS = 512
+_BAD_PARTS = (
+    (r"(?<![a-z])(IVF|OPQ|PQ|PCA|RR|Pad)0(?!\d)|x0(?!\d)", "nothing can be divided into 0 parts"),
+    (r"HNSW.*PQ", "FAISS's graph over product codes finds nothing by inner product"),
+    (r"LSH|IMI|ZnLattice|Residual", "FAISS has no inner product for it"),
+    (r"IDMap", "chunks have numbers already"),
+)
 
 
 def leak_filter(config: Config) -> Iterator[UserError]:
@@ -79,6 +87,12 @@ def _faiss(key: str, search: FaissRetrieverConfig) -> Iterator[UserError]:
             f"there is no placeholder {unknown[0]}" if unknown else "must be a factory string",
             f"{key}.factory='IVF{{nlist}},Flat'; there are {', '.join(sorted(_PLACEHOLDERS))}",
         )
+    broken = [reason for part, reason in _BAD_PARTS if re.search(part, factory)]
+    links = re.search(r"(?:HNSW|NSG)(\d+)", factory)
+    if links and not 2 <= int(links[1]) <= _MOST_LINKS:
+        broken.append(f"a graph has from 2 to {_MOST_LINKS} links a chunk")
+    for reason in broken:
+        yield problem(f"{key}.factory", factory, reason, f"{key}.factory='IVF{{nlist}},PQ{{pq}}'")
     for name, places in _FILLS.items():
         value = getattr(search, name)
         if value is not None and not any(place in factory for place in places):

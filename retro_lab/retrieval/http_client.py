@@ -64,12 +64,12 @@ class HttpRetriever:
 
     @classmethod
     def index_fields(cls, config: HttpRetrieverConfig) -> dict[str, Any]:
-        """Which index is served, settings of its search included; asks the service.
+        """Which index is served, settings of its search included; asks the service if it must.
 
         Raises:
             UserError: it doesn't answer.
         """
-        return {"served": Service(config).health()["index"]}
+        return {"served": config.index or Service(config).health()["index"]}
 
     def build(
         self, chunk_ids: np.ndarray, tokens: np.ndarray, embeddings: np.ndarray | None
@@ -81,7 +81,7 @@ class HttpRetriever:
         """
         self.chunks = chunks_key(chunk_ids, tokens)
         health = self.service.health()
-        self.index = health["index"]
+        self.index = self.config.index or health["index"]
         self._check(health)
         return {"served": health["retriever"]}
 
@@ -117,11 +117,12 @@ class HttpRetriever:
     def _check(self, health: Mapping[str, Any]) -> None:
         for what, ours in (("chunks", self.chunks), ("index", self.index)):
             if health[what] != ours:
+                pinned = "" if self.config.index is None else ", or set retriever.index=null"
                 raise UserError(
                     f"retriever.url={self.config.url} serves {what} {health[what]}, but this run "
                     f"has {what} {ours}",
                     fix="serve a run with the same corpus, tokenizer and chunk size, or take its "
-                    "settings here",
+                    f"settings here{pinned}",
                 )
 
     def _request(self, queries: Queries, k: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from retro_lab.text.runs import share_run
 
 SCORED_CHUNKS = 1  # chunks behind the query's that its neighbours help to predict
 
-_PAIRS = 8192  # compared at once: two texts of 128 tokens each are 12 MB
+_TOKENS = 2**21  # of neighbours compared at once: 150 MB if all have all their text in common
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,14 @@ class LeakFilter:
 
         def passes(query_ids: np.ndarray, ids: np.ndarray) -> np.ndarray:
             kept = np.zeros(len(ids), dtype=bool)
-            for start in range(0, len(ids), _PAIRS):
-                part = slice(start, start + _PAIRS)
+            pairs = max(1, _TOKENS // ((1 + self.continuation_chunks) * chunks.chunk_size))
+            for start in range(0, len(ids), pairs):
+                part = slice(start, start + pairs)
                 asking, row = np.unique(query_ids[part], return_inverse=True)
+                asked, column = np.unique(ids[part], return_inverse=True)
                 ours = text(asking, SCORED_CHUNKS)
-                theirs = text(ids[part], self.continuation_chunks)
-                kept[part] = ~share_run(ours, theirs, row, self.max_run)
+                theirs = text(asked, self.continuation_chunks)
+                kept[part] = ~share_run(ours, theirs, row, column, self.max_run)
             return kept
 
         return passes

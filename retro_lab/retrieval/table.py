@@ -18,7 +18,7 @@ import numpy as np
 from retro_lab.artifacts.store import Artifact, Stage
 from retro_lab.artifacts.workspace import Workspace
 from retro_lab.config.errors import UserError
-from retro_lab.config.schema import RetrieverConfig
+from retro_lab.config.schema import EmbedderConfig, FaissRetrieverConfig, RetrieverConfig
 from retro_lab.retrieval.base import (
     NO_CHUNK,
     Neighbours,
@@ -27,8 +27,9 @@ from retro_lab.retrieval.base import (
     chunk_queries,
     text_tokens,
 )
-from retro_lab.retrieval.embedders import Embeddings
+from retro_lab.retrieval.embedders import Embeddings, known_width
 from retro_lab.retrieval.exclusion import PairFilter, other_documents, search_filled
+from retro_lab.retrieval.faiss_factory import check_factory
 from retro_lab.retrieval.leak_filter import LeakFilter
 from retro_lab.retrieval.parts import kind_of, part_fields
 from retro_lab.retrieval.ranking import first_allowed
@@ -47,6 +48,17 @@ _RECALL_QUERIES = 256
 def needs_embeddings(config: RetrieverConfig) -> bool:
     """Whether the retriever searches vectors, so that the embeddings stage comes first."""
     return config.needs_embeddings
+
+
+def check_index(config: RetrieverConfig, embedder: EmbedderConfig, chunks: ChunkStore) -> None:
+    """Refuses what FAISS would refuse, before hours go into the embeddings.
+
+    Raises:
+        UserError: as `check_factory`; nothing is checked where the width isn't known yet.
+    """
+    dense, width = getattr(config, "dense", config), known_width(embedder)
+    if isinstance(dense, FaissRetrieverConfig) and width is not None:
+        check_factory(dense, len(database_ids(chunks)), width)
 
 
 def index_stage(
@@ -90,7 +102,9 @@ def neighbours_stage(
 
     Settings that are null don't enter the key, nor does a leak filter that is off.
     """
-    fields = {"kind": kind_of(config), **_search_fields(asdict(config)), "k_store": k_store}
+    left_out = {*config.outside, "index"}  # which index: its stage is a parent
+    settings = {k: v for k, v in asdict(config).items() if k not in left_out}
+    fields = {"kind": kind_of(config), **_search_fields(settings), "k_store": k_store}
     if leak is not None:
         fields["leak_filter"] = asdict(leak)
     parents = {**_parents(config, chunks, embeddings), "index": index}

@@ -227,8 +227,8 @@ def _repeated(config: CorpusConfig, document: Document) -> UserError:
     first = next(other.place for other in again if other.id == document.id)
     return UserError(
         f"two documents have the id {document.id!r}: {first}, and {document.place}",
-        fix="make ids unique, or set corpus.id_field to another field, or to a name that no "
-        "record has, and documents are numbered",
+        fix="make ids unique, name another field with corpus.id_field=..., or number the documents "
+        "with corpus.id_field=null",
     )
 
 

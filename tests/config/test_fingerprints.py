@@ -258,3 +258,13 @@ def test_a_backbone_brings_its_sizes_and_tokenizer(config_of: Build) -> None:
     )
     assert key("retriever=none") != run_key(config_of("retriever=none"))
     assert key("retriever=none", "corpus.max_bytes=5") != key("retriever=none")
+
+
+def test_where_a_service_listens_is_outside(config_of: Build) -> None:
+    here = config_of("retriever=http")
+    there = config_of(
+        "retriever=http", "retriever.url=http://b:1", "retriever.timeout=1", "retriever.retries=0",
+        "retriever.batch_size=7",
+    )  # fmt: skip
+    assert run_key(here) == run_key(there)
+    assert run_key(config_of("retriever=http", "retriever.index=0123")) != run_key(here)

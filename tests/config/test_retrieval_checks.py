@@ -15,6 +15,13 @@ from retro_lab.config.schema import Config
 # retriever, setting that breaks one rule, start of its message, what mends it
 BROKEN = [
     ("faiss_factory", "retriever.factory=IVF{n},Flat", "there is no placeholder {n}", None),
+    ("faiss_factory", "retriever.factory='IVF0,Flat'", "divided into 0 parts", None),
+    ("faiss_factory", "retriever.factory='IVF16,PQ4x0'", "divided into 0 parts", None),
+    ("faiss_factory", "retriever.factory=HNSW1", "a graph has from 2 to 512 links", None),
+    ("faiss_factory", "retriever.factory=HNSW999999", "a graph has from 2 to 512 links", None),
+    ("faiss_factory", "retriever.factory='HNSW32,PQ8'", "finds nothing by inner product", None),
+    ("faiss_factory", "retriever.factory='ITQ,LSH'", "no inner product", None),
+    ("faiss_factory", "retriever.factory='IDMap,Flat'", "have numbers already", None),
     ("faiss_factory", "retriever.factory=''", "must be a factory string", None),
     ("faiss_flat", "retriever.nlist=9", "fills {nlist} in retriever.factory, but that is Flat", ""),
     ("faiss_ivf", "retriever.pq=9", "fills {pq} and {opq} in retriever.factory", ""),

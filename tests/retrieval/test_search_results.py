@@ -17,7 +17,7 @@ from retro_lab.config.schema import Bm25RetrieverConfig, FaissRetrieverConfig
 from retro_lab.retrieval import lexical
 from retro_lab.retrieval.base import Neighbours, Queries
 from retro_lab.retrieval.bm25 import Bm25Retriever
-from retro_lab.retrieval.faiss_factory import fill_factory
+from retro_lab.retrieval.faiss_factory import check_factory, fill_factory
 from retro_lab.retrieval.faiss_index import FaissRetriever
 from retro_lab.retrieval.ranking import sort_rows
 
@@ -200,6 +200,16 @@ def test_what_faiss_would_assert_is_the_users_error(factory: str, says: str) -> 
     with pytest.raises(UserError, match=rf"retriever\.factory={factory[:3]}.*{says}") as caught:
         faiss_of(np.random.default_rng(0).standard_normal((50, 24)), factory)
     assert caught.value.fix
+
+    with pytest.raises(UserError, match=says):  # found out without vectors just the same
+        check_factory(FaissRetrieverConfig(factory=factory), 50, 24)
+
+
+@pytest.mark.parametrize("factory", ["PQ12x4fs", "IVF4,PQ12x4fs", "OPQ12,IVF4,PQ12x4fs"])
+def test_fast_scan_codes_are_searched(factory: str) -> None:
+    vectors = np.random.default_rng(0).standard_normal((700, 24))
+    found = faiss_of(vectors, factory).candidates(dense_queries(vectors[:50]), 20)
+    assert (found.ids == np.arange(50)[:, None]).any(axis=1).mean() > 0.9
 
 
 def test_training_an_index_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -385,8 +386,20 @@ def test_a_run_is_served_and_another_run_retrieves_from_it(use: Callable, tmp_pa
     np.testing.assert_array_equal(found, expected)
     assert len(served.search_texts([texts[3]], 2)[0]) == 2
 
-    before = client.index(http).key
+    moved = replace(http, url="http://elsewhere:1", timeout=1.0, batch_size=3, retries=9)
+    before, table = client.index(http).key, client.neighbours(http).key
+    assert client.neighbours(moved).key == table
+    pinned = replace(http, index=served.key)
+    use(httpx.MockTransport(lambda request: httpx.Response(503)))  # nobody is asked
+    assert client.neighbours(pinned).key == table
+    np.testing.assert_array_equal(client.open_table(pinned).ids, expected)
+
     own.config.retriever.b = 0.9  # type: ignore[attr-defined]
     run.begin(own.config)
     use(InProcess(create_app(open_index(run))))
     assert client.index(http).key != before  # so no stale neighbours are read
+    other = Pipeline(
+        replace(client.config, store=replace(own.config.store, dir=str(tmp_path / "b")))
+    )
+    with pytest.raises(UserError, match=f"but this run has index {served.key}"):
+        other.open_table(pinned)

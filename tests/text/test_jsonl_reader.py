@@ -141,3 +141,10 @@ def test_digest_follows_content_and_not_place(tmp_path):
     assert list(digest("a", RECORDS)) == ["docs.jsonl"]
     assert digest("a", RECORDS) == digest("b", RECORDS)
     assert digest("a", RECORDS) != digest("a", RECORDS[:-1])
+
+
+def test_null_for_the_id_numbers_all(tmp_path):
+    path = write_jsonl(
+        tmp_path / "docs.jsonl", [{"id": "a", "text": "x"}, {"id": "a", "text": "y"}]
+    )
+    assert [d.id for d in read(path, id_field=None)] == ["docs.jsonl:1", "docs.jsonl:2"]

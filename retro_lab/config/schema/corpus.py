@@ -68,14 +68,14 @@ class FileCorpusConfig(CorpusConfig):
         validation_path: documents for validation, as their own file.
         test_path: documents for test, as their own file.
         text_field: field that holds a document's text.
-        id_field: field that holds its id; a record without it is numbered.
+        id_field: field that holds its id; a record without it is numbered, and null numbers all.
     """
 
     path: str = MISSING
     validation_path: str | None = None
     test_path: str | None = None
     text_field: str = "text"
-    id_field: str = "id"
+    id_field: str | None = "id"
 
 
 @dataclass
@@ -120,6 +120,8 @@ class HfCorpusConfig(CorpusConfig):
         subset: configuration name.
         hf_split: which of the dataset's splits is read.
         revision: pinned revision.
+        text_field: column that holds a document's text.
+        id_field: column that holds its id; null numbers all rows.
     """
 
     name: str = "hf"
@@ -128,4 +130,4 @@ class HfCorpusConfig(CorpusConfig):
     hf_split: str = "train"
     revision: str | None = None
     text_field: str = "text"
-    id_field: str = "id"
+    id_field: str | None = "id"

@@ -14,10 +14,13 @@ class RetrieverConfig:
         name: the option's name.
         needs_embeddings: whether the embedder takes part, and so enters the run's key.
         needs_texts: whether the search reads raw text, of queries and of candidates.
+        outside: settings that never change what is found; they enter neither a stage's key nor the
+            run's.
     """
 
     needs_embeddings: ClassVar[bool] = False
     needs_texts: ClassVar[bool] = False
+    outside: ClassVar[tuple[str, ...]] = ()
 
     name: str = "none"
 
@@ -160,9 +163,13 @@ class OracleRetrieverConfig(RetrieverConfig):
 class HttpRetrieverConfig(RetrieverConfig):
     """The index of `python -m retro_lab serve`, perhaps on another machine.
 
-    Its API key is read from the environment variable RETRO_LAB_API_KEY, never from here.
+    Its API key is read from the environment variable RETRO_LAB_API_KEY, never from here. Neighbours
+    follow the index that is served, wherever that is: a service that moved changes nothing.
 
     Attributes:
+        index: key of the index that must be served, as /health tells it. A service of another is
+            refused, runs of two indexes are two runs, and what is in the store is found without
+            asking the service. null takes what is served; a run goes on with that index only.
         url: where the service listens.
         timeout: seconds until an answer must have come.
         batch_size: queries a request; the service's own limit goes before it.
@@ -170,7 +177,10 @@ class HttpRetrieverConfig(RetrieverConfig):
             wait of the one before.
     """
 
+    outside: ClassVar[tuple[str, ...]] = ("url", "timeout", "batch_size", "retries")
+
     name: str = "http"
+    index: str | None = None
     url: str = "http://127.0.0.1:8765"
     timeout: float = 60.0
     batch_size: int = 256

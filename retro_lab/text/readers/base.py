@@ -93,10 +93,15 @@ def decode_utf8(data: bytes) -> str:
 
 
 class Fields(NamedTuple):
-    """Which fields of a record hold its text and its id."""
+    """Which fields of a record hold its text and its id; without the latter all are numbered."""
 
     text: str
-    id: str
+    id: str | None
+
+    def settings(self) -> dict[str, str]:
+        """As a stage's fields; what is null is left out."""
+        named = {"text_field": self.text, "id_field": self.id}
+        return {key: name for key, name in named.items() if name is not None}
 
     def document(
         self, record: Mapping[str, Any], default_id: str, place: str, split: str | None
@@ -115,7 +120,7 @@ class Fields(NamedTuple):
         text = record[self.text]
         if not isinstance(text, str):
             raise MalformedRecord(f"field {self.text!r} holds {_kind(text)}, expected a string")
-        name = record.get(self.id)
+        name = None if self.id is None else record.get(self.id)
         if name is None:
             name = default_id
         elif isinstance(name, bool) or not isinstance(name, (str, int)):

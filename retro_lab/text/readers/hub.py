@@ -30,7 +30,7 @@ class HubReader:
 
     @property
     def fields(self) -> dict[str, str]:
-        return {"text_field": self._fields.text, "id_field": self._fields.id}
+        return self._fields.settings()
 
     def input_digest(self) -> dict[str, str]:
         """Of the rows themselves, so that a renamed or mirrored dataset is the same input."""

@@ -28,7 +28,7 @@ class JsonlReader:
 
     @property
     def fields(self) -> dict[str, str]:
-        return {"text_field": self._fields.text, "id_field": self._fields.id}
+        return self._fields.settings()
 
     def input_digest(self) -> dict[str, str]:
         return digests(self._files)
