@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from retro_lab.artifacts import track
+from retro_lab.config.databases import in_words, is_training_split
 from retro_lab.config.fingerprints import eval_fields, has_retrieval, run_key
-from retro_lab.config.schema import Config, EvalConfig, Reference
+from retro_lab.config.schema import Config, DatabaseConfig, EvalConfig, Reference
 from retro_lab.config.serialise import to_plain
 from retro_lab.data.datamodule import RetroDataModule
 from retro_lab.evaluation.chunk_table import ChunkTable, Overlap
@@ -22,7 +23,13 @@ from retro_lab.evaluation.metrics import ChunkScores
 from retro_lab.evaluation.ngram_overlap import similarity
 from retro_lab.evaluation.overlap_stage import shared_runs
 from retro_lab.evaluation.plots import plot_leakage
-from retro_lab.evaluation.results import DataCounts, EvaluationSettings, Results
+from retro_lab.evaluation.reference_words import EXACT, EXACT_WITH_DATABASE
+from retro_lab.evaluation.results import (
+    DataCounts,
+    EvaluationSettings,
+    Results,
+    SearchedDatabase,
+)
 from retro_lab.evaluation.scoring import score
 from retro_lab.evaluation.statistics import Bootstrap
 from retro_lab.nn import Retro
@@ -44,16 +51,22 @@ def evaluate_run(
     run: RunDirectory,
     prepared: Prepared,
     baseline: RunDirectory | None,
+    database: DatabaseConfig | None = None,
 ) -> Results:
     """Scores every condition on the same tokens and writes the run's results.
 
     Args:
         config: of the run.
+        database: searched instead of the run's own; `prepared` must be its data, and the results
+            lie apart, in `run.searching(database)`.
         evaluation: what to measure; may differ from the configuration's own.
         prepared: the run's data.
         baseline: the run to compare with; None leaves the condition out.
     """
+    key, out = run_key(config), run
     config = dataclasses.replace(config, eval=evaluation)
+    if database is not None:
+        config, out = dataclasses.replace(config, database=database), run.searching(database)
     data = build_data(config, prepared)
     torch.set_num_threads(config.trainer.threads or torch.get_num_threads())
     scores = _scores(config, run, prepared, data, baseline)
@@ -62,7 +75,7 @@ def evaluate_run(
     bootstrap = Bootstrap(evaluation.bootstrap_samples, evaluation.confidence, evaluation.seed)
     leakage = analyse(table, evaluation.alphas, reference, bootstrap)
     results = Results(
-        run_key=run_key(config),
+        run_key=key,
         config=to_plain(config),
         lineage=prepared.lineage,
         environment=environment(),
@@ -72,21 +85,39 @@ def evaluate_run(
             window=config.chunking.sequence_length,
             stride=data.stride,
             scored_with_retrieval_fraction=table.retrieval_fraction,
+            database=_database(config, prepared, run) if prepared.table is not None else None,
         ),
         metrics={evaluation.split: {name: table.score(name) for name in scores}},
         leakage=leakage,
         timing=run.status["seconds"],
     )
-    table.save(run.chunks_file)
-    results.save(run.results_file)
+    table.save(out.chunks_file)
+    results.save(out.results_file)
     if table.overlap is not None:
-        _plot(results, run.path / PLOT_FILE)
-    found = plot_sources(config, run, table, leakage)
+        _plot(results, out.path / PLOT_FILE)
+    plants = prepared.pipeline.searched.planted()
+    if plants is not None:
+        out.record_planted(plants)
+    found = plot_sources(config, out, table, leakage)
     if found is not None and evaluation.pages:
         model = load_model(config, run, prepared)
-        write_inspection(config, run, prepared, data, model, found)
-    run.record_evaluation(eval_fields(evaluation))
+        write_inspection(config, out, prepared, data, model, found)
+    out.record_evaluation(eval_fields(evaluation))
     return results
+
+
+def _database(config: Config, prepared: Prepared, run: RunDirectory) -> SearchedDatabase:
+    chunks = prepared.chunks
+    documents = np.unique(chunks.document[chunks.searched])
+    own = run.config().database
+    plants = prepared.pipeline.searched.planted()
+    return SearchedDatabase(
+        name=in_words(config.database),
+        trained_with=in_words(own),
+        documents=len(documents),
+        chunks=len(chunks.searched),
+        planted=plants["planted"] if plants else [],
+    )
 
 
 def _scores(
@@ -203,14 +234,14 @@ def _longest_runs(
 def _reference(config: Config) -> str:
     """Whose text counted as leaked, and which retriever found it, if one did."""
     if config.eval.reference is Reference.exact_corpus:
-        return config.eval.reference.name
+        return EXACT if is_training_split(config.database) else EXACT_WITH_DATABASE
     seen = config.eval.reference is Reference.seen_neighbours
     retriever = config.retriever if seen else overlap_retriever(config)
     return f"{config.eval.reference.name} ({retriever.name})"
 
 
 def _counts(prepared: Prepared) -> DataCounts:
-    chunks = prepared.chunks
+    chunks = prepared.pipeline.open_chunks()
     tokens = int((chunks.token_bytes[:] > 0).sum())
     return DataCounts(
         documents=prepared.corpus.num_documents,

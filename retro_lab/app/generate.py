@@ -324,7 +324,7 @@ class Database:
         tokens = text_tokens(chunks, store.pad_id, store.boundary_id)
         queries = Queries(tokens, embeddings, document=outside, chunk_ids=outside)
         ids, scores = search_filled(
-            self.retriever, queries, self.config.neighbours.k, store.document
+            self.retriever, queries, self.config.neighbours.k, store.identity
         )
         found = [
             [self._found(chunk, score) for chunk, score in zip(*row, strict=True) if chunk >= 0]

@@ -7,6 +7,8 @@ import logging
 from rich.console import Console
 
 from retro_lab.artifacts.progress import duration
+from retro_lab.config.databases import in_words as in_words_of
+from retro_lab.config.schema import DatabaseConfig
 from retro_lab.evaluation.reference_words import in_words
 from retro_lab.evaluation.results import Results
 from retro_lab.evaluation.tables import conditions_table, leakage_table
@@ -34,6 +36,7 @@ def show_results(run: RunDirectory, seconds: dict[str, float] | None = None) -> 
     console.print()
     title = f"{results.evaluation.split} split, {documents} documents"
     console.print(conditions_table(scores, title))
+    _show_database(console, results)
     if results.leakage.reference is not None:
         console.print()
         reference = in_words(results.leakage.reference)
@@ -55,6 +58,17 @@ def show_results(run: RunDirectory, seconds: dict[str, float] | None = None) -> 
         parts = [f"{name} {duration(value)}" for name, value in seconds.items()]
         console.print(f"time    {', '.join(parts)}; total {duration(sum(seconds.values()))}")
     return results
+
+
+def _show_database(console: Console, results: Results) -> None:
+    """Says what was searched, unless it was the training split in training and now."""
+    searched = results.evaluation.database
+    if searched is None or searched.name == searched.trained_with == in_words_of(DatabaseConfig()):
+        return
+    counts = f"{searched.documents:,} documents, {searched.chunks:,} chunks"
+    console.print(f"\ndatabase: {searched.name} ({counts})", highlight=False)
+    if searched.name != searched.trained_with:
+        console.print(f"the run was trained with another one: {searched.trained_with}")
 
 
 def _show_files(console: Console, run: RunDirectory) -> None:

@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Iterator
 
-from . import retrieval_checks
+from . import database_checks, retrieval_checks
 from .bounds import broken_bounds, problem, values
 from .errors import ConfigError, UserError
 from .fingerprints import canonical, has_retrieval
@@ -290,6 +290,7 @@ _RULES = (
     _neighbours,
     retrieval_checks.leak_filter,
     retrieval_checks.retriever,
+    database_checks.database,
     _overlap,
     _embedder,
     _recipe,

@@ -7,10 +7,12 @@ import hashlib
 import json
 from typing import Any
 
+from .databases import is_training_split
 from .schema import (
     RETRIEVAL_SETTINGS,
     CcaConfig,
     Config,
+    DatabaseConfig,
     EvalConfig,
     Freeze,
     HashingEmbedderConfig,
@@ -45,10 +47,13 @@ def has_retrieval(config: Config) -> bool:
 def canonical(config: Config) -> Config:
     """The same run with every setting that cannot matter put to one fixed value.
 
-    Without retrieval these are CCA, neighbours, the encoder and all else of the model that reads
+    A database that comes to the training split is written as such. Without retrieval these are
+    the database, CCA, neighbours, the encoder and all else of the model that reads
     neighbours, continuation, embedder, baseline and all of the recipe but smeared keys, so that
     such points of a sweep are one run.
     """
+    if not has_retrieval(config) or is_training_split(config.database):
+        config = dataclasses.replace(config, database=DatabaseConfig())
     if has_retrieval(config):
         return config
     recipe = RecipeConfig(
@@ -86,6 +91,10 @@ def run_fields(config: Config) -> dict[str, Any]:
         name: value for name, value in _numbers(to_plain(config)).items() if name not in _OUTSIDE
     }
     fields["trainer"] = {name: fields["trainer"][name] for name in _TRAINER_FIELDS}
+    if is_training_split(config.database):
+        del fields["database"]
+    else:
+        del fields["database"]["name"]
     if not config.retriever.needs_embeddings:
         del fields["embedder"]
     if has_retrieval(config):

@@ -7,7 +7,7 @@ know. Every figure of `metrics` and `leakage` follows from chunks.parquet beside
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -36,6 +36,25 @@ class DataCounts:
 
 
 @dataclass(frozen=True)
+class SearchedDatabase:
+    """What neighbours were taken from.
+
+    Attributes:
+        name: in words.
+        trained_with: the database that the run was trained with, in words.
+        documents: those that were searched.
+        chunks: those that were searched.
+        planted: ids of evaluated documents whose copies were planted in it.
+    """
+
+    name: str
+    trained_with: str
+    documents: int
+    chunks: int
+    planted: list[str]
+
+
+@dataclass(frozen=True)
 class EvaluationSettings:
     """How the figures were measured.
 
@@ -44,12 +63,15 @@ class EvaluationSettings:
         window: tokens of context, the length of a window.
         stride: tokens between windows.
         scored_with_retrieval_fraction: share of scored tokens that could read a neighbour.
+        database: what was searched; None without retrieval, and in results written before it was
+            recorded.
     """
 
     split: str
     window: int
     stride: int
     scored_with_retrieval_fraction: float | None
+    database: SearchedDatabase | None = None
 
 
 @dataclass(frozen=True)
@@ -141,6 +163,7 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
         return [_decode(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
     if is_dataclass(kind) and isinstance(value, dict):
         hints = get_type_hints(kind)
+        value = {f.name: f.default for f in fields(kind) if f.default is not MISSING} | value
         missing = [f.name for f in fields(kind) if f.name not in value]
         if missing:
             raise ValueError(f"{where.lstrip('.') or 'it'} has no field {', '.join(missing)}")

@@ -41,7 +41,7 @@ def search_filled(
         retriever: a built or loaded retriever.
         queries: Q queries.
         k: neighbours a query.
-        chunk_document: int [C], the document of every chunk in the store.
+        chunk_document: int [C], the document of every chunk in the store (its `identity`).
         passes: a further condition on query and neighbour; asked only of those that would stay.
     """
     filled = Neighbours.empty(len(queries.document), k)

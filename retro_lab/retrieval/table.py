@@ -1,6 +1,7 @@
 """The stages `index` and `neighbours`: a search built once, and its results for every chunk.
 
-The database is the training split; the queries are the chunks of all splits. The table keeps
+The database is the training split, or what `database=` says (`retro_lab.text.database`); the
+queries are the chunks of all splits of the run's own corpus. The table keeps
 `k_store` neighbours a chunk, so that any smaller k is a slice of it, and so that an evaluation
 chunk's own neighbours, which leakage is measured against, are in it as well.
 """
@@ -11,7 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -39,6 +40,8 @@ from retro_lab.text.corpus import SPLITS
 INDEX_VERSION = 1
 NEIGHBOURS_VERSION = 1
 
+Vectors: TypeAlias = Artifact | Stage | Mapping[str, Artifact | Stage] | None
+
 _BLOCK = 4096  # queries between completion markers
 _RECALL_AT = 10
 _RECALL_QUERIES = 256
@@ -49,15 +52,14 @@ def needs_embeddings(config: RetrieverConfig) -> bool:
     return config.needs_embeddings
 
 
-def index_stage(
-    config: RetrieverConfig, chunks: Artifact | Stage, embeddings: Artifact | Stage | None
-) -> Stage:
-    """The stage of a search index over the training split.
+def index_stage(config: RetrieverConfig, chunks: Artifact | Stage, embeddings: Vectors) -> Stage:
+    """The stage of a search index over the chunks that a store searches.
 
     Args:
         config: of the retriever; settings that act at search time only don't enter the key.
         chunks: the chunk store.
-        embeddings: its vectors; None unless `needs_embeddings(config)`.
+        embeddings: its vectors, by role where there are several; None unless
+            `needs_embeddings(config)`.
     """
     return Stage("index", INDEX_VERSION, part_fields(config), _parents(config, chunks, embeddings))
 
@@ -68,7 +70,7 @@ def build_index(
     embeddings: Embeddings | None,
     workspace: Workspace,
 ) -> Mapping[str, Any]:
-    """Index the chunks of the training split that have any text.
+    """Index the chunks that are searched.
 
     Raises:
         UserError: the retriever can't index this database.
@@ -83,7 +85,7 @@ def neighbours_stage(
     k_store: int,
     chunks: Artifact | Stage,
     index: Artifact | Stage,
-    embeddings: Artifact | Stage | None,
+    embeddings: Vectors,
     leak: LeakFilter | None = None,
 ) -> Stage:
     """The stage of the neighbour table: `k_store` neighbours for each chunk of each split.
@@ -123,12 +125,11 @@ def build_neighbours(
     Raises:
         UserError: `k_store` exceeds the database.
     """
-    size = len(database_ids(chunks))
+    size = len(chunks.searched)
     if k_store > size:
         raise UserError(
-            f"neighbours.k_store={k_store} exceeds the database: the training split has {size} "
-            "chunks with text",
-            fix=f"set neighbours.k_store={size} or less, or use a larger corpus",
+            f"neighbours.k_store={k_store} exceeds the database: it has {size} chunks with text",
+            fix=f"set neighbours.k_store={size} or less, or search a larger corpus",
         )
     retriever = load_retriever(config, index)
     passes = None if leak is None else _Counted(leak.of(chunks))
@@ -139,16 +140,16 @@ def build_neighbours(
         begun = time.perf_counter()
         ids = np.arange(start, stop)
         queries = chunk_queries(chunks, _given(retriever, embeddings), ids, text_of)
-        found = search_filled(retriever, queries, k_store, chunks.document, passes)
+        found = search_filled(retriever, queries, k_store, chunks.identity, passes)
         searched, seconds = searched + len(ids), seconds + time.perf_counter() - begun
         return {"ids": found.ids.astype(np.int32), "scores": found.scores}
 
-    workspace.blocks(chunks.num_chunks, _BLOCK, search, what="retrieving", unit="chunks")
+    workspace.blocks(chunks.own_chunks, _BLOCK, search, what="retrieving", unit="chunks")
     table = NeighbourTable.open(workspace.path)
     filled = _filled_shares(table, chunks)
     refused = None if passes is None else passes.refused_share()
     return {
-        "queries": chunks.num_chunks,
+        "queries": chunks.own_chunks,
         "queries_per_second": round(searched / seconds, 1) if searched else None,
         "filled": filled,
         "coverage": {split: float(np.mean(shares)) for split, shares in filled.items()},
@@ -182,7 +183,8 @@ class NeighbourTable:
     """Memory-mapped view of the `neighbours` artifact.
 
     Attributes:
-        ids: int32 [C, k_store], global chunk ids, best first, -1 where there is none.
+        ids: int32 [C, k_store], global chunk ids, best first, -1 where there is none; a row for
+            each chunk of the run's own corpus.
         scores: float32 [C, k_store], -inf where there is none.
     """
 
@@ -219,7 +221,7 @@ class NeighbourTable:
             chunk_ids: int [Q].
             k: at most `k_store`, else ValueError.
             banned_documents: int [Q, W], padded with -1.
-            chunk_document: int [C], the document of every chunk in the store.
+            chunk_document: int [C], the document of every chunk in the store (its `identity`).
 
         Returns:
             int64 [Q, k], -1 where the stored neighbours run out.
@@ -232,9 +234,8 @@ class NeighbourTable:
 
 
 def database_ids(chunks: ChunkStore) -> np.ndarray:
-    """int64 [S], ascending: chunks of the training split that have any text."""
-    ids = chunks.chunks_of(SPLITS[0])
-    return ids[chunks.token_bytes[ids].any(axis=1)]
+    """int64 [S], ascending: chunks that are searched."""
+    return chunks.searched
 
 
 def _index_database(
@@ -281,11 +282,11 @@ def _recall(
     if retriever.approximates is None:
         return None
     exact, _ = _index_database(retriever.approximates, chunks, embeddings)
-    count = min(_RECALL_QUERIES, chunks.num_chunks)
-    sample = np.linspace(0, chunks.num_chunks - 1, count).astype(np.int64)
+    count = min(_RECALL_QUERIES, chunks.own_chunks)
+    sample = np.linspace(0, chunks.own_chunks - 1, count).astype(np.int64)
     k = min(_RECALL_AT, table.k_store)
     queries = chunk_queries(chunks, _given(exact, embeddings), sample, text_of)
-    truth = search_filled(exact, queries, k, chunks.document, passes).ids
+    truth = search_filled(exact, queries, k, chunks.identity, passes).ids
     found = table.ids[sample, :k]
     hit = (truth[:, :, None] == found[:, None, :]).any(axis=2) & (truth != NO_CHUNK)
     return float(hit.sum() / max(1, (truth != NO_CHUNK).sum()))
@@ -308,11 +309,13 @@ def _given(retriever: Retriever, embeddings: Embeddings | None) -> Embeddings | 
 
 
 def _parents(
-    config: RetrieverConfig, chunks: Artifact | Stage, embeddings: Artifact | Stage | None
+    config: RetrieverConfig, chunks: Artifact | Stage, embeddings: Vectors
 ) -> dict[str, Artifact | Stage]:
     if not needs_embeddings(config):
         return {"chunks": chunks}
     assert embeddings is not None, "this retriever needs embeddings"
+    if isinstance(embeddings, Mapping):
+        return {"chunks": chunks, **embeddings}
     return {"chunks": chunks, "embeddings": embeddings}
 
 

@@ -14,6 +14,13 @@ from .corpus import (
     TextCorpusConfig,
     WikitextCorpusConfig,
 )
+from .database import (
+    CorporaDatabaseConfig,
+    CorpusDatabaseConfig,
+    DatabaseConfig,
+    Half,
+    PlantedDatabaseConfig,
+)
 from .embedder import EmbedderConfig, HashingEmbedderConfig, SentenceTransformerConfig
 from .evaluation import EvalConfig, Reference, resolve_stride
 from .logger import CsvConfig, LoggerConfig, TensorboardConfig, WandbConfig, WandbMode
@@ -60,8 +67,11 @@ __all__ = [
     "CcaConfig",
     "ChunkingConfig",
     "Config",
+    "CorporaDatabaseConfig",
     "CorpusConfig",
+    "CorpusDatabaseConfig",
     "CsvConfig",
+    "DatabaseConfig",
     "Decay",
     "DenseBm25RetrieverConfig",
     "DenseNeuralRetrieverConfig",
@@ -73,6 +83,7 @@ __all__ = [
     "FeedForwardKind",
     "FileCorpusConfig",
     "Freeze",
+    "Half",
     "HashingEmbedderConfig",
     "HfCorpusConfig",
     "HfTokenizerConfig",
@@ -90,6 +101,7 @@ __all__ = [
     "OracleRetrieverConfig",
     "ParquetCorpusConfig",
     "Placement",
+    "PlantedDatabaseConfig",
     "PositionKind",
     "PythonCorpusConfig",
     "RandomRetrieverConfig",
