@@ -36,6 +36,7 @@ from retro_lab.retrieval.table import (
     build_index,
     build_neighbours,
     check_coverage,
+    extends,
     index_stage,
     needs_embeddings,
     neighbours_stage,
@@ -94,7 +95,9 @@ class Pipeline:
     def index(self, retriever: RetrieverConfig, searched: Searched | None = None) -> Stage:
         searched = searched or self.searched
         vectors = searched.embeddings if needs_embeddings(retriever) else None
-        return index_stage(retriever, searched.chunks, vectors)
+        base = searched.base if extends(retriever) else None
+        below = None if base is None else self.index(retriever, base)
+        return index_stage(retriever, searched.chunks, vectors, below)
 
     def neighbours(
         self,
@@ -125,12 +128,18 @@ class Pipeline:
         """Every stage that a run of this configuration needs, in building order."""
         found = [self.corpus, self.tokenizer, self.chunks]
         for retriever, leak, searched in self._searches():
-            found += searched.stages(vectors=needs_embeddings(retriever))
-            found.append(self.index(retriever, searched))
+            found += self._index_stages(retriever, searched)
             found.append(self.neighbours(retriever, leak, searched))
         if has_retrieval(self.config) and self._measures_overlap():
             found += [*self.leakable.stages(vectors=False), self.overlap()]
         return list({stage.key: stage for stage in found}.values())
+
+    def _index_stages(self, retriever: RetrieverConfig, searched: Searched) -> list[Stage]:
+        """The index and all that it is made of."""
+        base = searched.base if extends(retriever) else None
+        found = [] if base is None else self._index_stages(retriever, base)
+        found += searched.stages(vectors=needs_embeddings(retriever))
+        return [*found, self.index(retriever, searched)]
 
     def build_all(self) -> None:
         """Builds every stage of `stages()` that is not there."""
@@ -212,9 +221,13 @@ class Pipeline:
         searched = searched or self.searched
         chunks = searched.open_chunks()
         vectors = searched.open_embeddings() if needs_embeddings(retriever) else None
-        return self.store.build(
-            self.index(retriever, searched), lambda w: build_index(retriever, chunks, vectors, w)
-        )
+        base = searched.base if extends(retriever) else None
+        stage = self.index(retriever, searched)
+        if base is None or self.store.get(stage) is not None:
+            below = None
+        else:
+            below = self.build_index(retriever, base).path
+        return self.store.build(stage, lambda w: build_index(retriever, chunks, vectors, w, below))
 
     def build_table(
         self,

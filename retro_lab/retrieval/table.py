@@ -19,7 +19,7 @@ import numpy as np
 from retro_lab.artifacts.store import Artifact, Stage
 from retro_lab.artifacts.workspace import Workspace
 from retro_lab.config.errors import UserError
-from retro_lab.config.schema import RetrieverConfig
+from retro_lab.config.schema import FaissRetrieverConfig, RetrieverConfig
 from retro_lab.retrieval.base import (
     NO_CHUNK,
     Neighbours,
@@ -30,6 +30,7 @@ from retro_lab.retrieval.base import (
 )
 from retro_lab.retrieval.embedders import Embeddings
 from retro_lab.retrieval.exclusion import PairFilter, other_documents, search_filled
+from retro_lab.retrieval.faiss_index import FaissRetriever
 from retro_lab.retrieval.leak_filter import LeakFilter
 from retro_lab.retrieval.parts import kind_of, part_fields
 from retro_lab.retrieval.ranking import first_allowed
@@ -52,7 +53,19 @@ def needs_embeddings(config: RetrieverConfig) -> bool:
     return config.needs_embeddings
 
 
-def index_stage(config: RetrieverConfig, chunks: Artifact | Stage, embeddings: Vectors) -> Stage:
+def extends(config: RetrieverConfig) -> bool:
+    """Whether an index takes more chunks without being built anew; lexical statistics are of the
+    whole database, and building them again is quick.
+    """
+    return isinstance(config, FaissRetrieverConfig)
+
+
+def index_stage(
+    config: RetrieverConfig,
+    chunks: Artifact | Stage,
+    embeddings: Vectors,
+    base: Artifact | Stage | None = None,
+) -> Stage:
     """The stage of a search index over the chunks that a store searches.
 
     Args:
@@ -60,8 +73,12 @@ def index_stage(config: RetrieverConfig, chunks: Artifact | Stage, embeddings: V
         chunks: the chunk store.
         embeddings: its vectors, by role where there are several; None unless
             `needs_embeddings(config)`.
+        base: the index of a database whose chunks are the first ones of this; None builds anew.
     """
-    return Stage("index", INDEX_VERSION, part_fields(config), _parents(config, chunks, embeddings))
+    parents = _parents(config, chunks, embeddings)
+    if base is not None:
+        parents["base"] = base
+    return Stage("index", INDEX_VERSION, part_fields(config), parents)
 
 
 def build_index(
@@ -69,13 +86,20 @@ def build_index(
     chunks: ChunkStore,
     embeddings: Embeddings | None,
     workspace: Workspace,
+    base: Path | None = None,
 ) -> Mapping[str, Any]:
     """Index the chunks that are searched.
+
+    Args:
+        base: folder of the index that is extended; None builds anew.
 
     Raises:
         UserError: the retriever can't index this database.
     """
-    retriever, facts = _index_database(config, chunks, embeddings)
+    if base is None:
+        retriever, facts = _index_database(config, chunks, embeddings)
+    else:
+        retriever, facts = _extend_index(config, chunks, embeddings, base)
     retriever.save(workspace.path)
     return facts
 
@@ -250,6 +274,19 @@ def _index_database(
         None if given is None else given.of(ids),
     )
     return retriever, {"chunks": len(ids), **facts}
+
+
+def _extend_index(
+    config: RetrieverConfig, chunks: ChunkStore, embeddings: Embeddings | None, base: Path
+) -> tuple[Retriever, dict[str, Any]]:
+    """The index in `base` and behind it the chunks that it lacks."""
+    assert isinstance(config, FaissRetrieverConfig)
+    assert embeddings is not None
+    retriever = FaissRetriever.open_to_extend(base, config)
+    known, ids = len(retriever.chunk_ids), chunks.searched
+    assert np.array_equal(retriever.chunk_ids, ids[:known]), "the base's chunks come first"
+    retriever.extend(ids[known:], embeddings.of(ids[known:]))
+    return retriever, {"chunks": len(ids), "added": len(ids) - known}
 
 
 class _Counted:
