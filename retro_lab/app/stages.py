@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ from retro_lab.evaluation.overlap_stage import build_overlap, overlap_stage
 from retro_lab.retrieval.base import TextOf
 from retro_lab.retrieval.embedders import Embeddings, build_embeddings, embeddings_stage
 from retro_lab.retrieval.leak_filter import LeakFilter, leak_filter
+from retro_lab.retrieval.near_duplicates import NearDuplicates, near_duplicates
 from retro_lab.retrieval.table import (
     NeighbourTable,
     build_index,
@@ -51,6 +53,16 @@ from retro_lab.text.tokenizers import (
 )
 
 from .searched import Searched
+
+
+class Filters(NamedTuple):
+    """What a chunk may not read although it is of another document; None is off."""
+
+    leak: LeakFilter | None = None
+    similar: NearDuplicates | None = None
+
+
+NO_FILTERS = Filters()
 
 
 class Pipeline:
@@ -102,14 +114,14 @@ class Pipeline:
     def neighbours(
         self,
         retriever: RetrieverConfig,
-        leak: LeakFilter | None = None,
+        filters: Filters = NO_FILTERS,
         searched: Searched | None = None,
     ) -> Stage:
         searched = searched or self.searched
         vectors = searched.embeddings if needs_embeddings(retriever) else None
         k_store = self.config.neighbours.k_store
         index = self.index(retriever, searched)
-        return neighbours_stage(retriever, k_store, searched.chunks, index, vectors, leak)
+        return neighbours_stage(retriever, k_store, searched.chunks, index, vectors, *filters)
 
     def overlap(self) -> Stage:
         """Longest runs that chunks of the evaluated split share with the reference text."""
@@ -127,9 +139,9 @@ class Pipeline:
     def stages(self) -> list[Stage]:
         """Every stage that a run of this configuration needs, in building order."""
         found = [self.corpus, self.tokenizer, self.chunks]
-        for retriever, leak, searched in self._searches():
+        for retriever, filters, searched in self._searches():
             found += self._index_stages(retriever, searched)
-            found.append(self.neighbours(retriever, leak, searched))
+            found.append(self.neighbours(retriever, filters, searched))
         if has_retrieval(self.config) and self._measures_overlap():
             found += [*self.leakable.stages(vectors=False), self.overlap()]
         return list({stage.key: stage for stage in found}.values())
@@ -144,23 +156,23 @@ class Pipeline:
     def build_all(self) -> None:
         """Builds every stage of `stages()` that is not there."""
         self.open_chunks()
-        for retriever, leak, searched in self._searches():
-            self.build_table(retriever, leak, searched)
+        for retriever, filters, searched in self._searches():
+            self.build_table(retriever, filters, searched)
         if has_retrieval(self.config) and self._measures_overlap():
             self.open_overlap()
 
-    def _searches(self) -> list[tuple[RetrieverConfig, LeakFilter | None, Searched]]:
+    def _searches(self) -> list[tuple[RetrieverConfig, Filters, Searched]]:
         """Every search of the run: its own, the random control's, and the one for overlap."""
         config = self.config
         if not has_retrieval(config):
             return []
-        found: list[tuple[RetrieverConfig, LeakFilter | None, Searched]] = [
-            (config.retriever, self.leak_filter, self.searched)
+        found: list[tuple[RetrieverConfig, Filters, Searched]] = [
+            (config.retriever, self.filters, self.searched)
         ]
         if config.eval.random:
-            found.append((random_retriever(config), None, self.searched))
+            found.append((random_retriever(config), NO_FILTERS, self.searched))
         if self._measures_overlap() and config.eval.reference is Reference.own_neighbours:
-            found.append((overlap_retriever(config), None, self.leakable))
+            found.append((overlap_retriever(config), NO_FILTERS, self.leakable))
         return found
 
     def _measures_overlap(self) -> bool:
@@ -169,11 +181,13 @@ class Pipeline:
         return self.config.eval.leakage and not seen
 
     @property
-    def leak_filter(self) -> LeakFilter | None:
+    def filters(self) -> Filters:
         """What the run may not read; r(C) and the random control are measured without it, so
         that filtered and unfiltered runs are compared on the same chunks.
         """
-        return leak_filter(self.config.neighbours, self.config.chunking)
+        config = self.config
+        leak = leak_filter(config.neighbours, config.chunking)
+        return Filters(leak, near_duplicates(config.neighbours))
 
     def _text_of(
         self, retriever: RetrieverConfig, chunks: ChunkStore, searched: Searched
@@ -232,7 +246,7 @@ class Pipeline:
     def build_table(
         self,
         retriever: RetrieverConfig,
-        leak: LeakFilter | None = None,
+        filters: Filters = NO_FILTERS,
         searched: Searched | None = None,
     ) -> Artifact:
         """The neighbours stage of a retriever."""
@@ -240,7 +254,7 @@ class Pipeline:
         index, chunks = self.build_index(retriever, searched), searched.open_chunks()
         vectors = searched.open_embeddings() if needs_embeddings(retriever) else None
         return self.store.build(
-            self.neighbours(retriever, leak, searched),
+            self.neighbours(retriever, filters, searched),
             lambda w: build_neighbours(
                 retriever,
                 self.config.neighbours.k_store,
@@ -248,8 +262,9 @@ class Pipeline:
                 vectors,
                 index.path,
                 w,
-                leak,
+                filters.leak,
                 self._text_of(retriever, chunks, searched),
+                filters.similar,
             ),
         )
 
@@ -329,7 +344,7 @@ def prepare(config: Config) -> Prepared:
     if not has_retrieval(config):
         corpus, chunks = pipeline.open_corpus(), pipeline.open_chunks()
         return Prepared(pipeline, corpus, chunks, None, lineage(pipeline.chunks))
-    artifact = pipeline.build_table(config.retriever, pipeline.leak_filter)
+    artifact = pipeline.build_table(config.retriever, pipeline.filters)
     check_coverage(artifact.stats, config.neighbours.k, config.neighbours.min_coverage)
     table, searched = NeighbourTable.open(artifact.path), pipeline.searched
     corpus, chunks = searched.open_corpus(), searched.open_chunks()

@@ -289,6 +289,7 @@ _RULES = (
     _chunking,
     _neighbours,
     retrieval_checks.leak_filter,
+    retrieval_checks.near_duplicates,
     retrieval_checks.retriever,
     database_checks.database,
     _overlap,

@@ -33,6 +33,8 @@ _OUTSIDE = ("logger", "eval", "store", "runs_dir", "resume")
 # Of the trainer only precision changes what is computed; min_coverage only decides on an error.
 _TRAINER_FIELDS = ("precision",)
 _THRESHOLDS = ("min_coverage",)
+# Of the neighbours, filters that are as good as not there while they are off.
+_FILTERS = ("max_jaccard", "dedup")
 # Of the recipe, what only a retrofit has.
 _SECOND_PHASE = ("freeze", "steps", "lr", "warmup_steps")
 # Of the evaluation: a label, a speed, and what is shown besides the figures.
@@ -101,6 +103,9 @@ def run_fields(config: Config) -> dict[str, Any]:
         fields["cca"] = {"layers": list(resolve_layers(config.cca, config.model.num_layers))}
         for name in _THRESHOLDS:
             del fields["neighbours"][name]
+        for name in _FILTERS:
+            if fields["neighbours"][name] is None:
+                del fields["neighbours"][name]
         if config.recipe.method is Method.scratch:
             for name in _SECOND_PHASE:
                 del fields["recipe"][name]

@@ -32,11 +32,12 @@ from retro_lab.retrieval.embedders import Embeddings
 from retro_lab.retrieval.exclusion import PairFilter, other_documents, search_filled
 from retro_lab.retrieval.faiss_index import FaissRetriever
 from retro_lab.retrieval.leak_filter import LeakFilter
+from retro_lab.retrieval.near_duplicates import NearDuplicates, RepeatFilter
 from retro_lab.retrieval.parts import kind_of, part_fields
 from retro_lab.retrieval.ranking import first_allowed
 from retro_lab.retrieval.registry import build_retriever, load_retriever
+from retro_lab.retrieval.table_facts import Counted, dropped_shares, filled_shares
 from retro_lab.text.chunks import ChunkStore
-from retro_lab.text.corpus import SPLITS
 
 INDEX_VERSION = 1
 NEIGHBOURS_VERSION = 1
@@ -111,14 +112,17 @@ def neighbours_stage(
     index: Artifact | Stage,
     embeddings: Vectors,
     leak: LeakFilter | None = None,
+    similar: NearDuplicates | None = None,
 ) -> Stage:
     """The stage of the neighbour table: `k_store` neighbours for each chunk of each split.
 
-    Settings that are null don't enter the key, nor does a leak filter that is off.
+    Settings that are null don't enter the key, nor does a filter that is off.
     """
     fields = {"kind": kind_of(config), **_search_fields(asdict(config)), "k_store": k_store}
     if leak is not None:
         fields["leak_filter"] = asdict(leak)
+    if similar is not None:
+        fields["near_duplicates"] = asdict(similar)
     parents = {**_parents(config, chunks, embeddings), "index": index}
     return Stage("neighbours", NEIGHBOURS_VERSION, fields, parents)
 
@@ -132,6 +136,7 @@ def build_neighbours(
     workspace: Workspace,
     leak: LeakFilter | None = None,
     text_of: TextOf | None = None,
+    similar: NearDuplicates | None = None,
 ) -> Mapping[str, Any]:
     """Search neighbours for every chunk, in blocks that resume; never in a chunk's own document.
 
@@ -139,12 +144,15 @@ def build_neighbours(
         index: folder of the index artifact.
         leak: refuses neighbours that repeat the text to be predicted; the next candidate moves up.
         text_of: raw text of the chunks, for retrievers with `needs_texts`.
+        similar: drops neighbours that repeat the query or a better one; the next one moves up.
 
     Returns:
         filled: for each split the share of chunks that have a first, second, ... neighbour;
         coverage: its mean over `k_store`; refused, the share of candidates that the leak filter
         dropped, of those it was asked about; queries_per_second; and for an approximate search
-        recall_at_10 against exact search on a fixed sample of chunks.
+        recall_at_10 against exact search on a fixed sample of chunks;
+        with `similar`, near_duplicates: shares of candidates dropped as like the query or a
+        better one, of those it was asked about.
 
     Raises:
         UserError: `k_store` exceeds the database.
@@ -156,7 +164,8 @@ def build_neighbours(
             fix=f"set neighbours.k_store={size} or less, or search a larger corpus",
         )
     retriever = load_retriever(config, index)
-    passes = None if leak is None else _Counted(leak.of(chunks))
+    passes = None if leak is None else Counted(leak.of(chunks))
+    repeats = None if similar is None else similar.of(chunks)
     searched, seconds = 0, 0.0
 
     def search(start: int, stop: int) -> dict[str, np.ndarray]:
@@ -164,21 +173,23 @@ def build_neighbours(
         begun = time.perf_counter()
         ids = np.arange(start, stop)
         queries = chunk_queries(chunks, _given(retriever, embeddings), ids, text_of)
-        found = search_filled(retriever, queries, k_store, chunks.identity, passes)
+        found = search_filled(retriever, queries, k_store, chunks.identity, passes, repeats)
         searched, seconds = searched + len(ids), seconds + time.perf_counter() - begun
         return {"ids": found.ids.astype(np.int32), "scores": found.scores}
 
     workspace.blocks(chunks.own_chunks, _BLOCK, search, what="retrieving", unit="chunks")
     table = NeighbourTable.open(workspace.path)
-    filled = _filled_shares(table, chunks)
+    filled = filled_shares(table.ids, chunks)
     refused = None if passes is None else passes.refused_share()
+    counted = {} if repeats is None else {"near_duplicates": dropped_shares(repeats)}
     return {
+        **counted,
         "queries": chunks.own_chunks,
         "queries_per_second": round(searched / seconds, 1) if searched else None,
         "filled": filled,
         "coverage": {split: float(np.mean(shares)) for split, shares in filled.items()},
         "refused": refused,
-        "recall_at_10": _recall(retriever, table, chunks, embeddings, passes, text_of),
+        "recall_at_10": _recall(retriever, table, chunks, embeddings, passes, repeats, text_of),
     }
 
 
@@ -289,30 +300,13 @@ def _extend_index(
     return retriever, {"chunks": len(ids), "added": len(ids) - known}
 
 
-class _Counted:
-    """A filter that keeps count of what it refuses."""
-
-    def __init__(self, passes: PairFilter) -> None:
-        self._passes = passes
-        self._asked = self._refused = 0
-
-    def __call__(self, query_ids: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        kept = self._passes(query_ids, ids)
-        self._asked += len(kept)
-        self._refused += int((~kept).sum())
-        return kept
-
-    def refused_share(self) -> float | None:
-        """None if nothing was asked: all blocks were done by an earlier attempt."""
-        return self._refused / self._asked if self._asked else None
-
-
 def _recall(
     retriever: Retriever,
     table: NeighbourTable,
     chunks: ChunkStore,
     embeddings: Embeddings | None,
     passes: PairFilter | None,
+    repeats: RepeatFilter | None,
     text_of: TextOf | None,
 ) -> float | None:
     """Share of the exact first 10 neighbours that the table's first 10 hold."""
@@ -323,19 +317,10 @@ def _recall(
     sample = np.linspace(0, chunks.own_chunks - 1, count).astype(np.int64)
     k = min(_RECALL_AT, table.k_store)
     queries = chunk_queries(chunks, _given(exact, embeddings), sample, text_of)
-    truth = search_filled(exact, queries, k, chunks.identity, passes).ids
+    truth = search_filled(exact, queries, k, chunks.identity, passes, repeats).ids
     found = table.ids[sample, :k]
     hit = (truth[:, :, None] == found[:, None, :]).any(axis=2) & (truth != NO_CHUNK)
     return float(hit.sum() / max(1, (truth != NO_CHUNK).sum()))
-
-
-def _filled_shares(table: NeighbourTable, chunks: ChunkStore) -> dict[str, list[float]]:
-    shares = {}
-    for split in SPLITS:
-        ids = chunks.chunks_of(split)
-        if len(ids):
-            shares[split] = (table.ids[ids] != NO_CHUNK).mean(axis=0).tolist()
-    return shares
 
 
 def _given(retriever: Retriever, embeddings: Embeddings | None) -> Embeddings | None:
