@@ -20,7 +20,7 @@ from retro_lab.retrieval.base import NO_CHUNK, NO_TOKEN, text_tokens
 from retro_lab.text.chunks import ChunkStore
 
 NGRAM = 5
-_BLOCK_BYTES = 2**24  # of hashes sorted together
+_BLOCK_BYTES = 2**22  # of hashes sorted together
 _NOTHING = np.uint64(2**64 - 1)
 _MULTIPLIER, _FINAL = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 
