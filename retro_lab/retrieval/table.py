@@ -293,7 +293,7 @@ def _extend_index(
     """The index in `base` and behind it the chunks that it lacks."""
     assert isinstance(config, FaissRetrieverConfig)
     assert embeddings is not None
-    retriever = FaissRetriever.open_to_extend(base, config)
+    retriever: Any = FaissRetriever.open_to_extend(base, config)
     known, ids = len(retriever.chunk_ids), chunks.searched
     assert np.array_equal(retriever.chunk_ids, ids[:known]), "the base's chunks come first"
     retriever.extend(ids[known:], embeddings.of(ids[known:]))

@@ -53,7 +53,7 @@ def grams(chunks: SmallChunks, chunk: int, n: int) -> set[tuple[int, ...]]:
 
 def likeness(chunks: SmallChunks, a: int, b: int, n: int) -> float:
     ours, theirs = grams(chunks, a, n), grams(chunks, b, n)
-    return np.float32(len(ours & theirs) / max(1, len(ours | theirs)))
+    return float(np.float32(len(ours & theirs) / max(1, len(ours | theirs))))
 
 
 @QUICK

@@ -39,7 +39,9 @@ from retro_lab.text.tokenizers.byte import ByteTokenizer
 
 SIZE = 8
 LETTERS = st.text("abc", min_size=1, max_size=20)
-QUICK = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+QUICK = settings(
+    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def corpus_of(texts: list[str], root: Path, prefix: str) -> Corpus:
