@@ -7,8 +7,9 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from retro_lab.config.console import print_error
 from retro_lab.config.databases import database_key
-from retro_lab.config.errors import UserError
+from retro_lab.config.errors import EXIT_USER_ERROR, UserError
 from retro_lab.config.fingerprints import baseline_of, canonical, has_retrieval
 from retro_lab.config.schema import Config, DatabaseConfig, EvaluateConfig
 
@@ -22,6 +23,11 @@ def main(argv: Sequence[str]) -> int:
     """Exit code of `evaluate.py <argv>`."""
     from . import launch
 
+    inside = [argument for argument in argv if argument.startswith("database.")]
+    if inside and not any(argument.startswith("database=") for argument in argv):
+        # Hydra would fail on a setting inside a group of which no option is chosen.
+        print_error(f"{inside[0]}: which database?\n  fix: add database=train, or another option")
+        return EXIT_USER_ERROR
     return launch.run("evaluate", evaluate, argv)
 
 

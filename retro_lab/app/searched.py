@@ -10,6 +10,8 @@ databases share is built once.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 
 from retro_lab.artifacts import Artifact, Stage
 from retro_lab.config.databases import added_corpora, is_training_split, other_corpora
+from retro_lab.config.errors import UserError
 from retro_lab.config.schema import CorpusConfig, DatabaseConfig
 from retro_lab.retrieval.embedders import Embeddings, build_embeddings, embeddings_stage
 from retro_lab.text.chunks import ChunkStore, build_chunks, chunks_stage
@@ -44,7 +47,8 @@ class OtherCorpus:
 
     @cached_property
     def corpus(self) -> Stage:
-        return corpus_stage(self.config, whole=True)
+        with self._named_errors():
+            return corpus_stage(self.config, whole=True)
 
     @cached_property
     def chunks(self) -> Stage:
@@ -55,10 +59,20 @@ class OtherCorpus:
         return embeddings_stage(self.pipeline.config.embedder, self.chunks, self.corpus)
 
     def open_corpus(self) -> Corpus:
-        artifact = self.pipeline.store.build(
-            self.corpus, lambda w: build_corpus(self.config, w, whole=True)
-        )
+        stage = self.corpus
+        with self._named_errors():
+            artifact = self.pipeline.store.build(
+                stage, lambda w: build_corpus(self.config, w, whole=True)
+            )
         return Corpus.open(artifact.path)
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Says of a mistake in reading that this is not the run's own corpus."""
+        try:
+            yield
+        except UserError as error:
+            raise UserError(f"database, {self.name}: {error.message}", fix=error.fix) from error
 
     def open_chunks(self) -> ChunkStore:
         size, corpus = self.pipeline.config.chunking.chunk_size, self.open_corpus()
