@@ -59,7 +59,8 @@ def _collect(store: Path, runs: Path, dry_run: bool) -> None:
 
     keep = {
         (stage, key)
-        for path in runs.glob("*/lineage.json")
+        for pattern in ("*/lineage.json", "*/databases/*/lineage.json")
+        for path in runs.glob(pattern)
         for stage, keys in RunDirectory(path.parent).lineage.items()
         for key in keys.split("+")
     }

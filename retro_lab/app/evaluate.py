@@ -7,9 +7,11 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import baseline_of, has_retrieval
-from retro_lab.config.schema import Config, EvaluateConfig
+from retro_lab.config.console import print_error
+from retro_lab.config.databases import database_key
+from retro_lab.config.errors import EXIT_USER_ERROR, UserError
+from retro_lab.config.fingerprints import baseline_of, canonical, has_retrieval
+from retro_lab.config.schema import Config, DatabaseConfig, EvaluateConfig
 
 from .run_directory import RunDirectory
 from .timing import Stopwatch
@@ -21,6 +23,11 @@ def main(argv: Sequence[str]) -> int:
     """Exit code of `evaluate.py <argv>`."""
     from . import launch
 
+    inside = [argument for argument in argv if argument.startswith("database.")]
+    if inside and not any(argument.startswith("database=") for argument in argv):
+        # Hydra would fail on a setting inside a group of which no option is chosen.
+        print_error(f"{inside[0]}: which database?\n  fix: add database=train, or another option")
+        return EXIT_USER_ERROR
     return launch.run("evaluate", evaluate, with_lists(argv))
 
 
@@ -52,15 +59,18 @@ def evaluate(command: EvaluateConfig) -> float | None:
             f"run={command.run} does not name runs, each of them once", fix="run=runs/a,runs/b"
         )
     runs = [RunDirectory(Path(str(path))) for path in given]
-    results = [show_results(run, _evaluate_one(run, command)) for run in runs]
+    evaluated = [_evaluate_one(run, command) for run in runs]
+    results = [show_results(out, seconds) for out, seconds in evaluated]
     if len(runs) > 1:
-        show_comparison(runs)
+        show_comparison([out for out, _ in evaluated])
         return None
     return objective(results[0])
 
 
-def _evaluate_one(run: RunDirectory, command: EvaluateConfig) -> dict[str, float] | None:
-    """Evaluates a run unless that is done; seconds by stage.
+def _evaluate_one(
+    run: RunDirectory, command: EvaluateConfig
+) -> tuple[RunDirectory, dict[str, float] | None]:
+    """Evaluates a run unless that is done: where its results lie, and the seconds by stage.
 
     Raises:
         UserError: the run is not trained, its data changed, or it has no checkpoint.
@@ -71,34 +81,69 @@ def _evaluate_one(run: RunDirectory, command: EvaluateConfig) -> dict[str, float
             f"{run.path} is not trained to its end: its state is {run.state!r}",
             fix="run the train.py command again; it resumes",
         )
-    evaluated = run.is_evaluated(command.eval) and not command.eval.pages
+    database = _other_database(run, config, command.database)
+    out = run if database is None else run.searching(database)
+    evaluated = out.is_evaluated(command.eval) and not command.eval.pages
     rivals = bool(command.eval.rivals.which)
+    if rivals and database is not None:
+        raise UserError(
+            f"database={database.name}: rivals search the run's own database",
+            fix="leave database out, or take another eval",
+        )
     if evaluated and not rivals:
-        LOG.info("%s is evaluated like this already", run.path)
-        return None
+        LOG.info("%s is evaluated like this already", out.path)
+        return out, None
     config = dataclasses.replace(config, eval=command.eval, runs_dir=str(run.path.parent))
     if command.store.dir is not None:
         config = dataclasses.replace(config, store=command.store)
     watch = Stopwatch()
     with watch.stage("imports"):
+        from retro_lab.artifacts import lineage
         from retro_lab.config.checks import check
 
         from .evaluation import evaluate_run
         from .stages import prepare
-    check(config)
+    searching = config if database is None else dataclasses.replace(config, database=database)
+    check(searching)
     with watch.stage("prepare"):
-        prepared = prepare(config)
-    run.check_lineage(prepared.lineage)
+        prepared = prepare(searching)
+    if database is None:
+        run.check_lineage(prepared.lineage)
+    else:
+        run.check_text(lineage(prepared.pipeline.chunks))
+        out.begin(searching)
+        out.record_lineage(prepared.lineage)
     baseline = _baseline(config)
     if not evaluated:
         with watch.stage("evaluation"):
-            evaluate_run(config, command.eval, run, prepared, baseline)
-        run.enter("finished")
+            evaluate_run(config, command.eval, run, prepared, baseline, database)
+        if database is None:
+            run.enter("finished")
     if rivals:
         from .rivals import run_rivals
 
         run_rivals(config, run, prepared, baseline, watch)
-    return watch.seconds
+    return out, watch.seconds
+
+
+def _other_database(
+    run: RunDirectory, config: Config, asked: DatabaseConfig | None
+) -> DatabaseConfig | None:
+    """What is searched instead of the run's own database; None if it is that one.
+
+    Raises:
+        UserError: the run searches nothing.
+    """
+    if asked is None:
+        return None
+    if not has_retrieval(config):
+        raise UserError(
+            f"database={asked.name}: {run.path} is a baseline, it searches nothing",
+            fix="leave database out, or give a run with a retriever",
+        )
+    asked = canonical(dataclasses.replace(config, database=asked)).database
+    own = canonical(config).database
+    return None if database_key(asked) == database_key(own) else asked
 
 
 def _baseline(config: Config) -> RunDirectory | None:

@@ -9,8 +9,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from retro_lab.config.databases import in_words, is_training_split
 from retro_lab.config.fingerprints import eval_fields, run_key
-from retro_lab.config.schema import Config, EvalConfig, Reference, resolve_k, wants_tokens
+from retro_lab.config.schema import (
+    Config,
+    DatabaseConfig,
+    EvalConfig,
+    Reference,
+    resolve_k,
+    wants_tokens,
+)
 from retro_lab.config.serialise import to_plain
 from retro_lab.evaluation.chunk_table import ChunkTable, Overlap, Reading
 from retro_lab.evaluation.environment import environment
@@ -19,7 +27,13 @@ from retro_lab.evaluation.metrics import ChunkScores
 from retro_lab.evaluation.ngram_overlap import similarity
 from retro_lab.evaluation.overlap_stage import shared_runs
 from retro_lab.evaluation.plots import plot_leakage
-from retro_lab.evaluation.results import DataCounts, EvaluationSettings, Results
+from retro_lab.evaluation.reference_words import EXACT, EXACT_WITH_DATABASE
+from retro_lab.evaluation.results import (
+    DataCounts,
+    EvaluationSettings,
+    Results,
+    SearchedDatabase,
+)
 from retro_lab.evaluation.run_page import write_run_page
 from retro_lab.evaluation.statistics import Bootstrap
 from retro_lab.evaluation.sweep import scored_k
@@ -43,29 +57,35 @@ def evaluate_run(
     run: RunDirectory,
     prepared: Prepared,
     baseline: RunDirectory | None,
+    database: DatabaseConfig | None = None,
 ) -> Results:
     """Scores every condition on the same tokens and writes the run's results.
 
     Args:
         config: of the run.
+        database: searched instead of the run's own; `prepared` must be its data, and the results
+            lie apart, in `run.searching(database)`.
         evaluation: what to measure; may differ from the configuration's own.
         prepared: the run's data.
         baseline: the run to compare with; None leaves the condition out.
     """
+    key, out = run_key(config), run
     config = dataclasses.replace(config, eval=evaluation)
+    if database is not None:
+        config, out = dataclasses.replace(config, database=database), run.searching(database)
     data = build_data(config, prepared)
     torch.set_num_threads(config.trainer.threads or torch.get_num_threads())
-    scores = score_conditions(config, run, prepared, data, baseline)
+    scores = score_conditions(config, run, out, prepared, data, baseline)
     table = _table(config, prepared, scores)
     tokens = _tokens(config, prepared, scores) if wants_tokens(evaluation) else None
-    expected = prepared.corpus.num_bytes(evaluation.split)
+    expected = prepared.pipeline.open_corpus().num_bytes(evaluation.split)
     if int(table.bytes.sum()) != expected:
         raise ValueError(f"{table.bytes.sum()} bytes scored of {expected} in the split")
     reference = _reference(config) if table.overlap is not None else None
     bootstrap = Bootstrap(evaluation.bootstrap_samples, evaluation.confidence, evaluation.seed)
     leakage = analyse(table, evaluation.alphas, reference, bootstrap)
     results = Results(
-        run_key=run_key(config),
+        run_key=key,
         config=to_plain(config),
         lineage=prepared.lineage,
         environment=environment(),
@@ -75,26 +95,44 @@ def evaluate_run(
             window=config.chunking.sequence_length,
             stride=data.stride,
             scored_with_retrieval_fraction=table.retrieval_fraction,
+            database=_database(config, prepared, run) if prepared.table is not None else None,
         ),
         metrics={evaluation.split: {name: table.score(name) for name in scores}},
         leakage=leakage,
         timing=run.status["seconds"],
     )
-    run.forget_evaluation()
-    table.save(run.chunks_file)
-    results.save(run.results_file)
+    out.forget_evaluation()
+    table.save(out.chunks_file)
+    results.save(out.results_file)
     if tokens is not None:
-        tokens.save(run.tokens_file, table)
+        tokens.save(out.tokens_file, table)
     else:
-        run.tokens_file.unlink(missing_ok=True)  # it would be of other scores
+        out.tokens_file.unlink(missing_ok=True)  # it would be of other scores
     if table.overlap is not None:
-        _plot(results, run)
-    found = plot_sources(config, run, table, tokens, leakage)
+        _plot(results, out)
+    plants = prepared.pipeline.searched.planted()
+    if plants is not None:
+        out.record_planted(plants)
+    found = plot_sources(config, out, table, tokens, leakage)
     if found is not None and tokens is not None and evaluation.pages:
-        write_inspection(config, run, prepared, tokens, found)
-    write_run_page(results, run.path)
-    run.record_evaluation(eval_fields(evaluation))
+        write_inspection(config, out, prepared, tokens, found)
+    write_run_page(results, out.path)
+    out.record_evaluation(eval_fields(evaluation))
     return results
+
+
+def _database(config: Config, prepared: Prepared, run: RunDirectory) -> SearchedDatabase:
+    chunks = prepared.chunks
+    documents = np.unique(chunks.document[chunks.searched])
+    own = run.config().database
+    plants = prepared.pipeline.searched.planted()
+    return SearchedDatabase(
+        name=in_words(config.database),
+        trained_with=in_words(own),
+        documents=len(documents),
+        chunks=len(chunks.searched),
+        planted=plants["planted"] if plants else [],
+    )
 
 
 def _table(config: Config, prepared: Prepared, scores: dict[str, ChunkScores]) -> ChunkTable:
@@ -158,20 +196,20 @@ def _longest_runs(
 def _reference(config: Config) -> str:
     """Whose text counted as leaked, and which retriever found it, if one did."""
     if config.eval.reference is Reference.exact_corpus:
-        return config.eval.reference.name
+        return EXACT if is_training_split(config.database) else EXACT_WITH_DATABASE
     seen = config.eval.reference is Reference.seen_neighbours
     retriever = config.retriever if seen else overlap_retriever(config)
     return f"{config.eval.reference.name} ({retriever.name})"
 
 
 def _counts(config: Config, prepared: Prepared, table: ChunkTable) -> DataCounts:
-    chunks, split = prepared.chunks, config.eval.split
+    chunks, split = prepared.pipeline.open_chunks(), config.eval.split
     tokens = int((chunks.token_bytes[:] > 0).sum())
     unread = None
     if prepared.table is not None:
         reads = np.bincount(table.document, table.with_retrieval)
         unread = int((reads == 0).sum())
-    duplicates = len(duplicates_in_training(prepared.corpus, split))
+    duplicates = len(duplicates_in_training(prepared.pipeline.open_corpus(), split))
     return DataCounts(
         documents=prepared.corpus.num_documents,
         chunks=chunks.num_chunks,

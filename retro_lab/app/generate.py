@@ -153,10 +153,169 @@ def _warn_of_length(writer: Writer, request: Request, prompts: Sequence[str]) ->
     """Says so if the text grows beyond what the model was trained on; it can be written all the
     same, since every kind of position is a distance.
     """
+<<<<<<< HEAD
     longest = max(len(writer.encode(prompt)) for prompt in prompts) + request.tokens
     if longest > writer.window:
         message = (
             f"{longest:,} tokens with the prompt, but the model was trained on windows of "
             f"{writer.window:,}: expect worse text beyond them"
+=======
+
+    def __init__(self, model: Retro, tokenizer: Tokenizer, database: Database | None) -> None:
+        self.model, self.tokenizer, self.database = model, tokenizer, database
+
+    @classmethod
+    def load(cls, request: Request) -> Writer:
+        """Opens the run.
+
+        Raises:
+            UserError: if the run is not there, not trained, or cannot search and was asked to.
+        """
+        from retro_lab.config.fingerprints import has_retrieval
+
+        run = RunDirectory(request.run)
+        config = run.config()
+        if not run.reached("trained"):
+            raise UserError(
+                f"{run.path} is not trained to its end: its state is {run.state!r}",
+                fix="run the train.py command again; it resumes",
+            )
+        if request.retrieval and not has_retrieval(config):
+            raise UserError(
+                f"retrieval=on, but {run.path} is a baseline: it has no neighbours to read",
+                fix="leave retrieval=on out, or give a run with a retriever",
+            )
+        from .build import build_model
+        from .stages import prepare
+
+        prepared = prepare(config)
+        run.check_lineage(prepared.lineage)
+        model = build_model(config, prepared.chunks.vocab_size, prepared.chunks.pad_id)
+        model.load_state_dict(run.weights())
+        searches = has_retrieval(config) and request.retrieval is not False
+        database = Database(config, prepared) if searches else None
+        return cls(model.eval(), prepared.pipeline.open_tokenizer(), database)
+
+    def write(
+        self,
+        prompt: str,
+        request: Request,
+        show: Callable[[int, Sequence[Found]], None] | None = None,
+    ) -> Iterator[str]:
+        """Pieces of the continuation, as soon as their characters are whole.
+
+        Args:
+            show: told the number of each chunk, from 1, and what was found for it.
+        """
+        import torch
+
+        generator = torch.Generator().manual_seed(request.seed)
+        tokenizer, cache = self.tokenizer, self.model.new_cache(1)
+        ids = [tokenizer.boundary_id, *tokenizer.encode_batch([prompt])[0].ids.tolist()]
+        text, new = Text(tokenizer, ids[1:]), ids
+        for count in range(1, request.tokens + 1):
+            logits = self.model.step(torch.tensor([new]), cache, self._neighbours(ids, new, show))
+            token = draw(logits[0, -1], request, generator, tokenizer.pad_id)
+            if token == tokenizer.boundary_id:
+                break
+            yield text.add(token)
+            if count == request.tokens:
+                break
+            ids.append(token)
+            new = [token]
+        yield text.rest()
+
+    def _neighbours(
+        self, ids: list[int], new: list[int], show: Callable[[int, Sequence[Found]], None] | None
+    ) -> torch.Tensor | None:
+        """[1, U, K, R] neighbours of the chunks that the last tokens, `new`, complete."""
+        import numpy as np
+        import torch
+
+        size = self.model.config.chunk_size
+        begun, done = (len(ids) - len(new)) // size, len(ids) // size
+        if self.database is None or begun == done:
+            return None
+        chunks = np.array(ids[begun * size : done * size]).reshape(-1, size)
+        texts = [self.tokenizer.decode(chunk.tolist()) for chunk in chunks]
+        tokens, found = self.database.search(chunks, texts)
+        if show is not None:
+            for number, neighbours in enumerate(found, start=begun + 1):
+                show(number, neighbours)
+        return torch.from_numpy(tokens).unsqueeze(0)
+
+
+class Text:
+    """Characters of a growing list of tokens, each given out once, when it is whole.
+
+    Args:
+        ids: tokens that were read before; a tokenizer may decode what follows differently.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, ids: list[int]) -> None:
+        self.tokenizer = tokenizer
+        self.known, self.new = ids[-_CONTEXT:], []
+
+    def add(self, token: int) -> str:
+        """The characters that this token completes."""
+        self.new.append(token)
+        text = self._pending()
+        if text.endswith(_CUT) and len(self.new) < _CONTEXT:
+            return ""
+        self.known, self.new = (self.known + self.new)[-_CONTEXT:], []
+        return text
+
+    def rest(self) -> str:
+        """What is left, broken characters included."""
+        return self._pending()
+
+    def _pending(self) -> str:
+        before = self.tokenizer.decode(self.known)
+        return self.tokenizer.decode(self.known + self.new)[len(before) :]
+
+
+class Database:
+    """The run's search: index, embedder and the text that it finds.
+
+    Args:
+        config: of a run with retrieval.
+        prepared: its data; building it has built the index.
+    """
+
+    def __init__(self, config: Config, prepared: Prepared) -> None:
+        from retro_lab.retrieval.embedders import build_embedder
+        from retro_lab.retrieval.registry import load_retriever
+
+        if config.retriever.needs_texts:
+            raise UserError(
+                f"retriever={config.retriever.name} searches for text of the corpus only",
+                fix="add retrieval=off, or use a run with another retriever",
+            )
+        index = prepared.pipeline.store.get(prepared.pipeline.index(config.retriever))
+        assert index is not None, "prepare() builds the index before the neighbours"
+        self.config, self.chunks, self.corpus = config, prepared.chunks, prepared.corpus
+        self.retriever = load_retriever(config.retriever, index.path)
+        needs_embeddings = config.retriever.needs_embeddings
+        self.embedder = build_embedder(config.embedder) if needs_embeddings else None
+
+    def search(self, chunks: np.ndarray, texts: list[str]) -> tuple[np.ndarray, list[list[Found]]]:
+        """Neighbours of chunks [U, M] with these texts: their tokens [U, K, R], and what they are.
+
+        Neighbours are those of training, but for the leak filter: nothing is to be predicted yet.
+        """
+        import numpy as np
+
+        from retro_lab.retrieval.base import Queries, text_tokens
+        from retro_lab.retrieval.exclusion import search_filled
+
+        store, outside = self.chunks, np.full(len(chunks), -1, dtype=np.int64)
+        embeddings = None
+        if self.embedder is not None:  # rounded as the stored ones are
+            embeddings = self.embedder.embed(texts).astype(np.float16).astype(np.float32)
+        tokens = text_tokens(chunks, store.pad_id, store.boundary_id)
+        queries = Queries(tokens, embeddings, document=outside, chunk_ids=outside)
+        ids, scores = search_filled(
+            self.retriever, queries, self.config.neighbours.k, store.identity
+>>>>>>> h-database
         )
         print(paint("warning: ", "33") + message, file=sys.stderr)

@@ -90,7 +90,7 @@ class Database:
         outside = np.full(len(queries), -1, dtype=np.int64)
         tokens = text_tokens(tokens, store.pad_id, store.boundary_id)
         asked = Queries(tokens, embeddings, document=outside, chunk_ids=outside)
-        ids, scores = search_filled(self.retriever, asked, self.config.neighbours.k, store.document)
+        ids, scores = search_filled(self.retriever, asked, self.config.neighbours.k, store.identity)
         values = store.values(ids, self.config.chunking.continuation_chunks)
         return values, [self._found(*row) for row in zip(ids, scores, values, strict=True)]
 

@@ -16,6 +16,7 @@ from retro_lab.config.console import print_error
 from retro_lab.config.errors import EXIT_USER_ERROR, UserError
 from retro_lab.config.explain import explain
 from retro_lab.config.fingerprints import has_retrieval
+from retro_lab.config.keys import known_keys
 from retro_lab.config.schema import Config
 from retro_lab.retrieval.embedders import known_width
 from retro_lab.retrieval.plan import Database, building_memory, planned_chunks, planned_files
@@ -27,7 +28,8 @@ USAGE = """\
 usage: python -m retro_lab plan database.tokens=N [key=value ...]
 
 Prints chunks, bytes on disk and in memory for every stage, and with rates the time and the
-workers. Takes what train.py takes (retriever, chunking, neighbours, embedder, tokenizer) and:
+workers. Takes what train.py takes (retriever, chunking, neighbours, embedder, tokenizer,
+database.fraction) and:
 
   database.tokens=1.75e12        tokens of the corpus; required
   database.document_tokens=500   mean document; adds boundary tokens and padding (default: none)
@@ -106,7 +108,7 @@ def parse(argv: Sequence[str]) -> Request:
             deadline = _seconds(value)
         elif argument == "rates=measure":
             measure = True
-        elif key.partition(".")[0] in ("database", "rates"):
+        elif key.partition(".")[0] in ("database", "rates") and not _is_setting(key):
             near = difflib.get_close_matches(key, _DEFAULTS, n=1, cutoff=0.4)
             raise UserError(
                 f"{argument}: the planner has no such key",
@@ -119,6 +121,13 @@ def parse(argv: Sequence[str]) -> Request:
             "database.tokens has no value and needs one", fix="add database.tokens=1.75e12"
         )
     return Request(numbers, deadline, measure, overrides)
+
+
+def _is_setting(key: str) -> bool:
+    """Whether it is a key of the group `database`, or the choice of its option."""
+    if key == "database" or key.startswith("database.corpora."):
+        return True
+    return any(known.name == key for known in known_keys())
 
 
 def _number(key: str, text: str) -> float:
@@ -189,9 +198,10 @@ def _print_plan(request: Request, config: Config) -> None:
     document_tokens = numbers["database.document_tokens"]
     size = config.chunking.chunk_size
     chunks = planned_chunks(tokens, size, document_tokens)
+    share = (numbers["database.train_share"] or 1.0) * config.database.fraction
     planned = Database(
         chunks=chunks,
-        database=max(1, round(chunks * (numbers["database.train_share"] or 1.0))),
+        database=max(1, round(chunks * share)),
         documents=max(1, round(tokens / document_tokens)) if document_tokens else 1,
         text_bytes=round(tokens * (numbers["database.bytes_per_token"] or 0.0)),
         chunk_size=size,

@@ -7,6 +7,8 @@ checkpoints/     last.ckpt (resumable) and best.ckpt
 metrics.jsonl    curves; also wandb/, metrics.csv, TensorBoard files as configured
 results.json     figures;  chunks.parquet a row a scored chunk;  tokens.parquet a row a token
 index.html       the figures, plots and files of the run on one page
+planted.json     where the database holds copies of evaluated documents: which, and the halves
+databases/       the same for evaluations that searched another database than the run's own
 """
 
 from __future__ import annotations
@@ -18,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from filelock import FileLock, Timeout
 
+from retro_lab.config.databases import database_key
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import eval_fields, run_name
-from retro_lab.config.schema import Config, EvalConfig
+from retro_lab.config.schema import Config, DatabaseConfig, EvalConfig
 from retro_lab.config.serialise import read_config, write_config
 
 if TYPE_CHECKING:
@@ -61,6 +64,10 @@ class RunDirectory:
     @property
     def tokens_file(self) -> Path:
         return self.path / "tokens.parquet"
+
+    def searching(self, database: DatabaseConfig) -> RunDirectory:
+        """Where results lie that were measured with another database than the run's own."""
+        return RunDirectory(self.path / "databases" / f"{database.name}-{database_key(database)}")
 
     def config(self) -> Config:
         """The configuration that the run was trained with.
@@ -116,6 +123,10 @@ class RunDirectory:
         """Notes how the results were measured, once they are all written."""
         self._write(EVALUATION_FILE, fields)
 
+    def record_planted(self, plants: dict[str, Any]) -> None:
+        """Notes which evaluated documents had copies in the database, and the halves of them."""
+        self._write("planted.json", plants)
+
     def begin(self, config: Config) -> None:
         """Makes the directory and writes down what is to be run; older results count no more."""
         self.path.mkdir(parents=True, exist_ok=True)
@@ -135,14 +146,30 @@ class RunDirectory:
             UserError: if the corpus or a stage changed since.
         """
         known = self.lineage
-        changed = [stage for stage in known if lineage.get(stage) != known[stage]]
+        self._refuse([stage for stage in known if lineage.get(stage) != known[stage]], lineage)
+        self.record_lineage(lineage)
+
+    def record_lineage(self, lineage: dict[str, str]) -> None:
+        """Records the data behind an evaluation, in place of an earlier one's."""
+        self._write("lineage.json", lineage)
+
+    def check_text(self, lineage: dict[str, str]) -> None:
+        """As `check_lineage` for the run's own text alone, whatever is searched; records nothing.
+
+        Args:
+            lineage: of the run's own chunks.
+        """
+        known = {stage: keys.split("+") for stage, keys in self.lineage.items()}
+        self._refuse([s for s, key in lineage.items() if key not in known.get(s, [key])], lineage)
+
+    def _refuse(self, changed: list[str], lineage: dict[str, str]) -> None:
         if changed:
             raise UserError(
                 f"the data of {self.path} changed since the run began: {', '.join(changed)} "
-                f"(was {known[changed[0]]}, is {lineage.get(changed[0])})",
-                fix=f"restore the corpus, or move {self.path} away and run again",
+                f"(was {self.lineage[changed[0]]}, is {lineage.get(changed[0])})",
+                fix="restore the corpus (and what else is searched, if the run has another "
+                f"database), or move {self.path} away and run again",
             )
-        self._write("lineage.json", lineage)
 
     def weights(self) -> dict[str, Tensor]:
         """The trained weights: the last ones, so that nothing was picked by its score.

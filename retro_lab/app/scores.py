@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from retro_lab.artifacts import track
+from retro_lab.artifacts import lineage, track
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import has_retrieval, run_key
 from retro_lab.config.schema import Config, resolve_k, wants_tokens
@@ -46,19 +46,26 @@ def conditions(config: Config, baseline: RunDirectory | None) -> list[str]:
 def score_conditions(
     config: Config,
     run: RunDirectory,
+    out: RunDirectory,
     prepared: Prepared,
     data: RetroDataModule,
     baseline: RunDirectory | None,
 ) -> dict[str, ChunkScores]:
     """Nats by chunk, and by token where the evaluation wants them, for each condition.
 
+    Args:
+        run: has the weights.
+        out: may have scores of the same neighbours; another directory than the run's own where
+            another database is searched.
+
     Raises:
         UserError: the run or its baseline has no checkpoint, or the model's loss is not finite.
     """
     wanted = conditions(config, baseline)
-    found = _stored(config, run, prepared, data.stride, wanted)
+    key = run_key(run.config())
+    found = _stored(config, out, key, prepared, data.stride, wanted)
     if found:
-        LOG.info("scores read from %s: %s", run.path, ", ".join(found))
+        LOG.info("scores read from %s: %s", out.path, ", ".join(found))
     model = None
     for name in wanted:
         if name in found:
@@ -142,18 +149,28 @@ def _baseline(
 ) -> ChunkScores:
     """Read from the baseline's own files if it was evaluated likewise, else scored anew."""
     own = dataclasses.replace(baseline.config(), eval=config.eval)
-    data_alone = prepared.without_neighbours()
-    stored = _stored(own, baseline, data_alone, data.stride, ["baseline"]).get("baseline")
+    text = lineage(prepared.pipeline.chunks)
+    alone = dataclasses.replace(prepared, table=None, lineage=text)
+    stored = _stored(own, baseline, run_key(own), alone, data.stride, ["baseline"]).get("baseline")
     if stored is not None and np.array_equal(stored.tokens, same_tokens.tokens):
         return stored
-    model = load_model(own, baseline, data_alone)
+    model = load_model(own, baseline, alone)
     return _score(config, model, data, prepared, None, "baseline")
 
 
 def _stored(
-    config: Config, run: RunDirectory, prepared: Prepared, stride: int, wanted: list[str]
+    config: Config,
+    run: RunDirectory,
+    key: str,
+    prepared: Prepared,
+    stride: int,
+    wanted: list[str],
 ) -> dict[str, ChunkScores]:
-    """Those of the wanted conditions that the run's files hold; none unless they fit."""
+    """Those of the wanted conditions that a directory holds; none unless they fit.
+
+    Args:
+        key: of the run that was scored.
+    """
     if run.evaluation is None:
         return {}
     by_token = wants_tokens(config.eval)
@@ -164,7 +181,7 @@ def _stored(
         return {}
     settings = results.evaluation
     same = (
-        results.run_key == run_key(config)
+        results.run_key == key
         and results.lineage == prepared.lineage
         and (settings.split, settings.stride) == (config.eval.split, stride)
     )

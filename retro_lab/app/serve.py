@@ -139,12 +139,12 @@ def open_index(run: RunDirectory, store: str | None = None) -> ServedIndex:
     Raises:
         UserError: the run has no retriever, or one that is a service; or its data changed.
     """
+    from retro_lab.artifacts import lineage
     from retro_lab.artifacts.stage import digest
     from retro_lab.config.serialise import to_plain
     from retro_lab.retrieval.embedders import build_embedder
     from retro_lab.retrieval.registry import load_retriever
     from retro_lab.retrieval.served_index import ServedIndex
-    from retro_lab.retrieval.table import build_index
 
     from .stages import Pipeline
 
@@ -153,28 +153,24 @@ def open_index(run: RunDirectory, store: str | None = None) -> ServedIndex:
     if store is not None:
         config.store.dir = store
     pipeline, retriever = Pipeline(config), config.retriever
-    key = pipeline.chunks.key
-    if run.lineage.get("chunks", key) != key:
-        raise UserError(
-            f"the data of {run.path} changed since the run began: chunks "
-            f"(was {run.lineage['chunks']}, is {key})",
-            fix=f"restore the corpus, or move {run.path} away and run again",
-        )
-    chunks = pipeline.open_chunks()
-    vectors = pipeline.open_embeddings() if retriever.needs_embeddings else None
-    index = pipeline.store.build(
-        pipeline.index(retriever), lambda w: build_index(retriever, chunks, vectors, w)
-    )
+    for stage, key in lineage(pipeline.index(retriever)).items():
+        if run.lineage.get(stage, key) != key:
+            raise UserError(
+                f"the data of {run.path} changed since the run began: {stage} "
+                f"(was {run.lineage[stage]}, is {key})",
+                fix=f"restore the corpus, or move {run.path} away and run again",
+            )
+    index, searched = pipeline.build_index(retriever), pipeline.searched
     settings = {"index": index.key, "search": to_plain(retriever)}
     return ServedIndex(
         config=retriever,
         key=digest(settings)[:16],
         retriever=load_retriever(retriever, index.path),
-        chunks=chunks,
-        corpus=pipeline.open_corpus(),
+        chunks=searched.open_chunks(),
+        corpus=searched.open_corpus(),
         tokenizer=pipeline.open_tokenizer(),
         embedder=build_embedder(config.embedder) if retriever.needs_embeddings else None,
-        embeddings=vectors,
+        embeddings=searched.open_embeddings() if retriever.needs_embeddings else None,
     )
 
 

@@ -2,20 +2,23 @@
 
     corpus -> tokenizer -> chunks -> embeddings -> index -> neighbours -> overlap
 
+A database other than the training split is one more stage, behind the chunks (`searched.py`).
+
 Nothing about the model enters a key, so no change of model, optimiser or trainer builds data anew.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retro_lab.artifacts import Artifact, ArtifactStore, Stage, lineage
+from retro_lab.config.databases import has_training_split
 from retro_lab.config.fingerprints import has_retrieval
 from retro_lab.config.schema import (
     Bm25RetrieverConfig,
@@ -30,12 +33,14 @@ from retro_lab.evaluation.overlap_stage import build_overlap, overlap_stage
 from retro_lab.retrieval.base import TextOf
 from retro_lab.retrieval.embedders import Embeddings, build_embeddings, embeddings_stage
 from retro_lab.retrieval.leak_filter import LeakFilter, leak_filter
+from retro_lab.retrieval.near_duplicates import NearDuplicates, near_duplicates
 from retro_lab.retrieval.table import (
     NeighbourTable,
     build_index,
     build_neighbours,
     check_coverage,
     check_index,
+    extends,
     index_stage,
     needs_embeddings,
     neighbours_stage,
@@ -48,6 +53,18 @@ from retro_lab.text.tokenizers import (
     load_tokenizer,
     tokenizer_stage,
 )
+
+from .searched import Searched
+
+
+class Filters(NamedTuple):
+    """What a chunk may not read although it is of another document; None is off."""
+
+    leak: LeakFilter | None = None
+    similar: NearDuplicates | None = None
+
+
+NO_FILTERS = Filters()
 
 
 class Pipeline:
@@ -77,23 +94,45 @@ class Pipeline:
     def embeddings(self) -> Stage:
         return embeddings_stage(self.config.embedder, self.chunks, self.corpus)
 
-    def index(self, retriever: RetrieverConfig) -> Stage:
-        return index_stage(retriever, self.chunks, self._vectors_of(retriever))
+    @cached_property
+    def searched(self) -> Searched:
+        """What the run's neighbours are taken from."""
+        return Searched(self, self.config.database)
 
-    def neighbours(self, retriever: RetrieverConfig, leak: LeakFilter | None = None) -> Stage:
-        vectors = self._vectors_of(retriever)
+    @cached_property
+    def leakable(self) -> Searched:
+        """All text that could have leaked: what is searched, and the training split."""
+        if has_training_split(self.config.database):
+            return self.searched
+        return Searched(self, self.config.database, with_training=True)
+
+    def index(self, retriever: RetrieverConfig, searched: Searched | None = None) -> Stage:
+        searched = searched or self.searched
+        vectors = searched.embeddings if needs_embeddings(retriever) else None
+        base = searched.base if extends(retriever) else None
+        below = None if base is None else self.index(retriever, base)
+        return index_stage(retriever, searched.chunks, vectors, below)
+
+    def neighbours(
+        self,
+        retriever: RetrieverConfig,
+        filters: Filters = NO_FILTERS,
+        searched: Searched | None = None,
+    ) -> Stage:
+        searched = searched or self.searched
+        vectors = searched.embeddings if needs_embeddings(retriever) else None
         k_store = self.config.neighbours.k_store
-        index = self.index(retriever)
-        return neighbours_stage(retriever, k_store, self.chunks, index, vectors, leak)
+        index = self.index(retriever, searched)
+        return neighbours_stage(retriever, k_store, searched.chunks, index, vectors, *filters)
 
     def overlap(self) -> Stage:
         """Longest runs that chunks of the evaluated split share with the reference text."""
-        evaluation = self.config.eval
+        evaluation, leakable = self.config.eval, self.leakable
         if evaluation.reference is Reference.exact_corpus:
-            return exact_overlap_stage(self.chunks, split=evaluation.split)
+            return exact_overlap_stage(leakable.chunks, split=evaluation.split)
         return overlap_stage(
-            self.neighbours(overlap_retriever(self.config)),
-            self.chunks,
+            self.neighbours(overlap_retriever(self.config), searched=leakable),
+            leakable.chunks,
             split=evaluation.split,
             count=evaluation.overlap_neighbours,
             continuation_chunks=1,
@@ -102,36 +141,42 @@ class Pipeline:
     def stages(self) -> list[Stage]:
         """Every stage that a run of this configuration needs, in building order."""
         found = [self.corpus, self.tokenizer, self.chunks]
-        for retriever, leak in self._searches():
-            if needs_embeddings(retriever):
-                found.append(self.embeddings)
-            found += [self.index(retriever), self.neighbours(retriever, leak)]
+        for retriever, filters, searched in self._searches():
+            found += self._index_stages(retriever, searched)
+            found.append(self.neighbours(retriever, filters, searched))
         if has_retrieval(self.config) and self._measures_overlap():
-            found.append(self.overlap())
+            found += [*self.leakable.stages(vectors=False), self.overlap()]
         return list({stage.key: stage for stage in found}.values())
+
+    def _index_stages(self, retriever: RetrieverConfig, searched: Searched) -> list[Stage]:
+        """The index and all that it is made of."""
+        base = searched.base if extends(retriever) else None
+        found = [] if base is None else self._index_stages(retriever, base)
+        found += searched.stages(vectors=needs_embeddings(retriever))
+        return [*found, self.index(retriever, searched)]
 
     def build_all(self) -> None:
         """Builds every stage of `stages()` that is not there."""
         self.open_chunks()
-        for retriever, leak in self._searches():
-            self.build_table(retriever, leak)
+        for retriever, filters, searched in self._searches():
+            self.build_table(retriever, filters, searched)
         if has_retrieval(self.config) and self._measures_overlap():
             self.open_overlap()
 
-    def _searches(self) -> list[tuple[RetrieverConfig, LeakFilter | None]]:
+    def _searches(self) -> list[tuple[RetrieverConfig, Filters, Searched]]:
         """Every search of the run: its own, those of the probes, and the one for overlap."""
         config = self.config
         if not has_retrieval(config):
             return []
-        found: list[tuple[RetrieverConfig, LeakFilter | None]] = [
-            (config.retriever, self.leak_filter)
+        found: list[tuple[RetrieverConfig, Filters, Searched]] = [
+            (config.retriever, self.filters, self.searched)
         ]
         if config.eval.random:
-            found.append((random_retriever(config), None))
+            found.append((random_retriever(config), NO_FILTERS, self.searched))
         if config.eval.oracle:
-            found.append((oracle_retriever(), None))
+            found.append((oracle_retriever(), NO_FILTERS, self.searched))
         if self._measures_overlap() and config.eval.reference is Reference.own_neighbours:
-            found.append((overlap_retriever(config), None))
+            found.append((overlap_retriever(config), NO_FILTERS, self.leakable))
         return found
 
     def _measures_overlap(self) -> bool:
@@ -139,20 +184,21 @@ class Pipeline:
         seen = self.config.eval.reference is Reference.seen_neighbours
         return self.config.eval.leakage and not seen
 
-    def _vectors_of(self, retriever: RetrieverConfig) -> Stage | None:
-        return self.embeddings if needs_embeddings(retriever) else None
-
     @property
-    def leak_filter(self) -> LeakFilter | None:
+    def filters(self) -> Filters:
         """What the run may not read; r(C) and the random control are measured without it, so
         that filtered and unfiltered runs are compared on the same chunks.
         """
-        return leak_filter(self.config.neighbours, self.config.chunking)
+        config = self.config
+        leak = leak_filter(config.neighbours, config.chunking)
+        return Filters(leak, near_duplicates(config.neighbours))
 
-    def _text_of(self, retriever: RetrieverConfig, chunks: ChunkStore) -> TextOf | None:
+    def _text_of(
+        self, retriever: RetrieverConfig, chunks: ChunkStore, searched: Searched
+    ) -> TextOf | None:
         if not retriever.needs_texts:
             return None
-        corpus = self.open_corpus()
+        corpus = searched.open_corpus()
         return lambda ids: chunks.texts(ids, corpus)
 
     def open_corpus(self) -> Corpus:
@@ -182,20 +228,38 @@ class Pipeline:
         )
         return Embeddings.open(artifact.path)
 
-    def open_table(self, retriever: RetrieverConfig) -> NeighbourTable:
+    def open_table(
+        self, retriever: RetrieverConfig, searched: Searched | None = None
+    ) -> NeighbourTable:
         """Neighbours of every chunk by a retriever, searched now if need be."""
-        return NeighbourTable.open(self.build_table(retriever).path)
+        return NeighbourTable.open(self.build_table(retriever, searched=searched).path)
 
-    def build_table(self, retriever: RetrieverConfig, leak: LeakFilter | None = None) -> Artifact:
-        """The neighbours stage of a retriever."""
-        chunks = self.open_chunks()
+    def build_index(self, retriever: RetrieverConfig, searched: Searched | None = None) -> Artifact:
+        """The index stage of a retriever."""
+        searched = searched or self.searched
+        chunks = searched.open_chunks()
         check_index(retriever, self.config.embedder, chunks)
-        vectors = self.open_embeddings() if needs_embeddings(retriever) else None
-        index = self.store.build(
-            self.index(retriever), lambda w: build_index(retriever, chunks, vectors, w)
-        )
+        vectors = searched.open_embeddings() if needs_embeddings(retriever) else None
+        base = searched.base if extends(retriever) else None
+        stage = self.index(retriever, searched)
+        if base is None or self.store.get(stage) is not None:
+            below = None
+        else:
+            below = self.build_index(retriever, base).path
+        return self.store.build(stage, lambda w: build_index(retriever, chunks, vectors, w, below))
+
+    def build_table(
+        self,
+        retriever: RetrieverConfig,
+        filters: Filters = NO_FILTERS,
+        searched: Searched | None = None,
+    ) -> Artifact:
+        """The neighbours stage of a retriever."""
+        searched = searched or self.searched
+        index, chunks = self.build_index(retriever, searched), searched.open_chunks()
+        vectors = searched.open_embeddings() if needs_embeddings(retriever) else None
         return self.store.build(
-            self.neighbours(retriever, leak),
+            self.neighbours(retriever, filters, searched),
             lambda w: build_neighbours(
                 retriever,
                 self.config.neighbours.k_store,
@@ -203,8 +267,9 @@ class Pipeline:
                 vectors,
                 index.path,
                 w,
-                leak,
-                self._text_of(retriever, chunks),
+                filters.leak,
+                self._text_of(retriever, chunks, searched),
+                filters.similar,
             ),
         )
 
@@ -219,12 +284,12 @@ class Pipeline:
 
     def build_overlap(self) -> Artifact:
         """The overlap stage; it holds longest_run.npy."""
-        evaluation, chunks = self.config.eval, self.open_chunks()
+        evaluation, chunks = self.config.eval, self.leakable.open_chunks()
         if evaluation.reference is Reference.exact_corpus:
             return self.store.build(
                 self.overlap(), lambda w: build_exact_overlap(chunks, w, split=evaluation.split)
             )
-        table = self.open_table(overlap_retriever(self.config))
+        table = self.open_table(overlap_retriever(self.config), self.leakable)
         return self.store.build(
             self.overlap(),
             lambda w: build_overlap(
@@ -264,8 +329,8 @@ class Prepared:
 
     Attributes:
         pipeline: builds what an evaluation needs beyond it.
-        corpus: raw text.
-        chunks: token chunks.
+        corpus: raw text, that of the database included.
+        chunks: token chunks, those of the database included, which the neighbours' ids refer to.
         table: neighbours by the run's retriever; None without retrieval.
         lineage: key by stage.
     """
@@ -278,8 +343,9 @@ class Prepared:
 
     def without_neighbours(self) -> Prepared:
         """The same text and chunks for the baseline."""
-        own = lineage(self.pipeline.chunks)
-        return dataclasses.replace(self, table=None, lineage=own)
+        pipeline = self.pipeline
+        corpus, chunks = pipeline.open_corpus(), pipeline.open_chunks()
+        return Prepared(pipeline, corpus, chunks, None, lineage(pipeline.chunks))
 
 
 def prepare(config: Config) -> Prepared:
@@ -289,10 +355,11 @@ def prepare(config: Config) -> Prepared:
         UserError: bad input, or too few neighbours after exclusion.
     """
     pipeline = Pipeline(config)
-    corpus, chunks = pipeline.open_corpus(), pipeline.open_chunks()
     if not has_retrieval(config):
+        corpus, chunks = pipeline.open_corpus(), pipeline.open_chunks()
         return Prepared(pipeline, corpus, chunks, None, lineage(pipeline.chunks))
-    artifact = pipeline.build_table(config.retriever, pipeline.leak_filter)
+    artifact = pipeline.build_table(config.retriever, pipeline.filters)
     check_coverage(artifact.stats, config.neighbours.k, config.neighbours.min_coverage)
-    table = NeighbourTable.open(artifact.path)
+    table, searched = NeighbourTable.open(artifact.path), pipeline.searched
+    corpus, chunks = searched.open_corpus(), searched.open_chunks()
     return Prepared(pipeline, corpus, chunks, table, lineage(artifact))

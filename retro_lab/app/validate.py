@@ -10,6 +10,7 @@ from retro_lab.config.bounds import text
 from retro_lab.config.checks import check
 from retro_lab.config.compose import compose_root
 from retro_lab.config.console import print_error
+from retro_lab.config.databases import in_words
 from retro_lab.config.errors import EXIT_USER_ERROR, ConfigError, UserError
 from retro_lab.config.explain import explain
 from retro_lab.config.fingerprints import canonical, has_retrieval
@@ -116,7 +117,7 @@ def _summary(config: Config, directory: str) -> str:
             f"{config.neighbours.k} of {length} tokens a chunk, found by {config.retriever.name}"
         )
         rows["database"] = (
-            "chunks of the training split, never of the document that they are read in"
+            f"chunks of {in_words(config.database)}, never of the document that they are read in"
         )
     else:
         rows["retrieval"] = "none: this is a baseline"

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from . import retrieval_checks, rival_checks
+from . import database_checks, retrieval_checks, rival_checks
 from .backbone import tokenizer_path
 from .bounds import broken_bounds, problem, values
 from .errors import ConfigError, UserError
@@ -375,7 +375,9 @@ _RULES = (
     _chunking,
     _neighbours,
     retrieval_checks.leak_filter,
+    retrieval_checks.near_duplicates,
     retrieval_checks.retriever,
+    database_checks.database,
     _overlap,
     _embedder,
     _recipe,

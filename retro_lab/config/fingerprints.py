@@ -8,12 +8,14 @@ import json
 from typing import Any
 
 from .backbone import identity, plain_name, tokenizer_path
+from .databases import is_training_split
 from .schema import (
     RETRIEVAL_SETTINGS,
     AdamWConfig,
     BpeTokenizerConfig,
     CcaConfig,
     Config,
+    DatabaseConfig,
     EvalConfig,
     Freeze,
     HashingEmbedderConfig,
@@ -36,6 +38,8 @@ _OUTSIDE = ("logger", "eval", "store", "runs_dir", "resume")
 # Of the trainer only precision changes what is computed; min_coverage only decides on an error.
 _TRAINER_FIELDS = ("precision",)
 _THRESHOLDS = ("min_coverage",)
+# Of the neighbours, filters that are as good as not there while they are off.
+_FILTERS = ("max_jaccard", "dedup")
 # Of the recipe, what only a retrofit has.
 _SECOND_PHASE = ("freeze", "unfreeze_after", "steps", "lr", "warmup_steps", "optim")
 # Settings of a part that is left out, and rhythm.
@@ -56,13 +60,16 @@ def has_retrieval(config: Config) -> bool:
 def canonical(config: Config) -> Config:
     """The same run with every setting that cannot matter put to one fixed value.
 
-    Without retrieval these are CCA, neighbours, the encoder and all else of the model that reads
+    A database that comes to the training split is written as such. Without retrieval these are
+    the database, CCA, neighbours, the encoder and all else of the model that reads
     neighbours, continuation, embedder, baseline and all of the recipe but smeared keys, so that
     such points of a sweep are one run. With a backbone they are the sizes and the tokenizer that it
     brings; without retrieval it is not trained either, so optimiser, schedule and seed go too.
     """
     if config.recipe.backbone is not None:
         config = _of_backbone(config, config.recipe.backbone)
+    if not has_retrieval(config) or is_training_split(config.database):
+        config = dataclasses.replace(config, database=DatabaseConfig())
     if has_retrieval(config):
         return config
     recipe = RecipeConfig(
@@ -123,6 +130,10 @@ def run_fields(config: Config) -> dict[str, Any]:
         name: value for name, value in _numbers(to_plain(config)).items() if name not in _OUTSIDE
     }
     fields["trainer"] = {name: fields["trainer"][name] for name in _TRAINER_FIELDS}
+    if is_training_split(config.database):
+        del fields["database"]
+    else:
+        del fields["database"]["name"]
     if not config.retriever.needs_embeddings:
         del fields["embedder"]
     for name in config.retriever.outside:
@@ -133,6 +144,9 @@ def run_fields(config: Config) -> dict[str, Any]:
             fields["cca"] = {"layers": layers}
         for name in _THRESHOLDS:
             del fields["neighbours"][name]
+        for name in _FILTERS:
+            if fields["neighbours"][name] is None:
+                del fields["neighbours"][name]
         for name in _unused_of_recipe(config.recipe):
             del fields["recipe"][name]
     else:

@@ -96,7 +96,7 @@ def describe(kind: Any) -> str:
         return f"a list of {_PLURALS[args[0]]} (as [a,b])"
     if isinstance(kind, type) and issubclass(kind, Enum):
         return "one of " + ", ".join(member.name for member in kind)
-    if dataclasses.is_dataclass(kind):
+    if dataclasses.is_dataclass(kind) or origin is dict:
         return "keys below it"
     return _WORDS[kind]
 
@@ -109,6 +109,8 @@ def _keys(prefix: str, schema: type) -> Iterator[Key]:
             kind = hints[field.name]
             name = f"{prefix}{field.name}"
             yield Key(name, kind, option.__name__, _default(field))
+            if typing.get_origin(kind) is dict:
+                continue  # its names are the user's own
             for inner in [kind, *typing.get_args(kind)]:
                 if dataclasses.is_dataclass(inner):
                     yield from _keys(f"{name}.", typing.cast(type, inner))

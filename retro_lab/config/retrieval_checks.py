@@ -43,6 +43,21 @@ def leak_filter(config: Config) -> Iterator[UserError]:
         )
 
 
+def near_duplicates(config: Config) -> Iterator[UserError]:
+    """Similarities are shares, and 0 would drop every neighbour."""
+    if not has_retrieval(config):
+        return
+    for name in ("max_jaccard", "dedup"):
+        value = getattr(config.neighbours, name)
+        if value is not None and not 0 < value <= 1:
+            yield problem(
+                f"neighbours.{name}",
+                value,
+                "is a similarity, above 0 and at most 1",
+                f"neighbours.{name}=0.8, or null to keep all",
+            )
+
+
 def retriever(config: Config) -> Iterator[UserError]:
     """Rules of FAISS searches, those inside others too, of the cross-encoder and the service."""
     chosen = config.retriever

@@ -31,6 +31,8 @@ def to_plain(value: Any) -> Any:
         return value.name
     if isinstance(value, (list, tuple)):
         return [to_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {name: to_plain(item) for name, item in value.items()}
     return value
 
 
@@ -47,6 +49,9 @@ def from_plain(data: Any, kind: Any = Config) -> Any:
             return _dataclass(data, typing.cast(type, option))
         if isinstance(option, type) and issubclass(option, Enum):
             return option[data]
+        if typing.get_origin(option) is dict:
+            _, inner = typing.get_args(option)
+            return {name: from_plain(item, inner) for name, item in data.items()}
     return data
 
 

@@ -125,7 +125,7 @@ class WindowData(Dataset):
         self, table: NeighbourTable, chunk_ids: NDArray[np.int64]
     ) -> dict[str, NDArray[np.int64]]:
         """Neighbours that share no document with anything in the window (RETRO)."""
-        document, real = self.store.document, chunk_ids >= 0
+        document, real = self.store.identity, chunk_ids >= 0
         packed = np.where(real, document[np.maximum(chunk_ids, 0)], -1)  # [B, U]
         row, _ = np.nonzero(real)
         ids = np.full((*chunk_ids.shape, self.k), -1, np.int64)

@@ -1,4 +1,6 @@
-"""The stage `exact_overlap`: what each evaluated chunk shares with any text of the training split.
+"""The stage `exact_overlap`: what each evaluated chunk shares with any text that could have leaked.
+
+That is the training split and, where another database is searched, all that it holds.
 
 It depends on the text alone: no retriever, no model. The database is searched in blocks, so memory
 is bounded, time grows with its length, and an interrupted search goes on where it stopped.
@@ -24,7 +26,7 @@ _BY_BLOCK = "by_block"
 
 
 def exact_overlap_stage(chunks: Stage, *, split: str) -> Stage:
-    """The stage of one split's longest runs shared with any training text."""
+    """The stage of one split's longest runs shared with any text that `chunks` searches."""
     fields = {"split": split, "database": DATABASE}
     return Stage("exact_overlap", VERSION, fields, {"chunks": chunks})
 
@@ -39,7 +41,7 @@ def build_exact_overlap(
     """
     size = chunks.chunk_size
     text = chunks.tokens[chunks.chunks_of(split)].reshape(-1)
-    database = chunks.chunks_of(DATABASE)
+    database = np.union1d(chunks.chunks_of(DATABASE), chunks.searched)
     rows = -(-max(_BLOCK_TOKENS, len(text)) // size)  # chunks of the database a block
     num_blocks = max(1, -(-len(database) // rows))
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 EXACT = "exact_corpus"
+EXACT_WITH_DATABASE = "exact_corpus and database"
+_WORDS = {
+    EXACT: "any training text (exact)",
+    EXACT_WITH_DATABASE: "any text of training or database (exact)",
+}
 
 
 def in_words(reference: str | None) -> str:
     """Words for "overlap with ...": any training text (exact), or own neighbours (bm25)."""
     if reference is None:
         return "nothing (not measured)"
-    return "any training text (exact)" if reference == EXACT else reference.replace("_", " ")
+    return _WORDS.get(reference, reference.replace("_", " "))

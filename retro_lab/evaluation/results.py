@@ -45,6 +45,25 @@ class DataCounts:
 
 
 @dataclass(frozen=True)
+class SearchedDatabase:
+    """What neighbours were taken from.
+
+    Attributes:
+        name: in words.
+        trained_with: the database that the run was trained with, in words.
+        documents: those that were searched.
+        chunks: those that were searched.
+        planted: ids of evaluated documents whose copies were planted in it.
+    """
+
+    name: str
+    trained_with: str
+    documents: int
+    chunks: int
+    planted: list[str]
+
+
+@dataclass(frozen=True)
 class EvaluationSettings:
     """How the figures were measured.
 
@@ -53,12 +72,15 @@ class EvaluationSettings:
         window: tokens of context, the length of a window.
         stride: tokens between windows.
         scored_with_retrieval_fraction: share of scored tokens that could read a neighbour.
+        database: what was searched; None without retrieval, and in results written before it was
+            recorded.
     """
 
     split: str
     window: int
     stride: int
     scored_with_retrieval_fraction: float | None
+    database: SearchedDatabase | None = None
 
 
 @dataclass(frozen=True)

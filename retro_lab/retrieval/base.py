@@ -48,7 +48,8 @@ class Queries(NamedTuple):
     Attributes:
         tokens: int32 [Q, M], -1 where a token is padding or a document boundary.
         embeddings: float32 [Q, E], or None for retrievers that don't need them.
-        document: int64 [Q], the chunk's document; -1 for text that isn't in the store.
+        document: int64 [Q], the chunk's document (its `identity` in the store); -1 for text that
+            isn't in the store.
         chunk_ids: int64 [Q], the chunk's global id; -1 for text that isn't in the store.
         following: int32 [Q, M], tokens of the next chunk of the same document, of the chunk itself
             where it is the last. The model is to PREDICT them: only the oracle may look.
@@ -156,7 +157,7 @@ def chunk_queries(
     return Queries(
         tokens=text_tokens(chunks.tokens[ids], chunks.pad_id, chunks.boundary_id),
         embeddings=None if embeddings is None else embeddings.of(ids).astype(np.float32),
-        document=document,
+        document=chunks.identity[ids].astype(np.int64),
         chunk_ids=ids,
         following=text_tokens(chunks.tokens[following], chunks.pad_id, chunks.boundary_id),
         text_of=text_of,

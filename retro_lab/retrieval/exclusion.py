@@ -24,6 +24,11 @@ MAX_FETCHED = 1 << 24
 PairFilter = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """From ids of query chunks [P] and of their candidates [P] to bool [P]: may it be a neighbour?"""
 
+RowFilter = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""From ids of query chunks [Q] and of the best candidates of each [Q, K], -1 at the end, to bool
+[Q, K]: which to drop. What it keeps of the first K it keeps whatever follows.
+"""
+
 
 def search_filled(
     retriever: Retriever,
@@ -31,6 +36,7 @@ def search_filled(
     k: int,
     chunk_document: np.ndarray,
     passes: PairFilter | None = None,
+    repeats: RowFilter | None = None,
 ) -> Neighbours:
     """The k best neighbours of each query from other documents.
 
@@ -41,8 +47,9 @@ def search_filled(
         retriever: a built or loaded retriever.
         queries: Q queries.
         k: neighbours a query.
-        chunk_document: int [C], the document of every chunk in the store.
+        chunk_document: int [C], the document of every chunk in the store (its `identity`).
         passes: a further condition on query and neighbour; asked only of those that would stay.
+        repeats: drops of those that would stay what repeats the query or a better one.
     """
     filled = Neighbours.empty(len(queries.document), k)
     pending = np.arange(len(queries.document))
@@ -55,8 +62,7 @@ def search_filled(
             asked = queries.take(rows)
             found = retriever.candidates(asked, fetch)
             allowed = other_documents(found.ids, asked.document[:, None], chunk_document)
-            if passes is not None:
-                allowed = _first_passing(found.ids, allowed, k, asked.chunk_ids, passes)
+            allowed = _settled(found.ids, allowed, k, asked.chunk_ids, passes, repeats)
             kept = first_allowed(found, allowed, k)
             filled.ids[rows], filled.scores[rows] = kept
             more = (kept.ids[:, -1] == NO_CHUNK) & (found.ids[:, -1] != NO_CHUNK)
@@ -64,6 +70,39 @@ def search_filled(
         pending = np.concatenate(unfilled)
         fetch *= 2
     return filled
+
+
+def _settled(
+    ids: np.ndarray,
+    allowed: np.ndarray,
+    k: int,
+    asking: np.ndarray,
+    passes: PairFilter | None,
+    repeats: RowFilter | None,
+) -> np.ndarray:
+    """`allowed` [Q, F] as both filters leave it, true to the k-th neighbour and open beyond.
+
+    Only rows from which something was dropped are looked at again.
+    """
+    if passes is not None:
+        allowed = _first_passing(ids, allowed, k, asking, passes)
+    pending = np.arange(len(ids) if repeats is not None else 0)
+    while repeats is not None and len(pending):
+        rows, names = allowed[pending], ids[pending]
+        rank = np.cumsum(rows, axis=1, dtype=np.int32) - 1
+        row, column = np.nonzero(rows & (rank < k))
+        place = rank[row, column]
+        best = np.full((len(names), k), NO_CHUNK, names.dtype)
+        best[row, place] = names[row, column]
+        dropped = repeats(asking[pending], best)
+        rows[row, column] = ~dropped[row, place]
+        changed = dropped.any(axis=1)
+        if passes is not None:
+            again = pending[changed]
+            rows[changed] = _first_passing(ids[again], rows[changed], k, asking[again], passes)
+        allowed[pending] = rows
+        pending = pending[changed]
+    return allowed
 
 
 def _first_passing(

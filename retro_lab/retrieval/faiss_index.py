@@ -90,10 +90,30 @@ class FaissRetriever:
             require_points(self.index, config.factory, factory, size)
             if not self.index.is_trained:
                 train_index(self.index, embeddings.astype(np.float32))
-            for start in range(0, size, _ADD_BLOCK):
-                add(self.index, embeddings[start : start + _ADD_BLOCK].astype(np.float32))
+            self._add(embeddings)
         self._set_search_options()
         return {"factory": factory}
+
+    def extend(self, chunk_ids: np.ndarray, embeddings: np.ndarray) -> None:
+        """Puts more chunks behind those that are there; what was trained stays as it was.
+
+        An exact index is then the same, to the byte, as one built at once. An approximate one
+        keeps the lists and codes of its first chunks, so its recall may fall as what is added
+        differs from them; it is measured for every neighbour table.
+
+        Args:
+            chunk_ids: int64 [n], ascending, above all that are there.
+            embeddings: [n, E].
+        """
+        self.chunk_ids = np.concatenate([self.chunk_ids, chunk_ids])
+        if self.vectors is not None:
+            self.vectors = np.concatenate([self.vectors, embeddings.astype(np.float16)])
+        with one_thread() if "HNSW" in self.config.factory else nullcontext():
+            self._add(embeddings)
+
+    def _add(self, embeddings: np.ndarray) -> None:
+        for start in range(0, len(embeddings), _ADD_BLOCK):
+            add(self.index, embeddings[start : start + _ADD_BLOCK].astype(np.float32))
 
     def candidates(self, queries: Queries, k: int) -> Neighbours:
         """The k best chunks by inner product, deeper where ties need it; the first `rerank` of an
@@ -123,6 +143,15 @@ class FaissRetriever:
         if config.rerank is not None:
             retriever.vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
         retriever._set_search_options()
+        return retriever
+
+    @classmethod
+    def open_to_extend(cls, folder: Path, config: FaissRetrieverConfig) -> Self:
+        """As `load`, with the index in memory, where it can grow."""
+        import faiss
+
+        retriever = cls.load(folder, config)
+        retriever.index = faiss.read_index(str(folder / "index.faiss"))
         return retriever
 
     @property

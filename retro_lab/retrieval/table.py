@@ -1,6 +1,7 @@
 """The stages `index` and `neighbours`: a search built once, and its results for every chunk.
 
-The database is the training split; the queries are the chunks of all splits. The table keeps
+The database is the training split, or what `database=` says (`retro_lab.text.database`); the
+queries are the chunks of all splits of the run's own corpus. The table keeps
 `k_store` neighbours a chunk, so that any smaller k is a slice of it, and so that an evaluation
 chunk's own neighbours, which leakage is measured against, are in it as well.
 """
@@ -11,14 +12,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from retro_lab.artifacts.store import Artifact, Stage
 from retro_lab.artifacts.workspace import Workspace
 from retro_lab.config.errors import UserError
-from retro_lab.config.schema import EmbedderConfig, FaissRetrieverConfig, RetrieverConfig
+from retro_lab.config.schema import FaissRetrieverConfig, RetrieverConfig
 from retro_lab.retrieval.base import (
     NO_CHUNK,
     Neighbours,
@@ -27,18 +28,21 @@ from retro_lab.retrieval.base import (
     chunk_queries,
     text_tokens,
 )
-from retro_lab.retrieval.embedders import Embeddings, known_width
+from retro_lab.retrieval.embedders import Embeddings
 from retro_lab.retrieval.exclusion import PairFilter, other_documents, search_filled
-from retro_lab.retrieval.faiss_factory import check_factory
+from retro_lab.retrieval.faiss_index import FaissRetriever
 from retro_lab.retrieval.leak_filter import LeakFilter
+from retro_lab.retrieval.near_duplicates import NearDuplicates, RepeatFilter
 from retro_lab.retrieval.parts import kind_of, part_fields
 from retro_lab.retrieval.ranking import first_allowed
 from retro_lab.retrieval.registry import build_retriever, load_retriever
+from retro_lab.retrieval.table_facts import Counted, dropped_shares, filled_shares
 from retro_lab.text.chunks import ChunkStore
-from retro_lab.text.corpus import SPLITS
 
 INDEX_VERSION = 1
 NEIGHBOURS_VERSION = 1
+
+Vectors: TypeAlias = Artifact | Stage | Mapping[str, Artifact | Stage] | None
 
 _BLOCK = 4096  # queries between completion markers
 _RECALL_AT = 10
@@ -50,28 +54,32 @@ def needs_embeddings(config: RetrieverConfig) -> bool:
     return config.needs_embeddings
 
 
-def check_index(config: RetrieverConfig, embedder: EmbedderConfig, chunks: ChunkStore) -> None:
-    """Refuses what FAISS would refuse, before hours go into the embeddings.
-
-    Raises:
-        UserError: as `check_factory`; nothing is checked where the width isn't known yet.
+def extends(config: RetrieverConfig) -> bool:
+    """Whether an index takes more chunks without being built anew; lexical statistics are of the
+    whole database, and building them again is quick.
     """
-    dense, width = getattr(config, "dense", config), known_width(embedder)
-    if isinstance(dense, FaissRetrieverConfig) and width is not None:
-        check_factory(dense, len(database_ids(chunks)), width)
+    return isinstance(config, FaissRetrieverConfig)
 
 
 def index_stage(
-    config: RetrieverConfig, chunks: Artifact | Stage, embeddings: Artifact | Stage | None
+    config: RetrieverConfig,
+    chunks: Artifact | Stage,
+    embeddings: Vectors,
+    base: Artifact | Stage | None = None,
 ) -> Stage:
-    """The stage of a search index over the training split.
+    """The stage of a search index over the chunks that a store searches.
 
     Args:
         config: of the retriever; settings that act at search time only don't enter the key.
         chunks: the chunk store.
-        embeddings: its vectors; None unless `needs_embeddings(config)`.
+        embeddings: its vectors, by role where there are several; None unless
+            `needs_embeddings(config)`.
+        base: the index of a database whose chunks are the first ones of this; None builds anew.
     """
-    return Stage("index", INDEX_VERSION, part_fields(config), _parents(config, chunks, embeddings))
+    parents = _parents(config, chunks, embeddings)
+    if base is not None:
+        parents["base"] = base
+    return Stage("index", INDEX_VERSION, part_fields(config), parents)
 
 
 def build_index(
@@ -79,13 +87,20 @@ def build_index(
     chunks: ChunkStore,
     embeddings: Embeddings | None,
     workspace: Workspace,
+    base: Path | None = None,
 ) -> Mapping[str, Any]:
-    """Index the chunks of the training split that have any text.
+    """Index the chunks that are searched.
+
+    Args:
+        base: folder of the index that is extended; None builds anew.
 
     Raises:
         UserError: the retriever can't index this database.
     """
-    retriever, facts = _index_database(config, chunks, embeddings)
+    if base is None:
+        retriever, facts = _index_database(config, chunks, embeddings)
+    else:
+        retriever, facts = _extend_index(config, chunks, embeddings, base)
     retriever.save(workspace.path)
     return facts
 
@@ -95,18 +110,21 @@ def neighbours_stage(
     k_store: int,
     chunks: Artifact | Stage,
     index: Artifact | Stage,
-    embeddings: Artifact | Stage | None,
+    embeddings: Vectors,
     leak: LeakFilter | None = None,
+    similar: NearDuplicates | None = None,
 ) -> Stage:
     """The stage of the neighbour table: `k_store` neighbours for each chunk of each split.
 
-    Settings that are null don't enter the key, nor does a leak filter that is off.
+    Settings that are null don't enter the key, nor does a filter that is off.
     """
     left_out = {*config.outside, "index"}  # which index: its stage is a parent
     settings = {k: v for k, v in asdict(config).items() if k not in left_out}
     fields = {"kind": kind_of(config), **_search_fields(settings), "k_store": k_store}
     if leak is not None:
         fields["leak_filter"] = asdict(leak)
+    if similar is not None:
+        fields["near_duplicates"] = asdict(similar)
     parents = {**_parents(config, chunks, embeddings), "index": index}
     return Stage("neighbours", NEIGHBOURS_VERSION, fields, parents)
 
@@ -120,6 +138,7 @@ def build_neighbours(
     workspace: Workspace,
     leak: LeakFilter | None = None,
     text_of: TextOf | None = None,
+    similar: NearDuplicates | None = None,
 ) -> Mapping[str, Any]:
     """Search neighbours for every chunk, in blocks that resume; never in a chunk's own document.
 
@@ -127,25 +146,28 @@ def build_neighbours(
         index: folder of the index artifact.
         leak: refuses neighbours that repeat the text to be predicted; the next candidate moves up.
         text_of: raw text of the chunks, for retrievers with `needs_texts`.
+        similar: drops neighbours that repeat the query or a better one; the next one moves up.
 
     Returns:
         filled: for each split the share of chunks that have a first, second, ... neighbour;
         coverage: its mean over `k_store`; refused, the share of candidates that the leak filter
         dropped, of those it was asked about; queries_per_second; and for an approximate search
-        recall_at_10 against exact search on a fixed sample of chunks.
+        recall_at_10 against exact search on a fixed sample of chunks;
+        with `similar`, near_duplicates: shares of candidates dropped as like the query or a
+        better one, of those it was asked about.
 
     Raises:
         UserError: `k_store` exceeds the database.
     """
-    size = len(database_ids(chunks))
+    size = len(chunks.searched)
     if k_store > size:
         raise UserError(
-            f"neighbours.k_store={k_store} exceeds the database: the training split has {size} "
-            "chunks with text",
-            fix=f"set neighbours.k_store={size} or less, or use a larger corpus",
+            f"neighbours.k_store={k_store} exceeds the database: it has {size} chunks with text",
+            fix=f"set neighbours.k_store={size} or less, or search a larger corpus",
         )
     retriever = load_retriever(config, index)
-    passes = None if leak is None else _Counted(leak.of(chunks))
+    passes = None if leak is None else Counted(leak.of(chunks))
+    repeats = None if similar is None else similar.of(chunks)
     searched, seconds = 0, 0.0
 
     def search(start: int, stop: int) -> dict[str, np.ndarray]:
@@ -153,21 +175,23 @@ def build_neighbours(
         begun = time.perf_counter()
         ids = np.arange(start, stop)
         queries = chunk_queries(chunks, _given(retriever, embeddings), ids, text_of)
-        found = search_filled(retriever, queries, k_store, chunks.document, passes)
+        found = search_filled(retriever, queries, k_store, chunks.identity, passes, repeats)
         searched, seconds = searched + len(ids), seconds + time.perf_counter() - begun
         return {"ids": found.ids.astype(np.int32), "scores": found.scores}
 
-    workspace.blocks(chunks.num_chunks, _BLOCK, search, what="retrieving", unit="chunks")
+    workspace.blocks(chunks.own_chunks, _BLOCK, search, what="retrieving", unit="chunks")
     table = NeighbourTable.open(workspace.path)
-    filled = _filled_shares(table, chunks)
+    filled = filled_shares(table.ids, chunks)
     refused = None if passes is None else passes.refused_share()
+    counted = {} if repeats is None else {"near_duplicates": dropped_shares(repeats)}
     return {
-        "queries": chunks.num_chunks,
+        **counted,
+        "queries": chunks.own_chunks,
         "queries_per_second": round(searched / seconds, 1) if searched else None,
         "filled": filled,
         "coverage": {split: float(np.mean(shares)) for split, shares in filled.items()},
         "refused": refused,
-        "recall_at_10": _recall(retriever, table, chunks, embeddings, passes, text_of),
+        "recall_at_10": _recall(retriever, table, chunks, embeddings, passes, repeats, text_of),
     }
 
 
@@ -196,7 +220,8 @@ class NeighbourTable:
     """Memory-mapped view of the `neighbours` artifact.
 
     Attributes:
-        ids: int32 [C, k_store], global chunk ids, best first, -1 where there is none.
+        ids: int32 [C, k_store], global chunk ids, best first, -1 where there is none; a row for
+            each chunk of the run's own corpus.
         scores: float32 [C, k_store], -inf where there is none.
     """
 
@@ -233,7 +258,7 @@ class NeighbourTable:
             chunk_ids: int [Q].
             k: at most `k_store`, else ValueError.
             banned_documents: int [Q, W], padded with -1.
-            chunk_document: int [C], the document of every chunk in the store.
+            chunk_document: int [C], the document of every chunk in the store (its `identity`).
 
         Returns:
             int64 [Q, k], -1 where the stored neighbours run out.
@@ -246,9 +271,8 @@ class NeighbourTable:
 
 
 def database_ids(chunks: ChunkStore) -> np.ndarray:
-    """int64 [S], ascending: chunks of the training split that have any text."""
-    ids = chunks.chunks_of(SPLITS[0])
-    return ids[chunks.token_bytes[ids].any(axis=1)]
+    """int64 [S], ascending: chunks that are searched."""
+    return chunks.searched
 
 
 def _index_database(
@@ -265,22 +289,17 @@ def _index_database(
     return retriever, {"chunks": len(ids), **facts}
 
 
-class _Counted:
-    """A filter that keeps count of what it refuses."""
-
-    def __init__(self, passes: PairFilter) -> None:
-        self._passes = passes
-        self._asked = self._refused = 0
-
-    def __call__(self, query_ids: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        kept = self._passes(query_ids, ids)
-        self._asked += len(kept)
-        self._refused += int((~kept).sum())
-        return kept
-
-    def refused_share(self) -> float | None:
-        """None if nothing was asked: all blocks were done by an earlier attempt."""
-        return self._refused / self._asked if self._asked else None
+def _extend_index(
+    config: RetrieverConfig, chunks: ChunkStore, embeddings: Embeddings | None, base: Path
+) -> tuple[Retriever, dict[str, Any]]:
+    """The index in `base` and behind it the chunks that it lacks."""
+    assert isinstance(config, FaissRetrieverConfig)
+    assert embeddings is not None
+    retriever: Any = FaissRetriever.open_to_extend(base, config)
+    known, ids = len(retriever.chunk_ids), chunks.searched
+    assert np.array_equal(retriever.chunk_ids, ids[:known]), "the base's chunks come first"
+    retriever.extend(ids[known:], embeddings.of(ids[known:]))
+    return retriever, {"chunks": len(ids), "added": len(ids) - known}
 
 
 def _recall(
@@ -289,29 +308,21 @@ def _recall(
     chunks: ChunkStore,
     embeddings: Embeddings | None,
     passes: PairFilter | None,
+    repeats: RepeatFilter | None,
     text_of: TextOf | None,
 ) -> float | None:
     """Share of the exact first 10 neighbours that the table's first 10 hold."""
     if retriever.approximates is None:
         return None
     exact, _ = _index_database(retriever.approximates, chunks, embeddings)
-    count = min(_RECALL_QUERIES, chunks.num_chunks)
-    sample = np.linspace(0, chunks.num_chunks - 1, count).astype(np.int64)
+    count = min(_RECALL_QUERIES, chunks.own_chunks)
+    sample = np.linspace(0, chunks.own_chunks - 1, count).astype(np.int64)
     k = min(_RECALL_AT, table.k_store)
     queries = chunk_queries(chunks, _given(exact, embeddings), sample, text_of)
-    truth = search_filled(exact, queries, k, chunks.document, passes).ids
+    truth = search_filled(exact, queries, k, chunks.identity, passes, repeats).ids
     found = table.ids[sample, :k]
     hit = (truth[:, :, None] == found[:, None, :]).any(axis=2) & (truth != NO_CHUNK)
     return float(hit.sum() / max(1, (truth != NO_CHUNK).sum()))
-
-
-def _filled_shares(table: NeighbourTable, chunks: ChunkStore) -> dict[str, list[float]]:
-    shares = {}
-    for split in SPLITS:
-        ids = chunks.chunks_of(split)
-        if len(ids):
-            shares[split] = (table.ids[ids] != NO_CHUNK).mean(axis=0).tolist()
-    return shares
 
 
 def _given(retriever: Retriever, embeddings: Embeddings | None) -> Embeddings | None:
@@ -322,11 +333,13 @@ def _given(retriever: Retriever, embeddings: Embeddings | None) -> Embeddings | 
 
 
 def _parents(
-    config: RetrieverConfig, chunks: Artifact | Stage, embeddings: Artifact | Stage | None
+    config: RetrieverConfig, chunks: Artifact | Stage, embeddings: Vectors
 ) -> dict[str, Artifact | Stage]:
     if not needs_embeddings(config):
         return {"chunks": chunks}
     assert embeddings is not None, "this retriever needs embeddings"
+    if isinstance(embeddings, Mapping):
+        return {"chunks": chunks, **embeddings}
     return {"chunks": chunks, "embeddings": embeddings}
 
 

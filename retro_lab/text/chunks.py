@@ -77,6 +77,24 @@ class ChunkStore:
         return self.tokens.shape[0]
 
     @property
+    def own_chunks(self) -> int:
+        """Chunks of the run's own corpus, the first ones; all, but in a `DatabaseStore`."""
+        return self.num_chunks
+
+    @property
+    def identity(self) -> NDArray[np.int32]:
+        """[C], alike for chunks that may not read each other: those of a document, and in a
+        `DatabaseStore` those of its copies in other corpora too.
+        """
+        return self.document
+
+    @property
+    def searched(self) -> NDArray[np.int64]:
+        """Ids of the chunks that are searched, ascending: of the training split, with any text."""
+        ids = self.chunks_of(SPLITS[0])
+        return ids[self.token_bytes[ids].any(axis=1)]
+
+    @property
     def chunk_size(self) -> int:
         """M."""
         return self.tokens.shape[1]

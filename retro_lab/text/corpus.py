@@ -82,18 +82,23 @@ class Corpus:
         return int(lengths.sum() if split is None else lengths[self.documents_of(split)].sum())
 
 
-def corpus_stage(config: CorpusConfig) -> Stage:
+def corpus_stage(config: CorpusConfig, *, whole: bool = False) -> Stage:
     """The stage of a corpus; its raw inputs are read once for their digests.
+
+    Args:
+        whole: all documents are of one split, the first: for a corpus that is only searched.
 
     Raises:
         UserError: an input is missing.
     """
     reader = build_reader(config)
-    split = asdict(config.split)
+    split: dict[str, Any] | None = asdict(config.split)
     for name in SPLITS:
         del split[f"{name}_ids"]  # their contents are inputs
     if id_lists(config.split):
         split = {}
+    if whole:
+        split = None
     return Stage(
         name="corpus",
         version=VERSION,
@@ -109,10 +114,15 @@ def corpus_stage(config: CorpusConfig) -> Stage:
     )
 
 
-def build_corpus(config: CorpusConfig, workspace: Workspace) -> Mapping[str, Any]:
+def build_corpus(
+    config: CorpusConfig, workspace: Workspace, *, whole: bool = False
+) -> Mapping[str, Any]:
     """Reads, cuts to size, splits and writes a corpus; memory holds the ids, not the text.
 
     With `corpus.max_bytes` the input is read twice: for the sizes, then for what is kept.
+
+    Args:
+        whole: as of `corpus_stage`.
 
     Returns:
         documents, bytes, splits {documents, bytes each}, and skipped records: empty, malformed
@@ -136,7 +146,10 @@ def build_corpus(config: CorpusConfig, workspace: Workspace) -> Mapping[str, Any
     rows = np.flatnonzero(kept)
     ids = [ledger.ids[row] for row in rows]
     given = [ledger.given[row] for row in rows]
-    splits = assign_splits(ids, given, config.split, known=ledger.known)
+    if whole:
+        splits = np.zeros(len(ids), np.uint8)
+    else:
+        splits = assign_splits(ids, given, config.split, known=ledger.known)
     lengths = np.frombuffer(ledger.sizes, np.int64)[rows]
     np.save(workspace.path / _OFFSETS, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
     np.save(workspace.path / _SPLIT, splits)

@@ -39,13 +39,15 @@ GOLDEN_DEFAULT = "d64cf24bdab121bb343529baaece7701179b0e9d555f997acf70c4e0dca8dd
 GOLDEN_BASELINE = "b1ca52deec99ee35106ffece0169b572abf86f7d6774b3da8f49fccc501f3371"
 
 OUTSIDE = """
-logger eval store runs_dir resume neighbours.min_coverage trainer.name trainer.accelerator
+logger eval store runs_dir resume database.name neighbours.min_coverage
+trainer.name trainer.accelerator
 trainer.devices trainer.num_nodes trainer.strategy trainer.threads trainer.num_workers
 trainer.compile trainer.val_every trainer.val_windows trainer.log_every trainer.checkpoint_every
 trainer.accumulate trainer.checkpointing recipe.val_every
 """
 OUTSIDE_OF_BASELINES = f"""
-{OUTSIDE} cca neighbours embedder baseline model.encoder model.share_embeddings model.cca_positions
+{OUTSIDE} cca neighbours database embedder baseline
+model.encoder model.share_embeddings model.cca_positions
 model.value model.gated_cca model.neighbour_noise recipe.name
 recipe.method recipe.pointer recipe.freeze recipe.steps recipe.lr recipe.warmup_steps
 recipe.pointer_heads recipe.pointer_start recipe.match_bias recipe.k_curriculum

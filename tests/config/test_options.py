@@ -27,13 +27,14 @@ NEEDS = {
     ("corpus", "parquet"): ["corpus.path=a.parquet"],
     ("corpus", "hf"): ["corpus.path=owner/name"],
     ("corpus", "wikitext103"): ["corpus.path=wiki.train.raw"],
+    ("database", "corpus"): ["database.corpus.path=a.jsonl"],
     ("embedder", "sentence_transformer"): ["embedder.model=owner/name"],
     ("tokenizer", "hf"): ["tokenizer.path=gpt2"],
     ("cca", "paper"): ["model=small"],
 }
 EXPECTED_GROUPS = """
-model cca recipe chunking neighbours retriever embedder tokenizer corpus optim schedule trainer
-logger eval experiment sweep debug
+model cca recipe chunking neighbours retriever embedder tokenizer corpus database optim schedule
+trainer logger eval experiment sweep debug
 """
 
 

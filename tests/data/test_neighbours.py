@@ -46,6 +46,24 @@ def test_no_neighbour_shares_a_document_with_the_window(lengths, window, k, cont
         assert (tokens[neighbours >= 0][:, :3] == store.tokens[found]).all()
 
 
+class CopiedStore(SmallStore):
+    """Documents 1 and 3 are the same, as a database may find."""
+
+    @property
+    def identity(self) -> np.ndarray:
+        return np.array([0, 1, 2, 1, 4, 5], np.int32)[self.document]
+
+
+def test_no_neighbour_is_a_copy_of_a_document_in_the_window():
+    store = CopiedStore([9] * 6, chunk_size=3)
+    data = TrainingData(store, ChunkingConfig(3, 1, 9), SmallTable(store, 16), 8)
+    batch = data.__getitems__(range(len(data)))
+    read = [set(store.document[row[row >= 0]].tolist()) for row in batch["neighbour_chunks"]]
+    assert not read[1] & {1, 3}
+    assert not read[3] & {1, 3}
+    assert read[0] | read[2] == set(range(6))
+
+
 def test_neighbours_come_from_the_tables_order():
     store = SmallStore([8] * 6, chunk_size=4)
     table = SmallTable(store)

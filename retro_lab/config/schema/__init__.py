@@ -14,6 +14,13 @@ from .corpus import (
     TextCorpusConfig,
     WikitextCorpusConfig,
 )
+from .database import (
+    CorporaDatabaseConfig,
+    CorpusDatabaseConfig,
+    DatabaseConfig,
+    Half,
+    PlantedDatabaseConfig,
+)
 from .embedder import EmbedderConfig, HashingEmbedderConfig, SentenceTransformerConfig
 from .evaluation import EvalConfig, Reference, resolve_k, resolve_stride, wants_tokens
 from .logger import CsvConfig, LoggerConfig, TensorboardConfig, WandbConfig, WandbMode
@@ -69,9 +76,12 @@ __all__ = [
     "CcaConfig",
     "ChunkingConfig",
     "Config",
+    "CorporaDatabaseConfig",
     "CorpusConfig",
+    "CorpusDatabaseConfig",
     "CsvConfig",
     "Curriculum",
+    "DatabaseConfig",
     "Decay",
     "DenseBm25RetrieverConfig",
     "DenseNeuralRetrieverConfig",
@@ -83,6 +93,7 @@ __all__ = [
     "FeedForwardKind",
     "FileCorpusConfig",
     "Freeze",
+    "Half",
     "HashingEmbedderConfig",
     "HfCorpusConfig",
     "HfTokenizerConfig",
@@ -103,6 +114,7 @@ __all__ = [
     "OracleRetrieverConfig",
     "ParquetCorpusConfig",
     "Placement",
+    "PlantedDatabaseConfig",
     "PointerStart",
     "PositionKind",
     "PythonCorpusConfig",

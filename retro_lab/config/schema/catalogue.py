@@ -12,6 +12,12 @@ from .corpus import (
     TextCorpusConfig,
     WikitextCorpusConfig,
 )
+from .database import (
+    CorporaDatabaseConfig,
+    CorpusDatabaseConfig,
+    DatabaseConfig,
+    PlantedDatabaseConfig,
+)
 from .embedder import HashingEmbedderConfig, SentenceTransformerConfig
 from .evaluation import EvalConfig
 from .logger import CsvConfig, TensorboardConfig, WandbConfig
@@ -65,6 +71,10 @@ SCHEMAS: dict[str, type] = {
     "corpus/parquet": ParquetCorpusConfig,
     "corpus/hf": HfCorpusConfig,
     "corpus/wikitext": WikitextCorpusConfig,
+    "database/base": DatabaseConfig,
+    "database/corpus": CorpusDatabaseConfig,
+    "database/corpora": CorporaDatabaseConfig,
+    "database/planted": PlantedDatabaseConfig,
     "optim/adamw": AdamWConfig,
     "optim/muon": MuonConfig,
     "schedule/base": ScheduleConfig,

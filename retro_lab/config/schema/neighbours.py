@@ -16,9 +16,14 @@ class NeighboursConfig:
         max_run: drops a neighbour that shares a run of this many tokens or more with the chunk and
             the next one, which it helps to predict; null keeps all. `eval.alphas` leaves scored
             chunks out of a figure; this leaves leaky neighbours out of the table, in training too.
+        max_jaccard: drops a neighbour whose 5-grams are, to this share or more, those of the chunk
+            itself (Jaccard similarity, 0.8 is usual); null keeps all.
+        dedup: drops a neighbour that is so like a better one of the same chunk; null keeps all.
     """
 
     k: int = 2
     k_store: int = 16
     min_coverage: float = 0.9
     max_run: int | None = None
+    max_jaccard: float | None = None
+    dedup: float | None = None

@@ -10,6 +10,7 @@ from omegaconf import MISSING
 from .cca import CcaConfig
 from .chunking import ChunkingConfig
 from .corpus import CorpusConfig
+from .database import DatabaseConfig
 from .embedder import EmbedderConfig
 from .evaluation import EvalConfig
 from .logger import LoggerConfig
@@ -50,6 +51,7 @@ class Config:
     embedder: EmbedderConfig = MISSING
     tokenizer: TokenizerConfig = MISSING
     corpus: CorpusConfig = MISSING
+    database: DatabaseConfig = field(default_factory=DatabaseConfig)
     optim: OptimConfig = MISSING
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
@@ -75,8 +77,10 @@ class EvaluateConfig:
 
     Attributes:
         run: path of a run directory, or a list of several, which are then compared.
+        database: searched instead of the run's own; null searches that one.
     """
 
     run: Any = MISSING
     eval: EvalConfig = field(default_factory=EvalConfig)
+    database: DatabaseConfig | None = None
     store: RunStoreConfig = field(default_factory=RunStoreConfig)

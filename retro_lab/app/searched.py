@@ -1,0 +1,202 @@
+"""What neighbours are searched in: the run's own chunks, or a database of several corpora.
+
+    corpus -> chunks -+
+    other  -> chunks -+-> database -> index -> neighbours
+
+With `database=train` there is no such stage: the run's own chunks are the database, and all keys
+are as if nothing else could be searched. Each corpus is cut and embedded by itself, so what two
+databases share is built once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retro_lab.artifacts import Artifact, Stage
+from retro_lab.config.databases import added_corpora, is_training_split, other_corpora
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import CorpusConfig, DatabaseConfig
+from retro_lab.retrieval.embedders import Embeddings, build_embeddings, embeddings_stage
+from retro_lab.text.chunks import ChunkStore, build_chunks, chunks_stage
+from retro_lab.text.corpus import Corpus, build_corpus, corpus_stage
+from retro_lab.text.database import (
+    DatabaseCorpus,
+    DatabaseStore,
+    Source,
+    build_database,
+    database_stage,
+    planted_documents,
+)
+
+if TYPE_CHECKING:
+    from .stages import Pipeline
+
+
+class OtherCorpus:
+    """A corpus that is only searched: all its documents, cut by the run's own tokenizer."""
+
+    def __init__(self, name: str, config: CorpusConfig, pipeline: Pipeline) -> None:
+        self.name, self.config, self.pipeline = name, config, pipeline
+
+    @cached_property
+    def corpus(self) -> Stage:
+        with self._named_errors():
+            return corpus_stage(self.config, whole=True)
+
+    @cached_property
+    def chunks(self) -> Stage:
+        return chunks_stage(self.pipeline.config.chunking, self.corpus, self.pipeline.tokenizer)
+
+    @cached_property
+    def embeddings(self) -> Stage:
+        return embeddings_stage(self.pipeline.config.embedder, self.chunks, self.corpus)
+
+    def open_corpus(self) -> Corpus:
+        stage = self.corpus
+        with self._named_errors():
+            artifact = self.pipeline.store.build(
+                stage, lambda w: build_corpus(self.config, w, whole=True)
+            )
+        return Corpus.open(artifact.path)
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Says of a mistake in reading that this is not the run's own corpus."""
+        try:
+            yield
+        except UserError as error:
+            raise UserError(f"database, {self.name}: {error.message}", fix=error.fix) from error
+
+    def open_chunks(self) -> ChunkStore:
+        size, corpus = self.pipeline.config.chunking.chunk_size, self.open_corpus()
+        artifact = self.pipeline.store.build(
+            self.chunks,
+            lambda w: build_chunks(size, corpus, self.pipeline.open_tokenizer(), w),
+        )
+        return ChunkStore.open(artifact.path)
+
+    def open_embeddings(self) -> Embeddings:
+        chunks, corpus = self.open_chunks(), self.open_corpus()
+        artifact = self.pipeline.store.build(
+            self.embeddings,
+            lambda w: build_embeddings(self.pipeline.config.embedder, chunks, corpus, w),
+        )
+        return Embeddings.open(artifact.path)
+
+
+class Searched:
+    """The text that a search runs over, and the one space of ids that its results are in.
+
+    Args:
+        pipeline: of the run.
+        config: what is searched.
+        with_training: the training split too, whatever `config` says.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, config: DatabaseConfig, *, with_training: bool = False
+    ) -> None:
+        self.pipeline, self.config, self.with_training = pipeline, config, with_training
+        corpora = {**other_corpora(config), **added_corpora(config)}
+        self.others = [OtherCorpus(name, corpus, pipeline) for name, corpus in corpora.items()]
+        self.is_own = is_training_split(config)
+
+    @cached_property
+    def chunks(self) -> Stage:
+        """The stage of the store that ids refer to."""
+        own = self.pipeline.chunks
+        if self.is_own:
+            return own
+        others = {other.name: other.chunks for other in self.others}
+        return database_stage(self.config, own, others, with_training=self.with_training)
+
+    @cached_property
+    def embeddings(self) -> Stage | dict[str, Stage]:
+        """The stages of its vectors, by role where there are several."""
+        own = self.pipeline.embeddings
+        if self.is_own:
+            return own
+        others = {f"embeddings {other.name}": other.embeddings for other in self.others}
+        return {"embeddings": own, **others}
+
+    @property
+    def base(self) -> Searched | None:
+        """The same without what was added last: its ids are the first ones of this."""
+        if not self.config.add:
+            return None
+        config = replace(self.config, add=self.config.add[:-1])
+        return Searched(self.pipeline, config, with_training=self.with_training)
+
+    def stages(self, *, vectors: bool) -> list[Stage]:
+        """Those beyond the run's own chunks, in building order."""
+        found = [stage for other in self.others for stage in (other.corpus, other.chunks)]
+        found.append(self.chunks)
+        if vectors:
+            found.append(self.pipeline.embeddings)
+            found += [other.embeddings for other in self.others]
+        return found
+
+    def build(self) -> Artifact | None:
+        """The `database` stage; None where the run's own chunks are the database."""
+        if self.is_own:
+            return None
+        own = Source("", self.pipeline.open_chunks(), self.pipeline.open_corpus())
+        others = [Source(o.name, o.open_chunks(), o.open_corpus()) for o in self.others]
+        return self.pipeline.store.build(
+            self.chunks,
+            lambda w: build_database(
+                self.config,
+                own,
+                others,
+                w,
+                with_training=self.with_training,
+                added=len(self.config.add),
+            ),
+        )
+
+    def planted(self) -> dict[str, Any] | None:
+        """What was planted, as `planted_documents` has it; None if nothing."""
+        artifact = self.build()
+        return None if artifact is None else planted_documents(artifact.path)
+
+    def open_chunks(self) -> ChunkStore:
+        artifact = self.build()
+        return self.pipeline.open_chunks() if artifact is None else DatabaseStore(artifact.path)
+
+    def open_corpus(self) -> Corpus:
+        """The run's corpus, with the text of the whole database."""
+        own, chunks = self.pipeline.open_corpus(), self.open_chunks()
+        if not isinstance(chunks, DatabaseStore):
+            return own
+        return DatabaseCorpus(chunks, [own, *(other.open_corpus() for other in self.others)])
+
+    def open_embeddings(self) -> Embeddings:
+        own, chunks = self.pipeline.open_embeddings(), self.open_chunks()
+        if not isinstance(chunks, DatabaseStore):
+            return own
+        return DatabaseEmbeddings(chunks, [own, *(o.open_embeddings() for o in self.others)])
+
+
+class DatabaseEmbeddings(Embeddings):
+    """Vectors of a database's chunks, read from where each corpus keeps its own."""
+
+    def __init__(self, store: DatabaseStore, sources: list[Embeddings]) -> None:
+        super().__init__(sources[0].vectors, sources[0].row)
+        self.store, self.sources = store, sources
+
+    def of(self, ids: np.ndarray) -> NDArray[np.float16]:
+        ids = np.asarray(ids)
+        part, place = self.store.part[ids], self.store.place[ids]
+        found = np.empty((*ids.shape, self.dim), np.float16)
+        for number, described in enumerate(self.store.parts):
+            here = part == number
+            if here.any():
+                found[here] = self.sources[described["source"]].of(place[here])
+        return found

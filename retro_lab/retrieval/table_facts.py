@@ -1,0 +1,57 @@
+"""What is said about a neighbour table: how full it is, and what its filters dropped."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from retro_lab.retrieval.base import NO_CHUNK
+from retro_lab.retrieval.exclusion import PairFilter
+from retro_lab.retrieval.near_duplicates import RepeatFilter
+from retro_lab.text.chunks import ChunkStore
+from retro_lab.text.corpus import SPLITS
+
+LOG = logging.getLogger("retro_lab")
+
+
+class Counted:
+    """A filter that keeps count of what it refuses."""
+
+    def __init__(self, passes: PairFilter) -> None:
+        self._passes = passes
+        self._asked = self._refused = 0
+
+    def __call__(self, query_ids: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        kept = self._passes(query_ids, ids)
+        self._asked += len(kept)
+        self._refused += int((~kept).sum())
+        return kept
+
+    def refused_share(self) -> float | None:
+        """None if nothing was asked: all blocks were done by an earlier attempt."""
+        return self._refused / self._asked if self._asked else None
+
+
+def dropped_shares(repeats: RepeatFilter) -> dict[str, float | None]:
+    """Shares of what was asked; None if all blocks were done by an earlier attempt."""
+    counts = {"like_query": repeats.like_query, "like_better": repeats.like_better}
+    asked = repeats.asked
+    found = {name: count / asked if asked else None for name, count in counts.items()}
+    words = [f"{name.replace('_', ' ')} {share or 0:.1%}" for name, share in found.items()]
+    LOG.info("near-duplicates dropped of %s candidates: %s", f"{asked:,}", ", ".join(words))
+    return found
+
+
+def filled_shares(ids: np.ndarray, chunks: ChunkStore) -> dict[str, list[float]]:
+    """For each split the share of its chunks that have a first, second, ... neighbour.
+
+    Args:
+        ids: [C, K], the table.
+    """
+    shares = {}
+    for split in SPLITS:
+        rows = chunks.chunks_of(split)
+        if len(rows):
+            shares[split] = (ids[rows] != NO_CHUNK).mean(axis=0).tolist()
+    return shares

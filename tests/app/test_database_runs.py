@@ -1,0 +1,145 @@
+"""Contract of `database=`: the run's own data stages don't depend on it, what leaked may come from
+training or from the database, and a trained run is scored against another one beside its results.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+from golden import Golden
+
+from retro_lab.app.evaluate import evaluate
+from retro_lab.app.run_directory import RunDirectory
+from retro_lab.app.stages import Pipeline, prepare
+from retro_lab.artifacts import lineage
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import (
+    CorpusDatabaseConfig,
+    DatabaseConfig,
+    EvaluateConfig,
+    JsonlCorpusConfig,
+    PlantedDatabaseConfig,
+    Reference,
+)
+from retro_lab.evaluation.chunk_table import ChunkTable
+from retro_lab.evaluation.results import Results
+
+
+@pytest.fixture(scope="module")
+def other(golden: Golden) -> Path:
+    """Another corpus: a copy of a test document, and texts that stand nowhere else."""
+    records = [orjson.loads(line) for line in (golden.folder / "corpus.jsonl").open("rb")]
+    texts = {record["id"]: record["text"] for record in records}
+    found = [{"id": "copied", "text": texts["test-03"]}]
+    found += [{"id": f"new-{i}", "text": texts[f"train-{i:02}"][::-1]} for i in range(12)]
+    path = golden.folder / "other.jsonl"
+    path.write_bytes(b"\n".join(map(orjson.dumps, found)) + b"\n")
+    return path
+
+
+@pytest.fixture
+def run(finished: RunDirectory, golden: Golden, tmp_path: Path) -> RunDirectory:
+    """A copy of the golden run and its baseline, to be evaluated again."""
+    for path in (golden.folder / "runs").glob("nano-*"):
+        shutil.copytree(path, tmp_path / path.name)
+    return RunDirectory(tmp_path / finished.path.name)
+
+
+def evaluated(run: RunDirectory, database: DatabaseConfig | None, **more: object) -> None:
+    settings = dataclasses.replace(run.config().eval, bootstrap_samples=50, **more)  # type: ignore[arg-type]
+    evaluate(EvaluateConfig(run=str(run.path), eval=settings, database=database))
+
+
+def test_only_what_is_searched_enters_the_keys(golden: Golden, other: Path) -> None:
+    plain = Pipeline(golden.config())
+    there = Pipeline(golden.config("database=corpus", f"database.corpus.path={other}"))
+    part = Pipeline(golden.config("database.fraction=0.5"))
+    for stage in ("corpus", "tokenizer", "chunks"):
+        assert len({getattr(p, stage).key for p in (plain, there, part)}) == 1
+    indexes = [p.index(p.config.retriever).key for p in (plain, there, part)]
+    assert len(set(indexes)) == 3
+    nothing = Pipeline(golden.config("database=planted", "database.plant_share=0"))
+    assert [s.key for s in nothing.stages()] == [s.key for s in plain.stages()]
+
+
+def test_the_tokenizer_is_the_runs_own(golden: Golden, other: Path) -> None:
+    pipeline = Pipeline(golden.config("database=corpus", f"database.corpus.path={other}"))
+    parents = pipeline.searched.others[0].chunks.parents
+    assert parents["tokenizer"] is pipeline.tokenizer
+    assert parents["corpus"] is not pipeline.corpus
+
+
+def test_all_text_that_could_have_leaked_is_compared(golden: Golden, other: Path) -> None:
+    """The copied test document is found in the database, the planted ones in training text."""
+    overrides = ["database=corpus", f"database.corpus.path={other}"]
+    for reference in ("own_neighbours", "exact_corpus"):
+        config = golden.config(*overrides, f"eval.reference={reference}")
+        pipeline = Pipeline(config)
+        chunks, runs = pipeline.open_chunks(), pipeline.open_overlap()
+        ids = np.array(pipeline.open_corpus().ids)[chunks.document[chunks.chunks_of("test")]]
+        tokens = (chunks.token_bytes[chunks.chunks_of("test")] > 0).sum(axis=1)
+        trained_on = np.isin(ids, ["planted-a", "planted-b"])
+        assert (runs[trained_on] == tokens[trained_on]).all()
+        # The exact search also finds the copy, which retrieval leaves out as the same document.
+        if reference == "exact_corpus":
+            assert (runs[ids == "test-03"] == tokens[ids == "test-03"]).all()
+        prepared = prepare(config)
+        assert prepared.table is not None
+        read = prepared.table.ids[prepared.table.ids >= 0]
+        assert (read >= prepared.chunks.own_chunks).all()
+
+
+def test_a_run_is_scored_against_planted_documents(run: RunDirectory) -> None:
+    before = run.results_file.read_bytes()
+    database = PlantedDatabaseConfig(plant_share=1.0)
+    evaluated(run, database)
+    assert run.results_file.read_bytes() == before
+    out = run.searching(database)
+    results, table = Results.load(out.results_file), ChunkTable.load(out.chunks_file)
+    own = Results.load(run.results_file)
+    assert results.run_key == own.run_key
+    assert own.evaluation.database is not None
+    assert own.evaluation.database.name == own.evaluation.database.trained_with
+    searched = results.evaluation.database
+    assert searched is not None
+    assert searched.trained_with == own.evaluation.database.name != searched.name
+    record = orjson.loads((out.path / "planted.json").read_bytes())
+    assert searched.planted == record["planted"] == record["halves"]["first"]
+    assert table.overlap is not None
+    planted = np.isin(table.document_id, searched.planted)
+    assert (table.overlap.longest_run == table.tokens)[planted].all()
+    clean = np.isin(table.document_id, record["halves"]["second"])
+    unplanted = ChunkTable.load(run.chunks_file)
+    for condition in ("off", "baseline"):
+        assert np.array_equal(table.nats[condition], unplanted.nats[condition])
+    assert not np.array_equal(table.nats["on"][planted], unplanted.nats["on"][planted])
+    assert planted.any()
+    assert clean.any()
+
+
+def test_the_runs_own_database_by_name_is_its_own_evaluation(run: RunDirectory) -> None:
+    evaluated(run, DatabaseConfig())
+    assert not (run.path / "databases").exists()
+
+
+def test_a_changed_corpus_and_a_baseline_are_refused(
+    run: RunDirectory, golden: Golden, other: Path
+) -> None:
+    elsewhere = CorpusDatabaseConfig(corpus=JsonlCorpusConfig(path=str(other)))
+    baseline = RunDirectory(next(run.path.parent.glob("*-none-*")))
+    with pytest.raises(UserError, match="is a baseline, it searches nothing"):
+        evaluated(baseline, elsewhere)
+    known = lineage(Pipeline(golden.config()).chunks)
+    run.check_text(known)
+    with pytest.raises(UserError, match="changed since the run began: chunks"):
+        run.check_text(known | {"chunks": "0" * 16})
+
+
+def test_exact_overlap_of_a_searched_split_is_refused(run: RunDirectory) -> None:
+    with pytest.raises(UserError, match="its exact overlap says nothing"):
+        evaluated(run, DatabaseConfig(splits=["train", "test"]), reference=Reference.exact_corpus)

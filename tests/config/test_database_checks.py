@@ -1,0 +1,92 @@
+"""Contract of the group `database`: each broken rule is named by its key; corpora have names of
+their own; what comes to the training split is the training split.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from retro_lab.app import evaluate
+from retro_lab.config.checks import check
+from retro_lab.config.compose import load_config
+from retro_lab.config.databases import added_corpora, database_key, in_words, other_corpora
+from retro_lab.config.errors import EXIT_USER_ERROR, ConfigError
+from retro_lab.config.fingerprints import baseline_of, canonical, run_key
+from retro_lab.config.schema import (
+    Config,
+    DatabaseConfig,
+    ParquetCorpusConfig,
+    PythonCorpusConfig,
+    TextCorpusConfig,
+)
+from retro_lab.config.serialise import from_plain, to_plain
+
+BOOKS = ("database=corpora", "+corpus@database.corpora.books=python")
+
+
+def config_of(*overrides: str) -> Config:
+    """As the command line composes it: a corpus is put in by a choice of its own."""
+    return load_config(overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["database.fraction=0"], "database.fraction=0.0"),
+        (["database.fraction=1.1"], "database.fraction=1.1"),
+        (["database.splits=[tset]"], r"database.splits=\[tset\]"),
+        (["database.splits=[train,train]"], "each once"),
+        (["database.splits=[]"], "nothing to search"),
+        (["database.splits=[test]", "eval=exact"], "exact overlap says nothing"),
+        (["database.add=[a.csv]"], "a.csv is no .jsonl"),
+        (["database=planted", "database.plant_share=2"], "database.plant_share=2"),
+        (["database=planted", "database.plant_split=train"], "database.plant_split=train"),
+        ([*BOOKS, "database.corpora.books.split.test=0.5"], "database.corpora.books.split has no"),
+        ([*BOOKS, "database.corpora.books.max_bytes=0"], "database.corpora.books.max_bytes=0"),
+        (["database=corpora", "+corpus@database.corpora.own=python"], "can't be the name"),
+        (["neighbours.max_jaccard=0"], "neighbours.max_jaccard=0"),
+        (["neighbours.dedup=1.5"], "neighbours.dedup=1.5"),
+    ],
+)
+def test_each_rule_is_checked(overrides: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        check(config_of(*overrides))
+    check(config_of("retriever=none", *overrides))  # searches nothing
+
+
+def test_corpora_keep_their_kinds_and_order() -> None:
+    config = config_of(
+        *BOOKS, "+corpus@database.corpora.wiki=parquet", "database.corpora.wiki.path=w"
+    )
+    assert [type(c) for c in other_corpora(config.database).values()] == [
+        PythonCorpusConfig,
+        ParquetCorpusConfig,
+    ]
+    assert from_plain(to_plain(config)) == config
+    assert in_words(config.database) == "the training split, books (python) and wiki (parquet)"
+    assert run_key(config) != run_key(config_of())
+    assert run_key(baseline_of(config)) == run_key(baseline_of(config_of()))
+
+
+def test_added_files_have_readers_and_names_of_their_own() -> None:
+    paths = ["x/books.jsonl.zst", "y/books.parquet", "folder/planted", "own.jsonl"]
+    found = added_corpora(DatabaseConfig(add=paths))
+    assert list(found) == ["books", "books_2", "planted_2", "own_2"]
+    assert isinstance(found["books_2"], ParquetCorpusConfig)
+    assert isinstance(found["planted_2"], TextCorpusConfig)
+
+
+def test_what_comes_to_the_training_split_is_the_training_split() -> None:
+    nothing = config_of("database=planted", "database.plant_share=0")
+    assert canonical(nothing).database == DatabaseConfig()
+    assert run_key(nothing) == run_key(config_of())
+    keys = {
+        database_key(config_of(*o).database)
+        for o in ([], ["database.fraction=0.5"], ["database=planted"], BOOKS)
+    }
+    assert len(keys) == 4
+
+
+def test_evaluate_asks_which_database(capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate.main(["run=r", "database.fraction=0.5"]) == EXIT_USER_ERROR
+    assert "which database?" in capsys.readouterr().err
