@@ -203,18 +203,18 @@ def _reference(config: Config) -> str:
 
 
 def _counts(config: Config, prepared: Prepared, table: ChunkTable) -> DataCounts:
-    chunks, split = prepared.pipeline.open_chunks(), config.eval.split
+    corpus, chunks = prepared.pipeline.open_corpus(), prepared.pipeline.open_chunks()
     tokens = int((chunks.token_bytes[:] > 0).sum())
     unread = None
     if prepared.table is not None:
         reads = np.bincount(table.document, table.with_retrieval)
         unread = int((reads == 0).sum())
-    duplicates = len(duplicates_in_training(prepared.pipeline.open_corpus(), split))
+    duplicates = len(duplicates_in_training(corpus, config.eval.split))
     return DataCounts(
-        documents=prepared.corpus.num_documents,
+        documents=corpus.num_documents,
         chunks=chunks.num_chunks,
         tokens=tokens,
-        bytes=prepared.corpus.num_bytes(),
+        bytes=corpus.num_bytes(),
         duplicates=duplicates,
         unread=unread,
     )

@@ -16,7 +16,13 @@ from .paths import groups, options_of_schema
 from .schema import Config, EvaluateConfig
 from .schema.catalogue import SCHEMAS
 
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    typing.Any: "text or a list of texts (as [a,b])",  # the runs of an evaluation
+}
 _PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 
 
