@@ -149,11 +149,10 @@ def test_of_two_at_once_both_succeed_and_one_builds(corpus: Path, tmp_path: Path
 
 def test_what_trains_changes_nothing_of_what_is_prepared(corpus: Path, tmp_path: Path) -> None:
     keys = {stage.key for stage in pipeline(corpus, tmp_path).stages()}
-    for change in (
-        ["neighbours.k=4"], ["model=nano"], ["cca=all"], ["optim=muon"], ["schedule.lr=1e-4"],
-        ["trainer=gpu"], ["trainer.precision=bf16"], ["recipe=scratch"], ["seed=7"],
-        ["neighbours.min_coverage=0.1"], ["retriever.depth=200"],
-    ):  # fmt: skip
-        assert {stage.key for stage in pipeline(corpus, tmp_path, *change).stages()} == keys, change
+    trained_otherwise = [
+        "neighbours.k=4", "model=nano", "cca=all", "optim=muon", "schedule.steps=9",
+        "trainer=gpu", "recipe=scratch", "seed=7", "neighbours.min_coverage=0.1",
+    ]  # fmt: skip
+    assert {stage.key for stage in pipeline(corpus, tmp_path, *trained_otherwise).stages()} == keys
     changed = pipeline(corpus, tmp_path, "retriever.depth=100").stages()
     assert {stage.name for stage in changed if stage.key not in keys} == {"neighbours", "overlap"}
