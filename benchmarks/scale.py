@@ -2,9 +2,10 @@
 
     python benchmarks/scale.py --corpus my.jsonl --work scale --json scale.json
 
-Real chunks are embedded once. Chunk i of the ten million is real vector i modulo their number plus
-seeded noise, made block by block whenever it is needed, so that never more than a block of them is
-in memory. Killed, it goes on by the same command and has lost at most one block.
+Real chunks are embedded once. Chunk i of the ten million lies between real vector i modulo their
+number and another one drawn at random, with seeded noise. They are made block by block whenever
+they are needed, and never more than a block is in memory. Killed, it goes on by the same command
+and has lost at most one block.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from retro_lab.retrieval.faiss_factory import create_index, fill_factory, train_
 from retro_lab.retrieval.faiss_index import FaissRetriever
 from retro_lab.retrieval.faiss_search import add
 
-NOISE = 0.5  # length of the noise, where a real vector has length 1
+NOISE = 0.3  # length of the noise, where a real vector has length 1
 TOP = 10
 _SHARD = "shard-{:06d}.faiss"
 
@@ -56,13 +57,15 @@ class Vectors:
             yield number * self.block, self.rows(number)
 
     def rows(self, number: int, *, stream: int = 0) -> np.ndarray:
-        """Unit vectors of block `number`; another stream has the same centres and other noise."""
+        """Unit vectors of block `number`; another stream has other draws."""
         first = number * self.block
         size = min(self.block, self.count - first)
         rng = np.random.default_rng([stream, number])
         rows = rng.standard_normal((size, self.real.shape[1]), np.float32)
         rows *= NOISE / np.sqrt(self.real.shape[1])
-        rows += self.real[np.arange(first, first + size) % len(self.real)]
+        share = rng.random((size, 1), np.float32)
+        rows += share * self.real[np.arange(first, first + size) % len(self.real)]
+        rows += (1 - share) * self.real[rng.integers(0, len(self.real), size)]
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         return rows
 

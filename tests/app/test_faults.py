@@ -1,0 +1,158 @@
+"""Contract: a preparation killed anywhere goes on to the same bytes; of two at once both succeed;
+and what trains changes nothing of what is prepared.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from retro_lab.app.stages import Pipeline
+from retro_lab.artifacts.stage import Artifact
+from retro_lab.config.compose import load_config
+from retro_lab.text import chunks as chunks_module
+
+STAGES = {"corpus", "tokenizer", "chunks", "embeddings", "index", "neighbours", "overlap"}
+KILLS = 12
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    words = np.array([f"word{i}" for i in range(200)])
+    texts = [" ".join(rng.choice(words, 150)) for _ in range(60)]
+    path = tmp_path / "docs.jsonl"
+    path.write_bytes(
+        b"\n".join(orjson.dumps({"id": str(i), "text": t}) for i, t in enumerate(texts))
+    )
+    return path
+
+
+def pipeline(corpus: Path, store: Path, *overrides: str) -> Pipeline:
+    common = [
+        "corpus=jsonl", f"corpus.path={corpus}", "corpus.split.validation=0.2",
+        "corpus.split.test=0.2", "chunking=m16", "tokenizer=byte", "retriever=hybrid",
+        "embedder=hashing", "neighbours.max_run=8", f"store.dir={store}",
+    ]  # fmt: skip
+    return Pipeline(load_config([*common, *overrides]))
+
+
+def results(built: Pipeline) -> dict[str, dict]:
+    """Size and digest of every file of every stage."""
+    artifacts = {str(stage): built.store.get(stage) for stage in built.stages()}
+    assert all(isinstance(artifact, Artifact) for artifact in artifacts.values())
+    return {name: a.manifest["files"] for name, a in artifacts.items() if a is not None}
+
+
+def in_a_child(work: Callable[[], None]) -> int:
+    """Process id; the child ends with 0 if `work` returns."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return child
+
+
+def ended(child: int) -> int:
+    """0, or the negative signal that killed it."""
+    status = os.waitpid(child, 0)[1]
+    return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def counting(root: Path, at: Callable[[int], None]) -> None:
+    """From now on `at` hears of every file below `root` that is opened or renamed, numbered."""
+    seen = 0
+
+    def hear(event: str, arguments: tuple) -> None:
+        nonlocal seen
+        if event in ("open", "os.rename", "os.remove") and str(arguments[0]).startswith(str(root)):
+            seen += 1
+            at(seen)
+
+    sys.addaudithook(hear)
+
+
+def small_blocks() -> None:
+    """Several blocks in stages of a few hundred chunks."""
+    from retro_lab.retrieval import embedders, table
+
+    table._BLOCK, embedders._BLOCK, chunks_module._BLOCK_BYTES = 200, 150, 20_000
+
+
+@pytest.mark.slow
+def test_killed_anywhere_it_goes_on_to_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
+    whole, log = tmp_path / "whole", tmp_path / "events"
+
+    def uninterrupted() -> None:
+        counting(whole, lambda number: log.write_text(str(number)))
+        small_blocks()
+        pipeline(corpus, whole).build_all()
+
+    assert ended(in_a_child(uninterrupted)) == 0
+    expected, events = results(pipeline(corpus, whole)), int(log.read_text())
+    assert {name.partition("/")[0] for name in expected} == STAGES
+
+    rng = random.Random(0)
+    for round_, last in enumerate(sorted(rng.sample(range(1, events), KILLS))):
+        store = tmp_path / f"killed-{round_}"
+
+        def killed(store: Path = store, last: int = last) -> None:
+            def kill(number: int) -> None:
+                if number == last:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            counting(store, kill)
+            small_blocks()
+            pipeline(corpus, store).build_all()
+
+        assert ended(in_a_child(killed)) == -signal.SIGKILL
+
+        def again(store: Path = store) -> None:
+            small_blocks()
+            pipeline(corpus, store).build_all()
+
+        assert ended(in_a_child(again)) == 0
+        assert results(pipeline(corpus, store)) == expected, f"killed at event {last} of {events}"
+
+
+@pytest.mark.slow
+def test_of_two_at_once_both_succeed_and_one_builds(corpus: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+
+    def build(log: Path) -> None:
+        import logging
+
+        logging.basicConfig(filename=log, level=logging.INFO, force=True)
+        pipeline(corpus, store).build_all()
+
+    children = [
+        in_a_child(lambda log=tmp_path / f"{name}.log": build(log)) for name in ("one", "two")
+    ]
+    assert [ended(child) for child in children] == [0, 0]
+    said = "".join((tmp_path / f"{name}.log").read_text() for name in ("one", "two"))
+    for name in results(pipeline(corpus, store)):
+        assert said.count(f"building {name}\n") + said.count(f"waiting for {name}\n") >= 1
+        assert said.count(f"built {name} in") == 1
+
+
+def test_what_trains_changes_nothing_of_what_is_prepared(corpus: Path, tmp_path: Path) -> None:
+    keys = {stage.key for stage in pipeline(corpus, tmp_path).stages()}
+    trained_otherwise = [
+        "neighbours.k=4", "model=nano", "cca=all", "optim=muon", "schedule.steps=9",
+        "trainer=gpu", "recipe=scratch", "seed=7", "neighbours.min_coverage=0.1",
+    ]  # fmt: skip
+    assert {stage.key for stage in pipeline(corpus, tmp_path, *trained_otherwise).stages()} == keys
+    changed = pipeline(corpus, tmp_path, "retriever.depth=100").stages()
+    assert {stage.name for stage in changed if stage.key not in keys} == {"neighbours", "overlap"}
