@@ -6,11 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from retro_lab.config.databases import in_words
+from retro_lab.config.schema import DatabaseConfig
+
 from .leakage import LEAK_FREE_ALPHA, UNFILTERED, Difference
 from .metrics import Score
 from .results import Results
 
-AXES = ("retriever", "model", "recipe", "chunk_size", "cca", "seed")
+TRAINING = in_words(DatabaseConfig())
+AXES = ("retriever", "database", "model", "recipe", "chunk_size", "cca", "seed")
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class SweepRow:
         baseline: of the shared baseline; None when the run has none.
         difference: on minus baseline, all chunks.
         leak_free: on minus baseline, chunks with r(C) <= 0.125.
+        database: what was searched, in words; none for a run without retrieval.
     """
 
     run_key: str
@@ -37,13 +42,14 @@ class SweepRow:
     baseline: Score | None
     difference: Difference | None
     leak_free: Difference | None
+    database: str = TRAINING
 
 
 def sweep_row(results: Results) -> SweepRow:
     """The row of one run's results."""
     config = results.config
     scores = results.metrics[results.evaluation.split]
-    retrieves = "on" in scores
+    retrieves, searched = "on" in scores, results.evaluation.database
     return SweepRow(
         run_key=results.run_key,
         retriever=config["retriever"]["name"],
@@ -57,6 +63,7 @@ def sweep_row(results: Results) -> SweepRow:
         baseline=scores.get("baseline"),
         difference=results.leakage.difference("on", "baseline", UNFILTERED),
         leak_free=results.leakage.difference("on", "baseline", LEAK_FREE_ALPHA),
+        database=(searched.name if searched else TRAINING) if retrieves else "none",
     )
 
 
