@@ -7,13 +7,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from retro_lab.config.databases import in_words
+from retro_lab.config.schema import DatabaseConfig
+
 from .leakage import LEAK_FREE_ALPHA, UNFILTERED, Difference
 from .metrics import Score
 from .results import Results
 
 # Of a configuration, what does not tell two results apart but for the seed, or at all.
 _ASIDE = ("seed", "logger", "eval", "store", "runs_dir", "resume", "trainer")
-AXES = ("retriever", "model", "recipe", "chunk_size", "cca", "seed")
+TRAINING = in_words(DatabaseConfig())
+AXES = ("retriever", "database", "model", "recipe", "chunk_size", "cca", "seed")
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class SweepRow:
             runs that are the same but for the seed.
         seconds: of its training; None if it is not known.
         flops: of its training; None if it is not known.
+        database: what was searched, in words; none for a run without retrieval.
     """
 
     run_key: str
@@ -47,13 +52,14 @@ class SweepRow:
     settings: str | None = None
     seconds: float | None = None
     flops: float | None = None
+    database: str = TRAINING
 
 
 def sweep_row(results: Results) -> SweepRow:
     """The row of one run's results."""
     config = results.config
     scores = results.metrics[results.evaluation.split]
-    retrieves = "on" in scores
+    retrieves, searched = "on" in scores, results.evaluation.database
     return SweepRow(
         run_key=results.run_key,
         retriever=config["retriever"]["name"],
@@ -69,6 +75,7 @@ def sweep_row(results: Results) -> SweepRow:
         leak_free=results.leakage.difference("on", "baseline", LEAK_FREE_ALPHA),
         settings=_settings(results),
         seconds=results.timing.get("training"),
+        database=(searched.name if searched else TRAINING) if retrieves else "none",
     )
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from retro_lab.artifacts.store import Artifact, Stage
 from retro_lab.artifacts.workspace import Workspace
 from retro_lab.config.errors import UserError
-from retro_lab.config.schema import FaissRetrieverConfig, RetrieverConfig
+from retro_lab.config.schema import EmbedderConfig, FaissRetrieverConfig, RetrieverConfig
 from retro_lab.retrieval.base import (
     NO_CHUNK,
     Neighbours,
@@ -28,8 +28,9 @@ from retro_lab.retrieval.base import (
     chunk_queries,
     text_tokens,
 )
-from retro_lab.retrieval.embedders import Embeddings
+from retro_lab.retrieval.embedders import Embeddings, known_width
 from retro_lab.retrieval.exclusion import PairFilter, other_documents, search_filled
+from retro_lab.retrieval.faiss_factory import check_factory
 from retro_lab.retrieval.faiss_index import FaissRetriever
 from retro_lab.retrieval.leak_filter import LeakFilter
 from retro_lab.retrieval.near_duplicates import NearDuplicates, RepeatFilter
@@ -52,6 +53,17 @@ _RECALL_QUERIES = 256
 def needs_embeddings(config: RetrieverConfig) -> bool:
     """Whether the retriever searches vectors, so that the embeddings stage comes first."""
     return config.needs_embeddings
+
+
+def check_index(config: RetrieverConfig, embedder: EmbedderConfig, chunks: ChunkStore) -> None:
+    """Refuses what FAISS would refuse, before hours go into the embeddings.
+
+    Raises:
+        UserError: as `check_factory`; nothing is checked where the width isn't known yet.
+    """
+    dense, width = getattr(config, "dense", config), known_width(embedder)
+    if isinstance(dense, FaissRetrieverConfig) and width is not None:
+        check_factory(dense, len(database_ids(chunks)), width)
 
 
 def extends(config: RetrieverConfig) -> bool:
