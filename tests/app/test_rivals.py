@@ -94,7 +94,7 @@ def test_rivals_are_tuned_on_validation_alone(
         "baseline": 0,
         "knn_lm": 2,
         "ralm_16": 2,
-        "ngram": 12,
+        "ngram": 24,
         "xz": 0,
     }
 

@@ -21,7 +21,7 @@ class KnnLmConfig:
     """
 
     neighbours: list[int] = field(default_factory=lambda: [16, 64, 256, 1024])
-    temperatures: list[float] = field(default_factory=lambda: [1.0, 3.0, 10.0, 30.0, 100.0])
+    temperatures: list[float] = field(default_factory=lambda: [0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
     weights: list[float] = field(default_factory=lambda: [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
     factory: str | None = None
     nprobe: int = 32
@@ -69,7 +69,7 @@ class NgramConfig:
 
     orders: list[int] = field(default_factory=lambda: [3, 4, 5, 6, 7])
     discounts: list[float] = field(default_factory=lambda: [0.5, 0.7, 0.9])
-    own_weights: list[int] = field(default_factory=lambda: [1, 3, 10])
+    own_weights: list[int] = field(default_factory=lambda: [1, 3, 10, 30])
 
 
 @dataclass
