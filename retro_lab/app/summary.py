@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import logging
+from collections.abc import Sequence
 
 from rich.console import Console
 
@@ -10,9 +12,12 @@ from retro_lab.artifacts.progress import duration
 from retro_lab.baselines.table import RIVALS_FILE, load, rivals_table
 from retro_lab.config.databases import in_words as in_words_of
 from retro_lab.config.schema import DatabaseConfig
+from retro_lab.evaluation.chunk_table import ChunkTable
+from retro_lab.evaluation.comparison import compare
 from retro_lab.evaluation.reference_words import in_words
 from retro_lab.evaluation.results import Results, warnings
 from retro_lab.evaluation.tables import (
+    comparison_table,
     conditions_table,
     leakage_table,
     probes_table,
@@ -71,6 +76,33 @@ def show_results(run: RunDirectory, seconds: dict[str, float] | None = None) -> 
         parts = [f"{name} {duration(value)}" for name, value in seconds.items()]
         console.print(f"time    {', '.join(parts)}; total {duration(sum(seconds.values()))}")
     return results
+
+
+def show_comparison(runs: Sequence[RunDirectory]) -> None:
+    """Prints evaluated runs side by side, on the same chunks, and writes comparison.csv.
+
+    Raises:
+        UserError: runs that did not score the same text in the same tokens.
+    """
+    console = Console(highlight=False, soft_wrap=False)
+    bootstrap = Results.load(runs[0].results_file).leakage.bootstrap
+    rows = compare({run.path.name: ChunkTable.load(run.chunks_file) for run in runs}, bootstrap)
+    confidence = f"{100 * bootstrap.confidence:g} %"
+    console.print()
+    console.print(
+        comparison_table(rows, f"{len(runs)} runs on the same chunks; {confidence} intervals")
+    )
+    path = runs[0].path.parent / "comparison.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        names = "run condition alpha bpb nats tokens bytes delta_bpb low high documents"
+        writer.writerow(names.split())
+        for row in rows:
+            score, d = row.score, row.difference
+            paired = [d.delta_bpb, d.low, d.high, d.documents] if d is not None else [None] * 4
+            figures = [score.as_dict()["bpb"], score.nats, score.tokens, score.bytes]
+            writer.writerow([row.name, row.condition, row.alpha, *figures, *paired])
+    console.print(f"\ntable   {path}", soft_wrap=True)
 
 
 def _show_database(console: Console, results: Results) -> None:
