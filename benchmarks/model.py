@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from contenders import CONTENDERS, NEIGHBOUR, VOCABULARY, Ours, Shape
 
 REPO = Path(__file__).resolve().parents[1]
@@ -227,7 +229,6 @@ def goals(report: dict[str, Any], threads: int) -> dict[str, float]:
 
 def step_flops(shape: Shape) -> int:
     """Operations of our training step."""
-    sys.path.insert(0, str(REPO))
     from retro_lab.nn.flops import count_flops
 
     config = Ours(shape).model.config
