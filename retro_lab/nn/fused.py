@@ -62,7 +62,8 @@ def project(
 def feed_forward(x: Tensor, norm: nn.RMSNorm, up: Tensor, down: Tensor) -> Tensor:
     """x + gelu(norm(x) up) down for x [.., D]."""
     flat = x.flatten(0, -2)
-    return _FeedForward.apply(flat, norm.weight, up, down, norm.eps or 0.0).view_as(x)  # pyright: ignore
+    keep, eps = torch.is_grad_enabled(), norm.eps or 0.0
+    return _FeedForward.apply(flat, norm.weight, up, down, eps, keep).view_as(x)  # pyright: ignore
 
 
 def linear_nats(x: Tensor, weight: Tensor, targets: Tensor, ignored: int) -> Tensor:
@@ -70,7 +71,8 @@ def linear_nats(x: Tensor, weight: Tensor, targets: Tensor, ignored: int) -> Ten
 
     Only the gradient of the logits is kept for the backward pass.
     """
-    return _LinearNats.apply(x, weight, targets, ignored)  # pyright: ignore
+    keep = torch.is_grad_enabled()
+    return _LinearNats.apply(x, weight, targets, ignored, keep)  # pyright: ignore
 
 
 class _Project(Function):
@@ -128,13 +130,13 @@ class _Project(Function):
 class _FeedForward(Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, gain: Tensor, up: Tensor, down: Tensor, eps: float
+        ctx: Any, x: Tensor, gain: Tensor, up: Tensor, down: Tensor, eps: float, keep: bool
     ) -> Tensor:
         out, inner = torch.empty_like(x), []
         for rows in _blocks(len(x), 1, ROWS):
             inner.append(_product(_unit(x[rows], eps)[0].mul_(gain), up))
             torch.add(x[rows], _product(_gelu(inner[-1]), down), out=out[rows])
-            if not any(ctx.needs_input_grad):
+            if not keep:
                 inner.pop()
         ctx.save_for_backward(x, gain, up, down, *inner)
         ctx.eps = eps
@@ -157,12 +159,14 @@ class _FeedForward(Function):
                 grad_up.addmm_(of_inner.t(), unit * gain)
             of_normed = _norm_backward(_product(of_inner, up.t()), unit, scale, gain, grad_gain)
             torch.add(some, of_normed, out=grad_x[rows])
-        return grad_x, grad_gain, grad_up, grad_down, None
+        return grad_x, grad_gain, grad_up, grad_down, None, None
 
 
 class _LinearNats(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, ignored: int) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, ignored: int, keep: bool
+    ) -> Tensor:
         nats, kept = x.new_empty(len(x)), []
         scored = targets != ignored
         index = targets.masked_fill(~scored, 0).unsqueeze(-1)
@@ -170,7 +174,7 @@ class _LinearNats(Function):
         for rows in _blocks(len(x), 1, LOGIT_ROWS):
             log_probs = _product(x[rows], weight).log_softmax(-1)
             nats[rows] = -log_probs.gather(-1, index[rows]).squeeze(-1)
-            if any(ctx.needs_input_grad):
+            if keep:
                 surprise = log_probs.exp_()  # probabilities less what came true
                 kept.append(surprise.scatter_add_(-1, index[rows], minus_one[rows]))
         ctx.save_for_backward(x, weight, scored, *kept)
@@ -187,7 +191,7 @@ class _LinearNats(Function):
             torch.mul(_product(surprise, weight.t()), grad[rows], out=grad_x[rows])
             if grad_weight is not None:
                 grad_weight.addmm_(surprise.t(), x[rows] * grad[rows])
-        return grad_x, grad_weight, None, None
+        return grad_x, grad_weight, None, None, None
 
 
 def _blocks(length: int, tokens: int, rows: int) -> Iterator[slice]:
