@@ -179,7 +179,8 @@ CONTENDERS = {"ours": Ours, "retro-pytorch": Lucidrains, "labml-nn": Labml}
 def _lucidrains() -> Any:
     """The model's module alone: its package would import a search library that no model uses."""
     spec = find_spec("retro_pytorch")
-    assert spec is not None and spec.submodule_search_locations is not None
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
     package = types.ModuleType("retro_pytorch")
     package.__path__ = list(spec.submodule_search_locations)
     retrieval = types.ModuleType("retro_pytorch.retrieval")

@@ -63,7 +63,8 @@ class Process:
 
     def ask(self, do: str, **request: Any) -> dict[str, float]:
         """What the worker answers."""
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         print(json.dumps({"do": do} | request), file=self._process.stdin, flush=True)
         answer = self._process.stdout.readline()
         if not answer:
@@ -208,7 +209,9 @@ def goals(report: dict[str, Any], threads: int) -> dict[str, float]:
     """The figures to reach, and the share of retrieval in time and in operations."""
     peers = [name for name in CONTENDERS if name != "ours"]
     timed, peak = report["steps"][threads], report["peak_bytes"]
-    speed = {name: by[CONTEXTS[-1]]["tokens_per_second"] for name, by in report["generation"].items()}
+    speed = {
+        name: by[CONTEXTS[-1]]["tokens_per_second"] for name, by in report["generation"].items()
+    }
     on, off = timed["ours"]["wall"], timed["ours, retrieval off"]["wall"]
     flops_on, flops_off = step_flops(Shape()), step_flops(Shape(neighbours=0))
     return {
@@ -265,7 +268,9 @@ def show_machine(found: dict[str, Any]) -> None:
 def show_steps(found: dict[str, dict[str, float]], threads: int) -> None:
     ours, gemm = found["ours"], found["gemm"]
     print(f"\nTraining step, {threads} thread(s)")
-    print("| model | s | CPU s | times ours | CPU, times ours |\n| --- | ---: | ---: | ---: | ---: |")
+    print(
+        "| model | s | CPU s | times ours | CPU, times ours |\n| --- | ---: | ---: | ---: | ---: |"
+    )
     for name, seconds in found.items():
         if name != "gemm":
             print(
