@@ -151,7 +151,10 @@ class Labml(Peer):
     """labml-nn; it counts layers from 0."""
 
     def __init__(self, shape: Shape) -> None:
-        from labml_nn.transformers.retro.model import NearestNeighborEncoder, RetroModel
+        from labml_nn.transformers.retro.model import (  # pyright: ignore[reportMissingImports]
+            NearestNeighborEncoder,
+            RetroModel,
+        )
 
         head = shape.width // HEADS
         inner = 4 * shape.width
