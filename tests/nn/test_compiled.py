@@ -6,7 +6,8 @@ import pytest
 import torch
 from shapes import PAD, make_case
 
-pytestmark = pytest.mark.slow  # the first call compiles for a minute
+# The first call compiles for a minute, on a busy machine for many.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def test_compiled_agrees_with_eager_and_stays_causal() -> None:

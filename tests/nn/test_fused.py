@@ -100,3 +100,15 @@ def test_half_precision_is_left_to_plain_operations(dtype: torch.dtype) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         assert not fused.fits(torch.zeros(1))
     assert fused.fits(torch.zeros(1))
+
+
+def test_read_out_has_the_gradients_of_its_values() -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = (
+        torch.randn(n, 4, generator=generator, dtype=torch.float64).requires_grad_() for n in (5, 7)
+    )
+    targets = torch.tensor([3, -100, 0, 6, -100])
+    with in_place_of("LOGIT_ROWS", 2):
+        assert torch.autograd.gradcheck(
+            lambda x, w: fused.linear_nats(x, w, targets, -100), (hidden, weight)
+        )

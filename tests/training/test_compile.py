@@ -7,7 +7,8 @@ import torch
 from small_run import small_config, small_fit, small_model
 
 
-@pytest.mark.slow  # compiles for a minute or two
+@pytest.mark.slow  # compiles for a minute or two, on a busy machine for many
+@pytest.mark.timeout(1800)
 def test_a_compiled_run_is_the_eager_run(tmp_path) -> None:
     eager, _ = small_fit(tmp_path / "eager", small_config(), model=small_model(dropout=0.0))
     compiled, result = small_fit(
