@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import fused
 from .cache import AttentionCache
 from .layers import Smear
 from .positions import Positions
@@ -16,6 +18,23 @@ from .positions import Positions
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
     """[B, L, H*P] -> [B, H, L, P]."""
     return x.unflatten(-1, (num_heads, -1)).transpose(-3, -2)
+
+
+def heads(
+    x: Tensor,
+    norm: nn.RMSNorm | None,
+    linear: nn.Linear,
+    num_heads: int,
+    turns: Sequence[tuple[Tensor, Tensor] | None],
+) -> tuple[Tensor, ...]:
+    """Heads [B, H, L, P] of norm(x), one tensor for each entry of `turns`.
+
+    Where `fused` fits they are turned by these angles, elsewhere `turns` is left to the caller.
+    """
+    if fused.fits(x):
+        return fused.project(x, norm, linear.weight, num_heads, turns)
+    projected = linear(x if norm is None else norm(x))
+    return tuple(split_heads(part, num_heads) for part in projected.chunk(len(turns), dim=-1))
 
 
 def merge_heads(x: Tensor) -> Tensor:
@@ -68,6 +87,7 @@ class SelfAttention(nn.Module):
         mask: Tensor | None = None,
         has_previous: Tensor | None = None,
         causal: bool = False,
+        norm: nn.RMSNorm | None = None,
     ) -> Tensor:
         """Attends within each row.
 
@@ -77,11 +97,16 @@ class SelfAttention(nn.Module):
             mask: broadcastable to [B, H, L, L], True where attention is allowed.
             has_previous: [B, L], for smearing.
             causal: forbid later positions; only without `mask`.
+            norm: of x, before anything else.
         """
-        query, key, value = (split_heads(t, self.num_heads) for t in self.qkv(x).chunk(3, dim=-1))
+        turned = self.positions.turns(tables) if self.smear is None else None
+        turns = (None, None, None) if turned is None else (*turned, None)
+        query, key, value = heads(x, norm, self.qkv, self.num_heads, turns)
+        bias = None
         if self.smear is not None:
             key = self.smear(key, has_previous)
-        query, key, bias = self.positions(query, key, tables)
+        if turned is None or not fused.fits(x):
+            query, key, bias = self.positions(query, key, tables)
         return self.out(merge_heads(attend(query, key, value, bias, mask, causal)))
 
     def step(
@@ -130,6 +155,7 @@ class CrossAttention(nn.Module):
         tables: Any,
         mask: Tensor | None = None,
         has_previous: Tensor | None = None,
+        norm: nn.RMSNorm | None = None,
     ) -> Tensor:
         """Attends from x [B, L, D] to source [B, S, E].
 
@@ -138,10 +164,17 @@ class CrossAttention(nn.Module):
             mask: broadcastable to [B, H, L, S], True where attention is allowed; every row must
                 allow something.
             has_previous: [B, S], for smearing.
+            norm: of x, before anything else.
         """
-        query = split_heads(self.query(x), self.num_heads)
-        key, value = self._key_value(source, has_previous)
-        query, key, bias = self.positions(query, key, tables)
+        turned = self.positions.turns(tables) if self.smear is None else None
+        turn_query, turn_key = (None, None) if turned is None else turned
+        (query,) = heads(x, norm, self.query, self.num_heads, (turn_query,))
+        key, value = heads(source, None, self.key_value, self.num_heads, (turn_key, None))
+        bias = None
+        if self.smear is not None:
+            key = self.smear(key, has_previous)
+        if turned is None or not fused.fits(x):
+            query, key, bias = self.positions(query, key, tables)
         return self.out(merge_heads(attend(query, key, value, bias, mask)))
 
     def hold(

@@ -12,7 +12,7 @@ from .cache import AttentionCache
 from .cca import ChunkedCrossAttention
 from .chunks import RetrievedChunks
 from .config import RetroConfig
-from .layers import feed_forward, rms_norm
+from .layers import add_feed_forward, feed_forward, rms_norm
 from .positions import build_positions
 
 
@@ -48,14 +48,16 @@ class DecoderBlock(nn.Module):
             mask: [B, 1, N, N], or None for plain causal attention.
             previous: [B, N], see `has_previous`.
         """
-        normed = self.attention_norm(x)
-        return x + self.dropout(self.attention(normed, tables, mask, previous, causal=mask is None))
+        update = self.attention(
+            x, tables, mask, previous, causal=mask is None, norm=self.attention_norm
+        )
+        return x + self.dropout(update)
 
     def finish(self, x: Tensor, encoded: Tensor | None, chunks: RetrievedChunks | None) -> Tensor:
         """x [B, N, D] after CCA, if there is something to read and a CCA, and feed-forward."""
         if self.cca is not None and encoded is not None and chunks is not None:
             x = x + self.dropout(self.cca(self.cca_norm(x), encoded, chunks))
-        return x + self.dropout(self.ff(self.ff_norm(x)))
+        return add_feed_forward(x, self.ff_norm, self.ff, self.dropout)
 
     def attend_step(
         self, x: Tensor, cache: AttentionCache, tables: Any, mask: Tensor | None

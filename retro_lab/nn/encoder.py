@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .attention import CrossAttention, SelfAttention
 from .chunks import RetrievedChunks
 from .config import RetroConfig
-from .layers import feed_forward, rms_norm, run
+from .layers import add_feed_forward, feed_forward, rms_norm, run
 from .positions import Axis, PositionKind, Positions, build_positions
 
 
@@ -61,17 +61,18 @@ class EncoderBlock(nn.Module):
             start: offset of the first token in the retrieved text.
             known: [B*U, 1, 1, M], False at padding of `retrieving`; None if there is none.
         """
-        x = x + self.dropout(self.attention(self.attention_norm(x), tables, mask))
+        x = x + self.dropout(self.attention(x, tables, mask, norm=self.attention_norm))
         if self.conditioned:
             # The retrieving chunk is projected once, for all of its neighbours.
-            rows = self.condition_norm(x).view(len(retrieving), -1, x.shape[-1])
+            rows = x.view(len(retrieving), -1, x.shape[-1])
             across = self.condition.positions.tables(
                 Axis(x.shape[1], start, repeats=rows.shape[1] // x.shape[1]),
                 Axis(retrieving.shape[1]),
                 x.device,
             )
-            x = x + self.dropout(self.condition(rows, retrieving, across, known).view_as(x))
-        return x + self.dropout(self.ff(self.ff_norm(x)))
+            update = self.condition(rows, retrieving, across, known, norm=self.condition_norm)
+            x = x + self.dropout(update.view_as(x))
+        return add_feed_forward(x, self.ff_norm, self.ff, self.dropout)
 
 
 class NeighbourEncoder(nn.Module):

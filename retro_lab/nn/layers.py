@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from . import fused
 from .config import FeedForwardKind
 
 
@@ -58,6 +59,14 @@ class GatedFeedForward(FeedForward):
 def feed_forward(kind: FeedForwardKind, width: int, inner: int) -> FeedForward:
     """The feed-forward block of a kind."""
     return FeedForward(width, inner) if kind == "gelu" else GatedFeedForward(width, inner)
+
+
+def add_feed_forward(x: Tensor, norm: nn.RMSNorm, ff: FeedForward, dropout: nn.Dropout) -> Tensor:
+    """x + dropout(ff(norm(x)))."""
+    drops = dropout.training and dropout.p > 0
+    if type(ff) is FeedForward and fused.fits(x) and not drops:
+        return fused.feed_forward(x, norm, ff.up.weight, ff.down.weight)
+    return x + dropout(ff(norm(x)))
 
 
 class Smear(nn.Module):

@@ -60,6 +60,10 @@ class Positions(nn.Module):
         """
         return query, key, None
 
+    def turns(self, tables: Any) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
+        """Cosines and sines of queries and keys, if turning them is all that these positions do."""
+        return None
+
     def incremental(self, queries: Axis, keys: Axis, device: torch.device) -> Any:
         """Tables for `ask`, and for `hold` if the keys to hold stand where the queries do."""
         return self.tables(queries, keys, device)
@@ -94,6 +98,9 @@ class RotaryPositions(Positions):
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         turn_queries, turn_keys = tables
         return rotate(query, turn_queries), rotate(key, turn_keys), None
+
+    def turns(self, tables: Any) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        return tables
 
     def incremental(self, queries: Axis, keys: Axis, device: torch.device) -> Any:
         """Cosines and sines [L, P] or [B, 1, L, P]: held keys were turned when they were new."""

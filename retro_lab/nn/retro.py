@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import fused
 from .cache import AttentionCache, Cache
 from .chunks import RetrievedChunks
 from .config import RetroConfig
@@ -96,10 +97,15 @@ class Retro(nn.Module):
             [B, N] of at least single precision, 0 where nothing is scored.
         """
         hidden, copy = self._hidden(input_ids, neighbour_ids, document_ids)
-        logits = at_least_single(self._read_out(hidden))
-        nats = F.cross_entropy(
-            logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
-        ).view_as(targets)
+        flat, weight = hidden.flatten(0, 1), self.embedding.weight
+        if fused.fits(hidden):
+            nats = fused.linear_nats(flat, weight, targets.flatten(), IGNORED)
+        else:
+            logits = at_least_single(F.linear(flat, weight))
+            nats = F.cross_entropy(
+                logits, targets.flatten(), ignore_index=IGNORED, reduction="none"
+            )
+        nats = nats.view_as(targets)
         if copy is not None:
             nats = mixture_nats(nats, targets, copy)
         return nats.masked_fill(targets == IGNORED, 0.0)

@@ -1,0 +1,114 @@
+"""Contract: the CPU's own arithmetic gives the results and gradients of the plain operations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shapes import Case, cases, make_case
+from torch import Tensor
+
+from retro_lab.nn import fused
+
+few = settings(max_examples=25, deadline=None)
+
+
+@contextmanager
+def in_place_of(name: str, value: object) -> Iterator[None]:
+    """Changes an attribute of `fused` for a while."""
+    before = getattr(fused, name)
+    setattr(fused, name, value)
+    try:
+        yield
+    finally:
+        setattr(fused, name, before)
+
+
+def nats_and_gradients(case: Case) -> tuple[Tensor, list[Tensor | None]]:
+    targets = case.tokens.roll(-1, 1)
+    targets[:, -1] = -100
+    nats = case.model.token_nats(case.tokens, targets, case.neighbours)
+    weights = torch.linspace(0.5, 2, nats.numel(), dtype=nats.dtype).view_as(nats)
+    loss = (nats * weights).sum()
+    return nats, list(
+        torch.autograd.grad(loss, list(case.model.parameters()), allow_unused=True)
+        if loss.requires_grad
+        else []
+    )
+
+
+@given(cases, st.integers(1, 30))
+@few
+def test_it_agrees_with_plain_operations(case: Case, rows: int) -> None:
+    with in_place_of("ROWS", rows), in_place_of("LOGIT_ROWS", rows):
+        nats, gradients = nats_and_gradients(case)
+    with in_place_of("fits", lambda x: False):
+        plain, expected = nats_and_gradients(case)
+    torch.testing.assert_close(nats, plain, rtol=1e-9, atol=1e-9)
+    for one, two in zip(gradients, expected, strict=True):
+        zero = torch.zeros(())
+        torch.testing.assert_close(
+            zero if one is None else one, zero if two is None else two, rtol=1e-6, atol=1e-8
+        )
+
+
+def test_it_agrees_in_single_precision() -> None:
+    case = make_case(batch=3, length=22, smeared_keys=False, dtype=torch.float32)
+    nats, gradients = nats_and_gradients(case)
+    with in_place_of("fits", lambda x: False):
+        plain, expected = nats_and_gradients(case)
+    torch.testing.assert_close(nats, plain, rtol=1e-5, atol=1e-5)
+    for one, two in zip(gradients, expected, strict=True):
+        assert one is not None
+        assert two is not None
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5 * two.abs().max().item())
+
+
+def test_frozen_weights_get_no_gradient_and_a_graph_can_be_used_twice() -> None:
+    case = make_case()
+    ff = case.model.blocks[0].ff
+    ff.up.weight.requires_grad_(False)
+    case.model.blocks[1].attention.qkv.weight.requires_grad_(False)
+    nats = case.model.token_nats(case.tokens, case.tokens, case.neighbours).sum()
+    nats.backward(retain_graph=True)
+    assert ff.up.weight.grad is None
+    once = ff.down.weight.grad.clone()
+    nats.backward()
+    torch.testing.assert_close(ff.down.weight.grad, 2 * once)
+
+
+def test_gelu_is_the_tanh_form() -> None:
+    x = torch.cat((torch.linspace(-12, 12, 2401), torch.tensor([0.0, -1e4, 1e4]))).double()
+    x.requires_grad_()
+    expected = F.gelu(x, approximate="tanh")
+    (slope,) = torch.autograd.grad(expected.sum(), x)
+    with torch.no_grad():
+        torch.testing.assert_close(fused._gelu(x), expected)
+        value, own = fused._gelu_and_slope(x)
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(own, slope)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_left_to_plain_operations(dtype: torch.dtype) -> None:
+    assert not fused.fits(torch.zeros(1, dtype=dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not fused.fits(torch.zeros(1))
+    assert fused.fits(torch.zeros(1))
+
+
+def test_read_out_has_the_gradients_of_its_values() -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = (
+        torch.randn(n, 4, generator=generator, dtype=torch.float64).requires_grad_() for n in (5, 7)
+    )
+    targets = torch.tensor([3, -100, 0, 6, -100])
+    with in_place_of("LOGIT_ROWS", 2):
+        assert torch.autograd.gradcheck(
+            lambda x, w: fused.linear_nats(x, w, targets, -100), (hidden, weight)
+        )

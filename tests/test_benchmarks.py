@@ -1,0 +1,62 @@
+"""Contract: the benchmark's figures are those that the goals are stated in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def _beside_the_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+def test_figures_come_from_what_was_measured() -> None:
+    import model
+
+    def seconds(wall: float, cpu: float) -> dict[str, float]:
+        return {"wall": wall, "cpu": cpu}
+
+    steps = {
+        "ours": seconds(2.0, 4.0),
+        "ours, compiled": seconds(1.0, 1.0),
+        "retro-pytorch": seconds(5.0, 9.0),
+        "retro-pytorch, compiled": seconds(1.0, 1.0),
+        "labml-nn": seconds(4.0, 10.0),
+        "ours, retrieval off": seconds(1.0, 2.0),
+        "gemm": seconds(2e11, 1e11),
+    }
+    speed = {"ours": 300.0, "retro-pytorch": 5.0, "labml-nn": 10.0}
+    generation = {name: {384: {"tokens_per_second": speed[name]}} for name in speed}
+    peak = {"ours": 1.0, "retro-pytorch": 4.0, "labml-nn": 2.0}
+    report = {"steps": {2: steps}, "generation": generation, "peak_bytes": peak}
+    found = model.goals(report, threads=2)
+    assert found["step_ratio_vs_fastest_peer"] == 2.0
+    assert found["step_ratio_vs_fastest_peer_cpu"] == 2.25
+    assert found["memory_ratio_vs_leanest_peer"] == 0.5
+    assert found["generation_ratio_at_384"] == 30.0
+    assert found["retrieval_share_of_time"] == 0.5
+    assert found["gemm_share"] == pytest.approx(found["step_flops"] / 2.0 / 2e11)
+
+
+def test_our_generation_reads_the_neighbours_that_a_forward_pass_reads() -> None:
+    from contenders import CHUNK, NEIGHBOUR, VOCABULARY, Ours, Shape
+
+    torch.manual_seed(0)
+    ours = Ours(Shape(length=192, width=32, layers=2, batch=1))
+    model = ours.model.eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    tokens = torch.randint(1, VOCABULARY, (1, 60))
+    neighbours = torch.randint(1, VOCABULARY, (1, 3, 2, NEIGHBOUR))
+    state, written = ours.start(tokens, neighbours), tokens
+    with torch.no_grad():
+        for _ in range(10):
+            token = model(written, neighbours[:, : written.shape[1] // CHUNK])[:, -1:].argmax(-1)
+            assert torch.equal(token, state[0])
+            written = torch.cat((written, token), dim=1)
+            state = ours.continue_(state, neighbours)
