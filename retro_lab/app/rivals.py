@@ -22,7 +22,7 @@ from retro_lab.baselines.datastore import (
     states_stage,
 )
 from retro_lab.baselines.ground import Ground
-from retro_lab.baselines.matched import Match, forward_flops, matched, parameters
+from retro_lab.baselines.matched import Match, matched, parameters
 from retro_lab.baselines.outcome import Outcome, Tuning, bits_per_byte, kept, lowest
 from retro_lab.baselines.report import Board, Entry
 from retro_lab.baselines.states import plain_nats, weights_digest
@@ -39,6 +39,7 @@ from retro_lab.evaluation.chunk_table import ChunkTable
 from retro_lab.evaluation.conditions import label
 from retro_lab.evaluation.environment import environment
 from retro_lab.nn import Retro
+from retro_lab.nn.flops import count_flops
 from retro_lab.retrieval.registry import load_retriever
 from retro_lab.retrieval.table import build_index as build_search
 
@@ -319,7 +320,8 @@ class _Session:
         return retro_config(self.config, chunks.vocab_size, chunks.pad_id)
 
     def _flops(self, model: Any) -> int:
-        return forward_flops(model, self.config.chunking.sequence_length, self.config.neighbours.k)
+        window = self.config.chunking.sequence_length
+        return count_flops(model, 1, window, self.config.neighbours.k).forward // window
 
 
 def _with_seconds(outcome: Outcome, seconds: float, **facts: Any) -> Outcome:

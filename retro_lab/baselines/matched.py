@@ -19,7 +19,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from retro_lab.nn import Retro, RetroConfig
 
@@ -57,25 +56,6 @@ def parameters(config: RetroConfig) -> int:
     with torch.device("meta"):
         model = Retro(config)
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def forward_flops(config: RetroConfig, window: int, neighbours: int) -> int:
-    """FLOPs of a forward pass over one window, divided by its tokens; a product counts as two.
-
-    Counted by torch on meta tensors: matrix products and attention, whole windows, nothing masked
-    off; element-wise work is not counted. Neighbours' own search is not part of it.
-    """
-    with torch.device("meta"):
-        model = Retro(config).eval()
-        ids = torch.zeros(1, window, dtype=torch.long)
-        found = None
-        if config.has_retrieval:
-            shape = (1, window // config.chunk_size, neighbours, config.neighbour_length)
-            found = torch.zeros(shape, dtype=torch.long)
-        counter = FlopCounterMode(display=False)
-        with counter, torch.no_grad():
-            model.token_nats(ids, ids, found, torch.zeros_like(ids))
-    return counter.get_total_flops() // window
 
 
 def matched(retro: RetroConfig, cost: Callable[[RetroConfig], int]) -> Match:

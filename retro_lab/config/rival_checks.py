@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from math import inf
 
 from .bounds import problem, values
+from .databases import is_training_split
 from .errors import UserError
 from .schema import RIVALS, Config, resolve_stride
 
@@ -44,6 +45,20 @@ def rivals(config: Config) -> Iterator[UserError]:
             config.eval.split,
             "rivals learn from the training split and are tuned on validation",
             "eval.split=test",
+        )
+    if not is_training_split(config.database):
+        yield problem(
+            "database",
+            config.database.name,
+            "rivals learn from the training split, and must search what RETRO searches",
+            "database=train, or another eval",
+        )
+    if config.recipe.backbone is not None:
+        yield problem(
+            "recipe.backbone",
+            config.recipe.backbone,
+            "rivals are built on a baseline of this project's own",
+            "another eval for this run",
         )
     for name, (holds, rule, example) in _GRIDS.items():
         for key, found in values(config, [f"eval.rivals.{name}"]):

@@ -87,7 +87,7 @@ def _settings(results: Results) -> str:
 
 def scored_k(config: dict[str, Any]) -> int:
     """Neighbours that a scored chunk read, from a run's configuration as in results.json."""
-    return config["eval"].get("k") or config["neighbours"]["k"]
+    return config.get("eval", {}).get("k") or config["neighbours"]["k"]
 
 
 def _cca(config: dict[str, Any]) -> str:

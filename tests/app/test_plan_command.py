@@ -25,9 +25,9 @@ EXACT = ("corpus", "chunks", "embeddings", "neighbours")
 def prepared(golden: Golden, retriever: str) -> tuple[Pipeline, dict[str, Path]]:
     config = golden.config(f"retriever={retriever}", "embedder=hashing")
     pipeline = Pipeline(config)
-    pipeline.build_table(config.retriever, pipeline.leak_filter)
+    pipeline.build_table(config.retriever, pipeline.filters)
     stages = [pipeline.corpus, pipeline.chunks, pipeline.index(config.retriever)]
-    stages += [pipeline.neighbours(config.retriever, pipeline.leak_filter)]
+    stages += [pipeline.neighbours(config.retriever, pipeline.filters)]
     if config.retriever.needs_embeddings:
         stages.append(pipeline.embeddings)
     return pipeline, {stage.name: pipeline.store.folder(stage) for stage in stages}

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from retro_lab.baselines.matched import forward_flops, matched, parameters
+from retro_lab.baselines.matched import matched, parameters
 from retro_lab.nn import Retro, RetroConfig
+from retro_lab.nn.flops import count_flops
 
 RETRO = RetroConfig(
     vocab_size=100,
@@ -31,7 +32,7 @@ WINDOW, K = 64, 2
 
 
 def flops(config: RetroConfig) -> int:
-    return forward_flops(config, WINDOW, K)
+    return count_flops(config, 1, WINDOW, K).forward // WINDOW
 
 
 def test_flops_of_a_plain_model_by_hand() -> None:
@@ -42,7 +43,7 @@ def test_flops_of_a_plain_model_by_hand() -> None:
 
 def test_flops_grow_with_neighbours_and_what_reads_them() -> None:
     assert flops(RETRO) > flops(RETRO.baseline)
-    assert forward_flops(RETRO, WINDOW, 4) > flops(RETRO)
+    assert count_flops(RETRO, 1, WINDOW, 4).forward // WINDOW > flops(RETRO)
     assert flops(replace(RETRO, cca_layers=(1,))) < flops(RETRO)
 
 
