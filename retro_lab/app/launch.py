@@ -5,6 +5,7 @@ The task sees dataclasses, never OmegaConf; a user's mistake is one message and 
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -125,10 +126,22 @@ def _discard_untouched(folder: Path) -> None:
     """Removes a run directory in which nothing was written but the log of the mistake."""
     traces = [folder / name for name in ("run.log", LOCK_FILE)]
     if folder.is_dir() and not set(folder.iterdir()) - set(traces):
+        _stop_logging_to(folder)
         for trace in traces:
             trace.unlink(missing_ok=True)
         with suppress(OSError):
             folder.rmdir()
+
+
+def _stop_logging_to(folder: Path) -> None:
+    """Takes away the handlers whose files are about to go; else the next message would fail."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, logging.FileHandler) and (
+            Path(handler.baseFilename).parent == folder.resolve()
+        ):
+            root.removeHandler(handler)
+            handler.close()
 
 
 def _refuse_processes(config: Config, hydra_config: Any) -> None:

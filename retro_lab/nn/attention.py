@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from . import fused
 from .cache import AttentionCache
-from .layers import Smear
+from .layers import Linear, Smear
 from .positions import Positions
 
 
@@ -75,8 +75,8 @@ class SelfAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(width, 3 * num_heads * head_dim, bias=False)
-        self.out = nn.Linear(num_heads * head_dim, width, bias=False)
+        self.qkv = Linear(width, 3 * num_heads * head_dim)
+        self.out = Linear(num_heads * head_dim, width)
         self.smear = Smear(num_heads) if smeared else None
         self.positions = positions
 
@@ -142,9 +142,9 @@ class CrossAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.query = nn.Linear(width, num_heads * head_dim, bias=False)
-        self.key_value = nn.Linear(source_width, 2 * num_heads * head_dim, bias=False)
-        self.out = nn.Linear(num_heads * head_dim, width, bias=False)
+        self.query = Linear(width, num_heads * head_dim)
+        self.key_value = Linear(source_width, 2 * num_heads * head_dim)
+        self.out = Linear(num_heads * head_dim, width)
         self.smear = Smear(num_heads) if smeared else None
         self.positions = positions
 

@@ -20,6 +20,7 @@ from torch.autograd.function import Function, once_differentiable
 
 ROWS = 1024  # tokens at a time: their activations fit the second-level cache of a core
 LOGIT_ROWS = 256  # the same for rows as wide as a vocabulary
+FEW_ROWS = 8
 GELU_WIDTH = 2 * math.sqrt(2 / math.pi)
 _ONEDNN = torch.backends.mkldnn.is_available()
 
@@ -32,6 +33,20 @@ def fits(x: Tensor) -> bool:
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
     )
+
+
+def fits_few(x: Tensor) -> bool:
+    """Whether `few_rows` is the fast way for x: a product that takes as long as its weights take to
+    come from memory, and nothing to remember for a backward pass.
+    """
+    if torch.is_grad_enabled() or x.numel() > FEW_ROWS * x.shape[-1]:
+        return False
+    return x.dtype == torch.float32 and _ONEDNN and torch.get_num_threads() > 1 and fits(x)
+
+
+def few_rows(x: Tensor, weight: Tensor) -> Tensor:
+    """x W for x [.., D], W [V, D]: oneDNN shares out a product with one row among cores."""
+    return _product(x, weight)
 
 
 def project(

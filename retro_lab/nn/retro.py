@@ -17,7 +17,7 @@ from .decoder import DecoderBlock, document_mask, has_previous
 from .encoder import NeighbourEncoder
 from .incremental import step
 from .initialise import initialise
-from .layers import at_least_single, rms_norm, run
+from .layers import at_least_single, linear, rms_norm, run
 from .pointer import (
     MAX_MATCH,
     Copy,
@@ -223,7 +223,7 @@ class Retro(nn.Module):
 
     def _read_out(self, hidden: Tensor) -> Tensor:
         """Logits [B, N, V] through the transposed embedding."""
-        return F.linear(hidden, self.embedding.weight)
+        return linear(hidden, self.embedding.weight)
 
     def reset_parameters(self) -> None:
         """Initialises every weight, see `initialise`."""

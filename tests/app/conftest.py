@@ -23,6 +23,7 @@ def golden(tmp_path_factory: pytest.TempPathFactory) -> Golden:
             "debug=fast",
             "corpus.max_bytes=null",
             "logger=none",
+            "trainer.threads=1",
             f"runs_dir={folder / 'runs'}",
             f"store.dir={folder / 'store'}",
         ),

@@ -103,7 +103,7 @@ def test_the_baseline_is_shared_and_data_is_built_once(
     other = golden.run("neighbours=k1")
     assert other != finished
     assert {p for p in (golden.folder / "store").glob("*/*") if p.is_dir()} == stages
-    baselines = list((golden.folder / "runs").glob("*-none-*"))
+    baselines = list((golden.folder / "runs").glob("nano-none-*"))
     assert len(baselines) == 1
 
 
@@ -113,7 +113,7 @@ def test_evaluating_twice_gives_the_same_bytes(golden: Golden, finished: RunDire
 
     config = golden.config()
     chunks, figures = finished.chunks_file.read_bytes(), finished.results_file.read_bytes()
-    baseline = RunDirectory(next((golden.folder / "runs").glob("*-none-*")))
+    baseline = RunDirectory(next((golden.folder / "runs").glob("nano-none-*")))
     finished.forget_evaluation()  # or the stored scores would be read
     evaluate_run(config, config.eval, finished, prepare(config), baseline)
     assert finished.chunks_file.read_bytes() == chunks
