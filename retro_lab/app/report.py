@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from retro_lab.config.console import print_error
 from retro_lab.config.errors import EXIT_USER_ERROR, UserError
@@ -118,7 +118,8 @@ def _log_to_wandb(groups: Sequence[SeedGroup], folder: Path) -> str:
     key = hashlib.sha256("".join(keys).encode()).hexdigest()[:16]
     arguments = wandb_arguments(WandbConfig(), folder, run_key=f"report-{key}", name="report")
     settings = wandb.Settings(silent=True, console="off")
-    heads, rows = report_cells(groups)
+    cells: Any = report_cells(groups)
+    heads, rows = cells
     with wandb.init(**arguments, job_type="report", settings=settings) as run:
         run.log(
             {

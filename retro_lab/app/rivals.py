@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import time
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 from retro_lab.artifacts import Artifact
 from retro_lab.baselines import knn_lm, ngram, ralm, report, xz
@@ -87,13 +87,19 @@ def run_rivals(
             f"the baseline of {run.path} is missing, and kNN-LM and RALM are made of it",
             fix="run the train.py command again; it trains the baseline",
         )
-    session = _Session(config, prepared, load_model(baseline.config(), baseline, prepared), watch)
+    model = _load(baseline.config(), baseline, prepared)
+    session = _Session(config, prepared, model, watch)
     entries = session.own_entries(run, baseline)
     for name in config.eval.rivals.which:
         with watch.stage(name):
             entries += getattr(session, name)()
     board = Board(session.test, session.subsample, ChunkTable.load(run.chunks_file))
     report.save(run.path, board, entries, session.about(run))
+
+
+def _load(config: Config, run: RunDirectory, prepared: Prepared) -> Retro:
+    """A model of our own: the rules refuse rivals of a pretrained backbone."""
+    return cast(Retro, load_model(config, run, prepared))
 
 
 class _Session:
@@ -234,7 +240,7 @@ class _Session:
             )
             for factor in factors
         }
-        models = {f: load_model(run.config(), run, self.prepared) for f, run in runs.items()}
+        models = {f: _load(run.config(), run, self.prepared) for f, run in runs.items()}
         inputs = {f"{factor:g}": weights_digest(model) for factor, model in models.items()}
 
         def score() -> Outcome:

@@ -167,7 +167,7 @@ def run_fields(config: Config) -> dict[str, Any]:
 
 def _unused_of_recipe(recipe: RecipeConfig) -> list[str]:
     """Settings of a recipe that do not change what it trains."""
-    unused = list(_RHYTHM)
+    unused: list[str] = [*_RHYTHM]
     if recipe.method is Method.scratch:
         unused += _SECOND_PHASE
     if not recipe.pointer:

@@ -175,6 +175,10 @@ class GraftedRetro(nn.Module):
                 f"unexpected {sorted(result.unexpected_keys)}"
             )
 
+    def backbone_parameters(self) -> list[nn.Parameter]:
+        """The weights that the backbone brought."""
+        return list(self.backbone.parameters())
+
     def freeze_backbone(self) -> None:
         """Leaves only the retrieval parts trainable (RETROfit; RETRO, section 4.2)."""
         self.backbone.requires_grad_(False)

@@ -110,6 +110,9 @@ def test_frozen_training_moves_only_retrieval(family: str, checkpointing: bool) 
         optimiser.zero_grad()
     moved = {n for n, value in model.state_dict().items() if not torch.equal(value, before[n])}
     assert moved == model.retrieval_parameters()
+    held = {id(parameter) for parameter in model.backbone_parameters()}
+    rest = {name for name, parameter in model.named_parameters() if id(parameter) not in held}
+    assert rest == model.retrieval_parameters()
     assert torch.equal(model(tokens(2, N)), off)
 
 

@@ -63,7 +63,8 @@ class ParquetReader:
                 f"{file.name}: no column {self._fields.text!r}; the columns are: {present}",
                 fix="corpus.text_field=<the column that holds the text>",
             )
-        return [name for name in dict.fromkeys(self._fields) if name in schema.names]
+        wanted = dict.fromkeys(name for name in self._fields if name is not None)
+        return [name for name in wanted if name in schema.names]
 
 
 def _python(value: Any) -> Any:
