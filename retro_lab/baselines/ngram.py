@@ -116,7 +116,7 @@ def _keys(text: Text, order: int) -> NDArray[np.uint64]:
     keys = np.zeros(len(text.data), np.uint64)
     for back in range(order, -1, -1):
         shifted = np.zeros(len(text.data), np.uint64)
-        shifted[back:] = text.data[: len(text.data) - back]
+        shifted[back:] = text.data[: max(len(text.data) - back, 0)]
         keys = (keys << np.uint64(8)) | shifted
     return keys
 

@@ -13,7 +13,7 @@ from retro_lab.app.run_directory import RunDirectory
 from retro_lab.app.timing import Stopwatch
 from retro_lab.config.checks import check
 from retro_lab.config.compose import load_config
-from retro_lab.config.fingerprints import canonical
+from retro_lab.config.fingerprints import baseline_of, canonical
 from retro_lab.config.schema import Config
 
 PLANTED = ("planted-a", "planted-b")
@@ -33,6 +33,10 @@ class Golden:
 
     def run(self, *more: str) -> RunDirectory:
         return run_experiment(self.config(*more), Stopwatch())
+
+    def baseline(self) -> RunDirectory:
+        """Of the golden run; tests of backbones and rivals leave other baselines beside it."""
+        return RunDirectory.of(baseline_of(self.config()))
 
 
 def write_corpus(folder: Path) -> None:

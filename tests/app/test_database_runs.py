@@ -131,7 +131,7 @@ def test_a_changed_corpus_and_a_baseline_are_refused(
     run: RunDirectory, golden: Golden, other: Path
 ) -> None:
     elsewhere = CorpusDatabaseConfig(corpus=JsonlCorpusConfig(path=str(other)))
-    baseline = RunDirectory(next(run.path.parent.glob("*-none-*")))
+    baseline = golden.baseline()
     with pytest.raises(UserError, match="is a baseline, it searches nothing"):
         evaluated(baseline, elsewhere)
     known = lineage(Pipeline(golden.config()).chunks)

@@ -134,7 +134,7 @@ def test_duplicated_documents_are_counted_and_named(everything: RunDirectory) ->
 def test_several_runs_are_compared_on_the_same_chunks(
     golden: Golden, copy: RunDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    baseline = next(copy.path.parent.glob("*-none-*"))
+    baseline = copy.path.parent / golden.baseline().path.name
     evaluate(EvaluateConfig(run=[str(baseline), str(copy.path)], eval=golden.config().eval))
     assert "2 runs on the same chunks" in capsys.readouterr().out
     lines = (copy.path.parent / "comparison.csv").read_text().splitlines()

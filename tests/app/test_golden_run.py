@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
+import torch
 from golden import PLANTED, Golden
 
 from retro_lab.app.run_directory import RunDirectory
 from retro_lab.config.errors import UserError
+from retro_lab.config.fingerprints import baseline_of
 from retro_lab.evaluation.chunk_table import ChunkTable
 from retro_lab.evaluation.results import Results, recompute
 
@@ -100,11 +102,12 @@ def test_the_baseline_is_shared_and_data_is_built_once(
     golden: Golden, finished: RunDirectory
 ) -> None:
     stages = {p for p in (golden.folder / "store").glob("*/*") if p.is_dir()}
+    trained = golden.baseline().weights()
     other = golden.run("neighbours=k1")
     assert other != finished
+    assert RunDirectory.of(baseline_of(golden.config("neighbours=k1"))) == golden.baseline()
+    assert all(torch.equal(trained[n], w) for n, w in golden.baseline().weights().items())
     assert {p for p in (golden.folder / "store").glob("*/*") if p.is_dir()} == stages
-    baselines = list((golden.folder / "runs").glob("nano-none-*"))
-    assert len(baselines) == 1
 
 
 def test_evaluating_twice_gives_the_same_bytes(golden: Golden, finished: RunDirectory) -> None:
@@ -113,7 +116,7 @@ def test_evaluating_twice_gives_the_same_bytes(golden: Golden, finished: RunDire
 
     config = golden.config()
     chunks, figures = finished.chunks_file.read_bytes(), finished.results_file.read_bytes()
-    baseline = RunDirectory(next((golden.folder / "runs").glob("nano-none-*")))
+    baseline = golden.baseline()
     finished.forget_evaluation()  # or the stored scores would be read
     evaluate_run(config, config.eval, finished, prepare(config), baseline)
     assert finished.chunks_file.read_bytes() == chunks

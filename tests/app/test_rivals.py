@@ -115,7 +115,7 @@ def test_a_second_time_nothing_is_trained_or_scored(
 
 
 def test_a_baseline_has_no_rivals(golden: Golden, evaluated: RunDirectory) -> None:
-    baseline = next((golden.folder / "runs").glob("*-none-*"))
+    baseline = golden.baseline().path
     with pytest.raises(UserError, match="has no retrieval"):
         evaluate(EvaluateConfig(run=str(baseline), eval=golden.config(*GRIDS).eval))
 
