@@ -21,7 +21,7 @@ from retro_lab.nn import RetroConfig
 from retro_lab.nn.cca import ChunkedCrossAttention
 from retro_lab.nn.chunks import RetrievedChunks
 from retro_lab.nn.decoder import document_mask
-from retro_lab.nn.encoder import NeighbourEncoder
+from retro_lab.nn.encoder import NeighbourEncoder, noisy
 from retro_lab.nn.initialise import initialise
 from retro_lab.nn.layers import at_least_single, rms_norm
 from retro_lab.nn.pointer import Copy, Pointer, mixture_log_probs, mixture_nats
@@ -201,7 +201,7 @@ class GraftedRetro(nn.Module):
         self, input_ids: Tensor, neighbour_ids: Tensor | None, document_ids: Tensor | None
     ) -> tuple[Tensor, Copy | None]:
         """Final normalised states [B, N, D] and the pointer's proposal."""
-        chunks = self._retrieved(input_ids, neighbour_ids, document_ids)
+        chunks = RetrievedChunks.given(neighbour_ids, document_ids, input_ids.shape[1], self.config)
         reading = self._reading = None if chunks is None else _Reading(chunks)
         apart: dict[str, Tensor] = {}
         if document_ids is not None:
@@ -217,18 +217,6 @@ class GraftedRetro(nn.Module):
         if self.pointer is None or reading is None or reading.encoded is None:
             return hidden, None
         return hidden, self.pointer(hidden, reading.encoded, input_ids, reading.chunks)
-
-    def _retrieved(
-        self, input_ids: Tensor, neighbour_ids: Tensor | None, document_ids: Tensor | None
-    ) -> RetrievedChunks | None:
-        """The batch's neighbours, or None when nothing can be retrieved."""
-        if neighbour_ids is None:
-            return None
-        if not self.config.has_retrieval:
-            raise ValueError("this model has no CCA layers; it cannot read neighbours")
-        length = input_ids.shape[1]
-        chunks = RetrievedChunks.of(neighbour_ids, document_ids, length, self.config)
-        return chunks if chunks.ids.numel() else None
 
     def _before_block(self, block: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         if self._reading is not None:
@@ -256,9 +244,7 @@ class GraftedRetro(nn.Module):
         else:
             embedded = self.backbone.get_input_embeddings()(self._known(chunks.ids))
             embedded = embedded if self.projection is None else self.projection(embedded)
-        if self.training and self.config.neighbour_noise:
-            scale = self.config.neighbour_noise * embedded.detach().abs().mean()
-            embedded = embedded + scale * torch.randn_like(embedded)
+        embedded = noisy(embedded, self.config.neighbour_noise if self.training else 0.0)
         return self.encoder(embedded, retrieving, chunks)
 
     def _known(self, ids: Tensor) -> Tensor:

@@ -73,6 +73,22 @@ class RetrievedChunks:
             readable = readable & (attending == attending[..., :1])
         return cls(ids, start, token_mask, chunk_mask, readable, chunk_size, length)
 
+    @classmethod
+    def given(
+        cls, ids: Tensor | None, document_ids: Tensor | None, length: int, config: RetroConfig
+    ) -> RetrievedChunks | None:
+        """As `of`, or None when nothing is given or no chunk is complete.
+
+        Raises:
+            ValueError: as `of`, or if the model has no CCA to read neighbours with.
+        """
+        if ids is None:
+            return None
+        if not config.has_retrieval:
+            raise ValueError("this model has no CCA layers; it cannot read neighbours")
+        chunks = cls.of(ids, document_ids, length, config)
+        return chunks if chunks.ids.numel() else None
+
     @property
     def num_chunks(self) -> int:
         """U, the number of complete chunks."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from .attention import CrossAttention, SelfAttention
@@ -11,6 +12,14 @@ from .chunks import RetrievedChunks
 from .config import RetroConfig
 from .layers import add_feed_forward, feed_forward, rms_norm, run
 from .positions import Axis, PositionKind, Positions, build_positions
+
+
+def noisy(embedded: Tensor, noise: float) -> Tensor:
+    """Token embeddings with Gaussian noise, `noise` times their mean absolute value (Retro-li)."""
+    if not noise:
+        return embedded
+    scale = noise * embedded.detach().abs().mean()
+    return embedded + scale * torch.randn_like(embedded)
 
 
 class EncoderBlock(nn.Module):

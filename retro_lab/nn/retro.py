@@ -14,7 +14,7 @@ from .cache import AttentionCache, Cache
 from .chunks import RetrievedChunks
 from .config import RetroConfig
 from .decoder import DecoderBlock, document_mask, has_previous
-from .encoder import NeighbourEncoder
+from .encoder import NeighbourEncoder, noisy
 from .incremental import step
 from .initialise import initialise
 from .layers import at_least_single, linear, rms_norm, run
@@ -170,7 +170,7 @@ class Retro(nn.Module):
     ) -> tuple[Tensor, Copy | None]:
         """Final normalised states [B, N, D] and the pointer's proposal."""
         config = self.config
-        chunks = self._retrieved(input_ids, neighbour_ids, document_ids)
+        chunks = RetrievedChunks.given(neighbour_ids, document_ids, input_ids.shape[1], self.config)
         x = self.dropout(self.embedding(input_ids))
         row, blocks = Axis(input_ids.shape[1]), self._decoder()
         tables = blocks[0].attention.positions.tables(row, row, input_ids.device)
@@ -188,18 +188,6 @@ class Retro(nn.Module):
             return hidden, None
         return hidden, self.pointer(hidden, encoded, input_ids, chunks)
 
-    def _retrieved(
-        self, input_ids: Tensor, neighbour_ids: Tensor | None, document_ids: Tensor | None
-    ) -> RetrievedChunks | None:
-        """The batch's neighbours, or None when nothing can be retrieved."""
-        if neighbour_ids is None:
-            return None
-        if not self.config.has_retrieval:
-            raise ValueError("this model has no CCA layers; it cannot read neighbours")
-        length = input_ids.shape[1]
-        chunks = RetrievedChunks.of(neighbour_ids, document_ids, length, self.config)
-        return chunks if chunks.ids.numel() else None
-
     def _encode(self, x: Tensor, chunks: RetrievedChunks) -> Tensor:
         """Encoded neighbours [B, U, K, R, E], conditioned on the chunks' activations."""
         assert self.encoder is not None
@@ -207,9 +195,7 @@ class Retro(nn.Module):
         retrieving = x[:, : chunks.num_chunks * size].unflatten(1, (chunks.num_chunks, size))
         table = self.embedding if self.encoder_embedding is None else self.encoder_embedding
         embedded = table(chunks.ids)
-        if self.training and self.config.neighbour_noise:
-            scale = self.config.neighbour_noise * embedded.detach().abs().mean()
-            embedded = embedded + scale * torch.randn_like(embedded)
+        embedded = noisy(embedded, self.config.neighbour_noise if self.training else 0.0)
         return self.encoder(embedded, retrieving, chunks)
 
     def enable_checkpointing(self, enabled: bool = True) -> None:
