@@ -17,7 +17,7 @@ from retro_lab.data.datamodule import RetroDataModule
 from retro_lab.nn import Retro, RetroConfig
 
 from .backbone import with_backbone
-from .stages import Prepared
+from .run_data import Prepared
 
 if TYPE_CHECKING:
     from retro_lab.huggingface import GraftedRetro

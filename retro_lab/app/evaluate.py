@@ -102,7 +102,7 @@ def _evaluate_one(
         from retro_lab.config.checks import check
 
         from .evaluation import evaluate_run
-        from .stages import prepare
+        from .run_data import prepare
     searching = config if database is None else dataclasses.replace(config, database=database)
     check(searching)
     with watch.stage("prepare"):

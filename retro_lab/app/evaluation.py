@@ -43,9 +43,10 @@ from retro_lab.text.duplicates import duplicates_in_training
 
 from .build import build_data
 from .inspection import plot_sources, write_inspection
+from .run_data import Prepared
 from .run_directory import RunDirectory
 from .scores import neighbours_read, score_conditions
-from .stages import Pipeline, Prepared, overlap_retriever
+from .stages import Pipeline, overlap_retriever
 
 LOG = logging.getLogger("retro_lab")
 PLOT_FILE = "leakage.png"

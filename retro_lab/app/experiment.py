@@ -22,8 +22,8 @@ from retro_lab.training.loggers import build_loggers, close_loggers
 from .backbone import backbone_weights, is_backbone_alone, with_backbone
 from .build import LanguageModel, build_data, build_model
 from .evaluation import evaluate_run
+from .run_data import Prepared, prepare
 from .run_directory import RunDirectory
-from .stages import Prepared, prepare
 from .timing import Stopwatch
 
 LOG = logging.getLogger("retro_lab")

@@ -79,14 +79,14 @@ def export(request: Request) -> None:
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is there already", fix="give the name of a new folder")
+    from retro_lab.config.console import no_loading_bar
     from retro_lab.evaluation.results import Results
     from retro_lab.huggingface import RetroForCausalLM
-    from retro_lab.huggingface.backbones import no_loading_bar
     from retro_lab.text.tokenizers.fast import as_fast
 
     from .model_card import model_card
+    from .run_data import prepare
     from .scores import load_model
-    from .stages import prepare
 
     prepared = prepare(config)
     run.check_lineage(prepared.lineage)

@@ -16,9 +16,9 @@ from retro_lab.evaluation.inspect_page import write_page
 from retro_lab.evaluation.leakage import Leakage
 from retro_lab.evaluation.token_table import TokenTable
 
+from .run_data import Prepared
 from .run_directory import RunDirectory
 from .scores import scored_rows
-from .stages import Prepared
 
 
 def plot_sources(

@@ -10,8 +10,8 @@ from retro_lab.config.fingerprints import baseline_of
 from retro_lab.config.schema import Config, Method, MuonConfig
 
 from .experiment import train
+from .run_data import Prepared
 from .run_directory import RunDirectory
-from .stages import Prepared
 from .timing import Stopwatch
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from retro_lab.nn import RetroConfig
     from retro_lab.text.tokenizers import Tokenizer
 
-    from .stages import Prepared
+    from .run_data import Prepared
 
 
 class Found(NamedTuple):

@@ -45,9 +45,9 @@ from retro_lab.retrieval.table import build_index as build_search
 
 from .build import retro_config
 from .matched_runs import matched_config, train_match
+from .run_data import Prepared
 from .run_directory import RunDirectory
 from .scores import load_model
-from .stages import Prepared
 from .timing import Stopwatch
 
 LOG = logging.getLogger("retro_lab")

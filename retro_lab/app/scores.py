@@ -28,8 +28,9 @@ from retro_lab.retrieval.table import NeighbourTable
 
 from .backbone import backbone_weights, is_backbone_alone
 from .build import LanguageModel, build_model
+from .run_data import Prepared
 from .run_directory import RunDirectory
-from .stages import Pipeline, Prepared, oracle_retriever, random_retriever
+from .stages import Pipeline, oracle_retriever, random_retriever
 
 LOG = logging.getLogger("retro_lab")
 SEEDED = ("random", "shuffled")

@@ -9,7 +9,6 @@ Nothing about the model enters a key, so no change of model, optimiser or traine
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from retro_lab.artifacts import Artifact, ArtifactStore, Stage, lineage
+from retro_lab.artifacts import Artifact, ArtifactStore, Stage
 from retro_lab.config.databases import has_training_split
 from retro_lab.config.fingerprints import has_retrieval
 from retro_lab.config.schema import (
@@ -38,7 +37,6 @@ from retro_lab.retrieval.table import (
     NeighbourTable,
     build_index,
     build_neighbours,
-    check_coverage,
     check_index,
     extends,
     index_stage,
@@ -321,45 +319,3 @@ def overlap_retriever(config: Config) -> RetrieverConfig:
     if isinstance(config.retriever, RandomRetrieverConfig):
         return Bm25RetrieverConfig(name="bm25")
     return config.retriever
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """The data of a run, opened.
-
-    Attributes:
-        pipeline: builds what an evaluation needs beyond it.
-        corpus: raw text, that of the database included.
-        chunks: token chunks, those of the database included, which the neighbours' ids refer to.
-        table: neighbours by the run's retriever; None without retrieval.
-        lineage: key by stage.
-    """
-
-    pipeline: Pipeline
-    corpus: Corpus
-    chunks: ChunkStore
-    table: NeighbourTable | None
-    lineage: dict[str, str]
-
-    def without_neighbours(self) -> Prepared:
-        """The same text and chunks for the baseline."""
-        pipeline = self.pipeline
-        corpus, chunks = pipeline.open_corpus(), pipeline.open_chunks()
-        return Prepared(pipeline, corpus, chunks, None, lineage(pipeline.chunks))
-
-
-def prepare(config: Config) -> Prepared:
-    """Builds or finds all data that training reads.
-
-    Raises:
-        UserError: bad input, or too few neighbours after exclusion.
-    """
-    pipeline = Pipeline(config)
-    if not has_retrieval(config):
-        corpus, chunks = pipeline.open_corpus(), pipeline.open_chunks()
-        return Prepared(pipeline, corpus, chunks, None, lineage(pipeline.chunks))
-    artifact = pipeline.build_table(config.retriever, pipeline.filters)
-    check_coverage(artifact.stats, config.neighbours.k, config.neighbours.min_coverage)
-    table, searched = NeighbourTable.open(artifact.path), pipeline.searched
-    corpus, chunks = searched.open_corpus(), searched.open_chunks()
-    return Prepared(pipeline, corpus, chunks, table, lineage(artifact))

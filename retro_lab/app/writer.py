@@ -91,7 +91,7 @@ class Writer:
             )
         device = device_of(request.device)
         from .build import build_model
-        from .stages import prepare
+        from .run_data import prepare
 
         prepared = prepare(config)
         run.check_lineage(prepared.lineage)

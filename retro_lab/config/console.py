@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _RED, _YELLOW = "31", "33"
 _PREFIXES = {logging.WARNING: ("warning: ", _YELLOW), logging.ERROR: ("error: ", _RED)}
@@ -28,3 +30,17 @@ def paint(text: str, colour: str) -> str:
     if not text or os.environ.get("NO_COLOR") or not sys.stderr.isatty():
         return text
     return f"\033[{colour}m{text}\033[0m"
+
+
+@contextmanager
+def no_loading_bar() -> Iterator[None]:
+    """Without transformers' own bars over weights: ours are the only ones."""
+    from transformers.utils import logging as transformers_logging
+
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()

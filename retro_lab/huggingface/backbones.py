@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from retro_lab.config.backbone import gguf_file
+from retro_lab.config.console import no_loading_bar
 from retro_lab.config.errors import UserError
 
 if TYPE_CHECKING:
@@ -183,17 +184,3 @@ def _as_user_error(name: str) -> Iterator[None]:
             f"recipe.backbone={name} can't be loaded: {reason}",
             fix="check the name or folder, and the network if it is a name on the hub",
         ) from error
-
-
-@contextmanager
-def no_loading_bar() -> Iterator[None]:
-    """Without transformers' own bars over weights."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

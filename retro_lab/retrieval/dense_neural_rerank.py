@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from retro_lab.config.console import no_loading_bar
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import DenseNeuralRetrieverConfig
 from retro_lab.retrieval.base import NO_CHUNK, Queries
 from retro_lab.retrieval.dense_rerank import DenseReranker
-from retro_lab.retrieval.sentence_transformer import no_loading_bar
 
 WEIGHTS = "model.safetensors"
 

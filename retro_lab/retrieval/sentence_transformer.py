@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from retro_lab.config.console import no_loading_bar
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import SentenceTransformerConfig
 from retro_lab.retrieval.embedders import settings
@@ -133,17 +132,3 @@ def _hub_folder(name: str) -> Path:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def no_loading_bar() -> Iterator[None]:
-    """Without transformers' own bar over weights: the stage's progress bar is the only one."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

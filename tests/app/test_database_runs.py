@@ -14,8 +14,9 @@ import pytest
 from golden import Golden
 
 from retro_lab.app.evaluate import evaluate
+from retro_lab.app.run_data import prepare
 from retro_lab.app.run_directory import RunDirectory
-from retro_lab.app.stages import Pipeline, prepare
+from retro_lab.app.stages import Pipeline
 from retro_lab.artifacts import lineage
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import (

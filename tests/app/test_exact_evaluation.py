@@ -10,8 +10,9 @@ import pytest
 from golden import PLANTED, Golden
 
 from retro_lab.app.evaluation import evaluate_run
+from retro_lab.app.run_data import prepare
 from retro_lab.app.run_directory import RunDirectory
-from retro_lab.app.stages import Pipeline, prepare
+from retro_lab.app.stages import Pipeline
 from retro_lab.evaluation.chunk_table import ChunkTable
 from retro_lab.evaluation.results import Results
 

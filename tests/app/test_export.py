@@ -11,9 +11,9 @@ import torch
 from golden import Golden
 
 from retro_lab.__main__ import main
+from retro_lab.app.run_data import prepare
 from retro_lab.app.run_directory import RunDirectory
 from retro_lab.app.scores import load_model
-from retro_lab.app.stages import prepare
 from retro_lab.evaluation.results import Results
 
 

@@ -217,8 +217,8 @@ def test_a_service_gives_what_the_run_finds_itself(
 ) -> None:
     from fastapi.testclient import TestClient
 
+    from retro_lab.app.run_data import prepare
     from retro_lab.app.serve import open_index
-    from retro_lab.app.stages import prepare
     from retro_lab.retrieval import http_client
     from retro_lab.retrieval.service import Limits, create_app
 

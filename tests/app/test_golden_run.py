@@ -78,7 +78,7 @@ def test_first_chunks_read_nothing_and_score_alike(table: ChunkTable) -> None:
 
 
 def test_no_neighbour_is_of_the_chunks_own_document(golden: Golden, finished: RunDirectory) -> None:
-    from retro_lab.app.stages import prepare
+    from retro_lab.app.run_data import prepare
 
     prepared = prepare(golden.config())
     assert prepared.table is not None
@@ -112,7 +112,7 @@ def test_the_baseline_is_shared_and_data_is_built_once(
 
 def test_evaluating_twice_gives_the_same_bytes(golden: Golden, finished: RunDirectory) -> None:
     from retro_lab.app.evaluation import evaluate_run
-    from retro_lab.app.stages import prepare
+    from retro_lab.app.run_data import prepare
 
     config = golden.config()
     chunks, figures = finished.chunks_file.read_bytes(), finished.results_file.read_bytes()
