@@ -48,7 +48,7 @@ class Worker:
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def generate(self, threads: int, context: int, tokens: int) -> dict[str, float]:
         """Greedy tokens after a context; reading the context is timed apart."""
         torch.set_num_threads(threads)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +23,18 @@ ROWS = 1024  # tokens at a time: their activations fit the second-level cache of
 LOGIT_ROWS = 256  # the same for rows as wide as a vocabulary
 FEW_ROWS = 8
 GELU_WIDTH = 2 * math.sqrt(2 / math.pi)
-_ONEDNN = torch.backends.mkldnn.is_available()
+
+
+def _by_onednn() -> bool:
+    """Whether products are oneDNN's and not MKL's, which is fast on its maker's processors only."""
+    info = Path("/proc/cpuinfo")
+    intel = info.exists() and "GenuineIntel" in info.read_text(encoding="utf-8")
+    return torch.backends.mkldnn.is_available() and not (
+        intel and torch.backends.mkl.is_available()
+    )
+
+
+_ONEDNN = _by_onednn()
 
 
 def fits(x: Tensor) -> bool:
@@ -221,7 +233,7 @@ def _heads(x: Tensor, num_heads: int) -> Tensor:
 
 
 def _product(x: Tensor, weight: Tensor) -> Tensor:
-    """x W for x [T, D], W [V, D]; oneDNN's product is a tenth faster than BLAS on some CPUs."""
+    """x W for x [T, D], W [V, D]."""
     if _ONEDNN and x.dtype == torch.float32:
         return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
     return x @ weight.t()

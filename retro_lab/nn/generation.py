@@ -31,6 +31,7 @@ Search = Callable[[list[Query]], Tensor]
 """From Q queries to neighbour tokens [Q, K, R], missing ones as rows of pad_id."""
 
 
+@torch.inference_mode()
 def generate(
     model: Retro,
     prompts: Sequence[Sequence[int]],
