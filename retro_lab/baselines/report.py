@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from retro_lab.evaluation.chunk_table import PREFIX, ChunkTable
 from retro_lab.evaluation.leakage import LEAK_FREE_ALPHA
 from retro_lab.evaluation.metrics import Score
 from retro_lab.evaluation.overlap import overlap_ratio
+from retro_lab.evaluation.parquet import write_columns
 from retro_lab.evaluation.statistics import Bootstrap, bits_per_byte_intervals
 
 from .ground import Ground
@@ -228,9 +228,7 @@ def save(folder: Path, board: Board, entries: Sequence[Entry], about: dict[str, 
     for entry in entries:
         nats = board.chunk_nats(entry)
         columns[PREFIX + entry.name] = pa.array(nats, pa.float64(), from_pandas=True)
-    temporary = folder / f"{CHUNKS_FILE}.partial"
-    pq.write_table(pa.table(columns), temporary, compression="zstd")
-    temporary.replace(folder / CHUNKS_FILE)
+    write_columns(columns, folder / CHUNKS_FILE)
     options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
     temporary = folder / f"{RIVALS_FILE}.partial"
     temporary.write_bytes(orjson.dumps(record, option=options))

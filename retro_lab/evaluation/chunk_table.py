@@ -16,15 +16,14 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from retro_lab.config.errors import UserError
 
 from .conditions import in_order
 from .metrics import ChunkScores, Score
 from .ngram_overlap import Similarity
 from .overlap import overlap_ratio
+from .parquet import read_columns, write_columns
 
 PREFIX = "nats_"
 MISSING = -1
@@ -184,9 +183,7 @@ class ChunkTable:
             scores, runs = self.reading.scores, self.reading.runs
             columns["neighbour_scores"] = _to_lists(self.neighbours, scores, pa.float32())
             columns["neighbour_runs"] = _to_lists(self.neighbours, runs, pa.int32())
-        temporary = path.with_name(path.name + ".partial")
-        pq.write_table(pa.table(columns), temporary, compression="zstd")
-        temporary.replace(path)
+        write_columns(columns, path)
 
     @classmethod
     def load(cls, path: Path) -> ChunkTable:
@@ -196,15 +193,7 @@ class ChunkTable:
             UserError: no such file, a damaged one, or one without a column that is needed.
         """
         fix = "run the evaluation again; it writes the file anew"
-        if not path.is_file():
-            raise UserError(f"{path} does not exist", fix=fix)
-        try:
-            table = pq.read_table(path)
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{path} cannot be read as Parquet: {error}", fix=fix) from error
-        missing = [name for name in REQUIRED if name not in table.column_names]
-        if missing:
-            raise UserError(f"{path} has no column {', '.join(missing)}", fix=fix)
+        table = read_columns(path, REQUIRED, fix)
         conditions = [n.removeprefix(PREFIX) for n in table.column_names if n.startswith(PREFIX)]
         overlap = None
         if {"longest_run", "partial"} <= set(table.column_names):

@@ -13,15 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from retro_lab.config.errors import UserError
 from retro_lab.text.chunks import ChunkStore
 
 from .chunk_table import PREFIX, ChunkTable
 from .conditions import in_order
 from .metrics import ChunkScores
+from .parquet import read_columns, write_columns
 
 INTEGERS = {
     "chunk_row": pa.int64(),
@@ -131,9 +130,7 @@ class TokenTable:
             columns[PREFIX + condition] = pa.array(nats, pa.float64())
         if self.longest_match is not None:
             columns["longest_match"] = pa.array(self.longest_match, pa.int32())
-        temporary = path.with_name(path.name + ".partial")
-        pq.write_table(pa.table(columns), temporary, compression="zstd")
-        temporary.replace(path)
+        write_columns(columns, path)
 
     @classmethod
     def load(cls, path: Path) -> TokenTable:
@@ -143,15 +140,7 @@ class TokenTable:
             UserError: no such file, a damaged one, or one without a column that is needed.
         """
         fix = "evaluate the run with eval.tokens=true; it writes the file"
-        if not path.is_file():
-            raise UserError(f"{path} does not exist", fix=fix)
-        try:
-            table = pq.read_table(path)
-        except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{path} cannot be read as Parquet: {error}", fix=fix) from error
-        missing = [name for name in INTEGERS if name not in table.column_names]
-        if missing:
-            raise UserError(f"{path} has no column {', '.join(missing)}", fix=fix)
+        table = read_columns(path, list(INTEGERS), fix)
         conditions = [n.removeprefix(PREFIX) for n in table.column_names if n.startswith(PREFIX)]
         known = "longest_match" in table.column_names
         return cls(
