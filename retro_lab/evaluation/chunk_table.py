@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-
 from .conditions import in_order
 from .metrics import ChunkScores, Score
 from .ngram_overlap import Similarity

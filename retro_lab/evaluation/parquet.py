@@ -1,4 +1,4 @@
-"""Tables of scores as Parquet files: written whole or not at all, read with a word on what to do."""
+"""Tables of scores as Parquet files: written whole or not at all, read with a word on repair."""
 
 from __future__ import annotations
 
