@@ -71,12 +71,13 @@ def _evaluate_fully(
     run: RunDirectory, command: EvaluateConfig
 ) -> tuple[RunDirectory, dict[str, float] | None]:
     """As `evaluate_one`, and then at every dose of a leak experiment if one is asked for."""
-    out, seconds = evaluate_one(run, command)
-    if command.eval.injection.doses:
-        from .injection import run_injection
+    if not command.eval.injection.doses:
+        return evaluate_one(run, command)
+    from .injection import check_injection, run_injection
 
-        seconds = (seconds or {}) | run_injection(run, command)
-    return out, seconds
+    check_injection(run, command)
+    out, seconds = evaluate_one(run, command)
+    return out, (seconds or {}) | run_injection(run, command)
 
 
 def evaluate_one(

@@ -1,8 +1,8 @@
 """`evaluate.py run=... eval=injection`: plants growing shares of the test text, and reports on it.
 
-Every dose is an evaluation of the run with `database=planted`, kept where such evaluations lie; what is
-there is not done again. The report reads their chunks.parquet: injection.json and its figure lie
-beside the run's own results.
+Every dose is an evaluation of the run with `database=planted`, kept where such evaluations lie;
+what is there is not done again. The report reads their chunks.parquet; injection.json and its
+figure lie beside the run's own results.
 """
 
 from __future__ import annotations
@@ -43,11 +43,8 @@ _PROBES = {
 }  # parts of an evaluation that the experiment doesn't need
 
 
-def run_injection(run: RunDirectory, command: EvaluateConfig) -> dict[str, float]:
-    """Evaluates the run at every dose and writes the report; returns the seconds of each dose.
-
-    Args:
-        run: evaluated with the command's own settings.
+def check_injection(run: RunDirectory, command: EvaluateConfig) -> None:
+    """Refuses an experiment that can't be one, before anything is evaluated.
 
     Raises:
         UserError: a run without retrieval, or a database that is given beside the doses.
@@ -62,6 +59,14 @@ def run_injection(run: RunDirectory, command: EvaluateConfig) -> dict[str, float
             f"database={command.database.name}: eval.injection plants in the training split itself",
             fix="leave database out, or take another eval",
         )
+
+
+def run_injection(run: RunDirectory, command: EvaluateConfig) -> dict[str, float]:
+    """Evaluates the run at every dose and writes the report; returns the seconds of each dose.
+
+    Args:
+        run: evaluated with the command's own settings.
+    """
     plain = dataclasses.replace(
         command.eval, pages=0, rivals=RivalsConfig(), injection=InjectionConfig(), **_PROBES
     )

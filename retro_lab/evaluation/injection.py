@@ -1,10 +1,10 @@
 """A leak of known size: does the score see it, and does the filter take it out again?
 
-Copies of a growing share of one half of the scored documents are planted in the database; the other
-half never is. Each dose is one evaluation of the same run on the same chunks. What is reported for a
-set of chunks is RETRO[ON] under the dose minus RETRO[ON] with nothing planted, on the very same
-chunks, with a paired interval over documents. A filtered set is what r(C) <= 0.125 keeps under the
-dose itself, as anyone would see it who does not know of the leak.
+Copies of a growing share of one half of the scored documents are planted in the database; nothing
+of the other half ever is. Each dose is one evaluation of the same run on the same chunks. What is
+reported for a set of chunks is RETRO[ON] under the dose minus RETRO[ON] with nothing planted, on
+the very same chunks, with a paired interval over documents. A filtered set is what r(C) <= 0.125
+keeps under the dose itself, as anyone sees it who does not know of the leak.
 """
 
 from __future__ import annotations

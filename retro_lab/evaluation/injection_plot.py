@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LEAKED_SETS = (INJECTED, FIRST)
 SPREAD = 0.07  # between the lines at one dose, so that their bars stay apart
+LEGEND = 0.35  # of the drawn range, kept free for the legend
 
 
 def plot_injection(injection: Injection, path: Path, *, title: str) -> None:
@@ -31,13 +32,17 @@ def plot_injection(injection: Injection, path: Path, *, title: str) -> None:
     figure = Figure(figsize=(7.2, 9.2), layout="constrained")
     leaked, flat, overlap = figure.subplots(3, 1, gridspec_kw={"height_ratios": [2.2, 2.6, 1.8]})
     _draw_changes(leaked, injection, LEAKED_SETS, 0)
+    leaked.legend(loc="lower left")
     leaked.set_title("text that leaked", loc="left", fontsize=9.5, color=SOFT)
     flat.axhspan(-UNMOVED_BPB, UNMOVED_BPB, color=PALE, alpha=0.5, linewidth=0)
     _draw_changes(flat, injection, FLAT_SETS, len(LEAKED_SETS))
+    low, high = flat.get_ylim()
+    flat.set_ylim(low, high + LEGEND * (high - low))
+    flat.legend(loc="upper left", ncols=2)
     note = f"text that did not, or is filtered; the band is ±{UNMOVED_BPB:g}, another scale"
     flat.set_title(note, loc="left", fontsize=9.5, color=SOFT)
     confidence = f"{100 * injection.bootstrap.confidence:g} %"
-    flat.set_xlabel(f"planted share of the first half; bars: {confidence} intervals over documents")
+    flat.set_xlabel(f"share of the first half, documents planted; bars: {confidence} intervals")
     _draw_overlap(overlap, injection)
     figure.suptitle(title, x=0.02, ha="left", fontsize=12, fontweight="bold", color=INK)
     save(figure, path)
@@ -58,9 +63,10 @@ def _draw_changes(axes: Axes, injection: Injection, names: tuple[str, ...], firs
         for x, change in zip(xs, changes, strict=True):
             if change.low is not None and change.high is not None:
                 axes.vlines(x, change.low, change.high, color=style["color"], linewidth=1.6)
-    axes.set_xticks(range(len(injection.doses)), [percent(d.share) for d in injection.doses])
+    doses = [f"{percent(d.share)}\n{len(d.planted):,} planted" for d in injection.doses]
+    axes.set_xticks(range(len(doses)), doses)
+    axes.set_xlim(-0.4, len(doses) - 0.6)
     axes.set_ylabel("RETRO[ON] minus 0 %\n(bits per byte)")
-    axes.legend(loc="best")
     tidy(axes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 from .injection import FIRST, FIRST_FILTERED, REST, SECOND, SECOND_FILTERED, SETS, Injection
@@ -17,8 +18,8 @@ class InjectionVerdict:
     """None means that it could not be said.
 
     Attributes:
-        dose_response: on the first half, every dose gives fewer bits per byte than the smaller
-            ones, and the largest dose's whole interval lies below zero.
+        dose_response: on the first half, whoever plants more documents gets fewer bits per byte,
+            and the largest dose's whole interval lies below zero.
         flat: by set of `FLAT_SETS`: at every dose the change is less than 0.001 bits per byte, or
             its interval has zero in it.
         sentences: the verdict for people.
@@ -60,13 +61,15 @@ def _changes(injection: Injection, name: str) -> list[Difference]:
 
 
 def _dose_response(injection: Injection) -> bool | None:
-    changes = _changes(injection, FIRST)
-    last = changes[-1]
-    deltas = [0.0, *(c.delta_bpb for c in changes if c.delta_bpb is not None)]
-    if len(deltas) <= len(changes) or last.high is None:
+    points = [(len(dose.planted), dose.sets[FIRST].change.delta_bpb) for dose in injection.doses]
+    high = injection.doses[-1].sets[FIRST].change.high
+    if high is None:
         return None
-    falls = all(after < before for before, after in zip(deltas, deltas[1:], strict=False))
-    return falls and last.high < 0
+    falls = all(
+        more == fewer or (after or 0.0) < (before or 0.0)
+        for (fewer, before), (more, after) in itertools.pairwise(points)
+    )
+    return falls and high < 0
 
 
 def _all(found: list[bool | None]) -> bool | None:
@@ -78,12 +81,12 @@ def _all(found: list[bool | None]) -> bool | None:
 def _response_sentence(injection: Injection, response: bool | None) -> str:
     changes, last = _changes(injection, FIRST), injection.doses[-1]
     figures = ", ".join(
-        "none" if change.delta_bpb is None else f"{change.delta_bpb:+.4f}" for change in changes
+        "nothing" if change.delta_bpb is None else f"{change.delta_bpb:+.4f}" for change in changes
     )
     shares = ", ".join(percent(dose.share) for dose in injection.doses[1:])
     return (
-        f"Dose response: {_word(response)}. RETRO[ON] on all of the first half changes by {figures} "
-        f"bits per byte with {shares} of it planted (at {percent(last.share)}: "
+        f"Dose response: {_word(response)}. RETRO[ON] on all of the first half changes by "
+        f"{figures} bits per byte with {shares} of it planted (at {percent(last.share)}: "
         f"{_interval(changes[-1])})."
     )
 
