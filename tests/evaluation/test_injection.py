@@ -190,13 +190,30 @@ def test_a_score_that_does_not_move_has_no_dose_response(table: ChunkTable) -> N
     assert injection_verdict(replace(whole, doses=doses)).dose_response is True
 
 
+def changed(whole: Injection, place: int, name: str, **change: float | None) -> Injection:
+    """The experiment with another change of one set at one dose."""
+    dose = whole.doses[place]
+    figures = dose.sets[name]
+    figures = replace(figures, change=replace(figures.change, **change))
+    doses = [*whole.doses]
+    doses[place] = replace(dose, sets={**dose.sets, name: figures})
+    return replace(whole, doses=doses)
+
+
+def test_a_smaller_dose_that_does_more_is_no_dose_response(table: ChunkTable) -> None:
+    whole = experiment(table)
+    assert injection_verdict(changed(whole, 1, FIRST, delta_bpb=-9.0)).dose_response is False
+    assert injection_verdict(changed(whole, 2, FIRST, high=0.001)).dose_response is False
+
+
 def test_too_few_documents_say_nothing(table: ChunkTable) -> None:
     whole = experiment(table)
-    last = whole.doses[-1]
-    change = replace(last.sets[FIRST].change, low=None, high=None)
-    sets = {**last.sets, FIRST: replace(last.sets[FIRST], change=change)}
-    doses = [*whole.doses[:-1], replace(last, sets=sets)]
-    assert injection_verdict(replace(whole, doses=doses)).dose_response is None
+    unsure = changed(whole, -1, FIRST, low=None, high=None)
+    assert injection_verdict(unsure).dose_response is None
+    unsure = changed(whole, 1, REST, delta_bpb=0.01, low=None, high=None)
+    assert injection_verdict(unsure).flat[REST] is None
+    moved = changed(unsure, 2, REST, delta_bpb=0.01, low=0.009, high=0.011)
+    assert injection_verdict(moved).flat[REST] is False
 
 
 @pytest.mark.parametrize(
