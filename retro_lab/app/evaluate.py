@@ -59,7 +59,7 @@ def evaluate(command: EvaluateConfig) -> float | None:
             f"run={command.run} does not name runs, each of them once", fix="run=runs/a,runs/b"
         )
     runs = [RunDirectory(Path(str(path))) for path in given]
-    evaluated = [_evaluate_one(run, command) for run in runs]
+    evaluated = [_evaluate_fully(run, command) for run in runs]
     results = [show_results(out, seconds) for out, seconds in evaluated]
     if len(runs) > 1:
         show_comparison([out for out, _ in evaluated])
@@ -67,7 +67,20 @@ def evaluate(command: EvaluateConfig) -> float | None:
     return objective(results[0])
 
 
-def _evaluate_one(
+def _evaluate_fully(
+    run: RunDirectory, command: EvaluateConfig
+) -> tuple[RunDirectory, dict[str, float] | None]:
+    """As `evaluate_one`, and then at every dose of a leak experiment if one is asked for."""
+    if not command.eval.injection.doses:
+        return evaluate_one(run, command)
+    from .injection import check_injection, run_injection
+
+    check_injection(run, command)
+    out, seconds = evaluate_one(run, command)
+    return out, (seconds or {}) | run_injection(run, command)
+
+
+def evaluate_one(
     run: RunDirectory, command: EvaluateConfig
 ) -> tuple[RunDirectory, dict[str, float] | None]:
     """Evaluates a run unless that is done: where its results lie, and the seconds by stage.
@@ -81,7 +94,7 @@ def _evaluate_one(
             f"{run.path} is not trained to its end: its state is {run.state!r}",
             fix="run the train.py command again; it resumes",
         )
-    database = _other_database(run, config, command.database)
+    database = other_database(run, config, command.database)
     out = run if database is None else run.searching(database)
     evaluated = out.is_evaluated(command.eval) and not command.eval.pages
     rivals = bool(command.eval.rivals.which)
@@ -126,7 +139,7 @@ def _evaluate_one(
     return out, watch.seconds
 
 
-def _other_database(
+def other_database(
     run: RunDirectory, config: Config, asked: DatabaseConfig | None
 ) -> DatabaseConfig | None:
     """What is searched instead of the run's own database; None if it is that one.

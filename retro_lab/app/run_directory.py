@@ -8,6 +8,7 @@ metrics.jsonl    curves; also wandb/, metrics.csv, TensorBoard files as configur
 results.json     figures;  chunks.parquet a row a scored chunk;  tokens.parquet a row a token
 index.html       the figures, plots and files of the run on one page
 planted.json     where the database holds copies of evaluated documents: which, and the halves
+injection.json   a leak experiment on the run (eval=injection), its figure beside it
 databases/       the same for evaluations that searched another database than the run's own
 """
 

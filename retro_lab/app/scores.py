@@ -67,6 +67,8 @@ def score_conditions(
     found = _stored(config, out, key, prepared, data.stride, wanted)
     if found:
         LOG.info("scores read from %s: %s", out.path, ", ".join(found))
+    if out.path != run.path and "off" not in found:  # which reads nothing of any database
+        found |= _stored(config, run, key, _alone(prepared), data.stride, ["off"])
     model = None
     for name in wanted:
         if name in found:
@@ -149,14 +151,18 @@ def _baseline(
     data: RetroDataModule,
 ) -> ChunkScores:
     """Read from the baseline's own files if it was evaluated likewise, else scored anew."""
-    own = dataclasses.replace(baseline.config(), eval=config.eval)
-    text = lineage(prepared.pipeline.chunks)
-    alone = dataclasses.replace(prepared, table=None, lineage=text)
+    own, alone = dataclasses.replace(baseline.config(), eval=config.eval), _alone(prepared)
     stored = _stored(own, baseline, run_key(own), alone, data.stride, ["baseline"]).get("baseline")
     if stored is not None and np.array_equal(stored.tokens, same_tokens.tokens):
         return stored
     model = load_model(own, baseline, alone)
     return _score(config, model, data, prepared, None, "baseline")
+
+
+def _alone(prepared: Prepared) -> Prepared:
+    """The same chunks for what reads no neighbours: its scores follow from the run's own text."""
+    text = lineage(prepared.pipeline.chunks)
+    return dataclasses.replace(prepared, table=None, lineage=text)
 
 
 def _stored(
@@ -181,9 +187,11 @@ def _stored(
     except UserError:
         return {}
     settings = results.evaluation
+    known = {stage: results.lineage.get(stage) for stage in prepared.lineage}
     same = (
         results.run_key == key
-        and results.lineage == prepared.lineage
+        and known == prepared.lineage
+        and (prepared.table is None or len(known) == len(results.lineage))
         and (settings.split, settings.stride) == (config.eval.split, stride)
     )
     rows = scored_rows(prepared, config.eval.split)

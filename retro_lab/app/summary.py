@@ -14,11 +14,14 @@ from retro_lab.config.databases import in_words as in_words_of
 from retro_lab.config.schema import DatabaseConfig
 from retro_lab.evaluation.chunk_table import ChunkTable
 from retro_lab.evaluation.comparison import compare
+from retro_lab.evaluation.injection import INJECTION_FILE, Injection
+from retro_lab.evaluation.injection_verdict import injection_verdict
 from retro_lab.evaluation.reference_words import in_words
 from retro_lab.evaluation.results import Results, warnings
 from retro_lab.evaluation.tables import (
     comparison_table,
     conditions_table,
+    injection_table,
     leakage_table,
     probes_table,
 )
@@ -71,6 +74,8 @@ def show_results(run: RunDirectory, seconds: dict[str, float] | None = None) -> 
     if (run.path / RIVALS_FILE).is_file():
         console.print(rivals_table(load(run.path)))
         console.print()
+    if (run.path / INJECTION_FILE).is_file():
+        _show_injection(console, Injection.load(run.path))
     _show_files(console, run)
     if seconds:
         parts = [f"{name} {duration(value)}" for name, value in seconds.items()]
@@ -116,6 +121,16 @@ def _show_database(console: Console, results: Results) -> None:
         console.print(f"the run was trained with another one: {searched.trained_with}")
 
 
+def _show_injection(console: Console, injection: Injection) -> None:
+    first, second = injection.documents
+    title = f"copies of a share of {first:,} documents planted; {second:,} others never are"
+    console.print(injection_table(injection, title))
+    console.print()
+    for sentence in injection_verdict(injection).sentences:
+        console.print(sentence, markup=False)
+    console.print()
+
+
 def _show_files(console: Console, run: RunDirectory) -> None:
     console.print(f"run     {run.path}", soft_wrap=True)
     for label, name in (
@@ -124,6 +139,7 @@ def _show_files(console: Console, run: RunDirectory) -> None:
         ("tokens", "tokens.parquet"),
         ("rivals", RIVALS_FILE),
         ("plot", "leakage.png"),
+        ("leak", "injection.png"),
         ("gain", "gain.png"),
         ("text", "inspect.html"),
         ("curves", "metrics.jsonl"),

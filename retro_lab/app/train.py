@@ -29,7 +29,7 @@ def train(config: Config) -> float | None:
     watch = Stopwatch()
     if config.resume is not None and run.is_finished(config):
         LOG.info("%s is finished already; resume=null trains it again", run.path)
-        return _rivals(config, run) or objective(show_results(run))
+        return _further(config, run) or objective(show_results(run))
     try:
         with watch.stage("imports"):
             from .experiment import run_experiment
@@ -39,12 +39,15 @@ def train(config: Config) -> float | None:
             "interrupted; nothing is lost: the same command goes on where %s stopped", run.path
         )
         raise
-    return _rivals(config, run) or objective(show_results(run, watch.seconds))
+    return _further(config, run) or objective(show_results(run, watch.seconds))
 
 
-def _rivals(config: Config, run: RunDirectory) -> float | None:
-    """As `evaluate.py`, with its tables, if rivals are asked for; they need a finished run."""
-    if not config.eval.rivals.which or not has_retrieval(config):
+def _further(config: Config, run: RunDirectory) -> float | None:
+    """As `evaluate.py`, with its tables, if rivals or a leak experiment are asked for; they need a
+    finished run.
+    """
+    asked = config.eval.rivals.which or config.eval.injection.doses
+    if not asked or not has_retrieval(config):
         return None
     from .evaluate import evaluate
 

@@ -9,7 +9,7 @@ from .bounds import SPLITS, problem
 from .databases import RESERVED_NAMES, added_corpora, other_corpora
 from .errors import UserError
 from .fingerprints import has_retrieval
-from .schema import Config, PlantedDatabaseConfig, Reference, SplitConfig
+from .schema import Config, EvalConfig, PlantedDatabaseConfig, Reference, SplitConfig
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -22,6 +22,8 @@ def database(config: Config) -> Iterator[UserError]:
     yield from _corpora(config)
     if isinstance(config.database, PlantedDatabaseConfig):
         yield from _planted(config.database)
+    if config.eval.injection.doses:
+        yield from _injection(config.eval)
 
 
 def _documents(config: Config) -> Iterator[UserError]:
@@ -97,4 +99,31 @@ def _planted(chosen: PlantedDatabaseConfig) -> Iterator[UserError]:
             chosen.plant_split,
             f"must be a split that is not searched itself (database.splits={chosen.splits})",
             "database.plant_split=test",
+        )
+
+
+def _injection(evaluation: EvalConfig) -> Iterator[UserError]:
+    """A leak must be one, and what is planted must be apart from the training text."""
+    doses = evaluation.injection.doses
+    if not all(0 < dose <= 1 for dose in doses) or len(set(doses)) < len(doses):
+        yield problem(
+            "eval.injection.doses",
+            doses,
+            "must be different shares of one half of the documents, each above 0 and at most 1 "
+            "(0 is always measured)",
+            "eval.injection.doses=[0.01,0.1,0.5]",
+        )
+    if not evaluation.leakage:
+        yield problem(
+            "eval.leakage",
+            evaluation.leakage,
+            "the experiment shows whether r(C) sees a leak, so r(C) must be measured",
+            "eval.leakage=true, or eval.injection.doses=[]",
+        )
+    if evaluation.split == "train":
+        yield problem(
+            "eval.split",
+            evaluation.split,
+            "copies of training documents are no leak: they are searched already",
+            "eval.split=test",
         )

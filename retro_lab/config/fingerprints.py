@@ -47,9 +47,9 @@ _OF_POINTER = ("pointer_heads", "pointer_start", "match_bias")
 _RHYTHM = ("val_every",)
 # Of the model, what a backbone brings with it.
 _OF_BACKBONE = ("d_model", "num_layers", "num_heads", "head_dim", "d_ff")
-# Of the evaluation: a label, a speed, what is shown besides the figures, and the rivals, whose
-# own settings are recorded with their own figures.
-_EVAL_OUTSIDE = ("name", "batch_size", "pages", "rivals")
+# Of the evaluation: a label, a speed, what is shown besides the figures, and the rivals and the
+# leak experiment, whose own settings are recorded with their own figures.
+_EVAL_OUTSIDE = ("name", "batch_size", "pages", "rivals", "injection")
 
 
 def has_retrieval(config: Config) -> bool:

@@ -53,7 +53,7 @@ def compare(tables: Mapping[str, ChunkTable], bootstrap: Bootstrap) -> list[Comp
     names = list(tables)
     first = tables[names[0]]
     for name in names[1:]:
-        _check_same_chunks(names[0], first, name, tables[name])
+        check_same_chunks(names[0], first, name, tables[name])
     conditions = {
         name: "on" if "on" in table.nats else "baseline" for name, table in tables.items()
     }
@@ -96,7 +96,7 @@ def _at(
     return found
 
 
-def _check_same_chunks(name: str, table: ChunkTable, other: str, others: ChunkTable) -> None:
+def check_same_chunks(name: str, table: ChunkTable, other: str, others: ChunkTable) -> None:
     fix = "compare runs of the same corpus, split, tokenizer and chunk size"
     both = f"{name} and {other} cannot be paired"
     mine, theirs = set(table.document_id), set(others.document_id)

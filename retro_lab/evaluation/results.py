@@ -146,7 +146,7 @@ class Results:
                 fix=f"{fix}, or read it with the version of retro_lab that wrote it",
             )
         try:
-            return _decode(cls, record, "")
+            return decode(cls, record, "")
         except ValueError as error:
             raise UserError(f"{path} is damaged: {error}", fix=fix) from error
 
@@ -176,7 +176,7 @@ def recompute(chunks_path: Path, recorded: Leakage) -> Leakage:
     return analyse(table, recorded.alphas, recorded.reference, recorded.bootstrap)
 
 
-def _decode(kind: Any, value: Any, where: str) -> Any:
+def decode(kind: Any, value: Any, where: str) -> Any:
     """A JSON value as a typed one; ValueError names the field that does not fit."""
     if kind is Any:
         return value
@@ -184,11 +184,11 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
     if origin in (Union, UnionType):  # only "X | None" is used
         if value is None:
             return None
-        return _decode(next(a for a in arguments if a is not NoneType), value, where)
+        return decode(next(a for a in arguments if a is not NoneType), value, where)
     if origin is dict and isinstance(value, dict):
-        return {k: _decode(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
+        return {k: decode(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
     if origin is list and isinstance(value, list):
-        return [_decode(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
+        return [decode(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
     if is_dataclass(kind) and isinstance(value, dict):
         hints = get_type_hints(kind)
         required = [f.name for f in fields(kind) if f.default is f.default_factory is MISSING]
@@ -197,7 +197,7 @@ def _decode(kind: Any, value: Any, where: str) -> Any:
             raise ValueError(f"{where.lstrip('.') or 'it'} has no field {', '.join(missing)}")
         make: Any = kind
         known = [f.name for f in fields(kind) if f.name in value]
-        return make(**{n: _decode(hints[n], value[n], f"{where}.{n}") for n in known})
+        return make(**{n: decode(hints[n], value[n], f"{where}.{n}") for n in known})
     if kind is float and type(value) is int:
         return float(value)
     if origin is None and type(value) is kind:

@@ -20,6 +20,7 @@ from .verdict import verdict
 PAGE_FILE = "index.html"
 PLOTS = {
     "leakage.png": "Bits per byte on chunks that share at most alpha with the reference text",
+    "injection.png": "What a planted leak changes, by its share of one half of the documents",
     "gain.png": "Where the gain is: by overlap, neighbour, place and document",
 }
 FILES = {
@@ -27,6 +28,7 @@ FILES = {
     "results.json": "every figure, with configuration, versions and lineage",
     "chunks.parquet": "a row a scored chunk; every figure here follows from it",
     "tokens.parquet": "a row a scored token",
+    "injection.json": "the leak experiment: every dose on every set of chunks",
     "config.yaml": "the configuration",
     "metrics.jsonl": "curves of the training",
     "run.log": "what the commands said",

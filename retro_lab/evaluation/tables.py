@@ -10,6 +10,8 @@ from rich.table import Table
 from .comparison import ComparedRun
 from .conditions import in_order, label
 from .gain import Gain, GainBin
+from .injection import CONDITIONS, SETS, Injection
+from .injection_verdict import percent
 from .leakage import LEAK_FREE_ALPHA, UNFILTERED, Difference, Leakage
 from .metrics import Score
 from .reference_words import in_words
@@ -119,6 +121,25 @@ def comparison_table(rows: Sequence[ComparedRun], title: str | None = None) -> T
             _number(row.score.bpb, ".4f"),
             difference_text(row.difference),
         )
+    return table
+
+
+def injection_table(injection: Injection, title: str | None = None) -> Table:
+    """A leak experiment: each dose on each set of chunks, against the same chunks without it."""
+    table = _table(title, "dose")
+    table.add_column("text", no_wrap=True)
+    for heading in ("docs", "base-\nline", "off", "on", "on minus on at 0 %"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for dose in injection.doses:
+        shown = {name: dose.sets[name] for name in SETS if dose.sets[name].chunks}
+        for place, (name, figures) in enumerate(shown.items()):
+            table.add_row(
+                percent(dose.share) if place == 0 else "",
+                SETS[name],
+                f"{figures.documents:,}",
+                *(_number(figures.bpb.get(c), ".3f") for c in CONDITIONS),
+                difference_text(figures.change) if dose.share else NONE,
+            )
     return table
 
 

@@ -22,7 +22,14 @@ from .database import (
     PlantedDatabaseConfig,
 )
 from .embedder import EmbedderConfig, HashingEmbedderConfig, SentenceTransformerConfig
-from .evaluation import EvalConfig, Reference, resolve_k, resolve_stride, wants_tokens
+from .evaluation import (
+    EvalConfig,
+    InjectionConfig,
+    Reference,
+    resolve_k,
+    resolve_stride,
+    wants_tokens,
+)
 from .logger import CsvConfig, LoggerConfig, TensorboardConfig, WandbConfig, WandbMode
 from .model import (
     RETRIEVAL_SETTINGS,
@@ -99,6 +106,7 @@ __all__ = [
     "HfTokenizerConfig",
     "HttpRetrieverConfig",
     "HybridRetrieverConfig",
+    "InjectionConfig",
     "JsonlCorpusConfig",
     "KnnLmConfig",
     "LoggerConfig",

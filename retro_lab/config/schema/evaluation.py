@@ -21,6 +21,18 @@ class Reference(Enum):
 
 
 @dataclass
+class InjectionConfig:
+    """A leak of known size: copies of the evaluated split's documents, planted in what is searched.
+
+    Attributes:
+        doses: shares of one half of the documents, each an evaluation of its own; 0, nothing
+            planted, is always measured with them. No experiment by default.
+    """
+
+    doses: list[float] = field(default_factory=list)
+
+
+@dataclass
 class EvalConfig:
     """What is measured: scores, and one switch a part; `eval=all` turns every part on.
 
@@ -47,6 +59,7 @@ class EvalConfig:
         confidence: coverage of the intervals.
         seed: of the bootstrap and of random and shuffled neighbours.
         rivals: what else is trained and scored on the same tokens; none by default.
+        injection: whether the figures see a leak that was planted, and how they do.
     """
 
     name: str = "leakage"
@@ -70,6 +83,7 @@ class EvalConfig:
     confidence: float = 0.95
     seed: int = 0
     rivals: RivalsConfig = field(default_factory=RivalsConfig)
+    injection: InjectionConfig = field(default_factory=InjectionConfig)
 
 
 def resolve_k(evaluation: EvalConfig, neighbours: NeighboursConfig) -> int:

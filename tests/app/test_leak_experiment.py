@@ -1,0 +1,166 @@
+"""Contract of `eval=injection`: every dose is an evaluation with planted copies, scored once and
+only where it can differ; the copies are seen by r(C); text that reads nothing new scores as it did.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from golden import Golden
+
+from retro_lab.app import scores as scores_module
+from retro_lab.app.evaluate import evaluate
+from retro_lab.app.run_directory import RunDirectory
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import DatabaseConfig, EvaluateConfig, PlantedDatabaseConfig
+from retro_lab.evaluation.chunk_table import ChunkTable
+from retro_lab.evaluation.injection import INJECTED, REST, SECOND, Injection
+
+DOSES = (0.1, 0.5, 1.0)  # of six documents
+
+
+@pytest.fixture(scope="module")
+def scored() -> list[str]:
+    """Conditions that a model was run for during the experiment."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def run(
+    golden: Golden,
+    finished: RunDirectory,
+    tmp_path_factory: pytest.TempPathFactory,
+    scored: list[str],
+) -> RunDirectory:
+    """A copy of the golden run and its baseline, after the experiment."""
+    folder = tmp_path_factory.mktemp("injection") / "runs"
+    for path in (golden.folder / "runs").glob("nano-*"):
+        shutil.copytree(path, folder / path.name)
+    run = RunDirectory(folder / finished.path.name)
+    score = scores_module._score
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            scores_module, "_score", lambda *args: scored.append(args[-1]) or score(*args)
+        )
+        evaluate(command(golden, run))
+    return run
+
+
+@pytest.fixture(scope="module")
+def injection(run: RunDirectory) -> Injection:
+    return Injection.load(run.path)
+
+
+def command(golden: Golden, run: RunDirectory) -> EvaluateConfig:
+    doses = f"eval.injection.doses=[{','.join(map(str, DOSES))}]"
+    evaluation = golden.config("eval=injection", "debug=fast", doses).eval
+    return EvaluateConfig(run=str(run.path), eval=evaluation)
+
+
+def table_of(injection: Injection, place: int) -> ChunkTable:
+    return ChunkTable.load(Path(injection.doses[place].folder) / "chunks.parquet")
+
+
+def test_every_dose_is_there_and_its_copies_are_seen(injection: Injection) -> None:
+    assert [dose.share for dose in injection.doses] == [0, *DOSES]
+    assert injection.documents == [6, 6]
+    assert [len(dose.planted) for dose in injection.doses] == [0, 1, 3, 6]
+    for fewer, more in zip(injection.doses, injection.doses[1:], strict=False):
+        assert set(fewer.planted) < set(more.planted)
+    for dose in injection.doses[1:]:
+        assert (dose.median_overlap, dose.copied, dose.missed) == (1, 1, 0)
+    assert injection.doses[-1].sets[REST].chunks == 0
+
+
+def test_the_sets_are_the_whole_split(run: RunDirectory, injection: Injection) -> None:
+    table = ChunkTable.load(run.chunks_file)
+    for dose in injection.doses:
+        parts = [dose.sets[name] for name in (INJECTED, REST, SECOND)]
+        assert sum(part.chunks for part in parts) == len(table)
+        assert sum(part.bytes for part in parts) == table.bytes.sum()
+        assert sum(part.documents for part in parts) == 12
+
+
+def test_nothing_planted_is_the_runs_own_evaluation(
+    run: RunDirectory, finished: RunDirectory, injection: Injection
+) -> None:
+    assert injection.doses[0].folder == str(run.path)
+    assert run.results_file.read_bytes() == finished.results_file.read_bytes()
+    deltas = [part.change.delta_bpb for part in injection.doses[0].sets.values() if part.chunks]
+    assert set(deltas) == {0.0}
+
+
+def test_what_reads_nothing_new_scores_as_it_did(injection: Injection) -> None:
+    nothing = table_of(injection, 0)
+    unmoved = 0
+    for place, dose in enumerate(injection.doses[1:], start=1):
+        table = table_of(injection, place)
+        for document in set(table.document_id) - set(dose.planted):
+            rows = table.document_id == document
+            if np.array_equal(table.neighbours[rows], nothing.neighbours[rows]):
+                unmoved += 1
+                before, after = nothing.nats["on"][rows], table.nats["on"][rows]
+                assert after == pytest.approx(before, rel=1e-6)
+        assert dose.sets[INJECTED].other_neighbours == pytest.approx(1, abs=0.2)
+        assert dose.sets[INJECTED].change.delta_bpb != 0
+    assert unmoved > 0
+
+
+def test_a_model_runs_only_for_what_a_dose_can_change(
+    golden: Golden, run: RunDirectory, scored: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert scored == ["on"] * len(DOSES)
+    before = (run.path / "injection.json").read_bytes()
+    monkeypatch.setattr(scores_module, "_score", refuse)
+    evaluate(command(golden, run))
+    assert (run.path / "injection.json").read_bytes() == before
+
+
+def refuse(*_: object) -> None:
+    raise AssertionError("a model was run")
+
+
+def test_what_was_measured_of_a_dose_before_is_kept(
+    golden: Golden, run: RunDirectory, tmp_path: Path
+) -> None:
+    """Also with a probe that the experiment doesn't need; and scoring OFF anew gives the same."""
+    shutil.copytree(run.path.parent, tmp_path / "runs")
+    copy = RunDirectory(tmp_path / "runs" / run.path.name)
+    database = PlantedDatabaseConfig(plant_share=0.5)
+    out = copy.searching(database)
+    shutil.rmtree(out.path)
+    own = replace(copy.config().eval, split="test", bootstrap_samples=50)
+    copy.chunks_file.rename(copy.chunks_file.with_suffix(".away"))
+    evaluate(EvaluateConfig(run=str(copy.path), eval=own, database=database))
+    copy.chunks_file.with_suffix(".away").rename(copy.chunks_file)
+    table = ChunkTable.load(out.chunks_file)
+    assert np.array_equal(table.nats["off"], ChunkTable.load(copy.chunks_file).nats["off"])
+    evaluate(command(golden, copy))
+    assert "random" in ChunkTable.load(out.chunks_file).nats
+    assert Injection.load(copy.path).doses[2].sets == Injection.load(run.path).doses[2].sets
+
+
+def test_the_report_lies_beside_the_results(
+    run: RunDirectory, golden: Golden, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("injection.json", "injection.png", "injection.svg"):
+        assert (run.path / name).is_file()
+    page = (run.path / "index.html").read_text(encoding="utf-8")
+    assert "injection.png" in page
+    assert "injection.json" in page
+    evaluate(command(golden, run))
+    said = capsys.readouterr().out
+    assert "copies of a share of 6 documents planted; 6 others never are" in said
+    assert "Dose response: " in said
+
+
+def test_what_cannot_be_leaked_into_is_refused(golden: Golden, run: RunDirectory) -> None:
+    asked = command(golden, run)
+    with pytest.raises(UserError, match="is a baseline"):
+        evaluate(replace(asked, run=str(golden.baseline().path)))
+    with pytest.raises(UserError, match="plants in the training split itself"):
+        evaluate(replace(asked, database=DatabaseConfig(fraction=0.5)))
