@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from retro_lab.artifacts.workspace import Workspace
     from retro_lab.config.schema import RetrieverConfig
     from retro_lab.retrieval.embedders import Embeddings
     from retro_lab.text.chunks import ChunkStore
@@ -77,6 +78,31 @@ class Queries(NamedTuple):
         )
 
 
+class Rows:
+    """The database's rows of an array, each gathered when it is read, never all at once.
+
+    Args:
+        ids: int64 [S], chunk ids.
+        gather: from ids [n] to rows [n, ...].
+    """
+
+    def __init__(self, ids: np.ndarray, gather: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.ids, self.gather = ids, gather
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, where: slice | np.ndarray) -> np.ndarray:
+        return self.gather(self.ids[where])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.gather(self.ids), dtype)
+
+
+RowSource: TypeAlias = np.ndarray | Rows
+"""[S, ...]: read by slices or by positions, and by `np.asarray` where all is needed at once."""
+
+
 class Retriever(Protocol):
     """A search over the chunks of a database; constructed from its configuration alone.
 
@@ -99,7 +125,11 @@ class Retriever(Protocol):
         ...
 
     def build(
-        self, chunk_ids: np.ndarray, tokens: np.ndarray, embeddings: np.ndarray | None
+        self,
+        chunk_ids: np.ndarray,
+        tokens: RowSource,
+        embeddings: RowSource | None,
+        workspace: Workspace | None = None,
     ) -> Mapping[str, Any]:
         """Index the database's chunks and return facts for people about the index.
 
@@ -107,6 +137,7 @@ class Retriever(Protocol):
             chunk_ids: int64 [S], global chunk ids, ascending.
             tokens: int32 [S, M], -1 where a token is padding or a document boundary.
             embeddings: float16 or float32 [S, E], or None if `needs_embeddings` is false.
+            workspace: where to build on disk, in blocks that resume; None builds in memory.
 
         Raises:
             UserError: the configuration can't index this database.

@@ -92,7 +92,8 @@ class ChunkStore:
     def searched(self) -> NDArray[np.int64]:
         """Ids of the chunks that are searched, ascending: of the training split, with any text."""
         ids = self.chunks_of(SPLITS[0])
-        return ids[self.token_bytes[ids].any(axis=1)]
+        parts = np.split(ids, range(_STATS_CHUNKS, len(ids), _STATS_CHUNKS))
+        return np.concatenate([part[self.token_bytes[part].any(axis=1)] for part in parts])
 
     @property
     def chunk_size(self) -> int:
