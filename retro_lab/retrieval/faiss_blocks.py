@@ -1,4 +1,4 @@
-"""A FAISS index trained and written block by block: memory holds a sample and a block, not the index.
+"""A FAISS index trained and written block by block: memory holds a sample and a block of it.
 
 FAISS fills an index in memory and writes it whole. Most of its kinds end, as files, in what they
 store of each vector: whole ones (Flat, SQ) in the codes, inverted files in their lists. Here the
@@ -6,8 +6,8 @@ codes are made in blocks, and those ends are written from disk; the file is the 
 itself would have written, so all else reads it as before. Codes of inverted files are blocks of
 the stage: a killed build goes on behind the last of them.
 
-Training takes a sample, one vector from each of as many equal parts of the database; a database that
-isn't larger than the sample is taken whole.
+Training takes a sample, one vector from each of as many equal parts of the database; one that isn't
+larger than the sample is taken whole.
 
 Legend: S vectors, E width of one, B bytes of a code.
 """
@@ -40,9 +40,9 @@ _SCANNED = 2**22  # list numbers looked through at once
 _NO_CODES = struct.pack("<Q", 0)  # how a file of an empty index ends: no codes, ...
 
 
-def sample_size(index: Any, size: int) -> int:
+def sample_size(size: int, centroids: int) -> int:
     """Vectors of `size` that an index is trained on."""
-    return min(size, max(SAMPLE, POINTS * centroids(index)))
+    return min(size, max(SAMPLE, POINTS * centroids))
 
 
 def trained(index: Any, vectors: RowSource, workspace: Workspace | None) -> Any:
@@ -50,7 +50,7 @@ def trained(index: Any, vectors: RowSource, workspace: Workspace | None) -> Any:
     import faiss
 
     def train() -> None:
-        places = _spread(len(vectors), sample_size(index, len(vectors)))
+        places = _spread(len(vectors), sample_size(len(vectors), centroids(index)))
         train_index(index, vectors[places].astype(np.float32))
 
     if workspace is None:
@@ -66,7 +66,7 @@ def trained(index: Any, vectors: RowSource, workspace: Workspace | None) -> Any:
 
 
 def writes_blocks(index: Any) -> bool:
-    """Whether `write_filled` knows how a file of this trained, empty index ends."""
+    """Whether `write_filled` knows how a file of this empty index ends."""
     import faiss
 
     inner = behind_transforms(index)
@@ -101,9 +101,7 @@ def _spread(size: int, count: int) -> np.ndarray:
     return edges[:-1] + (share * np.diff(edges)).astype(np.int64)
 
 
-def _encoded(
-    index: Any, vectors: RowSource, workspace: Workspace
-) -> tuple[np.ndarray, np.ndarray]:
+def _encoded(index: Any, vectors: RowSource, workspace: Workspace) -> tuple[np.ndarray, np.ndarray]:
     """Inverted list int32 [S] and code uint8 [S, B] of each vector, mapped."""
     import faiss
 
