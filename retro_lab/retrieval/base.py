@@ -55,6 +55,8 @@ class Queries(NamedTuple):
         following: int32 [Q, M], tokens of the next chunk of the same document, of the chunk itself
             where it is the last. The model is to PREDICT them: only the oracle may look.
         text_of: raw text of any chunk of the store, for retrievers that read text.
+        given: int64 [Q, K], neighbours that the store brings with it, -1 for none; None for text
+            and stores that have none.
     """
 
     tokens: np.ndarray
@@ -63,6 +65,7 @@ class Queries(NamedTuple):
     chunk_ids: np.ndarray
     following: np.ndarray | None = None
     text_of: TextOf | None = None
+    given: np.ndarray | None = None
 
     def take(self, rows: np.ndarray | slice) -> Queries:
         """The same queries at `rows` only."""
@@ -75,6 +78,7 @@ class Queries(NamedTuple):
             self.chunk_ids[rows],
             following,
             self.text_of,
+            None if self.given is None else self.given[rows],
         )
 
 
@@ -192,4 +196,5 @@ def chunk_queries(
         chunk_ids=ids,
         following=text_tokens(chunks.tokens[following], chunks.pad_id, chunks.boundary_id),
         text_of=text_of,
+        given=None if chunks.neighbours is None else chunks.neighbours[ids].astype(np.int64),
     )

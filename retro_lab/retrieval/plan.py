@@ -25,6 +25,7 @@ from retro_lab.config.schema import (
     OracleRetrieverConfig,
     RandomRetrieverConfig,
     RetrieverConfig,
+    StoredRetrieverConfig,
     TfidfRetrieverConfig,
 )
 from retro_lab.retrieval.faiss_blocks import sample_size, writes_blocks
@@ -221,7 +222,7 @@ def _index_files(
         case TfidfRetrieverConfig():
             idf = _array("index", f"{folder}idf", planned.vocab_size, 4)
             return [ids, *_postings(planned, folder), idf]
-        case RandomRetrieverConfig():
+        case RandomRetrieverConfig() | StoredRetrieverConfig():
             return [ids]
         case OracleRetrieverConfig():
             tokens = _array("index", f"{folder}tokens", size * planned.chunk_size, 4)

@@ -7,6 +7,7 @@ from .corpus import (
     FileCorpusConfig,
     HfCorpusConfig,
     JsonlCorpusConfig,
+    NorlundCorpusConfig,
     OnError,
     ParquetCorpusConfig,
     PythonCorpusConfig,
@@ -46,6 +47,7 @@ from .retriever import (
     OracleRetrieverConfig,
     RandomRetrieverConfig,
     RetrieverConfig,
+    StoredRetrieverConfig,
     TfidfRetrieverConfig,
 )
 from .rivals import (
@@ -109,6 +111,7 @@ __all__ = [
     "NeighboursConfig",
     "NgramConfig",
     "NoneRetrieverConfig",
+    "NorlundCorpusConfig",
     "OnError",
     "OptimConfig",
     "OracleRetrieverConfig",
@@ -129,6 +132,7 @@ __all__ = [
     "SentenceTransformerConfig",
     "SplitConfig",
     "StoreConfig",
+    "StoredRetrieverConfig",
     "TensorboardConfig",
     "TextCorpusConfig",
     "TfidfRetrieverConfig",
