@@ -43,7 +43,7 @@ class ChunkStore:
         first_chunk: int64 [D + 1], document d has chunks first_chunk[d]:first_chunk[d + 1].
         split: uint8 [C], place in `SPLITS`.
         neighbours: int32 [C, K], those that an imported dataset brings with it, -1 for none; None
-            for any other store. Its documents have no boundary token.
+            for any other store.
 
     Source: RETRO, section 2.1; documents are cut separately as in its section 2.2.
     """
@@ -235,8 +235,7 @@ def _cut_documents(
     sizes = np.array([1 + len(document.ids) for document in encoded], np.int64)
     counts = -(-sizes // chunk_size)  # chunks of each document
     before = np.cumsum(counts) - counts
-    dtype = np.uint16 if tokenizer.vocab_size <= _SMALL_VOCABULARY else np.int32
-    tokens = np.full(counts.sum() * chunk_size, tokenizer.pad_id, dtype)
+    tokens = np.full(counts.sum() * chunk_size, tokenizer.pad_id, token_type(tokenizer))
     token_bytes = np.zeros(len(tokens), np.uint32)
     for start, document in zip(before * chunk_size, encoded, strict=True):
         body = slice(start + 1, start + 1 + len(document.ids))
@@ -247,6 +246,11 @@ def _cut_documents(
     return chunk_arrays(
         first, last, counts, tokens.reshape(shape), token_bytes.reshape(shape), corpus
     )
+
+
+def token_type(tokenizer: Tokenizer) -> type[np.integer]:
+    """Of stored tokens: the smallest that holds its ids."""
+    return np.uint16 if tokenizer.vocab_size <= _SMALL_VOCABULARY else np.int32
 
 
 def chunk_arrays(

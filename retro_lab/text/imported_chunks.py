@@ -1,9 +1,10 @@
 """Chunks that a dataset brings with it, on its own grid and with its own neighbours.
 
-They aren't cut anew: a document has no boundary token before it, so that its chunks hold the very
-tokens that their neighbours were searched for. (Cut behind a boundary, a chunk's last place would
-predict a token that had taken part in the search.) The first token takes the boundary's place: it
-is read and never predicted.
+They aren't cut anew: no boundary token is put before a document, so that its chunks hold the very
+tokens that their neighbours were searched for. (Cut behind one, a chunk's last place would predict
+a token that had taken part in the search.) The boundary takes the place of the first token, which
+that code reads and never predicts, and the document's end becomes padding. All else of a store
+holds then.
 """
 
 from __future__ import annotations
@@ -18,9 +19,16 @@ from retro_lab.artifacts import Workspace
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import CorpusConfig, NorlundCorpusConfig
 
-from .chunks import chunk_arrays, write_chunks
+from .chunks import chunk_arrays, token_type, write_chunks
 from .corpus import Corpus
-from .readers.norlund import PAD, NorlundDataset, Shard, require_known, token_pieces
+from .readers.norlund import (
+    PAD,
+    NorlundDataset,
+    Shard,
+    require_known,
+    token_pieces,
+    unknown_token,
+)
 from .tokenizers.base import Tokenizer
 
 
@@ -53,8 +61,7 @@ def build_imported_chunks(
             "or more chunks",
         )
     kept = _Kept(dataset, np.array(corpus.ids, np.int64))
-    lengths = [len(piece.encode()) for piece in token_pieces(config)]
-    cut = _Import(dataset, kept, np.array(lengths, np.uint32), corpus, tokenizer.pad_id)
+    cut = _Import(config, dataset, kept, corpus, tokenizer)
     return write_chunks(corpus, tokenizer, workspace, cut.documents)
 
 
@@ -90,20 +97,21 @@ class _Import:
     """Blocks of documents as arrays of chunks.
 
     Args:
-        piece_bytes: uint32 [V], UTF-8 bytes of each token.
-        pad_id: the store's padding, in place of the dataset's.
+        tokenizer: its boundary token ends the dataset's documents.
     """
 
     def __init__(
         self,
+        config: NorlundCorpusConfig,
         dataset: NorlundDataset,
         kept: _Kept,
-        piece_bytes: NDArray[np.uint32],
         corpus: Corpus,
-        pad_id: int,
+        tokenizer: Tokenizer,
     ) -> None:
-        self.dataset, self.kept, self.corpus = dataset, kept, corpus
-        self.piece_bytes, self.pad_id = piece_bytes, pad_id
+        self.dataset, self.kept, self.corpus, self.tokenizer = dataset, kept, corpus, tokenizer
+        self.unknown = unknown_token(config)
+        lengths = [len(piece.encode()) for piece in token_pieces(config)]
+        self.piece_bytes = np.array(lengths, np.uint32)
         widths = [0 if s.neighbours is None else s.neighbours.shape[1] for s in dataset.shards]
         self.width = max(widths)
 
@@ -131,11 +139,13 @@ class _Import:
         rows = slice(shard.first[number], shard.first[number + 1])
         stored = np.asarray(shard.chunks[rows])
         require_known(stored, len(self.piece_bytes), shard.name)
-        token_bytes = np.where(stored == PAD, 0, self.piece_bytes[stored])
-        token_bytes[0, 0] = 0
-        tokens = np.where(stored == PAD, self.pad_id, stored.astype(np.int32))
-        dtype = np.uint16 if self.pad_id < 2**16 - 1 else np.int32
-        return tokens.astype(dtype), token_bytes.astype(np.uint32), self._neighbours(shard, rows)
+        special = np.isin(stored, (PAD, self.tokenizer.boundary_id))  # in a text: that was its name
+        tokens = np.where(special, self.unknown, stored.astype(np.int64))
+        token_bytes = np.where(special, 0, self.piece_bytes[stored]).astype(np.uint32)
+        filler = np.arange(stored.size).reshape(stored.shape) >= len(shard.document(number))
+        tokens[filler], token_bytes[filler] = self.tokenizer.pad_id, 0
+        tokens[0, 0], token_bytes[0, 0] = self.tokenizer.boundary_id, 0
+        return tokens.astype(token_type(self.tokenizer)), token_bytes, self._neighbours(shard, rows)
 
     def _neighbours(self, shard: Shard, rows: slice) -> NDArray[np.int32]:
         found = np.full((rows.stop - rows.start, self.width), -1, np.int32)

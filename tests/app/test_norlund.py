@@ -72,7 +72,7 @@ def make(folder: Path) -> World:
     """Two training shards, the second of which is searched first, and one of validation."""
     rng = np.random.default_rng(0)
     train = [random_shard(rng, lengths(rng, 20)), random_shard(rng, lengths(rng, 30))]
-    train[0].documents[4][3] = UNKNOWN
+    train[0].documents[4][3:] = [UNKNOWN, 9, END, 10, 0, 11]  # "</s>" and "<pad>" in a text
     train[0].documents.append([])  # only its end: it has no text
     train[0] = Shard(train[0].documents)
     validation = [random_shard(rng, lengths(rng, 12))]
@@ -119,14 +119,16 @@ def test_tokens_stay_on_their_grid_and_bytes_are_those_that_they_spell(world: Wo
     rows = []
     for number, document in enumerate(kept):
         tokens = world.documents[document]
-        spelt = ["" if token == UNKNOWN else word(token) for token in tokens]
+        spelt = ["" if token <= UNKNOWN else word(token) for token in tokens]
         assert corpus.text(number) == "".join(spelt[1:])
         first, last = chunks.first_chunk[number : number + 2]
         stored = chunks.tokens[first:last].reshape(-1)
-        assert stored[: len(tokens) + 1].tolist() == [*tokens, END]
-        assert (stored[len(tokens) + 1 :] == chunks.pad_id).all()
-        counted = chunks.token_bytes[first:last].reshape(-1)[: len(tokens) + 1]
-        assert counted.tolist() == [0, *(len(piece) for piece in spelt[1:]), 0]
+        plain = np.maximum(tokens, UNKNOWN).tolist()
+        assert stored[: len(tokens)].tolist() == [chunks.boundary_id, *plain[1:]]
+        assert (stored[len(tokens) :] == chunks.pad_id).all()
+        counted = chunks.token_bytes[first:last].reshape(-1)
+        assert counted[: len(tokens)].tolist() == [0, *(len(piece) for piece in spelt[1:])]
+        assert not counted[len(tokens) :].any()
         rows.append(last - first)
     assert sum(rows) == chunks.num_chunks
     texts = "".join(chunks.texts(np.arange(chunks.num_chunks), corpus))
@@ -182,9 +184,13 @@ def test_read_are_those_in_the_database_and_of_other_documents(world: World) -> 
 
 
 def test_a_model_is_trained_and_evaluated_on_it(world: World) -> None:
-    run = run_experiment(world.config(), Stopwatch())
+    config = world.config("eval.tokens=true", "eval.pages=3")
+    run = run_experiment(config, Stopwatch())
     results = Results.load(run.results_file)
-    corpus = Pipeline(world.config()).open_corpus()
+    corpus, chunks = Pipeline(config).open_corpus(), Pipeline(config).open_chunks()
+    text = (chunks.split == 2)[:, None] & (chunks.tokens != chunks.pad_id)
+    text &= chunks.tokens != chunks.boundary_id
+    assert results.metrics["test"]["on"].tokens == text.sum()
     assert results.metrics["test"]["on"].bytes == corpus.num_bytes("test")
     assert results.metrics["test"]["on"].nats != results.metrics["test"]["off"].nats
 

@@ -11,8 +11,8 @@ A spec is a JSON file; paths in it are relative to it.
     neighbours  int64 [C, K], chunks counted over the shards of the index spec, -1 for none
 
 Documents are numbered over all specs and shards. Their text isn't in the format: it is what the
-tokens spell. A document's first token is only ever read, never predicted, as in that code, so its
-bytes aren't in the text either; its end, and tokens that the tokenizer doesn't know, have no bytes.
+tokens spell, less the first one of each document (see `imported_chunks.py`). A token that stands
+for text unknown to the tokenizer has no bytes.
 """
 
 from __future__ import annotations
@@ -62,9 +62,10 @@ class Shard:
     split: str | None
 
     def document(self, number: int) -> NDArray[np.int64]:
-        """Tokens of a document, its end included and padding left out."""
+        """Tokens of a document, without its end and what follows."""
         tokens = self.chunks[self.first[number] : self.first[number + 1]].reshape(-1)
-        return tokens[tokens != PAD].astype(np.int64)
+        filled = np.flatnonzero(tokens != PAD)
+        return tokens[: filled[-1] if len(filled) else 0].astype(np.int64)
 
 
 class NorlundDataset:
@@ -215,19 +216,29 @@ def require_known(tokens: NDArray[np.integer], count: int, name: str) -> None:
         raise _broken(name, f"holds the token {most}, but corpus.tokenizer has {count} tokens")
 
 
-@lru_cache(maxsize=1)
-def _pieces(path: str) -> tuple[str, ...]:
-    from tokenizers import Tokenizer as Backend
+def unknown_token(config: NorlundCorpusConfig) -> int:
+    """The token for what the tokenizer doesn't know."""
+    return _definition(str(config.tokenizer))["model"].get("unk_id") or 0
 
+
+@lru_cache(maxsize=1)
+def _definition(path: str) -> dict[str, Any]:
     from retro_lab.text.tokenizers.huggingface import load_source
 
-    definition = load_source(path).definition
-    if b'"Metaspace"' not in orjson.dumps(orjson.loads(definition)["decoder"]):
+    found = orjson.loads(load_source(path).definition)
+    if b'"Metaspace"' not in orjson.dumps(found["decoder"]):
         raise UserError(
             f"corpus.tokenizer={path}: isn't a SentencePiece tokenizer, as the dataset's is",
             fix="tokenizer=hf tokenizer.path=t5-base, or a local folder of it",
         )
-    backend = Backend.from_str(definition)
+    return found
+
+
+@lru_cache(maxsize=1)
+def _pieces(path: str) -> tuple[str, ...]:
+    from tokenizers import Tokenizer as Backend
+
+    backend = Backend.from_str(orjson.dumps(_definition(path)).decode())
     special = {i for i, token in backend.get_added_tokens_decoder().items() if token.special}
     vocabulary = backend.get_vocab(with_added_tokens=True)
     found = [""] * (max(vocabulary.values()) + 1)
