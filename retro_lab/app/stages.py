@@ -216,11 +216,8 @@ class Pipeline:
 
     def open_chunks(self) -> ChunkStore:
         """The chunks, cut now if they were not."""
-        size, corpus, source = (
-            self.config.chunking.chunk_size,
-            self.open_corpus(),
-            self.config.corpus,
-        )
+        source, corpus = self.config.corpus, self.open_corpus()
+        size = self.config.chunking.chunk_size
 
         def build(workspace: Workspace) -> Mapping[str, Any]:
             tokenizer = self.open_tokenizer()

@@ -70,11 +70,12 @@ def writes_blocks(index: Any) -> bool:
     import faiss
 
     inner = behind_transforms(index)
-    kinds = (faiss.IndexFlat, faiss.IndexScalarQuantizer)
+    whole = (faiss.IndexFlat, faiss.IndexFlatIP, faiss.IndexScalarQuantizer)
     lists = (faiss.IndexIVFFlat, faiss.IndexIVFPQ, faiss.IndexIVFScalarQuantizer)
+    if type(inner) not in (*whole, *lists):
+        return False
     end = _no_lists(inner) if type(inner) in lists else _NO_CODES
-    known = type(inner) in (*kinds, faiss.IndexFlatIP, *lists)
-    return known and faiss.serialize_index(index).tobytes().endswith(end)
+    return faiss.serialize_index(index).tobytes().endswith(end)
 
 
 def write_filled(index: Any, vectors: RowSource, path: Path, workspace: Workspace) -> None:
@@ -85,12 +86,10 @@ def write_filled(index: Any, vectors: RowSource, path: Path, workspace: Workspac
     """
     import faiss
 
-    if isinstance(behind_transforms(index), faiss.IndexIVF):
-        lists, codes = _encoded(index, vectors, workspace)
-        with path.open("wb") as out:
-            _write_lists(index, lists, codes, out)
-    else:
-        with path.open("wb") as out:
+    with path.open("wb") as out:
+        if isinstance(behind_transforms(index), faiss.IndexIVF):
+            _write_lists(index, *_encoded(index, vectors, workspace), out)
+        else:
             _write_codes(index, vectors, out)
 
 

@@ -248,6 +248,7 @@ DAMAGE: list[tuple[str, Callable[[Path], None], str]] = [
     ("short", change("data1.chunk2seq", lambda a: a[:-1]), "doesn't go with .*data1.seq2chunk"),
     ("rows", change("data0.neighbours", lambda a: a[:-2]), r"data0.neighbours.npy: .* rows for"),
     ("far", change("val0.neighbours", lambda a: a + 10**6), "is outside of the"),
+    ("negative", change("val0.neighbours", lambda a: np.where(a < 0, -7, a)), "is outside of the"),
     ("token", change("data1.chunks", lambda a: np.maximum(a, 900)), "holds the token 900"),
     ("unlisted", edit("data", without_a_shard), "which is in none of the specs given"),
 ]
