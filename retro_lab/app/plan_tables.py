@@ -66,13 +66,17 @@ def sizes_table(planned: Database, files: list[PlannedFile], memory: dict[str, i
         _each(everything, planned),
         in_bytes(most) if (most := max(memory.values())) else "a block",
     )
+    notes = []
+    if index := sum(file.bytes for file in files if file.stage == "index"):
+        notes.append(f"A search maps the index; it is fast while {in_bytes(index)} stay in memory.")
     if planned.chunks > MOST_CHUNKS:
         stores = workers_for(planned.chunks, MOST_CHUNKS)
-        table.caption = (
+        notes.append(
             f"Chunk numbers are stored in 32 bits, at most {MOST_CHUNKS:,} chunks a store: "
             f"this corpus takes {stores} stores today."
         )
-        table.caption_justify = "left"
+    table.caption = "\n".join(notes)
+    table.caption_justify = "left"
     return table
 
 

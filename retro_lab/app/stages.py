@@ -9,19 +9,21 @@ Nothing about the model enters a key, so no change of model, optimiser or traine
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retro_lab.artifacts import Artifact, ArtifactStore, Stage
+from retro_lab.artifacts import Artifact, ArtifactStore, Stage, Workspace
 from retro_lab.config.databases import has_training_split
 from retro_lab.config.fingerprints import has_retrieval
 from retro_lab.config.schema import (
     Bm25RetrieverConfig,
     Config,
+    NorlundCorpusConfig,
     OracleRetrieverConfig,
     RandomRetrieverConfig,
     Reference,
@@ -45,6 +47,7 @@ from retro_lab.retrieval.table import (
 )
 from retro_lab.text.chunks import ChunkStore, build_chunks, chunks_stage
 from retro_lab.text.corpus import Corpus, build_corpus, corpus_stage
+from retro_lab.text.imported_chunks import brings_chunks, build_imported_chunks
 from retro_lab.text.tokenizers import (
     Tokenizer,
     build_tokenizer,
@@ -86,7 +89,8 @@ class Pipeline:
 
     @cached_property
     def chunks(self) -> Stage:
-        return chunks_stage(self.config.chunking, self.corpus, self.tokenizer)
+        imported = brings_chunks(self.config.corpus)
+        return chunks_stage(self.config.chunking, self.corpus, self.tokenizer, imported=imported)
 
     @cached_property
     def embeddings(self) -> Stage:
@@ -212,10 +216,16 @@ class Pipeline:
 
     def open_chunks(self) -> ChunkStore:
         """The chunks, cut now if they were not."""
-        size, corpus = self.config.chunking.chunk_size, self.open_corpus()
-        artifact = self.store.build(
-            self.chunks, lambda w: build_chunks(size, corpus, self.open_tokenizer(), w)
-        )
+        source, corpus = self.config.corpus, self.open_corpus()
+        size = self.config.chunking.chunk_size
+
+        def build(workspace: Workspace) -> Mapping[str, Any]:
+            tokenizer = self.open_tokenizer()
+            if isinstance(source, NorlundCorpusConfig):
+                return build_imported_chunks(source, size, corpus, tokenizer, workspace)
+            return build_chunks(size, corpus, tokenizer, workspace)
+
+        artifact = self.store.build(self.chunks, build)
         return ChunkStore.open(artifact.path)
 
     def open_embeddings(self) -> Embeddings:

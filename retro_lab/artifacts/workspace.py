@@ -32,13 +32,15 @@ class Workspace:
 
     Attributes:
         path: the folder.
+        scratch: a folder for what is made on the way; it survives a crash, and is never published.
     """
 
     path: Path
+    scratch: Path
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._blocks = path / BLOCKS_FOLDER
+        self._blocks = self.scratch = path / BLOCKS_FOLDER
         self._calls = 0
         self._blocks.mkdir(parents=True, exist_ok=True)
 
@@ -49,18 +51,29 @@ class Workspace:
 
     def remove_leftovers(self) -> None:
         """Removes what an earlier attempt's builder wrote by itself; blocks and merges stay."""
-        kept = {BLOCKS_FOLDER}
-        for marker in self._blocks.glob("*.json"):
-            kept.update((_read(marker) or {"merged": {}})["merged"])
-        for path in self.path.iterdir():
-            if path.name in kept:
+        markers = list(self.scratch.glob("*.json"))
+        calls = [path for path in self.scratch.iterdir() if path.is_dir()]
+        kept = {self.scratch, *markers, *calls}
+        for marker in markers:
+            kept.update(self.path / name for name in (_read(marker) or {"merged": {}})["merged"])
+        for path in [*self.path.iterdir(), *self.scratch.iterdir()]:
+            if path in kept:
                 continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink()
 
-    def blocks(self, total: int, size: int, produce: Produce, *, what: str, unit: str) -> None:
+    def blocks(
+        self,
+        total: int,
+        size: int,
+        produce: Produce,
+        *,
+        what: str,
+        unit: str,
+        published: bool = True,
+    ) -> None:
         """Produces arrays block by block and merges them into `<name>.npy`, resuming after a stop.
 
         A block that an earlier attempt finished, and that still has its checksums, isn't produced
@@ -76,6 +89,7 @@ class Workspace:
                 for every block, else ValueError.
             what: what is being done, for the progress bar ("embedding").
             unit: what the items are, in the plural ("chunks").
+            published: whether the arrays are part of the result; otherwise they lie in `scratch`.
         """
         if total < 0 or size < 1:
             raise ValueError(f"total {total} and size {size} don't make blocks")
@@ -99,7 +113,8 @@ class Workspace:
                     if markers[i] is None:
                         markers[i] = _write_block(call, start, stop, produce(start, stop))
                         advance(stop - start)
-        self._merge(call, total, [marker for marker in markers if marker is not None])
+        folder = self.path if published else self.scratch
+        self._merge(call, total, folder, [marker for marker in markers if marker is not None])
 
     def _load_block(self, call: Path, start: int, stop: int, what: str) -> JSON | None:
         """The marker of a finished, intact block, or None; a damaged one is named in the log."""
@@ -117,7 +132,7 @@ class Workspace:
             return None
         return marker
 
-    def _merge(self, call: Path, total: int, markers: list[JSON]) -> None:
+    def _merge(self, call: Path, total: int, folder: Path, markers: list[JSON]) -> None:
         """Joins the blocks' arrays file by file, then records that, then drops the blocks."""
         first = markers[0]["arrays"]
         for marker in markers[1:]:
@@ -128,7 +143,7 @@ class Workspace:
                 )
         merged = {}
         for name, array in first.items():
-            target = self.path / f"{name}.npy"
+            target = folder / f"{name}.npy"
             if target.exists():
                 raise ValueError(f"{target.name} was written before")
             rows = sum(marker["arrays"][name]["shape"][0] for marker in markers)
@@ -137,7 +152,7 @@ class Workspace:
                 _write_header(out, np.dtype(array["dtype"]), (rows, *array["shape"][1:]))
                 for marker in markers:
                     _append_data(out, call / marker["arrays"][name]["file"])
-            merged[target.name] = out.digest()
+            merged[target.relative_to(self.path).as_posix()] = out.digest()
         write_record(call.with_suffix(".json"), {"total": total, "merged": merged})
         shutil.rmtree(call)
 

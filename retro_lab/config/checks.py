@@ -377,6 +377,7 @@ _RULES = (
     retrieval_checks.leak_filter,
     retrieval_checks.near_duplicates,
     retrieval_checks.retriever,
+    retrieval_checks.imported,
     database_checks.database,
     _overlap,
     _embedder,

@@ -6,13 +6,17 @@ import re
 from collections.abc import Iterator
 
 from .bounds import problem
+from .databases import is_training_split
 from .errors import UserError
 from .fingerprints import has_retrieval
 from .schema import (
     Config,
     DenseNeuralRetrieverConfig,
     FaissRetrieverConfig,
+    HfTokenizerConfig,
     HttpRetrieverConfig,
+    NorlundCorpusConfig,
+    StoredRetrieverConfig,
 )
 
 # Settings that act through the factory string only, and the placeholders that they fill.
@@ -72,6 +76,39 @@ def retriever(config: Config) -> Iterator[UserError]:
         )
     if isinstance(chosen, HttpRetrieverConfig):
         yield from _http(chosen)
+    if isinstance(chosen, StoredRetrieverConfig):
+        yield from _stored(config)
+
+
+def _stored(config: Config) -> Iterator[UserError]:
+    if not isinstance(config.corpus, NorlundCorpusConfig):
+        yield problem(
+            "retriever",
+            "stored",
+            f"corpus={config.corpus.name} brings no neighbours with it",
+            "corpus=norlund corpus.path=data.spec.json, or a retriever that searches",
+        )
+    elif not is_training_split(config.database):
+        yield problem(
+            "retriever",
+            "stored",
+            "the corpus's own neighbours lie in its training split: nothing else is searched",
+            "database=train",
+        )
+
+
+def imported(config: Config) -> Iterator[UserError]:
+    """A dataset of tokens is read by the tokenizer that made it."""
+    corpus, tokenizer = config.corpus, config.tokenizer
+    if not isinstance(corpus, NorlundCorpusConfig):
+        return
+    if not isinstance(tokenizer, HfTokenizerConfig) or corpus.tokenizer != tokenizer.path:
+        yield problem(
+            "corpus.tokenizer",
+            corpus.tokenizer,
+            "corpus=norlund holds tokens, so it takes the tokenizer that made them",
+            "tokenizer=hf tokenizer.path=t5-base, and corpus.tokenizer left as it is",
+        )
 
 
 def _http(service: HttpRetrieverConfig) -> Iterator[UserError]:

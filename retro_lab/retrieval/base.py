@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from retro_lab.artifacts.workspace import Workspace
     from retro_lab.config.schema import RetrieverConfig
     from retro_lab.retrieval.embedders import Embeddings
     from retro_lab.text.chunks import ChunkStore
@@ -54,6 +55,8 @@ class Queries(NamedTuple):
         following: int32 [Q, M], tokens of the next chunk of the same document, of the chunk itself
             where it is the last. The model is to PREDICT them: only the oracle may look.
         text_of: raw text of any chunk of the store, for retrievers that read text.
+        given: int64 [Q, K], neighbours that the store brings with it, -1 for none; None for text
+            and stores that have none.
     """
 
     tokens: np.ndarray
@@ -62,6 +65,7 @@ class Queries(NamedTuple):
     chunk_ids: np.ndarray
     following: np.ndarray | None = None
     text_of: TextOf | None = None
+    given: np.ndarray | None = None
 
     def take(self, rows: np.ndarray | slice) -> Queries:
         """The same queries at `rows` only."""
@@ -74,7 +78,33 @@ class Queries(NamedTuple):
             self.chunk_ids[rows],
             following,
             self.text_of,
+            None if self.given is None else self.given[rows],
         )
+
+
+class Rows:
+    """The database's rows of an array, each gathered when it is read, never all at once.
+
+    Args:
+        ids: int64 [S], chunk ids.
+        gather: from ids [n] to rows [n, ...].
+    """
+
+    def __init__(self, ids: np.ndarray, gather: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.ids, self.gather = ids, gather
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, where: slice | np.ndarray) -> np.ndarray:
+        return self.gather(self.ids[where])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.gather(self.ids), dtype)
+
+
+RowSource: TypeAlias = np.ndarray | Rows
+"""[S, ...]: read by slices or by positions, and by `np.asarray` where all is needed at once."""
 
 
 class Retriever(Protocol):
@@ -99,7 +129,11 @@ class Retriever(Protocol):
         ...
 
     def build(
-        self, chunk_ids: np.ndarray, tokens: np.ndarray, embeddings: np.ndarray | None
+        self,
+        chunk_ids: np.ndarray,
+        tokens: RowSource,
+        embeddings: RowSource | None,
+        workspace: Workspace | None = None,
     ) -> Mapping[str, Any]:
         """Index the database's chunks and return facts for people about the index.
 
@@ -107,6 +141,7 @@ class Retriever(Protocol):
             chunk_ids: int64 [S], global chunk ids, ascending.
             tokens: int32 [S, M], -1 where a token is padding or a document boundary.
             embeddings: float16 or float32 [S, E], or None if `needs_embeddings` is false.
+            workspace: where to build on disk, in blocks that resume; None builds in memory.
 
         Raises:
             UserError: the configuration can't index this database.
@@ -161,4 +196,5 @@ def chunk_queries(
         chunk_ids=ids,
         following=text_tokens(chunks.tokens[following], chunks.pad_id, chunks.boundary_id),
         text_of=text_of,
+        given=None if chunks.neighbours is None else chunks.neighbours[ids].astype(np.int64),
     )

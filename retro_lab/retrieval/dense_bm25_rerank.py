@@ -12,8 +12,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from retro_lab.artifacts.workspace import Workspace
 from retro_lab.config.schema import DenseBm25RetrieverConfig
-from retro_lab.retrieval.base import Queries
+from retro_lab.retrieval.base import Queries, RowSource
 from retro_lab.retrieval.bm25 import Bm25Retriever
 from retro_lab.retrieval.dense_rerank import DenseReranker
 from retro_lab.retrieval.parts import load_part, part_fields, save_part
@@ -32,11 +33,15 @@ class DenseBm25Reranker(DenseReranker):
         return {**super().index_fields(config), "bm25": part_fields(config.bm25)}
 
     def build(
-        self, chunk_ids: np.ndarray, tokens: np.ndarray, embeddings: np.ndarray | None
+        self,
+        chunk_ids: np.ndarray,
+        tokens: RowSource,
+        embeddings: RowSource | None,
+        workspace: Workspace | None = None,
     ) -> Mapping[str, Any]:
         """Index the embeddings, and score every token of every chunk."""
         lexical = self.bm25.build(chunk_ids, tokens, None)
-        return {**super().build(chunk_ids, tokens, embeddings), **lexical}
+        return {**super().build(chunk_ids, tokens, embeddings, workspace), **lexical}
 
     def score(self, queries: Queries, ids: np.ndarray) -> np.ndarray:
         """BM25 of each candidate."""

@@ -13,7 +13,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from retro_lab.retrieval.base import Neighbours, Queries
+from retro_lab.artifacts.workspace import Workspace
+from retro_lab.retrieval.base import Neighbours, Queries, RowSource
 from retro_lab.retrieval.parts import load_part, part_fields, save_part
 from retro_lab.retrieval.ranking import reranked
 from retro_lab.retrieval.registry import build_retriever
@@ -44,10 +45,14 @@ class DenseReranker:
         return {"dense": part_fields(config.dense)}
 
     def build(
-        self, chunk_ids: np.ndarray, tokens: np.ndarray, embeddings: np.ndarray | None
+        self,
+        chunk_ids: np.ndarray,
+        tokens: RowSource,
+        embeddings: RowSource | None,
+        workspace: Workspace | None = None,
     ) -> Mapping[str, Any]:
         """Index the embeddings; raises as the dense search does."""
-        return self.dense.build(chunk_ids, tokens, embeddings)
+        return self.dense.build(chunk_ids, tokens, embeddings, workspace)
 
     def candidates(self, queries: Queries, k: int) -> Neighbours:
         """The first `pool` dense candidates by the ranker's score, then the others."""

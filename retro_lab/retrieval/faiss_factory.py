@@ -10,7 +10,8 @@ The rules, each overridden by the setting of its name (`retriever.nlist`, `.pq`,
     {opq}    the same number of sub-quantisers, for the rotation before them
     nprobe   a sixteenth of the lists, at least one
 
-Training takes all chunks of the database; FAISS itself samples 256 a centroid from them.
+Training takes a sample of the database (`faiss_blocks.py`); FAISS itself takes at most 256 of it
+a centroid.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def _require_reduction(index: Any) -> None:
 
 
 def train_index(index: Any, vectors: np.ndarray) -> None:
-    """Train on all vectors, float32 [S, E]."""
+    """Train on the vectors given, float32 [S, E]."""
     import faiss
 
     whole = faiss.downcast_index(index)
@@ -154,18 +155,23 @@ def _train_rotation(rotation: Any, index: Any, vectors: np.ndarray) -> None:
 
 def require_points(index: Any, written: str, factory: str, size: int) -> None:
     """Raises UserError if k-means would have more centroids than points."""
-    parts = _parts(index)
-    needed = max(
-        [1]
-        + [part.nlist for part in parts if hasattr(part, "nlist")]
-        + [part.pq.ksub for part in parts if hasattr(part, "pq")]
-    )
+    needed = centroids(index)
     if size < needed:
         raise UserError(
             f"retriever.factory={written} (here {factory}) needs at least {needed} chunks in the "
             f"training split to train on; there are {size}",
             fix="use retriever=faiss_flat, or a larger corpus",
         )
+
+
+def centroids(index: Any) -> int:
+    """The most that k-means looks for at once, 1 where there is none."""
+    parts = _parts(index)
+    return max(
+        [1]
+        + [part.nlist for part in parts if hasattr(part, "nlist")]
+        + [part.pq.ksub for part in parts if hasattr(part, "pq")]
+    )
 
 
 @contextmanager

@@ -20,15 +20,16 @@ from typing import Any, Self
 
 import numpy as np
 
+from retro_lab.artifacts.workspace import Workspace
 from retro_lab.config.schema import FaissRetrieverConfig
-from retro_lab.retrieval.base import NO_CHUNK, Neighbours, Queries
+from retro_lab.retrieval.base import NO_CHUNK, Neighbours, Queries, RowSource
+from retro_lab.retrieval.faiss_blocks import BLOCK, trained, write_filled, writes_blocks
 from retro_lab.retrieval.faiss_factory import (
     as_user_error,
     create_index,
     fill_factory,
     one_thread,
     require_points,
-    train_index,
 )
 from retro_lab.retrieval.faiss_search import add, inner_products, search
 from retro_lab.retrieval.ranking import reranked, sort_rows
@@ -36,9 +37,9 @@ from retro_lab.retrieval.ranking import reranked, sort_rows
 logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # it reports each CPU it tries
 
 EXACT_FACTORY = "Flat"
+INDEX_FILE, VECTORS_FILE = "index.faiss", "vectors.npy"
 
 _QUERY_BLOCK = 1024
-_ADD_BLOCK = 65536
 _RERANK_BLOCK = 64  # queries scored again at once: 10 MB for 100 candidates of 384 numbers
 _SLACK = 8  # candidates fetched beyond k, so that most rows see their last tie end at once
 _TIE = 1e-5  # scores of unit vectors closer than this may swap ranks in float32
@@ -53,7 +54,8 @@ class FaissRetriever:
         self.config = config
         self.chunk_ids = np.empty(0, dtype=np.int64)
         self.index: Any = None
-        self.vectors: np.ndarray | None = None  # float16 [S, E], where candidates are reranked
+        self.file: Path | None = None  # where the index was built, until it is saved
+        self.vectors: RowSource | None = None  # [S, E], where candidates are reranked
 
     @property
     def approximates(self) -> FaissRetrieverConfig | None:
@@ -70,7 +72,11 @@ class FaissRetriever:
         return fields if config.rerank is None else {**fields, "vectors": True}
 
     def build(
-        self, chunk_ids: np.ndarray, tokens: np.ndarray, embeddings: np.ndarray | None
+        self,
+        chunk_ids: np.ndarray,
+        tokens: RowSource,
+        embeddings: RowSource | None,
+        workspace: Workspace | None = None,
     ) -> dict[str, Any]:
         """Train and fill the index; tokens aren't read.
 
@@ -78,21 +84,29 @@ class FaissRetriever:
             UserError: FAISS doesn't know the factory, or the database is too small for it.
         """
         assert embeddings is not None
-        size, width = embeddings.shape
+        size, width = len(embeddings), embeddings[:1].shape[1]
         config = self.config
         factory = fill_factory(config.factory, size, width, config.nlist, config.pq)
         self.chunk_ids = chunk_ids
-        self.vectors = None if config.rerank is None else embeddings.astype(np.float16)
+        self.vectors = None if config.rerank is None else embeddings
         # HNSW links depend on the order of insertion, so a graph is built by one thread.
         threads = one_thread() if "HNSW" in factory else nullcontext()
         with as_user_error(config.factory, factory, size, width), threads:
-            self.index = create_index(factory, width)
-            require_points(self.index, config.factory, factory, size)
-            if not self.index.is_trained:
-                train_index(self.index, embeddings.astype(np.float32))
-            self._add(embeddings)
+            index = create_index(factory, width)
+            require_points(index, config.factory, factory, size)
+            self.index = index if index.is_trained else trained(index, embeddings, workspace)
+            if workspace is not None and writes_blocks(self.index):
+                self._write(embeddings, workspace)
+            else:
+                self._add(embeddings)
         self._set_search_options()
         return {"factory": factory}
+
+    def _write(self, embeddings: RowSource, workspace: Workspace) -> None:
+        """Fills the index on disk, and opens it there."""
+        self.file = workspace.scratch / INDEX_FILE
+        write_filled(self.index, embeddings, self.file, workspace)
+        self.index = _open(self.file)
 
     def extend(self, chunk_ids: np.ndarray, embeddings: np.ndarray) -> None:
         """Puts more chunks behind those that are there; what was trained stays as it was.
@@ -107,13 +121,13 @@ class FaissRetriever:
         """
         self.chunk_ids = np.concatenate([self.chunk_ids, chunk_ids])
         if self.vectors is not None:
-            self.vectors = np.concatenate([self.vectors, embeddings.astype(np.float16)])
+            self.vectors = np.concatenate([np.asarray(self.vectors), embeddings])
         with one_thread() if "HNSW" in self.config.factory else nullcontext():
             self._add(embeddings)
 
-    def _add(self, embeddings: np.ndarray) -> None:
-        for start in range(0, len(embeddings), _ADD_BLOCK):
-            add(self.index, embeddings[start : start + _ADD_BLOCK].astype(np.float32))
+    def _add(self, embeddings: RowSource) -> None:
+        for start in range(0, len(embeddings), BLOCK):
+            add(self.index, embeddings[start : start + BLOCK].astype(np.float32))
 
     def candidates(self, queries: Queries, k: int) -> Neighbours:
         """The k best chunks by inner product, deeper where ties need it; the first `rerank` of an
@@ -129,19 +143,21 @@ class FaissRetriever:
         import faiss
 
         np.save(folder / "chunk_ids.npy", self.chunk_ids, allow_pickle=False)
-        faiss.write_index(self.index, str(folder / "index.faiss"))
+        if self.file is None:
+            faiss.write_index(self.index, str(folder / INDEX_FILE))
+        else:
+            self.file.rename(folder / INDEX_FILE)
+            self.file = None
         if self.vectors is not None:
-            np.save(folder / "vectors.npy", self.vectors, allow_pickle=False)
+            _save_halves(folder / VECTORS_FILE, self.vectors)
 
     @classmethod
     def load(cls, folder: Path, config: FaissRetrieverConfig) -> Self:
-        import faiss
-
         retriever = cls(config)
         retriever.chunk_ids = np.load(folder / "chunk_ids.npy", mmap_mode="r", allow_pickle=False)
-        retriever.index = faiss.read_index(str(folder / "index.faiss"), faiss.IO_FLAG_MMAP_IFC)
+        retriever.index = _open(folder / INDEX_FILE)
         if config.rerank is not None:
-            retriever.vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
+            retriever.vectors = np.load(folder / VECTORS_FILE, mmap_mode="r", allow_pickle=False)
         retriever._set_search_options()
         return retriever
 
@@ -151,7 +167,7 @@ class FaissRetriever:
         import faiss
 
         retriever = cls.load(folder, config)
-        retriever.index = faiss.read_index(str(folder / "index.faiss"))
+        retriever.index = faiss.read_index(str(folder / INDEX_FILE))
         return retriever
 
     @property
@@ -175,7 +191,7 @@ class FaissRetriever:
         for start in range(0, len(ids), _RERANK_BLOCK):
             block = slice(start, start + _RERANK_BLOCK)
             places = np.searchsorted(self.chunk_ids, np.maximum(ids[block], self.chunk_ids[0]))
-            known = self.vectors[places].astype(np.float32)
+            known = self.vectors[places].astype(np.float16).astype(np.float32)
             asked = queries.embeddings[block].astype(np.float32)
             scores[block] = (known * asked[:, None]).sum(axis=-1)
         return scores
@@ -214,3 +230,20 @@ class FaissRetriever:
         index = faiss.downcast_index(self.index)
         if isinstance(index, faiss.IndexHNSW):
             index.hnsw.efSearch = self.config.ef_search
+
+
+def _open(path: Path) -> Any:
+    """An index as it lies on disk, mapped."""
+    import faiss
+
+    return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+
+
+def _save_halves(path: Path, vectors: RowSource) -> None:
+    """Writes vectors as a float16 npy file, a block in memory at a time."""
+    shape = (len(vectors), vectors[:1].shape[1])
+    header = {"descr": np.dtype(np.float16).str, "fortran_order": False, "shape": shape}
+    with path.open("wb") as out:
+        np.lib.format.write_array_header_1_0(out, header)
+        for start in range(0, len(vectors), BLOCK):
+            out.write(vectors[start : start + BLOCK].astype(np.float16).tobytes())

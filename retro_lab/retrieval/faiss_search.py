@@ -20,8 +20,7 @@ def search(index: Any, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndar
     """Scores float32 [Q, K] and positions int64 [Q, K], best first, -1 for none."""
     import faiss
 
-    if isinstance(index, faiss.IndexPreTransform):
-        vectors, index = transformed(index, vectors), faiss.downcast_index(index.index)
+    vectors, index = transformed(index, vectors), behind_transforms(index)
     if isinstance(index, faiss.IndexIVF):
         centroids = faiss.downcast_index(index.quantizer)
         if isinstance(centroids, faiss.IndexFlat):
@@ -31,14 +30,9 @@ def search(index: Any, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndar
 
 def add(index: Any, vectors: np.ndarray) -> None:
     """Append vectors, float32 [n, E], to a trained index."""
-    import faiss
-
-    if isinstance(index, faiss.IndexPreTransform):
-        behind = faiss.downcast_index(index.index)
-        behind.add(transformed(index, vectors))
-        index.ntotal = behind.ntotal
-    else:
-        index.add(vectors)
+    behind = behind_transforms(index)
+    behind.add(transformed(index, vectors))
+    index.ntotal = behind.ntotal
 
 
 def inner_products(flat: Any, vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -56,10 +50,21 @@ def inner_products(flat: Any, vectors: np.ndarray, labels: np.ndarray) -> np.nda
     return scores
 
 
+def behind_transforms(index: Any) -> Any:
+    """The index behind a chain of transforms, or the index itself, as the class it is."""
+    import faiss
+
+    if isinstance(index, faiss.IndexPreTransform):
+        return faiss.downcast_index(index.index)
+    return index
+
+
 def transformed(index: Any, vectors: np.ndarray) -> np.ndarray:
     """Vectors as the index behind a chain of transforms takes them, float32 [Q, E']."""
     import faiss
 
+    if not isinstance(index, faiss.IndexPreTransform):
+        return vectors
     for number in range(index.chain.size()):
         step = faiss.downcast_VectorTransform(index.chain.at(number))
         if not isinstance(step, faiss.LinearTransform):

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import orjson
 
+from retro_lab.artifacts.workspace import Workspace
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import HttpRetrieverConfig
-from retro_lab.retrieval.base import NO_CHUNK, Neighbours, Queries
+from retro_lab.retrieval.base import NO_CHUNK, Neighbours, Queries, RowSource
 
 if TYPE_CHECKING:
     import httpx
@@ -34,14 +35,14 @@ _ROWS = 65536  # hashed at once
 _KEY_DIGITS = 16
 
 
-def chunks_key(chunk_ids: np.ndarray, tokens: np.ndarray) -> str:
+def chunks_key(chunk_ids: np.ndarray, tokens: RowSource) -> str:
     """Name of a database by its content: 16 hex digits, equal for equal chunks of equal ids.
 
     Args:
         chunk_ids: int [S], global chunk ids.
         tokens: int [S, M], -1 where a token is padding or a document boundary.
     """
-    found = hashlib.sha256(np.array(tokens.shape, "<i8").tobytes())
+    found = hashlib.sha256(np.array((len(tokens), tokens[:1].shape[1]), "<i8").tobytes())
     found.update(chunk_ids.astype("<i8").tobytes())
     for start in range(0, len(tokens), _ROWS):
         found.update(tokens[start : start + _ROWS].astype("<i4").tobytes())
@@ -72,7 +73,11 @@ class HttpRetriever:
         return {"served": config.index or Service(config).health()["index"]}
 
     def build(
-        self, chunk_ids: np.ndarray, tokens: np.ndarray, embeddings: np.ndarray | None
+        self,
+        chunk_ids: np.ndarray,
+        tokens: RowSource,
+        embeddings: RowSource | None,
+        workspace: Workspace | None = None,
     ) -> Mapping[str, Any]:
         """Compare the service's database with this one; embeddings aren't read.
 

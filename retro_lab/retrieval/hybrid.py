@@ -13,8 +13,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from retro_lab.artifacts.workspace import Workspace
 from retro_lab.config.schema import HybridRetrieverConfig
-from retro_lab.retrieval.base import NO_CHUNK, Neighbours, Queries
+from retro_lab.retrieval.base import NO_CHUNK, Neighbours, Queries, RowSource
 from retro_lab.retrieval.parts import load_part, part_fields, save_part
 from retro_lab.retrieval.ranking import append_tail, best_of_rows
 from retro_lab.retrieval.registry import build_retriever
@@ -42,11 +43,15 @@ class HybridRetriever:
         return {"dense": part_fields(config.dense), "lexical": part_fields(config.lexical)}
 
     def build(
-        self, chunk_ids: np.ndarray, tokens: np.ndarray, embeddings: np.ndarray | None
+        self,
+        chunk_ids: np.ndarray,
+        tokens: RowSource,
+        embeddings: RowSource | None,
+        workspace: Workspace | None = None,
     ) -> Mapping[str, Any]:
         """Both indexes; raises as they do."""
         lexical = self.lexical.build(chunk_ids, tokens, None)
-        return {**self.dense.build(chunk_ids, tokens, embeddings), **lexical}
+        return {**self.dense.build(chunk_ids, tokens, embeddings, workspace), **lexical}
 
     def candidates(self, queries: Queries, k: int) -> Neighbours:
         """The fused first `depth` of both searches, then the dense search's further candidates."""

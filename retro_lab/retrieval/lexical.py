@@ -14,8 +14,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from retro_lab.artifacts.workspace import Workspace
 from retro_lab.config.errors import UserError
-from retro_lab.retrieval.base import NO_CHUNK, Neighbours, Queries
+from retro_lab.retrieval.base import NO_CHUNK, Neighbours, Queries, RowSource
 from retro_lab.retrieval.ranking import best_of_rows
 
 QUERY_BLOCK = 32
@@ -50,13 +51,18 @@ class LexicalRetriever:
         return counts
 
     def build(
-        self, chunk_ids: np.ndarray, tokens: np.ndarray, embeddings: np.ndarray | None
+        self,
+        chunk_ids: np.ndarray,
+        tokens: RowSource,
+        embeddings: RowSource | None,
+        workspace: Workspace | None = None,
     ) -> Mapping[str, Any]:
         """Weigh every token of every chunk; embeddings aren't read.
 
         Raises:
             UserError: no chunk holds any text.
         """
+        tokens = np.asarray(tokens)
         vocabulary = int(tokens.max(initial=-1)) + 1
         if vocabulary == 0:
             raise UserError(

@@ -17,8 +17,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from retro_lab.artifacts.workspace import Workspace
 from retro_lab.config.schema import OracleRetrieverConfig
-from retro_lab.retrieval.base import NO_CHUNK, Neighbours, Queries
+from retro_lab.retrieval.base import NO_CHUNK, Neighbours, Queries, RowSource
 from retro_lab.retrieval.bm25 import Bm25Retriever
 from retro_lab.retrieval.parts import load_part, part_fields, save_part
 from retro_lab.retrieval.ranking import reranked
@@ -47,11 +48,15 @@ class OracleRetriever:
         return {"bm25": part_fields(config.bm25)}
 
     def build(
-        self, chunk_ids: np.ndarray, tokens: np.ndarray, embeddings: np.ndarray | None
+        self,
+        chunk_ids: np.ndarray,
+        tokens: RowSource,
+        embeddings: RowSource | None,
+        workspace: Workspace | None = None,
     ) -> Mapping[str, Any]:
         """Index for BM25, and keep the tokens; embeddings aren't read."""
-        self.tokens = tokens
-        return self.bm25.build(chunk_ids, tokens, None)
+        self.tokens = np.asarray(tokens)
+        return self.bm25.build(chunk_ids, self.tokens, None)
 
     def candidates(self, queries: Queries, k: int) -> Neighbours:
         """The longest runs with the next chunk first."""

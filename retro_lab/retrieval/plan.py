@@ -25,9 +25,16 @@ from retro_lab.config.schema import (
     OracleRetrieverConfig,
     RandomRetrieverConfig,
     RetrieverConfig,
+    StoredRetrieverConfig,
     TfidfRetrieverConfig,
 )
-from retro_lab.retrieval.faiss_factory import as_user_error, create_index, fill_factory
+from retro_lab.retrieval.faiss_blocks import sample_size, writes_blocks
+from retro_lab.retrieval.faiss_factory import (
+    as_user_error,
+    centroids,
+    create_index,
+    fill_factory,
+)
 
 MOST_CHUNKS = 2**31 - 1
 """Chunk numbers are stored as int32."""
@@ -36,6 +43,7 @@ _HEADER = 128  # of an npy file
 _SMALL_VOCABULARY = 65_535  # tokens are uint16 up to here, else int32
 _LISTS = re.compile(r"IVF(\d+)")
 _DISTINCT_BYTES = 16 + 16 + 8 + 8  # digest, its sorted copy, order, inverse
+_NUMBER_BYTES = 8 + 8  # of a chunk: while those without text are left out, and after
 
 
 @dataclass(frozen=True)
@@ -131,12 +139,8 @@ def index_bytes(config: FaissRetrieverConfig, size: int, width: int) -> int:
     Raises:
         UserError: FAISS doesn't know the factory, or its size isn't known here.
     """
-    factory = fill_factory(config.factory, size, width, config.nlist, config.pq)
-    lists = [int(count) for count in _LISTS.findall(factory)]
-    with as_user_error(config.factory, factory, size, width):
-        # A million empty lists take memory and say nothing: one is created, and counted as many.
-        empty = create_index(_LISTS.sub("IVF1", factory), width)
-    return _FaissSize(config.factory, lists[0] if lists else 0).of(empty, size)
+    empty, lists = _empty_index(config, size, width)
+    return _FaissSize(config.factory, lists).of(empty, size)
 
 
 def building_memory(
@@ -144,21 +148,41 @@ def building_memory(
 ) -> dict[str, int]:
     """Bytes that a stage holds at once beside its bounded blocks, by stage.
 
-    `embeddings` sorts a digest a chunk, `index` gathers the database's tokens and vectors, and
-    `neighbours` maps the index, which is read at full speed only if it fits in memory.
+    `embeddings` sorts a digest a chunk. `index` holds a number a chunk, what FAISS trains on, and
+    of an index that isn't built on disk all of it; a lexical one is built from all tokens at once.
+    `neighbours` maps the index: it is read at full speed only from memory, but needn't be there.
     """
     held = {"corpus": 0, "chunks": 0}
     if isinstance(retriever, NoneRetrieverConfig):
         return held
-    index = sum(file.bytes for file in files if file.stage == "index")
-    gathered = planned.database * planned.chunk_size * 4
+    index = {file.name: file.bytes for file in files if file.stage == "index"}
+    building = planned.database * _NUMBER_BYTES
+    dense = None
     if retriever.needs_embeddings:
-        held["embeddings"] = planned.chunks * _DISTINCT_BYTES
-        gathered += planned.database * width * 2
         dense = _dense_part(retriever)
-        if dense is not None and dense.factory != "Flat":
-            gathered += planned.database * width * 4  # float32, to train on
-    return {**held, "index": gathered + index, "neighbours": index}
+        held["embeddings"] = planned.chunks * _DISTINCT_BYTES
+    if dense is not None:
+        building += _training_bytes(dense, planned.database, width)
+    whole = [size for name, size in index.items() if not _on_disk(dense, name, planned, width)]
+    if any(name.endswith("indptr.npy") for name in index):
+        building += planned.database * planned.chunk_size * 4
+    return {**held, "index": building + sum(whole), "neighbours": 0}
+
+
+def _training_bytes(config: FaissRetrieverConfig, size: int, width: int) -> int:
+    """Of the vectors to train on, as they are stored and in float32."""
+    empty, lists = _empty_index(config, size, width)
+    if empty.is_trained:
+        return 0
+    return sample_size(size, max(lists, centroids(empty))) * width * (2 + 4)
+
+
+def _on_disk(dense: FaissRetrieverConfig | None, name: str, planned: Database, width: int) -> bool:
+    """Whether a file of the index is written without being held."""
+    if name.endswith("index.faiss"):
+        assert dense is not None
+        return writes_blocks(_empty_index(dense, planned.database, width)[0])
+    return name.endswith(("vectors.npy", "chunk_ids.npy"))
 
 
 def workers_for(seconds: float, deadline: float) -> int:
@@ -198,7 +222,7 @@ def _index_files(
         case TfidfRetrieverConfig():
             idf = _array("index", f"{folder}idf", planned.vocab_size, 4)
             return [ids, *_postings(planned, folder), idf]
-        case RandomRetrieverConfig():
+        case RandomRetrieverConfig() | StoredRetrieverConfig():
             return [ids]
         case OracleRetrieverConfig():
             tokens = _array("index", f"{folder}tokens", size * planned.chunk_size, 4)
@@ -219,6 +243,17 @@ def _parts(retriever: RetrieverConfig) -> list[tuple[str, RetrieverConfig]]:
         f"retriever={retriever.name}: the planner doesn't know what it stores",
         fix="plan with the retriever whose index it searches",
     )
+
+
+def _empty_index(config: FaissRetrieverConfig, size: int, width: int) -> tuple[Any, int]:
+    """An index as the factory has it but for its lists, and their number.
+
+    A million empty lists take memory and say nothing: one is created, and counted as many.
+    """
+    factory = fill_factory(config.factory, size, width, config.nlist, config.pq)
+    lists = [int(count) for count in _LISTS.findall(factory)]
+    with as_user_error(config.factory, factory, size, width):
+        return create_index(_LISTS.sub("IVF1", factory), width), lists[0] if lists else 0
 
 
 def _dense_part(retriever: RetrieverConfig) -> FaissRetrieverConfig | None:

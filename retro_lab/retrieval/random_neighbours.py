@@ -12,8 +12,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from retro_lab.artifacts.workspace import Workspace
 from retro_lab.config.schema import RandomRetrieverConfig
-from retro_lab.retrieval.base import Neighbours, Queries
+from retro_lab.retrieval.base import Neighbours, Queries, RowSource
 
 _ROUNDS = 8
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -35,7 +36,11 @@ class RandomRetriever:
         return {}
 
     def build(
-        self, chunk_ids: np.ndarray, tokens: np.ndarray, embeddings: np.ndarray | None
+        self,
+        chunk_ids: np.ndarray,
+        tokens: RowSource,
+        embeddings: RowSource | None,
+        workspace: Workspace | None = None,
     ) -> dict[str, Any]:
         """Remember the ids to draw from; tokens and embeddings aren't read."""
         self.chunk_ids = chunk_ids

@@ -17,6 +17,7 @@ from retro_lab.config.schema import (
     OracleRetrieverConfig,
     RandomRetrieverConfig,
     RetrieverConfig,
+    StoredRetrieverConfig,
     TfidfRetrieverConfig,
 )
 from retro_lab.retrieval.base import Retriever
@@ -31,6 +32,7 @@ BACKENDS: dict[type[RetrieverConfig], str] = {
     RandomRetrieverConfig: "random_neighbours:RandomRetriever",
     OracleRetrieverConfig: "oracle:OracleRetriever",
     HttpRetrieverConfig: "http_client:HttpRetriever",
+    StoredRetrieverConfig: "stored:StoredRetriever",
 }
 """Configuration class to `module:class` in this package: a new backend is one line here."""
 

@@ -24,11 +24,13 @@ from retro_lab.retrieval.base import (
     NO_CHUNK,
     Neighbours,
     Retriever,
+    Rows,
     TextOf,
     chunk_queries,
     text_tokens,
 )
 from retro_lab.retrieval.embedders import Embeddings, known_width
+from retro_lab.retrieval.exact_search import exactly
 from retro_lab.retrieval.exclusion import PairFilter, other_documents, search_filled
 from retro_lab.retrieval.faiss_factory import check_factory
 from retro_lab.retrieval.faiss_index import FaissRetriever
@@ -110,7 +112,7 @@ def build_index(
         UserError: the retriever can't index this database.
     """
     if base is None:
-        retriever, facts = _index_database(config, chunks, embeddings)
+        retriever, facts = _index_database(config, chunks, embeddings, workspace)
     else:
         retriever, facts = _extend_index(config, chunks, embeddings, base)
     retriever.save(workspace.path)
@@ -288,16 +290,20 @@ def database_ids(chunks: ChunkStore) -> np.ndarray:
 
 
 def _index_database(
-    config: RetrieverConfig, chunks: ChunkStore, embeddings: Embeddings | None
+    config: RetrieverConfig,
+    chunks: ChunkStore,
+    embeddings: Embeddings | None,
+    workspace: Workspace,
 ) -> tuple[Retriever, dict[str, Any]]:
     retriever = build_retriever(config)
     ids = database_ids(chunks)
     given = _given(retriever, embeddings)
-    facts = retriever.build(
-        ids,
-        text_tokens(chunks.tokens[ids], chunks.pad_id, chunks.boundary_id),
-        None if given is None else given.of(ids),
-    )
+
+    def tokens(ids: np.ndarray) -> np.ndarray:
+        return text_tokens(chunks.tokens[ids], chunks.pad_id, chunks.boundary_id)
+
+    vectors = None if given is None else Rows(ids, given.of)
+    facts = retriever.build(ids, Rows(ids, tokens), vectors, workspace)
     return retriever, {"chunks": len(ids), **facts}
 
 
@@ -326,11 +332,13 @@ def _recall(
     """Share of the exact first 10 neighbours that the table's first 10 hold."""
     if retriever.approximates is None:
         return None
-    exact, _ = _index_database(retriever.approximates, chunks, embeddings)
+    given = _given(retriever, embeddings)
+    assert given is not None, "only dense searches approximate"
+    exact = exactly(retriever, database_ids(chunks), given)
     count = min(_RECALL_QUERIES, chunks.own_chunks)
     sample = np.linspace(0, chunks.own_chunks - 1, count).astype(np.int64)
     k = min(_RECALL_AT, table.k_store)
-    queries = chunk_queries(chunks, _given(exact, embeddings), sample, text_of)
+    queries = chunk_queries(chunks, given, sample, text_of)
     truth = search_filled(exact, queries, k, chunks.identity, passes, repeats).ids
     found = table.ids[sample, :k]
     hit = (truth[:, :, None] == found[:, None, :]).any(axis=2) & (truth != NO_CHUNK)

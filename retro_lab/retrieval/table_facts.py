@@ -13,6 +13,7 @@ from retro_lab.text.chunks import ChunkStore
 from retro_lab.text.corpus import SPLITS
 
 LOG = logging.getLogger("retro_lab")
+_COUNTED = 2**16  # rows of the table looked at together
 
 
 class Counted:
@@ -52,6 +53,8 @@ def filled_shares(ids: np.ndarray, chunks: ChunkStore) -> dict[str, list[float]]
     shares = {}
     for split in SPLITS:
         rows = chunks.chunks_of(split)
+        parts = (rows[start : start + _COUNTED] for start in range(0, len(rows), _COUNTED))
+        filled = sum((ids[part] != NO_CHUNK).sum(axis=0) for part in parts)
         if len(rows):
-            shares[split] = (ids[rows] != NO_CHUNK).mean(axis=0).tolist()
+            shares[split] = (filled / len(rows)).tolist()
     return shares

@@ -14,13 +14,14 @@ import orjson
 from numpy.typing import ArrayLike, NDArray
 
 from retro_lab.artifacts import Artifact, Stage, Workspace
+from retro_lab.artifacts.workspace import Produce
 from retro_lab.config.schema import ChunkingConfig
 
 from .corpus import SPLITS, Corpus
 from .tokenizers.base import Encoded, Tokenizer, batches
 
 VERSION = 1
-_META = "meta.json"
+_META, _NEIGHBOURS = "meta.json", "neighbours.npy"
 _BLOCK_BYTES = 2**23  # text a block: what an interrupted build loses at most, on average
 _SMALL_VOCABULARY = 65_535
 _STATS_CHUNKS = 2**16  # looked at together
@@ -41,12 +42,18 @@ class ChunkStore:
         text_start: int64 [C], where the chunk's text begins in the corpus's.
         first_chunk: int64 [D + 1], document d has chunks first_chunk[d]:first_chunk[d + 1].
         split: uint8 [C], place in `SPLITS`.
+        neighbours: int32 [C, K], those that an imported dataset brings with it, -1 for none; None
+            for any other store.
 
     Source: RETRO, section 2.1; documents are cut separately as in its section 2.2.
     """
 
+    neighbours: NDArray[np.int32] | None = None
+
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        if (self.path / _NEIGHBOURS).is_file():
+            self.neighbours = self._array("neighbours")
         self.tokens = self._array("tokens")
         self.token_bytes: NDArray[np.uint32] = self._array("token_bytes")
         self.document: NDArray[np.int32] = self._array("document")
@@ -92,7 +99,8 @@ class ChunkStore:
     def searched(self) -> NDArray[np.int64]:
         """Ids of the chunks that are searched, ascending: of the training split, with any text."""
         ids = self.chunks_of(SPLITS[0])
-        return ids[self.token_bytes[ids].any(axis=1)]
+        parts = np.split(ids, range(_STATS_CHUNKS, len(ids), _STATS_CHUNKS))
+        return np.concatenate([part[self.token_bytes[part].any(axis=1)] for part in parts])
 
     @property
     def chunk_size(self) -> int:
@@ -152,10 +160,20 @@ class ChunkStore:
 
 
 def chunks_stage(
-    config: ChunkingConfig, corpus: Artifact | Stage, tokenizer: Artifact | Stage
+    config: ChunkingConfig,
+    corpus: Artifact | Stage,
+    tokenizer: Artifact | Stage,
+    *,
+    imported: bool = False,
 ) -> Stage:
-    """The stage of the chunks; window and continuation act later and aren't part of it."""
-    fields = {"chunk_size": config.chunk_size}
+    """The stage of the chunks; window and continuation act later and aren't part of it.
+
+    Args:
+        imported: the corpus brings its chunks with it (`imported_chunks.py`).
+    """
+    fields: dict[str, Any] = {"chunk_size": config.chunk_size}
+    if imported:
+        fields["imported"] = True
     return Stage("chunks", VERSION, fields, {"corpus": corpus, "tokenizer": tokenizer})
 
 
@@ -168,11 +186,26 @@ def build_chunks(
         documents, chunks, tokens (boundaries and padding not counted), bytes, and the same for
         each of the splits.
     """
+
+    def cut(first: int, last: int) -> dict[str, np.ndarray]:
+        return _cut_documents(first, last, chunk_size, corpus, tokenizer)
+
+    return write_chunks(corpus, tokenizer, workspace, cut)
+
+
+def write_chunks(
+    corpus: Corpus, tokenizer: Tokenizer, workspace: Workspace, cut: Produce
+) -> Mapping[str, Any]:
+    """Writes a store of all documents, and counts it as `build_chunks` does.
+
+    Args:
+        cut: the arrays of documents [first, last).
+    """
     per_document = max(1, corpus.num_bytes() // corpus.num_documents)
     workspace.blocks(
         corpus.num_documents,
         max(1, _BLOCK_BYTES // per_document),
-        lambda start, stop: _cut_documents(start, stop, chunk_size, corpus, tokenizer),
+        cut,
         what="tokenizing",
         unit="documents",
     )
@@ -202,19 +235,44 @@ def _cut_documents(
     sizes = np.array([1 + len(document.ids) for document in encoded], np.int64)
     counts = -(-sizes // chunk_size)  # chunks of each document
     before = np.cumsum(counts) - counts
-    dtype = np.uint16 if tokenizer.vocab_size <= _SMALL_VOCABULARY else np.int32
-    tokens = np.full(counts.sum() * chunk_size, tokenizer.pad_id, dtype)
+    tokens = np.full(counts.sum() * chunk_size, tokenizer.pad_id, token_type(tokenizer))
     token_bytes = np.zeros(len(tokens), np.uint32)
     for start, document in zip(before * chunk_size, encoded, strict=True):
         body = slice(start + 1, start + 1 + len(document.ids))
         tokens[start] = tokenizer.boundary_id
         tokens[body] = document.ids
         token_bytes[body] = document.num_bytes
-    token_bytes = token_bytes.reshape(-1, chunk_size)
+    shape = (-1, chunk_size)
+    return chunk_arrays(
+        first, last, counts, tokens.reshape(shape), token_bytes.reshape(shape), corpus
+    )
+
+
+def token_type(tokenizer: Tokenizer) -> type[np.integer]:
+    """Of stored tokens: the smallest that holds its ids."""
+    return np.uint16 if tokenizer.vocab_size <= _SMALL_VOCABULARY else np.int32
+
+
+def chunk_arrays(
+    first: int,
+    last: int,
+    counts: NDArray[np.int64],
+    tokens: np.ndarray,
+    token_bytes: NDArray[np.uint32],
+    corpus: Corpus,
+) -> dict[str, np.ndarray]:
+    """The store's arrays of documents [first, last).
+
+    Args:
+        counts: int64 [documents], chunks of each.
+        tokens: [c, M], of all their chunks.
+        token_bytes: uint32 [c, M].
+    """
+    before = np.cumsum(counts) - counts
     chunk_bytes = token_bytes.sum(axis=1, dtype=np.int64)
     row = np.repeat(np.arange(len(counts)), counts)
     return {
-        "tokens": tokens.reshape(-1, chunk_size),
+        "tokens": tokens,
         "token_bytes": token_bytes,
         "document": (first + row).astype(np.int32),
         "index": (np.arange(len(row)) - before[row]).astype(np.int32),

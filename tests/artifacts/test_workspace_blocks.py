@@ -234,3 +234,39 @@ def test_a_name_is_used_once(tmp_path: Path):
     space.blocks(2, 2, produce, what="one", unit="chunks")
     with pytest.raises(ValueError, match=r"\.npy was written before"):
         space.blocks(2, 2, produce, what="two", unit="chunks")
+
+
+def test_scratch_arrays_survive_a_stop_and_are_not_published(tmp_path: Path):
+    attempts = []
+
+    def builder(space: Workspace) -> None:
+        function = Stopping()
+        attempts.append(function)
+        space.blocks(10, 4, function, what="a", unit="chunks", published=False)
+        array = np.load(space.scratch / "vectors.npy")
+        (space.scratch / "half.bin").write_bytes(b"left" if len(attempts) == 1 else b"new")
+        if len(attempts) == 1:
+            raise KeyboardInterrupt
+        np.save(space.path / "sum.npy", array.sum(axis=0))
+
+    store = ArtifactStore(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        store.build(STAGE, builder)
+    built = store.build(STAGE, builder)
+    assert [attempt.starts for attempt in attempts] == [[0, 4, 8], []]
+    assert sorted(path.name for path in built.path.iterdir()) == ["manifest.json", "sum.npy"]
+
+
+def test_half_a_merge_in_scratch_is_done_again(tmp_path: Path):
+    def build_scratch(function: Stopping) -> None:
+        space = Workspace(tmp_path)
+        space.remove_leftovers()
+        space.blocks(10, 4, function, what="a", unit="chunks", published=False)
+
+    with pytest.raises(KeyboardInterrupt):
+        build_scratch(Stopping(8))
+    (Workspace(tmp_path).scratch / "vectors.npy").write_bytes(b"half")
+    rest = Stopping()
+    build_scratch(rest)
+    assert rest.starts == [8]
+    assert len(np.load(Workspace(tmp_path).scratch / "vectors.npy")) == 10

@@ -30,8 +30,11 @@ NEEDS = {
     ("database", "corpus"): ["database.corpus.path=a.jsonl"],
     ("embedder", "sentence_transformer"): ["embedder.model=owner/name"],
     ("tokenizer", "hf"): ["tokenizer.path=gpt2"],
+    ("corpus", "norlund"): ["corpus.path=a.json", "tokenizer=hf", "tokenizer.path=t5-base"],
     ("cca", "paper"): ["model=small"],
 }
+# What it goes with.
+GOES_WITH = {("retriever", "stored"): ["corpus=norlund", *NEEDS["corpus", "norlund"]]}
 EXPECTED_GROUPS = """
 model cca recipe chunking neighbours retriever embedder tokenizer corpus database optim schedule
 trainer logger eval experiment sweep debug
@@ -44,7 +47,7 @@ def test_groups_are_those_documented() -> None:
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_option_composes_and_passes_the_checks(group: str, option: str) -> None:
-    config = load_config([f"{group}={option}", *NEEDS.get((group, option), [])])
+    config = load_config([f"{group}={option}", *(NEEDS | GOES_WITH).get((group, option), [])])
     check(config)
     node = getattr(config, group, None)
     if dataclasses.is_dataclass(node) and hasattr(node, "name"):

@@ -14,13 +14,17 @@ from retro_lab.config.schema import (
     Bm25RetrieverConfig,
     FaissRetrieverConfig,
     HttpRetrieverConfig,
+    HybridRetrieverConfig,
     NoneRetrieverConfig,
+    RetrieverConfig,
     TfidfRetrieverConfig,
 )
+from retro_lab.retrieval.faiss_blocks import SAMPLE
 from retro_lab.retrieval.faiss_factory import create_index, fill_factory, train_index
 from retro_lab.retrieval.plan import (
     MOST_CHUNKS,
     Database,
+    building_memory,
     index_bytes,
     planned_chunks,
     planned_files,
@@ -140,3 +144,42 @@ def test_what_a_query_is_compared_with() -> None:
     assert scanned("IVF64,Flat") == 64 + 64_000 / 16
     assert scanned("IVF64_HNSW8,Flat", nprobe=64) == 64 + 64_000
     assert scanned("HNSW32") is None
+
+
+def index_memory(retriever: RetrieverConfig, chunks: int) -> int:
+    planned = database(chunks)
+    files = planned_files(planned, retriever, WIDTH, 16)
+    return building_memory(planned, retriever, WIDTH, files)["index"]
+
+
+@pytest.mark.parametrize(
+    "factory", ["Flat", "SQ8", "IVF256,Flat", "IVF256,PQ8", "OPQ8,IVF256,PQ8", "IVF256_HNSW8,Flat"]
+)
+def test_an_index_on_disk_takes_memory_for_a_sample_and_the_numbers(factory: str) -> None:
+    config = FaissRetrieverConfig(factory=factory)
+    small, large = (index_memory(config, chunks) for chunks in (10**6, 10**8))
+    assert large - small == (10**8 - 10**6) * 16
+    sample = 0 if factory == "Flat" else SAMPLE * WIDTH * 6
+    assert small == 10**6 * 16 + sample
+
+
+def test_more_lists_take_a_larger_sample() -> None:
+    few, many = (
+        index_memory(FaissRetrieverConfig(factory=f"IVF{2**n},Flat"), 10**8) for n in (10, 16)
+    )
+    assert many - few == (64 * 2**16 - SAMPLE) * WIDTH * 6
+
+
+@pytest.mark.parametrize(
+    ("retriever", "bytes_each"),
+    [
+        (FaissRetrieverConfig(factory="HNSW32"), 4 * WIDTH),
+        (Bm25RetrieverConfig(), 4 * 64 + 8 * 32),
+        (HybridRetrieverConfig(), 4 * 64 + 8 * 32),
+    ],
+)
+def test_other_indexes_take_memory_for_all_of_it(
+    retriever: RetrieverConfig, bytes_each: int
+) -> None:
+    small, large = (index_memory(retriever, chunks) for chunks in (10**6, 2 * 10**6))
+    assert large - small >= bytes_each * 10**6

@@ -7,6 +7,7 @@ from .corpus import (
     FileCorpusConfig,
     HfCorpusConfig,
     JsonlCorpusConfig,
+    NorlundCorpusConfig,
     OnError,
     ParquetCorpusConfig,
     PythonCorpusConfig,
@@ -53,6 +54,7 @@ from .retriever import (
     OracleRetrieverConfig,
     RandomRetrieverConfig,
     RetrieverConfig,
+    StoredRetrieverConfig,
     TfidfRetrieverConfig,
 )
 from .rivals import (
@@ -117,6 +119,7 @@ __all__ = [
     "NeighboursConfig",
     "NgramConfig",
     "NoneRetrieverConfig",
+    "NorlundCorpusConfig",
     "OnError",
     "OptimConfig",
     "OracleRetrieverConfig",
@@ -137,6 +140,7 @@ __all__ = [
     "SentenceTransformerConfig",
     "SplitConfig",
     "StoreConfig",
+    "StoredRetrieverConfig",
     "TensorboardConfig",
     "TextCorpusConfig",
     "TfidfRetrieverConfig",

@@ -7,6 +7,7 @@ from .chunking import ChunkingConfig
 from .corpus import (
     HfCorpusConfig,
     JsonlCorpusConfig,
+    NorlundCorpusConfig,
     ParquetCorpusConfig,
     PythonCorpusConfig,
     TextCorpusConfig,
@@ -35,6 +36,7 @@ from .retriever import (
     NoneRetrieverConfig,
     OracleRetrieverConfig,
     RandomRetrieverConfig,
+    StoredRetrieverConfig,
     TfidfRetrieverConfig,
 )
 from .root import Config, EvaluateConfig
@@ -60,6 +62,7 @@ SCHEMAS: dict[str, type] = {
     "retriever/dense_neural_rerank": DenseNeuralRetrieverConfig,
     "retriever/oracle": OracleRetrieverConfig,
     "retriever/http": HttpRetrieverConfig,
+    "retriever/stored": StoredRetrieverConfig,
     "embedder/sentence_transformer": SentenceTransformerConfig,
     "embedder/hashing": HashingEmbedderConfig,
     "tokenizer/bpe": BpeTokenizerConfig,
@@ -69,6 +72,7 @@ SCHEMAS: dict[str, type] = {
     "corpus/jsonl": JsonlCorpusConfig,
     "corpus/text": TextCorpusConfig,
     "corpus/parquet": ParquetCorpusConfig,
+    "corpus/norlund": NorlundCorpusConfig,
     "corpus/hf": HfCorpusConfig,
     "corpus/wikitext": WikitextCorpusConfig,
     "database/base": DatabaseConfig,

@@ -112,6 +112,20 @@ class WikitextCorpusConfig(FileCorpusConfig):
 
 
 @dataclass
+class NorlundCorpusConfig(FileCorpusConfig):
+    """A dataset made by the scripts of TobiasNorlund/retro: chunks, and perhaps neighbours.
+
+    Paths are those of its spec files; text and id fields don't matter.
+
+    Attributes:
+        tokenizer: hub name or local folder of the tokenizer that made it; `tokenizer.path`.
+    """
+
+    name: str = "norlund"
+    tokenizer: str | None = None
+
+
+@dataclass
 class HfCorpusConfig(CorpusConfig):
     """A dataset of the Hugging Face hub, or a local one that `datasets` can load.
 

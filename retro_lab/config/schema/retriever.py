@@ -160,6 +160,13 @@ class OracleRetrieverConfig(RetrieverConfig):
 
 
 @dataclass
+class StoredRetrieverConfig(RetrieverConfig):
+    """The neighbours that the corpus brings with it: nothing is searched."""
+
+    name: str = "stored"
+
+
+@dataclass
 class HttpRetrieverConfig(RetrieverConfig):
     """The index of `python -m retro_lab serve`, perhaps on another machine.
 

@@ -10,6 +10,7 @@ from retro_lab.config.schema import (
     CorpusConfig,
     HfCorpusConfig,
     JsonlCorpusConfig,
+    NorlundCorpusConfig,
     ParquetCorpusConfig,
     PythonCorpusConfig,
     TextCorpusConfig,
@@ -24,6 +25,7 @@ READERS: dict[type[CorpusConfig], str] = {
     TextCorpusConfig: "plain_text:TextReader",
     ParquetCorpusConfig: "parquet:ParquetReader",
     HfCorpusConfig: "hub:HubReader",
+    NorlundCorpusConfig: "norlund:NorlundReader",
     WikitextCorpusConfig: "wikitext:WikitextReader",
 }
 """Configuration class to `module:class` in this package: a new kind of corpus is one line here."""

@@ -1,0 +1,285 @@
+"""Corpus `norlund`: a dataset made by the scripts of TobiasNorlund/retro, with its own chunks.
+
+A spec is a JSON file; paths in it are relative to it.
+
+    {"shards": [{"chunks", "seq2chunk", "chunk2seq", "neighbours"}, ..],
+     "neighbours": {"index_spec": a JSON list of {"chunks", ..}, the shards that were searched}}
+
+    chunks      uint16 [C, M], T5's tokens: each document ends in its end token and is padded with 0
+    seq2chunk   int64 [D], first chunk of each document
+    chunk2seq   int32 [C], document of each chunk
+    neighbours  int64 [C, K], chunks counted over the shards of the index spec, -1 for none
+
+Documents are numbered over all specs and shards. Their text isn't in the format: it is what the
+tokens spell, less the first one of each document (see `imported_chunks.py`). A token that stands
+for text unknown to the tokenizer has no bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import NorlundCorpusConfig
+
+from .base import Document, Malformed
+from .files import SourceFile, open_raw, source_files
+
+PAD = 0
+_SPECS = ("**/data.spec.json",)
+_ARRAYS = {"chunks": 2, "seq2chunk": 1, "chunk2seq": 1}  # and their dimensions
+_SPACE = "\u2581"  # how SentencePiece writes it
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard, mapped and checked.
+
+    Attributes:
+        name: of its chunks, for messages.
+        chunks: uint16 [C, M].
+        first: int64 [D + 1], first chunk of each document, and C.
+        neighbours: int64 [C, K], as they are stored; None where there are none.
+        targets: int64 [T + 1] by 2: for each shard that they count over, its first number there and
+            its first chunk in this dataset; the last row ends them.
+        split: the split that its spec is given for, or None.
+    """
+
+    name: str
+    chunks: np.ndarray
+    first: NDArray[np.int64]
+    neighbours: np.ndarray | None
+    targets: NDArray[np.int64]
+    split: str | None
+
+    def document(self, number: int) -> NDArray[np.int64]:
+        """Tokens of a document, without its end and what follows."""
+        tokens = self.chunks[self.first[number] : self.first[number + 1]].reshape(-1)
+        filled = np.flatnonzero(tokens != PAD)
+        return tokens[: filled[-1] if len(filled) else 0].astype(np.int64)
+
+
+class NorlundDataset:
+    """All shards of a configuration's specs, in order.
+
+    Attributes:
+        shards: the shards.
+        first_document: int64 [shards + 1], number of each one's first document.
+        first_chunk: int64 [shards + 1], number of each one's first chunk.
+    """
+
+    def __init__(self, config: NorlundCorpusConfig) -> None:
+        self.files: list[SourceFile] = []
+        specs = source_files(config, _SPECS)
+        opened = [(spec, entry) for spec in specs for entry in self._entries(spec)]
+        shapes = [self._open(spec, entry) for spec, entry in opened]
+        self.first_document = _ends(len(first) - 1 for _, first, _ in shapes)
+        self.first_chunk = _ends(len(chunks) for chunks, _, _ in shapes)
+        places = [_resolved(spec, entry["chunks"]) for spec, entry in opened]
+        known = {
+            place: (int(start), len(chunks))
+            for place, start, (chunks, _, _) in zip(places, self.first_chunk, shapes, strict=False)
+        }
+        targets = {spec.path: self._targets(spec, known) for spec in specs}
+        self.shards = [
+            Shard(entry["chunks"], *shape, targets[spec.path], spec.split)
+            for (spec, entry), shape in zip(opened, shapes, strict=True)
+        ]
+        if len(sizes := {shard.chunks.shape[1] for shard in self.shards}) > 1:
+            raise _broken(specs[0].name, f"its shards have chunks of {sorted(sizes)} tokens")
+
+    @property
+    def chunk_size(self) -> int:
+        return self.shards[0].chunks.shape[1]
+
+    def input_digest(self) -> dict[str, str]:
+        """SHA-256 of every file that was opened, by name."""
+        found = {}
+        for file in self.files:
+            with open_raw(file) as raw:
+                found[file.name] = hashlib.file_digest(raw, "sha256").hexdigest()
+        return found
+
+    def _entries(self, spec: SourceFile) -> list[dict[str, str]]:
+        self.files.append(spec)
+        found = _json(spec)
+        shards = found.get("shards") if isinstance(found, dict) else None
+        if not isinstance(shards, list) or not shards:
+            raise _broken(spec.name, 'expected {"shards": [..], "neighbours": {..}}')
+        for entry in shards:
+            if not isinstance(entry, dict) or (missing := [k for k in _ARRAYS if k not in entry]):
+                raise _broken(spec.name, f"a shard has no {missing}, expected {[*_ARRAYS]}")
+        return shards
+
+    def _open(
+        self, spec: SourceFile, entry: dict[str, str]
+    ) -> tuple[np.ndarray, NDArray[np.int64], np.ndarray | None]:
+        """Chunks, first chunk of each document, and neighbours."""
+        chunks, starts, owners = (
+            self._array(spec, entry[name], dimensions) for name, dimensions in _ARRAYS.items()
+        )
+        first = np.append(starts, len(chunks)).astype(np.int64)
+        numbers = np.arange(len(starts))
+        if not len(starts) or first[0] != 0 or (np.diff(first) < 1).any():
+            raise _broken(entry["seq2chunk"], "expected ascending chunk numbers from 0")
+        whole = len(owners) == len(chunks)
+        if not whole or any(
+            (owners[ends] != numbers).any() for ends in (first[:-1], first[1:] - 1)
+        ):
+            raise _broken(entry["chunk2seq"], f"doesn't go with {entry['seq2chunk']}")
+        neighbours = None
+        if "neighbours" in entry:
+            neighbours = self._array(spec, entry["neighbours"], 2)
+            if len(neighbours) != len(chunks):
+                counts = f"{len(neighbours):,} rows for {len(chunks):,} chunks"
+                raise _broken(entry["neighbours"], counts)
+        return chunks, first, neighbours
+
+    def _array(self, spec: SourceFile, name: str, dimensions: int) -> np.ndarray:
+        file = self._file(spec, name)
+        try:
+            array = np.load(file.path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise _broken(name, f"can't be read: {error}") from error
+        if array.ndim != dimensions or array.dtype.kind not in "iu":
+            shape = f"{array.dtype} with {array.ndim} dimensions"
+            raise _broken(name, f"holds {shape}, expected whole numbers with {dimensions}")
+        return array
+
+    def _file(self, spec: SourceFile, name: str) -> SourceFile:
+        prefix = spec.name.rpartition("/")[0]
+        file = SourceFile(f"{prefix}/{name}".lstrip("/"), _resolved(spec, name), None)
+        if file not in self.files:
+            self.files.append(file)
+        return file
+
+    def _targets(self, spec: SourceFile, known: dict[Path, tuple[int, int]]) -> NDArray[np.int64]:
+        """As `Shard.targets`; without an index spec, no neighbour can be told."""
+        name = (_json(spec).get("neighbours") or {}).get("index_spec")
+        if name is None:
+            return np.zeros((1, 2), np.int64)
+        index = self._file(spec, name)
+        rows, count = [], 0
+        for entry in _json(index):
+            place = _resolved(index, entry["chunks"])
+            if place not in known:
+                raise UserError(
+                    f"{name}: its neighbours lie in {entry['chunks']} too, which is in none of the "
+                    "specs given",
+                    fix="list that shard in the spec of corpus.path",
+                )
+            start, size = known[place]
+            rows.append((count, start))
+            count += size
+        return np.array([*rows, (count, 0)], np.int64)
+
+
+class NorlundReader:
+    """One document a sequence, spelt out from its tokens and named by its number."""
+
+    def __init__(self, config: NorlundCorpusConfig) -> None:
+        self._dataset = NorlundDataset(config)
+        self._config = config
+
+    @property
+    def fields(self) -> dict[str, str]:
+        return {"tokenizer": pieces_digest(self._config)}
+
+    def input_digest(self) -> dict[str, str]:
+        return self._dataset.input_digest()
+
+    def documents(self, malformed: Malformed) -> Iterator[Document]:
+        pieces = np.array(token_pieces(self._config), object)
+        number = 0
+        for shard in self._dataset.shards:
+            for i in range(len(shard.first) - 1):
+                tokens = shard.document(i)
+                require_known(tokens, len(pieces), shard.name)
+                text = "".join(pieces[tokens[1:]])
+                place = f"{shard.name}, sequence {i}"
+                yield Document(str(number), text, place, shard.split)
+                number += 1
+
+
+def require_known(tokens: NDArray[np.integer], count: int, name: str) -> None:
+    """Raises UserError for a token that the tokenizer doesn't have."""
+    if (most := int(tokens.max(initial=0))) >= count:
+        raise _broken(name, f"holds the token {most}, but corpus.tokenizer has {count} tokens")
+
+
+def unknown_token(config: NorlundCorpusConfig) -> int:
+    """The token for what the tokenizer doesn't know."""
+    return _definition(str(config.tokenizer))["model"].get("unk_id") or 0
+
+
+@lru_cache(maxsize=1)
+def _definition(path: str) -> dict[str, Any]:
+    from retro_lab.text.tokenizers.huggingface import load_source
+
+    found = orjson.loads(load_source(path).definition)
+    if b'"Metaspace"' not in orjson.dumps(found["decoder"]):
+        raise UserError(
+            f"corpus.tokenizer={path}: isn't a SentencePiece tokenizer, as the dataset's is",
+            fix="tokenizer=hf tokenizer.path=t5-base, or a local folder of it",
+        )
+    return found
+
+
+@lru_cache(maxsize=1)
+def _pieces(path: str) -> tuple[str, ...]:
+    from tokenizers import Tokenizer as Backend
+
+    backend = Backend.from_str(orjson.dumps(_definition(path)).decode())
+    special = {i for i, token in backend.get_added_tokens_decoder().items() if token.special}
+    vocabulary = backend.get_vocab(with_added_tokens=True)
+    found = [""] * (max(vocabulary.values()) + 1)
+    for piece, number in vocabulary.items():
+        found[number] = "" if number in special else piece.replace(_SPACE, " ")
+    return tuple(found)
+
+
+def token_pieces(config: NorlundCorpusConfig) -> tuple[str, ...]:
+    """Text that each token stands for; of special ones, none.
+
+    Raises:
+        UserError: the tokenizer can't be loaded, or isn't of the kind that made the format.
+    """
+    assert config.tokenizer is not None
+    return _pieces(config.tokenizer)
+
+
+def pieces_digest(config: NorlundCorpusConfig) -> str:
+    """SHA-256 of the pieces."""
+    return hashlib.sha256(orjson.dumps(token_pieces(config))).hexdigest()
+
+
+def _ends(counts: Iterator[int]) -> NDArray[np.int64]:
+    return np.cumsum([0, *counts]).astype(np.int64)
+
+
+def _resolved(spec: SourceFile, name: str) -> Path:
+    return (spec.path.parent / name).resolve()
+
+
+def _json(file: SourceFile) -> Any:
+    with open_raw(file) as raw:
+        try:
+            return orjson.loads(raw.read())
+        except orjson.JSONDecodeError as error:
+            raise _broken(file.name, f"not valid JSON: {error}") from error
+
+
+def _broken(name: str, problem: str) -> UserError:
+    return UserError(
+        f"{name}: {problem}",
+        fix="check that the dataset was copied completely, or make that file again",
+    )
