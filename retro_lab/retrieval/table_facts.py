@@ -54,7 +54,8 @@ def filled_shares(ids: np.ndarray, chunks: ChunkStore) -> dict[str, list[float]]
     for split in SPLITS:
         rows = chunks.chunks_of(split)
         parts = (rows[start : start + _COUNTED] for start in range(0, len(rows), _COUNTED))
-        filled = sum((ids[part] != NO_CHUNK).sum(axis=0) for part in parts)
+        none = np.zeros(ids.shape[1], np.int64)
+        filled = sum(((ids[part] != NO_CHUNK).sum(axis=0) for part in parts), none)
         if len(rows):
             shares[split] = (filled / len(rows)).tolist()
     return shares
