@@ -33,7 +33,7 @@ _HELP = {"--help", "-h"}
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 # Launchers that start all processes of a job themselves. Under the others Lightning starts them
 # by repeating the command line, which under multirun would start the whole sweep again.
-_STARTS_PROCESSES = ("submitit_slurm",)
+_STARTS_PROCESSES = ("slurm", "submitit_slurm")
 
 Task = Callable[[Any], "int | float | None"]
 
@@ -153,7 +153,7 @@ def _refuse_processes(config: Config, hydra_config: Any) -> None:
             f"a job under hydra/launcher={launcher}",
             fix=f"run each point by itself: python train.py {point}\n"
             "       (the same directories, so a sweep goes on from there), "
-            "or take hydra/launcher=submitit_slurm",
+            "or take hydra/launcher=slurm",
         )
 
 

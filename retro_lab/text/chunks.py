@@ -6,6 +6,7 @@ Legend: C chunks of all splits in document order, D documents, M tokens a chunk.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -172,9 +173,10 @@ def build_chunks(
     workspace.blocks(
         corpus.num_documents,
         max(1, _BLOCK_BYTES // per_document),
-        lambda start, stop: _cut_documents(start, stop, chunk_size, corpus, tokenizer),
+        partial(_cut_documents, chunk_size, corpus, tokenizer),
         what="tokenizing",
         unit="documents",
+        anywhere=True,
     )
     document = np.load(workspace.path / "document.npy", mmap_mode="r")
     first_chunk = np.searchsorted(document, np.arange(corpus.num_documents + 1))
@@ -189,7 +191,7 @@ def build_chunks(
 
 
 def _cut_documents(
-    first: int, last: int, chunk_size: int, corpus: Corpus, tokenizer: Tokenizer
+    chunk_size: int, corpus: Corpus, tokenizer: Tokenizer, first: int, last: int
 ) -> dict[str, np.ndarray]:
     """The arrays of documents [first, last); few enough at a time to keep their text in memory."""
     lengths = np.diff(corpus.offsets[first : last + 1]).tolist()
