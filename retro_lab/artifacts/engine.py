@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,18 +63,21 @@ class RayEngine:
     gpus_per_worker: float = 0.0
 
     def run(self, work: Work, blocks: Sequence[tuple[int, int]]) -> Iterator[JSON]:
-        """As of `Engine`; `work` is pickled.
+        """As of `Engine`; `work` is pickled. A single block isn't worth a cluster and is done here.
 
         Raises:
             UserError: Ray isn't installed, has too few GPUs, or its workers die again and again.
         """
-        with _cluster() as ray, _deaths_explained():
+        if len(blocks) == 1:
+            yield from LocalEngine().run(work, blocks)
+            return
+        with _cluster() as ray:
             strategy = ray.data.ActorPoolStrategy(size=self._size(ray, len(blocks)))
             rows = [{"start": start, "stop": stop} for start, stop in blocks]
             with warnings.catch_warnings():
                 # Restarts and retries have no named arguments yet, and others are deprecated.
                 warnings.simplefilter("ignore", DeprecationWarning)
-                done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+                results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
                     _Worker,
                     compute=strategy,
                     fn_constructor_args=(ray.cloudpickle.dumps(work), str(Path.cwd())),
@@ -82,7 +86,7 @@ class RayEngine:
                     max_restarts=-1,
                     max_task_retries=_RETRIES,
                 )
-            for row in done.iter_rows():
+            for row in results.iter_rows():
                 done = pickle.loads(row["done"])
                 if isinstance(done, Exception):
                     raise done
@@ -117,8 +121,6 @@ class _Worker:
 
     @cached_property
     def _work(self) -> Work:
-        from ray import cloudpickle
-
         try:
             os.chdir(self._folder)  # paths may be relative
         except OSError:
@@ -126,7 +128,7 @@ class _Worker:
                 f"prepare.engine=ray: {self._folder} isn't there on {socket.gethostname()}",
                 fix="start the command in a folder that all machines share",
             ) from None
-        return cloudpickle.loads(self._pickled)
+        return pickle.loads(self._pickled)
 
     def __call__(self, row: dict[str, int]) -> dict[str, bytes]:
         """The marker, or what was raised: Ray would pass on its words only."""
@@ -140,11 +142,15 @@ class _Worker:
 
 @contextmanager
 def _cluster() -> Iterator[Any]:
-    """The package `ray`, connected; a cluster that was started here ends with it."""
+    """The package `ray`, connected; a cluster that was started here ends with it.
+
+    Raises:
+        UserError: Ray isn't installed; or, from the body, a block's workers died.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        import ray
-        import ray.data
+        import_module("ray.data")
+        ray: Any = import_module("ray")
     except ImportError as error:
         raise UserError(
             f"prepare.engine=ray needs the package {error.name}",
@@ -157,21 +163,12 @@ def _cluster() -> Iterator[Any]:
     ray.data.DataContext.get_current().enable_progress_bars = False
     try:
         yield ray
-    finally:
-        if not connected:
-            ray.shutdown()
-
-
-@contextmanager
-def _deaths_explained() -> Iterator[None]:
-    """Says in words that the workers of a block died."""
-    import ray
-
-    try:
-        yield
     except ray.exceptions.RayActorError as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"prepare.engine=ray: a block's worker died {1 + _RETRIES} times: {reason}",
             fix="look into Ray's logs; where memory is short, set a lower prepare.workers",
         ) from error
+    finally:
+        if not connected:
+            ray.shutdown()

@@ -54,7 +54,7 @@ class Workspace:
     @property
     def has_blocks(self) -> bool:
         """Whether any block is finished."""
-        return any(self._blocks.iterdir())
+        return any(self._blocks.rglob("*.json"))
 
     def remove_leftovers(self) -> None:
         """Removes what an earlier attempt's builder wrote by itself; blocks and merges stay."""

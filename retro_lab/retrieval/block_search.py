@@ -49,11 +49,10 @@ class BlockSearch:
 
     def __call__(self, start: int, stop: int) -> dict[str, np.ndarray | float]:
         """Rows of the table, with what was counted: seconds, and what each filter was asked."""
+        retriever, chunks, ids = self.retriever, self.chunks, np.arange(start, stop)
         begun = time.perf_counter()
-        chunks, ids = self.chunks, np.arange(start, stop)
         passes = None if self.leak is None else Counted(self.leak.of(chunks))
         repeats = None if self.similar is None else self.similar.of(chunks)
-        retriever = self.retriever
         queries = chunk_queries(chunks, self.embeddings, ids, self.text_of)
         found = search_filled(retriever, queries, self.k_store, chunks.identity, passes, repeats)
         return {

@@ -27,7 +27,7 @@ def train(folder: Path, *overrides: str) -> str:
     """What the command says; it runs in `folder`."""
     environment = {**os.environ, "PYTHONPATH": str(TRAIN.parent), "MASTER_ADDR": "127.0.0.1"}
     done = subprocess.run(
-        [sys.executable, str(TRAIN), *SMALL, *overrides],
+        [sys.executable, str(TRAIN), *overrides, *SMALL],
         env=environment, cwd=folder, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -105,6 +105,13 @@ def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     assert 'pip install -e ".[ray]"' in (caught.value.fix or "")
 
 
+def test_a_single_block_needs_no_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    space = Workspace(tmp_path, build_engine(RAY))
+    counts = space.blocks(2, 2, produce, what="squaring", unit="items", anywhere=True)
+    assert counts == {"items": 2, "odd": 1}
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """Two workers on this machine, for all tests."""
