@@ -23,9 +23,36 @@ SMALL = [
 ]  # fmt: skip
 
 
+# What a cluster's sbatch and srun come to on one machine: every task with its numbers.
+SBATCH = """#!/bin/bash
+script="${@: -1}"
+cp "$script" submitted.sh
+points=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$script")
+export SLURM_NTASKS=$(sed -n 's/^#SBATCH --ntasks-per-node=//p' "$script")
+export SLURM_ARRAY_JOB_ID=4200 SLURM_JOB_NODELIST=localhost SLURM_NODELIST=localhost
+for point in $(seq 0 "${points:-0}"); do
+    export SLURM_ARRAY_TASK_ID=$point SLURM_JOB_ID=$((4201 + point)) SLURM_JOB_NAME=train
+    bash "$script" > "point$point.log" 2>&1 &
+done
+echo "Submitted batch job $SLURM_ARRAY_JOB_ID"
+"""
+SRUN = """#!/bin/bash
+while [[ $1 == -* ]]; do
+    case $1 in --output | --error) shift 2 ;; *) shift ;; esac
+done
+for task in $(seq 0 $((SLURM_NTASKS - 1))); do
+    SLURM_PROCID=$task SLURM_LOCALID=$task SLURM_NODEID=0 "$@" &
+done
+wait
+"""
+
+
 def train(folder: Path, *overrides: str) -> str:
-    """What the command says; it runs in `folder`."""
-    environment = {**os.environ, "PYTHONPATH": str(TRAIN.parent), "MASTER_ADDR": "127.0.0.1"}
+    """What the command says; it runs in `folder`, whose own programs come first."""
+    environment = {
+        **os.environ, "PYTHONPATH": str(TRAIN.parent), "MASTER_ADDR": "127.0.0.1",
+        "PATH": f"{folder}:{os.environ['PATH']}",
+    }  # fmt: skip
     done = subprocess.run(
         [sys.executable, str(TRAIN), *overrides, *SMALL],
         env=environment, cwd=folder, capture_output=True, text=True, timeout=300, check=False,
@@ -112,3 +139,19 @@ def test_a_sweep_under_a_launcher(
     written = times(tmp_path)
     train(tmp_path, *sweep)
     assert times(tmp_path) == written
+
+
+@pytest.mark.slow
+def test_slurm_starts_two_processes_a_point(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    for name, program in (("sbatch", SBATCH), ("srun", SRUN)):
+        (tmp_path / name).write_text(program)
+        (tmp_path / name).chmod(0o755)
+    several = ["trainer=ddp", "trainer.accelerator=cpu"]
+    sweep = ["-m", "hydra/launcher=slurm", "neighbours=k1,k2", "retriever=random", *several]
+    train(tmp_path, *sweep)
+    submitted = (tmp_path / "submitted.sh").read_text()
+    assert "#SBATCH --ntasks-per-node=2\n" in submitted
+    assert "#SBATCH --array=0-1%" in submitted
+    assert len(runs(tmp_path)) == 3
+    assert set(runs(tmp_path).values()) == {"finished"}

@@ -63,6 +63,10 @@ def dies(start: int, stop: int) -> dict[str, np.ndarray | float]:
     os._exit(1)
 
 
+def holds_a_gpu(start: int, stop: int) -> dict[str, np.ndarray | float]:
+    return {"x": np.arange(start, stop), "holding": os.environ.get("CUDA_VISIBLE_DEVICES") == "0"}
+
+
 def build(path: Path, engine=None, function=produce) -> tuple[dict[str, float], dict[str, bytes]]:
     space = Workspace(path, engine)
     counts = space.blocks(10, 2, function, what="squaring", unit="items", anywhere=True)
@@ -114,10 +118,10 @@ def test_a_single_block_needs_no_cluster(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    """Two workers on this machine, for all tests."""
+    """Two workers on this machine, for all tests; it only says that it has a GPU."""
     ray = pytest.importorskip("ray")
     ray.init(
-        num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False,
+        num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False,
         object_store_memory=80 * 2**20,
     )  # fmt: skip
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers lack this folder
@@ -158,7 +162,10 @@ class TestRay:
             build(tmp_path, build_engine(RAY), fails)
         assert caught.value.fix == "mend it"
 
-    def test_a_cluster_without_gpus_is_named(self, tmp_path: Path) -> None:
-        engine = RayEngine(gpus_per_worker=0.5)
-        with pytest.raises(UserError, match=r"gpus_per_worker=0.5: the Ray cluster has 0 GPUs"):
-            build(tmp_path, engine)
+    def test_workers_hold_gpus(self, tmp_path: Path) -> None:
+        counts, _ = build(tmp_path, RayEngine(gpus_per_worker=0.5), holds_a_gpu)
+        assert counts == {"holding": 5}  # every block
+
+    def test_too_few_gpus_are_named(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match=r"gpus_per_worker=2: the Ray cluster has 1 GPUs"):
+            build(tmp_path, RayEngine(gpus_per_worker=2))
