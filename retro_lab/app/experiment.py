@@ -48,9 +48,7 @@ def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
         if has_retrieval(config) and config.baseline is not None:
             baseline = ensure_baseline(config, prepared, watch)
         train(config, run, prepared, baseline, watch)
-        with watch.stage("evaluation"):
-            evaluate_run(config, config.eval, run, prepared, baseline)
-        run.enter("finished")
+        _evaluate(config, run, prepared, baseline, watch)
     finally:
         lock.release()
     return run
@@ -69,12 +67,24 @@ def ensure_baseline(config: Config, prepared: Prepared, watch: Stopwatch) -> Run
             LOG.info("baseline: %s", run.path)
             own = prepared.without_neighbours()
             train(baseline, run, own, None, watch)
-            with watch.stage("evaluation"):
-                evaluate_run(baseline, baseline.eval, run, own, None)
-            run.enter("finished")
+            _evaluate(baseline, run, own, None, watch)
     finally:
         lock.release()
     return run
+
+
+def _evaluate(
+    config: Config,
+    run: RunDirectory,
+    prepared: Prepared,
+    baseline: RunDirectory | None,
+    watch: Stopwatch,
+) -> None:
+    """Scores the trained run and finishes it; processes that only train with it go on."""
+    if run.leads:
+        with watch.stage("evaluation"):
+            evaluate_run(config, config.eval, run, prepared, baseline)
+        run.enter("finished")
 
 
 def train(

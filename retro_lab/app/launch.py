@@ -33,7 +33,7 @@ _HELP = {"--help", "-h"}
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 # Launchers that start all processes of a job themselves. Under the others Lightning starts them
 # by repeating the command line, which under multirun would start the whole sweep again.
-_STARTS_PROCESSES = ("submitit_slurm",)
+_STARTS_PROCESSES = ("slurm", "submitit_slurm")
 
 Task = Callable[[Any], "int | float | None"]
 
@@ -146,14 +146,15 @@ def _stop_logging_to(folder: Path) -> None:
 
 def _refuse_processes(config: Config, hydra_config: Any) -> None:
     launcher = hydra_config.runtime.choices["hydra/launcher"]
-    if config.trainer.devices > 1 and launcher not in _STARTS_PROCESSES:
+    trainer = config.trainer
+    if trainer.devices * trainer.num_nodes > 1 and launcher not in _STARTS_PROCESSES:
         point = " ".join(hydra_config.overrides.task)
         raise UserError(
-            f"trainer.devices={config.trainer.devices}: a sweep cannot start several processes "
-            f"a job under hydra/launcher={launcher}",
+            f"trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes}: a sweep "
+            f"cannot start several processes a job under hydra/launcher={launcher}",
             fix=f"run each point by itself: python train.py {point}\n"
             "       (the same directories, so a sweep goes on from there), "
-            "or take hydra/launcher=submitit_slurm",
+            "or take hydra/launcher=slurm",
         )
 
 

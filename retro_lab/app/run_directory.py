@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 from retro_lab.config.databases import database_key
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import eval_fields, run_name
+from retro_lab.config.ranks import leads
 from retro_lab.config.schema import Config, DatabaseConfig, EvalConfig
 from retro_lab.config.serialise import read_config, write_config
 
@@ -41,14 +42,17 @@ class RunDirectory:
 
     Attributes:
         path: the directory, as a user would type it.
+        leads: of several processes that train the run together, whether this one locks the
+            directory and writes into it; the others only read.
     """
 
     path: Path
+    leads: bool = True
 
     @classmethod
     def of(cls, config: Config) -> RunDirectory:
         """The directory that this configuration always has."""
-        return cls(Path(config.runs_dir) / run_name(config))
+        return cls(Path(config.runs_dir) / run_name(config), leads(config.trainer))
 
     @property
     def config_file(self) -> Path:
@@ -68,7 +72,8 @@ class RunDirectory:
 
     def searching(self, database: DatabaseConfig) -> RunDirectory:
         """Where results lie that were measured with another database than the run's own."""
-        return RunDirectory(self.path / "databases" / f"{database.name}-{database_key(database)}")
+        folder = f"{database.name}-{database_key(database)}"
+        return RunDirectory(self.path / "databases" / folder, self.leads)
 
     def config(self) -> Config:
         """The configuration that the run was trained with.
@@ -130,6 +135,8 @@ class RunDirectory:
 
     def begin(self, config: Config) -> None:
         """Makes the directory and writes down what is to be run; older results count no more."""
+        if not self.leads:
+            return
         self.path.mkdir(parents=True, exist_ok=True)
         self.forget_evaluation()
         write_config(config, self.config_file)
@@ -193,6 +200,8 @@ class RunDirectory:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / LOCK_FILE)
+        if not self.leads:
+            return lock
         try:
             lock.acquire(timeout=-1 if wait else 0)
         except Timeout:
@@ -203,6 +212,8 @@ class RunDirectory:
         return lock
 
     def _write(self, name: str, data: Any) -> None:
+        if not self.leads:
+            return
         self.path.mkdir(parents=True, exist_ok=True)
         temporary = self.path / f".{name}.tmp"
         temporary.write_bytes(orjson.dumps(data, option=orjson.OPT_INDENT_2) + b"\n")

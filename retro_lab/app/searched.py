@@ -191,6 +191,9 @@ class DatabaseEmbeddings(Embeddings):
         super().__init__(sources[0].vectors, sources[0].row)
         self.store, self.sources = store, sources
 
+    def __reduce__(self) -> tuple:
+        return type(self), (self.store, self.sources)
+
     def of(self, ids: np.ndarray) -> NDArray[np.float16]:
         ids = np.asarray(ids)
         part, place = self.store.part[ids], self.store.place[ids]

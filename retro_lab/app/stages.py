@@ -10,14 +10,14 @@ Nothing about the model enters a key, so no change of model, optimiser or traine
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retro_lab.artifacts import Artifact, ArtifactStore, Stage, Workspace
+from retro_lab.artifacts import Artifact, ArtifactStore, Stage, Workspace, build_engine
 from retro_lab.config.databases import has_training_split
 from retro_lab.config.fingerprints import has_retrieval
 from retro_lab.config.schema import (
@@ -77,7 +77,7 @@ class Pipeline:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.store = ArtifactStore(Path(config.store.dir))
+        self.store = ArtifactStore(Path(config.store.dir), build_engine(config.prepare))
 
     @cached_property
     def corpus(self) -> Stage:
@@ -200,8 +200,7 @@ class Pipeline:
     ) -> TextOf | None:
         if not retriever.needs_texts:
             return None
-        corpus = searched.open_corpus()
-        return lambda ids: chunks.texts(ids, corpus)
+        return partial(chunks.texts, corpus=searched.open_corpus())
 
     def open_corpus(self) -> Corpus:
         """The raw text, read now if it was not."""

@@ -27,9 +27,20 @@ def train(config: Config) -> float | None:
 
     run = RunDirectory.of(config)
     watch = Stopwatch()
-    if config.resume is not None and run.is_finished(config):
+    if not run.leads:
+        LOG.setLevel(logging.WARNING)
+    finished = config.resume is not None and run.is_finished(config)
+    if finished:
         LOG.info("%s is finished already; resume=null trains it again", run.path)
-        return _further(config, run) or objective(show_results(run))
+    else:
+        _run(config, run, watch)
+    if not run.leads:
+        return None
+    seconds = None if finished else watch.seconds
+    return _further(config, run) or objective(show_results(run, seconds))
+
+
+def _run(config: Config, run: RunDirectory, watch: Stopwatch) -> None:
     try:
         with watch.stage("imports"):
             from .experiment import run_experiment
@@ -39,7 +50,6 @@ def train(config: Config) -> float | None:
             "interrupted; nothing is lost: the same command goes on where %s stopped", run.path
         )
         raise
-    return _further(config, run) or objective(show_results(run, watch.seconds))
 
 
 def _further(config: Config, run: RunDirectory) -> float | None:

@@ -1,5 +1,6 @@
 """Content-addressed stages: built once, checked, resumed and never visible half-written."""
 
+from .engine import build_engine
 from .explain import Explanation
 from .maintenance import Garbage, Problem, collect_garbage, verify
 from .progress import track
@@ -16,6 +17,7 @@ __all__ = [
     "Stage",
     "Workspace",
     "ancestry",
+    "build_engine",
     "collect_garbage",
     "lineage",
     "track",

@@ -47,7 +47,7 @@ def write_record(path: Path, content: dict[str, JSON]) -> dict[str, JSON]:
     By temporary file and rename, flushed to disk: the file is whole or absent.
     """
     record = {**content, "digest": digest(content)}
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     temporary.write_text(json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n")
     sync(temporary)
     temporary.replace(path)

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from retro_lab.config.errors import UserError
 
+from .engine import Engine
 from .explain import Explanation, explain_stage
 from .integrity import (
     CHECKSUM_LIMIT_BYTES,
@@ -59,10 +60,15 @@ class ArtifactStore:
 
     Safe for many processes and machines that share the folder: a stage is built under a lock and
     appears by one rename.
+
+    Args:
+        root: the folder; it need not exist.
+        engine: does the blocks of stages; None does them in this process.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, engine: Engine | None = None) -> None:
         self.root = Path(root)
+        self.engine = engine
 
     def get(self, stage: Stage) -> Artifact | None:
         """The published result, if there is one and it is intact; otherwise None.
@@ -130,7 +136,7 @@ class ArtifactStore:
         partial = self.folder(stage).with_name(stage.key + PARTIAL)
         start = time.monotonic()
         LOG.info("building %s", stage)
-        workspace = Workspace(partial)
+        workspace = Workspace(partial, self.engine)
         workspace.remove_leftovers()
         try:
             stats = builder(workspace)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from .engine import Engine, LocalEngine
 from .integrity import read_record, sha256_of, write_record
 from .progress import track
 from .stage import JSON
@@ -20,7 +24,7 @@ LOG = logging.getLogger("retro_lab")
 BLOCKS_FOLDER = ".blocks"
 _COPY_BYTES = 8 * 2**20
 
-Produce = Callable[[int, int], Mapping[str, np.ndarray]]
+Produce = Callable[[int, int], Mapping[str, np.ndarray | float]]
 
 
 class Workspace:
@@ -30,6 +34,10 @@ class Workspace:
     no leftovers; blocks, and the arrays merged from them, are kept. A builder that calls `blocks`
     several times makes its calls in the same order every time.
 
+    Args:
+        path: the folder.
+        engine: does the blocks that may be done anywhere; None does them in this process.
+
     Attributes:
         path: the folder.
         scratch: a folder for what is made on the way; it survives a crash, and is never published.
@@ -38,8 +46,9 @@ class Workspace:
     path: Path
     scratch: Path
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, engine: Engine | None = None) -> None:
         self.path = path
+        self._engine = engine or LocalEngine()
         self._blocks = self.scratch = path / BLOCKS_FOLDER
         self._calls = 0
         self._blocks.mkdir(parents=True, exist_ok=True)
@@ -47,7 +56,7 @@ class Workspace:
     @property
     def has_blocks(self) -> bool:
         """Whether any block is finished."""
-        return any(self._blocks.iterdir())
+        return any(self._blocks.rglob("*.json"))
 
     def remove_leftovers(self) -> None:
         """Removes what an earlier attempt's builder wrote by itself; blocks and merges stay."""
@@ -73,7 +82,8 @@ class Workspace:
         what: str,
         unit: str,
         published: bool = True,
-    ) -> None:
+        anywhere: bool = False,
+    ) -> dict[str, float]:
         """Produces arrays block by block and merges them into `<name>.npy`, resuming after a stop.
 
         A block that an earlier attempt finished, and that still has its checksums, isn't produced
@@ -86,35 +96,45 @@ class Workspace:
             size: items a block; what is lost at most when a build is interrupted.
             produce: (start, stop) -> arrays of numbers by name, joined on axis 0; the rows of an
                 array needn't be as many as the items. Names, dtypes and other axes are the same
-                for every block, else ValueError.
+                for every block, else ValueError. A plain number is a count, not an array.
             what: what is being done, for the progress bar ("embedding").
             unit: what the items are, in the plural ("chunks").
             published: whether the arrays are part of the result; otherwise they lie in `scratch`.
+            anywhere: `produce` can be pickled and needs nothing but what it is given and files, so
+                that other processes and machines may call it.
+
+        Returns:
+            The counts by name, each the sum over all blocks.
         """
         if total < 0 or size < 1:
             raise ValueError(f"total {total} and size {size} don't make blocks")
         call = self._blocks / f"{self._calls:03d}"
         self._calls += 1
-        if self._merged_before(call, total, what):
+        merged = self._merged_before(call, total, what)
+        if merged is not None:
             LOG.info("%s: all %s %s were done by an earlier attempt", what, f"{total:,}", unit)
-            return
+            return merged.get("counts", {})  # a build that an older version began has none
         call.mkdir(exist_ok=True)
         starts = range(0, max(total, 1), size)
         bounds = [(start, min(start + size, total)) for start in starts]
-        markers = [self._load_block(call, start, stop, what) for start, stop in bounds]
-        done = sum(
-            stop - start for (start, stop), marker in zip(bounds, markers, strict=True) if marker
-        )
-        if done:
-            LOG.info("%s: resuming, %s of %s %s are done", what, f"{done:,}", f"{total:,}", unit)
-        if None in markers:
-            with track(total - done, what, unit) as advance:
-                for i, (start, stop) in enumerate(bounds):
-                    if markers[i] is None:
-                        markers[i] = _write_block(call, start, stop, produce(start, stop))
-                        advance(stop - start)
+        found = (self._load_block(call, start, stop, what) for start, stop in bounds)
+        markers = {marker["start"]: marker for marker in found if marker is not None}
+        missing = [(start, stop) for start, stop in bounds if start not in markers]
+        left = sum(stop - start for start, stop in missing)
+        if markers:
+            done = f"{total - left:,} of {total:,} {unit} are done"
+            LOG.info("%s: resuming, %s", what, done)
+        if missing:
+            engine = self._engine if anywhere else LocalEngine()
+            with track(left, what, unit) as advance:
+                for marker in engine.run(partial(_do_block, call, produce), missing):
+                    markers[marker["start"]] = marker
+                    advance(marker["stop"] - marker["start"])
+        in_order = [markers[start] for start in starts]
+        counts = _summed(marker.get("counts", {}) for marker in in_order)
         folder = self.path if published else self.scratch
-        self._merge(call, total, folder, [marker for marker in markers if marker is not None])
+        self._merge(call, total, folder, in_order, counts)
+        return counts
 
     def _load_block(self, call: Path, start: int, stop: int, what: str) -> JSON | None:
         """The marker of a finished, intact block, or None; a damaged one is named in the log."""
@@ -132,7 +152,9 @@ class Workspace:
             return None
         return marker
 
-    def _merge(self, call: Path, total: int, folder: Path, markers: list[JSON]) -> None:
+    def _merge(
+        self, call: Path, total: int, folder: Path, markers: list[JSON], counts: dict[str, float]
+    ) -> None:
         """Joins the blocks' arrays file by file, then records that, then drops the blocks."""
         first = markers[0]["arrays"]
         for marker in markers[1:]:
@@ -153,25 +175,26 @@ class Workspace:
                 for marker in markers:
                     _append_data(out, call / marker["arrays"][name]["file"])
             merged[target.relative_to(self.path).as_posix()] = out.digest()
-        write_record(call.with_suffix(".json"), {"total": total, "merged": merged})
+        record = {"total": total, "merged": merged, "counts": counts}
+        write_record(call.with_suffix(".json"), record)
         shutil.rmtree(call)
 
-    def _merged_before(self, call: Path, total: int, what: str) -> bool:
-        """Whether an earlier attempt merged this call's blocks, and the results are intact."""
+    def _merged_before(self, call: Path, total: int, what: str) -> JSON | None:
+        """The record of an earlier attempt that merged this call's blocks, if all is intact."""
         record = _read(call.with_suffix(".json"))
         if record is None:
-            return False
+            return None
         paths = {self.path / name: sha256 for name, sha256 in record["merged"].items()}
         damaged = [path.name for path in paths if not _has_digest(path, paths[path])]
         if not damaged and record["total"] == total:
             # The earlier attempt may have ended between the merge and the removal of its blocks.
             shutil.rmtree(call, ignore_errors=True)
-            return True
+            return record
         if damaged:
             LOG.warning("%s: %s of an earlier attempt is damaged; doing it again", what, damaged)
         for path in paths:
             path.unlink(missing_ok=True)
-        return False
+        return None
 
 
 class _HashingFile:
@@ -193,14 +216,18 @@ class _HashingFile:
         return self._hash.hexdigest()
 
 
-def _write_block(call: Path, start: int, stop: int, arrays: Mapping[str, np.ndarray]) -> JSON:
-    """Writes a block's arrays, then its marker, which makes it count."""
-    marker = {"start": start, "stop": stop, "arrays": {}}
-    for name, array in arrays.items():
+def _do_block(call: Path, produce: Produce, start: int, stop: int) -> JSON:
+    """Writes a block's arrays, then its marker, which makes it count; returns the marker."""
+    marker = {"start": start, "stop": stop, "arrays": {}, "counts": {}}
+    for name, array in produce(start, stop).items():
+        if not isinstance(array, np.ndarray):
+            marker["counts"][name] = array
+            continue
         if array.ndim == 0 or array.dtype.kind in "OV":
             raise ValueError(f"block array {name} has shape {array.shape} and dtype {array.dtype}")
         path = call / f"{_block_name(start, stop)}.{name}.npy"
-        temporary = path.with_name(path.name + ".tmp")
+        # A worker that was given up may still be writing the block that another one does again.
+        temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
         with temporary.open("wb") as raw:
             out = _HashingFile(raw)
             np.lib.format.write_array(out, np.ascontiguousarray(array), allow_pickle=False)  # type: ignore[arg-type]
@@ -212,6 +239,13 @@ def _write_block(call: Path, start: int, stop: int, arrays: Mapping[str, np.ndar
             "shape": list(array.shape),
         }
     return write_record(call / f"{_block_name(start, stop)}.json", marker)
+
+
+def _summed(counts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    total: Counter[str] = Counter()
+    for one in counts:
+        total.update(one)  # adds, other than a dict's
+    return dict(total)
 
 
 def _write_header(out: _HashingFile, dtype: np.dtype, shape: tuple[int, ...]) -> None:

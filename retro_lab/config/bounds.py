@@ -59,6 +59,7 @@ _AT_LEAST_ONE = [
 ]
 _AT_LEAST_ONE_OR_NULL = [
     "corpus.max_bytes",
+    "prepare.workers",
     "trainer.threads",
     "trainer.val_windows",
     "eval.ngram",
@@ -81,6 +82,7 @@ _NOT_NEGATIVE = [
     "model.neighbour_noise",
     "schedule.warmup_steps",
     "recipe.warmup_steps",
+    "prepare.gpus_per_worker",
     "trainer.num_workers",
     "optim.weight_decay",
     "seed",

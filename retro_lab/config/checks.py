@@ -15,11 +15,13 @@ from .fingerprints import canonical, has_retrieval
 from .schema import (
     BpeTokenizerConfig,
     Config,
+    EngineKind,
     Freeze,
     HfTokenizerConfig,
     Method,
     MuonConfig,
     PositionKind,
+    PrepareConfig,
     RecipeConfig,
     Reference,
     SentenceTransformerConfig,
@@ -321,6 +323,16 @@ def _training(config: Config) -> Iterator[UserError]:
         )
 
 
+def _preparation(config: Config) -> Iterator[UserError]:
+    prepare = config.prepare
+    if prepare.engine is EngineKind.ray:
+        return
+    for key, value in values(config, ["prepare.workers", "prepare.gpus_per_worker"]):
+        if value != getattr(PrepareConfig, key.partition(".")[2]):
+            rule = f"prepare.engine={prepare.engine.name} is one process"
+            yield problem(key, value, rule, "prepare.engine=ray")
+
+
 def _text_and_splits(config: Config) -> Iterator[UserError]:
     split = config.corpus.split
     shares = {"corpus.split.validation": split.validation, "corpus.split.test": split.test}
@@ -384,6 +396,7 @@ _RULES = (
     _recipe,
     _backbone,
     _training,
+    _preparation,
     _text_and_splits,
     _evaluation,
     rival_checks.rivals,

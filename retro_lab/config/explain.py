@@ -27,6 +27,16 @@ _MERGING = re.compile(r"Error merging override (.+)")
 _NEEDS_MULTIRUN = re.compile(r"(?:Ambiguous value for argument|Sweep parameters) '(.+)'")
 _EXISTS = re.compile(r"An item is already at '([^']+)'")
 _PARSER_FRAME = ("Error parsing override", "See https:")
+# Options that come with an extra, so that without it they aren't there.
+_PLUGINS = {
+    "hydra/launcher": {
+        "submitit_slurm": "cluster",
+        "submitit_local": "cluster",
+        "joblib": "cluster",
+        "ray": "ray-launcher",
+    },
+    "hydra/sweeper": {"optuna": "sweep"},
+}
 _NULL_GROUP = "Config group override must be a string or a list"
 
 
@@ -91,6 +101,11 @@ def _by_type(error: BaseException, chain: list[BaseException]) -> UserError | No
 
 def _unknown_option(path: str) -> UserError:
     group, _, option = path.rpartition("/")
+    if extra := _PLUGINS.get(group, {}).get(option):
+        return UserError(
+            f"{group}={option} is a plugin of Hydra that isn't installed",
+            fix=f'pip install -e ".[{extra}]"',
+        )
     names = options(group)
     if not group or not names:
         return UserError(f"there is no configuration {path}.yaml")

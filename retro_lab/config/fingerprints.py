@@ -33,8 +33,8 @@ from .serialise import to_plain
 SCHEMA_VERSION = 1
 
 # Left out of the key, because the trained weights don't depend on them: what is measured and
-# logged afterwards, and where things lie.
-_OUTSIDE = ("logger", "eval", "store", "runs_dir", "resume")
+# logged afterwards, where things lie, and who prepares them.
+_OUTSIDE = ("logger", "eval", "store", "prepare", "runs_dir", "resume")
 # Of the trainer only precision changes what is computed; min_coverage only decides on an error.
 _TRAINER_FIELDS = ("precision",)
 _THRESHOLDS = ("min_coverage",)

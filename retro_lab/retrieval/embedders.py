@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -102,11 +103,18 @@ class Embeddings:
     Attributes:
         vectors: float16 [T, E], one a distinct text.
         row: int32 [C], the row of `vectors` that belongs to a chunk.
+        path: folder that they are mapped from; None for arrays in memory.
     """
 
-    def __init__(self, vectors: np.ndarray, row: np.ndarray) -> None:
+    def __init__(self, vectors: np.ndarray, row: np.ndarray, path: Path | None = None) -> None:
         self.vectors = vectors
         self.row = row
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        if self.path is None:
+            return type(self), (self.vectors, self.row)
+        return type(self).open, (self.path,)  # other processes map the files themselves
 
     @classmethod
     def open(cls, path: Path) -> Embeddings:
@@ -115,7 +123,7 @@ class Embeddings:
             np.load(path / name, mmap_mode="r", allow_pickle=False)
             for name in ("vectors.npy", "row.npy")
         )
-        return cls(vectors, row)
+        return cls(vectors, row, path)
 
     @property
     def dim(self) -> int:
@@ -150,17 +158,38 @@ def build_embeddings(
     Raises:
         UserError: the model is missing, or isn't the one whose digest is configured.
     """
-    embedder = build_embedder(config)
     first, row = _distinct(chunks, corpus)
     np.save(workspace.path / "row.npy", row, allow_pickle=False)
+    embed = _Embedding(config, chunks, corpus, first)
+    workspace.blocks(len(first), _BLOCK, embed, what="embedding", unit="chunks", anywhere=True)
+    dim = Embeddings.open(workspace.path).dim
+    return {"chunks": len(row), "distinct": len(first), "dim": dim}
 
-    def embed(start: int, stop: int) -> dict[str, np.ndarray]:
+
+class _Embedding:
+    """Vectors of a block of texts; each process that is handed it loads the model itself.
+
+    Args:
+        first: int64 [T], the chunk that each text is taken from.
+    """
+
+    def __init__(
+        self, config: EmbedderConfig, chunks: ChunkStore, corpus: Corpus, first: np.ndarray
+    ) -> None:
+        self._given = config, chunks, corpus, first
+
+    def __reduce__(self) -> tuple[type[_Embedding], tuple]:
+        return type(self), self._given
+
+    @cached_property
+    def _embedder(self) -> Embedder:
+        return build_embedder(self._given[0])
+
+    def __call__(self, start: int, stop: int) -> dict[str, np.ndarray]:
+        _, chunks, corpus, first = self._given
         texts = chunks.texts(first[start:stop], corpus)
-        vectors = embedder.embed(texts) if texts else np.empty((0, embedder.dim))
+        vectors = self._embedder.embed(texts) if texts else np.empty((0, self._embedder.dim))
         return {"vectors": vectors.astype(np.float16)}
-
-    workspace.blocks(len(first), _BLOCK, embed, what="embedding", unit="chunks")
-    return {"chunks": len(row), "distinct": len(first), "dim": embedder.dim}
 
 
 def _distinct(chunks: ChunkStore, corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:

@@ -85,6 +85,15 @@ class RepeatFilter:
             dropped[part] = self._block(query_ids[part], ids[part])
         return dropped
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """What it was asked, and what it dropped."""
+        return {
+            "looked_at": self.asked,
+            "like_query": self.like_query,
+            "like_better": self.like_better,
+        }
+
     def _block(self, query_ids: NDArray, ids: NDArray) -> NDArray[np.bool_]:
         settings, found = self.settings, ids != NO_CHUNK
         rows = np.concatenate([query_ids[:, None], ids], axis=1)

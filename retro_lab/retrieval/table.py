@@ -8,7 +8,6 @@ chunk's own neighbours, which leakage is measured against, are in it as well.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -29,17 +28,18 @@ from retro_lab.retrieval.base import (
     chunk_queries,
     text_tokens,
 )
+from retro_lab.retrieval.block_search import BlockSearch
 from retro_lab.retrieval.embedders import Embeddings, known_width
 from retro_lab.retrieval.exact_search import exactly
-from retro_lab.retrieval.exclusion import PairFilter, other_documents, search_filled
+from retro_lab.retrieval.exclusion import other_documents, search_filled
 from retro_lab.retrieval.faiss_factory import check_factory
 from retro_lab.retrieval.faiss_index import FaissRetriever
 from retro_lab.retrieval.leak_filter import LeakFilter
-from retro_lab.retrieval.near_duplicates import NearDuplicates, RepeatFilter
+from retro_lab.retrieval.near_duplicates import NearDuplicates
 from retro_lab.retrieval.parts import kind_of, part_fields
 from retro_lab.retrieval.ranking import first_allowed
-from retro_lab.retrieval.registry import build_retriever, load_retriever
-from retro_lab.retrieval.table_facts import Counted, dropped_shares, filled_shares
+from retro_lab.retrieval.registry import build_retriever
+from retro_lab.retrieval.table_facts import dropped_shares, filled_shares, refused_share
 from retro_lab.text.chunks import ChunkStore
 
 INDEX_VERSION = 1
@@ -165,8 +165,8 @@ def build_neighbours(
     Returns:
         filled: for each split the share of chunks that have a first, second, ... neighbour;
         coverage: its mean over `k_store`; refused, the share of candidates that the leak filter
-        dropped, of those it was asked about; queries_per_second; and for an approximate search
-        recall_at_10 against exact search on a fixed sample of chunks;
+        dropped, of those it was asked about; queries_per_second of one process; and for an
+        approximate search recall_at_10 against exact search on a fixed sample of chunks;
         with `similar`, near_duplicates: shares of candidates dropped as like the query or a
         better one, of those it was asked about.
 
@@ -179,33 +179,23 @@ def build_neighbours(
             f"neighbours.k_store={k_store} exceeds the database: it has {size} chunks with text",
             fix=f"set neighbours.k_store={size} or less, or search a larger corpus",
         )
-    retriever = load_retriever(config, index)
-    passes = None if leak is None else Counted(leak.of(chunks))
-    repeats = None if similar is None else similar.of(chunks)
-    searched, seconds = 0, 0.0
-
-    def search(start: int, stop: int) -> dict[str, np.ndarray]:
-        nonlocal searched, seconds
-        begun = time.perf_counter()
-        ids = np.arange(start, stop)
-        queries = chunk_queries(chunks, _given(retriever, embeddings), ids, text_of)
-        found = search_filled(retriever, queries, k_store, chunks.identity, passes, repeats)
-        searched, seconds = searched + len(ids), seconds + time.perf_counter() - begun
-        return {"ids": found.ids.astype(np.int32), "scores": found.scores}
-
-    workspace.blocks(chunks.own_chunks, _BLOCK, search, what="retrieving", unit="chunks")
+    vectors = embeddings if needs_embeddings(config) else None
+    search = BlockSearch(config, index, k_store, chunks, vectors, leak, similar, text_of)
+    counts = workspace.blocks(
+        chunks.own_chunks, _BLOCK, search, what="retrieving", unit="chunks", anywhere=True
+    )
     table = NeighbourTable.open(workspace.path)
     filled = filled_shares(table.ids, chunks)
-    refused = None if passes is None else passes.refused_share()
-    counted = {} if repeats is None else {"near_duplicates": dropped_shares(repeats)}
+    counted = {} if similar is None else {"near_duplicates": dropped_shares(counts)}
+    seconds = counts.get("seconds")
     return {
         **counted,
         "queries": chunks.own_chunks,
-        "queries_per_second": round(searched / seconds, 1) if searched else None,
+        "queries_per_second": round(chunks.own_chunks / seconds, 1) if seconds else None,
         "filled": filled,
         "coverage": {split: float(np.mean(shares)) for split, shares in filled.items()},
-        "refused": refused,
-        "recall_at_10": _recall(retriever, table, chunks, embeddings, passes, repeats, text_of),
+        "refused": None if leak is None else refused_share(counts),
+        "recall_at_10": _recall(search, table),
     }
 
 
@@ -320,25 +310,20 @@ def _extend_index(
     return retriever, {"chunks": len(ids), "added": len(ids) - known}
 
 
-def _recall(
-    retriever: Retriever,
-    table: NeighbourTable,
-    chunks: ChunkStore,
-    embeddings: Embeddings | None,
-    passes: PairFilter | None,
-    repeats: RepeatFilter | None,
-    text_of: TextOf | None,
-) -> float | None:
+def _recall(search: BlockSearch, table: NeighbourTable) -> float | None:
     """Share of the exact first 10 neighbours that the table's first 10 hold."""
-    if retriever.approximates is None:
+    chunks = search.chunks
+    if search.retriever.approximates is None:
         return None
-    given = _given(retriever, embeddings)
+    given = _given(search.retriever, search.embeddings)
     assert given is not None, "only dense searches approximate"
-    exact = exactly(retriever, database_ids(chunks), given)
+    exact = exactly(search.retriever, database_ids(chunks), given)
+    passes = None if search.leak is None else search.leak.of(chunks)
+    repeats = None if search.similar is None else search.similar.of(chunks)
     count = min(_RECALL_QUERIES, chunks.own_chunks)
     sample = np.linspace(0, chunks.own_chunks - 1, count).astype(np.int64)
     k = min(_RECALL_AT, table.k_store)
-    queries = chunk_queries(chunks, given, sample, text_of)
+    queries = chunk_queries(chunks, given, sample, search.text_of)
     truth = search_filled(exact, queries, k, chunks.identity, passes, repeats).ids
     found = table.ids[sample, :k]
     hit = (truth[:, :, None] == found[:, None, :]).any(axis=2) & (truth != NO_CHUNK)

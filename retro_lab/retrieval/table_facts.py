@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 import numpy as np
 
 from retro_lab.retrieval.base import NO_CHUNK
 from retro_lab.retrieval.exclusion import PairFilter
-from retro_lab.retrieval.near_duplicates import RepeatFilter
 from retro_lab.text.chunks import ChunkStore
 from retro_lab.text.corpus import SPLITS
 
@@ -29,16 +29,23 @@ class Counted:
         self._refused += int((~kept).sum())
         return kept
 
-    def refused_share(self) -> float | None:
-        """None if nothing was asked: all blocks were done by an earlier attempt."""
-        return self._refused / self._asked if self._asked else None
+    @property
+    def counts(self) -> dict[str, int]:
+        """Candidates that it was asked about, and those that it refused."""
+        return {"asked": self._asked, "refused": self._refused}
 
 
-def dropped_shares(repeats: RepeatFilter) -> dict[str, float | None]:
-    """Shares of what was asked; None if all blocks were done by an earlier attempt."""
-    counts = {"like_query": repeats.like_query, "like_better": repeats.like_better}
-    asked = repeats.asked
-    found = {name: count / asked if asked else None for name, count in counts.items()}
+def refused_share(counts: Mapping[str, float]) -> float | None:
+    """Share of the candidates that a `Counted` was asked about; None if it was asked nothing."""
+    return counts["refused"] / counts["asked"] if counts.get("asked") else None
+
+
+def dropped_shares(counts: Mapping[str, float]) -> dict[str, float | None]:
+    """Shares of what a `RepeatFilter` was asked; None if it was asked nothing."""
+    asked = int(counts.get("looked_at", 0))
+    found = {
+        name: counts[name] / asked if asked else None for name in ("like_query", "like_better")
+    }
     words = [f"{name.replace('_', ' ')} {share or 0:.1%}" for name, share in found.items()]
     LOG.info("near-duplicates dropped of %s candidates: %s", f"{asked:,}", ", ".join(words))
     return found

@@ -6,6 +6,7 @@ Legend: C chunks of all splits in document order, D documents, M tokens a chunk.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -186,10 +187,7 @@ def build_chunks(
         documents, chunks, tokens (boundaries and padding not counted), bytes, and the same for
         each of the splits.
     """
-
-    def cut(first: int, last: int) -> dict[str, np.ndarray]:
-        return _cut_documents(first, last, chunk_size, corpus, tokenizer)
-
+    cut = partial(_cut_documents, chunk_size, corpus, tokenizer)
     return write_chunks(corpus, tokenizer, workspace, cut)
 
 
@@ -208,6 +206,7 @@ def write_chunks(
         cut,
         what="tokenizing",
         unit="documents",
+        anywhere=True,
     )
     document = np.load(workspace.path / "document.npy", mmap_mode="r")
     first_chunk = np.searchsorted(document, np.arange(corpus.num_documents + 1))
@@ -222,7 +221,7 @@ def write_chunks(
 
 
 def _cut_documents(
-    first: int, last: int, chunk_size: int, corpus: Corpus, tokenizer: Tokenizer
+    chunk_size: int, corpus: Corpus, tokenizer: Tokenizer, first: int, last: int
 ) -> dict[str, np.ndarray]:
     """The arrays of documents [first, last); few enough at a time to keep their text in memory."""
     lengths = np.diff(corpus.offsets[first : last + 1]).tolist()

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ from .callbacks import BEST, LAST, Checkpoints, Interrupted, TrainingMetrics
 from .console import ConsoleLogger
 from .diet import Diet
 from .module import RetroModule
+
+# Of processes that train together: the first one evaluates the baseline while the others wait.
+_PATIENCE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -182,10 +186,12 @@ def _trainer(
 def _strategy(config: TrainerConfig, model: nn.Module) -> Strategy | str:
     """Lightning's strategy; FSDP shards block by block and writes whole checkpoints."""
     if config.strategy == "ddp":
-        return DDPStrategy(gradient_as_bucket_view=True)
+        return DDPStrategy(gradient_as_bucket_view=True, timeout=_PATIENCE)
     if config.strategy == "fsdp":
         blocks = {type(block) for block in getattr(model, "blocks", [])}
-        return FSDPStrategy(auto_wrap_policy=blocks or None, state_dict_type="full")
+        return FSDPStrategy(
+            auto_wrap_policy=blocks or None, state_dict_type="full", timeout=_PATIENCE
+        )
     return config.strategy
 
 

@@ -105,6 +105,17 @@ BROKEN = [
     ("optim=muon optim.momentum=1", "optim.momentum=1.0", "optim.momentum=0.95"),
     ("trainer.strategy=dpp", "trainer.strategy=dpp: must be auto or ddp", "trainer.strategy=ddp"),
     ("trainer.precision=16", "trainer.precision=16: must be 32-true", "trainer.precision=32-true"),
+    ("prepare.workers=2", "prepare.workers=2: prepare.engine=local", "prepare.engine=ray"),
+    (
+        "prepare.gpus_per_worker=1",
+        "prepare.gpus_per_worker=1.0: prepare.engine=local",
+        "prepare.engine=ray",
+    ),
+    (
+        "prepare.engine=ray prepare.workers=0",
+        "prepare.workers=0: must be at least 1, or null",
+        "prepare.workers=null",
+    ),
     ("corpus.split.test=0.96", "corpus.split.validation=0.05: with", "corpus.split.test=0.1"),
     ("corpus.split.train_ids=a", "corpus.split: train_ids", "corpus.split.train_ids=null"),
     ("corpus.max_bytes=0", "corpus.max_bytes=0: must be at least 1", "corpus.max_bytes=null"),

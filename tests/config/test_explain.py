@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import MissingConfigException
 
 from retro_lab.config.compose import load_config
 from retro_lab.config.errors import UserError
@@ -46,6 +47,8 @@ MISTAKES = [
     ("++sead=3", "sead is not a key", "did you mean seed?"),
     ("+model.d_model=3", "model.d_model exists already", "leave out the leading +"),
     ("model", "cannot read the argument 'model': missing EQUAL", "write key=value"),
+    ("hydra/launcher=slrum", "options of hydra/launcher: cores,", "hydra/launcher=slurm?"),
+    ("prepare.engine=spark", "prepare.engine=spark: expected one of local, ray", "=local"),
     ("hydra/lancher=basic", "hydra/lancher is not a key", "did you mean hydra/launcher?"),
     ("hydra.sweep.dirr=x", "hydra.sweep.dirr is not a key", "--cfg hydra"),
     ("xyzzy=1", "xyzzy is not a key of the configuration", "--cfg job"),
@@ -98,6 +101,21 @@ def test_mistake_in_a_file_names_the_file(tmp_path: Path, body: str, message: st
     explained = explain(caught.value)
     assert explained is not None
     assert message in explained.message
+
+
+@pytest.mark.parametrize(
+    ("option", "extra"),
+    [
+        ("hydra/launcher/submitit_slurm", "cluster"),
+        ("hydra/launcher/ray", "ray-launcher"),
+        ("hydra/sweeper/optuna", "sweep"),
+    ],
+)
+def test_a_plugin_that_is_missing_names_its_extra(option: str, extra: str) -> None:
+    explained = explain(MissingConfigException("could not find it", missing_cfg_file=option))
+    assert explained is not None
+    assert "is a plugin of Hydra that isn't installed" in explained.message
+    assert explained.fix == f'pip install -e ".[{extra}]"'
 
 
 def test_bugs_are_not_explained_away() -> None:

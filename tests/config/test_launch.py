@@ -17,6 +17,7 @@ import pytest
 from retro_lab.__main__ import COMMANDS
 from retro_lab.__main__ import main as dispatch
 from retro_lab.app import launch, validate
+from retro_lab.config.compose import compose_root, load_config
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import run_name
 from retro_lab.config.schema import Config, EvaluateConfig
@@ -155,8 +156,27 @@ def test_processes_are_refused_in_a_sweep_only(capfd: pytest.CaptureFixture[str]
     assert launch.run("train", task, ["-m", "trainer=ddp", "seed=7"]) == 2
     said = capfd.readouterr().err
     assert "python train.py trainer=ddp seed=7" in said
+    assert "hydra/launcher=slurm" in said
+    assert launch.run("train", task, ["-m", "trainer.num_nodes=2"]) == 2
     assert (task.seen, directories()) == ([], set())
     assert launch.run("train", task, ["trainer=ddp", "seed=7"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("preset", "plugin"),
+    [("slurm", "submitit"), ("cores", "joblib"), ("ray_cluster", "ray")],
+)
+def test_a_launcher_preset_is_a_plugin_with_settings(preset: str, plugin: str) -> None:
+    pytest.importorskip(f"hydra_plugins.hydra_{plugin}_launcher")
+    hydra = compose_root("train", [f"hydra/launcher={preset}", "trainer=ddp"]).hydra
+    assert hydra.launcher._target_.startswith(f"hydra_plugins.hydra_{plugin}_launcher")
+    config = load_config(["trainer=ddp"])
+    if preset == "slurm":
+        assert (hydra.launcher.nodes, hydra.launcher.tasks_per_node) == (1, 2)
+        launch._refuse_processes(config, hydra)
+    else:
+        with pytest.raises(UserError, match=f"under hydra/launcher={preset}"):
+            launch._refuse_processes(config, hydra)
 
 
 def test_evaluate_makes_no_directory() -> None:

@@ -22,7 +22,7 @@ from retro_lab.config.schema import (
     NeighboursConfig,
     RetrieverConfig,
 )
-from retro_lab.retrieval import table
+from retro_lab.retrieval import block_search, table
 from retro_lab.retrieval.base import chunk_queries
 from retro_lab.retrieval.exclusion import search_filled
 from retro_lab.retrieval.leak_filter import LeakFilter, leak_filter
@@ -126,7 +126,7 @@ def test_an_interrupted_search_goes_on_and_gives_the_same_bytes(
     monkeypatch.setattr(table, "_BLOCK", 100)
     config, leak = Bm25RetrieverConfig(), LeakFilter(MAX_RUN, 1)
     _, whole, _ = build(tmp_path / "whole", config, leak)
-    search, calls = table.search_filled, []
+    search, calls = block_search.search_filled, []
 
     def failing(*args: Any) -> Any:
         calls.append(1)
@@ -134,7 +134,7 @@ def test_an_interrupted_search_goes_on_and_gives_the_same_bytes(
             raise KeyboardInterrupt
         return search(*args)
 
-    monkeypatch.setattr(table, "search_filled", failing)
+    monkeypatch.setattr(block_search, "search_filled", failing)
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "halves", config, leak)
     _, resumed, _ = build(tmp_path / "halves", config, leak)

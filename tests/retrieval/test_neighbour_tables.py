@@ -23,7 +23,7 @@ from retro_lab.config.schema import (
     RandomRetrieverConfig,
     RetrieverConfig,
 )
-from retro_lab.retrieval import table
+from retro_lab.retrieval import block_search, table
 from retro_lab.retrieval.table import (
     NeighbourTable,
     build_index,
@@ -87,7 +87,7 @@ def test_an_interrupted_search_goes_on_and_gives_the_same_bytes(
     monkeypatch.setattr(table, "_BLOCK", 250)
     chunks, config = small_chunks(), Bm25RetrieverConfig()
     _, whole = build(tmp_path / "whole", chunks, config)
-    search, calls = table.search_filled, []
+    search, calls = block_search.search_filled, []
 
     def failing(*args: Any) -> Any:
         calls.append(len(args[1].document))
@@ -95,7 +95,7 @@ def test_an_interrupted_search_goes_on_and_gives_the_same_bytes(
             raise KeyboardInterrupt
         return search(*args)
 
-    monkeypatch.setattr(table, "search_filled", failing)
+    monkeypatch.setattr(block_search, "search_filled", failing)
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "halves", chunks, config)
     _, resumed = build(tmp_path / "halves", chunks, config)

@@ -42,6 +42,7 @@ from .model import (
 )
 from .neighbours import NeighboursConfig
 from .optim import AdamWConfig, MuonConfig, OptimConfig
+from .prepare import EngineKind, PrepareConfig
 from .recipe import Curriculum, Freeze, Method, PointerStart, RecipeConfig
 from .retriever import (
     Bm25RetrieverConfig,
@@ -96,6 +97,7 @@ __all__ = [
     "DenseNeuralRetrieverConfig",
     "EmbedderConfig",
     "EncoderConfig",
+    "EngineKind",
     "EvalConfig",
     "EvaluateConfig",
     "FaissRetrieverConfig",
@@ -128,6 +130,7 @@ __all__ = [
     "PlantedDatabaseConfig",
     "PointerStart",
     "PositionKind",
+    "PrepareConfig",
     "PythonCorpusConfig",
     "RalmConfig",
     "RandomRetrieverConfig",

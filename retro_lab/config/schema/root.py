@@ -17,6 +17,7 @@ from .logger import LoggerConfig
 from .model import ModelConfig
 from .neighbours import NeighboursConfig
 from .optim import OptimConfig
+from .prepare import PrepareConfig
 from .recipe import RecipeConfig
 from .retriever import RetrieverConfig
 from .schedule import ScheduleConfig
@@ -58,6 +59,7 @@ class Config:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
     baseline: str | None = "auto"
     resume: str | None = "auto"
     seed: int = 1

@@ -1,0 +1,105 @@
+"""Contract: whoever prepares the data, artifacts have the same bytes; no key knows who it was."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from retro_lab.app.stages import Pipeline
+from retro_lab.artifacts import Artifact
+from retro_lab.artifacts.engine import Work
+from retro_lab.artifacts.stage import JSON
+from retro_lab.config.compose import load_config
+from retro_lab.retrieval import embedders, table
+from retro_lab.text import chunks as chunks_module
+
+TIMES = {"queries_per_second"}
+
+
+class Elsewhere:
+    """Blocks in reverse, by copies of the work that are pickled as for another machine."""
+
+    def __init__(self) -> None:
+        self.done = 0
+
+    def run(self, work: Work, blocks: Sequence[tuple[int, int]]) -> Iterator[JSON]:
+        pickled = pickle.dumps(work)
+        for start, stop in reversed(blocks):
+            self.done += 1
+            yield pickle.loads(pickled)(start, stop)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several blocks a stage; the driver cuts them, so that workers needn't know."""
+    monkeypatch.setattr(embedders, "_BLOCK", 300)
+    monkeypatch.setattr(table, "_BLOCK", 400)
+    monkeypatch.setattr(chunks_module, "_BLOCK_BYTES", 20_000)
+
+
+def corpora(folder: Path) -> tuple[Path, Path]:
+    """Two corpora of random words that share some documents."""
+    rng = np.random.default_rng(0)
+    words = np.array([f"word{i}" for i in range(200)])
+    texts = [" ".join(rng.choice(words, 150)) for _ in range(70)]
+    paths = folder / "docs.jsonl", folder / "more.jsonl"
+    for path, first in zip(paths, (0, 50), strict=True):
+        documents = enumerate(texts[first : first + 60], first)
+        lines = [orjson.dumps({"id": str(i), "text": text}) for i, text in documents]
+        path.write_bytes(b"\n".join(lines))
+    return paths
+
+
+def pipeline(folder: Path, store: str, *overrides: str) -> Pipeline:
+    own, more = corpora(folder)
+    common = [
+        "corpus=jsonl", f"corpus.path={own}", "corpus.split.validation=0.2",
+        "corpus.split.test=0.2", "chunking=m16", "tokenizer.vocab_size=400",
+        "embedder=hashing", "neighbours.max_run=8", "neighbours.dedup=0.8",
+        f"database.add=[{more}]", f"store.dir={folder / store}",
+    ]  # fmt: skip
+    return Pipeline(load_config([*common, *overrides]))
+
+
+def built(pipeline: Pipeline) -> dict[str, tuple]:
+    """Size and digest of every file of every stage, and what its manifest counts."""
+    pipeline.build_all()
+    artifacts = {str(stage): pipeline.store.get(stage) for stage in pipeline.stages()}
+    assert all(isinstance(artifact, Artifact) for artifact in artifacts.values())
+    return {
+        name: (a.manifest["files"], {k: v for k, v in a.stats.items() if k not in TIMES})
+        for name, a in artifacts.items()
+        if a is not None
+    }
+
+
+@pytest.mark.parametrize("retriever", ["hybrid", "faiss_ivf", "dense_bm25_rerank", "oracle"])
+def test_pickled_work_gives_the_same_artifacts(tmp_path: Path, retriever: str) -> None:
+    here = pipeline(tmp_path, "here", f"retriever={retriever}")
+    there = pipeline(tmp_path, "there", f"retriever={retriever}")
+    there.store.engine = engine = Elsewhere()
+    assert built(there) == built(here)
+    assert engine.done > 10
+
+
+def test_the_engine_enters_no_key(tmp_path: Path) -> None:
+    local = pipeline(tmp_path, "store")
+    ray = pipeline(tmp_path, "store", "prepare.engine=ray", "prepare.workers=3")
+    assert [stage.key for stage in ray.stages()] == [stage.key for stage in local.stages()]
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_artifacts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("ray")
+    caplog.set_level(logging.INFO, "retro_lab")
+    here = pipeline(tmp_path, "here", "retriever=hybrid")
+    there = pipeline(
+        tmp_path, "there", "retriever=hybrid", "prepare.engine=ray", "prepare.workers=2"
+    )
+    assert built(there) == built(here)
