@@ -3,7 +3,7 @@
     python benchmarks/memory.py --corpus my.jsonl.zst --work memory --bytes 10000000 20000000
 
 Runs the command in a process of its own with an empty store, and reads from /proc (Linux) what it
-holds. Anonymous memory is what can't be given back; pages of mapped files can, and count apart.
+holds, in MiB. Anonymous memory can't be given back; pages of mapped files can, and count apart.
 """
 
 from __future__ import annotations
