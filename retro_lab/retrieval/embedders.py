@@ -1,7 +1,8 @@
 """Chunk embeddings: the protocol, the registry, and the stage that embeds a whole store.
 
-The same vectors serve as keys and as queries, so all splits are embedded at once. Each distinct
-text is embedded once: duplicates cost nothing and tie exactly.
+All splits are embedded at once: any chunk may be what is searched, a key, and what is searched for,
+a query. Most embedders have one vector for both; a two-sided one has two, and both are stored. Each
+distinct text is embedded once: duplicates cost nothing and tie exactly.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from retro_lab.artifacts.store import Artifact, Stage
 from retro_lab.artifacts.workspace import Workspace
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import (
+    DualEncoderConfig,
     EmbedderConfig,
     HashingEmbedderConfig,
     SentenceTransformerConfig,
@@ -44,6 +46,11 @@ class Embedder(Protocol):
 
     def __init__(self, config: Any) -> None: ...
 
+    @property
+    def query(self) -> Embedder | None:
+        """What embeds queries, where that is another model; None where a vector is both."""
+        ...
+
     @classmethod
     def content_fields(cls, config: Any) -> Mapping[str, Any]:
         """The settings that change the vectors, weights included (by digest)."""
@@ -56,6 +63,7 @@ class Embedder(Protocol):
 
 EMBEDDERS: dict[type[EmbedderConfig], str] = {
     SentenceTransformerConfig: "sentence_transformer:SentenceTransformerEmbedder",
+    DualEncoderConfig: "dual_encoder:DualEncoder",
     HashingEmbedderConfig: "hashing:HashingEmbedder",
 }
 """Configuration class to `module:class` in this package: a new embedder is one line here."""
@@ -88,7 +96,7 @@ def embed_queries(embedder: Embedder, texts: list[str]) -> np.ndarray:
 
     The same text then finds the same, wherever it comes from.
     """
-    return embedder.embed(texts).astype(np.float16).astype(np.float32)
+    return (embedder.query or embedder).embed(texts).astype(np.float16).astype(np.float32)
 
 
 def known_width(config: EmbedderConfig) -> int | None:
@@ -102,20 +110,25 @@ class Embeddings:
     Attributes:
         vectors: float16 [T, E], one a distinct text.
         row: int32 [C], the row of `vectors` that belongs to a chunk.
+        queries: float16 [T, E], of the same texts as queries; `vectors` itself where a vector is
+            both.
     """
 
-    def __init__(self, vectors: np.ndarray, row: np.ndarray) -> None:
+    def __init__(
+        self, vectors: np.ndarray, row: np.ndarray, queries: np.ndarray | None = None
+    ) -> None:
         self.vectors = vectors
         self.row = row
+        self.queries = vectors if queries is None else queries
 
     @classmethod
     def open(cls, path: Path) -> Embeddings:
         """The embeddings in an artifact's folder."""
-        vectors, row = (
-            np.load(path / name, mmap_mode="r", allow_pickle=False)
-            for name in ("vectors.npy", "row.npy")
+        names = ["vectors", "row"]
+        names += ["queries"] if (path / "queries.npy").is_file() else []
+        return cls(
+            *(np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names)
         )
-        return cls(vectors, row)
 
     @property
     def dim(self) -> int:
@@ -123,8 +136,12 @@ class Embeddings:
         return self.vectors.shape[1]
 
     def of(self, ids: np.ndarray) -> np.ndarray:
-        """float16 [n, E], the vectors of chunks by global id."""
+        """float16 [n, E], the vectors of chunks that are searched, by global id."""
         return self.vectors[self.row[ids]]
+
+    def queries_of(self, ids: np.ndarray) -> np.ndarray:
+        """float16 [n, E], the vectors of chunks that neighbours are searched for."""
+        return self.queries[self.row[ids]]
 
 
 def embeddings_stage(
@@ -145,7 +162,7 @@ def build_embeddings(
 ) -> Mapping[str, Any]:
     """Embed the raw text of every chunk of every split, in blocks that resume.
 
-    Writes vectors.npy and row.npy, as in `Embeddings`.
+    Writes vectors.npy, row.npy and, for a two-sided embedder, queries.npy, as in `Embeddings`.
 
     Raises:
         UserError: the model is missing, or isn't the one whose digest is configured.
@@ -156,8 +173,10 @@ def build_embeddings(
 
     def embed(start: int, stop: int) -> dict[str, np.ndarray]:
         texts = chunks.texts(first[start:stop], corpus)
-        vectors = embedder.embed(texts) if texts else np.empty((0, embedder.dim))
-        return {"vectors": vectors.astype(np.float16)}
+        found = {"vectors": embedder.embed(texts).astype(np.float16)}
+        if embedder.query is not None:
+            found["queries"] = embedder.query.embed(texts).astype(np.float16)
+        return found
 
     workspace.blocks(len(first), _BLOCK, embed, what="embedding", unit="chunks")
     return {"chunks": len(row), "distinct": len(first), "dim": embedder.dim}
@@ -182,5 +201,8 @@ def _distinct(chunks: ChunkStore, corpus: Corpus) -> tuple[np.ndarray, np.ndarra
 
 
 def settings(config: EmbedderConfig, *, without: tuple[str, ...]) -> dict[str, Any]:
-    """A configuration's fields as JSON, less its option's name and those in `without`."""
-    return {k: v for k, v in asdict(config).items() if k not in ("name", *without)}
+    """A configuration's fields as JSON, less its option's name, those in `without`, and those that
+    were added later and change nothing.
+    """
+    found = {k: v for k, v in asdict(config).items() if k not in ("name", *without)}
+    return {k: v for k, v in found.items() if (k, v) not in config.added.items()}

@@ -21,7 +21,13 @@ from .database import (
     Half,
     PlantedDatabaseConfig,
 )
-from .embedder import EmbedderConfig, HashingEmbedderConfig, SentenceTransformerConfig
+from .embedder import (
+    DualEncoderConfig,
+    EmbedderConfig,
+    HashingEmbedderConfig,
+    ModelEmbedderConfig,
+    SentenceTransformerConfig,
+)
 from .evaluation import EvalConfig, Reference, resolve_k, resolve_stride, wants_tokens
 from .logger import CsvConfig, LoggerConfig, TensorboardConfig, WandbConfig, WandbMode
 from .model import (
@@ -85,6 +91,7 @@ __all__ = [
     "Decay",
     "DenseBm25RetrieverConfig",
     "DenseNeuralRetrieverConfig",
+    "DualEncoderConfig",
     "EmbedderConfig",
     "EncoderConfig",
     "EvalConfig",
@@ -105,6 +112,7 @@ __all__ = [
     "MatchedConfig",
     "Method",
     "ModelConfig",
+    "ModelEmbedderConfig",
     "MuonConfig",
     "NeighboursConfig",
     "NgramConfig",

@@ -18,7 +18,7 @@ from .database import (
     DatabaseConfig,
     PlantedDatabaseConfig,
 )
-from .embedder import HashingEmbedderConfig, SentenceTransformerConfig
+from .embedder import DualEncoderConfig, HashingEmbedderConfig, SentenceTransformerConfig
 from .evaluation import EvalConfig
 from .logger import CsvConfig, TensorboardConfig, WandbConfig
 from .model import ModelConfig
@@ -61,6 +61,7 @@ SCHEMAS: dict[str, type] = {
     "retriever/oracle": OracleRetrieverConfig,
     "retriever/http": HttpRetrieverConfig,
     "embedder/sentence_transformer": SentenceTransformerConfig,
+    "embedder/dual_encoder": DualEncoderConfig,
     "embedder/hashing": HashingEmbedderConfig,
     "tokenizer/bpe": BpeTokenizerConfig,
     "tokenizer/byte": ByteTokenizerConfig,
