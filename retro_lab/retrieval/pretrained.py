@@ -76,7 +76,7 @@ def loading(key: str, name: str) -> Iterator[None]:
         logger.removeFilter(report)
     if report.missing:
         raise UserError(
-            f"{key}={name} has no weights for {report.missing[0]} and {len(report.missing) - 1} "
+            f"{key}={name} has no weights for {min(report.missing)} and {len(report.missing) - 1} "
             "more: they would be random",
             fix=_ENCODERS,
         )

@@ -126,7 +126,6 @@ def load_encoder(folder: Path, config: SentenceTransformerConfig, key: str) -> S
             model = SentenceTransformer(str(folder), device=device, local_files_only=True)
     if isinstance(model[0], StaticEmbedding):
         _check_static(config)
-        return model
     if config.pooling is not None:
         _set_pooling(model, config.pooling)
     if config.max_length is not None:

@@ -6,6 +6,7 @@ arithmetic do; late interaction is MaxSim, written out.
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -222,6 +223,10 @@ def test_static_embeddings_are_means_in_both_formats(models: Path, tmp_path: Pat
     for model in (folder, tmp_path):
         embedder = build_embedder(SentenceTransformerConfig(model=str(model)))
         np.testing.assert_allclose(embedder.embed([TEXTS[0], TEXTS[5]]), expected, **EXACT)
+    half = load_file(tmp_path / "model.safetensors")["embedding.weight"].half()
+    save_file({"embedding.weight": half}, tmp_path / "model.safetensors")
+    embedder = build_embedder(SentenceTransformerConfig(model=str(tmp_path)))
+    assert (embedder.embed([""]) == 0).all()  # in half precision, a vector of nothing has no unit
 
 
 def test_what_a_model_cannot_do_is_the_users_error(models: Path, tmp_path: Path) -> None:
@@ -249,22 +254,31 @@ def changed_config(folder: Path, **settings: object) -> Path:
 
 def test_weights_that_are_missing_are_never_random(tmp_path: Path) -> None:
     folder = str(changed_config(save_encoder(tmp_path), num_hidden_layers=3))
-    with pytest.raises(UserError, match=r"embedder\.key_model=.* has no weights for encoder\.lay"):
+    with pytest.raises(UserError, match=r"embedder\.query_model=.* no weights for encoder\.lay"):
         build_embedder(DualEncoderConfig(query_model=folder, key_model=folder))
-    with pytest.raises(UserError, match=r"retriever\.model=.* has no weights for encoder\.layer"):
+    with pytest.raises(UserError, match=r"retriever\.model=.* no weights for encoder\.layer"):
         late(folder)
 
 
 def test_a_missing_pooler_and_another_models_head_are_nothing_to_report(
-    models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    models: Path, tmp_path: Path
 ) -> None:
     save_encoder(tmp_path, seed=1)
     weights = load_file(tmp_path / "model.safetensors")
     kept = {name: weight for name, weight in weights.items() if not name.startswith("pooler.")}
     save_file({**kept, "cls.bias": torch.zeros(3)}, tmp_path / "model.safetensors")
-    capfd.readouterr()
-    vectors = build_embedder(SentenceTransformerConfig(model=str(tmp_path))).embed(TEXTS)
-    assert capfd.readouterr() == ("", "")
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addHandler(handler)
+    try:
+        vectors = build_embedder(SentenceTransformerConfig(model=str(tmp_path))).embed(TEXTS)
+        assert said == []
+        BertModel.from_pretrained(tmp_path)  # elsewhere it is said as ever
+    finally:
+        logger.removeHandler(handler)
+    assert "cls.bias" in said[0]
     np.testing.assert_allclose(vectors, one(models).embed(TEXTS), **EXACT)
 
 
