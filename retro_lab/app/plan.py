@@ -210,7 +210,13 @@ def _print_plan(request: Request, config: Config) -> None:
     )
     dense = config.retriever.needs_embeddings
     width = width_of(config, numbers["embedder.dim"]) if dense else 0
-    files = planned_files(planned, config.retriever, width, config.neighbours.k_store)
+    files = planned_files(
+        planned,
+        config.retriever,
+        width,
+        config.neighbours.k_store,
+        two_sided=config.embedder.two_sided,
+    )
     memory = building_memory(planned, config.retriever, width, files)
 
     console = Console()

@@ -45,7 +45,8 @@ class Rates:
 def measure_embed(
     config: EmbedderConfig, planned: Database, clock: Clock = time.perf_counter
 ) -> float:
-    """Chunks/s for pieces of Python's documentation, as long as the planned chunks.
+    """Chunks/s for pieces of Python's documentation, as long as the planned chunks; as keys and as
+    queries where these are two vectors.
 
     Args:
         clock: seconds; another than the wall's shows what other processes had no part in.
@@ -60,8 +61,10 @@ def measure_embed(
     starts = np.random.default_rng(0).integers(0, len(text) - length, EMBEDDED)
     texts = [text[start : start + length] for start in starts]
     embedder = build_embedder(config)
-    embedder.embed(texts[:_WARM_UP])
-    return EMBEDDED / _fastest(lambda: embedder.embed(texts), clock)
+    sides = [embedder] if embedder.query is None else [embedder, embedder.query]
+    for side in sides:
+        side.embed(texts[:_WARM_UP])
+    return EMBEDDED / _fastest(lambda: [side.embed(texts) for side in sides], clock)
 
 
 def measure_search(

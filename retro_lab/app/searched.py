@@ -10,7 +10,7 @@ databases share is built once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -195,11 +195,19 @@ class DatabaseEmbeddings(Embeddings):
         return type(self), (self.store, self.sources)
 
     def of(self, ids: np.ndarray) -> NDArray[np.float16]:
+        return self._gather(ids, Embeddings.of)
+
+    def queries_of(self, ids: np.ndarray) -> NDArray[np.float16]:
+        return self._gather(ids, Embeddings.queries_of)
+
+    def _gather(
+        self, ids: np.ndarray, of: Callable[[Embeddings, np.ndarray], np.ndarray]
+    ) -> NDArray[np.float16]:
         ids = np.asarray(ids)
         part, place = self.store.part[ids], self.store.place[ids]
         found = np.empty((*ids.shape, self.dim), np.float16)
         for number, described in enumerate(self.store.parts):
             here = part == number
             if here.any():
-                found[here] = self.sources[described["source"]].of(place[here])
+                found[here] = of(self.sources[described["source"]], place[here])
         return found

@@ -15,6 +15,9 @@ _CHOICES = {
     "trainer.strategy": ("auto", "ddp", "fsdp"),
     "trainer.precision": ("32-true", "bf16-mixed"),
     "eval.split": SPLITS,
+    "retriever.scorer": ("cross_encoder", "late_interaction"),
+    "embedder.pooling": (None, "mean", "cls"),
+    "embedder.precision": ("fp32", "bf16", "fp16"),
     "baseline": ("auto", None),
     "resume": ("auto", None),
 }
@@ -76,6 +79,7 @@ _AT_LEAST_ONE_OR_NULL = [
     "retriever.dense.nlist",
     "retriever.dense.pq",
     "retriever.dense.rerank",
+    "embedder.max_length",
 ]
 _NOT_NEGATIVE = [
     "chunking.continuation_chunks",

@@ -24,7 +24,6 @@ from .schema import (
     PrepareConfig,
     RecipeConfig,
     Reference,
-    SentenceTransformerConfig,
     ValueKind,
     resolve_layers,
 )
@@ -180,17 +179,6 @@ def _overlap(config: Config) -> Iterator[UserError]:
             "train",
             "every chunk of the training split stands in the training text (eval.reference)",
             "eval.split=test, or eval.reference=own_neighbours",
-        )
-
-
-def _embedder(config: Config) -> Iterator[UserError]:
-    embedder = config.embedder
-    if not config.retriever.needs_embeddings:
-        return
-    if isinstance(embedder, SentenceTransformerConfig) and not embedder.model:
-        yield UserError(
-            "embedder.model has no value and needs one",
-            fix="embedder.model=<hub name or local folder>, or embedder=minilm",
         )
 
 
@@ -390,9 +378,9 @@ _RULES = (
     retrieval_checks.near_duplicates,
     retrieval_checks.retriever,
     retrieval_checks.imported,
+    retrieval_checks.embedder,
     database_checks.database,
     _overlap,
-    _embedder,
     _recipe,
     _backbone,
     _training,

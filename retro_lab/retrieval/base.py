@@ -191,7 +191,7 @@ def chunk_queries(
     following = np.minimum(ids + 1, chunks.first_chunk[document + 1] - 1)
     return Queries(
         tokens=text_tokens(chunks.tokens[ids], chunks.pad_id, chunks.boundary_id),
-        embeddings=None if embeddings is None else embeddings.of(ids).astype(np.float32),
+        embeddings=None if embeddings is None else embeddings.queries_of(ids).astype(np.float32),
         document=chunks.identity[ids].astype(np.int64),
         chunk_ids=ids,
         following=text_tokens(chunks.tokens[following], chunks.pad_id, chunks.boundary_id),

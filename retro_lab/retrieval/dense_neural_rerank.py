@@ -1,13 +1,11 @@
-"""Dense candidates in the order of a cross-encoder: the pipeline that RETRO's search is compared
-with. It reads both texts at once, so it costs a forward pass a candidate.
+"""Dense candidates in the order of a neural ranker: the pipeline that RETRO's search is compared
+with. A cross-encoder reads both texts at once, so it costs a forward pass a candidate.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,17 +15,17 @@ from retro_lab.config.errors import UserError
 from retro_lab.config.schema import DenseNeuralRetrieverConfig
 from retro_lab.retrieval.base import NO_CHUNK, Queries
 from retro_lab.retrieval.dense_rerank import DenseReranker
-
-WEIGHTS = "model.safetensors"
+from retro_lab.retrieval.late_interaction import LateInteraction
+from retro_lab.retrieval.pretrained import digest_of, model_folder, on_hub
 
 Scorer = Callable[[list[tuple[str, str]]], np.ndarray]
 """From (query, candidate) texts to float32 scores, one a pair."""
 
 
 class DenseNeuralReranker(DenseReranker):
-    """A sentence-transformers cross-encoder over the first dense candidates.
+    """A cross-encoder or late interaction over the first dense candidates.
 
-    Equal pairs of texts are scored once, longest first. Scores may differ in the last bit between
+    Equal pairs of texts are scored once. Scores may differ in the last bit between
     machines, as all that a network computes does.
     """
 
@@ -38,7 +36,9 @@ class DenseNeuralReranker(DenseReranker):
         Raises:
             UserError: the folder has no weights.
         """
-        return {**super().index_fields(config), "ranker": _weights_name(config)}
+        name = config.model
+        ranker = name if on_hub(name) else digest_of(model_folder("retriever.model", name))
+        return {**super().index_fields(config), "ranker": ranker}
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -46,7 +46,7 @@ class DenseNeuralReranker(DenseReranker):
         return load_scorer(self.config)
 
     def score(self, queries: Queries, ids: np.ndarray) -> np.ndarray:
-        """The cross-encoder's score of each candidate.
+        """The ranker's score of each candidate.
 
         Raises:
             UserError: the model isn't there, or the query is no text of the store.
@@ -70,19 +70,21 @@ class DenseNeuralReranker(DenseReranker):
 
 
 def load_scorer(config: DenseNeuralRetrieverConfig) -> Scorer:
-    """The cross-encoder; a hub model is downloaded unless it is cached.
+    """The ranker; a hub model is downloaded unless it is cached.
 
     Raises:
         UserError: there is no such folder or hub model, no network to fetch it, or no
-            cross-encoder in it.
+            model in it that scores so.
     """
-    if not _on_hub(config.model):
-        _weights_file(config)
+    if config.scorer == "late_interaction":
+        return LateInteraction(config)
+    name = config.model
+    name = name if on_hub(name) else str(model_folder("retriever.model", name))
     from sentence_transformers import CrossEncoder
 
     try:
         with no_loading_bar():
-            model = CrossEncoder(config.model, num_labels=1)
+            model = CrossEncoder(name, num_labels=1)
     except (OSError, ValueError) as error:  # no network, no such model, or no model in the folder
         reason = str(error).strip().splitlines()[0]
         raise UserError(
@@ -94,32 +96,10 @@ def load_scorer(config: DenseNeuralRetrieverConfig) -> Scorer:
     if all(name.endswith("Model") for name in architectures):  # its head would be random
         raise UserError(
             f"retriever.model={config.model} embeds single texts; it has no head that scores pairs",
-            fix="give a cross-encoder, or set embedder.model to this one with retriever=faiss_flat",
+            fix="give a cross-encoder, or set retriever.scorer=late_interaction",
         )
 
     def score(pairs: list[tuple[str, str]]) -> np.ndarray:
         return model.predict(pairs, batch_size=config.batch_size, show_progress_bar=False)
 
     return score
-
-
-def _weights_name(config: DenseNeuralRetrieverConfig) -> str:
-    if _on_hub(config.model):
-        return config.model
-    with _weights_file(config).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _weights_file(config: DenseNeuralRetrieverConfig) -> Path:
-    folder = Path(config.model).expanduser()
-    if not (folder / WEIGHTS).is_file():
-        raise UserError(
-            f"retriever.model={config.model}: {folder} has no {WEIGHTS}",
-            fix="give a folder with a sentence-transformers cross-encoder, or a hub name",
-        )
-    return folder / WEIGHTS
-
-
-def _on_hub(model: str) -> bool:
-    path = Path(model).expanduser()
-    return not (path.is_absolute() or model.startswith((".", "~")) or path.is_dir())

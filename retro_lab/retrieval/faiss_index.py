@@ -42,7 +42,7 @@ INDEX_FILE, VECTORS_FILE = "index.faiss", "vectors.npy"
 _QUERY_BLOCK = 1024
 _RERANK_BLOCK = 64  # queries scored again at once: 10 MB for 100 candidates of 384 numbers
 _SLACK = 8  # candidates fetched beyond k, so that most rows see their last tie end at once
-_TIE = 1e-5  # scores of unit vectors closer than this may swap ranks in float32
+_TIE = 1e-5  # scores closer than this, above 1 in proportion, may swap ranks in float32
 
 
 class FaissRetriever:
@@ -207,7 +207,8 @@ class FaissRetriever:
             found.ids[pending, :width] = hits.ids[:, :width]
             found.scores[pending, :width] = hits.scores[:, :width]
             last = hits.scores[:, width - 1]
-            open_tie = np.isfinite(floor) & (last <= floor + _TIE) & (depth < size)
+            near = floor + _TIE * np.maximum(1, np.abs(floor))
+            open_tie = np.isfinite(floor) & (last <= near) & (depth < size)
             pending, depth = pending[open_tie], 2 * depth
         return found
 

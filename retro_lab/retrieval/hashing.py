@@ -22,6 +22,8 @@ class HashingEmbedder:
     without words.
     """
 
+    query = None
+
     def __init__(self, config: HashingEmbedderConfig) -> None:
         self.dim = config.dim
         self._ngram = config.ngram

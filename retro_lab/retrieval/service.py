@@ -97,7 +97,9 @@ class SearchRequest(BaseModel):
 
     texts: list[str] | None = Field(None, description="text, searched as the run's own chunks are")
     tokens: list[list[Token]] | None = Field(None, description="ids of the run's tokenizer")
-    embeddings: Vectors | None = Field(None, description="vectors of the run's embedder")
+    embeddings: Vectors | None = Field(
+        None, description="vectors of the run's embedder, as queries"
+    )
     k: int = Field(10, ge=1)
 
     @model_validator(mode="after")

@@ -133,7 +133,11 @@ def neighbours_stage(
     Settings that are null don't enter the key, nor does a filter that is off.
     """
     left_out = {*config.outside, "index"}  # which index: its stage is a parent
-    settings = {k: v for k, v in asdict(config).items() if k not in left_out}
+    settings = {
+        name: value
+        for name, value in asdict(config).items()
+        if name not in left_out and (name, value) not in config.added.items()
+    }
     fields = {"kind": kind_of(config), **_search_fields(settings), "k_store": k_store}
     if leak is not None:
         fields["leak_filter"] = asdict(leak)

@@ -204,6 +204,14 @@ def test_the_embedder_counts_only_where_it_embeds(config_of: Build) -> None:
         assert (run_key(plain) != run_key(other)) == counts
 
 
+def test_settings_that_came_later_leave_older_keys(config_of: Build) -> None:
+    dense = config_of("retriever=faiss_flat")
+    assert run_key(dense).startswith("c0ed38137306cdf2")
+    ranked = config_of("retriever=dense_neural_rerank")
+    assert run_key(ranked).startswith("0cdc0e4e5cc2ae99")
+    assert run_key(changed(ranked, ["retriever.scorer"])) != run_key(ranked)
+
+
 def test_the_second_phase_counts_only_for_a_retrofit(config_of: Build) -> None:
     def key(*overrides: str) -> str:
         return run_key(config_of(*overrides))

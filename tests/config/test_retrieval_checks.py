@@ -36,6 +36,10 @@ BROKEN = [
     ("dense_bm25_rerank", "retriever.pool=0", "must be at least 1", None),
     ("dense_bm25_rerank", "retriever.bm25.k1=-1", "must be finite and not negative", None),
     ("oracle", "retriever.pool=0", "must be at least 1", None),
+    ("faiss_flat", "embedder.pooling=max", "must be null or mean or cls", ""),
+    ("faiss_flat", "embedder.precision=fp8", "must be fp32 or bf16 or fp16", None),
+    ("faiss_flat", "embedder.max_length=0", "must be at least 1, or null", ""),
+    ("dense_neural_rerank", "retriever.scorer=colbert", "must be cross_encoder or late", None),
     ("http", "retriever.url=localhost:8765", "must begin with http:// or https://", None),
     ("http", "retriever.timeout=0.0", "must be above 0 seconds", None),
     ("http", "retriever.retries=-1", "must not be negative", None),
@@ -76,6 +80,23 @@ def test_only_the_first_chunk_of_a_neighbour_is_compared_without_continuation(
 ) -> None:
     with pytest.raises(ConfigError, match="texts of 64 tokens"):
         check(config_of("chunking.continuation_chunks=0", "neighbours.max_run=65"))
+
+
+@pytest.mark.parametrize("side", ["query_model", "key_model"])
+def test_a_dual_encoder_needs_both_models(config_of: Callable[..., Config], side: str) -> None:
+    overrides = ["embedder=dpr", f"embedder.{side}=''"]
+    with pytest.raises(ConfigError, match=rf"^embedder\.{side} has no value and needs one"):
+        check(config_of("retriever=faiss_flat", *overrides))
+    check(config_of("retriever=bm25", *overrides))
+
+
+def test_late_interaction_needs_another_model_than_a_cross_encoder(
+    config_of: Callable[..., Config],
+) -> None:
+    chosen = ["retriever=dense_neural_rerank", "retriever.scorer=late_interaction"]
+    with pytest.raises(ConfigError, match=r"retriever\.model=cross-encoder/.*reads two texts"):
+        check(config_of(*chosen))
+    check(config_of(*chosen, "retriever.model=owner/colbert"))
 
 
 def test_a_cross_encoder_needs_a_model(config_of: Callable[..., Config]) -> None:

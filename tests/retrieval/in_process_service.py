@@ -12,7 +12,6 @@ from small_world import SmallChunks, bag_of_words
 
 from retro_lab.config.schema import RetrieverConfig
 from retro_lab.retrieval.base import text_tokens
-from retro_lab.retrieval.embedders import Embeddings
 from retro_lab.retrieval.registry import build_retriever
 from retro_lab.retrieval.served_index import ServedIndex
 from retro_lab.retrieval.table import database_ids
@@ -33,18 +32,27 @@ class WordTokenizer:
 class StoredEmbedder:
     """The vector of the stored chunk with that text, before it was rounded; none other is known."""
 
-    def __init__(self, chunks: SmallChunks, embeddings: Embeddings) -> None:
+    query: StoredEmbedder | None = None
+
+    def __init__(self, chunks: SmallChunks, vectors: np.ndarray) -> None:
         texts = chunks.texts(np.arange(chunks.num_chunks), chunks.corpus)
-        self.vectors = dict(zip(texts, embeddings.vectors.astype(np.float32), strict=True))
+        self.vectors = dict(zip(texts, vectors.astype(np.float32), strict=True))
 
     def embed(self, texts: list[str]) -> np.ndarray:
         return np.stack([self.vectors[text] for text in texts]) * np.float32(1.0001)
 
 
-def served_index(config: RetrieverConfig, chunks: SmallChunks) -> ServedIndex:
+def served_index(
+    config: RetrieverConfig, chunks: SmallChunks, *, two_sided: bool = False
+) -> ServedIndex:
     """An index over a small world."""
     chunks.corpus.ids = [f"doc-{i}" for i in range(len(chunks.first_chunk) - 1)]  # type: ignore[misc]
-    embeddings = bag_of_words(chunks) if config.needs_embeddings else None
+    embeddings, embedder = None, None
+    if config.needs_embeddings:
+        embeddings = bag_of_words(chunks, two_sided=two_sided)
+        embedder = StoredEmbedder(chunks, embeddings.vectors)
+        if two_sided:
+            embedder.query = StoredEmbedder(chunks, embeddings.queries)
     ids, retriever = database_ids(chunks), build_retriever(config)
     tokens = text_tokens(chunks.tokens[ids], chunks.pad_id, chunks.boundary_id)
     retriever.build(ids, tokens, None if embeddings is None else embeddings.of(ids))
@@ -55,7 +63,7 @@ def served_index(config: RetrieverConfig, chunks: SmallChunks) -> ServedIndex:
         chunks=chunks,
         corpus=chunks.corpus,
         tokenizer=WordTokenizer(),  # type: ignore[arg-type]
-        embedder=None if embeddings is None else StoredEmbedder(chunks, embeddings),  # type: ignore[arg-type]
+        embedder=embedder,
         embeddings=embeddings,
     )
 

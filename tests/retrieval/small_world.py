@@ -63,13 +63,23 @@ def small_chunks() -> SmallChunks:
     return SmallChunks(lengths, splits, empty=(0,))
 
 
-def bag_of_words(chunks: SmallChunks) -> Embeddings:
-    """Unit vectors of 48 numbers: random projections of word counts, equal for equal chunks."""
-    words = np.random.default_rng(1).standard_normal((VOCABULARY, 48))
+def bag_of_words(chunks: SmallChunks, *, two_sided: bool = False) -> Embeddings:
+    """Unit vectors of 48 numbers: random projections of word counts, equal for equal chunks.
+
+    Args:
+        two_sided: queries are projected in another way than keys.
+    """
+    sides = [_projected(chunks, seed) for seed in ((1, 2) if two_sided else (1,))]
+    rows = np.arange(len(sides[0]), dtype=np.int32)
+    return Embeddings(sides[0], rows, *sides[1:])
+
+
+def _projected(chunks: SmallChunks, seed: int) -> np.ndarray:
+    words = np.random.default_rng(seed).standard_normal((VOCABULARY, 48))
     words[[BOUNDARY, PAD]] = 0
     vectors = words[chunks.tokens].sum(axis=1)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-    return Embeddings(vectors.astype(np.float16), np.arange(len(vectors), dtype=np.int32))
+    return vectors.astype(np.float16)
 
 
 def make_queries(tokens: np.ndarray, document: np.ndarray | None = None) -> Queries:

@@ -26,7 +26,8 @@ from retro_lab.retrieval.embedders import (
     embeddings_stage,
 )
 from retro_lab.retrieval.hashing import HashingEmbedder
-from retro_lab.retrieval.sentence_transformer import check_weights, find_model
+from retro_lab.retrieval.pretrained import model_folder
+from retro_lab.retrieval.sentence_transformer import check_weights
 
 CHUNKS = Stage("chunks", 1, {}, {})
 CORPUS = Stage("corpus", 1, {}, {})
@@ -137,7 +138,7 @@ def test_missing_or_wrong_models_are_the_users_error(tmp_path: Path) -> None:
 def test_weights_of_another_digest_are_refused() -> None:
     config = SentenceTransformerConfig(sha256="ab" * 32)
     with pytest.raises(UserError, match=r"embedder\.sha256.*expected abab"):
-        check_weights(config, find_model(config))
+        check_weights(config, model_folder("embedder.model", config.model))
 
 
 def test_a_hub_model_without_a_network_is_the_users_error(monkeypatch: pytest.MonkeyPatch) -> None:

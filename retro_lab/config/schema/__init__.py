@@ -22,7 +22,13 @@ from .database import (
     Half,
     PlantedDatabaseConfig,
 )
-from .embedder import EmbedderConfig, HashingEmbedderConfig, SentenceTransformerConfig
+from .embedder import (
+    DualEncoderConfig,
+    EmbedderConfig,
+    HashingEmbedderConfig,
+    ModelEmbedderConfig,
+    SentenceTransformerConfig,
+)
 from .evaluation import (
     EvalConfig,
     InjectionConfig,
@@ -95,6 +101,7 @@ __all__ = [
     "Decay",
     "DenseBm25RetrieverConfig",
     "DenseNeuralRetrieverConfig",
+    "DualEncoderConfig",
     "EmbedderConfig",
     "EncoderConfig",
     "EngineKind",
@@ -117,6 +124,7 @@ __all__ = [
     "MatchedConfig",
     "Method",
     "ModelConfig",
+    "ModelEmbedderConfig",
     "MuonConfig",
     "NeighboursConfig",
     "NgramConfig",

@@ -19,7 +19,7 @@ from .database import (
     DatabaseConfig,
     PlantedDatabaseConfig,
 )
-from .embedder import HashingEmbedderConfig, SentenceTransformerConfig
+from .embedder import DualEncoderConfig, HashingEmbedderConfig, SentenceTransformerConfig
 from .evaluation import EvalConfig
 from .logger import CsvConfig, TensorboardConfig, WandbConfig
 from .model import ModelConfig
@@ -64,6 +64,7 @@ SCHEMAS: dict[str, type] = {
     "retriever/http": HttpRetrieverConfig,
     "retriever/stored": StoredRetrieverConfig,
     "embedder/sentence_transformer": SentenceTransformerConfig,
+    "embedder/dual_encoder": DualEncoderConfig,
     "embedder/hashing": HashingEmbedderConfig,
     "tokenizer/bpe": BpeTokenizerConfig,
     "tokenizer/byte": ByteTokenizerConfig,

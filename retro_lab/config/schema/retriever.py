@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -16,11 +17,13 @@ class RetrieverConfig:
         needs_texts: whether the search reads raw text, of queries and of candidates.
         outside: settings that never change what is found; they enter neither a stage's key nor the
             run's.
+        added: settings that came after keys had been made, as an embedder's.
     """
 
     needs_embeddings: ClassVar[bool] = False
     needs_texts: ClassVar[bool] = False
     outside: ClassVar[tuple[str, ...]] = ()
+    added: ClassVar[Mapping[str, object]] = {}
 
     name: str = "none"
 
@@ -126,20 +129,24 @@ class DenseBm25RetrieverConfig(RetrieverConfig):
 
 @dataclass
 class DenseNeuralRetrieverConfig(RetrieverConfig):
-    """Dense candidates in the order of a sentence-transformers cross-encoder's scores.
+    """Dense candidates in the order of a pretrained model's scores.
 
     Attributes:
         dense: the search that gives the candidates.
-        model: hub name or local folder of the cross-encoder.
-        pool: candidates that are put in order; each is one forward pass.
-        batch_size: pairs a forward pass.
+        scorer: what the model is. A cross_encoder reads query and candidate together, one forward
+            pass a pair; late_interaction compares their tokens' vectors, one a text.
+        model: hub name, local folder, or `package:<distribution>`, as an embedder's.
+        pool: candidates that are put in order.
+        batch_size: pairs or texts a forward pass.
     """
 
     needs_embeddings: ClassVar[bool] = True
     needs_texts: ClassVar[bool] = True
+    added: ClassVar[Mapping[str, object]] = {"scorer": "cross_encoder"}
 
     name: str = "dense_neural_rerank"
     dense: FaissRetrieverConfig = field(default_factory=FaissRetrieverConfig)
+    scorer: str = "cross_encoder"
     model: str = "cross-encoder/ms-marco-MiniLM-L6-v2"
     pool: int = 32
     batch_size: int = 64

@@ -1,0 +1,57 @@
+"""Random encoders of a few thousand weights, saved as people save theirs: no network needed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+WORDS = [f"w{i}" for i in range(40)]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+LONGEST = 64  # tokens
+
+
+def word_tokenizer() -> Tokenizer:
+    """One token a word; the names are those of `small_world`."""
+    vocabulary = {word: i for i, word in enumerate([*SPECIAL, *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return tokenizer
+
+
+def save_encoder(folder: Path, seed: int = 0, width: int = 16) -> Path:
+    """A BERT and its tokenizer, without anything of sentence-transformers."""
+    tokenizer = word_tokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = dict(zip(("pad", "unk", "cls", "sep", "mask"), SPECIAL, strict=True))
+    special = {f"{kind}_token": token for kind, token in names.items()}
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=LONGEST, **special
+    ).save_pretrained(folder)
+    torch.manual_seed(seed)
+    sizes = {"hidden_size": width, "intermediate_size": 2 * width}
+    layers = {"num_hidden_layers": 2, "num_attention_heads": 2}
+    config = BertConfig(
+        vocab_size=len(SPECIAL) + len(WORDS),
+        max_position_embeddings=LONGEST,
+        initializer_range=0.5,  # else texts hardly differ
+        **sizes,
+        **layers,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def save_static(folder: Path, rows: torch.Tensor) -> Path:
+    """Static embeddings as model2vec saves them, without a list of modules."""
+    folder.mkdir()
+    word_tokenizer().save(str(folder / "tokenizer.json"))
+    save_file({"embeddings": rows}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"model_type": "model2vec"}))
+    return folder
