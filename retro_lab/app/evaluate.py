@@ -124,7 +124,7 @@ def evaluate_one(
         run.check_lineage(prepared.lineage)
     else:
         run.check_text(lineage(prepared.pipeline.chunks))
-        out.begin(searching)
+        out.describe(searching)
         out.record_lineage(prepared.lineage)
     baseline = _baseline(config)
     if not evaluated:

@@ -12,6 +12,7 @@ import logging
 
 import orjson
 
+from retro_lab.config.checks import check
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import eval_fields, has_retrieval
 from retro_lab.config.schema import (
@@ -47,9 +48,12 @@ def check_injection(run: RunDirectory, command: EvaluateConfig) -> None:
     """Refuses an experiment that can't be one, before anything is evaluated.
 
     Raises:
-        UserError: a run without retrieval, or a database that is given beside the doses.
+        UserError: a broken rule of the settings, a run without retrieval, or a database that is
+            given beside the doses.
     """
-    if not has_retrieval(run.config()):
+    config = run.config()
+    check(dataclasses.replace(config, eval=command.eval))
+    if not has_retrieval(config):
         raise UserError(
             f"{run.path} is a baseline: it searches nothing, so no leak can reach it",
             fix="evaluate a run with retrieval",

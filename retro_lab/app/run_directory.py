@@ -134,11 +134,16 @@ class RunDirectory:
         self._write("planted.json", plants)
 
     def begin(self, config: Config) -> None:
-        """Makes the directory and writes down what is to be run; older results count no more."""
+        """Writes down what is to be trained; older results count no more, whatever was searched."""
         if not self.leads:
             return
+        for found in (self, *map(RunDirectory, (self.path / "databases").glob("*/"))):
+            found.forget_evaluation()
+        self.describe(config)
+
+    def describe(self, config: Config) -> None:
+        """Makes the directory and writes down what is to be run."""
         self.path.mkdir(parents=True, exist_ok=True)
-        self.forget_evaluation()
         write_config(config, self.config_file)
 
     @property

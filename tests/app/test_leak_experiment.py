@@ -16,7 +16,12 @@ from retro_lab.app import scores as scores_module
 from retro_lab.app.evaluate import evaluate
 from retro_lab.app.run_directory import RunDirectory
 from retro_lab.config.errors import UserError
-from retro_lab.config.schema import DatabaseConfig, EvaluateConfig, PlantedDatabaseConfig
+from retro_lab.config.schema import (
+    DatabaseConfig,
+    EvaluateConfig,
+    InjectionConfig,
+    PlantedDatabaseConfig,
+)
 from retro_lab.evaluation.chunk_table import ChunkTable
 from retro_lab.evaluation.injection import INJECTED, REST, SECOND, Injection
 
@@ -120,6 +125,21 @@ def test_a_model_runs_only_for_what_a_dose_can_change(
     assert (run.path / "injection.json").read_bytes() == before
 
 
+def test_other_intervals_need_no_model(
+    golden: Golden, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(run.path.parent, tmp_path / "runs")
+    copy = RunDirectory(tmp_path / "runs" / run.path.name)
+    asked = command(golden, copy)
+    monkeypatch.setattr(scores_module, "_score", refuse)
+    evaluate(replace(asked, eval=replace(asked.eval, bootstrap_samples=60)))
+    assert Injection.load(copy.path).bootstrap.samples == 60
+    half = copy.searching(PlantedDatabaseConfig(plant_share=0.5))
+    assert half.evaluation is not None
+    copy.begin(copy.config())  # trained again, it has other weights
+    assert copy.evaluation is half.evaluation is None
+
+
 def refuse(*_: object) -> None:
     raise AssertionError("a model was run")
 
@@ -164,3 +184,6 @@ def test_what_cannot_be_leaked_into_is_refused(golden: Golden, run: RunDirectory
         evaluate(replace(asked, run=str(golden.baseline().path)))
     with pytest.raises(UserError, match="plants in the training split itself"):
         evaluate(replace(asked, database=DatabaseConfig(fraction=0.5)))
+    too_much = replace(asked.eval, injection=InjectionConfig([3.0]))
+    with pytest.raises(UserError, match=r"eval.injection.doses=\[3.0\]"):
+        evaluate(replace(asked, eval=too_much))
