@@ -29,7 +29,8 @@ script="${@: -1}"
 cp "$script" submitted.sh
 points=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$script")
 export SLURM_NTASKS=$(sed -n 's/^#SBATCH --ntasks-per-node=//p' "$script")
-export SLURM_ARRAY_JOB_ID=4200 SLURM_JOB_NODELIST=localhost SLURM_NODELIST=localhost
+export SLURM_NTASKS_PER_NODE=$SLURM_NTASKS SLURM_ARRAY_JOB_ID=4200
+export SLURM_JOB_NODELIST=localhost SLURM_NODELIST=localhost
 for point in $(seq 0 "${points:-0}"); do
     export SLURM_ARRAY_TASK_ID=$point SLURM_JOB_ID=$((4201 + point)) SLURM_JOB_NAME=train
     bash "$script" > "point$point.log" 2>&1 &
