@@ -150,6 +150,7 @@ def test_slurm_starts_two_processes_a_point(tmp_path: Path) -> None:
         (tmp_path / name).chmod(0o755)
     several = ["trainer=ddp", "trainer.accelerator=cpu"]
     sweep = ["-m", "hydra/launcher=slurm", "neighbours=k1,k2", "retriever=random", *several]
+    train(tmp_path, "retriever=none")  # two jobs of several processes can't share its training
     train(tmp_path, *sweep)
     submitted = (tmp_path / "submitted.sh").read_text()
     assert "#SBATCH --ntasks-per-node=2\n" in submitted
