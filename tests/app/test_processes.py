@@ -29,7 +29,8 @@ script="${@: -1}"
 cp "$script" submitted.sh
 points=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$script")
 export SLURM_NTASKS=$(sed -n 's/^#SBATCH --ntasks-per-node=//p' "$script")
-export SLURM_ARRAY_JOB_ID=4200 SLURM_JOB_NODELIST=localhost SLURM_NODELIST=localhost
+export SLURM_NTASKS_PER_NODE=$SLURM_NTASKS SLURM_ARRAY_JOB_ID=4200
+export SLURM_JOB_NODELIST=localhost SLURM_NODELIST=localhost
 for point in $(seq 0 "${points:-0}"); do
     export SLURM_ARRAY_TASK_ID=$point SLURM_JOB_ID=$((4201 + point)) SLURM_JOB_NAME=train
     bash "$script" > "point$point.log" 2>&1 &
@@ -149,6 +150,7 @@ def test_slurm_starts_two_processes_a_point(tmp_path: Path) -> None:
         (tmp_path / name).chmod(0o755)
     several = ["trainer=ddp", "trainer.accelerator=cpu"]
     sweep = ["-m", "hydra/launcher=slurm", "neighbours=k1,k2", "retriever=random", *several]
+    train(tmp_path, "retriever=none")  # two jobs of several processes can't share its training
     train(tmp_path, *sweep)
     submitted = (tmp_path / "submitted.sh").read_text()
     assert "#SBATCH --ntasks-per-node=2\n" in submitted
