@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from retro_lab.config.fingerprints import has_retrieval
-from retro_lab.config.schema import Config, EvaluateConfig
+from retro_lab.config.schema import BenchmarkConfig, Config, EvaluateConfig
 
 from .run_directory import RunDirectory
 from .timing import Stopwatch
@@ -29,7 +29,7 @@ def train(config: Config) -> float | None:
     watch = Stopwatch()
     if config.resume is not None and run.is_finished(config):
         LOG.info("%s is finished already; resume=null trains it again", run.path)
-        return _rivals(config, run) or objective(show_results(run))
+        return _further(config, run) or objective(show_results(run))
     try:
         with watch.stage("imports"):
             from .experiment import run_experiment
@@ -39,12 +39,15 @@ def train(config: Config) -> float | None:
             "interrupted; nothing is lost: the same command goes on where %s stopped", run.path
         )
         raise
-    return _rivals(config, run) or objective(show_results(run, watch.seconds))
+    return _further(config, run) or objective(show_results(run, watch.seconds))
 
 
-def _rivals(config: Config, run: RunDirectory) -> float | None:
-    """As `evaluate.py`, with its tables, if rivals are asked for; they need a finished run."""
-    if not config.eval.rivals.which or not has_retrieval(config):
+def _further(config: Config, run: RunDirectory) -> float | None:
+    """As `evaluate.py`, with its tables, if rivals or a benchmark are asked for; they need a
+    finished run.
+    """
+    rivals = bool(config.eval.rivals.which) and has_retrieval(config)
+    if not rivals and not isinstance(config.eval, BenchmarkConfig):
         return None
     from .evaluate import evaluate
 

@@ -31,6 +31,8 @@ NEEDS = {
     ("embedder", "sentence_transformer"): ["embedder.model=owner/name"],
     ("tokenizer", "hf"): ["tokenizer.path=gpt2"],
     ("cca", "paper"): ["model=small"],
+    ("eval", "harness"): ["eval.tasks=[lambada_openai]"],
+    ("eval", "qa"): ["eval.questions=a.jsonl"],
 }
 EXPECTED_GROUPS = """
 model cca recipe chunking neighbours retriever embedder tokenizer corpus database optim schedule

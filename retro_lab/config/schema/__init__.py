@@ -1,5 +1,6 @@
 """Typed schemas, one file a configuration group; nothing here imports torch."""
 
+from .benchmarks import BenchmarkConfig, HarnessConfig, QaConfig
 from .cca import CcaConfig, Placement, resolve_layers
 from .chunking import ChunkingConfig
 from .corpus import (
@@ -70,6 +71,7 @@ __all__ = [
     "RETRIEVAL_SETTINGS",
     "RIVALS",
     "AdamWConfig",
+    "BenchmarkConfig",
     "Bm25RetrieverConfig",
     "BpeTokenizerConfig",
     "ByteTokenizerConfig",
@@ -94,6 +96,7 @@ __all__ = [
     "FileCorpusConfig",
     "Freeze",
     "Half",
+    "HarnessConfig",
     "HashingEmbedderConfig",
     "HfCorpusConfig",
     "HfTokenizerConfig",
@@ -118,6 +121,7 @@ __all__ = [
     "PointerStart",
     "PositionKind",
     "PythonCorpusConfig",
+    "QaConfig",
     "RalmConfig",
     "RandomRetrieverConfig",
     "RecipeConfig",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .benchmarks import HarnessConfig, QaConfig
 from .cca import CcaConfig
 from .chunking import ChunkingConfig
 from .corpus import (
@@ -83,4 +84,6 @@ SCHEMAS: dict[str, type] = {
     "logger/csv": CsvConfig,
     "logger/tensorboard": TensorboardConfig,
     "eval/base": EvalConfig,
+    "eval/harness": HarnessConfig,
+    "eval/qa": QaConfig,
 }
