@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -87,7 +88,7 @@ class Contestants:
         """Scores text under a condition, in the windows of the run's own evaluation."""
         source, config = self.source(name), self.config
 
-        def search(chunks) -> NDArray[np.int64]:  # pyright: ignore[reportMissingParameterType]
+        def search(chunks: Sequence[Sequence[int]]) -> NDArray[np.int64]:
             assert source is not None
             return source.search(chunks)[0]
 

@@ -102,7 +102,10 @@ def answer_questions(
     return {
         "settings": {name: settings[name] for name in names},
         "conditions": contestants.names,
-        "recall": {name: recall_at(found, asked.passages) for name, found in ranks.items()},
+        "recall": {
+            name: {str(k): share for k, share in recall_at(ranked, asked.passages).items()}
+            for name, ranked in ranks.items()
+        },
         "answers": {name: _figures(questions, given) for name, given in answers.items()},
         "questions": [
             {

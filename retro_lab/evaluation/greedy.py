@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from retro_lab.nn import Query, Retro, Sampling, generate
 from retro_lab.nn.generation import Search
 from retro_lab.text.tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    from retro_lab.huggingface import GraftedRetro
 
 _CONTEXT = 16  # tokens that are enough to decode what follows them
 
@@ -18,7 +21,7 @@ class GreedyWriter:
     """Continues prompts with the likeliest token each time.
 
     Args:
-        model: `Retro`, or a graft; in evaluation mode.
+        model: in evaluation mode.
         tokenizer: the run's.
         window: tokens of the windows that the model was trained on.
         batch_size: prompts at a time.
@@ -27,7 +30,7 @@ class GreedyWriter:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Retro | GraftedRetro,
         tokenizer: Tokenizer,
         *,
         window: int,
@@ -126,11 +129,10 @@ def _numbered(search: Search, numbers: Sequence[int]) -> Search:
 
 @torch.inference_mode()
 def _by_full_passes(
-    model: nn.Module, row: int, prompt: list[int], max_tokens: int, search: Search | None
+    model: GraftedRetro, row: int, prompt: list[int], max_tokens: int, search: Search | None
 ) -> Iterator[int]:
     """Tokens of one continuation, a full forward pass each: a graft keeps no cache."""
-    size: int = model.config.chunk_size  # pyright: ignore[reportAssignmentType, reportAttributeAccessIssue]
-    device = next(model.parameters()).device
+    size, device = model.config.chunk_size, next(model.parameters()).device
     tokens, found = list(prompt), []
     for _ in range(max_tokens):
         for end in range((len(found) + 1) * size, len(tokens) + 1, size):

@@ -18,6 +18,7 @@ from retro_lab.app import benchmarks
 from retro_lab.app.contestants import Contestants
 from retro_lab.app.evaluate import main, own_baseline
 from retro_lab.app.run_directory import RunDirectory
+from retro_lab.config.errors import UserError
 from retro_lab.config.schema import resolve_stride
 from retro_lab.evaluation.chunk_table import ChunkTable
 from retro_lab.evaluation.results import Results
@@ -84,13 +85,44 @@ def test_a_continuation_scores_what_is_left_of_the_whole(
         assert before.nats + after.nats == pytest.approx(whole.nats, rel=1e-5)
 
 
-def test_what_is_read_matters_and_is_of_the_text_before(
+def test_random_neighbours_are_each_chunks_own(
     contestants: Contestants, texts: dict[str, str]
 ) -> None:
-    tokens = [ScoredText(tokens_of(contestants, texts["planted-a"]))]
-    nats = {name: contestants.scorer(name).score(tokens)[0].nats for name in CONDITIONS}
-    assert len(set(nats.values())) >= 3
-    assert nats["random"] == contestants.scorer("random").score(tokens)[0].nats
+    tokens = tokens_of(contestants, texts["planted-a"])
+    source = contestants.source("random")
+    assert source is not None
+    one, other, again = source.search([tokens[:16], tokens[16:32], tokens[:16]])[0]
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+    planted = [ScoredText(tokens)]
+    nats = {name: contestants.scorer(name).score(planted)[0].nats for name in CONDITIONS}
+    assert nats["random"] not in (nats["off"], nats["on"])
+
+
+def test_requests_of_lm_eval_are_documents(contestants: Contestants, texts: dict[str, str]) -> None:
+    from lm_eval.api.instance import Instance
+
+    from retro_lab.evaluation.harness import RunLM
+
+    model = RunLM(
+        contestants.scorer("on"), contestants.writer("on"), contestants.tokenizer, "scoring"
+    )
+    text = texts["test-04"]
+    place = text.index(" ", 300)
+    before, after = text[:place], text[place:]
+    encoded = model.tok_encode(before)
+    assert model.tok_encode(text)[: len(encoded)] == encoded
+    whole, first = model.loglikelihood_rolling(
+        [Instance("loglikelihood_rolling", {}, (part,), 0) for part in (text, before)]
+    )
+    pairs = [("", text), (before, after)]
+    alone, rest = model.loglikelihood([Instance("loglikelihood", {}, p, 0) for p in pairs])
+    assert alone[0] == pytest.approx(whole, rel=1e-5)
+    assert first + rest[0] == pytest.approx(whole, rel=1e-5)
+    assert model.loglikelihood_rolling([Instance("loglikelihood_rolling", {}, ("",), 0)]) == [0.0]
+    drawn = Instance("generate_until", {}, ("a", {"do_sample": True, "temperature": 1.0}), 0)
+    with pytest.raises(UserError, match="draws tokens at random"):
+        model.generate_until([drawn])
 
 
 def test_greedy_is_what_generation_writes(contestants: Contestants, texts: dict[str, str]) -> None:

@@ -14,9 +14,12 @@ import pytest
 import torch
 from golden import Golden
 
+from retro_lab.app import qa
 from retro_lab.app.contestants import Contestants
 from retro_lab.app.evaluate import main
 from retro_lab.app.run_directory import RunDirectory
+from retro_lab.config.schema import QaConfig
+from retro_lab.evaluation.qa import Question
 from retro_lab.nn import Query
 
 
@@ -121,6 +124,22 @@ def test_an_answer_reads_what_its_own_question_found(
         alone += only.write([prompt], max_tokens=8, until=[], left_pad=True)
     assert together == alone
     assert not np.array_equal(found[0], found[1])
+
+
+def test_what_stands_in_the_prompt_is_not_read_again(
+    run: RunDirectory, words: dict[str, list[str]]
+) -> None:
+    contestants = Contestants(run.config(), run, None)
+    asked = QaConfig(questions="a", passages=4, in_prompt=1)
+    text = " ".join(words["train-05"][20:23])
+    read, [passages] = qa._search(contestants, "on", asked, [Question("1", text, ["x"])])
+    source = contestants.source("on", 4)
+    assert source is not None
+    [encoded] = contestants.tokenizer.encode_batch([text])
+    tokens, [found] = source.search([encoded.ids[:16].tolist()])
+    k = contestants.config.neighbours.k
+    assert np.array_equal(read, tokens[:, 1 : 1 + k])
+    assert [passage.text for passage in passages] == [one.text for one in found]
 
 
 @pytest.mark.parametrize(
