@@ -93,7 +93,7 @@ def _harness(
             contestants.scorer(name),
             contestants.writer(name),
             contestants.tokenizer,
-            f"scoring {label(name)}",
+            label(name),
         )
         figures = tasks.evaluate(
             model, limit=asked.limit, bootstrap_samples=asked.bootstrap_samples

@@ -61,7 +61,12 @@ def _short(value: float) -> str:
 
 def _table(title: str, *headings: str) -> Table:
     table = Table(
-        title=title, title_justify="left", header_style="bold", box=None, padding=(0, 1, 0, 0)
+        title=title,
+        title_justify="left",
+        header_style="bold",
+        box=None,
+        padding=(0, 1, 0, 0),
+        min_width=len(title),  # a title is not wider than its table
     )
     for heading in headings:
         table.add_column(heading, no_wrap=True)

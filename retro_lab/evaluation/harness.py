@@ -7,8 +7,7 @@ for alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from typing import Any, cast
 
 from lm_eval.api.instance import Instance
@@ -24,7 +23,6 @@ from .text_scoring import ScoredText, TextScorer
 DEFAULT_TOKENS = 256  # of a continuation whose task names no limit: lm-eval's own default
 
 Pair = tuple[tuple[str, str], list[int], list[int]]
-Progress = AbstractContextManager[Callable[[int], None]]
 
 
 class RunLM(TemplateLM):
@@ -34,7 +32,7 @@ class RunLM(TemplateLM):
         scorer: the model, and what it reads.
         writer: the same, for tasks that generate.
         tokenizer: the run's.
-        what: of the condition, for the progress.
+        what: the condition, for the progress.
     """
 
     def __init__(
@@ -67,8 +65,7 @@ class RunLM(TemplateLM):
         for _, context, continuation in requests:
             before = context if context == [self.prefix_token_id] else self._document(context)
             texts.append(ScoredText([*before, *continuation], len(before)))
-        with self._progress(len(texts)) as advance:
-            scores = self.scorer.score(texts, greedy=True, advance=advance)
+        scores = self.scorer.score(texts, greedy=True, what=f"scoring {self.what}")
         return [(-score.nats, bool(score.greedy)) for score in scores]
 
     def loglikelihood_rolling(
@@ -77,8 +74,7 @@ class RunLM(TemplateLM):
         """Log-likelihood of whole texts, in the run's own windows."""
         encoded = self.own_tokenizer.encode_batch([str(r.args[0]) for r in requests])
         texts = [ScoredText(self._document(ids.tolist())) for ids, _ in encoded]
-        with self._progress(len(texts)) as advance:
-            return [-score.nats for score in self.scorer.score(texts, advance=advance)]
+        return [-s.nats for s in self.scorer.score(texts, what=f"scoring {self.what}")]
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Greedy continuations, each up to the first of its stop strings.
@@ -87,7 +83,7 @@ class RunLM(TemplateLM):
             UserError: the task draws tokens at random.
         """
         texts = [""] * len(requests)
-        with self._progress(len(requests)) as advance:
+        with track(len(requests), f"writing {self.what}", "requests") as advance:
             for (until, limit), numbers in _alike(requests).items():
                 contexts = [str(requests[number].args[0]) for number in numbers]
                 written = self.writer.write(
@@ -102,9 +98,6 @@ class RunLM(TemplateLM):
 
     def _document(self, tokens: Sequence[int]) -> list[int]:
         return [self.prefix_token_id, *tokens]
-
-    def _progress(self, total: int) -> Progress:
-        return track(total, self.what, "requests")
 
 
 def _alike(requests: Sequence[Instance]) -> dict[tuple[tuple[str, ...], int], list[int]]:

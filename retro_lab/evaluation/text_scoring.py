@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from retro_lab.artifacts import track
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import ChunkingConfig
 from retro_lab.data.windows import evaluation_windows
@@ -87,32 +88,24 @@ class TextScorer:
         self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
 
     def score(
-        self,
-        texts: Sequence[ScoredText],
-        *,
-        greedy: bool = False,
-        advance: Callable[[int], None] | None = None,
+        self, texts: Sequence[ScoredText], *, greedy: bool = False, what: str = "scoring"
     ) -> list[TextScore]:
         """Every text's score, in order.
 
         Args:
-            advance: called with the number of texts that a batch ends, for a progress bar.
+            what: is being done, for the progress.
         """
         pieces = sorted(self._pieces(texts), key=lambda piece: piece.start - piece.stop)
-        left = np.bincount([piece.text for piece in pieces], minlength=len(texts))
         nats, is_greedy = np.zeros(len(texts)), np.ones(len(texts), bool)
         known: dict[tuple[int, ...], NDArray[np.int64]] = {}
-        if advance is not None:
-            advance(int((left == 0).sum()))
-        for begin in range(0, len(pieces), self.batch_size):
-            batch = pieces[begin : begin + self.batch_size]
-            batch_nats, batch_greedy = self._score(batch, texts, greedy, known)
-            rows = [piece.text for piece in batch]
-            np.add.at(nats, rows, batch_nats)
-            np.logical_and.at(is_greedy, rows, batch_greedy)
-            np.subtract.at(left, rows, 1)
-            if advance is not None:
-                advance(sum(left[row] == 0 for row in set(rows)))
+        with track(len(pieces), what, "windows") as advance:
+            for begin in range(0, len(pieces), self.batch_size):
+                batch = pieces[begin : begin + self.batch_size]
+                batch_nats, batch_greedy = self._score(batch, texts, greedy, known)
+                rows = [piece.text for piece in batch]
+                np.add.at(nats, rows, batch_nats)
+                np.logical_and.at(is_greedy, rows, batch_greedy)
+                advance(len(batch))
         return [
             TextScore(float(sum_), bool(best) if greedy else None)
             for sum_, best in zip(nats, is_greedy, strict=True)

@@ -104,9 +104,7 @@ def test_requests_of_lm_eval_are_documents(contestants: Contestants, texts: dict
 
     from retro_lab.evaluation.harness import RunLM
 
-    model = RunLM(
-        contestants.scorer("on"), contestants.writer("on"), contestants.tokenizer, "scoring"
-    )
+    model = RunLM(contestants.scorer("on"), contestants.writer("on"), contestants.tokenizer, "on")
     text = texts["test-04"]
     place = text.index(" ", 300)
     before, after = text[:place], text[place:]
