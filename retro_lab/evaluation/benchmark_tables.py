@@ -51,12 +51,12 @@ def qa_tables(record: Mapping[str, Any]) -> list[Table]:
 
 
 def _figure(figure: Mapping[str, Any]) -> str:
-    text = _short(figure["value"])
-    return text if figure["stderr"] is None else f"{text}\n±{_short(figure['stderr'])}"
+    text, stderr = _short(figure["value"]), figure["stderr"]
+    return text if stderr is None else f"{text}\n±{_short(stderr)}"
 
 
 def _short(value: float) -> str:
-    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.4g}"
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.3g}"
 
 
 def _table(title: str, *headings: str) -> Table:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from retro_lab.evaluation.chunk_table import ChunkTable
 from retro_lab.evaluation.results import Results
 from retro_lab.evaluation.text_scoring import ScoredText
 
-pytest.importorskip("lm_eval")
+needs_lm_eval = pytest.mark.skipif(find_spec("lm_eval") is None, reason="lm-eval is an extra")
 
 CONDITIONS = ["baseline", "off", "random", "on"]
 
@@ -99,6 +100,7 @@ def test_random_neighbours_are_each_chunks_own(
     assert nats["random"] not in (nats["off"], nats["on"])
 
 
+@needs_lm_eval
 def test_requests_of_lm_eval_are_documents(contestants: Contestants, texts: dict[str, str]) -> None:
     from lm_eval.api.instance import Instance
 
@@ -156,6 +158,7 @@ def write_documents(path: Path, documents: list[dict]) -> Path:
     return path
 
 
+@needs_lm_eval
 def test_the_command_gives_lm_evals_figures_by_condition(
     run: RunDirectory,
     table: ChunkTable,
@@ -197,6 +200,7 @@ def test_the_command_gives_lm_evals_figures_by_condition(
     assert "wikitext       bits_per_byte ↓" in out
 
 
+@needs_lm_eval
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -214,6 +218,7 @@ def test_what_cannot_be_asked_is_one_message(
     assert said in capsys.readouterr().err
 
 
+@needs_lm_eval
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -242,6 +247,7 @@ def test_without_lm_eval_it_says_what_to_install(
     assert 'pip install -e ".[eval]"' in capsys.readouterr().err
 
 
+@needs_lm_eval
 def test_lm_evals_own_model_class_gives_a_run_the_same_bits_per_byte(tmp_path: Path) -> None:
     """Over a whole test split. lm-eval's windows are ours with a stride of a window, except that
     its last one, where it is not full, reaches back: so documents fill theirs, or fit into one.
