@@ -54,17 +54,17 @@ def run_benchmark(run: RunDirectory, command: EvaluateConfig) -> None:
     if database is not None:
         config = dataclasses.replace(config, database=database)
     check(config)
-    if isinstance(config.eval, HarnessConfig):
-        out = run if database is None else run.searching(database)
-        name, record = HARNESS_FILE, _harness(config, config.eval, run, baseline)
-        tables = [harness_table(record, f"lm-eval, {_limit(config.eval.limit)}")]
+    out = run if database is None else run.searching(database)
+    asked = config.eval
+    if isinstance(asked, HarnessConfig):
+        name, record = HARNESS_FILE, _harness(config, asked, run, baseline)
+        tables = [harness_table(record, f"lm-eval, {_limit(asked.limit)}")]
     else:
-        assert isinstance(config.eval, QaConfig)
+        assert isinstance(asked, QaConfig)
         from .qa import answer_questions, with_passages
 
-        config, questions = with_passages(config, config.eval, run, database)
-        out = run if database is None else run.searching(database)
-        name, record = QA_FILE, answer_questions(config, config.eval, questions, run, baseline)
+        config, questions = with_passages(config, asked, run, database)
+        name, record = QA_FILE, answer_questions(config, asked, questions, run, baseline)
         tables = qa_tables(record)
     out.record_benchmark(name, _about(config, run) | record)
     if out.results_file.is_file():

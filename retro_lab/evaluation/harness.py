@@ -104,7 +104,7 @@ def _alike(requests: Sequence[Instance]) -> dict[tuple[tuple[str, ...], int], li
     """Numbers of the requests by stop strings and limit."""
     found: dict[tuple[tuple[str, ...], int], list[int]] = {}
     for number, request in enumerate(requests):
-        asked = cast("dict[str, Any]", request.args[1])
+        _, asked = cast("tuple[str, dict[str, Any]]", request.args)
         if asked.get("do_sample") and asked.get("temperature", 1.0) > 0:
             raise UserError(
                 f"the task {request.task_name} draws tokens at random, and this adapter is greedy",
