@@ -11,7 +11,7 @@ from retro_lab.config.console import print_error
 from retro_lab.config.databases import database_key
 from retro_lab.config.errors import EXIT_USER_ERROR, UserError
 from retro_lab.config.fingerprints import baseline_of, canonical, has_retrieval
-from retro_lab.config.schema import Config, DatabaseConfig, EvaluateConfig
+from retro_lab.config.schema import BenchmarkConfig, Config, DatabaseConfig, EvaluateConfig
 
 from .run_directory import RunDirectory
 from .timing import Stopwatch
@@ -32,9 +32,13 @@ def main(argv: Sequence[str]) -> int:
 
 
 def with_lists(argv: Sequence[str]) -> list[str]:
-    """`run=A,B` as the list that it means; under --multirun Hydra makes jobs of it."""
+    """`run=A,B` as the list that it means; under --multirun Hydra makes jobs of it.
+
+    A key of `eval.files` is one that is added, which Hydra spells with a plus.
+    """
+    argv = [f"+{argument}" if argument.startswith("eval.files.") else argument for argument in argv]
     if {"-m", "--multirun"} & set(argv):
-        return list(argv)
+        return argv
     return [
         f"run=[{argument.removeprefix('run=')}]" if _names_several(argument) else argument
         for argument in argv
@@ -59,6 +63,12 @@ def evaluate(command: EvaluateConfig) -> float | None:
             f"run={command.run} does not name runs, each of them once", fix="run=runs/a,runs/b"
         )
     runs = [RunDirectory(Path(str(path))) for path in given]
+    if isinstance(command.eval, BenchmarkConfig):
+        from .benchmarks import run_benchmark
+
+        for run in runs:
+            run_benchmark(run, command)
+        return None
     evaluated = [_evaluate_fully(run, command) for run in runs]
     results = [show_results(out, seconds) for out, seconds in evaluated]
     if len(runs) > 1:
@@ -88,12 +98,7 @@ def evaluate_one(
     Raises:
         UserError: the run is not trained, its data changed, or it has no checkpoint.
     """
-    config = run.config()
-    if not run.reached("trained"):
-        raise UserError(
-            f"{run.path} is not trained to its end: its state is {run.state!r}",
-            fix="run the train.py command again; it resumes",
-        )
+    config = trained(run)
     database = other_database(run, config, command.database)
     out = run if database is None else run.searching(database)
     evaluated = out.is_evaluated(command.eval) and not command.eval.pages
@@ -126,7 +131,7 @@ def evaluate_one(
         run.check_text(lineage(prepared.pipeline.chunks))
         out.describe(searching)
         out.record_lineage(prepared.lineage)
-    baseline = _baseline(config)
+    baseline = own_baseline(config)
     if not evaluated:
         with watch.stage("evaluation"):
             evaluate_run(config, command.eval, run, prepared, baseline, database)
@@ -137,6 +142,21 @@ def evaluate_one(
 
         run_rivals(config, run, prepared, baseline, watch)
     return out, watch.seconds
+
+
+def trained(run: RunDirectory) -> Config:
+    """The configuration of a run.
+
+    Raises:
+        UserError: it is not trained to its end.
+    """
+    config = run.config()
+    if not run.reached("trained"):
+        raise UserError(
+            f"{run.path} is not trained to its end: its state is {run.state!r}",
+            fix="run the train.py command again; it resumes",
+        )
+    return config
 
 
 def other_database(
@@ -159,7 +179,7 @@ def other_database(
     return None if database_key(asked) == database_key(own) else asked
 
 
-def _baseline(config: Config) -> RunDirectory | None:
+def own_baseline(config: Config) -> RunDirectory | None:
     """The baseline that the run was compared with, where it is still there."""
     if not has_retrieval(config) or config.baseline is None:
         return None

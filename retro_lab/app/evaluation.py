@@ -97,6 +97,7 @@ def evaluate_run(
             stride=data.stride,
             scored_with_retrieval_fraction=table.retrieval_fraction,
             database=_database(config, prepared, run) if prepared.table is not None else None,
+            words=_words(config, prepared) if evaluation.words else None,
         ),
         metrics={evaluation.split: {name: table.score(name) for name in scores}},
         leakage=leakage,
@@ -120,6 +121,13 @@ def evaluate_run(
     write_run_page(results, out.path)
     out.record_evaluation(eval_fields(evaluation))
     return results
+
+
+def _words(config: Config, prepared: Prepared) -> int:
+    """Words of the scored split, as white space parts its raw text."""
+    corpus = prepared.pipeline.open_corpus()
+    documents = corpus.documents_of(config.eval.split)
+    return sum(len(corpus.text(int(document)).split()) for document in documents)
 
 
 def _database(config: Config, prepared: Prepared, run: RunDirectory) -> SearchedDatabase:

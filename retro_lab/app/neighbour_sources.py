@@ -62,11 +62,14 @@ class Database:
             )
         index = prepared.pipeline.store.get(prepared.pipeline.index(config.retriever))
         assert index is not None, "prepare() builds the index before the neighbours"
-        self.config, self.chunks, self.corpus = config, prepared.chunks, prepared.corpus
-        self.tokenizer, self.part = prepared.pipeline.open_tokenizer(), part_read(model)
+        self._open(config, prepared, model)
         self.retriever = load_retriever(config.retriever, index.path)
         needs_embeddings = config.retriever.needs_embeddings
         self.embedder = build_embedder(config.embedder) if needs_embeddings else None
+
+    def _open(self, config: Config, prepared: Prepared, model: RetroConfig) -> None:
+        self.config, self.chunks, self.corpus = config, prepared.chunks, prepared.corpus
+        self.tokenizer, self.part = prepared.pipeline.open_tokenizer(), part_read(model)
 
     def search(self, queries: Sequence[Sequence[int]]) -> tuple[np.ndarray, list[list[Found]]]:
         """Neighbours as in training, but for the leak filter: nothing is to be predicted yet.
@@ -104,6 +107,40 @@ class Database:
             for chunk, score, value in zip(ids, scores, values, strict=True)
             if chunk >= 0
         ]
+
+
+class RandomChunks(Database):
+    """Chunks of the database drawn by the query's own tokens: the control.
+
+    Args:
+        config: of a run with retrieval.
+        prepared: its data; no index is needed.
+        model: what is read of a neighbour.
+    """
+
+    def __init__(self, config: Config, prepared: Prepared, model: RetroConfig) -> None:
+        from retro_lab.retrieval.random_neighbours import RandomRetriever
+
+        from .stages import random_retriever
+
+        self._open(config, prepared, model)
+        self.retriever = RandomRetriever(random_retriever(config))
+        self.retriever.chunk_ids = self.chunks.searched
+
+    def search(self, queries: Sequence[Sequence[int]]) -> tuple[np.ndarray, list[list[Found]]]:
+        """The same chunks for the same query, wherever it stands."""
+        import zlib
+
+        import numpy as np
+
+        from retro_lab.retrieval.base import Queries
+
+        drawn = [zlib.crc32(np.asarray(query, np.int64).tobytes()) for query in queries]
+        ids = np.array(drawn, np.int64)
+        asked = Queries(np.empty((len(ids), 0), np.int32), None, document=ids, chunk_ids=ids)
+        found = self.retriever.candidates(asked, self.config.neighbours.k)
+        values = self.chunks.values(found.ids, self.config.chunking.continuation_chunks)
+        return values, [self._found(*row) for row in zip(*found, values, strict=True)]
 
 
 class GivenNeighbours:

@@ -6,6 +6,7 @@ lineage.json     key of every data stage behind the run
 checkpoints/     last.ckpt (resumable) and best.ckpt
 metrics.jsonl    curves; also wandb/, metrics.csv, TensorBoard files as configured
 results.json     figures;  chunks.parquet a row a scored chunk;  tokens.parquet a row a token
+harness.json     figures of lm-eval's tasks;  qa.json  answers to questions, and their recall
 index.html       the figures, plots and files of the run on one page
 planted.json     where the database holds copies of evaluated documents: which, and the halves
 injection.json   a leak experiment on the run (eval=injection), its figure beside it
@@ -132,6 +133,10 @@ class RunDirectory:
     def record_planted(self, plants: dict[str, Any]) -> None:
         """Notes which evaluated documents had copies in the database, and the halves of them."""
         self._write("planted.json", plants)
+
+    def record_benchmark(self, name: str, record: dict[str, Any]) -> None:
+        """Writes what a benchmark gave into a file of its own."""
+        self._write(name, record)
 
     def begin(self, config: Config) -> None:
         """Writes down what is to be trained; older results count no more, whatever was searched."""

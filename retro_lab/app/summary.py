@@ -48,7 +48,10 @@ def show_results(run: RunDirectory, seconds: dict[str, float] | None = None) -> 
     console = Console(highlight=False, soft_wrap=False)
     console.print()
     title = f"{results.evaluation.split} split, {documents} documents"
-    console.print(conditions_table(scores, title))
+    words = results.evaluation.words
+    console.print(conditions_table(scores, title, words))
+    if words is not None:
+        console.print(f"{words:,} words, as white space parts them")
     _show_database(console, results)
     if results.leakage.reference is not None:
         console.print()

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from retro_lab.config.fingerprints import has_retrieval
-from retro_lab.config.schema import Config, EvaluateConfig
+from retro_lab.config.schema import BenchmarkConfig, Config, EvaluateConfig
 
 from .run_directory import RunDirectory
 from .timing import Stopwatch
@@ -53,11 +53,12 @@ def _run(config: Config, run: RunDirectory, watch: Stopwatch) -> None:
 
 
 def _further(config: Config, run: RunDirectory) -> float | None:
-    """As `evaluate.py`, with its tables, if rivals or a leak experiment are asked for; they need a
-    finished run.
+    """As `evaluate.py`, with its tables, if rivals, a leak experiment or a benchmark are asked for;
+    they need a finished run.
     """
-    asked = config.eval.rivals.which or config.eval.injection.doses
-    if not asked or not has_retrieval(config):
+    more = config.eval.rivals.which or config.eval.injection.doses
+    benchmark = isinstance(config.eval, BenchmarkConfig)
+    if not benchmark and not (more and has_retrieval(config)):
         return None
     from .evaluate import evaluate
 

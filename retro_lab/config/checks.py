@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from . import database_checks, retrieval_checks, rival_checks
+from . import benchmark_checks, database_checks, retrieval_checks, rival_checks
 from .backbone import tokenizer_path
 from .bounds import broken_bounds, problem, values
 from .errors import ConfigError, UserError
@@ -388,4 +388,5 @@ _RULES = (
     _text_and_splits,
     _evaluation,
     rival_checks.rivals,
+    benchmark_checks.benchmarks,
 )

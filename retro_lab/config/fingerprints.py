@@ -48,8 +48,10 @@ _RHYTHM = ("val_every",)
 # Of the model, what a backbone brings with it.
 _OF_BACKBONE = ("d_model", "num_layers", "num_heads", "head_dim", "d_ff")
 # Of the evaluation: a label, a speed, what is shown besides the figures, and the rivals and the
-# leak experiment, whose own settings are recorded with their own figures.
+# leak experiment, whose own settings are recorded with their own figures; so are those that only a
+# benchmark has.
 _EVAL_OUTSIDE = ("name", "batch_size", "pages", "rivals", "injection")
+_EVAL_FIELDS = {field.name for field in dataclasses.fields(EvalConfig)} - set(_EVAL_OUTSIDE)
 
 
 def has_retrieval(config: Config) -> bool:
@@ -183,7 +185,10 @@ def _unused_of_recipe(recipe: RecipeConfig) -> list[str]:
 
 def eval_fields(evaluation: EvalConfig) -> dict[str, Any]:
     """Every setting that changes the figures of an evaluation, as plain data."""
-    return {k: v for k, v in _numbers(to_plain(evaluation)).items() if k not in _EVAL_OUTSIDE}
+    fields = {k: v for k, v in _numbers(to_plain(evaluation)).items() if k in _EVAL_FIELDS}
+    if not evaluation.words:  # as if it were not there
+        del fields["words"]
+    return fields
 
 
 def run_key(config: Config) -> str:

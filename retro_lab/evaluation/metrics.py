@@ -41,6 +41,13 @@ class Score:
         """Bits per byte, nats / (ln 2 * bytes); NaN when no byte was scored (RETRO, B.1)."""
         return self.nats / (math.log(2) * self.bytes) if self.bytes else math.nan
 
+    def per_word(self, words: int) -> float:
+        """Perplexity a word, exp(nats / words); NaN without words."""
+        try:
+            return math.exp(self.nats / words) if words else math.nan
+        except OverflowError:
+            return math.inf
+
     def __add__(self, other: Score) -> Score:
         return Score(self.nats + other.nats, self.tokens + other.tokens, self.bytes + other.bytes)
 

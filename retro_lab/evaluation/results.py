@@ -6,6 +6,7 @@ know. Every figure of `metrics` and `leakage` follows from chunks.parquet beside
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -74,6 +75,7 @@ class EvaluationSettings:
         scored_with_retrieval_fraction: share of scored tokens that could read a neighbour.
         database: what was searched; None without retrieval, and in results written before it was
             recorded.
+        words: that white space parts in the raw text of the split; None if they were not counted.
     """
 
     split: str
@@ -81,6 +83,7 @@ class EvaluationSettings:
     stride: int
     scored_with_retrieval_fraction: float | None
     database: SearchedDatabase | None = None
+    words: int | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ class Results:
         """Write atomically: indented, keys sorted, a newline at the end."""
         options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
         metrics = {
-            split: {name: score.as_dict() for name, score in scores.items()}
+            split: {name: self._plain(score) for name, score in scores.items()}
             for split, scores in self.metrics.items()
         }
         record = {f.name: getattr(self, f.name) for f in fields(self)} | {"metrics": metrics}
@@ -124,6 +127,13 @@ class Results:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+
+    def _plain(self, score: Score) -> dict[str, Any]:
+        words = self.evaluation.words
+        if words is None:
+            return score.as_dict()
+        per_word = score.per_word(words)
+        return score.as_dict() | {"word_ppl": per_word if math.isfinite(per_word) else None}
 
     @classmethod
     def load(cls, path: Path) -> Results:

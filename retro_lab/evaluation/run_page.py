@@ -29,6 +29,8 @@ FILES = {
     "chunks.parquet": "a row a scored chunk; every figure here follows from it",
     "tokens.parquet": "a row a scored token",
     "injection.json": "the leak experiment: every dose on every set of chunks",
+    "harness.json": "lm-eval's tasks: its figures, by condition",
+    "qa.json": "questions: every answer and the rank of its passage, with the figures",
     "config.yaml": "the configuration",
     "metrics.jsonl": "curves of the training",
     "run.log": "what the commands said",
@@ -96,19 +98,22 @@ def render(results: Results, folder: Path) -> str:
 
 
 def _conditions(results: Results) -> str:
-    scores = results.metrics[results.evaluation.split]
+    scores, words = results.metrics[results.evaluation.split], results.evaluation.words
+    per_word = [] if words is None else ["perplexity a word"]
     rows = [
         [
             label(name),
             _number(scores[name].loss, ".4f"),
             _number(scores[name].ppl, ".2f"),
+            *([] if words is None else [_number(scores[name].per_word(words), ".6g")]),
             _number(scores[name].bpb, ".4f"),
             f"{scores[name].tokens:,}",
             f"{scores[name].bytes:,}",
         ]
         for name in in_order(scores)
     ]
-    return _table(["condition", "nats/token", "perplexity", "bits/byte", "tokens", "bytes"], rows)
+    heads = ["condition", "nats/token", "perplexity", *per_word, "bits/byte", "tokens", "bytes"]
+    return _table(heads, rows)
 
 
 def _leakage(results: Results) -> str:

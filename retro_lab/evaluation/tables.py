@@ -22,10 +22,17 @@ NONE = "-"
 FURTHER_PROBES = ("shuffled", "oracle")  # in a table of their own; they would not fit
 
 
-def conditions_table(scores: Mapping[str, Score], title: str | None = None) -> Table:
-    """Loss, perplexity and bits per byte of each condition, on the same tokens."""
+def conditions_table(
+    scores: Mapping[str, Score], title: str | None = None, words: int | None = None
+) -> Table:
+    """Loss, perplexity and bits per byte of each condition, on the same tokens.
+
+    Args:
+        words: of the text, for perplexity a word; None leaves that out.
+    """
     table = _table(title, "condition")
-    for heading in ("nats/token", "ppl", "bits/byte", "tokens", "bytes"):
+    per_word = [] if words is None else ["word ppl"]
+    for heading in ("nats/token", "ppl", *per_word, "bits/byte", "tokens", "bytes"):
         table.add_column(heading, justify="right", no_wrap=True)
     for condition in in_order(scores):
         score = scores[condition]
@@ -33,6 +40,7 @@ def conditions_table(scores: Mapping[str, Score], title: str | None = None) -> T
             escape(label(condition)),
             _number(score.loss, ".4f"),
             _number(score.ppl, ".2f"),
+            *([] if words is None else [_number(score.per_word(words), ".6g")]),
             _number(score.bpb, ".4f"),
             f"{score.tokens:,}",
             f"{score.bytes:,}",

@@ -12,10 +12,14 @@ import pytest
 import torch
 from golden import Golden
 
+from retro_lab.app.contestants import Contestants
+from retro_lab.app.evaluate import own_baseline
 from retro_lab.app.run_directory import RunDirectory
 from retro_lab.app.train import main as train
 from retro_lab.app.validate import main as validate
 from retro_lab.config.fingerprints import run_key, run_name
+from retro_lab.evaluation.chunk_table import ChunkTable
+from retro_lab.evaluation.text_scoring import ScoredText
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "huggingface"))
 from local_backbone import write_backbone
@@ -55,6 +59,24 @@ def test_off_is_the_backbone_and_on_differs(grafted: RunDirectory) -> None:
     assert found["off"] == found["baseline"]
     assert found["on"]["nats"] != found["off"]["nats"]
     assert grafted.path.name.startswith("tiny_llama-bm25-")
+
+
+def test_benchmarks_score_a_graft_as_its_evaluation_does(grafted: RunDirectory) -> None:
+    contestants = Contestants(grafted.config(), grafted, own_baseline(grafted.config()))
+    corpus, table = contestants.prepared.corpus, ChunkTable.load(grafted.chunks_file)
+    assert contestants.names == ["baseline", "off", "on"]
+    numbers = corpus.documents_of("test").tolist()
+    encoded = contestants.tokenizer.encode_batch([corpus.text(number) for number in numbers])
+    boundary = contestants.tokenizer.boundary_id
+    texts = [ScoredText([boundary, *tokens.ids.tolist()]) for tokens in encoded]
+    rows = [table.document_id == corpus.ids[number] for number in numbers]
+    for name in contestants.names:
+        scores = contestants.scorer(name).score(texts)
+        nats = [table.nats[name][row].sum() for row in rows]
+        assert [score.nats for score in scores] == pytest.approx(nats, rel=1e-5)
+    prompt = list(texts[0].tokens[:20])
+    [text] = contestants.writer("on").write([prompt], max_tokens=5, until=[])
+    assert text
 
 
 def test_the_backbone_is_evaluated_as_it_is(

@@ -3,11 +3,13 @@ scored again and are what scoring gives, several runs are compared, and bad inpu
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 from golden import PLANTED, Golden
 
@@ -195,6 +197,24 @@ def test_a_checkpoint_of_another_vocabulary_is_refused(golden: Golden, copy: Run
     (copy.path / "lineage.json").unlink()
     with pytest.raises(UserError, match="does not fit its configuration and its tokenizer"):
         evaluate(EvaluateConfig(run=str(copy.path), eval=replace(EvalConfig(), seed=3)))
+
+
+def test_perplexity_a_word_is_that_of_the_sums(
+    golden: Golden, copy: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluation = golden.config("eval=ppl", "debug=fast").eval
+    evaluate(EvaluateConfig(run=str(copy.path), eval=evaluation))
+    words = 12 * 150  # test documents, and what each was made of
+    results = Results.load(copy.results_file)
+    assert results.evaluation.words == words
+    record = orjson.loads(copy.results_file.read_bytes())["metrics"]["test"]
+    for condition, score in results.metrics["test"].items():
+        expected = math.exp(score.nats / words)
+        assert record[condition]["word_ppl"] == pytest.approx(expected)
+        assert f"{expected:.6g}" in (copy.path / "index.html").read_text()
+    assert "word ppl" in capsys.readouterr().out
+    evaluate(EvaluateConfig(run=str(copy.path), eval=replace(evaluation, words=False)))
+    assert Results.load(copy.results_file).evaluation.words is None
 
 
 def test_an_empty_set_at_a_low_alpha_is_said_not_shown_as_a_number(

@@ -32,6 +32,8 @@ NEEDS = {
     ("tokenizer", "hf"): ["tokenizer.path=gpt2"],
     ("corpus", "norlund"): ["corpus.path=a.json", "tokenizer=hf", "tokenizer.path=t5-base"],
     ("cca", "paper"): ["model=small"],
+    ("eval", "harness"): ["eval.tasks=[lambada_openai]"],
+    ("eval", "qa"): ["eval.questions=a.jsonl"],
 }
 # What it goes with.
 GOES_WITH = {("retriever", "stored"): ["corpus=norlund", *NEEDS["corpus", "norlund"]]}

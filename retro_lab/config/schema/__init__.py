@@ -1,5 +1,6 @@
 """Typed schemas, one file a configuration group; nothing here imports torch."""
 
+from .benchmarks import BenchmarkConfig, HarnessConfig, QaConfig
 from .cca import CcaConfig, Placement, resolve_layers
 from .chunking import ChunkingConfig
 from .corpus import (
@@ -86,6 +87,7 @@ __all__ = [
     "RETRIEVAL_SETTINGS",
     "RIVALS",
     "AdamWConfig",
+    "BenchmarkConfig",
     "Bm25RetrieverConfig",
     "BpeTokenizerConfig",
     "ByteTokenizerConfig",
@@ -112,6 +114,7 @@ __all__ = [
     "FileCorpusConfig",
     "Freeze",
     "Half",
+    "HarnessConfig",
     "HashingEmbedderConfig",
     "HfCorpusConfig",
     "HfTokenizerConfig",
@@ -140,6 +143,7 @@ __all__ = [
     "PositionKind",
     "PrepareConfig",
     "PythonCorpusConfig",
+    "QaConfig",
     "RalmConfig",
     "RandomRetrieverConfig",
     "RecipeConfig",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .benchmarks import HarnessConfig, QaConfig
 from .cca import CcaConfig
 from .chunking import ChunkingConfig
 from .corpus import (
@@ -88,4 +89,6 @@ SCHEMAS: dict[str, type] = {
     "logger/csv": CsvConfig,
     "logger/tensorboard": TensorboardConfig,
     "eval/base": EvalConfig,
+    "eval/harness": HarnessConfig,
+    "eval/qa": QaConfig,
 }

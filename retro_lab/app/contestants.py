@@ -1,0 +1,122 @@
+"""A run's models by condition, and what each reads of text that is not the run's own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from retro_lab.artifacts import lineage
+from retro_lab.config.fingerprints import has_retrieval
+from retro_lab.config.schema import Config, RandomRetrieverConfig, resolve_k, resolve_stride
+from retro_lab.evaluation.greedy import GreedyWriter
+from retro_lab.evaluation.text_scoring import TextScorer
+from retro_lab.nn import Query
+from retro_lab.nn.generation import Search
+
+from .build import LanguageModel
+from .neighbour_sources import Database, RandomChunks
+from .run_data import Prepared
+from .run_directory import RunDirectory
+from .scores import load_model
+from .stages import Pipeline
+
+
+class Contestants:
+    """The conditions of a run: its baseline, and itself with what it reads.
+
+    Args:
+        config: of the run, with the evaluation and the database that are asked for.
+        run: has the weights.
+        baseline: the run to compare with; None leaves the condition out.
+
+    Raises:
+        UserError: the run's data changed, or its retriever cannot search for new text.
+    """
+
+    def __init__(self, config: Config, run: RunDirectory, baseline: RunDirectory | None) -> None:
+        self.config, self.run, self.baseline = config, run, baseline
+        pipeline = Pipeline(config)
+        corpus, chunks = pipeline.open_corpus(), pipeline.open_chunks()
+        run.check_text(lineage(pipeline.chunks))
+        if has_retrieval(config) and not config.retriever.needs_texts:
+            pipeline.build_index(config.retriever)
+            corpus, chunks = pipeline.searched.open_corpus(), pipeline.searched.open_chunks()
+        self.tokenizer = pipeline.open_tokenizer()
+        self.prepared = Prepared(pipeline, corpus, chunks, None, run.lineage)
+        torch.set_num_threads(config.trainer.threads or torch.get_num_threads())
+
+    @property
+    def names(self) -> list[str]:
+        """The conditions, in the order in which they are shown."""
+        if not has_retrieval(self.config):
+            return ["baseline"]
+        before = [] if self.baseline is None else ["baseline"]
+        return [*before, "off", *(["random"] if self.config.eval.random else []), "on"]
+
+    def model(self, name: str) -> LanguageModel:
+        """The model of a condition, in evaluation mode."""
+        if name == "baseline" and self.baseline is not None:
+            own = dataclasses.replace(self.baseline.config(), eval=self.config.eval)
+            return load_model(own, self.baseline, self.prepared)
+        return self._retro
+
+    @cached_property
+    def _retro(self) -> LanguageModel:
+        return load_model(self.config, self.run, self.prepared)
+
+    def source(self, name: str, k: int | None = None) -> Database | None:
+        """What finds neighbours under a condition; None reads none.
+
+        Args:
+            k: neighbours that it finds; None takes as many as are read.
+        """
+        if name in ("baseline", "off"):
+            return None
+        k = resolve_k(self.config.eval, self.config.neighbours) if k is None else k
+        neighbours = dataclasses.replace(self.config.neighbours, k=k)
+        config = dataclasses.replace(self.config, neighbours=neighbours)
+        at_random = name == "random" or isinstance(config.retriever, RandomRetrieverConfig)
+        kind = RandomChunks if at_random else Database
+        return kind(config, self.prepared, self._retro.config)
+
+    def scorer(self, name: str) -> TextScorer:
+        """Scores text under a condition, in the windows of the run's own evaluation."""
+        source, config = self.source(name), self.config
+
+        def search(chunks: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+            assert source is not None
+            return source.search(chunks)[0]
+
+        return TextScorer(
+            self.model(name),
+            config.chunking,
+            pad_id=self.prepared.chunks.pad_id,
+            stride=resolve_stride(config.eval, config.chunking),
+            batch_size=config.eval.batch_size,
+            search=None if source is None else search,
+        )
+
+    def writer(self, name: str, search: Search | None = None) -> GreedyWriter:
+        """Writes under a condition.
+
+        Args:
+            search: what is read in place of what the condition's own search finds.
+        """
+        source, config = self.source(name) if search is None else None, self.config
+
+        def own(queries: list[Query]) -> torch.Tensor:
+            assert source is not None
+            return torch.from_numpy(source.search([query.tokens for query in queries])[0])
+
+        return GreedyWriter(
+            self.model(name),
+            self.tokenizer,
+            window=config.chunking.sequence_length,
+            batch_size=config.eval.batch_size,
+            search=own if source is not None else search,
+        )

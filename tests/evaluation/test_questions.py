@@ -1,0 +1,129 @@
+"""Contract: answers are compared as SQuAD does, a passage counts when an answer stands in it in
+whole words, and a malformed file of questions is one message that names the place.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from retro_lab.config.errors import UserError
+from retro_lab.evaluation.qa import (
+    Passage,
+    Question,
+    exact_match,
+    f1,
+    first_with_answer,
+    normalise,
+    prompt,
+    read_questions,
+    recall_at,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("The  Beatles.", "beatles"),
+        ("an apple a day", "apple day"),
+        ("U.S.A.", "usa"),
+        ("Anthem", "anthem"),
+        ("14 December 1972,\nUTC", "14 december 1972 utc"),
+        ("the", ""),
+    ],
+)
+def test_normal_form(text: str, form: str) -> None:
+    assert normalise(text) == form
+
+
+@pytest.mark.parametrize(
+    ("given", "right", "exact", "overlap"),
+    [
+        ("the Beatles", ["Beatles!"], True, 1.0),
+        ("Bob", ["Bobby Scott", "bob"], True, 1.0),
+        ("December 1972", ["14 December 1972 UTC"], False, 2 * 2 / (2 + 4)),
+        ("one one two", ["one two three"], False, 2 * 2 / (3 + 3)),
+        ("four", ["one season"], False, 0.0),
+        ("", ["one"], False, 0.0),
+        ("the", ["a"], True, 1.0),
+    ],
+)
+def test_answers(given: str, right: list[str], exact: bool, overlap: float) -> None:
+    assert exact_match(given, right) is exact
+    assert f1(given, right) == pytest.approx(overlap)
+
+
+def test_a_passage_holds_an_answer_in_whole_words() -> None:
+    passages = ["In 19720, nothing.", "It was the (14) of December, 1972.", "1972"]
+    assert first_with_answer(passages, ["1972"]) == 2
+    assert first_with_answer(passages, ["December 1972", "19720"]) == 1
+    assert first_with_answer(passages, ["14 december"]) is None
+    assert first_with_answer(passages, ["the"]) is None
+
+
+def test_recall_counts_questions() -> None:
+    assert recall_at([1, 3, None, 20], 20) == {1: 0.25, 2: 0.25, 5: 0.5, 10: 0.5, 20: 0.75}
+    assert recall_at([1, 3], 3) == {1: 0.5, 2: 0.5, 3: 1.0}
+
+
+def test_prompts() -> None:
+    assert prompt("who?") == "question: who?\nanswer:"
+    assert prompt("who?", [Passage("a", " x\ny ")]) == (
+        "title: a, source: x\ny\nquestion: who?\nanswer:"
+    )
+
+
+def test_nq_open(tmp_path: Path) -> None:
+    file = tmp_path / "nq.jsonl"
+    file.write_text('{"question": "who", "answer": ["a", "b"]}\n\n{"question": "x", "answer": "c"}')
+    questions, passages = read_questions(str(file))
+    assert questions == [Question("1", "who", ["a", "b"]), Question("3", "x", ["c"])]
+    assert passages == {}
+
+
+def squad() -> dict:
+    def asked(name: str) -> dict:
+        return {"id": name, "question": f"{name}?", "answers": [{"text": "Rhine"}]}
+
+    paragraphs = [
+        {"context": "The Rhine.", "qas": [asked("q1"), asked("q2")]},
+        {"context": "The Elbe.", "qas": [asked("q3")]},
+    ]
+    return {"data": [{"title": "Rivers", "paragraphs": paragraphs}], "version": "1.1"}
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_squad_carries_its_passages(tmp_path: Path, indent: int | None) -> None:
+    file = tmp_path / "squad.json"
+    file.write_text(json.dumps(squad(), indent=indent))
+    questions, passages = read_questions(str(file))
+    assert questions[2] == Question("q3", "q3?", ["Rhine"])
+    assert passages == {"Rivers 1": "The Rhine.", "Rivers 2": "The Elbe."}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"question": "a", "answer": ["b"]}\n{"question": ', "q.jsonl, line 2: "),
+        ('{"question": "a"}', "q.jsonl, line 1: expected a `question` and its `answer`"),
+        ('{"question": "a", "answer": []}', "q.jsonl, line 1: expected"),
+        ('{"question": "a", "answer": [1]}', "q.jsonl, line 1: expected"),
+        ('{"question": " ", "answer": ["b"]}', "q.jsonl, line 1: expected"),
+        ("[1]", "q.jsonl, line 1: expected a JSON object"),
+        ('{\n"data": [{}]}', "not SQuAD's format: KeyError\\('paragraphs'\\)"),
+        ('{\n"data": [', "q.jsonl, line 2: "),
+        ("\n", "the file has no questions"),
+    ],
+)
+def test_a_malformed_file_is_one_message(tmp_path: Path, content: str, said: str) -> None:
+    file = tmp_path / "q.jsonl"
+    file.write_text(content)
+    with pytest.raises(UserError, match=said):
+        read_questions(str(file))
+
+
+def test_a_missing_file_is_one_message() -> None:
+    with pytest.raises(UserError, match=r"eval.questions=none.jsonl: no such file"):
+        read_questions("none.jsonl")
