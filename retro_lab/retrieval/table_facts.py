@@ -53,8 +53,9 @@ def filled_shares(ids: np.ndarray, chunks: ChunkStore) -> dict[str, list[float]]
     shares = {}
     for split in SPLITS:
         rows = chunks.chunks_of(split)
-        parts = (rows[start : start + _COUNTED] for start in range(0, len(rows), _COUNTED))
-        filled = sum((ids[part] != NO_CHUNK).sum(axis=0) for part in parts)
+        filled = np.zeros(ids.shape[1], np.int64)
+        for start in range(0, len(rows), _COUNTED):
+            filled += (ids[rows[start : start + _COUNTED]] != NO_CHUNK).sum(axis=0)
         if len(rows):
             shares[split] = (filled / len(rows)).tolist()
     return shares
