@@ -65,8 +65,9 @@ def transformed(index: Any, vectors: np.ndarray) -> np.ndarray:
 
     if not isinstance(index, faiss.IndexPreTransform):
         return vectors
-    for number in range(index.chain.size()):
-        step = faiss.downcast_VectorTransform(index.chain.at(number))
+    chain: Any = index.chain
+    for number in range(chain.size()):
+        step = faiss.downcast_VectorTransform(chain.at(number))
         if not isinstance(step, faiss.LinearTransform):
             vectors = step.apply(vectors)
             continue
