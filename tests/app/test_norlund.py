@@ -236,7 +236,7 @@ def without_a_shard(content: dict) -> None:
     del content["shards"][1]
 
 
-DAMAGE: list[tuple[str, Callable[[Path], None], str]] = [
+DAMAGE: list[tuple[str, Callable[[Path], object], str]] = [
     ("cut", lambda f: cut_in_half(f / "shards/data1.chunks.npy"), r"data1\.chunks\.npy: can't"),
     ("gone", lambda f: (f / "shards/data0.seq2chunk.npy").unlink(), "seq2chunk.*can't be read"),
     ("json", lambda f: cut_in_half(f / "val.spec.json"), "val.spec.json: not valid JSON"),
@@ -255,7 +255,7 @@ DAMAGE: list[tuple[str, Callable[[Path], None], str]] = [
 
 
 @pytest.mark.parametrize(("damage", "said"), [d[1:] for d in DAMAGE], ids=[d[0] for d in DAMAGE])
-def test_damage_is_named(damage: Callable[[Path], None], said: str, tmp_path: Path) -> None:
+def test_damage_is_named(damage: Callable[[Path], object], said: str, tmp_path: Path) -> None:
     world = make(tmp_path)
     damage(tmp_path / "dataset")
     with pytest.raises(UserError, match=said):
