@@ -207,8 +207,9 @@ class FaissRetriever:
             found.ids[pending, :width] = hits.ids[:, :width]
             found.scores[pending, :width] = hits.scores[:, :width]
             last = hits.scores[:, width - 1]
-            near = floor + _TIE * np.maximum(1, np.abs(floor))
-            open_tie = np.isfinite(floor) & (last <= near) & (depth < size)
+            more = np.isfinite(floor)
+            near = floor + _TIE * np.maximum(1, np.abs(np.where(more, floor, 0)))
+            open_tie = more & (last <= near) & (depth < size)
             pending, depth = pending[open_tie], 2 * depth
         return found
 
