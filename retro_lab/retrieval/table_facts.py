@@ -60,15 +60,9 @@ def filled_shares(ids: np.ndarray, chunks: ChunkStore) -> dict[str, list[float]]
     shares = {}
     for split in SPLITS:
         rows = chunks.chunks_of(split)
-<<<<<<< ours
-        parts = (rows[start : start + _COUNTED] for start in range(0, len(rows), _COUNTED))
-        none = np.zeros(ids.shape[1], np.int64)
-        filled = sum(((ids[part] != NO_CHUNK).sum(axis=0) for part in parts), none)
-=======
         filled = np.zeros(ids.shape[1], np.int64)
         for start in range(0, len(rows), _COUNTED):
             filled += (ids[rows[start : start + _COUNTED]] != NO_CHUNK).sum(axis=0)
->>>>>>> theirs
         if len(rows):
             shares[split] = (filled / len(rows)).tolist()
     return shares
