@@ -6,7 +6,6 @@ Their figures lie apart from the run's own, in harness.json and qa.json.
 from __future__ import annotations
 
 import dataclasses
-import logging
 from importlib.util import find_spec
 from typing import Any
 
@@ -35,7 +34,6 @@ from .contestants import Contestants
 from .evaluate import other_database, own_baseline, trained
 from .run_directory import RunDirectory
 
-LOG = logging.getLogger("retro_lab")
 SCHEMA_VERSION = 1
 HARNESS_FILE, QA_FILE = "harness.json", "qa.json"
 

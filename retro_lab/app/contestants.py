@@ -11,8 +11,15 @@ import torch
 from numpy.typing import NDArray
 
 from retro_lab.artifacts import lineage
+from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import has_retrieval
-from retro_lab.config.schema import Config, RandomRetrieverConfig, resolve_k, resolve_stride
+from retro_lab.config.schema import (
+    Config,
+    RandomRetrieverConfig,
+    StoredRetrieverConfig,
+    resolve_k,
+    resolve_stride,
+)
 from retro_lab.evaluation.greedy import GreedyWriter
 from retro_lab.evaluation.text_scoring import TextScorer
 from retro_lab.nn import Query
@@ -23,7 +30,7 @@ from .neighbour_sources import Database, RandomChunks
 from .run_data import Prepared
 from .run_directory import RunDirectory
 from .scores import load_model
-from .stages import Pipeline
+from .stages import Pipeline, random_retriever
 
 
 class Contestants:
@@ -40,10 +47,11 @@ class Contestants:
 
     def __init__(self, config: Config, run: RunDirectory, baseline: RunDirectory | None) -> None:
         self.config, self.run, self.baseline = config, run, baseline
+        _check_searches(config, run)
         pipeline = Pipeline(config)
         corpus, chunks = pipeline.open_corpus(), pipeline.open_chunks()
         run.check_text(lineage(pipeline.chunks))
-        if has_retrieval(config) and not config.retriever.needs_texts:
+        if has_retrieval(config):
             pipeline.build_index(config.retriever)
             corpus, chunks = pipeline.searched.open_corpus(), pipeline.searched.open_chunks()
         self.tokenizer = pipeline.open_tokenizer()
@@ -60,10 +68,13 @@ class Contestants:
 
     def model(self, name: str) -> LanguageModel:
         """The model of a condition, in evaluation mode."""
-        if name == "baseline" and self.baseline is not None:
-            own = dataclasses.replace(self.baseline.config(), eval=self.config.eval)
-            return load_model(own, self.baseline, self.prepared)
-        return self._retro
+        return self._compared if name == "baseline" and self.baseline is not None else self._retro
+
+    @cached_property
+    def _compared(self) -> LanguageModel:
+        assert self.baseline is not None
+        own = dataclasses.replace(self.baseline.config(), eval=self.config.eval)
+        return load_model(own, self.baseline, self.prepared)
 
     @cached_property
     def _retro(self) -> LanguageModel:
@@ -80,9 +91,10 @@ class Contestants:
         k = resolve_k(self.config.eval, self.config.neighbours) if k is None else k
         neighbours = dataclasses.replace(self.config.neighbours, k=k)
         config = dataclasses.replace(self.config, neighbours=neighbours)
-        at_random = name == "random" or isinstance(config.retriever, RandomRetrieverConfig)
-        kind = RandomChunks if at_random else Database
-        return kind(config, self.prepared, self._retro.config)
+        drawn = random_retriever(config) if name == "random" else config.retriever
+        if isinstance(drawn, RandomRetrieverConfig):
+            return RandomChunks(config, self.prepared, self._retro.config, drawn)
+        return Database(config, self.prepared, self._retro.config)
 
     def scorer(self, name: str) -> TextScorer:
         """Scores text under a condition, in the windows of the run's own evaluation."""
@@ -119,4 +131,14 @@ class Contestants:
             window=config.chunking.sequence_length,
             batch_size=config.eval.batch_size,
             search=own if source is not None else search,
+        )
+
+
+def _check_searches(config: Config, run: RunDirectory) -> None:
+    retriever = config.retriever
+    if retriever.needs_texts or isinstance(retriever, StoredRetrieverConfig):
+        raise UserError(
+            f"retriever={retriever.name} finds neighbours of the corpus's own chunks only, so "
+            f"{run.path} cannot read any for other text",
+            fix="evaluate its baseline, or a run whose retriever searches, such as retriever=bm25",
         )

@@ -32,11 +32,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def with_lists(argv: Sequence[str]) -> list[str]:
-    """`run=A,B` as the list that it means; under --multirun Hydra makes jobs of it.
-
-    A key of `eval.files` is one that is added, which Hydra spells with a plus.
-    """
-    argv = [f"+{argument}" if argument.startswith("eval.files.") else argument for argument in argv]
+    """`run=A,B` as the list that it means; under --multirun Hydra makes jobs of it."""
+    argv = list(argv)
     if {"-m", "--multirun"} & set(argv):
         return argv
     return [

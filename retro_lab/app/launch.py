@@ -63,7 +63,7 @@ def run(config_name: str, task: Task, argv: Sequence[str]) -> int:
         job
     )
     try:
-        with _process([sys.argv[0], *argv], full_error="1"):
+        with _process([sys.argv[0], *map(_added, argv)], full_error="1"):
             command()
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -156,6 +156,11 @@ def _refuse_processes(config: Config, hydra_config: Any) -> None:
             "       (the same directories, so a sweep goes on from there), "
             "or take hydra/launcher=slurm",
         )
+
+
+def _added(argument: str) -> str:
+    """`eval.files.<task>=` with the sign by which Hydra takes a key that is not there yet."""
+    return f"++{argument}" if argument.startswith("eval.files.") else argument
 
 
 @contextmanager

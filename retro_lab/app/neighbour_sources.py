@@ -10,7 +10,7 @@ from retro_lab.config.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
-    from retro_lab.config.schema import Config
+    from retro_lab.config.schema import Config, RandomRetrieverConfig
     from retro_lab.nn import RetroConfig
     from retro_lab.text.tokenizers import Tokenizer
 
@@ -72,7 +72,7 @@ class Database:
         self.tokenizer, self.part = prepared.pipeline.open_tokenizer(), part_read(model)
 
     def search(self, queries: Sequence[Sequence[int]]) -> tuple[np.ndarray, list[list[Found]]]:
-        """Neighbours as in training, but for the leak filter: nothing is to be predicted yet.
+        """Neighbours as in training, but without the filters, which need a chunk of the store.
 
         A query of fewer than M tokens is searched as the last chunk of a document is.
         """
@@ -116,15 +116,20 @@ class RandomChunks(Database):
         config: of a run with retrieval.
         prepared: its data; no index is needed.
         model: what is read of a neighbour.
+        drawn: how they are drawn.
     """
 
-    def __init__(self, config: Config, prepared: Prepared, model: RetroConfig) -> None:
+    def __init__(
+        self,
+        config: Config,
+        prepared: Prepared,
+        model: RetroConfig,
+        drawn: RandomRetrieverConfig,
+    ) -> None:
         from retro_lab.retrieval.random_neighbours import RandomRetriever
 
-        from .stages import random_retriever
-
         self._open(config, prepared, model)
-        self.retriever = RandomRetriever(random_retriever(config))
+        self.retriever = RandomRetriever(drawn)
         self.retriever.chunk_ids = self.chunks.searched
 
     def search(self, queries: Sequence[Sequence[int]]) -> tuple[np.ndarray, list[list[Found]]]:

@@ -34,6 +34,11 @@ if TYPE_CHECKING:
 
 LOCK_FILE = ".lock"
 EVALUATION_FILE = "evaluation.json"
+_OF_WEIGHTS = (
+    *("harness.json", "qa.json", "rivals.json", "rivals.parquet"),
+    *("injection.json", "injection.png", "injection.svg"),
+)
+"""Files of single evaluations, which say nothing of weights that are trained anew."""
 STATES = ("new", "training", "trained", "finished")
 
 
@@ -144,6 +149,8 @@ class RunDirectory:
             return
         for found in (self, *map(RunDirectory, (self.path / "databases").glob("*/"))):
             found.forget_evaluation()
+            for name in _OF_WEIGHTS:
+                (found.path / name).unlink(missing_ok=True)
         self.describe(config)
 
     def describe(self, config: Config) -> None:

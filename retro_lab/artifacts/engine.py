@@ -136,8 +136,21 @@ class _Worker:
             done = self._work(row["start"], row["stop"])
         except Exception as error:
             error.add_note(f"on {socket.gethostname()}:\n{traceback.format_exc()}")
-            done = error
+            return {"done": _packed(error)}
         return {"done": pickle.dumps(done)}
+
+
+def _packed(error: Exception) -> bytes:
+    """The pickled exception; its words, where it could not be unpickled again."""
+    try:
+        pickle.loads(packed := pickle.dumps(error))
+    except Exception:
+        return pickle.dumps(RuntimeError("\n".join([repr(error), *error.__notes__])))
+    return packed
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @contextmanager
@@ -158,15 +171,20 @@ def _cluster() -> Iterator[Any]:
         ) from None
     connected = ray.is_initialized()
     if not connected:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            raise UserError(
+                f"prepare.engine=ray: no cluster can be reached or started: {_first_line(error)}",
+                fix="check RAY_ADDRESS and `ray status`, or prepare.engine=local",
+            ) from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
     try:
         yield ray
-    except ray.exceptions.RayActorError as error:
-        reason = str(error).strip().splitlines()[0]
+    except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
         raise UserError(
-            f"prepare.engine=ray: a block's worker died {1 + _RETRIES} times: {reason}",
+            f"prepare.engine=ray: a block's worker died {1 + _RETRIES} times: {_first_line(error)}",
             fix="look into Ray's logs; where memory is short, set a lower prepare.workers",
         ) from error
     finally:

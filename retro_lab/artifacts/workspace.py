@@ -49,14 +49,14 @@ class Workspace:
     def __init__(self, path: Path, engine: Engine | None = None) -> None:
         self.path = path
         self._engine = engine or LocalEngine()
-        self._blocks = self.scratch = path / BLOCKS_FOLDER
+        self.scratch = path / BLOCKS_FOLDER
         self._calls = 0
-        self._blocks.mkdir(parents=True, exist_ok=True)
+        self.scratch.mkdir(parents=True, exist_ok=True)
 
     @property
     def has_blocks(self) -> bool:
         """Whether any block is finished."""
-        return any(self._blocks.rglob("*.json"))
+        return any(self.scratch.rglob("*.json"))
 
     def remove_leftovers(self) -> None:
         """Removes what an earlier attempt's builder wrote by itself; blocks and merges stay."""
@@ -108,7 +108,7 @@ class Workspace:
         """
         if total < 0 or size < 1:
             raise ValueError(f"total {total} and size {size} don't make blocks")
-        call = self._blocks / f"{self._calls:03d}"
+        call = self.scratch / f"{self._calls:03d}"
         self._calls += 1
         merged = self._merged_before(call, total, what)
         if merged is not None:

@@ -9,7 +9,14 @@ from .bounds import SPLITS, problem
 from .databases import RESERVED_NAMES, added_corpora, other_corpora
 from .errors import UserError
 from .fingerprints import has_retrieval
-from .schema import Config, EvalConfig, PlantedDatabaseConfig, Reference, SplitConfig
+from .schema import (
+    Config,
+    EvalConfig,
+    NorlundCorpusConfig,
+    PlantedDatabaseConfig,
+    Reference,
+    SplitConfig,
+)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -69,6 +76,13 @@ def _corpora(config: Config) -> Iterator[UserError]:
             yield UserError(
                 f"{key}: {name!r} can't be the name of a corpus",
                 fix="call it by a plain word of letters and digits, not own and not planted",
+            )
+        if isinstance(corpus, NorlundCorpusConfig):
+            yield problem(
+                key,
+                corpus.name,
+                "brings its own chunks, so it can only be the run's own corpus",
+                "corpus=norlund, or another reader here",
             )
         if corpus.max_bytes is not None and corpus.max_bytes < 1:
             yield problem(

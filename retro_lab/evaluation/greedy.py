@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import TYPE_CHECKING
 
 import torch
@@ -54,7 +54,9 @@ class GreedyWriter:
         Of a prompt that leaves no room in the window, the end is read. `Query.row` of a search is
         the number of the prompt.
         """
-        room = max(1, self.window - max_tokens)
+        room = self.window - max_tokens
+        if room < 1:
+            raise ValueError(f"{max_tokens} new tokens leave no room in a window of {self.window}")
         rows = [list(prompt)[-room:] for prompt in prompts]
         order = sorted(range(len(rows)), key=lambda row: len(rows[row]))
         texts = [""] * len(rows)
@@ -78,7 +80,7 @@ class GreedyWriter:
         new: list[list[int]] = [[] for _ in prompts]
         texts, going = [""] * len(prompts), set(range(len(prompts)))
         search = None if self.search is None else _numbered(self.search, numbers)
-        for step in self._steps(prompts, max_tokens, search, left_pad):
+        for step in self._steps(prompts, max_tokens, search, left_pad, going):
             for row, token in step.items():
                 if row not in going:
                     continue
@@ -91,9 +93,18 @@ class GreedyWriter:
         return texts
 
     def _steps(
-        self, prompts: list[list[int]], max_tokens: int, search: Search | None, left_pad: bool
+        self,
+        prompts: list[list[int]],
+        max_tokens: int,
+        search: Search | None,
+        left_pad: bool,
+        going: Set[int],
     ) -> Iterator[dict[int, int]]:
-        """New tokens by row, as `generate` yields them."""
+        """New tokens by row, as `generate` yields them.
+
+        Args:
+            going: rows that are still read; the caller takes out those that have found their end.
+        """
         stop_id = self.tokenizer.boundary_id
         if isinstance(self.model, Retro):
             yield from generate(
@@ -113,6 +124,8 @@ class GreedyWriter:
                 if token == stop_id:
                     break
                 yield {row: token}
+                if row not in going:
+                    break
 
     def _cut(self, prompt: list[int], new: list[int], until: Sequence[str]) -> tuple[str, bool]:
         """The text of the new tokens up to a stop string, and whether there was one."""

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
+from lm_eval.models.utils import normalize_gen_kwargs
 
 from retro_lab.artifacts import track
 from retro_lab.config.errors import UserError
@@ -85,6 +86,7 @@ class RunLM(TemplateLM):
         texts = [""] * len(requests)
         with track(len(requests), f"writing {self.what}", "requests") as advance:
             for (until, limit), numbers in _alike(requests).items():
+                self._check_room(requests[numbers[0]].task_name, limit)
                 contexts = [str(requests[number].args[0]) for number in numbers]
                 written = self.writer.write(
                     [self._document(self.tok_encode(context)) for context in contexts],
@@ -96,6 +98,15 @@ class RunLM(TemplateLM):
                     texts[number] = text
         return texts
 
+    def _check_room(self, task: Any, limit: int) -> None:
+        if limit >= self.writer.window:
+            raise UserError(
+                f"the task {task} asks for up to {limit} new tokens, and the run's windows have "
+                f"{self.writer.window}: no room is left for its prompts",
+                fix="leave it out of eval.tasks, or take a run with a longer "
+                "chunking.sequence_length",
+            )
+
     def _document(self, tokens: Sequence[int]) -> list[int]:
         return [self.prefix_token_id, *tokens]
 
@@ -104,14 +115,13 @@ def _alike(requests: Sequence[Instance]) -> dict[tuple[tuple[str, ...], int], li
     """Numbers of the requests by stop strings and limit."""
     found: dict[tuple[tuple[str, ...], int], list[int]] = {}
     for number, request in enumerate(requests):
-        _, asked = cast("tuple[str, dict[str, Any]]", request.args)
-        if asked.get("do_sample") and asked.get("temperature", 1.0) > 0:
+        _, given = cast("tuple[str, dict[str, Any]]", request.args)
+        asked = cast("dict[str, Any]", normalize_gen_kwargs(given, DEFAULT_TOKENS))
+        if asked["do_sample"] and asked.get("temperature", 1.0) > 0:
             raise UserError(
                 f"the task {request.task_name} draws tokens at random, and this adapter is greedy",
                 fix="leave it out of eval.tasks",
             )
-        until = asked.get("until") or []
-        until = (until,) if isinstance(until, str) else tuple(until)
-        limit = int(asked.get("max_gen_toks") or DEFAULT_TOKENS)
-        found.setdefault((until, limit), []).append(number)
+        until = tuple(stop for stop in asked["until"] if stop)
+        found.setdefault((until, asked["max_gen_toks"]), []).append(number)
     return found

@@ -174,6 +174,13 @@ def read_documents(key: str, path: str, aliases: Mapping[str, str]) -> list[dict
                 f"{place}: no field {missing[0]!r}, which the documents before it have",
                 fix="give all documents the same fields",
             )
+        first = documents[0] if documents else record
+        empty = [name for name in first if record[name] is None and first[name] is not None]
+        if empty:
+            raise UserError(
+                f"{place}: the field {empty[0]!r} is null, and the first document has a value",
+                fix="give it a value, or leave the document out",
+            )
         documents.append(record)
     if not documents:
         raise UserError(f"{key}={path}: the file has no documents", fix="give it one a line")

@@ -33,7 +33,7 @@ class InjectionVerdict:
 def injection_verdict(injection: Injection) -> InjectionVerdict:
     """Judge an experiment by its own figures."""
     response = _dose_response(injection)
-    flat = {name: _all([is_flat(d) for d in _changes(injection, name)]) for name in FLAT_SETS}
+    flat = {name: _stays_flat(_changes(injection, name)) for name in FLAT_SETS}
     sentences = [_response_sentence(injection, response), _copies_sentence(injection)]
     sentences += [_flat_sentence(injection, name, flat[name]) for name in FLAT_SETS]
     return InjectionVerdict(response, flat, sentences)
@@ -72,10 +72,12 @@ def _dose_response(injection: Injection) -> bool | None:
     return falls and high < 0
 
 
-def _all(found: list[bool | None]) -> bool | None:
+def _stays_flat(changes: list[Difference]) -> bool | None:
+    """At every dose at which the set has a chunk; None where that cannot be said."""
+    found = [is_flat(change) for change in changes if change.delta_bpb is not None]
     if False in found:
         return False
-    return None if None in found else True
+    return None if None in found or not found else True
 
 
 def _response_sentence(injection: Injection, response: bool | None) -> str:
@@ -113,7 +115,7 @@ def _flat_sentence(injection: Injection, name: str, flat: bool | None) -> str:
     return (
         f"{what}: flat, {_word(flat)}. Its largest change is {figures.change.delta_bpb:+.4f} bits "
         f"per byte at {percent(most.share)} ({_interval(figures.change)}); {read} of its chunks "
-        "were read with other neighbours then."
+        "were predicted with other neighbours then."
     )
 
 

@@ -50,7 +50,7 @@ class Passage(NamedTuple):
 
     Attributes:
         title: its document's id.
-        text: the chunk and what follows it.
+        text: what the model reads of it: the chunk, what follows it, or both.
     """
 
     title: str
@@ -82,7 +82,7 @@ def _is_lines(rows: Sequence[bytes]) -> bool:
     try:
         return "data" not in orjson.loads(first)
     except (orjson.JSONDecodeError, TypeError):
-        return first.strip() != b"{"
+        return first.strip() != b"{" and not first.rstrip().endswith((b"[", b","))
 
 
 def _lines(file: Path, rows: Sequence[bytes]) -> Iterator[Question]:
@@ -110,6 +110,8 @@ def _squad(file: Path, rows: Sequence[bytes]) -> QuestionFile:
                 name = f"{article.get('title', 'passage')} {len(passages) + 1}"
                 passages[name] = paragraph["context"]
                 for asked in paragraph["qas"]:
+                    if asked.get("is_impossible"):
+                        continue  # SQuAD 2.0 asks some that have no answer
                     answers = [answer["text"] for answer in asked["answers"]]
                     place = f"{file}, question {asked['id']}"
                     questions.append(_question(place, asked["id"], asked["question"], answers))
@@ -174,6 +176,6 @@ def first_with_answer(passages: Sequence[str], right: Sequence[str]) -> int | No
 
 
 def recall_at(ranks: Sequence[int | None], most: int) -> dict[int, float]:
-    """Share of questions with an answer among the first k passages, for k = 1, 5, 10, .. `most`."""
+    """Share of questions with an answer in the first k passages, for k = 1, 2, 5, 10, .. `most`."""
     places = sorted({k for k in (1, 2, 5, 10, 20, 50, 100) if k < most} | {most})
     return {k: sum(r is not None and r <= k for r in ranks) / len(ranks) for k in places}

@@ -15,7 +15,7 @@ from .metrics import Score
 from .results import Results
 
 # Of a configuration, what does not tell two results apart but for the seed, or at all.
-_ASIDE = ("seed", "logger", "eval", "store", "runs_dir", "resume", "trainer")
+_ASIDE = ("seed", "logger", "eval", "store", "prepare", "runs_dir", "resume", "trainer")
 TRAINING = in_words(DatabaseConfig())
 AXES = ("retriever", "database", "model", "recipe", "chunk_size", "cca", "seed")
 

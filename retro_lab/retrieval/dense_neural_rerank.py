@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from retro_lab.config.console import no_loading_bar
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import DenseNeuralRetrieverConfig
 from retro_lab.retrieval.base import NO_CHUNK, Queries
 from retro_lab.retrieval.dense_rerank import DenseReranker
 from retro_lab.retrieval.late_interaction import LateInteraction
-from retro_lab.retrieval.pretrained import digest_of, model_folder, on_hub
+from retro_lab.retrieval.pretrained import digest_of, loading, model_folder, on_hub, settings_of
 
 Scorer = Callable[[list[tuple[str, str]]], np.ndarray]
 """From (query, candidate) texts to float32 scores, one a pair."""
@@ -78,26 +77,17 @@ def load_scorer(config: DenseNeuralRetrieverConfig) -> Scorer:
     """
     if config.scorer == "late_interaction":
         return LateInteraction(config)
-    name = config.model
-    name = name if on_hub(name) else str(model_folder("retriever.model", name))
+    folder = model_folder("retriever.model", config.model)
     from sentence_transformers import CrossEncoder
 
-    try:
-        with no_loading_bar():
-            model = CrossEncoder(name, num_labels=1)
-    except (OSError, ValueError) as error:  # no network, no such model, or no model in the folder
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"retriever.model={config.model} is not a cross-encoder that can be loaded: {reason}",
-            fix="check the name and the network, or give a local folder",
-        ) from error
-
-    architectures = getattr(model.config, "architectures", None) or []
-    if all(name.endswith("Model") for name in architectures):  # its head would be random
+    architectures = settings_of(folder).get("architectures") or []
+    if architectures and all(name.endswith("Model") for name in architectures):
         raise UserError(
             f"retriever.model={config.model} embeds single texts; it has no head that scores pairs",
             fix="give a cross-encoder, or set retriever.scorer=late_interaction",
         )
+    with loading("retriever.model", config.model):
+        model = CrossEncoder(str(folder), num_labels=1, local_files_only=True)
 
     def score(pairs: list[tuple[str, str]]) -> np.ndarray:
         return model.predict(pairs, batch_size=config.batch_size, show_progress_bar=False)

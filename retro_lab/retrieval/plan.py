@@ -155,7 +155,8 @@ def building_memory(
 
     `embeddings` sorts a digest a chunk. `index` holds a number a chunk, what FAISS trains on, and
     of an index that isn't built on disk all of it; a lexical one is built from all tokens at once.
-    `neighbours` maps the index: it is read at full speed only from memory, but needn't be there.
+    `neighbours` holds a number a chunk and maps the index, which is read at full speed only from
+    memory, but needn't be there.
     """
     held = {"corpus": 0, "chunks": 0}
     if isinstance(retriever, NoneRetrieverConfig):
@@ -171,7 +172,7 @@ def building_memory(
     whole = [size for name, size in index.items() if not _on_disk(dense, name, planned, width)]
     if any(name.endswith("indptr.npy") for name in index):
         building += planned.database * planned.chunk_size * 4
-    return {**held, "index": building + sum(whole), "neighbours": 0}
+    return {**held, "index": building + sum(whole), "neighbours": planned.database * _NUMBER_BYTES}
 
 
 def _training_bytes(config: FaissRetrieverConfig, size: int, width: int) -> int:

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from retro_lab.config.console import no_loading_bar
 from retro_lab.config.errors import UserError
 
@@ -62,18 +64,21 @@ def loading(key: str, name: str) -> Iterator[None]:
     Raises:
         UserError: it can't be loaded, or parts of it would have random weights.
     """
-    report, logger = _Report(), logging.getLogger("transformers.modeling_utils")
+    logger = logging.getLogger("transformers.modeling_utils")
+    level, report = logger.level, _Report(logger.getEffectiveLevel())
+    logger.setLevel(logging.WARNING)  # the report is read here, however quiet transformers is
     logger.addFilter(report)
     try:
         with no_loading_bar():
             yield
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"{key}={name} is no encoder that can be loaded: {reason}", fix=_ENCODERS
         ) from error
     finally:
         logger.removeFilter(report)
+        logger.setLevel(level)
     if report.missing:
         raise UserError(
             f"{key}={name} has no weights for {min(report.missing)} and {len(report.missing) - 1} "
@@ -86,17 +91,21 @@ class _Report(logging.Filter):
     """Keeps transformers' report of loaded weights from the log, and notes what was missing.
 
     A pooler is often missing, and never used here.
+
+    Args:
+        level: of the other messages that pass.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, level: int) -> None:
         super().__init__()
+        self.level = level
         self.missing: list[str] = []
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()
         found = re.findall(r"^(\S+) *\|.*MISSING", message, re.MULTILINE)
         self.missing += [name for name in found if not name.startswith("pooler.")]
-        return "LOAD REPORT" not in message
+        return "LOAD REPORT" not in message and record.levelno >= self.level
 
 
 def weights_of(folder: Path) -> list[Path]:
@@ -122,7 +131,10 @@ def file_digest(path: Path) -> str:
 def settings_of(folder: Path, name: str = "config.json") -> dict[str, Any]:
     """A JSON file beside the weights; empty where there is none."""
     path = folder / name
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise UserError(f"{path} isn't valid JSON: {error}", fix="copy the model again") from error
 
 
 def on_hub(name: str) -> bool:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _MODULES = "modules.json"
+_POSITIONS_BEHIND_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -159,7 +160,10 @@ def _set_pooling(model: SentenceTransformer, pooling: Any) -> None:
 
 
 def _set_length(model: SentenceTransformer, length: int) -> None:
-    most = getattr(model[0].config, "max_position_embeddings", length)
+    inner: Any = getattr(model[0], "config", None)
+    most = getattr(inner, "max_position_embeddings", length)
+    if getattr(inner, "model_type", "") in _POSITIONS_BEHIND_PADDING:
+        most -= (inner.pad_token_id or 0) + 1
     if length > most:
         raise UserError(
             f"embedder.max_length={length}: the model reads {most} tokens at most",

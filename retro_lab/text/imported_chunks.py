@@ -60,8 +60,7 @@ def build_imported_chunks(
             fix=f"chunking.chunk_size={dataset.chunk_size}, with a chunking.sequence_length of two "
             "or more chunks",
         )
-    kept = _Kept(dataset, np.array(corpus.ids, np.int64))
-    cut = _Import(config, dataset, kept, corpus, tokenizer)
+    cut = _Import(config, corpus, tokenizer, dataset)
     return write_chunks(corpus, tokenizer, workspace, cut.documents)
 
 
@@ -98,22 +97,28 @@ class _Import:
 
     Args:
         tokenizer: its boundary token ends the dataset's documents.
+        dataset: if it is open already.
     """
 
     def __init__(
         self,
         config: NorlundCorpusConfig,
-        dataset: NorlundDataset,
-        kept: _Kept,
         corpus: Corpus,
         tokenizer: Tokenizer,
+        dataset: NorlundDataset | None = None,
     ) -> None:
-        self.dataset, self.kept, self.corpus, self.tokenizer = dataset, kept, corpus, tokenizer
+        self._given = config, corpus, tokenizer
+        dataset = dataset or NorlundDataset(config)
+        self.dataset, self.corpus, self.tokenizer = dataset, corpus, tokenizer
+        self.kept = _Kept(dataset, np.array(corpus.ids, np.int64))
         self.unknown = unknown_token(config)
         lengths = [len(piece.encode()) for piece in token_pieces(config)]
         self.piece_bytes = np.array(lengths, np.uint32)
         widths = [0 if s.neighbours is None else s.neighbours.shape[1] for s in dataset.shards]
         self.width = max(widths)
+
+    def __reduce__(self) -> tuple:
+        return type(self), self._given  # other processes map the shards themselves
 
     def documents(self, first: int, last: int) -> dict[str, np.ndarray]:
         """The arrays of documents [first, last)."""

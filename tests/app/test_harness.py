@@ -131,7 +131,7 @@ def test_greedy_is_what_generation_writes(contestants: Contestants, texts: dict[
     written = []
     for length in (5, 16, 40):
         prompt = tokens_of(contestants, texts["train-03"])[:length]
-        steps = writer._steps([prompt], 20, writer.search, left_pad=False)
+        steps = writer._steps([prompt], 20, writer.search, left_pad=False, going={0})
         written.append((prompt, [step[0] for step in steps]))
     pieces = [ScoredText([*prompt, *new], len(prompt)) for prompt, new in written]
     assert [score.greedy for score in scorer.score(pieces, greedy=True)] == [True] * 3

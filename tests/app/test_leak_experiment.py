@@ -138,6 +138,7 @@ def test_other_intervals_need_no_model(
     assert half.evaluation is not None
     copy.begin(copy.config())  # trained again, it has other weights
     assert copy.evaluation is half.evaluation is None
+    assert not (copy.path / "injection.json").exists()
 
 
 def refuse(*_: object) -> None:

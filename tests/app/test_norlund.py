@@ -250,6 +250,9 @@ DAMAGE: list[tuple[str, Callable[[Path], object], str]] = [
     ("far", change("val0.neighbours", lambda a: a + 10**6), "is outside of the"),
     ("negative", change("val0.neighbours", lambda a: np.where(a < 0, -7, a)), "is outside of the"),
     ("token", change("data1.chunks", lambda a: np.maximum(a, 900)), "holds the token 900"),
+    ("below", change("data1.chunks", lambda a: a.astype(np.int64) - 10**4), "holds the token -"),
+    ("path", edit("data", lambda c: c["shards"][0].update(chunks=5)), "expected paths"),
+    ("spec", edit("data", lambda c: c.update(neighbours=["a"])), "expected .*index_spec"),
     ("unlisted", edit("data", without_a_shard), "which is in none of the specs given"),
 ]
 

@@ -103,6 +103,15 @@ def test_squad_carries_its_passages(tmp_path: Path, indent: int | None) -> None:
     assert passages == {"Rivers 1": "The Rhine.", "Rivers 2": "The Elbe."}
 
 
+def test_questions_without_an_answer_are_passed_over(tmp_path: Path) -> None:
+    content = squad()
+    none = {"id": "q0", "question": "Why?", "answers": [], "is_impossible": True}
+    content["data"][0]["paragraphs"][0]["qas"].insert(0, none)
+    file = tmp_path / "squad2.json"
+    file.write_text(json.dumps(content))
+    assert [question.id for question in read_questions(str(file)).questions] == ["q1", "q2", "q3"]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

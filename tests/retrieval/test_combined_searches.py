@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from functools import cache
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -209,31 +209,25 @@ def test_a_missing_cross_encoder_is_the_users_error(tmp_path: Path) -> None:
             built(config).candidates(queries(), 3)
 
 
-def test_a_cross_encoder_without_a_network_is_the_users_error(
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_cross_encoder_that_does_not_load_is_the_users_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def unreachable(*args: object, **kwargs: object) -> None:
-        raise OSError("Network is unreachable\nmore")
+    def damaged(*args: object, **kwargs: object) -> None:
+        raise OSError("weights are cut short\nmore")
 
+    (tmp_path / "model.safetensors").write_bytes(b"")
     package = ModuleType("sentence_transformers")  # the real one takes seconds to import
-    monkeypatch.setattr(package, "CrossEncoder", unreachable, raising=False)
+    monkeypatch.setattr(package, "CrossEncoder", damaged, raising=False)
     monkeypatch.setitem(sys.modules, "sentence_transformers", package)
-    with pytest.raises(UserError, match=r"owner/name.*Network is unreachable\n"):
-        built(DenseNeuralRetrieverConfig(model="owner/name")).candidates(queries(), 3)
+    with pytest.raises(UserError, match=r"retriever\.model=.*weights are cut short\n"):
+        built(DenseNeuralRetrieverConfig(model=str(tmp_path))).candidates(queries(), 3)
 
 
-def test_a_model_that_embeds_single_texts_ranks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    class BiEncoder:
-        config = SimpleNamespace(architectures=["BertModel"])
-
-        def __init__(self, *args: object, **kwargs: object) -> None:
-            pass
-
-    package = ModuleType("sentence_transformers")
-    monkeypatch.setattr(package, "CrossEncoder", BiEncoder, raising=False)
-    monkeypatch.setitem(sys.modules, "sentence_transformers", package)
-    with pytest.raises(UserError, match=r"retriever\.model=owner/name .*no head that scores pairs"):
-        built(DenseNeuralRetrieverConfig(model="owner/name")).candidates(queries(), 3)
+def test_a_model_that_embeds_single_texts_ranks_nothing(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    (tmp_path / "config.json").write_text('{"architectures": ["BertModel"]}')
+    with pytest.raises(UserError, match=r"retriever\.model=.*no head that scores pairs"):
+        built(DenseNeuralRetrieverConfig(model=str(tmp_path))).candidates(queries(), 3)
 
 
 def test_a_folders_cross_encoder_enters_the_key_by_content(tmp_path: Path) -> None:

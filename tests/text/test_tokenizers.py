@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -109,6 +110,14 @@ def test_decode_leaves_boundary_and_padding_out(tokenizer):
     ids = tokenizer.encode_batch(["the cat"])[0].ids.tolist()
     assert tokenizer.decode([tokenizer.boundary_id, *ids, tokenizer.pad_id]) == "the cat"
     assert tokenizer.pad_id == tokenizer.vocab_size - 1
+
+
+def test_text_stays_text_in_another_process(tokenizer):
+    copy = pickle.loads(pickle.dumps(tokenizer))
+    for ours, theirs in zip(
+        tokenizer.encode_batch(SPECIAL), copy.encode_batch(SPECIAL), strict=True
+    ):
+        np.testing.assert_array_equal(ours.ids, theirs.ids)
 
 
 def test_special_ids_are_the_last_two(folder):

@@ -118,6 +118,9 @@ class NorlundDataset:
         for entry in shards:
             if not isinstance(entry, dict) or (missing := [k for k in _ARRAYS if k not in entry]):
                 raise _broken(spec.name, f"a shard has no {missing}, expected {[*_ARRAYS]}")
+            paths = [entry[name] for name in (*_ARRAYS, "neighbours") if name in entry]
+            if not all(isinstance(path, str) for path in paths):
+                raise _broken(spec.name, f"a shard names {paths}, expected paths")
         return shards
 
     def _open(
@@ -164,12 +167,18 @@ class NorlundDataset:
 
     def _targets(self, spec: SourceFile, known: dict[Path, tuple[int, int]]) -> NDArray[np.int64]:
         """As `Shard.targets`; without an index spec, no neighbour can be told."""
-        name = (_json(spec).get("neighbours") or {}).get("index_spec")
+        found = _json(spec).get("neighbours") or {}
+        name = found.get("index_spec") if isinstance(found, dict) else found
         if name is None:
             return np.zeros((1, 2), np.int64)
+        if not isinstance(name, str):
+            raise _broken(spec.name, 'expected "neighbours": {"index_spec": <path>}')
         index = self._file(spec, name)
+        entries = _json(index)
+        if not isinstance(entries, list) or not all(map(_names_chunks, entries)):
+            raise _broken(name, 'expected a list of {"chunks": <path>}')
         rows, count = [], 0
-        for entry in _json(index):
+        for entry in entries:
             place = _resolved(index, entry["chunks"])
             if place not in known:
                 raise UserError(
@@ -212,8 +221,14 @@ class NorlundReader:
 
 def require_known(tokens: NDArray[np.integer], count: int, name: str) -> None:
     """Raises UserError for a token that the tokenizer doesn't have."""
-    if (most := int(tokens.max(initial=0))) >= count:
-        raise _broken(name, f"holds the token {most}, but corpus.tokenizer has {count} tokens")
+    low, most = int(tokens.min(initial=0)), int(tokens.max(initial=0))
+    if low < 0 or most >= count:
+        wrong = low if low < 0 else most
+        raise _broken(name, f"holds the token {wrong}, but corpus.tokenizer has {count} tokens")
+
+
+def _names_chunks(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("chunks"), str)
 
 
 def unknown_token(config: NorlundCorpusConfig) -> int:

@@ -98,6 +98,9 @@ class HuggingFaceTokenizer:
         self.pad_id = _num_ids(backend)
         self.vocab_size = self.pad_id + 1
 
+    def __reduce__(self) -> tuple:
+        return _restored, (self.definition, self.boundary_id)  # a pickled backend forgets its flag
+
     @property
     def definition(self) -> str:
         """The `tokenizers` library's JSON."""
@@ -159,3 +162,7 @@ def byte_offsets(text: str) -> NDArray[np.int64]:
     code = np.frombuffer(text.encode("utf-32-le"), np.uint32)
     width = 1 + (code >= 0x80) + (code >= 0x800) + (code >= 0x10000)
     return np.concatenate([[0], np.cumsum(width)])
+
+
+def _restored(definition: str, boundary_id: int) -> HuggingFaceTokenizer:
+    return HuggingFaceTokenizer(Backend.from_str(definition), boundary_id)
