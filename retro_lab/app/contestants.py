@@ -47,6 +47,7 @@ class Contestants:
 
     def __init__(self, config: Config, run: RunDirectory, baseline: RunDirectory | None) -> None:
         self.config, self.run, self.baseline = config, run, baseline
+        self._sources: dict[tuple[str, int], Database] = {}
         _check_searches(config, run)
         pipeline = Pipeline(config)
         corpus, chunks = pipeline.open_corpus(), pipeline.open_chunks()
@@ -89,6 +90,11 @@ class Contestants:
         if name in ("baseline", "off"):
             return None
         k = resolve_k(self.config.eval, self.config.neighbours) if k is None else k
+        if (name, k) not in self._sources:
+            self._sources[name, k] = self._open_source(name, k)
+        return self._sources[name, k]
+
+    def _open_source(self, name: str, k: int) -> Database:
         neighbours = dataclasses.replace(self.config.neighbours, k=k)
         config = dataclasses.replace(self.config, neighbours=neighbours)
         drawn = random_retriever(config) if name == "random" else config.retriever

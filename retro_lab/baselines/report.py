@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -25,6 +24,7 @@ from retro_lab.evaluation.leakage import LEAK_FREE_ALPHA
 from retro_lab.evaluation.metrics import Score
 from retro_lab.evaluation.overlap import overlap_ratio
 from retro_lab.evaluation.parquet import write_columns
+from retro_lab.evaluation.results import write_json
 from retro_lab.evaluation.statistics import Bootstrap, bits_per_byte_intervals
 
 from .ground import Ground
@@ -229,7 +229,4 @@ def save(folder: Path, board: Board, entries: Sequence[Entry], about: dict[str, 
         nats = board.chunk_nats(entry)
         columns[PREFIX + entry.name] = pa.array(nats, pa.float64(), from_pandas=True)
     write_columns(columns, folder / CHUNKS_FILE)
-    options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
-    temporary = folder / f"{RIVALS_FILE}.partial"
-    temporary.write_bytes(orjson.dumps(record, option=options))
-    temporary.replace(folder / RIVALS_FILE)
+    write_json(record, folder / RIVALS_FILE)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import orjson
 import yaml
 from datasets import Dataset
 from lm_eval import simple_evaluate
@@ -23,7 +22,7 @@ from lm_eval.tasks import TaskManager
 from tqdm import tqdm
 
 from retro_lab.config.errors import UserError
-from retro_lab.text.readers.files import SourceFile, lines
+from retro_lab.text.readers.files import SourceFile, json_objects, lines
 
 ALIASES = {"wikitext": {"page": "text"}}
 """Names under which corpora hold what a task reads, by task and the field that it asks for."""
@@ -154,19 +153,9 @@ def read_documents(key: str, path: str, aliases: Mapping[str, str]) -> list[dict
     if not file.is_file():
         raise UserError(f"{key}={path}: no such file", fix=f"set {key} to a file of JSON lines")
     documents: list[dict[str, Any]] = []
-    for number, line in enumerate(lines(SourceFile(file.name, file, None)), 1):
-        if line.isspace():
-            continue
+    rows = lines(SourceFile(file.name, file, None))
+    for number, record in json_objects(rows, str(file), "give one JSON object a line"):
         place = f"{file}, line {number}"
-        try:
-            record = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            raise UserError(
-                f"{place}: not valid JSON: {error.msg} at column {error.colno}",
-                fix="give one JSON object a line",
-            ) from error
-        if not isinstance(record, dict):
-            raise UserError(f"{place}: not a JSON object", fix="give one JSON object a line")
         record = {field: record[own] for field, own in aliases.items() if own in record} | record
         missing = [field for field in (documents[0] if documents else ()) if field not in record]
         if missing:

@@ -9,7 +9,6 @@ keeps under the dose itself, as anyone sees it who does not know of the leak.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from .chunk_table import MISSING, ChunkTable
 from .comparison import check_same_chunks
 from .leakage import LEAK_FREE_ALPHA, Difference
 from .overlap import overlap_ratio, within
-from .results import decode
+from .results import decode, write_json
 from .statistics import Bootstrap, bits_per_byte_intervals
 
 SCHEMA_VERSION = 1
@@ -130,13 +129,7 @@ class Injection:
 
     def save(self, folder: Path) -> None:
         """Writes injection.json atomically."""
-        options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
-        temporary = folder / f"{INJECTION_FILE}.partial"
-        with temporary.open("wb") as file:
-            file.write(orjson.dumps(self, option=options))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder / INJECTION_FILE)
+        write_json(self, folder / INJECTION_FILE)
 
     @classmethod
     def load(cls, folder: Path) -> Injection:

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 import orjson
 
 from retro_lab.config.errors import UserError
-from retro_lab.text.readers.files import SourceFile, lines
+from retro_lab.text.readers.files import SourceFile, json_objects, lines
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
+_FORMATS = 'one {"question": "...", "answer": ["..."]} a line, or a file in SQuAD\'s format'
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -86,19 +87,11 @@ def _is_lines(rows: Sequence[bytes]) -> bool:
 
 
 def _lines(file: Path, rows: Sequence[bytes]) -> Iterator[Question]:
-    for number, row in enumerate(rows, 1):
-        if row.isspace():
-            continue
-        place = f"{file}, line {number}"
-        try:
-            record = orjson.loads(row)
-        except orjson.JSONDecodeError as error:
-            raise _malformed(place, f"{error.msg} at column {error.colno}") from error
-        if not isinstance(record, dict):
-            raise _malformed(place, "expected a JSON object")
+    for number, record in json_objects(rows, str(file), _FORMATS):
         text, answers = record.get("question"), record.get("answer", record.get("answers"))
         answers = [answers] if isinstance(answers, str) else answers
-        yield _question(place, str(record.get("id", number)), text, answers)
+        name = str(record.get("id", number))
+        yield _question(f"{file}, line {number}", name, text, answers)
 
 
 def _squad(file: Path, rows: Sequence[bytes]) -> QuestionFile:
@@ -130,10 +123,7 @@ def _question(place: str, name: str, text: Any, answers: Any) -> Question:
 
 
 def _malformed(place: str, what: str) -> UserError:
-    return UserError(
-        f"{place}: {what}",
-        fix='one {"question": "...", "answer": ["..."]} a line, or a file in SQuAD\'s format',
-    )
+    return UserError(f"{place}: {what}", fix=_FORMATS)
 
 
 def prompt(question: str, passages: Sequence[Passage] = ()) -> str:

@@ -114,19 +114,13 @@ class Results:
     schema_version: int = SCHEMA_VERSION
 
     def save(self, path: Path) -> None:
-        """Write atomically: indented, keys sorted, a newline at the end."""
-        options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
+        """Write as `write_json` does."""
         metrics = {
             split: {name: self._plain(score) for name, score in scores.items()}
             for split, scores in self.metrics.items()
         }
         record = {f.name: getattr(self, f.name) for f in fields(self)} | {"metrics": metrics}
-        temporary = path.with_name(path.name + ".partial")
-        with temporary.open("wb") as file:
-            file.write(orjson.dumps(record, option=options))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_json(record, path)
 
     def _plain(self, score: Score) -> dict[str, Any]:
         words = self.evaluation.words
@@ -184,6 +178,17 @@ def recompute(chunks_path: Path, recorded: Leakage) -> Leakage:
     """The leakage report again, from chunks.parquet and the recorded settings alone."""
     table = ChunkTable.load(chunks_path)
     return analyse(table, recorded.alphas, recorded.reference, recorded.bootstrap)
+
+
+def write_json(record: Any, path: Path) -> None:
+    """Write a record atomically: indented, keys sorted, a newline at the end."""
+    options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
+    temporary = path.with_name(path.name + ".partial")
+    with temporary.open("wb") as file:
+        file.write(orjson.dumps(record, option=options))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
 
 
 def decode(kind: Any, value: Any, where: str) -> Any:

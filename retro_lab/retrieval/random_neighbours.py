@@ -7,44 +7,20 @@ permutation of the database: distinct by construction, and rank j costs the same
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Self
-
 import numpy as np
 
-from retro_lab.artifacts.workspace import Workspace
 from retro_lab.config.schema import RandomRetrieverConfig
-from retro_lab.retrieval.base import Neighbours, Queries, RowSource
+from retro_lab.retrieval.base import Neighbours, Queries
+from retro_lab.retrieval.listed import ListedChunks
 
 _ROUNDS = 8
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-class RandomRetriever:
+class RandomRetriever(ListedChunks):
     """Chunks of the database in a random order of each query's own."""
 
     needs_embeddings = RandomRetrieverConfig.needs_embeddings
-    approximates = None
-
-    def __init__(self, config: RandomRetrieverConfig) -> None:
-        self.config = config
-        self.chunk_ids = np.empty(0, dtype=np.int64)
-
-    @classmethod
-    def index_fields(cls, config: RandomRetrieverConfig) -> dict[str, Any]:
-        """Nothing: the seed acts at search time."""
-        return {}
-
-    def build(
-        self,
-        chunk_ids: np.ndarray,
-        tokens: RowSource,
-        embeddings: RowSource | None,
-        workspace: Workspace | None = None,
-    ) -> dict[str, Any]:
-        """Remember the ids to draw from; tokens and embeddings aren't read."""
-        self.chunk_ids = chunk_ids
-        return {}
 
     def candidates(self, queries: Queries, k: int) -> Neighbours:
         """The first k of each query's permutation; a score is minus the rank."""
@@ -58,15 +34,6 @@ class RandomRetriever:
             found.ids[:, :count] = self.chunk_ids[keyed_permutation(ranks, key[:, None], size)]
             found.scores[:, :count] = -np.arange(count)
         return found
-
-    def save(self, folder: Path) -> None:
-        np.save(folder / "chunk_ids.npy", self.chunk_ids, allow_pickle=False)
-
-    @classmethod
-    def load(cls, folder: Path, config: RandomRetrieverConfig) -> Self:
-        retriever = cls(config)
-        retriever.chunk_ids = np.load(folder / "chunk_ids.npy", mmap_mode="r", allow_pickle=False)
-        return retriever
 
 
 def keyed_permutation(values: np.ndarray, keys: np.ndarray, size: int) -> np.ndarray:

@@ -6,43 +6,19 @@ document, say, is dropped, and the table's coverage tells how many are left.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Self
-
 import numpy as np
 
-from retro_lab.artifacts.workspace import Workspace
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import StoredRetrieverConfig
-from retro_lab.retrieval.base import Neighbours, Queries, RowSource
+from retro_lab.retrieval.base import Neighbours, Queries
+from retro_lab.retrieval.listed import ListedChunks
 from retro_lab.retrieval.ranking import first_allowed, repeated_in_row
 
 
-class StoredRetriever:
+class StoredRetriever(ListedChunks):
     """A table of neighbours; it knows those of stored chunks, and can't search for text."""
 
     needs_embeddings = StoredRetrieverConfig.needs_embeddings
-    approximates = None
-
-    def __init__(self, config: StoredRetrieverConfig) -> None:
-        self.config = config
-        self.chunk_ids = np.empty(0, dtype=np.int64)
-
-    @classmethod
-    def index_fields(cls, config: StoredRetrieverConfig) -> dict[str, Any]:
-        """It has no settings."""
-        return {}
-
-    def build(
-        self,
-        chunk_ids: np.ndarray,
-        tokens: RowSource,
-        embeddings: RowSource | None,
-        workspace: Workspace | None = None,
-    ) -> dict[str, Any]:
-        """Remember which neighbours count; tokens and embeddings aren't read."""
-        self.chunk_ids = chunk_ids
-        return {}
 
     def candidates(self, queries: Queries, k: int) -> Neighbours:
         """The first k of those that the store has for each query; a score is minus the rank.
@@ -61,12 +37,3 @@ class StoredRetriever:
         allowed = (self.chunk_ids[place] == ids) & ~repeated_in_row(ids)
         scores = np.broadcast_to(-np.arange(ids.shape[1], dtype=np.float32), ids.shape)
         return first_allowed(Neighbours(ids, scores), allowed, k)
-
-    def save(self, folder: Path) -> None:
-        np.save(folder / "chunk_ids.npy", self.chunk_ids, allow_pickle=False)
-
-    @classmethod
-    def load(cls, folder: Path, config: StoredRetrieverConfig) -> Self:
-        retriever = cls(config)
-        retriever.chunk_ids = np.load(folder / "chunk_ids.npy", mmap_mode="r", allow_pickle=False)
-        return retriever

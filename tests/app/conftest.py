@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from golden import Golden, write_corpus
 
@@ -34,3 +36,13 @@ def golden(tmp_path_factory: pytest.TempPathFactory) -> Golden:
 def finished(golden: Golden) -> RunDirectory:
     """The golden run, trained and evaluated."""
     return golden.run()
+
+
+@pytest.fixture(scope="module")
+def run(
+    golden: Golden, finished: RunDirectory, tmp_path_factory: pytest.TempPathFactory
+) -> RunDirectory:
+    """A copy of the golden run and its baseline, for a module that adds to it."""
+    folder = tmp_path_factory.mktemp("copy") / "runs"
+    shutil.copytree(golden.folder / "runs", folder)
+    return RunDirectory(folder / finished.path.name)

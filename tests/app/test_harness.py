@@ -4,7 +4,6 @@ comes before, and lm-eval's own model class gives a baseline the same bits per b
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,16 +27,6 @@ from retro_lab.evaluation.text_scoring import ScoredText
 needs_lm_eval = pytest.mark.skipif(find_spec("lm_eval") is None, reason="lm-eval is an extra")
 
 CONDITIONS = ["baseline", "off", "random", "on"]
-
-
-@pytest.fixture(scope="module")
-def run(
-    golden: Golden, finished: RunDirectory, tmp_path_factory: pytest.TempPathFactory
-) -> RunDirectory:
-    """A copy of the golden run and its baseline."""
-    folder = tmp_path_factory.mktemp("harness") / "runs"
-    shutil.copytree(golden.folder / "runs", folder)
-    return RunDirectory(folder / finished.path.name)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ found, and a file's own passages are what is searched.
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,16 +22,6 @@ from retro_lab.app.train import train
 from retro_lab.config.schema import QaConfig
 from retro_lab.evaluation.qa import Question
 from retro_lab.nn import Query
-
-
-@pytest.fixture(scope="module")
-def run(
-    golden: Golden, finished: RunDirectory, tmp_path_factory: pytest.TempPathFactory
-) -> RunDirectory:
-    """A copy of the golden run and its baseline."""
-    folder = tmp_path_factory.mktemp("qa") / "runs"
-    shutil.copytree(golden.folder / "runs", folder)
-    return RunDirectory(folder / finished.path.name)
 
 
 @pytest.fixture(scope="module")

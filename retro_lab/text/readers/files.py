@@ -7,10 +7,12 @@ import hashlib
 import io
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import orjson
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import FileCorpusConfig
@@ -159,3 +161,30 @@ def lines(file: SourceFile) -> Iterator[bytes]:
         while line := buffered.readline():
             yield line.removeprefix(b"\xef\xbb\xbf") if first else line
             first = False
+
+
+def json_objects(
+    rows: Iterable[bytes], name: str, fix: str
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The JSON objects of a file of one a line, each with its line's number; blank lines aside.
+
+    Args:
+        rows: of `lines`.
+        name: of the file, for messages.
+        fix: what a user is told to do about a line that is none.
+
+    Raises:
+        UserError: a line that isn't a JSON object.
+    """
+    for number, row in enumerate(rows, 1):
+        if row.isspace():
+            continue
+        place = f"{name}, line {number}"
+        try:
+            record = orjson.loads(row)
+        except orjson.JSONDecodeError as error:
+            problem = f"not valid JSON: {error.msg} at column {error.colno}"
+            raise UserError(f"{place}: {problem}", fix=fix) from error
+        if not isinstance(record, dict):
+            raise UserError(f"{place}: not a JSON object", fix=fix)
+        yield number, record

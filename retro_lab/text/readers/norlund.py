@@ -32,7 +32,7 @@ from retro_lab.config.errors import UserError
 from retro_lab.config.schema import NorlundCorpusConfig
 
 from .base import Document, Malformed
-from .files import SourceFile, open_raw, source_files
+from .files import SourceFile, digests, open_raw, source_files
 
 PAD = 0
 _SPECS = ("**/data.spec.json",)
@@ -103,11 +103,7 @@ class NorlundDataset:
 
     def input_digest(self) -> dict[str, str]:
         """SHA-256 of every file that was opened, by name."""
-        found = {}
-        for file in self.files:
-            with open_raw(file) as raw:
-                found[file.name] = hashlib.file_digest(raw, "sha256").hexdigest()
-        return found
+        return digests(self.files)
 
     def _entries(self, spec: SourceFile) -> list[dict[str, str]]:
         self.files.append(spec)
