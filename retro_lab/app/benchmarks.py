@@ -31,7 +31,7 @@ from retro_lab.evaluation.results import Results
 from retro_lab.evaluation.run_page import PAGE_FILE, write_run_page
 
 from .contestants import Contestants
-from .evaluate import other_database, own_baseline, trained
+from .evaluate import as_asked, other_database, own_baseline
 from .run_directory import RunDirectory
 
 SCHEMA_VERSION = 1
@@ -44,9 +44,7 @@ def run_benchmark(run: RunDirectory, command: EvaluateConfig) -> None:
     Raises:
         UserError: a run, a task or a file that cannot be used.
     """
-    config = dataclasses.replace(trained(run), eval=command.eval, runs_dir=str(run.path.parent))
-    if command.store.dir is not None:
-        config = dataclasses.replace(config, store=command.store)
+    config = as_asked(run, command)
     baseline = own_baseline(config)
     database = other_database(run, config, command.database)
     if database is not None:

@@ -23,11 +23,13 @@ def main(argv: Sequence[str]) -> int:
     """Exit code of `evaluate.py <argv>`."""
     from . import launch
 
-    inside = [argument for argument in argv if argument.startswith("database.")]
-    if inside and not any(argument.startswith("database=") for argument in argv):
-        # Hydra would fail on a setting inside a group of which no option is chosen.
-        print_error(f"{inside[0]}: which database?\n  fix: add database=train, or another option")
-        return EXIT_USER_ERROR
+    for group, option in (("database", "train"), ("trainer", "cpu")):
+        inside = [argument for argument in argv if argument.startswith(f"{group}.")]
+        if inside and not any(argument.startswith(f"{group}=") for argument in argv):
+            # Hydra would fail on a setting inside a group of which no option is chosen.
+            fix = f"add {group}={option}, or another option"
+            print_error(f"{inside[0]}: which {group}?\n  fix: {fix}")
+            return EXIT_USER_ERROR
     return launch.run("evaluate", evaluate, with_lists(argv))
 
 
@@ -95,7 +97,7 @@ def evaluate_one(
     Raises:
         UserError: the run is not trained, its data changed, or it has no checkpoint.
     """
-    config = trained(run)
+    config = as_asked(run, command)
     database = other_database(run, config, command.database)
     out = run if database is None else run.searching(database)
     evaluated = out.is_evaluated(command.eval) and not command.eval.pages
@@ -108,9 +110,6 @@ def evaluate_one(
     if evaluated and not rivals:
         LOG.info("%s is evaluated like this already", out.path)
         return out, None
-    config = dataclasses.replace(config, eval=command.eval, runs_dir=str(run.path.parent))
-    if command.store.dir is not None:
-        config = dataclasses.replace(config, store=command.store)
     watch = Stopwatch()
     with watch.stage("imports"):
         from retro_lab.artifacts import lineage
@@ -141,8 +140,8 @@ def evaluate_one(
     return out, watch.seconds
 
 
-def trained(run: RunDirectory) -> Config:
-    """The configuration of a run.
+def as_asked(run: RunDirectory, command: EvaluateConfig) -> Config:
+    """The configuration of a run, to be evaluated as the command says.
 
     Raises:
         UserError: it is not trained to its end.
@@ -153,6 +152,13 @@ def trained(run: RunDirectory) -> Config:
             f"{run.path} is not trained to its end: its state is {run.state!r}",
             fix="run the train.py command again; it resumes",
         )
+    config = dataclasses.replace(config, eval=command.eval, runs_dir=str(run.path.parent))
+    if command.store.dir is not None:
+        config = dataclasses.replace(config, store=command.store)
+    if command.trainer is not None:
+        # Precision is the run's: by it the baseline is found.
+        trainer = dataclasses.replace(command.trainer, precision=config.trainer.precision)
+        config = dataclasses.replace(config, trainer=trainer)
     return config
 
 

@@ -50,6 +50,12 @@ def unknown_key(name: str, place: str = "") -> UserError:
     """
     node = name.rpartition(".")[0]
     owners = [key.owner for key in known_keys() if key.name == name]
+    if owners and not node:
+        takers = " or ".join(f"python {command}.py" for command in _options_of("", owners))
+        return UserError(
+            f"{name} is not a setting of this command{place}",
+            fix=f"leave it out; {takers} takes it",
+        )
     if owners:
         having = [f"{node}={option}" for option in _options_of(node, owners)]
         return UserError(

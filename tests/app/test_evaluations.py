@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
+import torch
 from golden import PLANTED, Golden
 
 from retro_lab.app import scores as scores_module
@@ -119,6 +120,21 @@ def test_other_settings_are_scored_anew(
     evaluate(EvaluateConfig(run=str(copy.path), eval=replace(golden.config().eval, **change)))
     expected = {"random"} if "seed" in change else {"on", "off", "random", "baseline"}
     assert set(scored) == expected
+
+
+def test_other_hardware_is_no_other_evaluation(
+    golden: Golden, copy: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    # The golden run was trained in 32 bits; by the trainer's precision no baseline would be found.
+    trainer = golden.config("trainer.threads=3", "trainer.precision=bf16-mixed").trainer
+    evaluation = replace(golden.config().eval, stride=16)
+    evaluate(EvaluateConfig(run=str(copy.path), eval=evaluation, trainer=trainer))
+    assert set(threads) == {3}
+    assert "baseline" in ChunkTable.load(copy.chunks_file).nats
+    monkeypatch.setattr(scores_module, "_score", refuse)
+    evaluate(EvaluateConfig(run=str(copy.path), eval=evaluation))
 
 
 def test_a_retrained_run_is_scored_anew(copy: RunDirectory, golden: Golden) -> None:

@@ -92,6 +92,12 @@ def test_what_comes_to_the_training_split_is_the_training_split() -> None:
     assert len(keys) == 4
 
 
-def test_evaluate_asks_which_database(capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate.main(["run=r", "database.fraction=0.5"]) == EXIT_USER_ERROR
-    assert "which database?" in capsys.readouterr().err
+@pytest.mark.parametrize("setting", ["database.fraction=0.5", "trainer.threads=1"])
+def test_evaluate_asks_which_option(setting: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate.main(["run=r", setting]) == EXIT_USER_ERROR
+    assert f"which {setting.partition('.')[0]}?" in capsys.readouterr().err
+
+
+def test_evaluate_says_which_command_takes_a_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate.main(["run=r", "model=nano"]) == EXIT_USER_ERROR
+    assert "leave it out; python train.py takes it" in capsys.readouterr().err

@@ -120,7 +120,7 @@ def test_questions_without_an_answer_are_passed_over(tmp_path: Path) -> None:
         ('{"question": "a", "answer": []}', "q.jsonl, line 1: expected"),
         ('{"question": "a", "answer": [1]}', "q.jsonl, line 1: expected"),
         ('{"question": " ", "answer": ["b"]}', "q.jsonl, line 1: expected"),
-        ("[1]", "q.jsonl, line 1: expected a JSON object"),
+        ("[1]", "q.jsonl, line 1: not a JSON object"),
         ('{\n"data": [{}]}', "not SQuAD's format: KeyError\\('paragraphs'\\)"),
         ('{\n"data": [', "q.jsonl, line 2: "),
         ("\n", "the file has no questions"),

@@ -80,9 +80,11 @@ class EvaluateConfig:
     Attributes:
         run: path of a run directory, or a list of several, which are then compared.
         database: searched instead of the run's own; null searches that one.
+        trainer: hardware to evaluate on; null takes the run's. Precision stays the run's.
     """
 
     run: Any = MISSING
     eval: EvalConfig = field(default_factory=EvalConfig)
     database: DatabaseConfig | None = None
+    trainer: TrainerConfig | None = None
     store: RunStoreConfig = field(default_factory=RunStoreConfig)
