@@ -10,7 +10,6 @@ import numpy as np
 
 if TYPE_CHECKING:
     from retro_lab.artifacts.workspace import Workspace
-    from retro_lab.config.schema import RetrieverConfig
     from retro_lab.retrieval.embedders import Embeddings
     from retro_lab.text.chunks import ChunkStore
 
@@ -112,8 +111,8 @@ class Retriever(Protocol):
 
     Attributes:
         needs_embeddings: whether `build` and `candidates` read embeddings.
-        approximates: configuration of the exact search that this one approximates, against which
-            its recall is measured; None for an exact search.
+        exact: whether it finds all that it should; the recall of one that doesn't is measured
+            against exact search over the same embeddings.
     """
 
     needs_embeddings: ClassVar[bool]
@@ -121,7 +120,7 @@ class Retriever(Protocol):
     def __init__(self, config: Any) -> None: ...
 
     @property
-    def approximates(self) -> RetrieverConfig | None: ...
+    def exact(self) -> bool: ...
 
     @classmethod
     def index_fields(cls, config: Any) -> Mapping[str, Any]:

@@ -7,7 +7,6 @@ a chunk whose pool is its own document still gets its neighbours.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,10 +33,9 @@ class DenseReranker:
         raise NotImplementedError
 
     @property
-    def approximates(self) -> Any:
-        """The same ranker over exact dense search, if the dense search isn't exact."""
-        exact = self.dense.approximates
-        return None if exact is None else replace(self.config, dense=exact)
+    def exact(self) -> bool:
+        """As the dense search is: the ranker scores what that one finds."""
+        return self.dense.exact
 
     @classmethod
     def index_fields(cls, config: Any) -> dict[str, Any]:

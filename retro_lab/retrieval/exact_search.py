@@ -44,7 +44,7 @@ class ExactSearch:
 
 
 def exactly(retriever: Retriever, chunk_ids: np.ndarray, embeddings: Embeddings) -> Any:
-    """The search that a retriever approximates: its dense part, or all of it, replaced."""
+    """A retriever whose dense part, or all of it, is replaced by exact search."""
     exact = ExactSearch(Rows(chunk_ids, embeddings.of))
     if isinstance(retriever, FaissRetriever):
         return exact

@@ -58,9 +58,9 @@ class FaissRetriever:
         self.vectors: RowSource | None = None  # [S, E], where candidates are reranked
 
     @property
-    def approximates(self) -> FaissRetrieverConfig | None:
-        """Exact search with `Flat`, unless this is it."""
-        return None if self._exact else FaissRetrieverConfig(factory=EXACT_FACTORY)
+    def exact(self) -> bool:
+        """Whether it is `Flat`."""
+        return self.config.factory == EXACT_FACTORY
 
     @classmethod
     def index_fields(cls, config: FaissRetrieverConfig) -> dict[str, Any]:
@@ -170,10 +170,6 @@ class FaissRetriever:
         retriever.index = faiss.read_index(str(folder / INDEX_FILE))
         return retriever
 
-    @property
-    def _exact(self) -> bool:
-        return self.config.factory == EXACT_FACTORY
-
     def _search(self, queries: Queries, k: int) -> Neighbours:
         assert queries.embeddings is not None
         found = Neighbours.empty(len(queries.embeddings), k)
@@ -217,7 +213,7 @@ class FaissRetriever:
         """Sorted hits, and the lowest score FAISS returned a row, -inf if it ran out of chunks."""
         scores, positions = search(self.index, vectors, depth)
         floor = np.where(positions[:, -1] < 0, -np.inf, scores[:, -1])
-        if self._exact:
+        if self.exact:
             scores = inner_products(self.index, vectors, positions)
         ids = np.where(positions < 0, NO_CHUNK, self.chunk_ids[positions])
         return sort_rows(Neighbours(ids, scores)), floor

@@ -53,7 +53,7 @@ class HttpRetriever:
     """Search by a service; `build` indexes nothing, and notes what the service holds."""
 
     needs_embeddings = HttpRetrieverConfig.needs_embeddings
-    approximates = None  # what the service approximates is measured where its index was built
+    exact = True  # the recall of the service's search is measured where its index was built
 
     def __init__(self, config: HttpRetrieverConfig) -> None:
         self.config = config

@@ -7,7 +7,6 @@ rank learning methods", 2009: a chunk's score is the sum of 1 / (60 + rank) over
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,10 +31,9 @@ class HybridRetriever:
         self.lexical: Any = build_retriever(config.lexical)
 
     @property
-    def approximates(self) -> HybridRetrieverConfig | None:
-        """The same fusion over exact dense search, if the dense search isn't exact."""
-        exact = self.dense.approximates
-        return None if exact is None else replace(self.config, dense=exact)
+    def exact(self) -> bool:
+        """As the dense search is; the lexical one always is."""
+        return self.dense.exact
 
     @classmethod
     def index_fields(cls, config: HybridRetrieverConfig) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class LexicalRetriever:
     """Search by token weights; chunks that share no token with the query are no candidates."""
 
     needs_embeddings: ClassVar[bool] = False
-    approximates = None
+    exact = True
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -14,7 +14,7 @@ from retro_lab.retrieval.base import RowSource
 class ListedChunks:
     """The database as int64 [S] `chunk_ids`; how it is searched is for a subclass to say."""
 
-    approximates = None
+    exact = True
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -35,7 +35,7 @@ class OracleRetriever:
     """
 
     needs_embeddings = OracleRetrieverConfig.needs_embeddings
-    approximates = None
+    exact = True
 
     def __init__(self, config: OracleRetrieverConfig) -> None:
         self.config = config

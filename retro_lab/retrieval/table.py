@@ -317,7 +317,7 @@ def _extend_index(
 def _recall(search: BlockSearch, table: NeighbourTable) -> float | None:
     """Share of the exact first 10 neighbours that the table's first 10 hold."""
     chunks = search.chunks
-    if search.retriever.approximates is None:
+    if search.retriever.exact:
         return None
     given = _given(search.retriever, search.embeddings)
     assert given is not None, "only dense searches approximate"

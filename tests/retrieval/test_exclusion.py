@@ -20,7 +20,7 @@ class RankedByTable:
     """A search over a stored score matrix; remembers what it was asked."""
 
     needs_embeddings = False
-    approximates = None
+    exact = True
 
     def __init__(self, scores: np.ndarray, chunk_ids: np.ndarray) -> None:
         self.scores, self.chunk_ids = scores, chunk_ids

@@ -101,8 +101,8 @@ def test_search_options_reach_faiss() -> None:
     a, b, c = (r.candidates(dense_queries(vectors), 10).ids for r in (few, all_, exact))
     assert (b == c).mean() > (a == c).mean() + 0.1
     assert (b == c).mean() > 0.95
-    assert few.approximates is not None
-    assert exact.approximates is None
+    assert not few.exact
+    assert exact.exact
 
 
 def test_reranking_scores_exactly_and_finds_more() -> None:
