@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -17,7 +18,6 @@ from retro_lab.config.schema import (
     EvalConfig,
     Reference,
     resolve_k,
-    wants_tokens,
 )
 from retro_lab.config.serialise import to_plain
 from retro_lab.evaluation.chunk_table import ChunkTable, Overlap, Reading
@@ -42,10 +42,10 @@ from retro_lab.text.chunks import ChunkStore
 from retro_lab.text.duplicates import duplicates_in_training
 
 from .build import build_data
-from .inspection import plot_sources, write_inspection
+from .inspection import INSPECT_FILE, plot_sources, write_inspection
 from .run_data import Prepared
 from .run_directory import RunDirectory
-from .scores import neighbours_read, score_conditions
+from .scores import conditions, neighbours_read, score_conditions
 from .stages import Pipeline, overlap_retriever
 
 LOG = logging.getLogger("retro_lab")
@@ -78,7 +78,7 @@ def evaluate_run(
     torch.set_num_threads(config.trainer.threads or torch.get_num_threads())
     scores = score_conditions(config, run, out, prepared, data, baseline)
     table = _table(config, prepared, scores)
-    tokens = _tokens(config, prepared, scores) if wants_tokens(evaluation) else None
+    tokens = _tokens(config, prepared, scores, conditions(config, baseline))
     expected = prepared.pipeline.open_corpus().num_bytes(evaluation.split)
     if int(table.bytes.sum()) != expected:
         raise ValueError(f"{table.bytes.sum()} bytes scored of {expected} in the split")
@@ -109,7 +109,8 @@ def evaluate_run(
     if tokens is not None:
         tokens.save(out.tokens_file, table)
     else:
-        out.tokens_file.unlink(missing_ok=True)  # it would be of other scores
+        for file in (out.tokens_file, out.path / INSPECT_FILE):
+            file.unlink(missing_ok=True)  # it would be of other scores
     if table.overlap is not None:
         _plot(results, out)
     plants = prepared.pipeline.searched.planted()
@@ -167,8 +168,13 @@ def _table(config: Config, prepared: Prepared, scores: dict[str, ChunkScores]) -
     )
 
 
-def _tokens(config: Config, prepared: Prepared, scores: dict[str, ChunkScores]) -> TokenTable:
-    """One row a scored token."""
+def _tokens(
+    config: Config, prepared: Prepared, scores: dict[str, ChunkScores], asked: Sequence[str]
+) -> TokenTable | None:
+    """One row a scored token, if each condition that was asked for is known by token."""
+    by_token = {name: each for name, each in scores.items() if each.by_token is not None}
+    if not by_token.keys() >= set(asked):
+        return None
     chunks = prepared.chunks
     rows = next(iter(scores.values())).rows
     longest = None
@@ -176,7 +182,7 @@ def _tokens(config: Config, prepared: Prepared, scores: dict[str, ChunkScores]) 
     if prepared.table is not None and exact:
         split = chunks.chunks_of(config.eval.split)
         longest = Pipeline(config).open_matching()[np.searchsorted(split, rows)]
-    return TokenTable.from_scores(scores, chunks, rows, longest)
+    return TokenTable.from_scores(by_token, chunks, rows, longest)
 
 
 def _reading(

@@ -20,6 +20,8 @@ from .run_data import Prepared
 from .run_directory import RunDirectory
 from .scores import scored_rows
 
+INSPECT_FILE = "inspect.html"
+
 
 def plot_sources(
     config: Config,
@@ -74,7 +76,7 @@ def write_inspection(
     )
     write_page(
         list(_documents(inspection, documents, saved, matching)),
-        run.path / "inspect.html",
+        run.path / INSPECT_FILE,
         title=run.path.name,
         description="Each token is coloured by what reading the neighbours saved on it: nats with "
         "retrieval off less nats with it on.",

@@ -1,7 +1,8 @@
 """Scores of a run by condition, all on the same tokens; what its files hold already is read.
 
 A model runs only for conditions that are new. Stored scores are taken where run, data, windows and
-neighbours are the same; everything else that an evaluation asks for follows from them.
+neighbours are the same; everything else that an evaluation asks for follows from them. Probes that
+an earlier evaluation scored stay in the files, whether or not this one asks for them.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from .run_directory import RunDirectory
 from .stages import Pipeline, oracle_retriever, random_retriever
 
 LOG = logging.getLogger("retro_lab")
+PROBES = ("random", "shuffled", "oracle")
 SEEDED = ("random", "shuffled")
 
 
@@ -40,7 +42,7 @@ def conditions(config: Config, baseline: RunDirectory | None) -> list[str]:
     """What an evaluation scores, in the order in which it does."""
     if not has_retrieval(config):
         return ["baseline"]
-    probes = [name for name in ("random", "shuffled", "oracle") if getattr(config.eval, name)]
+    probes = [name for name in PROBES if getattr(config.eval, name)]
     return ["on", "off", *probes, *(["baseline"] if baseline is not None else [])]
 
 
@@ -52,7 +54,9 @@ def score_conditions(
     data: RetroDataModule,
     baseline: RunDirectory | None,
 ) -> dict[str, ChunkScores]:
-    """Nats by chunk, and by token where the evaluation wants them, for each condition.
+    """Nats by chunk for each condition, and by token where that is wanted or known.
+
+    Probes that are known and were not asked for come last.
 
     Args:
         run: has the weights.
@@ -64,15 +68,16 @@ def score_conditions(
     """
     wanted = conditions(config, baseline)
     key = run_key(run.config())
-    found = _stored(config, out, key, prepared, data.stride, wanted)
-    if found:
-        LOG.info("scores read from %s: %s", out.path, ", ".join(found))
+    held = _stored(config, out, key, prepared, data.stride)
+    found = {name: held[name] for name in (*wanted, *PROBES) if name in held}
     if out.path != run.path and "off" not in found:  # which reads nothing of any database
-        found |= _stored(config, run, key, _alone(prepared), data.stride, ["off"])
+        own = _stored(config, run, key, _alone(prepared), data.stride)
+        found |= {"off": own["off"]} if "off" in own else {}
+    missing = [n for n in wanted if n not in found or not _suffices(config, found[n])]
+    if read := [name for name in wanted if name not in missing]:
+        LOG.info("scores read from %s: %s", out.path, ", ".join(read))
     model = None
-    for name in wanted:
-        if name in found:
-            continue
+    for name in missing:
         if name == "baseline" and has_retrieval(config):
             assert baseline is not None
             found[name] = _baseline(config, prepared, baseline, found["on"], data)
@@ -80,7 +85,12 @@ def score_conditions(
         model = model or load_model(config, run, prepared)
         table = _neighbours(config, prepared, name)
         found[name] = _score(config, model, data, prepared, table, name)
-    return {name: found[name] for name in wanted}
+    return {name: found[name] for name in (*wanted, *found)}
+
+
+def _suffices(config: Config, scores: ChunkScores) -> bool:
+    """Whether they are there by token, if that is wanted."""
+    return scores.by_token is not None or not wants_tokens(config.eval)
 
 
 def _neighbours(config: Config, prepared: Prepared, condition: str) -> NeighbourTable | None:
@@ -152,8 +162,12 @@ def _baseline(
 ) -> ChunkScores:
     """Read from the baseline's own files if it was evaluated likewise, else scored anew."""
     own, alone = dataclasses.replace(baseline.config(), eval=config.eval), _alone(prepared)
-    stored = _stored(own, baseline, run_key(own), alone, data.stride, ["baseline"]).get("baseline")
-    if stored is not None and np.array_equal(stored.tokens, same_tokens.tokens):
+    stored = _stored(own, baseline, run_key(own), alone, data.stride).get("baseline")
+    if (
+        stored is not None
+        and _suffices(own, stored)
+        and np.array_equal(stored.tokens, same_tokens.tokens)
+    ):
         return stored
     model = load_model(own, baseline, alone)
     return _score(config, model, data, prepared, None, "baseline")
@@ -171,19 +185,17 @@ def _stored(
     key: str,
     prepared: Prepared,
     stride: int,
-    wanted: list[str],
 ) -> dict[str, ChunkScores]:
-    """Those of the wanted conditions that a directory holds; none unless they fit.
+    """The conditions that a directory holds, by token where it has that; none unless they fit.
 
     Args:
         key: of the run that was scored.
     """
     if run.evaluation is None:
         return {}
-    by_token = wants_tokens(config.eval)
     try:
         results, table = Results.load(run.results_file), ChunkTable.load(run.chunks_file)
-        tokens = TokenTable.load(run.tokens_file) if by_token else None
+        tokens = TokenTable.load(run.tokens_file) if run.tokens_file.is_file() else None
     except UserError:
         return {}
     settings = results.evaluation
@@ -202,9 +214,7 @@ def _stored(
         read = neighbours_read(prepared, prepared.table.ids, rows, k)
         if not _same_neighbours(read, table.neighbours):
             return {}
-    names = [name for name in wanted if name in table.nats]
-    if tokens is not None:
-        names = [name for name in names if name in tokens.nats]
+    names = list(table.nats)
     if results.config["eval"]["seed"] != config.eval.seed:
         names = [name for name in names if name not in SEEDED]
     return {name: _of_table(table, tokens, name, rows, prepared) for name in names}
@@ -226,7 +236,7 @@ def _of_table(
         return column
 
     each = None
-    if tokens is not None:
+    if tokens is not None and name in tokens.nats:
         each = TokenScores(
             np.zeros(chunks.tokens.shape, np.float64), np.zeros(chunks.tokens.shape, np.bool_)
         )

@@ -102,6 +102,13 @@ def test_stored_scores_are_read_and_are_what_scoring_gives(
             k: v for k, v in scored.items() if k != "results.json"
         }
         evaluate(replace(command, eval=golden.config("eval=exact", "debug=fast").eval))
+        # What a smaller evaluation didn't ask for is still there when it is wanted again.
+        assert {"shuffled", "oracle"} <= ChunkTable.load(copy.chunks_file).nats.keys()
+        evaluate(command)
+        again = files()
+        assert {k: v for k, v in again.items() if k != "results.json"} == {
+            k: v for k, v in scored.items() if k != "results.json"
+        }
     for run in copy.path.parent.glob("*/"):
         RunDirectory(run).forget_evaluation()
     evaluate(command)
