@@ -26,8 +26,9 @@ from retro_lab.app.stages import Pipeline
 from retro_lab.artifacts.workspace import Workspace
 from retro_lab.config.compose import load_config
 from retro_lab.retrieval.embedders import build_embeddings
+from retro_lab.retrieval.index_stage import build_index
 from retro_lab.retrieval.plan import Database
-from retro_lab.retrieval.table import build_index, build_neighbours, database_ids, needs_embeddings
+from retro_lab.retrieval.table import build_neighbours
 
 CLOCKS: dict[str, Callable[[], float]] = {"cpu": time.process_time, "wall": time.perf_counter}
 
@@ -52,11 +53,11 @@ def compare(
     overrides += [f"corpus.max_bytes={max_bytes}", f"store.dir={folder}/store"]
     pipeline = Pipeline(load_config(overrides))
     chunks, config = pipeline.open_chunks(), pipeline.config
-    dense = needs_embeddings(config.retriever)
+    dense = config.retriever.needs_embeddings
     vectors = pipeline.open_embeddings() if dense else None
     planned = Database(
         chunks=chunks.num_chunks,
-        database=len(database_ids(chunks)),
+        database=len(chunks.searched),
         documents=chunks.num_documents,
         text_bytes=int(chunks.token_bytes.sum(dtype=np.int64)),
         chunk_size=chunks.chunk_size,

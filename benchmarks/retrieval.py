@@ -34,7 +34,6 @@ from retro_lab.retrieval.embedders import build_embedder
 from retro_lab.retrieval.exclusion import search_filled
 from retro_lab.retrieval.leak_filter import LeakFilter
 from retro_lab.retrieval.registry import load_retriever
-from retro_lab.retrieval.table import database_ids
 from retro_lab.text.readers import Malformed, read_documents
 
 FACTORIES = ("Flat", "IVF{nlist},Flat", "IVF{nlist},PQ{pq}", "HNSW32", "SQ8")
@@ -157,7 +156,7 @@ def compare_with_libraries(pipeline: Pipeline, sizes: Sizes) -> dict[str, Any]:
         found[f"search {factory}"] = faiss_search(factory, vectors, queries, DEPTH, sizes.repeats)
         if factory != "Flat":
             found[f"build {factory}"] = faiss_build(factory, vectors[: 2**14], repeats=1)
-    ids = database_ids(chunks)
+    ids = chunks.searched
     tokens = text_tokens(chunks.tokens[ids], chunks.pad_id, chunks.boundary_id)
     asked = tokens[np.linspace(0, len(tokens) - 1, sizes.queries).astype(np.int64)]
     found["build bm25"], found["search bm25"] = bm25(tokens, asked, DEPTH, sizes.repeats)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from retro_lab.config.bounds import problem
-from retro_lab.config.checks import cca_layers
 from retro_lab.config.errors import ConfigError, UserError
 from retro_lab.config.fingerprints import has_retrieval
+from retro_lab.config.model_checks import cca_layers
 from retro_lab.config.schema import Config, HfTokenizerConfig, PositionKind
 
 if TYPE_CHECKING:

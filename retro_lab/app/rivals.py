@@ -40,8 +40,8 @@ from retro_lab.evaluation.conditions import label
 from retro_lab.evaluation.environment import environment
 from retro_lab.nn import Retro
 from retro_lab.nn.flops import count_flops
+from retro_lab.retrieval.index_stage import build_index as build_search
 from retro_lab.retrieval.registry import load_retriever
-from retro_lab.retrieval.table import build_index as build_search
 
 from .build import retro_config
 from .matched_runs import matched_config, train_match

@@ -33,18 +33,15 @@ from retro_lab.evaluation.exact_overlap_stage import build_exact_overlap, exact_
 from retro_lab.evaluation.overlap_stage import build_overlap, overlap_stage
 from retro_lab.retrieval.base import TextOf
 from retro_lab.retrieval.embedders import Embeddings, build_embeddings, embeddings_stage
-from retro_lab.retrieval.leak_filter import LeakFilter, leak_filter
-from retro_lab.retrieval.near_duplicates import NearDuplicates, near_duplicates
-from retro_lab.retrieval.table import (
-    NeighbourTable,
+from retro_lab.retrieval.index_stage import (
     build_index,
-    build_neighbours,
     check_index,
     extends,
     index_stage,
-    needs_embeddings,
-    neighbours_stage,
 )
+from retro_lab.retrieval.leak_filter import LeakFilter, leak_filter
+from retro_lab.retrieval.near_duplicates import NearDuplicates, near_duplicates
+from retro_lab.retrieval.table import NeighbourTable, build_neighbours, neighbours_stage
 from retro_lab.text.chunks import ChunkStore, build_chunks, chunks_stage
 from retro_lab.text.corpus import Corpus, build_corpus, corpus_stage
 from retro_lab.text.imported_chunks import brings_chunks, build_imported_chunks
@@ -110,7 +107,7 @@ class Pipeline:
 
     def index(self, retriever: RetrieverConfig, searched: Searched | None = None) -> Stage:
         searched = searched or self.searched
-        vectors = searched.embeddings if needs_embeddings(retriever) else None
+        vectors = searched.embeddings if retriever.needs_embeddings else None
         base = searched.base if extends(retriever) else None
         below = None if base is None else self.index(retriever, base)
         return index_stage(retriever, searched.chunks, vectors, below)
@@ -122,7 +119,7 @@ class Pipeline:
         searched: Searched | None = None,
     ) -> Stage:
         searched = searched or self.searched
-        vectors = searched.embeddings if needs_embeddings(retriever) else None
+        vectors = searched.embeddings if retriever.needs_embeddings else None
         k_store = self.config.neighbours.k_store
         index = self.index(retriever, searched)
         return neighbours_stage(retriever, k_store, searched.chunks, index, vectors, *filters)
@@ -154,7 +151,7 @@ class Pipeline:
         """The index and all that it is made of."""
         base = searched.base if extends(retriever) else None
         found = [] if base is None else self._index_stages(retriever, base)
-        found += searched.stages(vectors=needs_embeddings(retriever))
+        found += searched.stages(vectors=retriever.needs_embeddings)
         return [*found, self.index(retriever, searched)]
 
     def build_all(self) -> None:
@@ -246,7 +243,7 @@ class Pipeline:
         searched = searched or self.searched
         chunks = searched.open_chunks()
         check_index(retriever, self.config.embedder, chunks)
-        vectors = searched.open_embeddings() if needs_embeddings(retriever) else None
+        vectors = searched.open_embeddings() if retriever.needs_embeddings else None
         base = searched.base if extends(retriever) else None
         stage = self.index(retriever, searched)
         if base is None or self.store.get(stage) is not None:
@@ -264,7 +261,7 @@ class Pipeline:
         """The neighbours stage of a retriever."""
         searched = searched or self.searched
         index, chunks = self.build_index(retriever, searched), searched.open_chunks()
-        vectors = searched.open_embeddings() if needs_embeddings(retriever) else None
+        vectors = searched.open_embeddings() if retriever.needs_embeddings else None
         return self.store.build(
             self.neighbours(retriever, filters, searched),
             lambda w: build_neighbours(

@@ -24,7 +24,6 @@ from retro_lab.retrieval.base import (
 )
 from retro_lab.retrieval.embedders import Embedder, Embeddings, embed_queries
 from retro_lab.retrieval.http_client import chunks_key
-from retro_lab.retrieval.table import database_ids
 from retro_lab.text.chunks import ChunkStore
 from retro_lab.text.corpus import Corpus
 from retro_lab.text.tokenizers import Tokenizer
@@ -85,7 +84,7 @@ class ServedIndex:
 
     @cached_property
     def _database(self) -> np.ndarray:
-        return database_ids(self.chunks)
+        return self.chunks.searched
 
     def search_texts(self, texts: list[str], k: int) -> list[list[Hit]]:
         """Hits of each text, best first, at most k."""

@@ -1,9 +1,8 @@
-"""The stages `index` and `neighbours`: a search built once, and its results for every chunk.
+"""The stage `neighbours`: what the search finds for every chunk.
 
-The database is the training split, or what `database=` says (`retro_lab.text.database`); the
-queries are the chunks of all splits of the run's own corpus. The table keeps
-`k_store` neighbours a chunk, so that any smaller k is a slice of it, and so that an evaluation
-chunk's own neighbours, which leakage is measured against, are in it as well.
+The queries are the chunks of all splits of the run's own corpus. The table keeps `k_store`
+neighbours a chunk, so that any smaller k is a slice of it, and so that an evaluation chunk's own
+neighbours, which leakage is measured against, are in it as well.
 """
 
 from __future__ import annotations
@@ -11,112 +10,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from retro_lab.artifacts.store import Artifact, Stage
 from retro_lab.artifacts.workspace import Workspace
 from retro_lab.config.errors import UserError
-from retro_lab.config.schema import EmbedderConfig, FaissRetrieverConfig, RetrieverConfig
+from retro_lab.config.schema import RetrieverConfig
 from retro_lab.retrieval.base import (
     NO_CHUNK,
     Neighbours,
-    Retriever,
-    Rows,
     TextOf,
     chunk_queries,
-    text_tokens,
 )
 from retro_lab.retrieval.block_search import BlockSearch
-from retro_lab.retrieval.embedders import Embeddings, known_width
+from retro_lab.retrieval.embedders import Embeddings
 from retro_lab.retrieval.exact_search import exactly
 from retro_lab.retrieval.exclusion import other_documents, search_filled
-from retro_lab.retrieval.faiss_factory import check_factory
-from retro_lab.retrieval.faiss_index import FaissRetriever
+from retro_lab.retrieval.index_stage import Vectors, given_embeddings, searched_parents
 from retro_lab.retrieval.leak_filter import LeakFilter
 from retro_lab.retrieval.near_duplicates import NearDuplicates
-from retro_lab.retrieval.parts import kind_of, part_fields
+from retro_lab.retrieval.parts import kind_of
 from retro_lab.retrieval.ranking import first_allowed
-from retro_lab.retrieval.registry import build_retriever
 from retro_lab.retrieval.table_facts import dropped_shares, filled_shares, refused_share
 from retro_lab.text.chunks import ChunkStore
 
-INDEX_VERSION = 1
 NEIGHBOURS_VERSION = 1
-
-Vectors: TypeAlias = Artifact | Stage | Mapping[str, Artifact | Stage] | None
 
 _BLOCK = 4096  # queries between completion markers
 _RECALL_AT = 10
 _RECALL_QUERIES = 256
-
-
-def needs_embeddings(config: RetrieverConfig) -> bool:
-    """Whether the retriever searches vectors, so that the embeddings stage comes first."""
-    return config.needs_embeddings
-
-
-def check_index(config: RetrieverConfig, embedder: EmbedderConfig, chunks: ChunkStore) -> None:
-    """Refuses what FAISS would refuse, before hours go into the embeddings.
-
-    Raises:
-        UserError: as `check_factory`; nothing is checked where the width isn't known yet.
-    """
-    dense, width = getattr(config, "dense", config), known_width(embedder)
-    if isinstance(dense, FaissRetrieverConfig) and width is not None:
-        check_factory(dense, len(database_ids(chunks)), width)
-
-
-def extends(config: RetrieverConfig) -> bool:
-    """Whether an index takes more chunks without being built anew; lexical statistics are of the
-    whole database, and building them again is quick.
-    """
-    return isinstance(config, FaissRetrieverConfig)
-
-
-def index_stage(
-    config: RetrieverConfig,
-    chunks: Artifact | Stage,
-    embeddings: Vectors,
-    base: Artifact | Stage | None = None,
-) -> Stage:
-    """The stage of a search index over the chunks that a store searches.
-
-    Args:
-        config: of the retriever; settings that act at search time only don't enter the key.
-        chunks: the chunk store.
-        embeddings: its vectors, by role where there are several; None unless
-            `needs_embeddings(config)`.
-        base: the index of a database whose chunks are the first ones of this; None builds anew.
-    """
-    parents = _parents(config, chunks, embeddings)
-    if base is not None:
-        parents["base"] = base
-    return Stage("index", INDEX_VERSION, part_fields(config), parents)
-
-
-def build_index(
-    config: RetrieverConfig,
-    chunks: ChunkStore,
-    embeddings: Embeddings | None,
-    workspace: Workspace,
-    base: Path | None = None,
-) -> Mapping[str, Any]:
-    """Index the chunks that are searched.
-
-    Args:
-        base: folder of the index that is extended; None builds anew.
-
-    Raises:
-        UserError: the retriever can't index this database.
-    """
-    if base is None:
-        retriever, facts = _index_database(config, chunks, embeddings, workspace)
-    else:
-        retriever, facts = _extend_index(config, chunks, embeddings, base)
-    retriever.save(workspace.path)
-    return facts
 
 
 def neighbours_stage(
@@ -143,7 +67,7 @@ def neighbours_stage(
         fields["leak_filter"] = asdict(leak)
     if similar is not None:
         fields["near_duplicates"] = asdict(similar)
-    parents = {**_parents(config, chunks, embeddings), "index": index}
+    parents = {**searched_parents(config, chunks, embeddings), "index": index}
     return Stage("neighbours", NEIGHBOURS_VERSION, fields, parents)
 
 
@@ -183,7 +107,7 @@ def build_neighbours(
             f"neighbours.k_store={k_store} exceeds the database: it has {size} chunks with text",
             fix=f"set neighbours.k_store={size} or less, or search a larger corpus",
         )
-    vectors = embeddings if needs_embeddings(config) else None
+    vectors = embeddings if config.needs_embeddings else None
     search = BlockSearch(config, index, k_store, chunks, vectors, leak, similar, text_of)
     counts = workspace.blocks(
         chunks.own_chunks, _BLOCK, search, what="retrieving", unit="chunks", anywhere=True
@@ -278,50 +202,14 @@ class NeighbourTable:
         return first_allowed(stored, allowed, k).ids
 
 
-def database_ids(chunks: ChunkStore) -> np.ndarray:
-    """int64 [S], ascending: chunks that are searched."""
-    return chunks.searched
-
-
-def _index_database(
-    config: RetrieverConfig,
-    chunks: ChunkStore,
-    embeddings: Embeddings | None,
-    workspace: Workspace,
-) -> tuple[Retriever, dict[str, Any]]:
-    retriever = build_retriever(config)
-    ids = database_ids(chunks)
-    given = _given(retriever, embeddings)
-
-    def tokens(ids: np.ndarray) -> np.ndarray:
-        return text_tokens(chunks.tokens[ids], chunks.pad_id, chunks.boundary_id)
-
-    vectors = None if given is None else Rows(ids, given.of)
-    facts = retriever.build(ids, Rows(ids, tokens), vectors, workspace)
-    return retriever, {"chunks": len(ids), **facts}
-
-
-def _extend_index(
-    config: RetrieverConfig, chunks: ChunkStore, embeddings: Embeddings | None, base: Path
-) -> tuple[Retriever, dict[str, Any]]:
-    """The index in `base` and behind it the chunks that it lacks."""
-    assert isinstance(config, FaissRetrieverConfig)
-    assert embeddings is not None
-    retriever: Any = FaissRetriever.open_to_extend(base, config)
-    known, ids = len(retriever.chunk_ids), chunks.searched
-    assert np.array_equal(retriever.chunk_ids, ids[:known]), "the base's chunks come first"
-    retriever.extend(ids[known:], embeddings.of(ids[known:]))
-    return retriever, {"chunks": len(ids), "added": len(ids) - known}
-
-
 def _recall(search: BlockSearch, table: NeighbourTable) -> float | None:
     """Share of the exact first 10 neighbours that the table's first 10 hold."""
     chunks = search.chunks
     if search.retriever.exact:
         return None
-    given = _given(search.retriever, search.embeddings)
+    given = given_embeddings(search.retriever, search.embeddings)
     assert given is not None, "only dense searches approximate"
-    exact = exactly(search.retriever, database_ids(chunks), given)
+    exact = exactly(search.retriever, chunks.searched, given)
     passes = None if search.leak is None else search.leak.of(chunks)
     repeats = None if search.similar is None else search.similar.of(chunks)
     count = min(_RECALL_QUERIES, chunks.own_chunks)
@@ -332,24 +220,6 @@ def _recall(search: BlockSearch, table: NeighbourTable) -> float | None:
     found = table.ids[sample, :k]
     hit = (truth[:, :, None] == found[:, None, :]).any(axis=2) & (truth != NO_CHUNK)
     return float(hit.sum() / max(1, (truth != NO_CHUNK).sum()))
-
-
-def _given(retriever: Retriever, embeddings: Embeddings | None) -> Embeddings | None:
-    if not retriever.needs_embeddings:
-        return None
-    assert embeddings is not None, "this retriever needs embeddings"
-    return embeddings
-
-
-def _parents(
-    config: RetrieverConfig, chunks: Artifact | Stage, embeddings: Vectors
-) -> dict[str, Artifact | Stage]:
-    if not needs_embeddings(config):
-        return {"chunks": chunks}
-    assert embeddings is not None, "this retriever needs embeddings"
-    if isinstance(embeddings, Mapping):
-        return {"chunks": chunks, **embeddings}
-    return {"chunks": chunks, "embeddings": embeddings}
 
 
 def _search_fields(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from retro_lab.app.stages import Pipeline
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import Config
 from retro_lab.retrieval.plan import Database, planned_chunks, planned_files
-from retro_lab.retrieval.table import database_ids
 
 TOKENS = "database.tokens=1e6"
 EXACT = ("corpus", "chunks", "embeddings", "neighbours")
@@ -36,7 +35,7 @@ def prepared(golden: Golden, retriever: str) -> tuple[Pipeline, dict[str, Path]]
 def database(pipeline: Pipeline, config: Config) -> Database:
     """The facts of a real store."""
     corpus, chunks = pipeline.open_corpus(), pipeline.open_chunks()
-    ids = database_ids(chunks)
+    ids = chunks.searched
     distinct = np.mean([len(np.unique(chunks.tokens[i])) for i in ids]) / chunks.chunk_size
     return Database(
         chunks=chunks.num_chunks,

@@ -14,7 +14,6 @@ from retro_lab.config.schema import RetrieverConfig
 from retro_lab.retrieval.base import text_tokens
 from retro_lab.retrieval.registry import build_retriever
 from retro_lab.retrieval.served_index import ServedIndex
-from retro_lab.retrieval.table import database_ids
 from retro_lab.text.tokenizers.base import Encoded
 
 
@@ -53,7 +52,7 @@ def served_index(
         embedder = StoredEmbedder(chunks, embeddings.vectors)
         if two_sided:
             embedder.query = StoredEmbedder(chunks, embeddings.queries)
-    ids, retriever = database_ids(chunks), build_retriever(config)
+    ids, retriever = chunks.searched, build_retriever(config)
     tokens = text_tokens(chunks.tokens[ids], chunks.pad_id, chunks.boundary_id)
     retriever.build(ids, tokens, None if embeddings is None else embeddings.of(ids))
     return ServedIndex(

@@ -30,9 +30,9 @@ from retro_lab.retrieval import dense_neural_rerank
 from retro_lab.retrieval.base import Neighbours, Queries, Retriever, chunk_queries, text_tokens
 from retro_lab.retrieval.bm25 import Bm25Retriever
 from retro_lab.retrieval.hybrid import fuse
+from retro_lab.retrieval.index_stage import index_stage
 from retro_lab.retrieval.ranking import append_tail, repeated_in_row
 from retro_lab.retrieval.registry import build_retriever
-from retro_lab.retrieval.table import database_ids, index_stage
 
 ROWS = np.arange(3, 900, 37)
 PARENTS = (Stage("chunks", 1, {}, {}), Stage("embeddings", 1, {}, {}))
@@ -52,7 +52,7 @@ def queries() -> Queries:
 
 
 def built(config: RetrieverConfig) -> Retriever:
-    chunks, ids = world(), database_ids(world())
+    chunks, ids = world(), world().searched
     retriever = build_retriever(config)
     tokens = text_tokens(chunks.tokens[ids], chunks.pad_id, chunks.boundary_id)
     retriever.build(ids, tokens, bag_of_words(chunks).of(ids))
@@ -64,7 +64,7 @@ def ordered(ids: list[int], scores: dict[int, float]) -> list[int]:
 
 
 def test_tfidf_is_the_cosine_of_its_vectors() -> None:
-    chunks, ids = world(), database_ids(world())
+    chunks, ids = world(), world().searched
     counts = np.stack([(chunks.tokens == word).sum(axis=1) for word in range(40)], axis=1)
     known = counts[ids]
     vectors = counts * (1 + np.log((1 + len(ids)) / (1 + (known > 0).sum(axis=0))))
@@ -82,7 +82,7 @@ def test_scores_of_given_chunks_are_those_of_the_search() -> None:
     found = bm25.candidates(queries(), 60)
     reverse = bm25.scores_of(queries().tokens, found.ids[:, ::-1])[:, ::-1]
     np.testing.assert_allclose(reverse, np.where(found.ids < 0, 0, found.scores), rtol=1e-6)
-    stranger = bm25.scores_of(np.array([[39, 38]]), database_ids(world())[None])
+    stranger = bm25.scores_of(np.array([[39, 38]]), world().searched[None])
     assert (stranger == 0).any()
 
 
@@ -142,7 +142,7 @@ def longest_run(left: list[int], right: list[int]) -> int:
 
 
 def test_the_oracle_ranks_by_the_run_shared_with_the_next_chunk() -> None:
-    chunks, ids = world(), database_ids(world())
+    chunks, ids = world(), world().searched
     oracle = built(OracleRetrieverConfig(pool=len(ids)))
     found = oracle.candidates(queries(), len(ids))
     text = [row[row < 40].tolist() for row in chunks.tokens]  # no gaps inside a chunk
@@ -164,7 +164,7 @@ def test_the_oracle_ranks_by_the_run_shared_with_the_next_chunk() -> None:
 
 
 def test_equal_runs_are_in_the_order_of_bm25() -> None:
-    ids = database_ids(world())
+    ids = world().searched
     found = built(OracleRetrieverConfig(pool=len(ids))).candidates(queries(), len(ids))
     surface = built(Bm25RetrieverConfig()).scores_of(queries().following, found.ids)  # type: ignore[attr-defined]
     run = np.where(found.ids < 0, -1, np.trunc(found.scores))

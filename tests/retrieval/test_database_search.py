@@ -24,14 +24,9 @@ from retro_lab.config.schema import (
     RetrieverConfig,
 )
 from retro_lab.retrieval.base import chunk_queries
+from retro_lab.retrieval.index_stage import build_index, index_stage
 from retro_lab.retrieval.registry import load_retriever
-from retro_lab.retrieval.table import (
-    NeighbourTable,
-    build_index,
-    build_neighbours,
-    index_stage,
-    needs_embeddings,
-)
+from retro_lab.retrieval.table import NeighbourTable, build_neighbours
 
 CONFIGS = [FaissRetrieverConfig(), Bm25RetrieverConfig(), RandomRetrieverConfig()]
 QUICK = settings(
@@ -87,7 +82,7 @@ def joined_chunks(draw: st.DrawFn) -> JoinedChunks:
 def index_of(
     chunks: SmallChunks, config: RetrieverConfig, folder: Path, base: Path | None = None
 ) -> Path:
-    vectors = bag_of_words(chunks) if needs_embeddings(config) else None
+    vectors = bag_of_words(chunks) if config.needs_embeddings else None
     build_index(config, chunks, vectors, Workspace(folder), base)
     return folder
 
@@ -98,7 +93,7 @@ def test_neighbours_are_searched_chunks_of_other_documents(
     tmp_path_factory: pytest.TempPathFactory, chunks: JoinedChunks, config: RetrieverConfig
 ) -> None:
     folder = tmp_path_factory.mktemp("table")
-    vectors = bag_of_words(chunks) if needs_embeddings(config) else None
+    vectors = bag_of_words(chunks) if config.needs_embeddings else None
     index = index_of(chunks, config, folder / "index")
     stats = build_neighbours(config, 4, chunks, vectors, index, Workspace(folder / "table"))
     found = NeighbourTable.open(folder / "table")

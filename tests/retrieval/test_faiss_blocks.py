@@ -21,8 +21,8 @@ from retro_lab.retrieval import exact_search, faiss_blocks, faiss_index, table
 from retro_lab.retrieval.base import Rows, chunk_queries
 from retro_lab.retrieval.exact_search import ExactSearch
 from retro_lab.retrieval.faiss_index import FaissRetriever
+from retro_lab.retrieval.index_stage import build_index
 from retro_lab.retrieval.registry import load_retriever
-from retro_lab.retrieval.table import build_index
 
 STAGE = Stage("index", 1, {}, {})
 ON_DISK = (

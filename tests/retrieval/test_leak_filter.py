@@ -25,16 +25,10 @@ from retro_lab.config.schema import (
 from retro_lab.retrieval import block_search, table
 from retro_lab.retrieval.base import chunk_queries
 from retro_lab.retrieval.exclusion import search_filled
+from retro_lab.retrieval.index_stage import build_index, index_stage
 from retro_lab.retrieval.leak_filter import LeakFilter, leak_filter
 from retro_lab.retrieval.registry import load_retriever
-from retro_lab.retrieval.table import (
-    NeighbourTable,
-    build_index,
-    build_neighbours,
-    index_stage,
-    needs_embeddings,
-    neighbours_stage,
-)
+from retro_lab.retrieval.table import NeighbourTable, build_neighbours, neighbours_stage
 
 CHUNKS, VECTORS = Stage("chunks", 1, {}, {}), Stage("embeddings", 1, {}, {})
 MAX_RUN = 5
@@ -59,7 +53,7 @@ def build(
     root: Path, config: RetrieverConfig, leak: LeakFilter | None, k_store: int = 6
 ) -> tuple[NeighbourTable, Artifact, Path]:
     chunks, store = planted(), ArtifactStore(root)
-    stage, vectors = (VECTORS, bag_of_words(chunks)) if needs_embeddings(config) else (None, None)
+    stage, vectors = (VECTORS, bag_of_words(chunks)) if config.needs_embeddings else (None, None)
     indexing = index_stage(config, CHUNKS, stage)
     index = store.build(indexing, lambda w: build_index(config, chunks, vectors, w))
     built = store.build(
@@ -96,7 +90,7 @@ def test_no_neighbour_repeats_the_text_and_the_next_move_up(
     chunks = planted()
     found, artifact, index = build(tmp_path, config, LeakFilter(MAX_RUN, continuation))
     ids = np.arange(chunks.num_chunks)
-    vectors = bag_of_words(chunks) if needs_embeddings(config) else None
+    vectors = bag_of_words(chunks) if config.needs_embeddings else None
     every = search_filled(
         load_retriever(config, index), chunk_queries(chunks, vectors, ids), 192, chunks.document
     )

@@ -18,18 +18,14 @@ from retro_lab.artifacts.workspace import Workspace
 from retro_lab.config.schema import Bm25RetrieverConfig, NeighboursConfig, RandomRetrieverConfig
 from retro_lab.retrieval.base import chunk_queries, text_tokens
 from retro_lab.retrieval.exclusion import PairFilter, search_filled
+from retro_lab.retrieval.index_stage import build_index
 from retro_lab.retrieval.near_duplicates import (
     NearDuplicates,
     jaccard_within,
     near_duplicates,
 )
 from retro_lab.retrieval.registry import build_retriever
-from retro_lab.retrieval.table import (
-    NeighbourTable,
-    build_index,
-    build_neighbours,
-    neighbours_stage,
-)
+from retro_lab.retrieval.table import NeighbourTable, build_neighbours, neighbours_stage
 
 QUICK = settings(deadline=None, max_examples=40)
 THRESHOLDS = st.sampled_from([None, 0.2, 0.5, 1.0])

@@ -24,14 +24,11 @@ from retro_lab.config.schema import (
     RetrieverConfig,
 )
 from retro_lab.retrieval import block_search, table
+from retro_lab.retrieval.index_stage import build_index, index_stage
 from retro_lab.retrieval.table import (
     NeighbourTable,
-    build_index,
     build_neighbours,
     check_coverage,
-    database_ids,
-    index_stage,
-    needs_embeddings,
     neighbours_stage,
 )
 
@@ -44,7 +41,7 @@ def build(
     root: Path, chunks: SmallChunks, config: RetrieverConfig, k_store: int = 6
 ) -> tuple[NeighbourTable, Artifact]:
     store = ArtifactStore(root)
-    dense = needs_embeddings(config)
+    dense = config.needs_embeddings
     stage, vectors = (VECTORS, bag_of_words(chunks)) if dense else (None, None)
     indexing = index_stage(config, CHUNKS, stage)
     index = store.build(indexing, lambda w: build_index(config, chunks, vectors, w))
@@ -64,7 +61,7 @@ def test_neighbours_are_training_chunks_of_other_documents(
     here = found.ids >= 0
     assert found.ids.shape == (chunks.num_chunks, 6)
     assert (found.ids.dtype, found.scores.dtype) == (np.int32, np.float32)
-    assert np.isin(found.ids[here], database_ids(chunks)).all()
+    assert np.isin(found.ids[here], chunks.searched).all()
     assert not (chunks.document[found.ids] == chunks.document[:, None])[here].any()
     for split, code in (("train", 0), ("validation", 1), ("test", 2)):
         share = here[chunks.split == code]
@@ -75,7 +72,7 @@ def test_neighbours_are_training_chunks_of_other_documents(
 
 def test_chunks_without_text_are_not_in_the_database() -> None:
     chunks = small_chunks()
-    ids = database_ids(chunks)
+    ids = chunks.searched
     assert 0 not in ids  # the empty document
     assert len(ids) == (chunks.split == 0).sum() - 1
     assert (chunks.split[ids] == 0).all()
@@ -137,7 +134,7 @@ def test_a_large_document_leaves_slots_empty_and_coverage_says_so(tmp_path: Path
 
 def test_only_what_changes_an_index_enters_its_key() -> None:
     def index(config: RetrieverConfig) -> str:
-        return index_stage(config, CHUNKS, VECTORS if needs_embeddings(config) else None).key
+        return index_stage(config, CHUNKS, VECTORS if config.needs_embeddings else None).key
 
     dense, lexical, chance = CONFIGS
     assert index(replace(dense, name="x", nprobe=9, ef_search=9)) == index(dense)
@@ -149,7 +146,7 @@ def test_only_what_changes_an_index_enters_its_key() -> None:
 
 def test_what_changes_a_search_enters_the_key_of_its_table() -> None:
     def key(config: RetrieverConfig, k_store: int = 8) -> str:
-        stage = VECTORS if needs_embeddings(config) else None
+        stage = VECTORS if config.needs_embeddings else None
         index = index_stage(config, CHUNKS, stage)
         return neighbours_stage(config, k_store, CHUNKS, index, stage).key
 

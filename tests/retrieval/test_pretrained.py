@@ -40,7 +40,6 @@ from retro_lab.retrieval.embedders import (
 from retro_lab.retrieval.late_interaction import LateInteraction
 from retro_lab.retrieval.pretrained import digest_of, model_folder
 from retro_lab.retrieval.registry import build_retriever
-from retro_lab.retrieval.table import database_ids
 
 CHUNKS, CORPUS = Stage("chunks", 1, {}, {}), Stage("corpus", 1, {}, {})
 TEXTS = ["w1 w2 w3", "", "w4 w5 " * 20, "w1", "w3 w2 w1", "unknown w9", "w1 w2 w3", " \n"]
@@ -382,7 +381,7 @@ def test_what_scores_pairs_has_no_late_interaction(tmp_path: Path) -> None:
 
 def test_dense_candidates_are_put_in_the_order_of_late_interaction(models: Path) -> None:
     chunks, rows = small_chunks(), np.array([3, 400, 777])
-    ids, vectors = database_ids(chunks), vectors_of(models)
+    ids, vectors = chunks.searched, vectors_of(models)
     config = DenseNeuralRetrieverConfig(
         scorer="late_interaction", model=str(models / "two"), pool=6
     )

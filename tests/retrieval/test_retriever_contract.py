@@ -25,7 +25,6 @@ from retro_lab.retrieval.embedders import Embeddings
 from retro_lab.retrieval.exclusion import search_filled
 from retro_lab.retrieval.registry import build_retriever, load_retriever
 from retro_lab.retrieval.service import create_app
-from retro_lab.retrieval.table import database_ids
 
 OPTIONS = [option for option in options("retriever") if option != "none"]
 
@@ -47,7 +46,7 @@ def config_of(option: str) -> RetrieverConfig:
 
 def built(option: str) -> Retriever:
     chunks, embeddings = world()
-    ids = database_ids(chunks)
+    ids = chunks.searched
     retriever = build_retriever(config_of(option))
     tokens = text_tokens(chunks.tokens[ids], chunks.pad_id, chunks.boundary_id)
     retriever.build(ids, tokens, embeddings.of(ids) if retriever.needs_embeddings else None)
@@ -100,7 +99,7 @@ def test_candidates_are_in_order_distinct_and_from_the_database(option: str) -> 
     assert found.ids.dtype == np.int64
     assert found.scores.dtype == np.float32
     here = found.ids >= 0
-    assert np.isin(found.ids[here], database_ids(world()[0])).all()
+    assert np.isin(found.ids[here], world()[0].searched).all()
     assert (here[:, :-1] >= here[:, 1:]).all()
     assert np.isneginf(found.scores[~here]).all()
     assert np.isfinite(found.scores[here]).all()
@@ -151,7 +150,7 @@ def test_equal_builds_are_equal_bytes_whatever_the_threads(option: str, tmp_path
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_more_neighbours_than_the_database_holds_end_in_missing(option: str) -> None:
-    size = len(database_ids(world()[0]))
+    size = len(world()[0].searched)
     found = shared(option).candidates(queries().take(slice(0, 40)), size + 50)
     assert found.ids.shape == (40, size + 50)
     assert (found.ids[:, size:] == -1).all()

@@ -38,7 +38,6 @@ from retro_lab.retrieval.base import Neighbours, chunk_queries, text_tokens
 from retro_lab.retrieval.http_client import HttpRetriever, Service
 from retro_lab.retrieval.served_index import ServedIndex
 from retro_lab.retrieval.service import Limits, create_app
-from retro_lab.retrieval.table import database_ids
 
 KINDS = [
     Bm25RetrieverConfig(),
@@ -85,7 +84,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[httpx.BaseTransport], None
 
 
 def client_retriever(chunks: SmallChunks, **settings: Any) -> HttpRetriever:
-    ids, retriever = database_ids(chunks), HttpRetriever(HttpRetrieverConfig(**settings))
+    ids, retriever = chunks.searched, HttpRetriever(HttpRetrieverConfig(**settings))
     tokens = text_tokens(chunks.tokens[ids], chunks.pad_id, chunks.boundary_id)
     retriever.build(ids, tokens, None)
     return retriever
@@ -123,7 +122,7 @@ def test_text_outside_the_store_is_found_too(kind: int, use: Callable) -> None:
     ("kind", "form"), [(0, "texts"), (0, "tokens"), (1, "texts"), (1, "embeddings")]
 )
 def test_a_search_answers_with_documents_texts_and_what_follows(kind: int, form: str) -> None:
-    served, chunk = index_of(kind), int(database_ids(world())[30])
+    served, chunk = index_of(kind), int(world().searched[30])
     texts = world().texts([chunk], world().corpus)
     asked = {
         "texts": texts,

@@ -27,7 +27,8 @@ from retro_lab.retrieval.embedders import Embeddings, build_embeddings, embeddin
 from retro_lab.retrieval.faiss_index import FaissRetriever
 from retro_lab.retrieval.faiss_search import inner_products
 from retro_lab.retrieval.hashing import HashingEmbedder
-from retro_lab.retrieval.table import NeighbourTable, build_index, build_neighbours, database_ids
+from retro_lab.retrieval.index_stage import build_index
+from retro_lab.retrieval.table import NeighbourTable, build_neighbours
 
 
 @dataclass
@@ -72,7 +73,7 @@ def exact(
     chunks: SmallChunks, vectors: Embeddings, rows: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ids and scores by sorting all inner products, own documents left out."""
-    ids = database_ids(chunks)
+    ids = chunks.searched
     queries, keys = (v.astype(np.float64) for v in (vectors.queries_of(rows), vectors.of(ids)))
     scores = queries @ keys.T
     scores[chunks.document[rows][:, None] == chunks.document[ids]] = -np.inf

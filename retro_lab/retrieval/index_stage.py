@@ -1,0 +1,140 @@
+"""The stage `index`: a search over the chunks of the database, built once.
+
+The database is the training split, or what `database=` says (`retro_lab.text.database`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from retro_lab.artifacts.store import Artifact, Stage
+from retro_lab.artifacts.workspace import Workspace
+from retro_lab.config.schema import EmbedderConfig, FaissRetrieverConfig, RetrieverConfig
+from retro_lab.retrieval.base import Retriever, Rows, text_tokens
+from retro_lab.retrieval.embedders import Embeddings, known_width
+from retro_lab.retrieval.faiss_factory import check_factory
+from retro_lab.retrieval.faiss_index import FaissRetriever
+from retro_lab.retrieval.parts import part_fields
+from retro_lab.retrieval.registry import build_retriever
+from retro_lab.text.chunks import ChunkStore
+
+INDEX_VERSION = 1
+
+Vectors: TypeAlias = Artifact | Stage | Mapping[str, Artifact | Stage] | None
+
+
+def check_index(config: RetrieverConfig, embedder: EmbedderConfig, chunks: ChunkStore) -> None:
+    """Refuses what FAISS would refuse, before hours go into the embeddings.
+
+    Raises:
+        UserError: as `check_factory`; nothing is checked where the width isn't known yet.
+    """
+    dense, width = getattr(config, "dense", config), known_width(embedder)
+    if isinstance(dense, FaissRetrieverConfig) and width is not None:
+        check_factory(dense, len(chunks.searched), width)
+
+
+def extends(config: RetrieverConfig) -> bool:
+    """Whether an index takes more chunks without being built anew; lexical statistics are of the
+    whole database, and building them again is quick.
+    """
+    return isinstance(config, FaissRetrieverConfig)
+
+
+def index_stage(
+    config: RetrieverConfig,
+    chunks: Artifact | Stage,
+    embeddings: Vectors,
+    base: Artifact | Stage | None = None,
+) -> Stage:
+    """The stage of a search index over the chunks that a store searches.
+
+    Args:
+        config: of the retriever; settings that act at search time only don't enter the key.
+        chunks: the chunk store.
+        embeddings: its vectors, by role where there are several; None unless
+            `config.needs_embeddings`.
+        base: the index of a database whose chunks are the first ones of this; None builds anew.
+    """
+    parents = searched_parents(config, chunks, embeddings)
+    if base is not None:
+        parents["base"] = base
+    return Stage("index", INDEX_VERSION, part_fields(config), parents)
+
+
+def build_index(
+    config: RetrieverConfig,
+    chunks: ChunkStore,
+    embeddings: Embeddings | None,
+    workspace: Workspace,
+    base: Path | None = None,
+) -> Mapping[str, Any]:
+    """Index the chunks that are searched.
+
+    Args:
+        base: folder of the index that is extended; None builds anew.
+
+    Raises:
+        UserError: the retriever can't index this database.
+    """
+    if base is None:
+        retriever, facts = _index_database(config, chunks, embeddings, workspace)
+    else:
+        retriever, facts = _extend_index(config, chunks, embeddings, base)
+    retriever.save(workspace.path)
+    return facts
+
+
+def searched_parents(
+    config: RetrieverConfig, chunks: Artifact | Stage, embeddings: Vectors
+) -> dict[str, Artifact | Stage]:
+    """The stages behind a search, by role: chunks, and embeddings if it reads them."""
+    if not config.needs_embeddings:
+        return {"chunks": chunks}
+    assert embeddings is not None, "this retriever needs embeddings"
+    if isinstance(embeddings, Mapping):
+        return {"chunks": chunks, **embeddings}
+    return {"chunks": chunks, "embeddings": embeddings}
+
+
+def given_embeddings(retriever: Retriever, embeddings: Embeddings | None) -> Embeddings | None:
+    """The embeddings for a search that reads them; None for one that doesn't."""
+    if not retriever.needs_embeddings:
+        return None
+    assert embeddings is not None, "this retriever needs embeddings"
+    return embeddings
+
+
+def _index_database(
+    config: RetrieverConfig,
+    chunks: ChunkStore,
+    embeddings: Embeddings | None,
+    workspace: Workspace,
+) -> tuple[Retriever, dict[str, Any]]:
+    retriever = build_retriever(config)
+    ids = chunks.searched
+    given = given_embeddings(retriever, embeddings)
+
+    def tokens(ids: np.ndarray) -> np.ndarray:
+        return text_tokens(chunks.tokens[ids], chunks.pad_id, chunks.boundary_id)
+
+    vectors = None if given is None else Rows(ids, given.of)
+    facts = retriever.build(ids, Rows(ids, tokens), vectors, workspace)
+    return retriever, {"chunks": len(ids), **facts}
+
+
+def _extend_index(
+    config: RetrieverConfig, chunks: ChunkStore, embeddings: Embeddings | None, base: Path
+) -> tuple[Retriever, dict[str, Any]]:
+    """The index in `base` and behind it the chunks that it lacks."""
+    assert isinstance(config, FaissRetrieverConfig)
+    assert embeddings is not None
+    retriever: Any = FaissRetriever.open_to_extend(base, config)
+    known, ids = len(retriever.chunk_ids), chunks.searched
+    assert np.array_equal(retriever.chunk_ids, ids[:known]), "the base's chunks come first"
+    retriever.extend(ids[known:], embeddings.of(ids[known:]))
+    return retriever, {"chunks": len(ids), "added": len(ids) - known}
