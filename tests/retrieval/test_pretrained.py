@@ -1,11 +1,10 @@
 """Contract: an option of the group `embedder` gives every text a vector that depends on nothing but
 the text and the settings in its key; pretrained encoders pool, cut and scale as a few lines of
-arithmetic do; late interaction is MaxSim, written out.
+arithmetic do.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_world import small_chunks
-from tiny_models import LONGEST, save_encoder, save_static
+from tiny_models import TEXTS, changed_config, hidden, late, save_encoder, unit
 from transformers import AutoTokenizer, BertModel
 
 from retro_lab.artifacts.stage import Stage
@@ -23,39 +21,21 @@ from retro_lab.config.compose import load_config
 from retro_lab.config.errors import UserError
 from retro_lab.config.paths import options
 from retro_lab.config.schema import (
-    DenseNeuralRetrieverConfig,
     DualEncoderConfig,
     EmbedderConfig,
     SentenceTransformerConfig,
 )
-from retro_lab.retrieval import late_interaction
-from retro_lab.retrieval.base import chunk_queries
 from retro_lab.retrieval.embedders import (
     Embedder,
-    Embeddings,
     build_embedder,
     embed_queries,
     embeddings_stage,
 )
-from retro_lab.retrieval.late_interaction import LateInteraction
 from retro_lab.retrieval.pretrained import digest_of, model_folder
-from retro_lab.retrieval.registry import build_retriever
 
 CHUNKS, CORPUS = Stage("chunks", 1, {}, {}), Stage("corpus", 1, {}, {})
-TEXTS = ["w1 w2 w3", "", "w4 w5 " * 20, "w1", "w3 w2 w1", "unknown w9", "w1 w2 w3", " \n"]
 OPTIONS = options("embedder")
 EXACT = {"rtol": 0, "atol": 1e-5}
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders: two encoders, a wider one, static embeddings."""
-    folder = tmp_path_factory.mktemp("models")
-    save_encoder(folder / "one", seed=1)
-    save_encoder(folder / "two", seed=2)
-    save_encoder(folder / "wide", width=32)
-    save_static(folder / "static", torch.randn(45, 8, generator=torch.Generator().manual_seed(3)))
-    return folder
 
 
 def config_of(option: str, models: Path) -> EmbedderConfig:
@@ -139,18 +119,6 @@ def test_both_models_of_a_dual_encoder_are_in_the_key_by_content(
 
 def test_keys_made_before_there_was_a_choice_are_kept() -> None:
     assert key(SentenceTransformerConfig(sha256="0" * 64)) == "8bcebf6a008acfeb"
-
-
-def hidden(folder: Path, text: str, longest: int = LONGEST) -> np.ndarray:
-    """Last hidden states of a text's tokens, by transformers alone."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokens = tokenizer(text, truncation=True, max_length=longest, return_tensors="pt")
-    with torch.inference_mode():
-        return BertModel.from_pretrained(folder)(**tokens).last_hidden_state[0].numpy()
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
 def test_pooling_is_over_the_last_hidden_states(models: Path) -> None:
@@ -245,12 +213,6 @@ def test_what_a_model_cannot_do_is_the_users_error(models: Path, tmp_path: Path)
         build_embedder(SentenceTransformerConfig(model=str(tmp_path)))
 
 
-def changed_config(folder: Path, **settings: object) -> Path:
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
-    return folder
-
-
 def test_weights_that_are_missing_are_never_random(tmp_path: Path) -> None:
     folder = str(changed_config(save_encoder(tmp_path), num_hidden_layers=3))
     with pytest.raises(UserError, match=r"embedder\.query_model=.* no weights for encoder\.lay"):
@@ -305,104 +267,3 @@ def test_weights_of_modules_are_weights_too(models: Path, tmp_path: Path) -> Non
     (tmp_path / "model.safetensors").rename(tmp_path / "1_Dense/model.safetensors")
     assert model_folder("embedder.model", str(tmp_path)) == tmp_path
     assert digest_of(tmp_path) == alone
-
-
-def late(model: str | Path, **settings: object) -> LateInteraction:
-    config = DenseNeuralRetrieverConfig(scorer="late_interaction", model=str(model), **settings)  # type: ignore[arg-type]
-    return LateInteraction(config)
-
-
-def maxsim(query: np.ndarray, text: np.ndarray) -> float:
-    total = 0.0
-    for token in query:
-        total += max(float(token @ other) for other in text)
-    return total
-
-
-PAIRS = [(TEXTS[i], TEXTS[j]) for i, j in [(0, 3), (3, 0), (0, 2), (2, 4), (2, 0), (0, 4), (1, 5)]]
-
-
-def test_late_interaction_is_the_sum_of_the_best_matches(
-    models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    states = {text: unit(hidden(models / "one", text)) for text in TEXTS}
-    expected = [maxsim(states[query], states[text]) for query, text in PAIRS]
-    scores = late(models / "one")(PAIRS)
-    assert scores.dtype == np.float32
-    np.testing.assert_allclose(scores, expected, rtol=1e-5)
-    monkeypatch.setattr(late_interaction, "_PAIRS", 3)
-    np.testing.assert_allclose(late(models / "one", batch_size=2)(PAIRS), expected, rtol=1e-5)
-
-
-def test_a_text_is_read_once_in_however_many_pairs(
-    models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scorer, read = late(models / "one"), []
-    for name in ("encode_query", "encode_document"):
-        encode = getattr(scorer._model, name)
-
-        def spy(texts: list[str], encode: object = encode, **settings: object) -> object:
-            read.append(len(texts))
-            return encode(texts, **settings)  # type: ignore[operator]
-
-        monkeypatch.setattr(scorer._model, name, spy)
-    scorer([("w1", "w2"), ("w1", "w3"), ("w2", "w3"), ("w4", "w3")])
-    assert read == [3, 2]
-
-
-def test_a_colbert_model_projects_and_reads_the_whole_query(models: Path, tmp_path: Path) -> None:
-    from sentence_transformers import MultiVectorEncoder
-    from sentence_transformers.base.modules import Dense, Normalize, Transformer
-    from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
-
-    expansion = {"strategy": "fixed", "attend": False, "length": 8}
-    dense = Dense(16, 4, bias=False, activation_function=None, module_input_name="token_embeddings")
-    tokens = Normalize(module_input_name="token_embeddings")
-    encoder = Transformer(str(models / "one"), query_expansion=expansion, document_length=32)
-    mask = MultiVectorMask(skiplist_words=["w5"])
-    MultiVectorEncoder(modules=[encoder, dense, mask, tokens]).save(str(tmp_path))
-
-    weight = dense.linear.weight.detach().numpy()
-    long, short = "w1 w2 w3 w4 w5 w6 w7 w8 w9 w10 w11", "w1 w5 w7"
-    asked = {text: unit(hidden(models / "one", text, 32) @ weight.T) for text in (long, short)}
-    known = {short: np.delete(asked[short], 2, axis=0), long: np.delete(asked[long], 5, axis=0)}
-    pairs = [(long, short), (short, long)]
-    expected = [maxsim(asked[query], known[text]) for query, text in pairs]
-    np.testing.assert_allclose(late(tmp_path)(pairs), expected, rtol=1e-4)
-
-
-def test_what_scores_pairs_has_no_late_interaction(tmp_path: Path) -> None:
-    save_encoder(tmp_path)
-    changed_config(tmp_path, architectures=["BertForSequenceClassification"])
-    with pytest.raises(UserError, match=r"retriever\.model=.* scores pairs") as caught:
-        late(tmp_path)
-    assert "cross_encoder" in str(caught.value.fix)
-
-
-def test_dense_candidates_are_put_in_the_order_of_late_interaction(models: Path) -> None:
-    chunks, rows = small_chunks(), np.array([3, 400, 777])
-    ids, vectors = chunks.searched, vectors_of(models)
-    config = DenseNeuralRetrieverConfig(
-        scorer="late_interaction", model=str(models / "two"), pool=6
-    )
-    retriever = build_retriever(config)
-    retriever.build(ids, chunks.tokens[ids], vectors.of(ids))
-    queries = chunk_queries(chunks, vectors, rows, lambda ids: chunks.texts(ids, chunks.corpus))
-    plain = build_retriever(config.dense)
-    plain.build(ids, chunks.tokens[ids], vectors.of(ids))
-    first, found = plain.candidates(queries, 8), retriever.candidates(queries, 8)
-    for row, chunk in enumerate(rows):
-        [asked] = chunks.texts(np.array([chunk]), chunks.corpus)
-        pool = chunks.texts(first.ids[row, :6], chunks.corpus)
-        scores = late(models / "two")([(asked, text) for text in pool])
-        order = np.lexsort((first.ids[row, :6], -scores))
-        expected = [*first.ids[row, :6][order], *first.ids[row, 6:]]
-        assert found.ids[row].tolist() == expected
-        np.testing.assert_allclose(found.scores[row, :6], scores[order], rtol=1e-5)
-
-
-def vectors_of(models: Path) -> Embeddings:
-    chunks = small_chunks()
-    texts = chunks.texts(np.arange(chunks.num_chunks), chunks.corpus)
-    vectors = one(models).embed(texts).astype(np.float16)
-    return Embeddings(vectors, np.arange(len(vectors), dtype=np.int32))

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
+
+from retro_lab.config.schema import DenseNeuralRetrieverConfig
+from retro_lab.retrieval.late_interaction import LateInteraction
 
 WORDS = [f"w{i}" for i in range(40)]
+TEXTS = ["w1 w2 w3", "", "w4 w5 " * 20, "w1", "w3 w2 w1", "unknown w9", "w1 w2 w3", " \n"]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 LONGEST = 64  # tokens
 
@@ -55,3 +60,26 @@ def save_static(folder: Path, rows: torch.Tensor) -> Path:
     save_file({"embeddings": rows}, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps({"model_type": "model2vec"}))
     return folder
+
+
+def hidden(folder: Path, text: str, longest: int = LONGEST) -> np.ndarray:
+    """Last hidden states of a text's tokens, by transformers alone."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokens = tokenizer(text, truncation=True, max_length=longest, return_tensors="pt")
+    with torch.inference_mode():
+        return BertModel.from_pretrained(folder)(**tokens).last_hidden_state[0].numpy()
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def changed_config(folder: Path, **settings: object) -> Path:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    return folder
+
+
+def late(model: str | Path, **settings: object) -> LateInteraction:
+    config = DenseNeuralRetrieverConfig(scorer="late_interaction", model=str(model), **settings)  # type: ignore[arg-type]
+    return LateInteraction(config)
