@@ -125,10 +125,10 @@ def evaluate_run(
 
 
 def _words(config: Config, prepared: Prepared) -> int:
-    """Words of the scored split, as white space parts its raw text."""
+    """Words of the scored split as papers on WikiText count them: a line's end is one too."""
     corpus = prepared.pipeline.open_corpus()
-    documents = corpus.documents_of(config.eval.split)
-    return sum(len(corpus.text(int(document)).split()) for document in documents)
+    texts = map(corpus.text, map(int, corpus.documents_of(config.eval.split)))
+    return sum(len(text.split()) + text.count("\n") for text in texts)
 
 
 def _database(config: Config, prepared: Prepared, run: RunDirectory) -> SearchedDatabase:

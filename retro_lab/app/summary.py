@@ -51,7 +51,7 @@ def show_results(run: RunDirectory, seconds: dict[str, float] | None = None) -> 
     words = results.evaluation.words
     console.print(conditions_table(scores, title, words))
     if words is not None:
-        console.print(f"{words:,} words, as white space parts them")
+        console.print(f"{words:,} words: what white space parts, and line ends")
     _show_database(console, results)
     if results.leakage.reference is not None:
         console.print()

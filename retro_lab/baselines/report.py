@@ -59,7 +59,7 @@ class Figure:
     Attributes:
         documents: with a scored byte there.
         difference: bits per byte less RETRO[ON]'s; above zero, RETRO is better.
-        low: of its interval over documents; None with fewer than two documents.
+        low: of its interval over documents; None with fewer than five documents.
         high: likewise.
     """
 

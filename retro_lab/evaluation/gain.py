@@ -40,7 +40,7 @@ class GainBin:
         bytes: their UTF-8 bytes.
         gain: nats gained on all of them.
         bpb: bits per byte gained; None where there is no byte.
-        low: lower end of its paired interval; None with fewer than two documents.
+        low: lower end of its paired interval; None with fewer than five documents.
         high: upper end.
     """
 

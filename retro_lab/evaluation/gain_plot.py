@@ -64,7 +64,7 @@ _READING = """How to read this figure
 A bar is the bits per byte that reading neighbours
 saves on the text named below it; the line in it is
 the paired interval over documents, absent with
-fewer than two. Counts stand under the names.
+fewer than five. Counts stand under the names.
 
 A chunk is predicted with the neighbours of the chunk
 before it. Its first token (place 0) is predicted from

@@ -40,7 +40,7 @@ class Difference:
     """bpb of condition a minus that of b on the chunks with r(C) <= alpha; negative: a is better.
 
     Attributes:
-        low: lower end of the paired interval; None with fewer than two documents.
+        low: lower end of the paired interval; None with fewer than five documents.
         high: upper end.
         documents: documents with a kept chunk, the units that were resampled.
     """

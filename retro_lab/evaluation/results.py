@@ -75,7 +75,8 @@ class EvaluationSettings:
         scored_with_retrieval_fraction: share of scored tokens that could read a neighbour.
         database: what was searched; None without retrieval, and in results written before it was
             recorded.
-        words: that white space parts in the raw text of the split; None if they were not counted.
+        words: what white space parts in the raw text of the split, and line ends; None if they were
+            not counted.
     """
 
     split: str

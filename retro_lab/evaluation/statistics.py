@@ -2,7 +2,9 @@
 
 Tokens of one document are not independent, documents nearly are, so documents are resampled; both
 conditions are resampled together, so that what they share cancels. Intervals are percentile
-intervals (Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13).
+intervals (Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13), with percentiles
+further out the fewer documents there are, since plain ones are then too narrow (Hesterberg, What
+Teachers Should Know About the Bootstrap, 2015: the expanded percentile interval).
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr, stdtrit
 
+FEWEST = 5  # documents; intervals of fewer would hold the truth far less often than they say
 BLOCK = 4_000_000  # draws held at once: bounds memory, and fixes the order of random numbers
 
 
@@ -68,10 +72,10 @@ def pooled_interval(
         num_bytes: [documents] UTF-8 bytes.
 
     Returns:
-        (low, high); None with fewer than two documents.
+        (low, high); None with fewer than `FEWEST` documents.
     """
     documents, runs = nats.shape
-    if documents < 2:
+    if documents < FEWEST:
         return None
     resampled = resampled_sums(np.column_stack([nats, num_bytes.astype(np.float64)]), bootstrap)
     drawn = np.random.default_rng([bootstrap.seed, runs]).integers(
@@ -80,9 +84,7 @@ def pooled_interval(
     bits = resampled[:, -1] * math.log(2)
     kept = bits > 0
     deltas = np.take_along_axis(resampled[:, :-1], drawn, axis=1)[kept].mean(axis=1) / bits[kept]
-    tail = (1 - bootstrap.confidence) / 2
-    low, high = np.quantile(deltas, [tail, 1 - tail])
-    return float(low), float(high)
+    return _ends(deltas, documents, bootstrap)
 
 
 def bits_per_byte_intervals(
@@ -99,24 +101,37 @@ def bits_per_byte_intervals(
         pairs: (a, b) names of conditions.
 
     Returns:
-        by pair (low, high); None with fewer than two documents, where nothing can be said.
+        by pair (low, high); None with fewer than `FEWEST` documents.
     """
-    if len(num_bytes) < 2 or not pairs:
+    if len(num_bytes) < FEWEST or not pairs:
         return dict.fromkeys(pairs)
     conditions = sorted({name for pair in pairs for name in pair})
     columns = np.stack([nats[name] for name in conditions] + [num_bytes.astype(np.float64)], 1)
     resampled = resampled_sums(columns, bootstrap)
     bits = resampled[:, -1] * math.log(2)
     kept = bits > 0  # a resample of documents without a byte has no bits per byte
-    tail = (1 - bootstrap.confidence) / 2
     intervals: dict[tuple[str, str], tuple[float, float] | None] = {}
     for a, b in pairs:
         # Differences first: equal nats give exactly zero, in every resample.
         difference = resampled[:, conditions.index(a)] - resampled[:, conditions.index(b)]
-        deltas = difference[kept] / bits[kept]
-        if len(deltas) == 0:
-            intervals[a, b] = None
-            continue
-        low, high = np.quantile(deltas, [tail, 1 - tail])
-        intervals[a, b] = (float(low), float(high))
+        intervals[a, b] = _ends(difference[kept] / bits[kept], len(num_bytes), bootstrap)
     return intervals
+
+
+def _ends(
+    deltas: NDArray[np.float64], documents: int, bootstrap: Bootstrap
+) -> tuple[float, float] | None:
+    """The interval of resampled differences; None if there are none."""
+    if len(deltas) == 0:
+        return None
+    tail = _tail(documents, bootstrap.confidence)
+    low, high = np.quantile(deltas, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _tail(documents: int, confidence: float) -> float:
+    """Share of the resamples beyond either end: what Student's t with the sample's own variance
+    leaves of a normal distribution, whose variance the bootstrap underrates by (n - 1) / n.
+    """
+    width = stdtrit(documents - 1, (1 + confidence) / 2)
+    return float(ndtr(-width * math.sqrt(documents / (documents - 1))))

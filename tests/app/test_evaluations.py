@@ -7,6 +7,7 @@ import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import orjson
@@ -14,6 +15,7 @@ import pytest
 import torch
 from golden import PLANTED, Golden
 
+from retro_lab.app import evaluation as evaluation_module
 from retro_lab.app import scores as scores_module
 from retro_lab.app.evaluate import evaluate, main, with_lists
 from retro_lab.app.run_directory import RunDirectory
@@ -238,6 +240,14 @@ def test_perplexity_a_word_is_that_of_the_sums(
     assert "word ppl" in capsys.readouterr().out
     evaluate(EvaluateConfig(run=str(copy.path), eval=replace(evaluation, words=False)))
     assert Results.load(copy.results_file).evaluation.words is None
+
+
+def test_a_lines_end_is_a_word_as_in_wikitext() -> None:
+    texts = [" \n = Title = \n", "one two\nthree", ""]
+    prepared, config = Mock(), Mock()
+    prepared.pipeline.open_corpus().documents_of.return_value = [0, 1, 2]
+    prepared.pipeline.open_corpus().text.side_effect = texts.__getitem__
+    assert evaluation_module._words(config, prepared) == 3 + 2 + 3 + 1
 
 
 def test_an_empty_set_at_a_low_alpha_is_said_not_shown_as_a_number(

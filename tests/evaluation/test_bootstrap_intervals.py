@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from retro_lab.evaluation import statistics
-from retro_lab.evaluation.statistics import Bootstrap, bits_per_byte_intervals, resampled_sums
+from retro_lab.evaluation.statistics import (
+    FEWEST,
+    Bootstrap,
+    bits_per_byte_intervals,
+    resampled_sums,
+)
 
 PAIR = ("on", "baseline")
 
@@ -65,6 +70,15 @@ def test_intervals_cover_the_truth_as_often_as_they_say(confidence: float) -> No
     assert confidence - slack - 0.02 <= covered / trials <= confidence + slack
 
 
+@pytest.mark.parametrize("count", [FEWEST, 8, 12])
+def test_intervals_of_few_documents_are_wide_enough(count: int) -> None:
+    trials, covered = 600, 0
+    for seed in range(trials):
+        low, high = interval(count, seed, Bootstrap(300, 0.95, seed))
+        covered += low <= -0.05 <= high
+    assert covered / trials >= 0.88  # plain percentile intervals of 5 and 8 are below 0.85
+
+
 def test_pairing_cancels_the_difficulty_of_documents() -> None:
     nats, num_bytes = documents(30, 0)
     nats["on"] = nats["baseline"] - 0.1 * math.log(2) * num_bytes
@@ -78,12 +92,12 @@ def test_equal_conditions_differ_by_exactly_nothing() -> None:
     assert bits_per_byte_intervals(nats, num_bytes, [PAIR], Bootstrap(200))[PAIR] == (0.0, 0.0)
 
 
-@pytest.mark.parametrize("count", [0, 1])
-def test_fewer_than_two_documents_have_no_interval(count: int) -> None:
+@pytest.mark.parametrize("count", [0, 1, FEWEST - 1])
+def test_too_few_documents_have_no_interval(count: int) -> None:
     nats, num_bytes = documents(count, 0)
     assert bits_per_byte_intervals(nats, num_bytes, [PAIR], Bootstrap())[PAIR] is None
 
 
 def test_documents_without_bytes_have_no_interval() -> None:
-    nats = {"on": np.ones(3), "baseline": np.ones(3)}
-    assert bits_per_byte_intervals(nats, np.zeros(3), [PAIR], Bootstrap(20))[PAIR] is None
+    nats = {"on": np.ones(9), "baseline": np.ones(9)}
+    assert bits_per_byte_intervals(nats, np.zeros(9), [PAIR], Bootstrap(20))[PAIR] is None

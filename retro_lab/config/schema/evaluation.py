@@ -47,7 +47,8 @@ class EvalConfig:
         shuffled: also score with the run's own neighbours, dealt to chunks of other documents.
         oracle: also score with the longest overlap with the text to be predicted: an upper bound.
         tokens: also write tokens.parquet, a row a scored token.
-        words: also give perplexity a word, exp(nats / words), words being what white space parts.
+        words: also give perplexity a word, exp(nats / words), words being what white space
+            parts and line ends, as papers on WikiText count them.
         leakage: also compute r(C) and bpb(alpha).
         reference: whose text counts as leaked.
         overlap_neighbours: neighbours searched for overlap (the paper takes 10).
