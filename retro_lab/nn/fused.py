@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import Function, once_differentiable
 
 ROWS = 1024  # tokens at a time: their activations fit the second-level cache of a core
 LOGIT_ROWS = 256  # the same for rows as wide as a vocabulary
+GELU_ROWS = 128  # the same for the passes of a GELU over rows of the inner width
 FEW_ROWS = 8
 GELU_WIDTH = 2 * math.sqrt(2 / math.pi)
 
@@ -246,18 +246,23 @@ def _product(x: Tensor, weight: Tensor) -> Tensor:
 
 def _gelu(x: Tensor) -> Tensor:
     """The tanh form of GELU, as x sigmoid(x w): half the time of `F.gelu`, the same to a bit."""
-    width = _gelu_width(x)
-    return F.silu(x * width, inplace=True).div_(width)
+    value = torch.empty_like(x)
+    for rows in _blocks(len(x), 1, GELU_ROWS):
+        some = x[rows]
+        torch.mul(some, _gelu_width(some), out=value[rows]).sigmoid_().mul_(some)
+    return value
 
 
 def _gelu_and_slope(x: Tensor) -> tuple[Tensor, Tensor]:
     """GELU and its derivative, from one sigmoid."""
-    width = _gelu_width(x)
-    share = (x * width).sigmoid_()
-    value = x * share
-    # d(x w) / dx = 3 w - 2 w(0)
-    slope = share.addcmul(value - value * share, width.mul_(3).sub_(2 * GELU_WIDTH))
-    return value, slope
+    values, slopes = torch.empty_like(x), torch.empty_like(x)
+    for rows in _blocks(len(x), 1, GELU_ROWS):
+        some, width = x[rows], _gelu_width(x[rows])
+        share = torch.mul(some, width, out=slopes[rows]).sigmoid_()
+        value = torch.mul(some, share, out=values[rows])
+        # d(x w) / dx = 3 w - 2 w(0)
+        share.addcmul_(value.addcmul(value, share, value=-1), width.mul_(3).sub_(2 * GELU_WIDTH))
+    return values, slopes
 
 
 def _gelu_width(x: Tensor) -> Tensor:
