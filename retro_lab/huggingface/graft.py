@@ -23,7 +23,7 @@ from retro_lab.nn.chunks import RetrievedChunks
 from retro_lab.nn.decoder import document_mask
 from retro_lab.nn.encoder import NeighbourEncoder, noisy
 from retro_lab.nn.initialise import initialise
-from retro_lab.nn.layers import at_least_single, rms_norm
+from retro_lab.nn.layers import RMSNorm, at_least_single
 from retro_lab.nn.pointer import Copy, Pointer, mixture_log_probs, mixture_nats
 
 from .backbones import attention_of, blocks_of
@@ -39,7 +39,7 @@ class GraftedLayer(nn.Module):
 
     def __init__(self, config: RetroConfig) -> None:
         super().__init__()
-        self.norm = rms_norm(config.d_model)
+        self.norm = RMSNorm(config.d_model)
         self.cca = ChunkedCrossAttention(config)
         self.dropout = nn.Dropout(config.dropout)
 

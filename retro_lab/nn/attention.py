@@ -15,9 +15,9 @@ from .layers import Linear, Smear
 from .positions import Positions
 
 
-def split_heads(x: Tensor, num_heads: int) -> Tensor:
-    """[B, L, H*P] -> [B, H, L, P]."""
-    return x.unflatten(-1, (num_heads, -1)).transpose(-3, -2)
+def split_heads(x: Tensor, num_heads: int, parts: int = 1) -> tuple[Tensor, ...]:
+    """[B, L, parts * H*P] -> [B, H, L, P], one tensor a part."""
+    return x.unflatten(-1, (parts, num_heads, -1)).transpose(-4, -2).unbind(-3)
 
 
 def heads(
@@ -33,8 +33,7 @@ def heads(
     """
     if fused.fits(x):
         return fused.project(x, norm, linear.weight, num_heads, turns)
-    projected = linear(x if norm is None else norm(x))
-    return tuple(split_heads(part, num_heads) for part in projected.chunk(len(turns), dim=-1))
+    return split_heads(linear(x if norm is None else norm(x)), num_heads, len(turns))
 
 
 def merge_heads(x: Tensor) -> Tensor:
@@ -119,7 +118,7 @@ class SelfAttention(nn.Module):
             tables: `positions.incremental` for the new positions and for all.
             mask: of `Cache.visible`.
         """
-        query, key, value = (split_heads(t, self.num_heads) for t in self.qkv(x).chunk(3, dim=-1))
+        query, key, value = split_heads(self.qkv(x), self.num_heads, parts=3)
         if self.smear is not None:
             last_key, cache.last_key = cache.last_key, key[:, :, -1:]
             key = self.smear.step(key, last_key)
@@ -189,13 +188,14 @@ class CrossAttention(nn.Module):
         key, value = self._key_value(source, has_previous)
         return self.positions.hold(key, tables), value
 
-    def step(self, x: Tensor, held: tuple[Tensor, Tensor], tables: Any, mask: Tensor) -> Tensor:
+    def step(
+        self, x: Tensor, held: tuple[Tensor, Tensor], tables: Any, mask: Tensor | None
+    ) -> Tensor:
         """Attends from x [B, L, D] to what `hold` returned; `tables` are for x's axis."""
-        query, bias = self.positions.ask(split_heads(self.query(x), self.num_heads), tables)
+        (query,) = split_heads(self.query(x), self.num_heads)
+        query, bias = self.positions.ask(query, tables)
         return self.out(merge_heads(attend(query, *held, bias, mask)))
 
     def _key_value(self, source: Tensor, has_previous: Tensor | None) -> tuple[Tensor, Tensor]:
-        key, value = (
-            split_heads(t, self.num_heads) for t in self.key_value(source).chunk(2, dim=-1)
-        )
+        key, value = split_heads(self.key_value(source), self.num_heads, parts=2)
         return key if self.smear is None else self.smear(key, has_previous), value

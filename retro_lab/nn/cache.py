@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -30,34 +31,37 @@ class AttentionCache:
     def __init__(self) -> None:
         self.length = 0
         self.last_key: Tensor | None = None
-        self._buffer: Tensor | None = None  # [2, B, H, capacity, P]
+        self._buffers: tuple[Tensor, Tensor] | None = None  # [B, H, capacity, P] each
 
     def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Adds [B, H, L, P] each and returns all keys and values, [B, H, S, P]."""
-        stop = self.length + key.shape[2]
-        buffer = self._with_room(stop, key)
-        buffer[0, :, :, self.length : stop] = key
-        buffer[1, :, :, self.length : stop] = value
+        start, stop = self.length, self.length + key.shape[2]
+        keys, values = self._with_room(stop, key)
+        keys[:, :, start:stop] = key
+        values[:, :, start:stop] = value
         self.length = stop
-        return buffer[0, :, :, :stop], buffer[1, :, :, :stop]
+        return keys[:, :, :stop], values[:, :, :stop]
 
     def reorder(self, rows: Tensor) -> None:
         """Makes row i of the batch what row rows[i] was."""
-        if self._buffer is not None:
-            self._buffer = self._buffer.index_select(1, rows)
+        if self._buffers is not None:
+            keys, values = self._buffers
+            self._buffers = keys.index_select(0, rows), values.index_select(0, rows)
         if self.last_key is not None:
             self.last_key = self.last_key.index_select(0, rows)
 
-    def _with_room(self, wanted: int, like: Tensor) -> Tensor:
-        old = self._buffer
-        if old is not None and old.shape[3] >= wanted:
+    def _with_room(self, wanted: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        old = self._buffers
+        if old is not None and old[0].shape[2] >= wanted:
             return old
         batch, heads, _, width = like.shape
         capacity = max(FIRST_CAPACITY, wanted, 2 * self.length)
-        self._buffer = like.new_empty(2, batch, heads, capacity, width)
+        keys, values = like.new_empty(2, batch, heads, capacity, width)
         if old is not None:
-            self._buffer[:, :, :, : self.length] = old[:, :, :, : self.length]
-        return self._buffer
+            keys[:, :, : self.length] = old[0][:, :, : self.length]
+            values[:, :, : self.length] = old[1][:, :, : self.length]
+        self._buffers = keys, values
+        return keys, values
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,20 @@ class HeldNeighbours:
     chunks: RetrievedChunks
     cca: dict[int, tuple[Tensor, Tensor]]
     pointer_keys: Tensor | None
+
+    @cached_property
+    def readable(self) -> Tensor | None:
+        """[B, 1, 1], True at rows that have something to read; None if all do."""
+        readable = self.chunks.chunk_mask.unsqueeze(-1)
+        return None if readable.all() else readable
+
+    @cached_property
+    def mask(self) -> Tensor | None:
+        """[B, 1, 1, K * R], where CCA may look, which is everywhere where nothing is readable; None
+        if it may look everywhere in all rows.
+        """
+        mask = self.chunks.token_mask.flatten(2) | ~self.chunks.chunk_mask.unsqueeze(-1)
+        return None if mask.all() else mask.unsqueeze(1)
 
     def each(self, change: Callable[[Tensor], Tensor]) -> HeldNeighbours:
         """The same with every tensor changed, in an order that is always the same."""

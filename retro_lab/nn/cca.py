@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -61,8 +63,8 @@ class ChunkedCrossAttention(nn.Module):
             source,
             self.attention.positions.tables(
                 Axis(self.chunk_size, start=self.chunk_size - 1),
-                Axis(neighbour_length, start=chunks.start, repeats=num_neighbours),
-                x.device,
+                self._source_axis(chunks),
+                x,
             ),
             mask=allowed.flatten(0, 1)[:, None, None, :],
             has_previous=(keys > 0).repeat(num_neighbours).expand(batch * num_chunks, -1),
@@ -80,33 +82,43 @@ class ChunkedCrossAttention(nn.Module):
         places = torch.arange(neighbour_length, device=encoded.device)
         return self.attention.hold(
             encoded.flatten(1, 3),
-            self.attention.positions.incremental(axis, axis, encoded.device),
+            self.attention.positions.incremental(axis, axis, encoded),
             has_previous=(places > 0).repeat(num_neighbours).expand(batch, -1),
         )
+
+    def step_tables(self, x: Tensor, chunks: RetrievedChunks, offset: int | Tensor) -> Any:
+        """Tables for `step`, which all layers share.
+
+        Args:
+            x: [B, L, D] activations.
+            chunks: geometry of the one chunk that was retrieved for.
+            offset: place of the first position in the attending chunk, from 0; [B, 1] where the
+                rows differ.
+        """
+        queries = Axis(x.shape[1], start=self.chunk_size - 1 + offset)
+        return self.attention.positions.incremental(queries, self._source_axis(chunks), x)
 
     def step(
         self,
         x: Tensor,
         held: tuple[Tensor, Tensor],
-        chunks: RetrievedChunks,
-        offset: int | Tensor,
+        tables: Any,
+        mask: Tensor | None,
+        readable: Tensor | None,
     ) -> Tensor:
         """The update for positions of one attending chunk.
 
         Args:
             x: [B, L, D] normalised activations.
             held: of `hold`.
-            chunks: masks of the one chunk that was retrieved for.
-            offset: place of the first position in the attending chunk, from 0; [B, 1] where the
-                rows differ.
+            tables: of `step_tables`.
+            mask: [B, 1, 1, K * R], where x may look; None is everywhere.
+            readable: [B, 1, 1], False at rows whose update is zero; None if there are none.
         """
-        queries = Axis(x.shape[1], start=self.chunk_size - 1 + offset)
-        tables = self.attention.positions.incremental(queries, self._source_axis(chunks), x.device)
-        allowed = chunks.token_mask.flatten(2) | ~chunks.chunk_mask.unsqueeze(-1)  # [B, 1, K*R]
-        update = self.attention.step(x, held, tables, mask=allowed.unsqueeze(1))
+        update = self.attention.step(x, held, tables, mask)
         if self.gate is not None:
             update = update * self.gate.tanh()
-        return update.masked_fill(~chunks.chunk_mask.unsqueeze(-1), 0.0)
+        return update if readable is None else update.masked_fill(~readable, 0.0)
 
     @staticmethod
     def _source_axis(chunks: RetrievedChunks) -> Axis:

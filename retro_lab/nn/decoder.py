@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from .attention import SelfAttention
-from .cache import AttentionCache
+from .cache import AttentionCache, HeldNeighbours
 from .cca import ChunkedCrossAttention
 from .chunks import RetrievedChunks
 from .config import RetroConfig
-from .layers import add_feed_forward, feed_forward, rms_norm
+from .layers import RMSNorm, add_feed_forward, feed_forward
 from .positions import build_positions
 
 
@@ -21,8 +21,9 @@ class DecoderBlock(nn.Module):
 
     def __init__(self, config: RetroConfig, layer: int) -> None:
         super().__init__()
+        self.layer = layer
         width, heads, head_dim = config.d_model, config.num_heads, config.head_dim
-        self.attention_norm = rms_norm(width)
+        self.attention_norm = RMSNorm(width)
         self.attention = SelfAttention(
             width,
             heads,
@@ -30,12 +31,12 @@ class DecoderBlock(nn.Module):
             config.smeared_keys,
             build_positions(config.positions, width, heads, head_dim, config.rotary_base),
         )
-        self.ff_norm = rms_norm(width)
+        self.ff_norm = RMSNorm(width)
         self.ff = feed_forward(config.ff, width, config.d_ff)
         self.dropout = nn.Dropout(config.dropout)
         self.cca: ChunkedCrossAttention | None = None
         if layer in config.cca_layers:
-            self.cca_norm = rms_norm(width)
+            self.cca_norm = RMSNorm(width)
             self.cca = ChunkedCrossAttention(config)
 
     def attend(
@@ -68,13 +69,14 @@ class DecoderBlock(nn.Module):
     def finish_step(
         self,
         x: Tensor,
-        held: tuple[Tensor, Tensor] | None,
-        chunks: RetrievedChunks | None,
-        offset: int | Tensor,
+        held: HeldNeighbours | None,
+        tables: Any,
     ) -> Tensor:
         """`finish` for new positions x [B, L, D] of one attending chunk, see CCA's `step`."""
-        if self.cca is not None and held is not None and chunks is not None:
-            x = x + self.cca.step(self.cca_norm(x), held, chunks, offset)
+        if self.cca is not None and held is not None:
+            x = x + self.cca.step(
+                self.cca_norm(x), held.cca[self.layer], tables, held.mask, held.readable
+            )
         return x + self.ff(self.ff_norm(x))
 
 

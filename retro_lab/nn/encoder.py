@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .attention import CrossAttention, SelfAttention
 from .chunks import RetrievedChunks
 from .config import RetroConfig
-from .layers import add_feed_forward, feed_forward, rms_norm, run
+from .layers import RMSNorm, add_feed_forward, feed_forward, run
 from .positions import Axis, PositionKind, Positions, build_positions
 
 
@@ -32,13 +32,13 @@ class EncoderBlock(nn.Module):
         def positions(kind: PositionKind) -> Positions:
             return build_positions(kind, width, heads, head_dim, config.rotary_base)
 
-        self.attention_norm = rms_norm(width)
+        self.attention_norm = RMSNorm(width)
         self.attention = SelfAttention(
             width, heads, head_dim, config.smeared_keys, positions(config.positions)
         )
         self.conditioned = layer in config.encoder_cca_layers
         if self.conditioned:
-            self.condition_norm = rms_norm(width)
+            self.condition_norm = RMSNorm(width)
             self.condition = CrossAttention(
                 width,
                 config.d_model,
@@ -47,7 +47,7 @@ class EncoderBlock(nn.Module):
                 smeared=False,
                 positions=positions(config.cross_positions),
             )
-        self.ff_norm = rms_norm(width)
+        self.ff_norm = RMSNorm(width)
         self.ff = feed_forward(config.ff, width, 4 * width)
         self.dropout = nn.Dropout(config.dropout)
 
@@ -77,7 +77,7 @@ class EncoderBlock(nn.Module):
             across = self.condition.positions.tables(
                 Axis(x.shape[1], start, repeats=rows.shape[1] // x.shape[1]),
                 Axis(retrieving.shape[1]),
-                x.device,
+                x,
             )
             update = self.condition(rows, retrieving, across, known, norm=self.condition_norm)
             x = x + self.dropout(update.view_as(x))
@@ -92,7 +92,7 @@ class NeighbourEncoder(nn.Module):
         self.blocks = nn.ModuleList(
             EncoderBlock(config, layer) for layer in range(1, config.encoder_num_layers + 1)
         )
-        self.norm = rms_norm(config.encoder_d_model)
+        self.norm = RMSNorm(config.encoder_d_model)
         self.dropout = nn.Dropout(config.dropout)
         self.checkpointing = False
 
@@ -108,7 +108,7 @@ class NeighbourEncoder(nn.Module):
             [B, U, K, R, E], normalised.
         """
         row, blocks = Axis(chunks.ids.shape[-1]), cast(list[EncoderBlock], list(self.blocks))
-        tables = blocks[0].attention.positions.tables(row, row, embedded.device)
+        tables = blocks[0].attention.positions.tables(row, row, embedded)
         x = self.dropout(embedded).flatten(0, 2)  # [X, R, E]
         source = retrieving.flatten(0, 1)  # [B*U, M, D]
         # A missing neighbour may look everywhere; nobody reads what it computes.

@@ -40,7 +40,7 @@ def step(model: Retro, new_ids: Tensor, cache: Cache, neighbour_ids: Tensor | No
                 used[row] += 1
         outputs.append(_piece(model, new_ids[:, begun:stop], cache, rows, found))
         begun = stop
-    return torch.cat(outputs, dim=1)
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
 
 def _check(model: Retro, num_searches: int, neighbour_ids: Tensor | None) -> None:
@@ -65,16 +65,14 @@ def _piece(
     if real is not None:  # zeros stay zeros in every layer: a smeared key gets nothing from them
         x, ids = x * real.unsqueeze(-1), ids.masked_fill(~real, -1)
     axes = Axis(length, start), Axis(start + length)
-    tables = blocks[0].attention.positions.incremental(*axes, ids.device)
+    tables, across = blocks[0].attention.positions.incremental(*axes, x), None
     for layer, (block, kept) in enumerate(zip(blocks, cache.layers, strict=True), start=1):
         x = block.attend_step(x, kept, tables, visible)
         if layer in model.config.cca_layers[:1]:
             _keep_activations(model, x, cache, rows, neighbours)
-        held = cache.held
-        if held is None:
-            x = block.finish_step(x, None, None, offset)
-        else:
-            x = block.finish_step(x, held.cca.get(layer), held.chunks, offset)
+            if block.cca is not None and cache.held is not None:
+                across = block.cca.step_tables(x, cache.held.chunks, offset)
+        x = block.finish_step(x, cache.held, across)
     hidden, held = model.norm(x), cache.held
     logits = model._read_out(hidden)
     if model.pointer is not None and held is not None and held.pointer_keys is not None:

@@ -13,10 +13,17 @@ from torch.utils.checkpoint import checkpoint
 from . import fused
 from .config import FeedForwardKind
 
+EPSILON = 1e-6  # of the mean square
 
-def rms_norm(width: int) -> nn.RMSNorm:
+
+class RMSNorm(nn.RMSNorm):
     """RMSNorm with a learned gain (RETRO, section 2.4)."""
-    return nn.RMSNorm(width, eps=1e-6)
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, eps=EPSILON)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return fused.rms_norm(x, self.weight, EPSILON) if fused.fits(x) else super().forward(x)
 
 
 def at_least_single(x: Tensor) -> Tensor:

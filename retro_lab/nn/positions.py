@@ -35,14 +35,22 @@ class Axis(NamedTuple):
 
     def places(self, device: torch.device) -> Tensor:
         """Integer places of all rows, [repeats * length], or [B, repeats * length]."""
-        return (torch.arange(self.length, device=device) + self.start).tile(self.repeats)
+        if isinstance(self.start, int):
+            places = torch.arange(self.start, self.start + self.length, device=device)
+        else:
+            places = torch.arange(self.length, device=device) + self.start
+        return places if self.repeats == 1 else places.tile(self.repeats)
 
 
 class Positions(nn.Module):
     """Knowledge of distances in one attention layer; this kind has none, the others build on it."""
 
-    def tables(self, queries: Axis, keys: Axis, device: torch.device) -> Any:
-        """What follows from the geometry alone; the layers of a stack share it."""
+    def tables(self, queries: Axis, keys: Axis, like: Tensor) -> Any:
+        """What follows from the geometry alone; the layers of a stack share it.
+
+        Args:
+            like: activations of the stack.
+        """
         return None
 
     def forward(
@@ -64,9 +72,9 @@ class Positions(nn.Module):
         """Cosines and sines of queries and keys, if turning them is all that these positions do."""
         return None
 
-    def incremental(self, queries: Axis, keys: Axis, device: torch.device) -> Any:
+    def incremental(self, queries: Axis, keys: Axis, like: Tensor) -> Any:
         """Tables for `ask`, and for `hold` if the keys to hold stand where the queries do."""
-        return self.tables(queries, keys, device)
+        return self.tables(queries, keys, like)
 
     def hold(self, key: Tensor, tables: Any) -> Tensor:
         """Keys [B, H, S, P] as they are kept for later queries."""
@@ -88,10 +96,10 @@ class RotaryPositions(Positions):
         super().__init__()
         self.head_dim, self.base = head_dim, base
 
-    def tables(self, queries: Axis, keys: Axis, device: torch.device) -> Any:
-        """Cosines and sines [L, P] for queries and [S, P] for keys."""
-        turn_queries = self._turns(queries.places(device))
-        return turn_queries, turn_queries if keys == queries else self._turns(keys.places(device))
+    def tables(self, queries: Axis, keys: Axis, like: Tensor) -> Any:
+        """Cosines and sines [L, P] for queries and [S, P] for keys, see `rotate`."""
+        turn_queries = self._turns(queries, like)
+        return turn_queries, turn_queries if keys == queries else self._turns(keys, like)
 
     def forward(
         self, query: Tensor, key: Tensor, tables: Any
@@ -102,10 +110,9 @@ class RotaryPositions(Positions):
     def turns(self, tables: Any) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         return tables
 
-    def incremental(self, queries: Axis, keys: Axis, device: torch.device) -> Any:
+    def incremental(self, queries: Axis, keys: Axis, like: Tensor) -> Any:
         """Cosines and sines [L, P] or [B, 1, L, P]: held keys were turned when they were new."""
-        places = queries.places(device)
-        return self._turns(places if places.dim() == 1 else places.unsqueeze(1))
+        return self._turns(queries, like)
 
     def hold(self, key: Tensor, tables: Any) -> Tensor:
         return rotate(key, tables)
@@ -113,12 +120,14 @@ class RotaryPositions(Positions):
     def ask(self, query: Tensor, tables: Any) -> tuple[Tensor, Tensor | None]:
         return rotate(query, tables), None
 
-    def _turns(self, places: Tensor) -> tuple[Tensor, Tensor]:
-        exact = exact_dtype(places.device)
-        exponents = torch.arange(0, self.head_dim, 2, dtype=exact, device=places.device)
-        angles = places.to(exact).unsqueeze(-1) * self.base ** (-exponents / self.head_dim)
-        angles = torch.cat((angles, angles), dim=-1)
-        return angles.cos(), angles.sin()
+    def _turns(self, axis: Axis, like: Tensor) -> tuple[Tensor, Tensor]:
+        places, exact = axis.places(like.device), exact_dtype(like.device)
+        if places.dim() > 1:
+            places = places.unsqueeze(1)
+        exponents = torch.arange(0, self.head_dim, 2, dtype=exact, device=like.device)
+        frequencies = self.base ** (exponents / -self.head_dim)
+        angles = places.unsqueeze(-1) * torch.cat((-frequencies, frequencies))
+        return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
 
 
 class DistanceTables(NamedTuple):
@@ -143,8 +152,9 @@ class RelativePositions(Positions):
         self.content_bias = nn.Parameter(torch.zeros(num_heads * head_dim))
         self.distance_bias = nn.Parameter(torch.zeros(num_heads * head_dim))
 
-    def tables(self, queries: Axis, keys: Axis, device: torch.device) -> DistanceTables:
+    def tables(self, queries: Axis, keys: Axis, like: Tensor) -> DistanceTables:
         """Sinusoids [L + R, D]."""
+        device = like.device
         distances = descending_distances(queries, keys, device).to(exact_dtype(device))
         half = math.ceil(self.width / 2)
         exponents = torch.arange(half, dtype=distances.dtype, device=device) / half
@@ -179,11 +189,10 @@ class BucketPositions(Positions):
         """Bucket of each distance, from 0 to num_buckets - 1."""
         raise NotImplementedError
 
-    def tables(self, queries: Axis, keys: Axis, device: torch.device) -> DistanceTables:
+    def tables(self, queries: Axis, keys: Axis, like: Tensor) -> DistanceTables:
         """Buckets [L + R]."""
-        return DistanceTables(
-            self.buckets(descending_distances(queries, keys, device)), queries, keys
-        )
+        distances = descending_distances(queries, keys, like.device)
+        return DistanceTables(self.buckets(distances), queries, keys)
 
     def forward(
         self, query: Tensor, key: Tensor, tables: DistanceTables
@@ -258,10 +267,12 @@ def shifted(by_distance: Tensor, num_keys: int) -> Tensor:
 
 
 def rotate(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
-    """Turns x [.., L, P] by cosines and sines that broadcast against it."""
+    """Turns x [.., L, P] by cosines and sines that broadcast against it.
+
+    Features p and p + P/2 are a pair; the sines of the first half are negative.
+    """
     cos, sin = (t.to(x.dtype) for t in turns)
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-second, first), dim=-1) * sin
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:

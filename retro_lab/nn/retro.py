@@ -17,7 +17,7 @@ from .decoder import DecoderBlock, document_mask, has_previous
 from .encoder import NeighbourEncoder, noisy
 from .incremental import step
 from .initialise import initialise
-from .layers import at_least_single, linear, rms_norm, run
+from .layers import RMSNorm, at_least_single, linear, run
 from .pointer import (
     MAX_MATCH,
     Copy,
@@ -45,7 +45,7 @@ class Retro(nn.Module):
         self.blocks = nn.ModuleList(
             DecoderBlock(config, layer) for layer in range(1, config.num_layers + 1)
         )
-        self.norm = rms_norm(config.d_model)
+        self.norm = RMSNorm(config.d_model)
         self.checkpointing = False
         self.dropout = nn.Dropout(config.dropout)
         self.encoder: NeighbourEncoder | None = None
@@ -173,7 +173,7 @@ class Retro(nn.Module):
         chunks = RetrievedChunks.given(neighbour_ids, document_ids, input_ids.shape[1], self.config)
         x = self.dropout(self.embedding(input_ids))
         row, blocks = Axis(input_ids.shape[1]), self._decoder()
-        tables = blocks[0].attention.positions.tables(row, row, input_ids.device)
+        tables = blocks[0].attention.positions.tables(row, row, x)
         mask = previous = None
         if document_ids is not None:
             mask, previous = document_mask(document_ids), has_previous(document_ids)

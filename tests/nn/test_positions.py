@@ -55,7 +55,7 @@ def test_logits_depend_on_distance_alone(
     key = key.expand(-1, -1, keys.length * keys.repeats, -1)
 
     def logits(queries: Axis, keys: Axis) -> Tensor:
-        tables = positions.tables(queries, keys, CPU)
+        tables = positions.tables(queries, keys, query)
         turned, turned_key, bias = positions(query, key, tables)
         product = turned @ turned_key.transpose(-1, -2)
         return (product if bias is None else product + bias)[0, 0].detach()
