@@ -1,7 +1,41 @@
 """Tests run side by side, one process a core (pytest-xdist), so each keeps to one thread."""
 
+from __future__ import annotations
+
+import logging
 import os
+from collections.abc import Iterator
+from importlib import import_module
+from tempfile import TemporaryDirectory
+
+import pytest
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def ray_nodes() -> Iterator[None]:
+    """A Ray cluster of two nodes, a core each, on this machine; the second says it has a GPU.
+
+    It takes no notice of other clusters, and leaves no address behind.
+    """
+    ray = pytest.importorskip("ray")
+    nodes = import_module("ray.cluster_utils")
+    memory = 80 * 2**20
+    # Sockets lie in the folder, and their paths may have a hundred letters.
+    with TemporaryDirectory(prefix="ray") as folder, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RAY_TMPDIR", folder)
+        environment.setenv("RAY_AUTH_MODE", "disabled")
+        environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        environment.delenv("RAY_ADDRESS", raising=False)
+        head = {"object_store_memory": memory, "include_dashboard": False}
+        cluster = nodes.Cluster(initialize_head=True, head_node_args=head)
+        try:
+            cluster.add_node(object_store_memory=memory, num_gpus=1)
+            ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+            yield
+        finally:
+            ray.shutdown()
+            cluster.shutdown()

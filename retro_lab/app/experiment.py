@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from contextlib import ExitStack
 
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from torch import nn
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import baseline_of, has_retrieval, run_key
 from retro_lab.config.schema import Config, Freeze, Method
+from retro_lab.training.agreement import agreed
 from retro_lab.training.diet import Diet
 from retro_lab.training.fit import FitResult, fit, resumable_step
 from retro_lab.training.loggers import build_loggers, close_loggers
@@ -58,18 +60,18 @@ def ensure_baseline(config: Config, prepared: Prepared, watch: Stopwatch) -> Run
     """The shared baseline, trained and evaluated now if nobody has done so."""
     baseline = with_backbone(dataclasses.replace(baseline_of(config), resume="auto"))
     run = RunDirectory.of(baseline)
-    if run.is_finished(baseline):
-        LOG.info("baseline: %s (already trained)", run.path)
-        return run
-    lock = run.acquire(wait=True)
-    try:
-        if not run.is_finished(baseline):
+    with ExitStack() as held:
+        due = not run.is_finished(baseline)
+        if due:
+            held.callback(run.acquire(wait=True).release)
+            due = not run.is_finished(baseline)
+        if agreed(config.trainer, due):
             LOG.info("baseline: %s", run.path)
             own = prepared.without_neighbours()
             train(baseline, run, own, None, watch)
             _evaluate(baseline, run, own, None, watch)
-    finally:
-        lock.release()
+        else:
+            LOG.info("baseline: %s (already trained)", run.path)
     return run
 
 

@@ -149,6 +149,24 @@ def _packed(error: Exception) -> bytes:
     return packed
 
 
+def _check_answers(address: str | None) -> None:
+    """Refuses the address of a cluster that is gone, which Ray tries for a quarter of an hour.
+
+    A cluster that was not ended by `ray stop` leaves its address behind on its machine.
+    """
+    host, _, port = (address or "").rpartition(":")
+    if not port.isdecimal():
+        return  # none, or a word that Ray knows
+    try:
+        socket.create_connection((host.removeprefix("ray://").strip("[]"), int(port)), 10).close()
+    except OSError:
+        raise UserError(
+            f"prepare.engine=ray: no cluster answers at {address}",
+            fix="start it; or `ray stop` and `unset RAY_ADDRESS`, and one is started here for the "
+            "time it takes; or prepare.engine=local",
+        ) from None
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
@@ -158,7 +176,8 @@ def _cluster() -> Iterator[Any]:
     """The package `ray`, connected; a cluster that was started here ends with it.
 
     Raises:
-        UserError: Ray isn't installed; or, from the body, a block's workers died.
+        UserError: Ray isn't installed, or its cluster is gone; or, from the body, a block's workers
+            died.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -171,12 +190,15 @@ def _cluster() -> Iterator[Any]:
         ) from None
     connected = ray.is_initialized()
     if not connected:
+        _check_answers(
+            os.environ.get("RAY_ADDRESS") or ray._private.services.find_bootstrap_address(None)
+        )
         try:
             ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise UserError(
                 f"prepare.engine=ray: no cluster can be reached or started: {_first_line(error)}",
-                fix="check RAY_ADDRESS and `ray status`, or prepare.engine=local",
+                fix="check RAY_ADDRESS, RAY_AUTH_MODE and `ray status`, or prepare.engine=local",
             ) from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False

@@ -29,7 +29,7 @@ from .diet import Diet
 from .module import RetroModule
 
 # Of processes that train together: the first one evaluates the baseline while the others wait.
-_PATIENCE = timedelta(days=1)
+PATIENCE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -186,11 +186,11 @@ def _trainer(
 def _strategy(config: TrainerConfig, model: nn.Module) -> Strategy | str:
     """Lightning's strategy; FSDP shards block by block and writes whole checkpoints."""
     if config.strategy == "ddp":
-        return DDPStrategy(gradient_as_bucket_view=True, timeout=_PATIENCE)
+        return DDPStrategy(gradient_as_bucket_view=True, timeout=PATIENCE)
     if config.strategy == "fsdp":
         blocks = {type(block) for block in getattr(model, "blocks", [])}
         return FSDPStrategy(
-            auto_wrap_policy=blocks or None, state_dict_type="full", timeout=_PATIENCE
+            auto_wrap_policy=blocks or None, state_dict_type="full", timeout=PATIENCE
         )
     return config.strategy
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -95,11 +94,9 @@ def test_the_engine_enters_no_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ray_gives_the_same_artifacts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    pytest.importorskip("ray")
-    caplog.set_level(logging.INFO, "retro_lab")
-    here = pipeline(tmp_path, "here", "retriever=hybrid")
-    there = pipeline(
-        tmp_path, "there", "retriever=hybrid", "prepare.engine=ray", "prepare.workers=2"
-    )
+def test_ray_gives_the_same_artifacts(tmp_path: Path, ray_nodes: None) -> None:
+    """One of every kind of block: text cut, chunks embedded, neighbours found in two indexes."""
+    once = ["retriever=hybrid", "database.add=[]", "eval=ppl"]
+    here = pipeline(tmp_path, "here", *once)
+    there = pipeline(tmp_path, "there", *once, "prepare.engine=ray", "prepare.workers=2")
     assert built(there) == built(here)

@@ -8,13 +8,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import orjson
 import pytest
 
 from retro_lab.app.run_directory import RunDirectory
+from retro_lab.app.timing import Stopwatch
 from retro_lab.config.compose import load_config
-from retro_lab.config.schema import Config
+from retro_lab.config.errors import UserError
+from retro_lab.config.fingerprints import baseline_of
+from retro_lab.config.schema import Config, TrainerConfig
 
 TRAIN = Path(__file__).parents[2] / "train.py"
 SMALL = [
@@ -114,6 +118,32 @@ def test_the_others_neither_lock_nor_write(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {".lock"}
 
 
+@pytest.mark.parametrize("due", [True, False])
+def test_the_first_process_decides_on_the_baseline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, due: bool
+) -> None:
+    """It does so where no other job can change it; the others do as it says, not as they see."""
+    from retro_lab.app import experiment
+
+    config: Config = load_config([*SMALL, "trainer=ddp", f"runs_dir={tmp_path}"])
+    held, trained = [], []
+
+    def says(trainer: TrainerConfig, found: bool) -> bool:
+        assert found  # there is none yet
+        path = RunDirectory.of(baseline_of(config)).path
+        with pytest.raises(UserError, match="another process"):
+            RunDirectory(path).acquire(wait=False)
+        held.append(path)
+        return due
+
+    monkeypatch.setattr(experiment, "agreed", says)
+    monkeypatch.setattr(experiment, "train", lambda *arguments: trained.append(arguments[1].path))
+    monkeypatch.setattr(experiment, "_evaluate", lambda *arguments: None)
+    experiment.ensure_baseline(config, Mock(), Stopwatch())
+    assert trained == (held if due else [])
+    RunDirectory(held[0]).acquire(wait=False).release()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("launcher", "module", "more"),
@@ -143,17 +173,18 @@ def test_a_sweep_under_a_launcher(
 
 
 @pytest.mark.slow
-def test_slurm_starts_two_processes_a_point(tmp_path: Path) -> None:
+def test_slurm_starts_two_processes_a_point_that_share_a_baseline(tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     for name, program in (("sbatch", SBATCH), ("srun", SRUN)):
         (tmp_path / name).write_text(program)
         (tmp_path / name).chmod(0o755)
     several = ["trainer=ddp", "trainer.accelerator=cpu"]
     sweep = ["-m", "hydra/launcher=slurm", "neighbours=k1,k2", "retriever=random", *several]
-    train(tmp_path, "retriever=none")  # two jobs of several processes can't share its training
     train(tmp_path, *sweep)
     submitted = (tmp_path / "submitted.sh").read_text()
     assert "#SBATCH --ntasks-per-node=2\n" in submitted
     assert "#SBATCH --array=0-1%" in submitted
-    assert len(runs(tmp_path)) == 3
+    assert len(runs(tmp_path)) == 3  # and the baseline
     assert set(runs(tmp_path).values()) == {"finished"}
+    logs = [log.read_text() for log in tmp_path.glob("runs/*/run.log")]
+    assert sum(log.count("baseline: from step 0") for log in logs) == 1  # by one of the two jobs

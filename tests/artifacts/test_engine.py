@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import os
 import pickle
+import socket
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -47,24 +51,45 @@ def fails(start: int, stop: int) -> dict[str, np.ndarray | float]:
 
 
 class DiesOnce:
-    """`produce`, in a process that dies at one block unless `trace` is there already."""
+    """`produce`, in a process that dies when it begins block 4 for the first time.
 
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
+    It writes down the blocks that are begun, and by which process.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
 
     def __call__(self, start: int, stop: int) -> dict[str, np.ndarray | float]:
-        if start == 4 and not self.trace.exists():
-            self.trace.write_text(str(os.getpid()))
+        with self.log.open("a") as file:
+            file.write(f"{start} {os.getpid()}\n")
+        if [block for block, _ in self.begun()].count(4) == 1 and start == 4:
             os._exit(1)
         return produce(start, stop)
+
+    def begun(self) -> list[tuple[int, int]]:
+        """Block and process each time, by block."""
+        lines = (line.split() for line in self.log.read_text().splitlines())
+        return sorted((int(block), int(process)) for block, process in lines)
 
 
 def dies(start: int, stop: int) -> dict[str, np.ndarray | float]:
     os._exit(1)
 
 
-def holds_a_gpu(start: int, stop: int) -> dict[str, np.ndarray | float]:
-    return {"x": np.arange(start, stop), "holding": os.environ.get("CUDA_VISIBLE_DEVICES") == "0"}
+class HoldsGPU:
+    """Counts the blocks that a worker with a GPU did, and those of another node than this one."""
+
+    def __init__(self) -> None:
+        self.here = self._node()
+
+    def __call__(self, start: int, stop: int) -> dict[str, np.ndarray | float]:
+        holding = os.environ.get("CUDA_VISIBLE_DEVICES") == "0"
+        elsewhere = self._node() != self.here
+        return {"x": np.arange(start, stop), "holding": holding, "elsewhere": elsewhere}
+
+    @staticmethod
+    def _node() -> str:
+        return import_module("ray").get_runtime_context().get_node_id()
 
 
 def build(path: Path, engine=None, function=produce) -> tuple[dict[str, float], dict[str, bytes]]:
@@ -116,56 +141,89 @@ def test_a_single_block_needs_no_cluster(tmp_path: Path, monkeypatch: pytest.Mon
     assert counts == {"items": 2, "odd": 1}
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    """Two workers on this machine, for all tests; it only says that it has a GPU."""
-    ray = pytest.importorskip("ray")
-    ray.init(
-        num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False,
-        object_store_memory=80 * 2**20,
-    )  # fmt: skip
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers lack this folder
+@pytest.fixture
+def by_value(ray_nodes: None) -> Iterator[None]:
+    """What this module defines travels whole: workers lack its folder."""
+    cloudpickle = import_module("ray.cloudpickle")
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
     yield
-    ray.shutdown()
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("cluster")
+@pytest.mark.usefixtures("by_value")
 class TestRay:
-    def test_gives_the_same(self, tmp_path: Path) -> None:
-        assert build(tmp_path / "a", build_engine(RAY)) == build(tmp_path / "b")
-
-    def test_does_what_is_missing(self, tmp_path: Path) -> None:
-        with pytest.raises(UserError):
-            build(tmp_path / "a", LocalEngine(), fails)
-        trace = tmp_path / "trace"
-        trace.touch()
-        assert build(tmp_path / "a", build_engine(RAY), DiesOnce(trace)) == build(tmp_path / "b")
-
-    def test_paths_may_be_relative(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_gives_the_same_by_relative_paths(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.chdir(tmp_path)
-        build(Path("here"), build_engine(RAY))
-        assert (tmp_path / "here" / "squares.npy").is_file()
+        assert build(Path("a"), build_engine(RAY)) == build(tmp_path / "b")
 
     def test_a_worker_that_dies_costs_one_block(self, tmp_path: Path) -> None:
-        trace = tmp_path / "trace"
-        found = build(tmp_path / "a", build_engine(RAY), DiesOnce(trace))
-        assert found == build(tmp_path / "b")
-        assert int(trace.read_text()) != os.getpid()
+        with pytest.raises(UserError):
+            build(tmp_path / "a", LocalEngine(), fails)
+        work = DiesOnce(tmp_path / "log")
+        assert build(tmp_path / "a", build_engine(RAY), work) == build(tmp_path / "b")
+        blocks, processes = zip(*work.begun(), strict=True)
+        assert blocks == (4, 4, 6, 8)  # those that were missing, and what died once more
+        assert os.getpid() not in processes
 
     def test_a_block_that_kills_every_worker_ends(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"a block's worker died 4 times"):
-            build(tmp_path, build_engine(RAY), dies)
+            build(tmp_path, RayEngine(workers=1), dies)
 
     def test_a_mistake_in_a_worker_is_told_as_such(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=rf"block 4 of {Path.cwd()} is no good") as caught:
-            build(tmp_path, build_engine(RAY), fails)
+            build(tmp_path, RayEngine(workers=1), fails)
         assert caught.value.fix == "mend it"
 
-    def test_workers_hold_gpus(self, tmp_path: Path) -> None:
-        counts, _ = build(tmp_path, RayEngine(gpus_per_worker=0.5), holds_a_gpu)
-        assert counts == {"holding": 5}  # every block
+    def test_workers_hold_gpus_of_another_node(self, tmp_path: Path) -> None:
+        counts, _ = build(tmp_path, RayEngine(workers=1, gpus_per_worker=0.5), HoldsGPU())
+        assert counts == {"holding": 5, "elsewhere": 5}  # every block
 
     def test_too_few_gpus_are_named(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"gpus_per_worker=2: the Ray cluster has 1 GPUs"):
             build(tmp_path, RayEngine(gpus_per_worker=2))
+
+
+def ray_run(folder: Path, **environment: str) -> str:
+    """What `ray_run.py` says; of clusters it knows those that the environment names."""
+    script = Path(__file__).with_name("ray_run.py")
+    own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, str(script), str(folder)],
+        env={**own, "RAY_USAGE_STATS_ENABLED": "0", **environment},
+        capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def no_clusters() -> Iterator[str]:
+    """A folder where Ray finds no trace of any; its path is short, as sockets' must be."""
+    pytest.importorskip("ray")
+    with TemporaryDirectory(prefix="ray") as folder:
+        yield folder
+
+
+@pytest.mark.slow
+def test_a_cluster_is_started_for_the_blocks_and_ends(tmp_path: Path, no_clusters: str) -> None:
+    assert ray_run(tmp_path, RAY_TMPDIR=no_clusters) == "not connected\n"
+    assert np.load(tmp_path / "squares.npy").tolist() == [i * i for i in range(10)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("named", [True, False])
+def test_a_cluster_that_is_gone_is_told_at_once(
+    tmp_path: Path, no_clusters: str, named: bool
+) -> None:
+    """Whether it is named, or `ray start` left its address behind: Ray tries for minutes."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens
+        gone = f"127.0.0.1:{taken.getsockname()[1]}"
+        left = Path(no_clusters, "ray", "ray_current_cluster")
+        left.parent.mkdir()
+        left.write_text("" if named else gone)
+        said = ray_run(tmp_path, RAY_TMPDIR=no_clusters, RAY_ADDRESS=gone if named else "")
+    assert f"no cluster answers at {gone}" in said

@@ -1,0 +1,35 @@
+"""What the first of several processes decides, told to those that train with it."""
+
+from __future__ import annotations
+
+from pytorch_lightning import Trainer
+from pytorch_lightning.strategies import DDPStrategy
+
+from retro_lab.config.schema import TrainerConfig
+
+from .fit import PATIENCE, quiet_lightning
+
+
+def agreed(config: TrainerConfig, said: bool) -> bool:
+    """What the first process says, in all processes of a run; every one of them calls this.
+
+    Files are no way to agree: what one process finds there may have changed before the next one
+    looks. The processes that Lightning starts are started here, and stay connected for training.
+    """
+    if config.devices * config.num_nodes == 1:
+        return said
+    with quiet_lightning():
+        strategy = Trainer(
+            accelerator=config.accelerator,
+            devices=config.devices,
+            num_nodes=config.num_nodes,
+            strategy=DDPStrategy(timeout=PATIENCE),  # FSDP's processes are connected alike
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        ).strategy
+        assert isinstance(strategy, DDPStrategy)
+        assert strategy.launcher is not None
+        strategy.launcher.launch(strategy.setup_environment)
+    return strategy.broadcast(said)
