@@ -18,6 +18,7 @@ from retro_lab.config.schema import (
     EvalConfig,
     Reference,
     resolve_k,
+    wants_tokens,
 )
 from retro_lab.config.serialise import to_plain
 from retro_lab.evaluation.chunk_table import ChunkTable, Overlap, Reading
@@ -42,7 +43,7 @@ from retro_lab.text.chunks import ChunkStore
 from retro_lab.text.duplicates import duplicates_in_training
 
 from .build import build_data
-from .inspection import INSPECT_FILE, plot_sources, write_inspection
+from .inspection import GAIN_FILES, INSPECT_FILE, record_gain, write_inspection
 from .run_data import Prepared
 from .run_directory import RunDirectory
 from .scores import conditions, neighbours_read, score_conditions
@@ -104,24 +105,36 @@ def evaluate_run(
         timing=run.status["seconds"],
     )
     out.forget_evaluation()
+    _remove_older(out, tokens, evaluation)
     table.save(out.chunks_file)
     results.save(out.results_file)
     if tokens is not None:
         tokens.save(out.tokens_file, table)
-    else:
-        for file in (out.tokens_file, out.path / INSPECT_FILE):
-            file.unlink(missing_ok=True)  # it would be of other scores
     if table.overlap is not None:
         _plot(results, out)
     plants = prepared.pipeline.searched.planted()
     if plants is not None:
         out.record_planted(plants)
-    found = plot_sources(config, out, table, tokens, leakage)
+    found = record_gain(config, out, table, tokens, leakage)
     if found is not None and tokens is not None and evaluation.pages:
         write_inspection(config, out, prepared, tokens, found)
     write_run_page(results, out.path)
     out.record_evaluation(eval_fields(evaluation))
     return results
+
+
+def _remove_older(out: RunDirectory, tokens: TokenTable | None, evaluation: EvalConfig) -> None:
+    """Removes what an earlier evaluation made and this one may not: it would be of other figures.
+
+    Token scores that are there unasked were read from the files, so a page of them still holds.
+    """
+    names = [PLOT_FILE, *GAIN_FILES]
+    if tokens is None or wants_tokens(evaluation):
+        names.append(INSPECT_FILE)
+    if tokens is None:
+        names.append(out.tokens_file.name)
+    for name in names:
+        (out.path / name).unlink(missing_ok=True)
 
 
 def _words(config: Config, prepared: Prepared) -> int:

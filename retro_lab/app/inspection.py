@@ -1,4 +1,4 @@
-"""Where a run's gain comes from: tables and a plot, and a page that shows the text itself."""
+"""Where a run's gain comes from: figures and a plot, and a page that shows the text itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from retro_lab.config.schema import Config, resolve_k
 from retro_lab.evaluation.chunk_table import ChunkTable
+from retro_lab.evaluation.conditions import label
 from retro_lab.evaluation.gain import Gain, gain
+from retro_lab.evaluation.gain_file import GAIN_FILE, save_gain
 from retro_lab.evaluation.gain_plot import plot_gain
 from retro_lab.evaluation.inspect_data import InspectedDocument, Inspection
 from retro_lab.evaluation.inspect_page import write_page
@@ -21,23 +23,30 @@ from .run_directory import RunDirectory
 from .scores import scored_rows
 
 INSPECT_FILE = "inspect.html"
+PLOT_FILE = "gain.png"
+GAIN_FILES = (GAIN_FILE, PLOT_FILE)
 
 
-def plot_sources(
+def record_gain(
     config: Config,
     run: RunDirectory,
     table: ChunkTable,
     tokens: TokenTable | None,
     leakage: Leakage,
 ) -> Gain | None:
-    """Writes gain.png and returns the analysis; None for a run with nothing to compare with."""
-    other = "baseline" if "baseline" in table.nats else "off"
-    if not {"on", other} <= set(table.nats):
+    """Writes gain.json and gain.png and returns the analysis; None without anything to compare.
+
+    The gain is RETRO[ON]'s over the baseline, or over RETRO[OFF] where that was not scored.
+    """
+    scored = table.nats if tokens is None else tokens.nats
+    other = "baseline" if "baseline" in scored else "off"
+    if not {"on", other} <= set(scored):
         return None
     found = gain(table, leakage.bootstrap, tokens, b=other)
+    save_gain(found, run.path / GAIN_FILE)
     plot_gain(
         found,
-        run.path / "gain.png",
+        run.path / PLOT_FILE,
         corpus=config.corpus.name,
         model=f"{config.model.name}, {config.retriever.name}, "
         f"k={resolve_k(config.eval, config.neighbours)}",
@@ -55,7 +64,7 @@ def write_inspection(
 ) -> None:
     """Writes inspect.html: the documents that gained most and least, token by token.
 
-    The gain of a token is what retrieval saves on it: nats with retrieval off less nats with it on.
+    Documents are chosen and totals and colours made by one difference, that of `found`.
     """
     assert prepared.table is not None
     ids = prepared.corpus.ids
@@ -63,7 +72,7 @@ def write_inspection(
     names = list(dict.fromkeys(part.name for part in [*most, *least]))
     documents = [ids.index(name) for name in names]
     rows, shape = scored_rows(prepared, config.eval.split), prepared.chunks.tokens.shape
-    saved = tokens.spread(tokens.nats["off"] - tokens.nats["on"], rows, shape)
+    saved = tokens.spread(tokens.nats[found.b] - tokens.nats[found.a], rows, shape)
     matching = None
     if tokens.longest_match is not None:
         matching = np.nan_to_num(tokens.spread(tokens.longest_match, rows, shape)).astype(np.int64)
@@ -78,8 +87,9 @@ def write_inspection(
         list(_documents(inspection, documents, saved, matching)),
         run.path / INSPECT_FILE,
         title=run.path.name,
-        description="Each token is coloured by what reading the neighbours saved on it: nats with "
-        "retrieval off less nats with it on.",
+        description="Each token is coloured by what reading the neighbours saved on it: nats of "
+        f"{label(found.b)} less nats of {label(found.a)}. The documents are those on which that is "
+        "most, and least.",
         minimum_run=inspection.minimum_run,
     )
 

@@ -38,6 +38,8 @@ from retro_lab.config.schema import (
 from retro_lab.evaluation.chunk_table import ChunkTable
 from retro_lab.evaluation.conditions import label
 from retro_lab.evaluation.environment import environment
+from retro_lab.evaluation.results import Results
+from retro_lab.evaluation.run_page import write_run_page
 from retro_lab.nn import Retro
 from retro_lab.nn.flops import count_flops
 from retro_lab.retrieval.index_stage import build_index as build_search
@@ -67,7 +69,7 @@ def run_rivals(
     baseline: RunDirectory | None,
     watch: Stopwatch,
 ) -> None:
-    """Writes rivals.json and rivals.parquet beside the run's results.
+    """Writes rivals.json and rivals.parquet beside the run's results, and the page that links them.
 
     Args:
         config: of the run, with the evaluation asked for.
@@ -95,6 +97,7 @@ def run_rivals(
             entries += getattr(session, name)()
     board = Board(session.test, session.subsample, ChunkTable.load(run.chunks_file))
     report.save(run.path, board, entries, session.about(run))
+    write_run_page(Results.load(run.results_file), run.path)
 
 
 def _load(config: Config, run: RunDirectory, prepared: Prepared) -> Retro:

@@ -6,6 +6,7 @@ lineage.json     key of every data stage behind the run
 checkpoints/     last.ckpt (resumable) and best.ckpt
 metrics.jsonl    curves; also wandb/, metrics.csv, TensorBoard files as configured
 results.json     figures;  chunks.parquet a row a scored chunk;  tokens.parquet a row a token
+gain.json        where the gain is, its figure beside it
 harness.json     figures of lm-eval's tasks;  qa.json  answers to questions, and their recall
 index.html       the figures, plots and files of the run on one page
 planted.json     where the database holds copies of evaluated documents: which, and the halves

@@ -14,13 +14,16 @@ from retro_lab.config.databases import in_words as in_words_of
 from retro_lab.config.schema import DatabaseConfig
 from retro_lab.evaluation.chunk_table import ChunkTable
 from retro_lab.evaluation.comparison import compare
+from retro_lab.evaluation.gain_file import GAIN_FILE, load_gain
 from retro_lab.evaluation.injection import INJECTION_FILE, Injection
 from retro_lab.evaluation.injection_verdict import injection_verdict
 from retro_lab.evaluation.reference_words import in_words
 from retro_lab.evaluation.results import Results, warnings
+from retro_lab.evaluation.run_page import OUTDATED, outdated
 from retro_lab.evaluation.tables import (
     comparison_table,
     conditions_table,
+    gain_tables,
     injection_table,
     leakage_table,
     probes_table,
@@ -74,12 +77,14 @@ def show_results(run: RunDirectory, seconds: dict[str, float] | None = None) -> 
         for sentence in verdict(results.leakage).sentences:
             console.print(sentence, markup=False)
         console.print()
-    if (run.path / RIVALS_FILE).is_file():
-        console.print(rivals_table(load(run.path)))
-        console.print()
-    if (run.path / INJECTION_FILE).is_file():
-        _show_injection(console, Injection.load(run.path))
-    _show_files(console, run)
+    _show_gain(console, run, results)
+    old = outdated(results, run.path)
+    for name, show in ((RIVALS_FILE, _show_rivals), (INJECTION_FILE, _show_injection)):
+        if name in old:
+            console.print(f"{name} is {OUTDATED}; it is not shown.\n")
+        elif (run.path / name).is_file():
+            show(console, run)
+    _show_files(console, run, old)
     if seconds:
         parts = [f"{name} {duration(value)}" for name, value in seconds.items()]
         console.print(f"time    {', '.join(parts)}; total {duration(sum(seconds.values()))}")
@@ -124,7 +129,22 @@ def _show_database(console: Console, results: Results) -> None:
         console.print(f"the run was trained with another one: {searched.trained_with}")
 
 
-def _show_injection(console: Console, injection: Injection) -> None:
+def _show_gain(console: Console, run: RunDirectory, results: Results) -> None:
+    """Says where the gain is, in numbers, if the evaluation shows pages of it."""
+    path = run.path / GAIN_FILE
+    if results.config["eval"].get("pages") and path.is_file():
+        for table in gain_tables(load_gain(path), results.leakage.reference):
+            console.print(table)
+            console.print()
+
+
+def _show_rivals(console: Console, run: RunDirectory) -> None:
+    console.print(rivals_table(load(run.path)))
+    console.print()
+
+
+def _show_injection(console: Console, run: RunDirectory) -> None:
+    injection = Injection.load(run.path)
     first, second = injection.documents
     title = f"copies of a share of {first:,} documents planted; {second:,} others never are"
     console.print(injection_table(injection, title))
@@ -134,7 +154,7 @@ def _show_injection(console: Console, injection: Injection) -> None:
     console.print()
 
 
-def _show_files(console: Console, run: RunDirectory) -> None:
+def _show_files(console: Console, run: RunDirectory, old: set[str]) -> None:
     console.print(f"run     {run.path}", soft_wrap=True)
     for label, name in (
         ("figures", "results.json"),
@@ -144,12 +164,13 @@ def _show_files(console: Console, run: RunDirectory) -> None:
         ("plot", "leakage.png"),
         ("leak", "injection.png"),
         ("gain", "gain.png"),
+        ("bins", GAIN_FILE),
         ("text", "inspect.html"),
         ("curves", "metrics.jsonl"),
         ("page", "index.html"),
     ):
         path = run.path / name
-        if path.is_file():
+        if path.is_file() and name not in old:
             console.print(f"{label:<7} {path}", soft_wrap=True)
 
 

@@ -25,7 +25,7 @@ from .token_table import TokenTable
 MATCHING_RUN = 4  # tokens: a shorter run is shared by chance
 SCORE_BINS = 5
 PLACE_BINS = 8
-MISSING = -1
+MISSING, SEVERAL = -1, -2
 EDGES = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
 
 
@@ -77,7 +77,8 @@ class Gain:
         correlation: of overlap and gain on the same chunks; None without overlap.
         by_position: all chunks, by number within the document, in doubling ranges from 0.
         by_rank: chunks that could read a neighbour, by the rank of the one that shares the longest
-            run with them, if that is a run of 4 tokens or more; empty if it was not measured.
+            run with them, if that is a run of 4 tokens or more; those with which several share as
+            long a one are apart, since they speak for no rank; empty if it was not measured.
         by_score: the same chunks in five parts of equal size, by the retriever's score of the best
             neighbour read.
         score_correlation: of that score and the gain; None if it was not measured.
@@ -188,7 +189,7 @@ def _bin(
 
 
 def _bits(nats: float, num_bytes: int) -> float | None:
-    return nats / (math.log(2) * num_bytes) if num_bytes else None
+    return float(nats / (math.log(2) * num_bytes)) if num_bytes else None
 
 
 def _readers(table: ChunkTable) -> NDArray[np.bool_]:
@@ -240,10 +241,15 @@ def _by_rank(bins: _Bins) -> list[GainBin]:
         return []
     readers, _ = best
     runs = np.where(table.neighbours >= 0, table.reading.runs, 0)
-    rank = np.where(runs.max(axis=1) >= MATCHING_RUN, runs.argmax(axis=1), MISSING)
+    longest = runs.max(axis=1)
+    tied = (runs == longest[:, None]).sum(axis=1) > 1
+    rank = np.where(tied, SEVERAL, runs.argmax(axis=1))
+    rank[longest < MATCHING_RUN] = MISSING
     found = [bins.of("none", readers & (rank == MISSING))]
     for number in range(runs.shape[1]):
         found.append(bins.of(str(number + 1), readers & (rank == number)))
+    if runs.shape[1] > 1:
+        found.append(bins.of("several", readers & (rank == SEVERAL)))
     return found
 
 

@@ -20,6 +20,8 @@ from .statistics import Bootstrap, bits_per_byte_intervals
 
 LEAK_FREE_ALPHA = 0.125  # at most 8 tokens in a row of 64: "no local leakage" in the paper
 UNFILTERED = 1.0
+COPY_ALPHA = 0.875  # chunks beyond it are copies almost whole
+COPIED_SHARE = 0.01  # of the bytes: less of them is not worth a note
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def analyse(
     if table.overlap is None:
         reference, bounds = None, [UNFILTERED]
         notes.append("Overlap was not measured, so nothing can be said about leakage.")
+    notes += _copies(table)
     curves: dict[str, list[CurvePoint]] = {name: [] for name in in_order(table.nats)}
     differences: list[Difference] = []
     for alpha in bounds:
@@ -153,6 +156,18 @@ def _differences(
         low, high = intervals[a, b] or (None, None)
         differences.append(Difference(a, b, alpha, delta, low, high, documents))
     return differences
+
+
+def _copies(table: ChunkTable) -> list[str]:
+    """How much of the text is copied, if that is more than next to nothing."""
+    copied = ~_kept(table, COPY_ALPHA)
+    share = table.bytes[copied].sum() / max(1, table.bytes.sum())
+    if share <= COPIED_SHARE:
+        return []
+    return [
+        f"NOTE: {copied.sum():,} chunks ({100 * share:.1f} % of the bytes) are copies almost whole "
+        f"of text in the database: r(C) > {COPY_ALPHA:g}."
+    ]
 
 
 def _notes(alpha: float, documents: int) -> list[str]:

@@ -31,8 +31,8 @@ class DataCounts:
     """Size of the corpus, all splits together.
 
     Attributes:
-        duplicates: documents of the scored split whose text is, byte for byte, that of a document
-            of the training split; None in files that were written before they were counted.
+        duplicates: documents of the scored split whose text is, white space aside, that of a
+            document of the training split; None in files from before they were counted.
         unread: scored documents of which no token could read a neighbour, since they are not
             longer than a chunk; None where nothing reads neighbours.
     """
@@ -161,6 +161,11 @@ def warnings(results: Results) -> list[str]:
     split, data = results.evaluation.split, results.data
     documents = next(iter(results.leakage.curves.values()))[-1].documents
     found = []
+    if split == "train":
+        found.append(
+            "WARNING: the scored split is the training text itself. Its figures show what was "
+            "learned by heart, not what can be done with new text; evaluate with eval.split=test."
+        )
     if data.duplicates:
         found.append(
             f"WARNING: {data.duplicates:,} of {documents:,} scored documents of the {split} split "

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
+import orjson
+
 from .conditions import in_order, label
 from .reference_words import in_words
 from .results import Results, warnings
@@ -28,13 +30,24 @@ FILES = {
     "results.json": "every figure, with configuration, versions and lineage",
     "chunks.parquet": "a row a scored chunk; every figure here follows from it",
     "tokens.parquet": "a row a scored token",
+    "gain.json": "where the gain is: every bin and correlation of the plot above",
     "injection.json": "the leak experiment: every dose on every set of chunks",
+    "injection.svg": "its figure, to be scaled",
+    "rivals.json": "rivals on the same tokens: figures, tuning and cost",
+    "rivals.parquet": "their scores, a row a scored chunk",
     "harness.json": "lm-eval's tasks: its figures, by condition",
     "qa.json": "questions: every answer and the rank of its passage, with the figures",
     "config.yaml": "the configuration",
     "metrics.jsonl": "curves of the training",
     "run.log": "what the commands said",
 }
+RECORDS = {
+    "injection.json": ("injection.json", "injection.svg", "injection.png"),
+    "rivals.json": ("rivals.json", "rivals.parquet"),
+}
+"""Records of single evaluations, which outlive the next one, and the files that belong to each."""
+DECISIVE = ("split", "stride", "k", "reference")
+OUTDATED = "of an evaluation with another split, stride, k or reference"
 _STYLE = """
 :root { color-scheme: light; --ink: #1f2328; --soft: #59636e; --line: #d8dee4; }
 body { margin: 0 auto; padding: 1.5rem; max-width: 64rem; color: var(--ink); background: #fff;
@@ -66,6 +79,24 @@ def write_run_page(results: Results, folder: Path) -> Path:
     return path
 
 
+def outdated(results: Results, folder: Path) -> set[str]:
+    """Files in a run's directory that are `OUTDATED` beside these results.
+
+    A record that is damaged is not judged; whoever reads it refuses it.
+    """
+    asked = results.config.get("eval", {})
+    found: set[str] = set()
+    for record, files in RECORDS.items():
+        try:
+            recorded = orjson.loads((folder / record).read_bytes())["evaluation"]
+            same = all(recorded.get(name) == asked.get(name) for name in DECISIVE)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+        if not same:
+            found.update(files)
+    return found
+
+
 def render(results: Results, folder: Path) -> str:
     """The page as HTML."""
     name, leakage = escape(folder.name), results.leakage
@@ -86,8 +117,9 @@ def render(results: Results, folder: Path) -> str:
         body.append(_leakage(results))
     if "on" in scores and len(scores) > 2:
         body += ["<h2>Other neighbours: bits per byte minus RETRO[ON]</h2>", _probes(results)]
-    body += list(_plots(folder))
-    body += ["<h2>Files</h2>", _files(folder)]
+    old = outdated(results, folder)
+    body += list(_plots(folder, old))
+    body += ["<h2>Files</h2>", _files(folder, old)]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -135,18 +167,19 @@ def _probes(results: Results) -> str:
     return _table(["read instead", *heads], rows)
 
 
-def _plots(folder: Path) -> Iterable[str]:
+def _plots(folder: Path, old: set[str]) -> Iterable[str]:
     for name, words in PLOTS.items():
         path = folder / name
-        if path.is_file():
+        if path.is_file() and name not in old:
             data = base64.b64encode(path.read_bytes()).decode()
             yield f'<h2>{escape(words)}</h2>\n<p><a href="{name}">{name}</a></p>'
             yield f'<img alt="{escape(words)}" src="data:image/png;base64,{data}">'
 
 
-def _files(folder: Path) -> str:
+def _files(folder: Path, old: set[str]) -> str:
     rows = [
-        f'<tr><td><a href="{name}">{name}</a></td><td style="text-align:left">{words}</td></tr>'
+        f'<tr><td><a href="{name}">{name}</a></td><td style="text-align:left">{words}'
+        f"{f' ({OUTDATED})' if name in old else ''}</td></tr>"
         for name, words in FILES.items()
         if (folder / name).is_file()
     ]

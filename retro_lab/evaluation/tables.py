@@ -9,7 +9,7 @@ from rich.table import Table
 
 from .comparison import ComparedRun
 from .conditions import in_order, label
-from .gain import Gain, GainBin
+from .gain import Correlation, Gain, GainBin
 from .injection import CONDITIONS, SETS, Injection
 from .injection_verdict import percent
 from .leakage import LEAK_FREE_ALPHA, UNFILTERED, Difference, Leakage
@@ -173,28 +173,33 @@ def sweep_table(rows: Sequence[SweepRow], title: str | None = None) -> Table:
 
 
 def gain_tables(gain: Gain, reference: str | None) -> list[Table]:
-    """Where the gain comes from: tables by overlap, by place in the document and by document.
+    """Where the gain comes from: a table for each way in which it was taken apart.
 
     Args:
         reference: what overlap was measured with, as in results.json.
     """
-    pair = f"{label(gain.a)} over {label(gain.b)}"
     greatest, smallest = gain.ends()
-    tables = [
-        _gain_table(gain, gain.by_position, "chunk", f"gain of {pair}, by chunk of the document"),
-        _gain_table(gain, greatest, "document", f"gain of {pair}, greatest by document"),
+    overlap = f"overlap with {in_words(reference)}; chunks that could read neighbours"
+    score = "retrieval score of the best neighbour read"
+    parts = (
+        (gain.by_overlap, "r(C)", f"by {overlap}{_spearman(gain.correlation)}"),
+        (gain.by_score, "score", f"by {score}{_spearman(gain.score_correlation)}"),
+        (gain.by_rank, "rank", "by the neighbour that shares the longest run"),
+        (gain.by_position, "chunk", "by chunk of the document"),
+        (gain.by_place, "place", "by place of the token in its chunk"),
+        (greatest, "document", "greatest by document"),
+        (smallest, "document", "smallest by document"),
+    )
+    pair = f"{label(gain.a)} over {label(gain.b)}"
+    return [
+        _gain_table(gain, bins, heading, f"gain of {pair}, {words}")
+        for bins, heading, words in parts
+        if bins
     ]
-    if smallest:
-        tables.append(
-            _gain_table(gain, smallest, "document", f"gain of {pair}, smallest by document")
-        )
-    if gain.by_overlap and gain.correlation is not None:
-        title = (
-            f"gain of {pair}, by overlap with {in_words(reference)}; chunks that could read "
-            f"neighbours, Spearman {_number(gain.correlation.rho, '+.3f')}"
-        )
-        tables.insert(0, _gain_table(gain, gain.by_overlap, "r(C)", title))
-    return tables
+
+
+def _spearman(found: Correlation | None) -> str:
+    return "" if found is None else f", Spearman {_number(found.rho, '+.3f')}"
 
 
 def _gain_table(gain: Gain, bins: Sequence[GainBin], heading: str, title: str) -> Table:
@@ -202,7 +207,8 @@ def _gain_table(gain: Gain, bins: Sequence[GainBin], heading: str, title: str) -
         title=title, title_justify="left", header_style="bold", box=None, padding=(0, 1, 0, 0)
     )
     table.add_column(heading, overflow="fold", min_width=12)
-    for name in ("chunks", "docs", "bytes", "share of\ngain", "bits/byte gained"):
+    counted = "tokens" if bins is gain.by_place else "chunks"
+    for name in (counted, "docs", "bytes", "share of\ngain", "bits/byte gained"):
         table.add_column(name, justify="right", no_wrap=True)
     for part in bins:
         share = gain.share(part)

@@ -22,6 +22,7 @@ from retro_lab.app.run_directory import RunDirectory
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import EvalConfig, EvaluateConfig
 from retro_lab.evaluation.chunk_table import ChunkTable
+from retro_lab.evaluation.gain_file import load_gain
 from retro_lab.evaluation.results import Results, warnings
 from retro_lab.evaluation.token_table import TokenTable
 
@@ -55,7 +56,7 @@ def refuse(*_: object) -> None:
 def test_all_has_every_condition_file_and_column(everything: RunDirectory) -> None:
     table = ChunkTable.load(everything.chunks_file)
     assert list(table.nats) == ["baseline", "off", "random", "shuffled", "on", "oracle"]
-    names = ("tokens.parquet", "inspect.html", "index.html", "leakage.png", "gain.png")
+    names = ("tokens.parquet", "inspect.html", "index.html", "leakage.png", "gain.png", "gain.json")
     assert all((everything.path / name).is_file() for name in names)
     assert table.similarity is not None
     assert table.reading is not None
@@ -129,6 +130,53 @@ def test_other_settings_are_scored_anew(
     evaluate(EvaluateConfig(run=str(copy.path), eval=replace(golden.config().eval, **change)))
     expected = {"random"} if "seed" in change else {"on", "off", "random", "baseline"}
     assert set(scored) == expected
+
+
+def test_what_an_evaluation_does_not_make_is_not_shown_as_its_own(
+    golden: Golden, copy: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluation = golden.config("eval=ppl", "eval.split=validation", "debug=fast").eval
+    evaluate(EvaluateConfig(run=str(copy.path), eval=evaluation))
+    for name in ("leakage.png", "inspect.html", "tokens.parquet"):
+        assert not (copy.path / name).exists(), name
+    found = load_gain(copy.path / "gain.json")
+    assert found.total.chunks == len(ChunkTable.load(copy.chunks_file))
+    said, page = capsys.readouterr().out, (copy.path / "index.html").read_text()
+    assert "leakage.png" not in page
+    for name in ("rivals.json", "injection.json"):
+        assert (copy.path / name).is_file()
+        assert f"{name} is of an evaluation with another split" in said
+    assert "rivals on" not in said
+    assert "documents planted" not in said
+    assert page.count("data:image/png") == 1, "gain.png alone"
+    baseline = RunDirectory(copy.path.parent / golden.baseline().path.name)
+    (baseline.path / "gain.png").write_bytes(b"of another time")
+    evaluate(EvaluateConfig(run=str(baseline.path), eval=evaluation))
+    assert not (baseline.path / "gain.png").exists()
+
+
+def test_text_totals_and_choice_are_of_one_difference(
+    golden: Golden, copy: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A RETRO[OFF] that got worse, as in a run whose backbone was trained too, changes none."""
+    page, gained = (copy.path / "inspect.html").read_text(), copy.path / "gain.json"
+    assert "nats of baseline less nats of RETRO[ON]" in page
+    for part in load_gain(gained).by_document[:1] + load_gain(gained).by_document[-1:]:
+        assert f"<td>{part.gain:+,.1f}</td>" in page
+    chunks, tokens = ChunkTable.load(copy.chunks_file), TokenTable.load(copy.tokens_file)
+    off = tokens.nats["off"] + 1
+    replace(tokens, nats={**tokens.nats, "off": off}).save(copy.tokens_file, chunks)
+    off = chunks.nats["off"] + chunks.tokens
+    replace(chunks, nats={**chunks.nats, "off": off}).save(copy.chunks_file)
+    inspect = golden.config("eval=inspect", "eval.pages=1", "debug=fast").eval
+    evaluate(EvaluateConfig(run=str(copy.path), eval=inspect))
+    assert (ChunkTable.load(copy.chunks_file).nats["off"] == off).all(), "it was read"
+    assert (copy.path / "inspect.html").read_text() == page
+    said = " ".join(capsys.readouterr().out.split())
+    assert "gain of RETRO[ON] over baseline, by overlap with any training text (exact)" in said
+    shutil.rmtree(copy.path.parent / golden.baseline().path.name)
+    evaluate(EvaluateConfig(run=str(copy.path), eval=inspect))
+    assert "nats of RETRO[OFF] less nats of RETRO[ON]" in (copy.path / "inspect.html").read_text()
 
 
 def test_other_hardware_is_no_other_evaluation(

@@ -78,6 +78,12 @@ def test_every_rival_scores_the_runs_tokens(evaluated: RunDirectory) -> None:
     assert np.array_equal(columns["nats_baseline"].to_numpy(), chunks.nats["baseline"])
 
 
+def test_the_page_links_the_rivals(evaluated: RunDirectory) -> None:
+    page = (evaluated.path / "index.html").read_text()
+    for name in ("rivals.json", "rivals.parquet"):
+        assert f'href="{name}"' in page
+
+
 def test_rivals_are_tuned_on_validation_alone(
     evaluated: RunDirectory, tuned_on: dict[str, list[str]]
 ) -> None:

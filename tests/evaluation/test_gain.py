@@ -16,6 +16,7 @@ from rich.console import Console
 from retro_lab.config.errors import UserError
 from retro_lab.evaluation.chunk_table import ChunkTable
 from retro_lab.evaluation.gain import Gain, gain
+from retro_lab.evaluation.gain_file import load_gain, save_gain
 from retro_lab.evaluation.gain_plot import plot_gain
 from retro_lab.evaluation.leakage import analyse
 from retro_lab.evaluation.ngram_overlap import Similarity
@@ -130,6 +131,12 @@ def test_tables_are_whole_in_80_columns_and_name_the_reference(make_table: Make)
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= 80
     assert "any training text (exact)" in " ".join(text.split())
+    assert found.correlation is not None
+    assert found.score_correlation is not None
+    for correlation in (found.correlation, found.score_correlation):
+        assert f"Spearman {correlation.rho:+.3f}" in " ".join(text.split())
+    for part in (*found.by_overlap, *found.by_score, *found.by_rank, *found.by_position):
+        assert part.bpb is None or f"{part.bpb:+.4f}" in text
     assert "own neighbours (bm25)" in " ".join(printed(found, "own_neighbours (bm25)").split())
 
 
@@ -164,13 +171,30 @@ def test_parts_by_rank_and_score_hold_every_reader(make_table: Make) -> None:
         assert sum(part.bytes for part in parts) == table.bytes[readers].sum()
     assert table.reading is not None
     runs = table.reading.runs[readers]
-    assert [part.name for part in found.by_rank] == ["none", "1", "2"]
-    assert found.by_rank[0].chunks == (runs.max(axis=1) < 4).sum()
-    assert found.by_rank[2].chunks == ((runs[:, 1] > runs[:, 0]) & (runs[:, 1] >= 4)).sum()
+    assert [part.name for part in found.by_rank] == ["none", "1", "2", "several"]
+    none, first, second, several = (part.chunks for part in found.by_rank)
+    assert none == (runs.max(axis=1) < 4).sum()
+    assert first == ((runs[:, 0] > runs[:, 1]) & (runs[:, 0] >= 4)).sum()
+    assert second == ((runs[:, 1] > runs[:, 0]) & (runs[:, 1] >= 4)).sum()
+    assert several == ((runs[:, 0] == runs[:, 1]) & (runs[:, 0] >= 4)).sum() > 0
     assert found.score_correlation is not None
     assert found.score_correlation.chunks == readers.sum()
     old = gain(replace(table, reading=None), FEW)
     assert (old.by_rank, old.by_score, old.score_correlation) == ([], [], None)
+
+
+def test_the_file_holds_all_that_was_found(make_table: Make, tmp_path: Path) -> None:
+    table = make_table()
+    path = tmp_path / "gain.json"
+    for found in (gain(table, FEW), gain(replace(table, reading=None, overlap=None), FEW, b="off")):
+        save_gain(found, path)
+        first = path.read_bytes()
+        assert load_gain(path) == found
+        save_gain(load_gain(path), path)
+        assert path.read_bytes() == first
+    path.write_bytes(first.replace(b'"schema_version": 1', b'"schema_version": 2'))
+    with pytest.raises(UserError, match=r"gain\.json cannot be read: its schema_version is not 1"):
+        load_gain(path)
 
 
 def test_gain_by_score_finds_what_was_planted(make_table: Make) -> None:

@@ -131,5 +131,20 @@ def test_without_overlap_there_is_the_unfiltered_value_and_a_note(make_table: Ma
     assert leakage.curves["on"][0] == full.curves["on"][-1]
 
 
+@pytest.mark.parametrize(("copied", "noted"), [(0, False), (1, False), (3, True), (200, True)])
+def test_copies_are_noted_when_they_hold_more_than_a_percent(
+    make_table: Make, copied: int, noted: bool
+) -> None:
+    table = make_table(documents=50)
+    assert table.overlap is not None
+    table.tokens[:], table.bytes[:], table.overlap.longest_run[:] = 64, 200, 56  # 0.875 is none
+    table.overlap.longest_run[:copied] = 57
+    notes = [note for note in analyse(table, [0.5], OWN, FAST).notes if "copies" in note]
+    share = f"{100 * copied / len(table):.1f} %"
+    said = f"NOTE: {copied} chunks ({share} of the bytes) are copies almost whole of text in the"
+    assert len(table) > 200
+    assert [note.startswith(said) for note in notes] == [True] * noted
+
+
 def vars_of(table: ChunkTable) -> dict[str, object]:
     return {name: getattr(table, name) for name in ChunkTable.__dataclass_fields__}

@@ -88,6 +88,13 @@ def test_what_is_wrong_with_the_data_is_said_with_counts(
     assert all(word in text for word in words)
 
 
+def test_scores_of_the_training_text_are_said_to_be_that(results: Results) -> None:
+    settings = replace(results.evaluation, split="train")
+    (warning,) = warnings(replace(results, evaluation=settings))
+    assert warning.startswith("WARNING: the scored split is the training text itself.")
+    assert warnings(results) == []
+
+
 def test_fields_are_the_documented_ones(results: Results, tmp_path: Path) -> None:
     results.save(tmp_path / "results.json")
     record = orjson.loads((tmp_path / "results.json").read_bytes())

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 
 from retro_lab.evaluation.chunk_table import ChunkTable
 from retro_lab.evaluation.leakage import analyse
 from retro_lab.evaluation.results import DataCounts, EvaluationSettings, Results
-from retro_lab.evaluation.run_page import write_run_page
+from retro_lab.evaluation.run_page import OUTDATED, outdated, write_run_page
 from retro_lab.evaluation.statistics import Bootstrap
 
 
@@ -48,6 +50,34 @@ def test_the_page_is_whole_by_itself(results: Results, tmp_path: Path) -> None:
     assert len(sources) == 1
     assert sources[0].startswith("data:image/png;base64,")
     assert not re.search(r"https?://|<script|\bnan\b|None", page)
+
+
+def test_what_another_evaluation_left_is_not_shown_as_of_this_one(
+    results: Results, tmp_path: Path
+) -> None:
+    asked = {"split": "test", "stride": None, "k": 2, "reference": "own_neighbours", "seed": 0}
+    results = replace(results, config={"eval": asked})
+    for name in ("injection.png", "injection.svg", "rivals.parquet"):
+        (tmp_path / name).write_bytes(b"figure")
+    for name in ("injection.json", "rivals.json"):
+        (tmp_path / name).write_bytes(orjson.dumps({"evaluation": asked | {"seed": 1}}))
+    page = write_run_page(results, tmp_path).read_text()
+    assert outdated(results, tmp_path) == set()
+    assert page.count("data:image/png") == 1
+    assert OUTDATED not in page
+    for name in ("injection.json", "injection.svg", "rivals.json", "rivals.parquet"):
+        assert f'href="{name}"' in page
+    for name, other in (("split", "train"), ("stride", 16), ("k", 1), ("reference", "x")):
+        (tmp_path / "injection.json").write_bytes(
+            orjson.dumps({"evaluation": asked | {name: other}})
+        )
+        expected = {"injection.json", "injection.png", "injection.svg"}
+        assert outdated(results, tmp_path) == expected
+        page = write_run_page(results, tmp_path).read_text()
+        assert "data:image/png" not in page
+        assert page.count(OUTDATED) == 2
+    (tmp_path / "injection.json").write_bytes(b"{")
+    assert outdated(results, tmp_path) == set(), "damage is for its reader to name"
 
 
 def test_the_same_results_give_the_same_page(results: Results, tmp_path: Path) -> None:

@@ -80,6 +80,17 @@ def test_a_gain_is_more_than_leakage_only_where_nothing_can_leak(
     assert "0.125" in found.sentences[1]
 
 
+@pytest.mark.parametrize("baseline", [BETTER, UNCLEAR])
+def test_a_figure_that_was_not_asked_for_is_not_said_to_lack_an_interval(
+    baseline: Interval,
+) -> None:
+    unasked = replace(leakage(baseline, BETTER), alphas=[0.5, 1.0])
+    sentence = verdict(unasked).sentences[1]
+    assert "no figure was asked for (eval.alphas)" in sentence
+    assert "no interval" not in sentence
+    assert "no interval" in verdict(leakage(baseline, BETTER)).sentences[1]
+
+
 def test_without_a_gain_the_filtered_words_claim_none() -> None:
     found = verdict(leakage(UNCLEAR, BETTER, (UNCLEAR, BETTER)))
     assert found.sentences[1].startswith("Nor was one shown")

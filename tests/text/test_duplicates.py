@@ -1,4 +1,5 @@
-"""Contract: exactly the scored documents whose text stands in the training split are counted."""
+"""Contract: exactly the scored documents whose text stands in the training split, but for white
+space, are counted."""
 
 from __future__ import annotations
 
@@ -28,3 +29,9 @@ def test_copies_are_found_and_texts_of_the_same_length_are_not(
     texts = ["abc", "xyzw", "other", "abc", "abc", "abd", "abcx", "wxyz"]
     splits = ["train", "train", "train", "test", "test", "test", "test", "validation"]
     assert duplicates_in_training(Texts(texts, splits), split).tolist() == expected
+
+
+def test_white_space_does_not_silence_a_copy_and_words_still_count() -> None:
+    texts = ["a  b\n\tc", "  ", "a b c\n", "\r\na b\x0cc ", "ab c", "a b cd", "\n", ""]
+    splits = ["train"] * 2 + ["test"] * 6
+    assert duplicates_in_training(Texts(texts, splits), "test").tolist() == [2, 3]
