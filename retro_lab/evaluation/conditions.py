@@ -18,6 +18,7 @@ PAIRS = (
     ("on", "shuffled"),
     ("on", "off"),
     ("off", "baseline"),
+    ("random", "baseline"),
     ("oracle", "on"),
 )
 CONTROLS = {"random": "random neighbours", "shuffled": "neighbours of other documents' chunks"}

@@ -82,6 +82,7 @@ def verdict(leakage: Leakage) -> Verdict:
         )
     if ignores:
         sentences.append(_ignored(controls))
+    sentences += _with_random(leakage)
     sentences += _with_oracle(leakage)
     findings = everywhere + filtered
     sentences += [_sentence(f) for f in findings if f.outcome is not Outcome.unmeasured]
@@ -141,6 +142,18 @@ def _ignored(controls: list[Finding]) -> str:
         f"not use what it retrieves. It moves by less than {UNMOVED_BPB:g} bits per byte and the "
         f"interval has zero in it: {figures}."
     )
+
+
+def _with_random(leakage: Leakage) -> list[str]:
+    """What is gained without the right neighbours, if anything is."""
+    difference = leakage.difference("random", "baseline", UNFILTERED)
+    found = Finding("random", "baseline", UNFILTERED, outcome_of(difference), difference)
+    if found.outcome is not Outcome.better:
+        return []
+    return [
+        f"Random neighbours beat the baseline too ({_figures(found)}): so much comes from training "
+        "on more of this kind of text, not from what is retrieved."
+    ]
 
 
 def _with_oracle(leakage: Leakage) -> list[str]:

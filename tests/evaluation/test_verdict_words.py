@@ -55,6 +55,15 @@ def test_a_gain_needs_both_controls_beaten(baseline: Outcome, random: Outcome) -
     assert "not shown" in found.sentences[0] or shown
 
 
+@pytest.mark.parametrize("random", KINDS.values())
+def test_a_gain_that_random_neighbours_give_too_is_told_apart(random: Interval) -> None:
+    found = leakage(BETTER, BETTER)
+    own = replace(difference("baseline", 1.0, random), a="random")
+    told = replace(found, differences=[*found.differences, own])
+    sentences = " ".join(verdict(told).sentences)
+    assert ("Random neighbours beat the baseline too" in sentences) is (random == BETTER)
+
+
 @pytest.mark.parametrize("interval", [(-0.1, 0.0), (0.0, 0.1), (0.0, 0.0)])
 def test_an_interval_that_touches_zero_shows_nothing(interval: Interval) -> None:
     assert outcome_of(difference("baseline", 1.0, interval)) is Outcome.unclear
