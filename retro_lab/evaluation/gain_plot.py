@@ -45,7 +45,7 @@ def plot_gain(gain: Gain, path: Path, *, corpus: str, model: str, reference: str
     score.set_xlabel("retrieval score of the best neighbour read, up to")
     score.set_title(_spearman(gain.score_correlation), loc="left", fontsize=9, color=SOFT)
     _bins(rank, gain.by_rank, BLUE, "chunks")
-    rank.set_xlabel(f"rank of the neighbour that shares most, {MATCHING_RUN} tokens or more")
+    rank.set_xlabel(f"rank of the neighbour sharing most, {MATCHING_RUN}+ tokens (several: a tie)")
     _bins(position, gain.by_position, SOFT, "chunks")
     position.set_xlabel("number of the chunk in its document (0 reads no neighbours)")
     _bins(place, gain.by_place, SOFT, "tokens", missing="needs eval.tokens=true")
