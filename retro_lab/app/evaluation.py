@@ -18,6 +18,7 @@ from retro_lab.config.schema import (
     EvalConfig,
     Reference,
     resolve_k,
+    resolve_max_run,
 )
 from retro_lab.config.serialise import to_plain
 from retro_lab.evaluation.chunk_table import ChunkTable, Overlap, Reading
@@ -98,6 +99,7 @@ def evaluate_run(
             scored_with_retrieval_fraction=table.retrieval_fraction,
             database=_database(config, prepared, run) if prepared.table is not None else None,
             words=_words(config, prepared) if evaluation.words else None,
+            max_run=_max_run(config, out) if "filtered" in scores else None,
         ),
         metrics={evaluation.split: {name: table.score(name) for name in scores}},
         leakage=leakage,
@@ -129,6 +131,12 @@ def _words(config: Config, prepared: Prepared) -> int:
     corpus = prepared.pipeline.open_corpus()
     documents = corpus.documents_of(config.eval.split)
     return sum(len(corpus.text(int(document)).split()) for document in documents)
+
+
+def _max_run(config: Config, out: RunDirectory) -> int | None:
+    """That of RETRO[filtered], scored earlier if this evaluation doesn't ask for it."""
+    asked = resolve_max_run(config.eval, config.neighbours)
+    return Results.load(out.results_file).evaluation.max_run if asked is None else asked
 
 
 def _database(config: Config, prepared: Prepared, run: RunDirectory) -> SearchedDatabase:

@@ -76,6 +76,8 @@ class EvaluationSettings:
         database: what was searched; None without retrieval, and in results written before it was
             recorded.
         words: that white space parts in the raw text of the split; None if they were not counted.
+        max_run: shortest run shared with the text for which a neighbour was replaced under
+            RETRO[filtered]; None if that was not scored.
     """
 
     split: str
@@ -84,6 +86,7 @@ class EvaluationSettings:
     scored_with_retrieval_fraction: float | None
     database: SearchedDatabase | None = None
     words: int | None = None
+    max_run: int | None = None
 
 
 @dataclass(frozen=True)
