@@ -18,6 +18,7 @@ from retro_lab.config.schema import (
     EvalConfig,
     Reference,
     resolve_k,
+    resolve_max_run,
     wants_tokens,
 )
 from retro_lab.config.serialise import to_plain
@@ -99,6 +100,7 @@ def evaluate_run(
             scored_with_retrieval_fraction=table.retrieval_fraction,
             database=_database(config, prepared, run) if prepared.table is not None else None,
             words=_words(config, prepared) if evaluation.words else None,
+            max_run=_max_run(config, out) if "filtered" in scores else None,
         ),
         metrics={evaluation.split: {name: table.score(name) for name in scores}},
         leakage=leakage,
@@ -142,6 +144,12 @@ def _words(config: Config, prepared: Prepared) -> int:
     corpus = prepared.pipeline.open_corpus()
     texts = map(corpus.text, map(int, corpus.documents_of(config.eval.split)))
     return sum(len(text.split()) + text.count("\n") for text in texts)
+
+
+def _max_run(config: Config, out: RunDirectory) -> int | None:
+    """That of RETRO[filtered], scored earlier if this evaluation doesn't ask for it."""
+    asked = resolve_max_run(config.eval, config.neighbours)
+    return Results.load(out.results_file).evaluation.max_run if asked is None else asked
 
 
 def _database(config: Config, prepared: Prepared, run: RunDirectory) -> SearchedDatabase:

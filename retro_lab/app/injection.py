@@ -39,6 +39,7 @@ _PROBES = {
     "random": False,
     "shuffled": False,
     "oracle": False,
+    "max_run": None,
     "tokens": False,
     "ngram": None,
 }  # parts of an evaluation that the experiment doesn't need
@@ -100,7 +101,7 @@ def _evaluated(
     other = other_database(run, run.config(), database)
     out = run if other is None else run.searching(other)
     held = out.evaluation
-    if held is not None and held | _PROBES == eval_fields(plain):
+    if held is not None and held | _PROBES == eval_fields(plain) | _PROBES:
         return out, 0.0
     asked = dataclasses.replace(command, eval=plain, database=database)
     _, spent = evaluate_one(run, asked)

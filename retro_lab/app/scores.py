@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from retro_lab.artifacts import lineage, track
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import has_retrieval, run_key
-from retro_lab.config.schema import Config, resolve_k, wants_tokens
+from retro_lab.config.schema import Config, resolve_k, resolve_max_run, wants_tokens
 from retro_lab.data.datamodule import RetroDataModule
 from retro_lab.evaluation.chunk_table import ChunkTable
 from retro_lab.evaluation.metrics import ChunkScores, TokenScores
@@ -25,7 +25,7 @@ from retro_lab.evaluation.results import Results
 from retro_lab.evaluation.scoring import score
 from retro_lab.evaluation.token_table import TokenTable
 from retro_lab.retrieval.shuffled import shuffle_neighbours
-from retro_lab.retrieval.table import NeighbourTable
+from retro_lab.retrieval.table import NeighbourTable, check_coverage
 
 from .backbone import backbone_weights, is_backbone_alone
 from .build import LanguageModel, build_model
@@ -34,7 +34,8 @@ from .run_directory import RunDirectory
 from .stages import Pipeline, oracle_retriever, random_retriever
 
 LOG = logging.getLogger("retro_lab")
-PROBES = ("random", "shuffled", "oracle")
+PROBES = {"random": "random", "shuffled": "shuffled", "oracle": "oracle", "filtered": "max_run"}
+"""Conditions that read something else, and the setting of `eval` that asks for each."""
 SEEDED = ("random", "shuffled")
 
 
@@ -42,7 +43,7 @@ def conditions(config: Config, baseline: RunDirectory | None) -> list[str]:
     """What an evaluation scores, in the order in which it does."""
     if not has_retrieval(config):
         return ["baseline"]
-    probes = [name for name in PROBES if getattr(config.eval, name)]
+    probes = [name for name, setting in PROBES.items() if getattr(config.eval, setting)]
     return ["on", "off", *probes, *(["baseline"] if baseline is not None else [])]
 
 
@@ -64,7 +65,8 @@ def score_conditions(
             another database is searched.
 
     Raises:
-        UserError: the run or its baseline has no checkpoint, or the model's loss is not finite.
+        UserError: the run or its baseline has no checkpoint, the model's loss is not finite, or a
+            probe has nothing to read.
     """
     wanted = conditions(config, baseline)
     key = run_key(run.config())
@@ -76,6 +78,8 @@ def score_conditions(
     missing = [n for n in wanted if n not in found or not _suffices(config, found[n])]
     if read := [name for name in wanted if name not in missing]:
         LOG.info("scores read from %s: %s", out.path, ", ".join(read))
+    # All of them first: one that can't be made is said before the model runs.
+    tables = {name: _neighbours(config, prepared, name) for name in missing}
     model = None
     for name in missing:
         if name == "baseline" and has_retrieval(config):
@@ -83,8 +87,7 @@ def score_conditions(
             found[name] = _baseline(config, prepared, baseline, found["on"], data)
             continue
         model = model or load_model(config, run, prepared)
-        table = _neighbours(config, prepared, name)
-        found[name] = _score(config, model, data, prepared, table, name)
+        found[name] = _score(config, model, data, prepared, tables[name], name)
     return {name: found[name] for name in (*wanted, *found)}
 
 
@@ -105,7 +108,29 @@ def _neighbours(config: Config, prepared: Prepared, condition: str) -> Neighbour
     if condition == "shuffled":
         chunks = prepared.chunks
         return shuffle_neighbours(prepared.table, chunks, config.eval.split, config.eval.seed)
+    if condition == "filtered":
+        return _filtered(config)
     return prepared.table
+
+
+def _filtered(config: Config) -> NeighbourTable:
+    """The run's neighbours as `eval.max_run` leaves them, the next candidates in the places left.
+
+    Raises:
+        UserError: too few candidates in the scored split.
+    """
+    pipeline, evaluation = Pipeline(config), config.eval
+    artifact = pipeline.build_table(config.retriever, pipeline.stricter_filters)
+    filled = {"filled": {evaluation.split: artifact.stats["filled"][evaluation.split]}}
+    k = resolve_k(evaluation, config.neighbours)
+    try:
+        check_coverage(filled, k, config.neighbours.min_coverage)
+    except UserError as error:
+        raise UserError(
+            f"eval.max_run={evaluation.max_run}: {error.message}",
+            fix="raise eval.max_run, or leave it out with eval.max_run=null",
+        ) from error
+    return NeighbourTable.open(artifact.path)
 
 
 def load_model(config: Config, run: RunDirectory, prepared: Prepared) -> LanguageModel:
@@ -217,6 +242,9 @@ def _stored(
     names = list(table.nats)
     if results.config["eval"]["seed"] != config.eval.seed:
         names = [name for name in names if name not in SEEDED]
+    asked = resolve_max_run(config.eval, config.neighbours)
+    if asked not in (None, settings.max_run):
+        names = [name for name in names if name != "filtered"]
     return {name: _of_table(table, tokens, name, rows, prepared) for name in names}
 
 

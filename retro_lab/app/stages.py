@@ -10,6 +10,7 @@ Nothing about the model enters a key, so no change of model, optimiser or traine
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ from retro_lab.config.schema import (
     RandomRetrieverConfig,
     Reference,
     RetrieverConfig,
+    resolve_max_run,
 )
 from retro_lab.evaluation.exact_overlap_stage import build_exact_overlap, exact_overlap_stage
 from retro_lab.evaluation.overlap_stage import build_overlap, overlap_stage
@@ -170,6 +172,8 @@ class Pipeline:
         found: list[tuple[RetrieverConfig, Filters, Searched]] = [
             (config.retriever, self.filters, self.searched)
         ]
+        if config.eval.max_run is not None:
+            found.append((config.retriever, self.stricter_filters, self.searched))
         if config.eval.random:
             found.append((random_retriever(config), NO_FILTERS, self.searched))
         if config.eval.oracle:
@@ -191,6 +195,14 @@ class Pipeline:
         config = self.config
         leak = leak_filter(config.neighbours, config.chunking)
         return Filters(leak, near_duplicates(config.neighbours))
+
+    @property
+    def stricter_filters(self) -> Filters:
+        """What RETRO[filtered] may not read: `filters`, and `eval.max_run` where it drops more."""
+        neighbours, chunking = self.config.neighbours, self.config.chunking
+        max_run = resolve_max_run(self.config.eval, neighbours)
+        leak = leak_filter(replace(neighbours, max_run=max_run), chunking)
+        return self.filters._replace(leak=leak)
 
     def _text_of(
         self, retriever: RetrieverConfig, chunks: ChunkStore, searched: Searched

@@ -21,6 +21,7 @@ from retro_lab.evaluation.reference_words import in_words
 from retro_lab.evaluation.results import Results, warnings
 from retro_lab.evaluation.run_page import OUTDATED, outdated
 from retro_lab.evaluation.tables import (
+    FURTHER_PROBES,
     comparison_table,
     conditions_table,
     gain_tables,
@@ -67,14 +68,14 @@ def show_results(run: RunDirectory, seconds: dict[str, float] | None = None) -> 
                 f"{confidence} intervals over documents",
             )
         )
-    if {"shuffled", "oracle"} & set(scores):
+    if set(FURTHER_PROBES) & set(scores):
         console.print()
         console.print(probes_table(results.leakage, "bits per byte when other neighbours are read"))
     console.print()
     for sentence in warnings(results):
         console.print(sentence, markup=False)
     if "on" in scores:
-        for sentence in verdict(results.leakage).sentences:
+        for sentence in verdict(results.leakage, results.evaluation.max_run).sentences:
             console.print(sentence, markup=False)
         console.print()
     _show_gain(console, run, results)

@@ -70,6 +70,7 @@ _AT_LEAST_ONE_OR_NULL = [
     "eval.ngram",
     "eval.limit",
     "eval.k",
+    "eval.max_run",
     "recipe.val_every",
     "model.encoder.num_heads",
     "model.encoder.head_dim",

@@ -51,6 +51,8 @@ _OF_BACKBONE = ("d_model", "num_layers", "num_heads", "head_dim", "d_ff")
 # leak experiment, whose own settings are recorded with their own figures; so are those that only a
 # benchmark has.
 _EVAL_OUTSIDE = ("name", "batch_size", "pages", "rivals", "injection")
+# Switches of later parts, which older records don't have.
+_SWITCHES = ("words", "max_run")
 _EVAL_FIELDS = {field.name for field in dataclasses.fields(EvalConfig)} - set(_EVAL_OUTSIDE)
 
 
@@ -186,8 +188,9 @@ def _unused_of_recipe(recipe: RecipeConfig) -> list[str]:
 def eval_fields(evaluation: EvalConfig) -> dict[str, Any]:
     """Every setting that changes the figures of an evaluation, as plain data."""
     fields = {k: v for k, v in _numbers(to_plain(evaluation)).items() if k in _EVAL_FIELDS}
-    if not evaluation.words:  # as if it were not there
-        del fields["words"]
+    for name in _SWITCHES:
+        if not fields[name]:  # as if it were not there
+            del fields[name]
     return fields
 
 

@@ -35,17 +35,19 @@ _BAD_PARTS = (
 
 def leak_filter(config: Config) -> Iterator[UserError]:
     """A filter that could never drop a neighbour is a mistake."""
-    run, chunking = config.neighbours.max_run, config.chunking
-    if not has_retrieval(config) or run is None:
+    if not has_retrieval(config):
         return
+    chunking = config.chunking
     compared = min(2, 1 + chunking.continuation_chunks) * chunking.chunk_size
-    if run > compared:
-        yield problem(
-            "neighbours.max_run",
-            run,
-            f"texts of {compared} tokens are compared, so it would never drop a neighbour",
-            f"neighbours.max_run={max(1, chunking.chunk_size // 2)}, or null to keep all",
-        )
+    given = {"neighbours.max_run": config.neighbours.max_run, "eval.max_run": config.eval.max_run}
+    for key, run in given.items():
+        if run is not None and run > compared:
+            yield problem(
+                key,
+                run,
+                f"texts of {compared} tokens are compared, so it would never drop a neighbour",
+                f"{key}={max(1, chunking.chunk_size // 2)}, or null to keep all",
+            )
 
 
 def near_duplicates(config: Config) -> Iterator[UserError]:

@@ -9,6 +9,7 @@ LABELS = {
     "off": "RETRO[OFF]",
     "random": "RETRO[random]",
     "shuffled": "RETRO[shuffled]",
+    "filtered": "RETRO[filtered]",
     "on": "RETRO[ON]",
     "oracle": "RETRO[oracle]",
 }
@@ -17,6 +18,8 @@ PAIRS = (
     ("on", "random"),
     ("on", "shuffled"),
     ("on", "off"),
+    ("on", "filtered"),
+    ("filtered", "baseline"),
     ("off", "baseline"),
     ("random", "baseline"),
     ("oracle", "on"),

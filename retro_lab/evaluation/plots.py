@@ -39,6 +39,13 @@ STYLES = {
         "linewidth": 1.6,
         "zorder": 2,
     },
+    "filtered": {
+        "color": "#56B4E9",
+        "marker": "X",
+        "linestyle": "--",
+        "linewidth": 1.6,
+        "zorder": 4,
+    },
     "oracle": {"color": "#009E73", "marker": "P", "linestyle": "-.", "linewidth": 1.4, "zorder": 1},
 }
 OTHER = {"color": SOFT, "marker": "X", "linestyle": "-.", "linewidth": 1.4, "zorder": 1}

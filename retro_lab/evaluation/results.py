@@ -77,6 +77,8 @@ class EvaluationSettings:
             recorded.
         words: what white space parts in the raw text of the split, and line ends; None if they were
             not counted.
+        max_run: shortest run shared with the text for which a neighbour was replaced under
+            RETRO[filtered]; None if that was not scored.
     """
 
     split: str
@@ -85,6 +87,7 @@ class EvaluationSettings:
     scored_with_retrieval_fraction: float | None
     database: SearchedDatabase | None = None
     words: int | None = None
+    max_run: int | None = None
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,8 @@ def render(results: Results, folder: Path) -> str:
     body += [f'<p class="warning">{escape(sentence)}</p>' for sentence in warnings(results)]
     scores = results.metrics[settings.split]
     if "on" in scores:
-        body += [f"<p>{escape(sentence)}</p>" for sentence in verdict(leakage).sentences]
+        found = verdict(leakage, settings.max_run)
+        body += [f"<p>{escape(sentence)}</p>" for sentence in found.sentences]
     body += ["<h2>Scores, all chunks</h2>", _conditions(results)]
     if leakage.reference is not None:
         reference = escape(in_words(leakage.reference))

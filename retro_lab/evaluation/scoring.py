@@ -1,8 +1,8 @@
 """Scores a model on windows under a condition, and adds the nats up by chunk.
 
 Conditions are made here from one model: `on` reads the batch's neighbours, `off` reads none
-(retrieval=False); `random`, `shuffled` and `oracle` are `on` with batches of
-another dataset, `baseline` is another model.
+(retrieval=False); `random`, `shuffled`, `filtered` and `oracle` are `on` with batches of another
+dataset, `baseline` is another model.
 
 Shapes: B batch, N tokens, U chunks of a window, K neighbours, R neighbour tokens, M chunk size,
 C chunks of the corpus.

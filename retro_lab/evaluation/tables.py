@@ -19,7 +19,7 @@ from .seeds import HEADS, SeedGroup, report_cells
 from .sweep import SweepRow, in_sweep_order, varying
 
 NONE = "-"
-FURTHER_PROBES = ("shuffled", "oracle")  # in a table of their own; they would not fit
+FURTHER_PROBES = ("shuffled", "filtered", "oracle")  # in a table of their own; they would not fit
 
 
 def conditions_table(
@@ -88,7 +88,7 @@ def probe_differences(leakage: Leakage) -> tuple[list[str], list[list[str]]]:
     heads = ["all chunks" if alpha == UNFILTERED else f"r(C) ≤ {alpha:g}" for alpha in alphas]
     rows = [
         [label(name), *(difference_text(_minus_on(leakage, name, alpha)) for alpha in alphas)]
-        for name in ("off", "random", "shuffled", "oracle")
+        for name in ("off", "random", *FURTHER_PROBES)
         if name in leakage.curves
     ]
     return heads, rows

@@ -58,8 +58,12 @@ class Verdict:
     sentences: list[str]
 
 
-def verdict(leakage: Leakage) -> Verdict:
-    """Judge a run's differences: at alpha = 1, and at 0.125 where nothing local can leak."""
+def verdict(leakage: Leakage, max_run: int | None = None) -> Verdict:
+    """Judge a run's differences: at alpha = 1, and at 0.125 where nothing local can leak.
+
+    Args:
+        max_run: shortest run for which a neighbour was replaced under RETRO[filtered].
+    """
     everywhere = [_finding(leakage, other, UNFILTERED) for other in ("baseline", "random")]
     filtered = [_finding(leakage, other, LEAK_FREE_ALPHA) for other in ("baseline", "random")]
     off = _finding(leakage, "off", UNFILTERED)
@@ -83,6 +87,8 @@ def verdict(leakage: Leakage) -> Verdict:
     if ignores:
         sentences.append(_ignored(controls))
     sentences += _with_random(leakage)
+    if max_run is not None:
+        sentences += _with_filtered(leakage, max_run)
     sentences += _with_oracle(leakage)
     findings = everywhere + filtered
     sentences += [_sentence(f) for f in findings if f.outcome is not Outcome.unmeasured]
@@ -168,6 +174,24 @@ def _with_oracle(leakage: Leakage) -> list[str]:
         Outcome.unclear: "Neighbours found with the text to come give no clear gain",
     }
     return [f"{words[found.outcome]}: oracle minus RETRO[ON] {_figures(found)}."]
+
+
+def _with_filtered(leakage: Leakage, max_run: int) -> list[str]:
+    """What is left of a gain when leaky neighbours are replaced, where that was measured."""
+    difference = leakage.difference("filtered", "baseline", UNFILTERED)
+    found = Finding("filtered", "baseline", UNFILTERED, outcome_of(difference), difference)
+    if found.outcome is Outcome.unmeasured:
+        return []
+    words = {
+        Outcome.better: "a gain over the baseline is left",
+        Outcome.worse: "the model is worse than the baseline",
+        Outcome.unclear: "no clear gain over the baseline is left",
+    }
+    return [
+        f"When the next candidate replaces each neighbour that shares a run of {max_run} or more "
+        f"tokens with the text, {words[found.outcome]}: {label('filtered')} minus baseline "
+        f"{_figures(found)}."
+    ]
 
 
 def _headline(gain: bool | None, findings: list[Finding]) -> str:

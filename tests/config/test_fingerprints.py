@@ -252,6 +252,11 @@ def test_eval_fields() -> None:
         assert (eval_fields(changed(BASE, [f"eval.{name}"]).eval) == plain) is outside
 
 
+def test_switches_that_came_later_leave_older_records(config_of: Build) -> None:
+    assert not {"words", "max_run"} & eval_fields(config_of().eval).keys()
+    assert eval_fields(config_of("eval.max_run=8").eval)["max_run"] == 8
+
+
 def test_a_backbone_brings_its_sizes_and_tokenizer(config_of: Build) -> None:
     def key(*overrides: str) -> str:
         return run_key(config_of("recipe.backbone=owner/Some-Model", *overrides))

@@ -46,6 +46,8 @@ BROKEN = [
     ("http", "retriever.batch_size=0", "must be at least 1", None),
     ("bm25", "neighbours.max_run=0", "must be at least 1", ""),
     ("bm25", "neighbours.max_run=129", "texts of 128 tokens are compared", ""),
+    ("bm25", "eval.max_run=0", "must be at least 1", ""),
+    ("bm25", "eval.max_run=129", "texts of 128 tokens are compared", ""),
 ]
 
 
@@ -72,7 +74,7 @@ def test_what_the_placeholders_allow_passes(config_of: Callable[..., Config]) ->
     check(config_of("retriever=faiss_opq_ivfpq", "retriever.nlist=9", "retriever.pq=8"))
     check(config_of("retriever=faiss_ivfpq", "retriever.rerank=100"))
     check(config_of("retriever=bm25", "neighbours.max_run=128"))
-    check(config_of("retriever=none", "neighbours.max_run=9999"))
+    check(config_of("retriever=none", "neighbours.max_run=9999", "eval.max_run=9999"))
 
 
 def test_only_the_first_chunk_of_a_neighbour_is_compared_without_continuation(

@@ -133,18 +133,24 @@ def test_leakage_table_has_a_row_an_alpha_with_its_interval(leakage: Leakage) ->
 
 def test_probes_are_shown_minus_on_with_their_intervals(make_table: Make) -> None:
     table = make_table()
-    more = {"shuffled": table.nats["random"] + 1.0, "oracle": table.nats["on"] - 5.0}
+    more = {
+        "shuffled": table.nats["random"] + 1.0,
+        "filtered": table.nats["on"] + 2.0,
+        "oracle": table.nats["on"] - 5.0,
+    }
     table = replace(table, nats={**table.nats, **more})
     found = analyse(table, ALPHAS, "exact_corpus", Bootstrap(50))
     text = printed(probes_table(found))
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= 80
     rows = {line.split()[0]: line.split()[1:] for line in text.splitlines()[2:]}
-    assert list(rows) == ["RETRO[OFF]", "RETRO[random]", "RETRO[shuffled]", "RETRO[oracle]"]
+    probes = ("OFF", "random", "shuffled", "filtered", "oracle")
+    assert list(rows) == [f"RETRO[{name}]" for name in probes]
     on_shuffled = found.difference("on", "shuffled", 1.0)
     assert on_shuffled is not None
     assert on_shuffled.delta_bpb is not None
     assert rows["RETRO[shuffled]"][0] == f"{-on_shuffled.delta_bpb:+.4f}"
+    assert rows["RETRO[filtered]"][0].startswith("+")
     assert rows["RETRO[oracle]"][0].startswith("-")
     assert "…" not in printed(leakage_table(found)), "they have a table of their own"
 

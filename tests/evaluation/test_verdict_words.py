@@ -164,6 +164,29 @@ def test_the_oracle_says_what_a_better_search_could_give(
     assert words is None or words in text
 
 
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        (BETTER, "a gain over the baseline is left"),
+        (WORSE, "the model is worse than the baseline"),
+        (UNCLEAR, "no clear gain over the baseline is left"),
+        (NONE, None),
+    ],
+)
+def test_filtered_neighbours_say_what_is_left_of_the_gain(
+    interval: Interval, words: str | None
+) -> None:
+    base = leakage(BETTER, BETTER)
+    left = replace(difference("baseline", 1.0, interval), a="filtered")
+    found = verdict(replace(base, differences=[*base.differences, left]), max_run=8)
+    sentences = [text for text in found.sentences if "a run of 8 or more tokens" in text]
+    assert len(sentences) == (words is not None)
+    for text in sentences:
+        assert f"{words}: RETRO[filtered] minus baseline" in text
+        assert "interval" in text
+        assert "1,234 documents" in text
+
+
 def test_sentences_give_interval_documents_and_notes() -> None:
     found = verdict(leakage(BETTER, WORSE))
     text = " ".join(found.sentences)

@@ -35,6 +35,7 @@ from .evaluation import (
     InjectionConfig,
     Reference,
     resolve_k,
+    resolve_max_run,
     resolve_stride,
     wants_tokens,
 )
@@ -167,6 +168,7 @@ __all__ = [
     "WikitextCorpusConfig",
     "resolve_k",
     "resolve_layers",
+    "resolve_max_run",
     "resolve_stride",
     "wants_tokens",
 ]

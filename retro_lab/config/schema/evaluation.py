@@ -46,6 +46,9 @@ class EvalConfig:
         random: also score with random neighbours.
         shuffled: also score with the run's own neighbours, dealt to chunks of other documents.
         oracle: also score with the longest overlap with the text to be predicted: an upper bound.
+        max_run: also score with the next candidate in place of each neighbour that shares a run of
+            this many tokens or more with the chunk and the next one, as `neighbours.max_run` has it
+            in training too; if both are set the smaller counts. Null leaves the score out.
         tokens: also write tokens.parquet, a row a scored token.
         words: also give perplexity a word, exp(nats / words), words being what white space
             parts and line ends, as papers on WikiText count them.
@@ -72,6 +75,7 @@ class EvalConfig:
     random: bool = True
     shuffled: bool = False
     oracle: bool = False
+    max_run: int | None = None
     tokens: bool = False
     words: bool = False
     leakage: bool = True
@@ -92,6 +96,13 @@ class EvalConfig:
 def resolve_k(evaluation: EvalConfig, neighbours: NeighboursConfig) -> int:
     """Neighbours that a scored chunk reads, the default of null filled in."""
     return neighbours.k if evaluation.k is None else evaluation.k
+
+
+def resolve_max_run(evaluation: EvalConfig, neighbours: NeighboursConfig) -> int | None:
+    """Shortest run that is replaced in RETRO[filtered], the stricter of its own and the run's."""
+    if evaluation.max_run is None or neighbours.max_run is None:
+        return evaluation.max_run
+    return min(evaluation.max_run, neighbours.max_run)
 
 
 def wants_tokens(evaluation: EvalConfig) -> bool:
