@@ -68,7 +68,7 @@ def pooled_interval(
         num_bytes: [documents] UTF-8 bytes.
 
     Returns:
-        (low, high); None with fewer than two documents.
+        (low, high); None with fewer than two documents, and where no resample has a byte.
     """
     documents, runs = nats.shape
     if documents < 2:
@@ -79,6 +79,8 @@ def pooled_interval(
     )
     bits = resampled[:, -1] * math.log(2)
     kept = bits > 0
+    if not kept.any():
+        return None
     deltas = np.take_along_axis(resampled[:, :-1], drawn, axis=1)[kept].mean(axis=1) / bits[kept]
     tail = (1 - bootstrap.confidence) / 2
     low, high = np.quantile(deltas, [tail, 1 - tail])
@@ -99,7 +101,8 @@ def bits_per_byte_intervals(
         pairs: (a, b) names of conditions.
 
     Returns:
-        by pair (low, high); None with fewer than two documents, where nothing can be said.
+        by pair (low, high); None with fewer than two documents, where nothing can be said, and
+        where no resample has a byte.
     """
     if len(num_bytes) < 2 or not pairs:
         return dict.fromkeys(pairs)
