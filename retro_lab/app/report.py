@@ -19,8 +19,10 @@ USAGE = """usage: python -m retro_lab report <run directory or folder of runs> [
 
 Compares finished runs: bits per byte, the paired difference from the baseline with its interval,
 on all chunks and on those without local leakage. Runs that differ in their seed alone are shown
-together: mean, interval over seeds, best, FLOPs and time of training. Writes report.csv (a row a
-run), report.md, report.png and report.svg beside the runs.
+together: mean, interval over seeds, best, FLOPs and time of training. What was read, the text and
+how it was scored must agree for that; what differs of them has a column. Results that are given
+twice count once. Writes report.csv (a row a run), report.md, report.png and report.svg beside the
+runs.
   python -m retro_lab report runs
   python -m retro_lab report runs/tiny-bm25-* runs/tiny-none-*
   python -m retro_lab report runs logger=wandb     also to W&B; offline without a login"""
@@ -48,7 +50,8 @@ def report(paths: Sequence[Path], *, to_wandb: bool = False) -> None:
         to_wandb: also log the tables and the plot to Weights & Biases.
 
     Raises:
-        UserError: if a path does not exist or there is no finished run below them.
+        UserError: if a path does not exist, there is no finished run below them, or two results of
+            one run and one evaluation have different figures.
     """
     from rich.console import Console
 
@@ -63,7 +66,7 @@ def report(paths: Sequence[Path], *, to_wandb: bool = False) -> None:
             f"no finished run in {', '.join(map(str, paths)) or 'no directory'}",
             fix="give run directories, or the folder that holds them, such as runs",
         )
-    rows = [_row(file) for file in files]
+    rows, repeated = _distinct(files)
     groups = by_settings(rows)
     folder, title = files[0].parent.parent, f"{len(rows)} runs"
     console = Console(highlight=False)
@@ -71,6 +74,8 @@ def report(paths: Sequence[Path], *, to_wandb: bool = False) -> None:
     console.print()
     console.print(report_table(groups, f"{len(groups)} settings"))
     console.print(f"\n{in_words(groups)}")
+    for line in repeated:
+        console.print(line, soft_wrap=True)
     _write_csv(rows, folder / "report.csv")
     _write_markdown(groups, title, folder / "report.md")
     for name in ("report.png", "report.svg"):
@@ -79,6 +84,29 @@ def report(paths: Sequence[Path], *, to_wandb: bool = False) -> None:
         console.print(f"{what:<7} {folder / 'report'}.{name}", soft_wrap=True)
     if to_wandb:
         console.print(f"W&B     {_log_to_wandb(groups, folder)}", soft_wrap=True)
+
+
+def _distinct(files: Sequence[Path]) -> tuple[list[SweepRow], list[str]]:
+    """A row for each run and evaluation, and a sentence for each file that says one again."""
+    first: dict[tuple[str, str | None], tuple[Path, SweepRow]] = {}
+    repeated = []
+    for file in files:
+        row = _row(file)
+        before, known = first.setdefault((row.run_key, row.settings), (file, row))
+        if _figures(known) != _figures(row):
+            raise UserError(
+                f"{before} and {file} are of the same run and the same evaluation, but their "
+                "figures differ",
+                fix="report one of the two, or evaluate that run again and copy its folder anew",
+            )
+        if before != file:
+            repeated.append(f"{file} repeats {before} and was left out.")
+    return [row for _, row in first.values()], repeated
+
+
+def _figures(row: SweepRow) -> SweepRow:
+    """Without what training cost, which is another time on every machine."""
+    return dataclasses.replace(row, seconds=None, flops=None)
 
 
 def _row(file: Path) -> SweepRow:
@@ -140,9 +168,9 @@ def _results_below(path: Path, name: str) -> list[Path]:
 def _write_csv(rows: Sequence, path: Path) -> None:
     import csv
 
-    from retro_lab.evaluation.sweep import AXES
+    from retro_lab.evaluation.sweep import AXES, MEASURED
 
-    header = ["run_key", *AXES, "k", "bpb", "baseline_bpb"]
+    header = ["run_key", *AXES, "k", *MEASURED, "bpb", "baseline_bpb"]
     for name in ("all_chunks", "leak_free"):
         header += [f"{name}_delta_bpb", f"{name}_low", f"{name}_high", f"{name}_documents"]
     header += ["training_flops", "training_seconds"]
@@ -150,8 +178,9 @@ def _write_csv(rows: Sequence, path: Path) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         for row in rows:
-            cells = [row.run_key, *(getattr(row, axis) for axis in AXES), row.k, row.score.bpb]
-            cells.append(row.baseline.bpb if row.baseline else None)
+            cells = [row.run_key, *(getattr(row, axis) for axis in AXES), row.k]
+            cells += [getattr(row, name) for name in MEASURED]
+            cells += [row.score.bpb, row.baseline.bpb if row.baseline else None]
             for difference in (row.difference, row.leak_free):
                 cells += (
                     [None] * 4

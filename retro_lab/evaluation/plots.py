@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .conditions import in_order, label
 from .leakage import Leakage
 from .reference_words import in_words
-from .seeds import SeedGroup, by_settings, spread
+from .seeds import SeedGroup, Spread, by_settings, spread
 from .sweep import SweepRow, in_sweep_order, varying
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ STYLES = {
     },
     "oracle": {"color": "#009E73", "marker": "P", "linestyle": "-.", "linewidth": 1.4, "zorder": 1},
 }
+_OF_BASELINE = ("model", "chunk_size", "corpus", "split", "stride")
 OTHER = {"color": SOFT, "marker": "X", "linestyle": "-.", "linewidth": 1.4, "zorder": 1}
 
 
@@ -216,35 +217,39 @@ def _bar(group: SeedGroup) -> tuple[float | None, float | None]:
 
 
 def _draw_baselines(axes: Axes, rows: list[SweepRow]) -> None:
-    """A line for each baseline there is; sizes and seeds have their own."""
-    named = {row.baseline.bpb: row.model for row in rows if row.baseline is not None}
-    if len({row.seed for row in rows if row.baseline is not None}) > 1:
-        _draw_baseline_bands(axes, rows)
-        return
-    for number, (bpb, model) in enumerate(sorted(named.items(), reverse=True)):
-        name = "baseline" if len(named) == 1 else f"baseline, {model}"
-        style = ("-", "--", ":", "-.")[number % 4]
-        axes.axhline(bpb, color=INK, linewidth=1.3, linestyle=style, label=name, zorder=2)
-
-
-def _draw_baseline_bands(axes: Axes, rows: list[SweepRow]) -> None:
-    """A line through the mean of each model's baselines, over seeds, in their interval."""
-    of_model: dict[str, set[float]] = defaultdict(set)
-    for row in rows:
-        if row.baseline is not None:
-            of_model[row.model].add(row.baseline.bpb)
-    for number, (model, values) in enumerate(sorted(of_model.items())):
-        found = spread(sorted(values))
-        name = "baseline" if len(of_model) == 1 else f"baseline, {model}"
+    """A line for each baseline there is; with several seeds through their mean, in its interval."""
+    for number, (name, found) in enumerate(baselines(rows)):
         style = ("-", "--", ":", "-.")[number % 4]
         axes.axhline(found.mean, color=INK, linewidth=1.3, linestyle=style, label=name, zorder=2)
         if found.low is not None and found.high is not None:
             axes.axhspan(found.low, found.high, color=PALE, alpha=0.4, linewidth=0, zorder=1)
 
 
+def baselines(rows: Sequence[SweepRow]) -> list[tuple[str, Spread]]:
+    """Bits per byte of the rows' baselines, and labels that tell sizes and scored texts apart.
+
+    Seeds are taken together unless one of them has several baselines, which then are no seeds of
+    one experiment.
+    """
+    compared = [row for row in rows if row.baseline is not None]
+    names = [n for n in _OF_BASELINE if len({getattr(row, n) for row in compared}) > 1]
+    labelled: dict[str, set[tuple[int, float]]] = defaultdict(set)
+    for row in compared:
+        assert row.baseline is not None
+        name = ", ".join(["baseline", *(_value(row, n) for n in names)])
+        labelled[name].add((row.seed, row.baseline.bpb))
+    found = []
+    for name, of_seeds in sorted(labelled.items()):
+        values = sorted(bpb for _, bpb in of_seeds)
+        one_each = len({seed for seed, _ in of_seeds}) == len(of_seeds)
+        parts = [values] if one_each else [[value] for value in values]
+        found += [(name, spread(part)) for part in parts]
+    return found
+
+
 def _value(row: SweepRow, axis: str) -> str:
     value = getattr(row, axis)
-    return {"chunk_size": f"m={value}", "seed": f"seed {value}"}.get(axis, str(value))
+    return {"chunk_size": f"m={value}", "stride": f"stride {value}"}.get(axis, str(value))
 
 
 def tidy(axes: Axes) -> None:

@@ -101,13 +101,18 @@ def _mean(values: list[float | None]) -> float | None:
     return math.fsum(known) / len(known) if known and len(known) == len(values) else None
 
 
-HEADS = ("k", "seeds", "bits/byte", "best", "on - baseline", "r(C) ≤ 0.125", "FLOPs", "time")
+FIGURES = 8  # columns at the end of a report, from k on
 
 
 def report_cells(groups: Sequence[SeedGroup]) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of the report, as text: what tells groups apart, then the figures."""
     rows = [row for group in groups for row in group.rows]
     names = [name for name in varying(rows) if name != "seed"]
+    heads = [
+        *(name.replace("_", " ") for name in names),
+        *("k", "seeds", "bits/byte", f"best on {_scored(groups)}"),
+        *("on - baseline", "r(C) ≤ 0.125", "FLOPs", "time"),
+    ]
     cells = [
         [
             *(str(getattr(group.rows[0], name)) for name in names),
@@ -122,7 +127,12 @@ def report_cells(groups: Sequence[SeedGroup]) -> tuple[list[str], list[list[str]
         ]
         for group in groups
     ]
-    return [*(name.replace("_", " ") for name in names), *HEADS], cells
+    return heads, cells
+
+
+def _scored(groups: Sequence[SeedGroup]) -> str:
+    splits = {row.split for group in groups for row in group.rows}
+    return splits.pop() if len(splits) == 1 else "its split"
 
 
 def _text(found: Spread | None, form: str) -> str:
@@ -139,11 +149,13 @@ def _duration(seconds: float) -> str:
 
 
 def in_words(groups: Sequence[SeedGroup]) -> str:
-    """What the intervals of a report are, and which groups have none."""
+    """What the intervals of a report are, which groups have none, and what "best" was picked on."""
     single = sum(len(group.rows) == 1 for group in groups)
     words = f"± is the {100 * CONFIDENCE:g} % t interval over seeds"
     if single == len(groups):
-        return "One seed each: there is no interval over seeds, train others with seed=2, seed=3."
-    if single:
-        return f"{words}; {single} of {len(groups)} have one seed, and so no interval."
-    return f"{words}."
+        words = "One seed each: there is no interval over seeds, train others with seed=2, seed=3"
+    elif single:
+        words += f"; {single} of {len(groups)} have one seed, and so no interval"
+    split = _scored(groups)
+    chosen = split if split == "its split" else f"the {split} split"
+    return f"{words}. Best is picked on {chosen}: a choice made on it is no estimate."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from retro_lab.config.databases import in_words
@@ -12,12 +13,16 @@ from retro_lab.config.schema import DatabaseConfig
 
 from .leakage import LEAK_FREE_ALPHA, UNFILTERED, Difference
 from .metrics import Score
-from .results import Results
+from .reference_words import in_words as reference_in_words
+from .results import Results, SearchedDatabase
 
-# Of a configuration, what does not tell two results apart but for the seed, or at all.
+# Of a configuration, what does not tell two results apart but for the seed, or at all; what an
+# evaluation and a trainer change of the figures is added in `_settings`.
 _ASIDE = ("seed", "logger", "eval", "store", "prepare", "runs_dir", "resume", "trainer")
 TRAINING = in_words(DatabaseConfig())
 AXES = ("retriever", "database", "model", "recipe", "chunk_size", "cca", "seed")
+MEASURED = ("corpus", "split", "stride", "reference")
+_OF_RETRIEVAL = ("retriever", "database", "recipe", "cca", "reference")
 
 
 @dataclass(frozen=True)
@@ -30,11 +35,16 @@ class SweepRow:
         baseline: of the shared baseline; None when the run has none.
         difference: on minus baseline, all chunks.
         leak_free: on minus baseline, chunks with r(C) <= 0.125.
-        settings: the run's configuration but for its seed, and how it was evaluated: equal for
-            runs that are the same but for the seed.
+        corpus: what was scored, by its option and, if it has one, the last part of its path.
+        split: the scored one.
+        stride: tokens between windows.
+        reference: of r(C), in words; none where overlap was not measured.
+        settings: the run's configuration but for its seed, its data, and how it was evaluated:
+            equal for runs that are the same but for the seed.
         seconds: of its training; None if it is not known.
         flops: of its training; None if it is not known.
-        database: what was searched, in words; none for a run without retrieval.
+        database: what was searched, in words, and what the run was trained with where that is
+            another one; none for a run without retrieval.
     """
 
     run_key: str
@@ -49,6 +59,10 @@ class SweepRow:
     baseline: Score | None
     difference: Difference | None
     leak_free: Difference | None
+    corpus: str
+    split: str
+    stride: int
+    reference: str
     settings: str | None = None
     seconds: float | None = None
     flops: float | None = None
@@ -57,9 +71,12 @@ class SweepRow:
 
 def sweep_row(results: Results) -> SweepRow:
     """The row of one run's results."""
-    config = results.config
-    scores = results.metrics[results.evaluation.split]
-    retrieves, searched = "on" in scores, results.evaluation.database
+    config, measured = results.config, results.evaluation
+    scores = results.metrics[measured.split]
+    retrieves = "on" in scores
+    k = scored_k(config) if retrieves else 0
+    database = _database(measured.database) if retrieves else "none"
+    reference = _reference(results)
     return SweepRow(
         run_key=results.run_key,
         retriever=config["retriever"]["name"],
@@ -68,21 +85,54 @@ def sweep_row(results: Results) -> SweepRow:
         chunk_size=config["chunking"]["chunk_size"],
         cca=_cca(config["cca"]) if retrieves else "none",
         seed=config["seed"],
-        k=scored_k(config) if retrieves else 0,
+        k=k,
         score=scores["on" if retrieves else "baseline"],
         baseline=scores.get("baseline"),
         difference=results.leakage.difference("on", "baseline", UNFILTERED),
         leak_free=results.leakage.difference("on", "baseline", LEAK_FREE_ALPHA),
-        settings=_settings(results),
+        corpus=_corpus(config["corpus"]),
+        split=measured.split,
+        stride=measured.stride,
+        reference=reference,
+        settings=_settings(results, [k, database, reference]),
         seconds=results.timing.get("training"),
-        database=(searched.name if searched else TRAINING) if retrieves else "none",
+        database=database,
     )
 
 
-def _settings(results: Results) -> str:
+def _settings(results: Results, read: list[Any]) -> str:
+    """All that runs must share to be seeds of one group.
+
+    Args:
+        read: what a scored chunk read and was filtered by, the defaults of null filled in.
+    """
     own = {name: value for name, value in results.config.items() if name not in _ASIDE}
-    measured = [results.evaluation.split, results.evaluation.stride, results.leakage.reference]
-    return json.dumps([own, measured], sort_keys=True)
+    precision = results.config.get("trainer", {}).get("precision")
+    windows = [results.evaluation.split, results.evaluation.window, results.evaluation.stride]
+    return json.dumps([own, precision, results.lineage, windows, read], sort_keys=True)
+
+
+def _corpus(corpus: dict[str, Any]) -> str:
+    path = corpus.get("path")
+    return f"{corpus['name']} {Path(path).name}" if path else corpus["name"]
+
+
+def _database(searched: SearchedDatabase | None) -> str:
+    if searched is None:
+        return TRAINING
+    if searched.name == searched.trained_with:
+        return searched.name
+    return f"{searched.name}; trained with {searched.trained_with}"
+
+
+def _reference(results: Results) -> str:
+    """In words; of own neighbours also how many were searched, since more find more."""
+    reference = results.leakage.reference
+    if reference is None:
+        return "none"
+    count = results.config.get("eval", {}).get("overlap_neighbours")
+    counted = count is not None and reference.startswith("own_neighbours")
+    return f"{count} {reference_in_words(reference)}" if counted else reference_in_words(reference)
 
 
 def scored_k(config: dict[str, Any]) -> int:
@@ -96,12 +146,21 @@ def _cca(config: dict[str, Any]) -> str:
 
 
 def in_sweep_order(rows: Iterable[SweepRow]) -> list[SweepRow]:
-    """Rows without retrieval first, then by every axis, k last."""
-    return sorted(rows, key=lambda row: (row.k > 0, *(getattr(row, a) for a in AXES), row.k))
+    """Rows without retrieval first, then by every axis, k, and how they were measured."""
+
+    def key(row: SweepRow) -> tuple:
+        axes, measured = ([getattr(row, name) for name in names] for names in (AXES, MEASURED))
+        return row.k > 0, axes, row.k, measured
+
+    return sorted(rows, key=key)
 
 
 def varying(rows: Sequence[SweepRow]) -> list[str]:
-    """Axes on which the runs with retrieval differ; the retriever is always among them."""
+    """What runs differ in, the retriever always; what only retrieval has, among runs with it."""
     retrieving = [row for row in rows if row.k] or rows
-    differing = [a for a in AXES if len({getattr(row, a) for row in retrieving}) > 1]
-    return ["retriever", *(axis for axis in differing if axis != "retriever")]
+
+    def differs(name: str) -> bool:
+        having = retrieving if name in _OF_RETRIEVAL else rows
+        return name != "retriever" and len({getattr(row, name) for row in having}) > 1
+
+    return ["retriever", *filter(differs, (*AXES, *MEASURED))]

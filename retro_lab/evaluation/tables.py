@@ -15,7 +15,7 @@ from .injection_verdict import percent
 from .leakage import LEAK_FREE_ALPHA, UNFILTERED, Difference, Leakage
 from .metrics import Score
 from .reference_words import in_words
-from .seeds import HEADS, SeedGroup, report_cells
+from .seeds import FIGURES, SeedGroup, report_cells
 from .sweep import SweepRow, in_sweep_order, varying
 
 NONE = "-"
@@ -108,8 +108,9 @@ def report_table(groups: Sequence[SeedGroup], title: str | None = None) -> Table
     """Settings side by side, their seeds together: see `report_cells`."""
     heads, rows = report_cells(groups)
     table = _table(title, heads[0])
-    for head in heads[1:]:
-        table.add_column(head, justify="right" if head in HEADS else "left")
+    for number, head in enumerate(heads[1:], 1):
+        figure = number >= len(heads) - FIGURES
+        table.add_column(head, justify="right" if figure else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row))
     return table
@@ -157,13 +158,13 @@ def sweep_table(rows: Sequence[SweepRow], title: str | None = None) -> Table:
     names = varying(rows)
     table = _table(title, names[0])
     for name in names[1:]:
-        table.add_column(name.replace("_", " "))
+        table.add_column(name.replace("_", " "), overflow="fold")
     filtered = f"on - baseline\nr(C) ≤ {LEAK_FREE_ALPHA:g}"
     for heading in ["k", "bits/\nbyte", "on - baseline\nall chunks", filtered]:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
-            *(str(getattr(row, name)) for name in names),
+            *(escape(str(getattr(row, name))) for name in names),
             str(row.k or NONE),
             _number(row.score.bpb, ".4f"),
             difference_text(row.difference),

@@ -93,6 +93,7 @@ def test_documents_are_drawn_once_for_all_seeds() -> None:
     one = pooled_interval(nats, num_bytes, BOOTSTRAP)
     assert pooled_interval(np.repeat(nats, 10, axis=1), num_bytes, BOOTSTRAP) == pytest.approx(one)
     assert pooled_interval(nats[:1], num_bytes[:1], BOOTSTRAP) is None
+    assert pooled_interval(nats, np.zeros(30), BOOTSTRAP) is None, "no byte, no bits per byte"
 
 
 def test_seeds_that_scored_other_text_are_refused() -> None:

@@ -16,12 +16,14 @@ from retro_lab.evaluation.chunk_table import ChunkTable
 from retro_lab.evaluation.leakage import Difference, Leakage, analyse
 from retro_lab.evaluation.metrics import Score
 from retro_lab.evaluation.plots import plot_leakage, plot_sweep
+from retro_lab.evaluation.seeds import by_settings
 from retro_lab.evaluation.statistics import Bootstrap
 from retro_lab.evaluation.sweep import SweepRow
 from retro_lab.evaluation.tables import (
     conditions_table,
     leakage_table,
     probes_table,
+    report_table,
     sweep_table,
 )
 
@@ -52,6 +54,10 @@ def row(retriever: str, k: int, bpb: float) -> SweepRow:
         baseline=score(2.3),
         difference=Difference("on", "baseline", 1.0, delta, delta - 0.01, delta + 0.01, 120),
         leak_free=Difference("on", "baseline", 0.125, delta, None, None, 1),
+        corpus="python",
+        split="test",
+        stride=256,
+        reference="10 own neighbours (bm25)",
     )
 
 
@@ -110,6 +116,16 @@ def test_tables_are_whole_in_80_columns(leakage: Leakage, make_table: Make) -> N
     scores = {name: table.score(name) for name in table.nats}
     for renderable in (conditions_table(scores), leakage_table(leakage), sweep_table(sweep_rows())):
         text = printed(renderable)
+        assert "…" not in text
+        assert max(map(len, text.splitlines())) <= 80
+
+
+def test_nothing_of_a_report_is_left_out_where_many_columns_differ() -> None:
+    rows = [replace(row, settings=f"{row.k} {row.retriever}") for row in sweep_rows()]
+    other = "any training text (exact)"
+    rows += [replace(row, split="validation", reference=other, seed=2) for row in rows]
+    groups = by_settings(rows)
+    for text in (printed(sweep_table(rows)), printed(report_table(groups))):
         assert "…" not in text
         assert max(map(len, text.splitlines())) <= 80
 

@@ -32,6 +32,7 @@ CONFIG: dict[str, Any] = {
     "model": {"name": "tiny"},
     "recipe": {"name": "retrofit"},
     "chunking": {"chunk_size": 64},
+    "corpus": {"name": "jsonl", "path": "texts/manuals.jsonl.zst"},
     "cca": {"placement": "mid", "layers": None},
     "neighbours": {"k": 2},
     "seed": 1,
@@ -206,6 +207,8 @@ def test_a_sweep_row_takes_its_figures_from_results(results: Results) -> None:
     assert row.difference == results.leakage.difference("on", "baseline", 1.0)
     assert row.leak_free is not None
     assert row.leak_free.alpha == 0.125
+    assert (row.corpus, row.split, row.stride) == ("jsonl manuals.jsonl.zst", "test", 256)
+    assert row.reference == "own neighbours"
 
 
 def test_a_run_without_retrieval_is_its_own_score(results: Results) -> None:
@@ -218,6 +221,7 @@ def test_a_run_without_retrieval_is_its_own_score(results: Results) -> None:
     )
     row = sweep_row(alone)
     assert (row.k, row.cca, row.recipe, row.score) == (0, "none", "none", score)
+    assert row.database == "none"
     assert row.difference is None
     assert in_sweep_order([sweep_row(results), row]) == [row, sweep_row(results)]
 
@@ -230,3 +234,6 @@ def test_axes_that_tell_runs_apart(results: Results) -> None:
     other = sweep_row(replace(results, config=explicit))
     assert other.cca == "layers 2,4"
     assert varying([row, other]) == ["retriever", "cca"]
+    without = replace(row, k=0, recipe="none", reference="none")
+    assert varying([row, without]) == ["retriever"]
+    assert varying([row, replace(without, split="train")]) == ["retriever", "split"]

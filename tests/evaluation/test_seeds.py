@@ -11,7 +11,7 @@ import pytest
 
 from retro_lab.evaluation.leakage import Difference
 from retro_lab.evaluation.metrics import Score
-from retro_lab.evaluation.plots import plot_sweep
+from retro_lab.evaluation.plots import baselines, plot_sweep
 from retro_lab.evaluation.seeds import by_settings, in_words, report_cells, spread
 from retro_lab.evaluation.sweep import SweepRow
 
@@ -21,7 +21,8 @@ def row(settings: str, seed: int, bpb: float, k: int = 2) -> SweepRow:
     base = Score(2.3 * math.log(2) * 1000, 300, 1000)
     paired = Difference("on", "baseline", 1.0, bpb - 2.3, bpb - 2.4, bpb - 2.2, 9)
     of_run = (f"{settings}{seed}", "bm25", "tiny", "retrofit", 64, "mid", seed, k)
-    return SweepRow(*of_run, score, base, paired, None, settings, 60.0 * seed, 1e12)
+    measured = ("python", "test", 256, "any training text (exact)")
+    return SweepRow(*of_run, score, base, paired, None, *measured, settings, 60.0 * seed, 1e12)
 
 
 def test_seeds_of_the_same_settings_are_one_group() -> None:
@@ -40,6 +41,7 @@ def test_seeds_of_the_same_settings_are_one_group() -> None:
     assert (second.bpb.low, second.bpb.high) == (None, None)
     assert "1 of 2 have one seed" in in_words([first, second])
     assert "One seed each" in in_words([second])
+    assert "picked on the test split: a choice made on it is no estimate" in in_words([first])
 
 
 def test_a_group_with_a_figure_missing_has_no_mean_of_it() -> None:
@@ -71,9 +73,35 @@ def test_cells_show_mean_interval_best_and_cost() -> None:
     assert "seed" not in heads
     assert found["seeds"] == "2"
     assert found["bits/byte"].startswith("2.2000 ± ")
-    assert found["best"] == "2.1000"
+    assert found["best on test"] == "2.1000"
     assert found["FLOPs"] == "1e+12"
     assert found["time"] == "90 s"
+
+
+def test_a_best_of_several_splits_names_none_of_them() -> None:
+    groups = by_settings([row("a", 1, 2.1), replace(row("b", 1, 2.3), split="validation")])
+    heads, cells = report_cells(groups)
+    assert "best on its split" in heads
+    assert [line[heads.index("split")] for line in cells] == ["test", "validation"]
+    assert "Best is picked on its split" in in_words(groups)
+
+
+def test_a_plot_takes_baselines_together_only_if_they_are_seeds_of_one_experiment() -> None:
+    rows = [with_baseline("a", 1, 2.0), with_baseline("a", 2, 2.2)]
+    [(name, found)] = baselines(rows)
+    assert (name, found.mean) == ("baseline", pytest.approx(2.1))
+    assert found.low is not None
+    other = replace(with_baseline("b", 1, 3.0), split="validation")
+    both = [(name, found.mean) for name, found in baselines([*rows, other])]
+    assert both == [("baseline, test", pytest.approx(2.1)), ("baseline, validation", 3.0)]
+    trained_otherwise = with_baseline("c", 1, 3.0)
+    apart = baselines([*rows, trained_otherwise])
+    assert [found.mean for _, found in apart] == pytest.approx([2.0, 2.2, 3.0])
+    assert all(found.low is None for _, found in apart)
+
+
+def with_baseline(settings: str, seed: int, bpb: float) -> SweepRow:
+    return replace(row(settings, seed, 2.1), baseline=Score(bpb * math.log(2) * 1000, 300, 1000))
 
 
 @pytest.mark.parametrize("name", ["plot.png", "plot.svg"])

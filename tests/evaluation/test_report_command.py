@@ -1,0 +1,275 @@
+"""Contract of `python -m retro_lab report`: only runs that were read, filtered and scored alike are
+seeds of one row, the same results count once, and table, CSV, Markdown and W&B say on what text and
+against what reference a figure was measured."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from retro_lab.app.report import main
+from retro_lab.evaluation.chunk_table import ChunkTable
+from retro_lab.evaluation.leakage import analyse
+from retro_lab.evaluation.results import (
+    DataCounts,
+    EvaluationSettings,
+    Results,
+    SearchedDatabase,
+)
+from retro_lab.evaluation.statistics import Bootstrap
+from retro_lab.evaluation.sweep import sweep_row
+
+CONFIG: dict[str, Any] = {
+    "retriever": {"name": "bm25"},
+    "model": {"name": "tiny"},
+    "recipe": {"name": "retrofit"},
+    "chunking": {"chunk_size": 64},
+    "corpus": {"name": "python"},
+    "cca": {"placement": "mid", "layers": None},
+    "neighbours": {"k": 2},
+    "eval": {"k": None, "overlap_neighbours": 10, "seed": 0},
+    "trainer": {"precision": "bf16-mixed", "threads": None},
+}
+SEARCHED = SearchedDatabase("all of it", "all of it", 30, 200, [])
+OWN = "own_neighbours (bm25)"
+TEN = "10 own neighbours (bm25)"
+
+
+@dataclass
+class Runs:
+    """Writes results.json below a folder of runs, and reports it."""
+
+    folder: Path
+    make_table: Callable[..., ChunkTable]
+    capture: pytest.CaptureFixture[str] = field(repr=False)
+
+    def results(self, seed: int, config: dict[str, Any] = CONFIG, **evaluation: Any) -> Results:
+        table = self.make_table(seed=seed)
+        reference = evaluation.pop("reference", OWN)
+        settings = EvaluationSettings("test", 512, 256, 0.9, SEARCHED)
+        settings = replace(settings, **evaluation)
+        return Results(
+            run_key=f"{config['retriever']['name']}{seed}",
+            config=config | {"seed": seed},
+            lineage={"chunks": "fedcba9876543210"},
+            environment={},
+            data=DataCounts(documents=30, chunks=200, tokens=9000, bytes=30_000),
+            evaluation=settings,
+            metrics={settings.split: {name: table.score(name) for name in table.nats}},
+            leakage=analyse(table, [0.125, 1.0], reference, Bootstrap(20)),
+            timing={"training": 60.0},
+        )
+
+    def write(self, name: str, results: Results) -> Path:
+        (self.folder / name).mkdir(parents=True)
+        results.save(self.folder / name / "results.json")
+        return self.folder / name
+
+    def report(self, *more: str) -> str:
+        assert main([str(self.folder), *more]) == 0
+        return self.capture.readouterr().out
+
+    def csv(self) -> list[dict[str, str]]:
+        with (self.folder / "report.csv").open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def markdown(self) -> list[dict[str, str]]:
+        lines = (self.folder / "report.md").read_text(encoding="utf-8").splitlines()
+        cells = [
+            [cell.strip() for cell in line.strip("|").split("|")]
+            for line in lines
+            if line.startswith("|")
+        ]
+        return [dict(zip(cells[0], line, strict=True)) for line in cells[2:]]
+
+
+@pytest.fixture
+def runs(
+    make_table: Callable[..., ChunkTable],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Runs:
+    monkeypatch.setenv("COLUMNS", "200")
+    return Runs(tmp_path / "runs", make_table, capsys)
+
+
+def test_seeds_are_one_row_in_table_and_markdown_and_a_row_each_in_the_csv(runs: Runs) -> None:
+    for seed in (1, 2):
+        runs.write(f"bm25-{seed}", runs.results(seed))
+    text = runs.report()
+    bpb = [runs.results(seed).metrics["test"]["on"].bpb for seed in (1, 2)]
+    [row] = runs.markdown()
+    assert row["retriever"] == "bm25"
+    assert (row["k"], row["seeds"], row["time"], row["FLOPs"]) == ("2", "2", "60 s", "-")
+    assert row["bits/byte"].startswith(f"{sum(bpb) / 2:.4f} ± ")
+    assert row["best on test"] == f"{min(bpb):.4f}"
+    assert not {"corpus", "split", "stride", "reference"} & set(row), "they are the same for all"
+    assert "1 settings" in text
+    assert row["bits/byte"] in text
+    assert "Best is picked on the test split: a choice made on it is no estimate." in text
+    markdown = (runs.folder / "report.md").read_text()
+    assert "Best is picked on the test split: a choice made on it is no estimate." in markdown
+    rows = runs.csv()
+    assert [row["seed"] for row in rows] == ["1", "2"]
+    assert [float(row["bpb"]) for row in rows] == bpb
+    assert {row["split"] for row in rows} == {"test"}
+    assert {row["reference"] for row in rows} == {TEN}
+    assert {(row["corpus"], row["stride"]) for row in rows} == {("python", "256")}
+    assert (runs.folder / "report.png").read_bytes().startswith(b"\x89PNG")
+    assert (runs.folder / "report.svg").read_bytes().startswith(b"<?xml")
+
+
+def with_part(group: str, **values: Any) -> dict[str, Any]:
+    return CONFIG | {group: CONFIG[group] | values}
+
+
+def measured_otherwise(runs: Runs, case: str) -> Results:
+    """Seed 2, with one thing of its evaluation, its data or its training changed."""
+    config = {
+        "k": with_part("eval", k=8),
+        "neighbours searched": with_part("eval", overlap_neighbours=20),
+        "precision": with_part("trainer", precision="32-true"),
+    }
+    evaluation = {
+        "split": {"split": "validation"},
+        "stride": {"stride": 64},
+        "window": {"window": 1024},
+        "reference": {"reference": "exact_corpus"},
+        "database": {"database": replace(SEARCHED, name="half of it")},
+        "trained with": {"database": replace(SEARCHED, trained_with="half of it")},
+    }
+    found = runs.results(2, config.get(case, CONFIG), **evaluation.get(case, {}))
+    return replace(found, lineage={"chunks": "0"}) if case == "data" else found
+
+
+@pytest.mark.parametrize(
+    ("case", "column", "values"),
+    [
+        ("k", "k", ["2", "8"]),
+        ("neighbours searched", "reference", [TEN, "20 own neighbours (bm25)"]),
+        ("split", "split", ["test", "validation"]),
+        ("stride", "stride", ["256", "64"]),
+        ("reference", "reference", [TEN, "any training text (exact)"]),
+        ("database", "database", ["all of it", "half of it; trained with all of it"]),
+        ("trained with", "database", ["all of it", "all of it; trained with half of it"]),
+        ("window", "seeds", ["1", "1"]),
+        ("precision", "seeds", ["1", "1"]),
+        ("data", "seeds", ["1", "1"]),
+    ],
+)
+def test_what_was_measured_otherwise_is_a_row_of_its_own(
+    runs: Runs, case: str, column: str, values: list[str]
+) -> None:
+    runs.write("one", runs.results(1))
+    runs.write("two", measured_otherwise(runs, case))
+    text = runs.report()
+    rows = runs.markdown()
+    assert [row["seeds"] for row in rows] == ["1", "1"]
+    assert sorted(row[column] for row in rows) == values
+    assert all(value in text for value in values)
+
+
+def test_defaults_of_an_evaluation_are_no_difference(runs: Runs) -> None:
+    """A k that is asked for and is that of training, and what changes no figure."""
+    runs.write("one", runs.results(1))
+    config = with_part("eval", k=2, seed=7) | {"trainer": CONFIG["trainer"] | {"threads": 4}}
+    runs.write("two", runs.results(2, config))
+    runs.report()
+    assert [row["seeds"] for row in runs.markdown()] == ["2"]
+
+
+def test_own_neighbours_count_only_where_they_are_the_reference(runs: Runs) -> None:
+    one = runs.results(1, reference="exact_corpus")
+    other = runs.results(1, with_part("eval", overlap_neighbours=20), reference="exact_corpus")
+    assert sweep_row(one).settings == sweep_row(other).settings
+
+
+def test_runs_on_other_corpora_and_a_baseline_on_another_split_show_it(runs: Runs) -> None:
+    runs.write("one", runs.results(1))
+    runs.write("two", runs.results(1, with_part("corpus", path="texts/manuals.jsonl")))
+    alone = runs.results(1, with_part("retriever", name="none"), split="validation", reference=None)
+    score = alone.metrics["validation"]["baseline"]
+    runs.write("three", replace(alone, metrics={"validation": {"baseline": score}}))
+    text = runs.report()
+    shown = [(row["corpus"], row["split"], row["k"]) for row in runs.markdown()]
+    assert shown == [
+        ("python", "validation", "-"),
+        ("python", "test", "2"),
+        ("python manuals.jsonl", "test", "2"),
+    ]
+    assert "best on its split" in text
+    assert [row["reference"] for row in runs.csv()].count("none") == 1
+
+
+def test_the_same_results_count_once_and_it_is_said(runs: Runs) -> None:
+    run = runs.write("run", runs.results(1))
+    again = replace(runs.results(1), timing={"training": 90.0})
+    runs.write("trained again", again)
+    shutil.copytree(run, runs.folder / "copy")
+    text = runs.report(str(run))
+    [row] = runs.markdown()
+    assert (row["seeds"], "±" in row["bits/byte"]) == ("1", False)
+    assert len(runs.csv()) == 1
+    assert "1 runs" in text
+    first = runs.folder / "copy" / "results.json"
+    for name in ("run", "trained again"):
+        assert f"{runs.folder / name / 'results.json'} repeats {first} and was left out." in text
+
+
+def test_one_run_on_two_splits_is_no_repetition(runs: Runs) -> None:
+    runs.write("run", runs.results(1))
+    runs.write("copy", runs.results(1, split="validation"))
+    assert "repeats" not in runs.report()
+    assert len(runs.csv()) == 2
+
+
+def test_other_figures_of_the_same_run_are_refused(runs: Runs) -> None:
+    runs.write("run", runs.results(1))
+    runs.write("other", replace(runs.results(2), run_key="bm251", config=CONFIG | {"seed": 1}))
+    assert main([str(runs.folder)]) == 2
+    error = runs.capture.readouterr().err
+    assert "the same run and the same evaluation, but their figures differ" in error
+    assert str(runs.folder / "run" / "results.json") in error
+    assert not list(runs.folder.glob("report.*"))
+
+
+def test_nothing_to_report_is_one_message(runs: Runs, tmp_path: Path) -> None:
+    for path, words in ((tmp_path, "no finished run in"), (tmp_path / "x", "does not exist")):
+        assert main([str(path)]) == 2
+        assert words in runs.capture.readouterr().err
+
+
+def test_wandb_gets_the_same_table_and_the_plot(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: dict[str, Any] = {}
+    started: dict[str, Any] = {}
+
+    def init(**arguments: Any) -> nullcontext:
+        started.update(arguments)
+        return nullcontext(SimpleNamespace(log=logged.update, url=None, dir="offline-run"))
+
+    fake = SimpleNamespace(
+        init=init, Settings=dict, Image=lambda path: path, Table=lambda **table: table
+    )
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    runs.write("one", runs.results(1))
+    runs.write("two", runs.results(2, split="validation"))
+    text = runs.report("logger=wandb")
+    heads, rows = logged["report/table"]["columns"], logged["report/table"]["data"]
+    assert [dict(zip(heads, row, strict=True)) for row in rows] == runs.markdown()
+    assert {"split", "best on its split"} <= set(heads)
+    assert logged["report/plot"] == str(runs.folder / "report.png")
+    assert (started["mode"], started["job_type"]) == ("offline", "report")
+    assert "offline-run" in text
