@@ -17,6 +17,7 @@ from retro_lab.baselines.ground import Ground
 from retro_lab.baselines.outcome import Outcome, Tuning
 from retro_lab.baselines.report import Board, Entry
 from retro_lab.config.errors import UserError
+from retro_lab.evaluation import statistics
 from retro_lab.evaluation.chunk_table import ChunkTable, Overlap
 from retro_lab.evaluation.statistics import Bootstrap
 
@@ -57,7 +58,8 @@ def test_documents_are_those_with_text() -> None:
     assert 30 <= some.tokens.sum() < ground_of(store, "train").tokens.sum()
 
 
-def test_figures_are_sums_over_each_part(board: Board) -> None:
+def test_figures_are_sums_over_each_part(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "FEWEST", 2)
     nats = RNG.random(len(board.ground.rows)) * 7
     figures = board.row(entry(board.ground, "x", nats), BOOTSTRAP).figures
     clean = np.arange(len(nats)) % 3 == 0
