@@ -14,7 +14,7 @@ class KnnLmConfig:
     Attributes:
         neighbours: nearest training tokens a prediction looks at.
         temperatures: what squared distances are divided by.
-        weights: share of the neighbours in the mixture.
+        weights: share of the neighbours in the mixture; 0 is the baseline itself.
         factory: FAISS's index string; null is exact search up to 100,000 training tokens and
             an inverted file of half-precision vectors beyond.
         nprobe: lists that an inverted file looks into.
@@ -22,7 +22,9 @@ class KnnLmConfig:
 
     neighbours: list[int] = field(default_factory=lambda: [16, 64, 256, 1024])
     temperatures: list[float] = field(default_factory=lambda: [0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
-    weights: list[float] = field(default_factory=lambda: [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
+    weights: list[float] = field(
+        default_factory=lambda: [0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
+    )
     factory: str | None = None
     nprobe: int = 32
 
