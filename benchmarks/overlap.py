@@ -63,7 +63,7 @@ def _of_size(corpus: str, size: int, evaluated: int, store: str) -> dict[str, fl
         *("retriever=random", "eval=exact", f"store.dir={store}"),
     ]
     Pipeline(load_config(overrides)).open_chunks()
-    command = [sys.executable, __file__, "--overrides", *overrides]
+    command = [sys.executable, __file__, "--corpus", corpus, "--overrides", *overrides]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -72,7 +72,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--corpus", help="JSON lines, a pattern may name several files")
+    parser.add_argument(
+        "--corpus", required=True, help="JSON lines, a pattern may name several files"
+    )
     parser.add_argument("--bytes", type=int, nargs="+", default=[13_000_000, 26_000_000])
     parser.add_argument("--evaluated", type=int, default=2_500_000, help="bytes of evaluated text")
     parser.add_argument("--overrides", nargs="+", help=argparse.SUPPRESS)  # of a size's own process

@@ -72,8 +72,7 @@ def pooled_interval(
         num_bytes: [documents] UTF-8 bytes.
 
     Returns:
-        (low, high); None with fewer than `FEWEST` documents, and where no
-        resample has a byte.
+        (low, high); None with fewer than `FEWEST` documents, and where no resample has a byte.
     """
     documents, runs = nats.shape
     if documents < FEWEST:
@@ -102,8 +101,8 @@ def bits_per_byte_intervals(
         pairs: (a, b) names of conditions.
 
     Returns:
-        by pair (low, high); None with fewer than `FEWEST` documents, and where no
-            resample has a byte.
+        by pair (low, high); None with fewer than `FEWEST` documents, and where no resample has
+            a byte.
     """
     if len(num_bytes) < FEWEST or not pairs:
         return dict.fromkeys(pairs)

@@ -64,13 +64,13 @@ def verdict(leakage: Leakage, max_run: int | None = None) -> Verdict:
     Args:
         max_run: shortest run for which a neighbour was replaced under RETRO[filtered].
     """
-    everywhere = [_finding(leakage, other, UNFILTERED) for other in ("baseline", "random")]
-    filtered = [_finding(leakage, other, LEAK_FREE_ALPHA) for other in ("baseline", "random")]
-    off = _finding(leakage, "off", UNFILTERED)
+    everywhere = [_finding(leakage, "on", other, UNFILTERED) for other in ("baseline", "random")]
+    filtered = [_finding(leakage, "on", other, LEAK_FREE_ALPHA) for other in ("baseline", "random")]
+    off = _finding(leakage, "on", "off", UNFILTERED)
     gain, without = _all_better(everywhere), _all_better(filtered)
     gate = _all_better([off, everywhere[1]])
     same = _off_is_baseline(leakage.difference("off", "baseline", UNFILTERED))
-    controls = [_finding(leakage, other, UNFILTERED) for other in CONTROLS]
+    controls = [_finding(leakage, "on", other, UNFILTERED) for other in CONTROLS]
     ignores = _ignores_neighbours(controls)
     asked = leakage.reference is None or LEAK_FREE_ALPHA in leakage.alphas
     why = _reasons(filtered) if asked else "no figure was asked for (eval.alphas)"
@@ -95,9 +95,9 @@ def verdict(leakage: Leakage, max_run: int | None = None) -> Verdict:
     return Verdict(gate, gain, without, same, ignores, findings, sentences + leakage.notes)
 
 
-def _finding(leakage: Leakage, other: str, alpha: float) -> Finding:
-    difference = leakage.difference("on", other, alpha)
-    return Finding("on", other, alpha, outcome_of(difference), difference)
+def _finding(leakage: Leakage, a: str, b: str, alpha: float) -> Finding:
+    difference = leakage.difference(a, b, alpha)
+    return Finding(a, b, alpha, outcome_of(difference), difference)
 
 
 def outcome_of(difference: Difference | None) -> Outcome:
@@ -152,8 +152,7 @@ def _ignored(controls: list[Finding]) -> str:
 
 def _with_random(leakage: Leakage) -> list[str]:
     """What is gained without the right neighbours, if anything is."""
-    difference = leakage.difference("random", "baseline", UNFILTERED)
-    found = Finding("random", "baseline", UNFILTERED, outcome_of(difference), difference)
+    found = _finding(leakage, "random", "baseline", UNFILTERED)
     if found.outcome is not Outcome.better:
         return []
     return [
@@ -164,8 +163,7 @@ def _with_random(leakage: Leakage) -> list[str]:
 
 def _with_oracle(leakage: Leakage) -> list[str]:
     """What better neighbours could give this model, where that was measured."""
-    difference = leakage.difference("oracle", "on", UNFILTERED)
-    found = Finding("oracle", "on", UNFILTERED, outcome_of(difference), difference)
+    found = _finding(leakage, "oracle", "on", UNFILTERED)
     if found.outcome is Outcome.unmeasured:
         return []
     words = {
@@ -178,8 +176,7 @@ def _with_oracle(leakage: Leakage) -> list[str]:
 
 def _with_filtered(leakage: Leakage, max_run: int) -> list[str]:
     """What is left of a gain when leaky neighbours are replaced, where that was measured."""
-    difference = leakage.difference("filtered", "baseline", UNFILTERED)
-    found = Finding("filtered", "baseline", UNFILTERED, outcome_of(difference), difference)
+    found = _finding(leakage, "filtered", "baseline", UNFILTERED)
     if found.outcome is Outcome.unmeasured:
         return []
     words = {
