@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cache
 from typing import Any
 
 import httpx
 import numpy as np
 from fastapi import FastAPI
-from small_world import SmallChunks, bag_of_words
+from small_world import SmallChunks, bag_of_words, small_chunks
 
-from retro_lab.config.schema import RetrieverConfig
+from retro_lab.config.schema import (
+    Bm25RetrieverConfig,
+    DenseBm25RetrieverConfig,
+    FaissRetrieverConfig,
+    HttpRetrieverConfig,
+    OracleRetrieverConfig,
+    RandomRetrieverConfig,
+    RetrieverConfig,
+)
 from retro_lab.retrieval.base import text_tokens
+from retro_lab.retrieval.http_client import HttpRetriever
 from retro_lab.retrieval.registry import build_retriever
 from retro_lab.retrieval.served_index import ServedIndex
 from retro_lab.text.tokenizers.base import Encoded
+
+KINDS = [
+    Bm25RetrieverConfig(),
+    FaissRetrieverConfig(),
+    DenseBm25RetrieverConfig(pool=30),
+    RandomRetrieverConfig(),
+    OracleRetrieverConfig(),
+]
+QUERIES = np.arange(0, 1000, 29)
 
 
 class WordTokenizer:
@@ -86,3 +105,20 @@ class InProcess(httpx.BaseTransport):
 def client_of(transport: httpx.BaseTransport, **options: Any) -> httpx.Client:
     """A client on a transport."""
     return httpx.Client(transport=transport, base_url="http://service", **options)
+
+
+@cache
+def world() -> SmallChunks:
+    return small_chunks()
+
+
+@cache
+def index_of(kind: int) -> ServedIndex:
+    return served_index(KINDS[kind], world())
+
+
+def client_retriever(chunks: SmallChunks, **settings: Any) -> HttpRetriever:
+    ids, retriever = chunks.searched, HttpRetriever(HttpRetrieverConfig(**settings))
+    tokens = text_tokens(chunks.tokens[ids], chunks.pad_id, chunks.boundary_id)
+    retriever.build(ids, tokens, None)
+    return retriever
