@@ -128,13 +128,20 @@ def test_a_baseline_has_no_rivals(golden: Golden, evaluated: RunDirectory) -> No
 
 @pytest.mark.slow
 def test_the_equal_baseline_is_a_run_of_its_own(golden: Golden, evaluated: RunDirectory) -> None:
-    overrides = (*GRIDS, "eval.rivals.which=[equal_parameters]")
+    overrides = (
+        *GRIDS,
+        "eval.rivals.which=[equal_parameters]",
+        "eval.rivals.matched.lr_factors=[0.01,1.0]",
+    )
     evaluate(EvaluateConfig(run=str(evaluated.path), eval=golden.config(*overrides).eval))
     rows = {row["name"]: row for row in table.load(evaluated.path)["rivals"]}
-    facts = rows["equal_parameters"]["facts"]
+    facts, tuning = rows["equal_parameters"]["facts"], rows["equal_parameters"]["tuning"]
     run = RunDirectory(golden.folder / "runs" / facts["run"])
     config, own = run.config(), evaluated.config()
     assert run.reached("trained")
+    assert [tried["lr_factor"] for tried in tuning["trials"]] == [0.01, 1.0]
+    assert config.optim.lr == own.optim.lr * tuning["chosen"]["lr_factor"]
+    assert tuning["chosen"]["lr_factor"] == 1.0  # a hundredth of the rate learns next to nothing
     assert config.model.num_layers == facts["match"]["num_layers"]
     assert config.schedule.steps == own.schedule.steps + own.recipe.steps
     assert rows["equal_parameters"]["parameters"] == pytest.approx(

@@ -56,7 +56,7 @@ class MatchedConfig:
             validation chooses.
     """
 
-    lr_factors: list[float] = field(default_factory=lambda: [1.0])
+    lr_factors: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
 
 
 @dataclass
