@@ -10,6 +10,7 @@ import dataclasses
 import logging
 import time
 from dataclasses import asdict
+from functools import partial
 from typing import Any, cast
 
 from retro_lab.artifacts import Artifact
@@ -21,7 +22,7 @@ from retro_lab.baselines.datastore import (
     index_stage,
     states_stage,
 )
-from retro_lab.baselines.ground import Ground
+from retro_lab.baselines.ground import Ground, Grounds
 from retro_lab.baselines.matched import Match, matched, parameters
 from retro_lab.baselines.outcome import Outcome, Tuning, bits_per_byte, kept, lowest
 from retro_lab.baselines.report import Board, Entry
@@ -95,7 +96,7 @@ def run_rivals(
     for name in config.eval.rivals.which:
         with watch.stage(name):
             entries += getattr(session, name)()
-    board = Board(session.test, session.subsample, ChunkTable.load(run.chunks_file))
+    board = Board(session.text.test, session.text.subsample, ChunkTable.load(run.chunks_file))
     report.save(run.path, board, entries, session.about(run))
     write_run_page(Results.load(run.results_file), run.path)
 
@@ -115,21 +116,14 @@ class _Session:
         self.store = prepared.pipeline.store
         self.chunks = prepared.pipeline.chunks
         self.weights = {"baseline": weights_digest(model)}
-        stride = resolve_stride(config.eval, config.chunking)
-
-        def whole(split: str) -> Ground:
-            return Ground.whole(prepared.chunks, split, config.chunking, stride)
-
-        seed = config.eval.seed
-        self.test, self.training = whole(config.eval.split), whole("train")
-        self.subsample = self.test.drawn(seed, documents=self.asked.subsample_documents)
-        validation = whole("validation")
-        if not len(validation.documents):
-            raise UserError(
-                "the validation split has no token, and rivals are tuned on it",
-                fix="give it documents: corpus.split.validation is the share of them",
-            )
-        self.tuning = validation.drawn(seed, tokens=self.asked.tuning_tokens)
+        self.text = Grounds.of(
+            prepared.chunks,
+            config.eval.split,
+            config.chunking,
+            resolve_stride(config.eval, config.chunking),
+            config.eval.seed,
+            self.asked,
+        )
 
     def own_entries(self, run: RunDirectory, baseline: RunDirectory) -> list[Entry]:
         """RETRO and its baseline, from chunks.parquet; their seconds are those of training."""
@@ -148,7 +142,7 @@ class _Session:
                     fix="evaluate the run again with its baseline in place",
                 )
             outcome = Outcome.by_chunk(
-                self.test,
+                self.text.test,
                 table.nats[name],
                 tuning=Tuning(),
                 seconds=round(seconds[name], 1),
@@ -156,35 +150,35 @@ class _Session:
                 datastore_bytes=index if name == "on" else 0,
                 facts={"flops_per_token": self._flops(model)},
             )
-            entries.append(Entry(name, label(name), self.test, outcome))
+            entries.append(Entry(name, label(name), self.text.test, outcome))
         return entries
 
     def knn_lm(self) -> list[Entry]:
         """kNN-LM over the training split, by the baseline's states."""
         settings = asdict(self.asked.knn_lm)
-        outcome = self._kept("knn_lm", self.test, settings, self.weights, self._score_knn_lm)
-        return [Entry("knn_lm", LABELS["knn_lm"], self.test, outcome)]
+        outcome = self._kept("knn_lm", self.text.test, settings, self.weights, self._score_knn_lm)
+        return [Entry("knn_lm", LABELS["knn_lm"], self.text.test, outcome)]
 
     def _score_knn_lm(self) -> Outcome:
         config, batch = self.asked.knn_lm, self.batch
-        stage = states_stage(self.chunks, self.training, self.weights["baseline"])
+        stage = states_stage(self.chunks, self.text.training, self.weights["baseline"])
         states = self.store.build(
-            stage, lambda w: build_states(self.model, self.training, batch, w)
+            stage, lambda w: build_states(self.model, self.text.training, batch, w)
         )
         index = self.store.build(
             index_stage(stage, config), lambda w: build_index(states, config, w)
         )
         datastore = Datastore(states, index, config.nprobe)
-        tuning = knn_lm.tune(self.model, datastore, self.tuning, config, batch)
-        outcome = knn_lm.score(self.model, datastore, self.test, tuning, batch)
+        tuning = knn_lm.tune(self.model, datastore, self.text.tuning, config, batch)
+        outcome = knn_lm.score(self.model, datastore, self.text.test, tuning, batch)
         building = states.manifest["seconds"] + index.manifest["seconds"]
         return _with_seconds(outcome, building + tuning.seconds, **index.stats)
 
     def ralm(self) -> list[Entry]:
-        """A rival for each stride; small strides on the subsample alone."""
+        """A rival for each stride; small ones are scored and tuned on less text."""
         entries = []
         for stride in sorted(self.asked.ralm.strides, reverse=True):
-            ground = self.test if stride >= self.asked.ralm.full_from else self.subsample
+            ground, tuning = self.text.for_stride(stride, self.asked.ralm.full_from)
             name = f"ralm_{stride}"
             config = self._bm25()
             settings = {
@@ -195,14 +189,12 @@ class _Session:
                 "b": config.b,
             }
 
-            def score(stride: int = stride, ground: Ground = ground) -> Outcome:
-                return self._score_ralm(stride, ground)
-
-            outcome = self._kept(name, ground, settings, self.weights, score)
+            score = partial(self._score_ralm, stride, ground, tuning)
+            outcome = self._kept(name, ground, settings, self.weights, score, tuning)
             entries.append(Entry(name, f"RALM s={stride}", ground, outcome))
         return entries
 
-    def _score_ralm(self, stride: int, ground: Ground) -> Outcome:
+    def _score_ralm(self, stride: int, ground: Ground, tuned_on: Ground) -> Outcome:
         config, asked = self._bm25(), self.asked.ralm
         index = self.store.build(
             self.prepared.pipeline.index(config),
@@ -212,7 +204,7 @@ class _Session:
         tuning = ralm.tune(
             self.model,
             retriever,
-            self.tuning,
+            tuned_on,
             stride,
             asked.query_lengths,
             asked.continuations,
@@ -220,7 +212,7 @@ class _Session:
         )
         outcome = ralm.score(self.model, retriever, ground, stride, tuning, self.batch)
         outcome = dataclasses.replace(outcome, datastore_bytes=_size(index))
-        return _with_seconds(outcome, tuning.seconds)
+        return _with_seconds(outcome, tuning.seconds, tuned_on_documents=len(tuned_on.documents))
 
     def _bm25(self) -> Bm25RetrieverConfig:
         own = self.config.retriever
@@ -250,14 +242,14 @@ class _Session:
             start = time.perf_counter()
             tried = []
             for factor, model in models.items():
-                nats = plain_nats(model, self.tuning, self.batch)
-                tried.append(({"lr_factor": factor}, bits_per_byte(self.tuning, nats)))
+                nats = plain_nats(model, self.text.tuning, self.batch)
+                tried.append(({"lr_factor": factor}, bits_per_byte(self.text.tuning, nats)))
             tuning = lowest(tried, start)
             model = models[tuning.chosen["lr_factor"]]
             training = sum(r.status["seconds"].get("training", 0.0) for r in runs.values())
             return Outcome.by_chunk(
-                self.test,
-                plain_nats(model, self.test, self.batch),
+                self.text.test,
+                plain_nats(model, self.text.test, self.batch),
                 tuning=tuning,
                 seconds=round(training + time.perf_counter() - start, 1),
                 parameters=parameters(model.config),
@@ -268,28 +260,32 @@ class _Session:
                 },
             )
 
-        outcome = self._kept(name, self.test, {"lr_factors": factors}, inputs, score)
-        return [Entry(name, LABELS[name], self.test, outcome)]
+        outcome = self._kept(name, self.text.test, {"lr_factors": factors}, inputs, score)
+        return [Entry(name, LABELS[name], self.text.test, outcome)]
 
     def ngram(self) -> list[Entry]:
         """A PPM-like byte n-gram of the training split and the document so far."""
         corpus, config = self.prepared.corpus, self.asked.ngram
 
         def score() -> Outcome:
-            tuning = ngram.tune(corpus, self.training, self.tuning, config)
-            outcome = ngram.score(corpus, self.training, self.test, tuning)
+            tuning = ngram.tune(corpus, self.text.training, self.text.tuning, config)
+            outcome = ngram.score(corpus, self.text.training, self.text.test, tuning)
             return _with_seconds(outcome, tuning.seconds)
 
-        outcome = self._kept("ngram", self.test, asdict(config), {}, score)
-        return [Entry("ngram", LABELS["ngram"], self.test, outcome)]
+        outcome = self._kept("ngram", self.text.test, asdict(config), {}, score)
+        return [Entry("ngram", LABELS["ngram"], self.text.test, outcome)]
 
     def xz(self) -> list[Entry]:
         """xz after it has read the training split."""
         corpus = self.prepared.corpus
         outcome = self._kept(
-            "xz", self.test, {}, {}, lambda: xz.score(corpus, self.training, self.test)
+            "xz",
+            self.text.test,
+            {},
+            {},
+            lambda: xz.score(corpus, self.text.training, self.text.test),
         )
-        return [Entry("xz", LABELS["xz"], self.test, outcome)]
+        return [Entry("xz", LABELS["xz"], self.text.test, outcome)]
 
     def about(self, run: RunDirectory) -> dict[str, Any]:
         """What all rows of rivals.json have in common."""
@@ -314,15 +310,24 @@ class _Session:
                 "seed": evaluation.seed,
             },
             "window": self.config.chunking.sequence_length,
-            "stride": self.test.stride,
-            "scored": named(self.test),
-            "tuned_on": named(self.tuning),
-            "subsample": named(self.subsample) | {"seed": evaluation.seed},
+            "stride": self.text.test.stride,
+            "scored": named(self.text.test),
+            "tuned_on": named(self.text.tuning),
+            "subsample": named(self.text.subsample) | {"seed": evaluation.seed},
             "run": str(run.path),
         }
 
-    def _kept(self, name: str, ground: Ground, settings: Any, inputs: Any, score: Any) -> Outcome:
-        return kept(self.store, name, self.chunks, ground, self.tuning, settings, inputs, score)
+    def _kept(
+        self,
+        name: str,
+        ground: Ground,
+        settings: Any,
+        inputs: Any,
+        score: Any,
+        tuning: Ground | None = None,
+    ) -> Outcome:
+        tuning = tuning or self.text.tuning
+        return kept(self.store, name, self.chunks, ground, tuning, settings, inputs, score)
 
     def _retro(self) -> Any:
         chunks = self.prepared.chunks

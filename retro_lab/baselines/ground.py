@@ -11,7 +11,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from retro_lab.config.schema import ChunkingConfig
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import ChunkingConfig, RivalsConfig
 from retro_lab.data.dataset import EvaluationData
 from retro_lab.text.chunks import ChunkStore
 
@@ -95,6 +96,69 @@ class Ground:
         first = data.order[data.windows.start_chunk]
         mine = np.isin(self.store.document[first], self.documents)
         return data, np.flatnonzero(mine)
+
+
+@dataclass(frozen=True)
+class Grounds:
+    """What all rivals of one run are scored on, learn from and are tuned on.
+
+    Attributes:
+        test: every document of the split that is evaluated.
+        training: what rivals learn from.
+        subsample: documents of `test` that costly rivals are scored on.
+        validation: what tuning draws from.
+        asked: sizes of the draws.
+        seed: of the draws.
+    """
+
+    test: Ground
+    training: Ground
+    subsample: Ground
+    validation: Ground
+    asked: RivalsConfig
+    seed: int
+
+    @classmethod
+    def of(
+        cls,
+        store: ChunkStore,
+        split: str,
+        chunking: ChunkingConfig,
+        stride: int,
+        seed: int,
+        asked: RivalsConfig,
+    ) -> Grounds:
+        """The grounds of a run.
+
+        Raises:
+            UserError: the validation split has nothing to tune on.
+        """
+        test, training, validation = (
+            Ground.whole(store, name, chunking, stride) for name in (split, "train", "validation")
+        )
+        if not len(validation.documents):
+            raise UserError(
+                "the validation split has no token, and rivals are tuned on it",
+                fix="give it documents: corpus.split.validation is the share of them",
+            )
+        subsample = test.drawn(seed, documents=asked.subsample_documents)
+        return cls(test, training, subsample, validation, asked, seed)
+
+    @cached_property
+    def tuning(self) -> Ground:
+        """Documents of validation that hold `tuning_tokens` tokens."""
+        return self.validation.drawn(self.seed, tokens=self.asked.tuning_tokens)
+
+    def for_stride(self, stride: int, full_from: int) -> tuple[Ground, Ground]:
+        """What a rival that retrieves every `stride` tokens is scored and tuned on.
+
+        Below `full_from` it is scored on the subsample, and tuned on so much less text that a
+        setting costs as many forward passes as one of `full_from`.
+        """
+        if stride >= full_from:
+            return self.test, self.tuning
+        tokens = self.asked.tuning_tokens * stride // full_from
+        return self.subsample, self.validation.drawn(self.seed, tokens=tokens)
 
 
 def _scored_tokens(store: ChunkStore, chunks: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,15 @@ from retro_lab.config.schema import (
     PlantedDatabaseConfig,
 )
 from retro_lab.evaluation.chunk_table import ChunkTable
-from retro_lab.evaluation.injection import INJECTED, REST, SECOND, Injection
+from retro_lab.evaluation.injection import (
+    FIRST,
+    FIRST_FILTERED,
+    INJECTED,
+    REST,
+    SECOND,
+    SECOND_FILTERED,
+    Injection,
+)
 
 DOSES = (0.1, 0.5, 1.0)  # of six documents
 
@@ -113,6 +122,17 @@ def test_what_reads_nothing_new_scores_as_it_did(injection: Injection) -> None:
         assert dose.sets[INJECTED].other_neighbours == pytest.approx(1, abs=0.2)
         assert dose.sets[INJECTED].change.delta_bpb != 0
     assert unmoved > 0
+
+
+def test_the_more_is_planted_the_better_the_half_and_nothing_else(injection: Injection) -> None:
+    """The pointer begins as a copier, so a few steps are enough to see a leak in the score."""
+    first = [dose.sets[FIRST].change.delta_bpb for dose in injection.doses]
+    assert all(more < less - 0.1 for less, more in pairwise(first))
+    for dose in injection.doses[1:]:
+        assert dose.sets[INJECTED].change.delta_bpb < -1
+        for name in (REST, SECOND, FIRST_FILTERED, SECOND_FILTERED):
+            if dose.sets[name].chunks:
+                assert abs(dose.sets[name].change.delta_bpb) < 0.01
 
 
 def test_a_model_runs_only_for_what_a_dose_can_change(
