@@ -14,7 +14,12 @@ import torch
 from torch import nn
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import baseline_of, has_retrieval, run_key
+from retro_lab.config.fingerprints import (
+    baseline_of,
+    has_retrieval,
+    run_key,
+    weights_fields,
+)
 from retro_lab.config.schema import Config, Freeze, Method
 from retro_lab.training.agreement import agreed
 from retro_lab.training.diet import Diet
@@ -151,7 +156,7 @@ def _fit(
         name=run.path.name,
         resume_step=start,
     )
-    recipe, steps = config.recipe, config.schedule.steps
+    recipe, steps, trained_as = config.recipe, config.schedule.steps, weights_fields(config)
     held_back: list[nn.Parameter] = []
     if retrofit:
         config, steps = _second_phase(config), recipe.steps
@@ -172,6 +177,7 @@ def _fit(
             held_back=held_back,
             held_until=recipe.unfreeze_after or 0,
             what=what,
+            trained_as=trained_as,
         )
         status = "success"
     finally:

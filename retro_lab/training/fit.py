@@ -20,10 +20,11 @@ from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, Strategy
 from torch import Tensor, nn
 
 from retro_lab.config.errors import UserError
+from retro_lab.config.fingerprints import differing
 from retro_lab.config.schema import Config, MuonConfig, TrainerConfig
 from retro_lab.data.datamodule import RetroDataModule
 
-from .callbacks import BEST, LAST, Checkpoints, Interrupted, TrainingMetrics
+from .callbacks import BEST, LAST, TRAINED_AS, Checkpoints, Interrupted, TrainingMetrics
 from .console import ConsoleLogger
 from .diet import Diet
 from .module import RetroModule
@@ -62,6 +63,25 @@ def resumable_step(run_dir: Path) -> int:
     return _read(path)["global_step"] if path.exists() else 0
 
 
+def check_checkpoint(run_dir: Path, trained_as: dict[str, Any]) -> None:
+    """Refuses a last checkpoint whose weights go with other settings.
+
+    Args:
+        trained_as: the run's own, of `weights_fields`.
+
+    Raises:
+        UserError: naming the settings that differ.
+    """
+    path = checkpoint_folder(run_dir) / LAST
+    wrong = differing(_read(path).get(TRAINED_AS, {}), trained_as) if path.exists() else []
+    if wrong:
+        raise UserError(
+            f"{path} was written by a run of another configuration: {'; '.join(wrong)}",
+            fix="put this run's own checkpoint and config.yaml back, or train it again with "
+            "resume=null",
+        )
+
+
 def model_weights(path: Path) -> dict[str, Tensor]:
     """The model's `state_dict` from a checkpoint of `fit`, on the CPU."""
     state = _read(path)["state_dict"]
@@ -83,6 +103,7 @@ def fit(
     held_back: Sequence[nn.Parameter] = (),
     held_until: int = 0,
     what: str = "training",
+    trained_as: dict[str, Any] | None = None,
 ) -> FitResult:
     """Trains a model, from its run's last checkpoint if there is one.
 
@@ -95,6 +116,7 @@ def fit(
         diet: which neighbours a training step reads.
         held_back: parameters that are not trained before step `held_until`.
         what: name of the progress bar.
+        trained_as: settings that the weights go with, see `check_checkpoint`.
 
     Raises:
         KeyboardInterrupt: on Ctrl-C, after a resumable checkpoint is written.
@@ -109,6 +131,7 @@ def fit(
     if not resume:
         for name in (LAST, BEST):
             (folder / name).unlink(missing_ok=True)
+    check_checkpoint(run_dir, trained_as or {})
     start = resumable_step(run_dir)
     module = RetroModule(
         model,
@@ -125,7 +148,9 @@ def fit(
     )
     console = ConsoleLogger(module.steps, start, what)
     metrics = TrainingMetrics(config.trainer.log_every)
-    checkpoints = Checkpoints(folder, config.trainer.checkpoint_every, config.trainer.val_every)
+    checkpoints = Checkpoints(
+        folder, config.trainer.checkpoint_every, config.trainer.val_every, trained_as or {}
+    )
     with quiet_lightning():
         _prepare_torch(config.trainer)
         trainer = _trainer(
