@@ -23,7 +23,7 @@ from retro_lab.config.fingerprints import (
 from retro_lab.config.schema import Config, Freeze, Method
 from retro_lab.training.agreement import agreed
 from retro_lab.training.diet import Diet
-from retro_lab.training.fit import FitResult, fit, resumable_step
+from retro_lab.training.fit import FitResult, check_hardware, fit, resumable_step
 from retro_lab.training.loggers import build_loggers, close_loggers
 
 from .backbone import backbone_weights, is_backbone_alone, with_backbone
@@ -46,6 +46,7 @@ def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
     run = RunDirectory.of(config)
     if config.resume is not None and run.is_finished(config):
         return run
+    check_hardware(config.trainer)
     config = with_backbone(config)
     lock = run.acquire(wait=False)
     try:

@@ -52,6 +52,25 @@ class FitResult:
     tokens_per_second: float
 
 
+def check_hardware(config: TrainerConfig) -> None:
+    """Refuses GPUs that this machine doesn't have.
+
+    Raises:
+        UserError: naming the setting.
+    """
+    found = torch.cuda.device_count()
+    if config.accelerator == "gpu" and not found and not torch.backends.mps.is_available():
+        raise UserError(
+            "trainer.accelerator=gpu, but torch finds no GPU on this machine",
+            fix="trainer=cpu; or install a torch that is built for the GPU",
+        )
+    if config.accelerator != "cpu" and found and config.devices > found:
+        raise UserError(
+            f"trainer.devices={config.devices}, but torch finds {found} on this machine",
+            fix=f"trainer.devices={found}",
+        )
+
+
 def checkpoint_folder(run_dir: Path) -> Path:
     """Where a run keeps its checkpoints."""
     return run_dir / "checkpoints"
