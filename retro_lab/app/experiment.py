@@ -14,11 +14,16 @@ import torch
 from torch import nn
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import baseline_of, has_retrieval, run_key
+from retro_lab.config.fingerprints import (
+    baseline_of,
+    has_retrieval,
+    run_key,
+    weights_fields,
+)
 from retro_lab.config.schema import Config, Freeze, Method
 from retro_lab.training.agreement import agreed
 from retro_lab.training.diet import Diet
-from retro_lab.training.fit import FitResult, fit, resumable_step
+from retro_lab.training.fit import FitResult, check_hardware, fit, resumable_step
 from retro_lab.training.loggers import build_loggers, close_loggers
 
 from .backbone import backbone_weights, is_backbone_alone, with_backbone
@@ -41,6 +46,7 @@ def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
     run = RunDirectory.of(config)
     if config.resume is not None and run.is_finished(config):
         return run
+    check_hardware(config.trainer)
     config = with_backbone(config)
     lock = run.acquire(wait=False)
     try:
@@ -151,7 +157,7 @@ def _fit(
         name=run.path.name,
         resume_step=start,
     )
-    recipe, steps = config.recipe, config.schedule.steps
+    recipe, steps, trained_as = config.recipe, config.schedule.steps, weights_fields(config)
     held_back: list[nn.Parameter] = []
     if retrofit:
         config, steps = _second_phase(config), recipe.steps
@@ -172,6 +178,7 @@ def _fit(
             held_back=held_back,
             held_until=recipe.unfreeze_after or 0,
             what=what,
+            trained_as=trained_as,
         )
         status = "success"
     finally:

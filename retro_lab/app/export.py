@@ -68,7 +68,7 @@ def export(request: Request) -> None:
     """Writes the folder, whole or not at all.
 
     Raises:
-        UserError: the run is not finished, or the folder holds something already.
+        UserError: the run is not finished, or the folder holds something already or can't be made.
     """
     run, out = RunDirectory(request.run), request.out
     config = run.config()
@@ -102,6 +102,12 @@ def export(request: Request) -> None:
         model.generation_config.suppress_tokens = [tokenizer.pad_id]
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(
+            f"out={out} cannot be made: {error.strerror}", fix="give a folder where you may write"
+        ) from None
     with no_loading_bar():
         model.save_pretrained(partial)
     as_fast(tokenizer, config.chunking.sequence_length).save_pretrained(partial)

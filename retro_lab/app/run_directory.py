@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from retro_lab.config.databases import database_key
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import eval_fields, run_name
+from retro_lab.config.fingerprints import eval_fields, run_name, weights_fields
 from retro_lab.config.ranks import leads
 from retro_lab.config.schema import Config, DatabaseConfig, EvalConfig
 from retro_lab.config.serialise import read_config, write_config
@@ -201,13 +201,14 @@ class RunDirectory:
         """The trained weights: the last ones, so that nothing was picked by its score.
 
         Raises:
-            UserError: if the run has no checkpoint.
+            UserError: if the run has no checkpoint, or that of another configuration.
         """
-        from retro_lab.training.fit import model_weights
+        from retro_lab.training.fit import check_checkpoint, model_weights
 
         path = self.path / "checkpoints" / "last.ckpt"
         if not path.is_file():
             raise UserError(f"{self.path} has no checkpoint", fix="train it first: train.py")
+        check_checkpoint(self.path, weights_fields(self.config()))
         return model_weights(path)
 
     def acquire(self, wait: bool) -> FileLock:

@@ -90,21 +90,18 @@ class Writer:
                 fix=f"stride={size} searches once a chunk, which is the default",
             )
         device = device_of(request.device)
-        from .build import build_model
         from .run_data import prepare
+        from .scores import load_model
 
         prepared = prepare(config)
         run.check_lineage(prepared.lineage)
-        model = cast(
-            "Retro", build_model(config, prepared.chunks.vocab_size, prepared.chunks.pad_id)
-        )
-        model.load_state_dict(run.weights())
+        model = cast("Retro", load_model(config, run, prepared))
         tokenizer, source = prepared.pipeline.open_tokenizer(), None
         if request.neighbours:
             source = GivenNeighbours(request.neighbours, tokenizer, model.config)
         elif reads and request.retrieval is not False:
             source = Database(config, prepared, model.config)
-        return cls(model.eval().to(device), tokenizer, source, config.chunking.sequence_length)
+        return cls(model.to(device), tokenizer, source, config.chunking.sequence_length)
 
     def write(
         self, prompts: Sequence[str], request: Request, show: Show | None = None

@@ -37,6 +37,9 @@ _PLUGINS = {
     },
     "hydra/sweeper": {"optuna": "sweep"},
 }
+# Options named after a number, and the key that takes any.
+_NUMBERED = {"chunking": ("m", "chunking.chunk_size"), "neighbours": ("k", "neighbours.k")}
+_NO_RETRIEVAL = ("cca=none", "neighbours=none", "neighbours=k0")
 _NULL_GROUP = "Config group override must be a string or a list"
 
 
@@ -111,6 +114,11 @@ def _unknown_option(path: str) -> UserError:
         return UserError(f"there is no configuration {path}.yaml")
     near = difflib.get_close_matches(option, names, n=1)
     fix = f"did you mean {group}={near[0]}?" if near else f"choose one: {group}={names[0]}, ..."
+    letter, key = _NUMBERED.get(group, ("", ""))
+    if f"{group}={option}" in _NO_RETRIEVAL:
+        fix = "retriever=none is the model that reads nothing"
+    elif key and (match := re.fullmatch(rf"{letter}([1-9]\d*)", option)):
+        fix = f"{key}={match[1]}"
     return UserError(
         f"{group}={option}: there is no such option; options of {group}: {', '.join(names)}",
         fix=fix,

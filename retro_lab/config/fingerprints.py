@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from .backbone import identity, plain_name, tokenizer_path
+from .bounds import text as as_typed
 from .databases import is_training_split
 from .schema import (
     RETRIEVAL_SETTINGS,
@@ -42,6 +44,8 @@ _THRESHOLDS = ("min_coverage",)
 _FILTERS = ("max_jaccard", "dedup")
 # Of the recipe, what only a retrofit has.
 _SECOND_PHASE = ("freeze", "unfreeze_after", "steps", "lr", "warmup_steps", "optim")
+# What a checkpoint's weights were trained as; the data behind them has its lineage.
+_OF_WEIGHTS = ("model", "cca", "chunking", "recipe")
 # Settings of a part that is left out, and rhythm.
 _OF_POINTER = ("pointer_heads", "pointer_start", "match_bias")
 _RHYTHM = ("val_every",)
@@ -171,6 +175,29 @@ def run_fields(config: Config) -> dict[str, Any]:
         for name in _OF_BACKBONE:
             del fields["model"][name]
     return fields
+
+
+def weights_fields(config: Config) -> dict[str, Any]:
+    """Dotted key and value of every setting that a checkpoint's weights go with."""
+    fields = run_fields(config)
+    return dict(_flat({name: fields[name] for name in _OF_WEIGHTS if name in fields}))
+
+
+def differing(of_checkpoint: dict[str, Any], of_run: dict[str, Any]) -> list[str]:
+    """What differs among the keys that both have, in words; versions may add and drop keys."""
+    return [
+        f"{key} was {as_typed(value)}, is {as_typed(of_run[key])}"
+        for key, value in of_checkpoint.items()
+        if key in of_run and of_run[key] != value
+    ]
+
+
+def _flat(fields: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _unused_of_recipe(recipe: RecipeConfig) -> list[str]:

@@ -80,8 +80,10 @@ def bad_value(name: str, given: str, said: str, place: str = "") -> UserError:
     found = [key for key in known_keys() if key.name == name.partition("[")[0]]
     if not found:
         return UserError(f"{given}{place}: {said}")
-    default = found[0].default
+    default, value = found[0].default, given.partition("=")[2]
     fix = None if default is None else f"for example {found[0].name}={default}, the default"
+    if describe(found[0].type).startswith("a list of whole numbers") and value.isdigit():
+        fix = f"{found[0].name}=[{value}]"
     return UserError(f"{given}{place}: expected {describe(found[0].type)}", fix=fix)
 
 

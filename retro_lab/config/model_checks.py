@@ -51,12 +51,12 @@ def model(config: Config) -> Iterator[UserError]:
             f"model.encoder.d_model={model.encoder.d_model}",
             f"model.encoder.d_model={model.d_model}, or model.share_embeddings=false",
         )
-    outside = [n for n in model.encoder.cca_layers if not 1 <= n <= model.encoder.num_layers]
-    if outside:
+    depth = model.encoder.num_layers
+    if depth >= 1 and not all(1 <= layer <= depth for layer in model.encoder.cca_layers):
         yield problem(
             "model.encoder.cca_layers",
             model.encoder.cca_layers,
-            f"the encoder's layers count from 1 to {model.encoder.num_layers}",
+            f"the encoder's layers count from 1 to {depth}",
             "model.encoder.cca_layers=[1]",
         )
 

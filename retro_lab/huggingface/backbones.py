@@ -74,6 +74,7 @@ def read_config(name: str) -> PretrainedConfig:
     """
     from transformers import AutoConfig
 
+    _check_path(name)
     with _as_user_error(name):
         config = AutoConfig.from_pretrained(**_source(name))
     key, supported = f"recipe.backbone={name}", ", ".join(FAMILIES)
@@ -151,6 +152,21 @@ def attention_of(backbone: PreTrainedModel, layer: int) -> nn.Module:
     """The self-attention of a layer, counted from 1."""
     family = FAMILIES[cast(Any, backbone.config).model_type]
     return getattr(blocks_of(backbone)[layer - 1], family.attention)
+
+
+def _check_path(name: str) -> None:
+    """Refuses what is meant as a place in the file system and is none that can be read."""
+    path = Path(name).expanduser()
+    if not path.exists() and (name.startswith(("/", ".", "~")) or name.count("/") > 1):
+        raise UserError(
+            f"recipe.backbone={name} can't be loaded: there is no such folder or file",
+            fix="check its spelling; a name on the hub is NAME or ORGANISATION/NAME",
+        )
+    if (path / "config.yaml").is_file() and not (path / "config.json").is_file():
+        raise UserError(
+            f"recipe.backbone={name} is a run of this project, not a Hugging Face model",
+            fix="leave recipe.backbone out: recipe=retrofit grafts on the run's own baseline",
+        )
 
 
 def _source(name: str) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -84,6 +84,18 @@ class EncoderBlock(nn.Module):
         return add_feed_forward(x, self.ff_norm, self.ff, self.dropout)
 
 
+class Copies(NamedTuple):
+    """Neighbours that are the same.
+
+    Attributes:
+        one: [D], number of one of each of the distinct neighbours.
+        which: [X], number of each neighbour among the distinct.
+    """
+
+    one: Tensor
+    which: Tensor
+
+
 class NeighbourEncoder(nn.Module):
     """ENCODER(RET(C_u), H_u) of RETRO, Algorithm 1; weights shared over chunks and neighbours."""
 
@@ -95,9 +107,12 @@ class NeighbourEncoder(nn.Module):
         self.norm = RMSNorm(config.encoder_d_model)
         self.dropout = nn.Dropout(config.dropout)
         self.checkpointing = False
+        # Without query conditioning nothing but chance tells two copies of a neighbour apart.
+        self.by_text_alone = not config.encoder_cca_layers
+        self.by_chance = config.dropout > 0 or config.neighbour_noise > 0
 
     def forward(self, embedded: Tensor, retrieving: Tensor, chunks: RetrievedChunks) -> Tensor:
-        """Encodes each neighbour on its own.
+        """Encodes each neighbour on its own; copies of one just once where that gives the same.
 
         Args:
             embedded: [B, U, K, R, E] token embeddings of the neighbours.
@@ -115,6 +130,26 @@ class NeighbourEncoder(nn.Module):
         missing = ~chunks.token_mask.any(-1, keepdim=True)
         mask = (chunks.token_mask | missing).flatten(0, 2)[:, None, None, :]
         known = None if chunks.known is None else chunks.known.flatten(0, 1)[:, None, None, :]
+        copies = self._copies(chunks.ids.flatten(0, 2))
+        if copies is not None:
+            x, mask = x[copies.one], mask[copies.one]
         for block in blocks:
             x = run(self.checkpointing, block, x, tables, mask, source, chunks.start, known)
-        return self.norm(x).view(*chunks.ids.shape, -1)
+        x = self.norm(x)
+        return (x if copies is None else x[copies.which]).view(*chunks.ids.shape, -1)
+
+    def _copies(self, ids: Tensor) -> Copies | None:
+        """Which of the neighbours [X, R] are the same; None where each is encoded for itself.
+
+        On a GPU the host would have to wait for the answer in every step, and a compiled model
+        wants fixed shapes.
+        """
+        if not self.by_text_alone or (self.training and self.by_chance):
+            return None
+        if ids.device.type != "cpu" or torch.compiler.is_compiling():
+            return None
+        distinct, which = ids.unique(dim=0, return_inverse=True)
+        if len(distinct) == len(ids):
+            return None
+        one = which.new_empty(len(distinct)).index_copy_(0, which, torch.arange(len(ids)))
+        return Copies(one, which)

@@ -21,6 +21,7 @@ MAX_MATCH = 8
 GATE_START = -4.0
 MATCH_SCORE_START = 1.0
 MATCH_GATE_START = 0.5
+SURE = 80.0  # the gate's largest logit: odds of e^89 are infinite in single precision
 
 
 class Copy(NamedTuple):
@@ -137,6 +138,7 @@ class Pointer(nn.Module):
         gate_logit = at_least_single(self.gate(states).squeeze(-1))
         if gate is not None:
             gate_logit = gate_logit + (log_attention.exp() * gate).sum(-1)
+        gate_logit = gate_logit.clamp_max(SURE)
         gate_logit = gate_logit.masked_fill(~(usable.any(-1) & readable), float("-inf"))
         return Copy(log_attention, next_ids, gate_logit)
 

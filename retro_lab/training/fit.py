@@ -20,10 +20,11 @@ from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, Strategy
 from torch import Tensor, nn
 
 from retro_lab.config.errors import UserError
+from retro_lab.config.fingerprints import differing
 from retro_lab.config.schema import Config, MuonConfig, TrainerConfig
 from retro_lab.data.datamodule import RetroDataModule
 
-from .callbacks import BEST, LAST, Checkpoints, Interrupted, TrainingMetrics
+from .callbacks import BEST, LAST, TRAINED_AS, Checkpoints, Interrupted, TrainingMetrics
 from .console import ConsoleLogger
 from .diet import Diet
 from .module import RetroModule
@@ -51,6 +52,25 @@ class FitResult:
     tokens_per_second: float
 
 
+def check_hardware(config: TrainerConfig) -> None:
+    """Refuses GPUs that this machine doesn't have.
+
+    Raises:
+        UserError: naming the setting.
+    """
+    found = torch.cuda.device_count()
+    if config.accelerator == "gpu" and not found and not torch.backends.mps.is_available():
+        raise UserError(
+            "trainer.accelerator=gpu, but torch finds no GPU on this machine",
+            fix="trainer=cpu; or install a torch that is built for the GPU",
+        )
+    if config.accelerator != "cpu" and found and config.devices > found:
+        raise UserError(
+            f"trainer.devices={config.devices}, but torch finds {found} on this machine",
+            fix=f"trainer.devices={found}",
+        )
+
+
 def checkpoint_folder(run_dir: Path) -> Path:
     """Where a run keeps its checkpoints."""
     return run_dir / "checkpoints"
@@ -60,6 +80,25 @@ def resumable_step(run_dir: Path) -> int:
     """Optimiser steps that a run's last checkpoint has behind it; 0 without one."""
     path = checkpoint_folder(run_dir) / LAST
     return _read(path)["global_step"] if path.exists() else 0
+
+
+def check_checkpoint(run_dir: Path, trained_as: dict[str, Any]) -> None:
+    """Refuses a last checkpoint whose weights go with other settings.
+
+    Args:
+        trained_as: the run's own, of `weights_fields`.
+
+    Raises:
+        UserError: naming the settings that differ.
+    """
+    path = checkpoint_folder(run_dir) / LAST
+    wrong = differing(_read(path).get(TRAINED_AS, {}), trained_as) if path.exists() else []
+    if wrong:
+        raise UserError(
+            f"{path} was written by a run of another configuration: {'; '.join(wrong)}",
+            fix="put this run's own checkpoint and config.yaml back, or train it again with "
+            "resume=null",
+        )
 
 
 def model_weights(path: Path) -> dict[str, Tensor]:
@@ -83,6 +122,7 @@ def fit(
     held_back: Sequence[nn.Parameter] = (),
     held_until: int = 0,
     what: str = "training",
+    trained_as: dict[str, Any] | None = None,
 ) -> FitResult:
     """Trains a model, from its run's last checkpoint if there is one.
 
@@ -95,6 +135,7 @@ def fit(
         diet: which neighbours a training step reads.
         held_back: parameters that are not trained before step `held_until`.
         what: name of the progress bar.
+        trained_as: settings that the weights go with, see `check_checkpoint`.
 
     Raises:
         KeyboardInterrupt: on Ctrl-C, after a resumable checkpoint is written.
@@ -109,6 +150,7 @@ def fit(
     if not resume:
         for name in (LAST, BEST):
             (folder / name).unlink(missing_ok=True)
+    check_checkpoint(run_dir, trained_as or {})
     start = resumable_step(run_dir)
     module = RetroModule(
         model,
@@ -125,7 +167,9 @@ def fit(
     )
     console = ConsoleLogger(module.steps, start, what)
     metrics = TrainingMetrics(config.trainer.log_every)
-    checkpoints = Checkpoints(folder, config.trainer.checkpoint_every, config.trainer.val_every)
+    checkpoints = Checkpoints(
+        folder, config.trainer.checkpoint_every, config.trainer.val_every, trained_as or {}
+    )
     with quiet_lightning():
         _prepare_torch(config.trainer)
         trainer = _trainer(

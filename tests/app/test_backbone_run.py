@@ -183,4 +183,13 @@ def test_settings_that_contradict_a_backbone(
 
 def test_a_missing_backbone(golden: Golden, capsys: pytest.CaptureFixture[str]) -> None:
     said = problem(golden, capsys, "recipe.backbone=./nowhere", "tokenizer.vocab_size=4096")
-    assert "recipe.backbone=./nowhere can't be loaded" in said
+    assert "recipe.backbone=./nowhere can't be loaded: there is no such folder or file" in said
+
+
+def test_a_run_is_no_backbone(
+    golden: Golden, grafted: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = [f"recipe.backbone={grafted.path}", "tokenizer.vocab_size=4096"]
+    said = problem(golden, capsys, *more)
+    assert "is a run of this project" in said
+    assert "recipe=retrofit grafts on the run's own baseline" in said

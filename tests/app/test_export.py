@@ -86,6 +86,9 @@ def test_what_cannot_be_exported(
     assert "is there already" in capsys.readouterr().err
     assert main(["export", f"run={finished.path}"]) == 2
     assert "export needs out" in capsys.readouterr().err
+    file = folder / "config.json"
+    assert main(["export", f"run={finished.path}", f"out={file / 'inside'}"]) == 2
+    assert "inside cannot be made: Not a directory" in capsys.readouterr().err
     assert main(["export", "runs=x"]) == 2
     assert "did you mean run=" in capsys.readouterr().err
 

@@ -44,6 +44,11 @@ BROKEN = [
         "model.encoder.cca_layers=[3]",
         "model.encoder.cca_layers=[2]",
     ),
+    (
+        "model.encoder.num_layers=0",
+        "model.encoder.num_layers=0: must be at least 1",
+        "model.encoder.num_layers=1",
+    ),
     ("model.head_dim=31", "model.head_dim=31: rotary", "model.head_dim=32"),
     (
         "model.encoder.head_dim=31",

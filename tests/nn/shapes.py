@@ -53,6 +53,7 @@ def make_case(
     ff: FeedForwardKind = "gelu",
     dropout: float = 0.0,
     neighbour_noise: float = 0.0,
+    share_embeddings: bool = False,
     missing: bool = False,
     dtype: torch.dtype = torch.float64,
 ) -> Case:
@@ -65,7 +66,7 @@ def make_case(
         head_dim=4,
         d_ff=16,
         cca_layers=cca_layers,
-        encoder_d_model=10,
+        encoder_d_model=12 if share_embeddings else 10,
         encoder_num_layers=2,
         encoder_cca_layers=encoder_cca_layers,
         chunk_size=chunk_size,
@@ -84,6 +85,7 @@ def make_case(
         ff=ff,
         dropout=dropout,
         neighbour_noise=neighbour_noise,
+        share_embeddings=share_embeddings,
     )
     generator = torch.Generator().manual_seed(seed)
     model = Retro(config).to(dtype).eval()
@@ -126,5 +128,6 @@ cases = st.builds(
     cca_positions=st.booleans(),
     gated_cca=st.booleans(),
     ff=st.sampled_from(FEED_FORWARDS),
+    share_embeddings=st.booleans(),
     missing=st.booleans(),
 )

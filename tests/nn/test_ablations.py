@@ -6,11 +6,14 @@ longer see, or by what it must still compute.
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 import torch
-from shapes import PAD, POSITIONS, make_case
+from shapes import PAD, POSITIONS, Case, make_case
+from torch import nn
 
-from retro_lab.nn.config import PositionKind
+from retro_lab.nn.config import PositionKind, ValueKind
 from retro_lab.nn.layers import GatedFeedForward
 
 
@@ -54,6 +57,50 @@ def test_a_fresh_model_starts_as_its_baseline_and_can_leave(
             assert door.grad.abs().sum() > 0
 
 
+def rows_encoded(case: Case) -> list[int]:
+    """Neighbours that go through the encoder in each pass from now on."""
+    rows: list[int] = []
+    case.model.encoder.norm.register_forward_hook(lambda *args: rows.append(len(args[2])))
+    return rows
+
+
+def copied(case: Case) -> torch.Tensor:
+    """Neighbours [B, U, K, R], all like those of one chunk but for the first row's first chunk."""
+    neighbours = case.neighbours[:1, 1:2].expand_as(case.neighbours).clone()
+    neighbours[0, 0] = case.neighbours[0, 0]
+    return neighbours
+
+
+@pytest.mark.parametrize("value", ["both", "continuation"])
+def test_without_query_conditioning_a_repeated_neighbour_is_encoded_once(value: ValueKind) -> None:
+    case = make_case(encoder_cca_layers=(), chunk_size=4, length=16, value=value, pointer=True)
+    neighbours, rows = copied(case), rows_encoded(case)
+    parameters = list(case.model.parameters())
+    found = []
+    for shared in (True, False):
+        case.model.encoder.by_text_alone = shared
+        nats = case.model.token_nats(case.tokens, case.tokens.roll(-1, 1), neighbours)
+        found.append([nats, *torch.autograd.grad(nats.sum(), parameters)])
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-9)
+    assert rows == [2 + 2, 2 * 4 * 2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "training"),
+    [
+        ({"encoder_cca_layers": (1,)}, False),
+        ({"encoder_cca_layers": (), "dropout": 0.1}, True),
+        ({"encoder_cca_layers": (), "neighbour_noise": 0.1}, True),
+    ],
+)
+def test_copies_that_may_differ_are_encoded_each(changes: dict, training: bool) -> None:
+    case = make_case(chunk_size=4, length=16, **changes)
+    rows = rows_encoded(case)
+    case.model.train(training)(case.tokens, copied(case))
+    assert rows == [2 * 4 * 2]
+
+
 def test_noise_reaches_neighbours_in_training_only() -> None:
     case = make_case(neighbour_noise=0.2)
     model = case.model.train()
@@ -78,6 +125,21 @@ def test_noise_is_as_strong_as_asked() -> None:
     clean, noisy = seen
     expected = 0.2 * clean.abs().mean().item()
     assert (noisy - clean).std().item() == pytest.approx(expected, rel=0.05)
+
+
+def test_dropout_is_on_embeddings_and_every_branch_in_training() -> None:
+    model = (case := make_case(dropout=0.3, encoder_cca_layers=(2,))).model
+    calls: Counter[str] = Counter()
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout):
+            module.register_forward_hook(lambda *_, name=name: calls.update([name]))
+    model.train()(case.tokens, case.neighbours)
+    branches = {f"blocks.{i}": 2 if i == 0 else 3 for i in range(3)}  # CCA in layers 2 and 3
+    branches |= {"encoder.blocks.0": 2, "encoder.blocks.1": 3}
+    expected = {"dropout": 1, "encoder.dropout": 1}
+    assert calls == expected | {f"{name}.dropout": count for name, count in branches.items()}
+    model.eval()
+    assert torch.equal(*(model(case.tokens, case.neighbours) for _ in range(2)))
 
 
 @pytest.mark.parametrize("positions", POSITIONS)

@@ -103,6 +103,19 @@ def test_every_variant_learns(heads: int) -> None:
     assert not still
 
 
+def test_a_gate_that_is_sure_stays_finite() -> None:
+    case = make_case(pointer=True, dtype=torch.float32)
+    targets = case.tokens.roll(-1, 1)
+    with torch.no_grad():
+        case.model.pointer.gate.bias.fill_(200.0)
+    nats = case.model.token_nats(case.tokens, targets, case.neighbours)
+    log_probs = case.model(case.tokens, case.neighbours)
+    nats.sum().backward()
+    assert torch.isfinite(nats).all()
+    torch.testing.assert_close(log_probs.exp().sum(-1)[:, 3:], torch.ones(2, 15))
+    assert all(torch.isfinite(p.grad).all() for p in case.model.parameters())
+
+
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:
     with pytest.raises(ValueError, match="pointer_heads"):
         replace(make_case().model.config, pointer_heads=3)

@@ -115,6 +115,7 @@ def test_a_prefix_has_the_logits_of_the_whole(case: Case, cut: int) -> None:
         {"cca_positions": False},
         {"gated_cca": True, "ff": "swiglu"},
         {"encoder_cca_layers": ()},
+        {"share_embeddings": True},
     ],
     ids=lambda choice: "-".join(map(str, choice.values())),
 )

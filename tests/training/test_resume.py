@@ -125,6 +125,15 @@ def test_loading_processes_outlive_signals_until_the_step_is_done(tmp_path, capf
     assert capfd.readouterr().out.count("stopping after this step") == 1  # from the parent alone
 
 
+def test_a_checkpoint_of_other_settings_is_not_resumed(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        small_fit(
+            tmp_path, small_config(), model=troubled(Trouble, 3), trained_as={"model.d_ff": 32}
+        )
+    with pytest.raises(UserError, match=r"another configuration: model\.d_ff was 32, is 64"):
+        small_fit(tmp_path, small_config(), trained_as={"model.d_ff": 64, "model.d_model": 16})
+
+
 def test_accumulation_is_interrupted_between_steps_only(tmp_path):
     config = small_config(accumulate=2)
     model, _ = small_fit(tmp_path / "whole", config)
