@@ -10,13 +10,15 @@ tokens.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
 
 from retro_lab.config.schema import Bm25RetrieverConfig
 from retro_lab.retrieval.lexical import LexicalRetriever
+
+_LISTED = 1024  # chunks made into lists together
 
 
 class Bm25Retriever(LexicalRetriever):
@@ -46,13 +48,23 @@ class Bm25Retriever(LexicalRetriever):
 
 
 class _TokenLists(Sequence[list[int]]):
-    """The chunks as bm25s wants them, lists of ids without padding, made one at a time."""
+    """The chunks as bm25s wants them, lists of ids without padding, made a few at a time."""
 
     def __init__(self, tokens: np.ndarray) -> None:
         self._tokens = tokens
+        self._ids = np.arange(tokens.max() + 1).astype(object)  # numbers are made once
 
     def __len__(self) -> int:
         return len(self._tokens)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for start in range(0, len(self), _LISTED):
+            rows = self._tokens[start : start + _LISTED]
+            text = rows >= 0
+            ids, first = self._ids[rows[text]].tolist(), 0
+            for stop in np.cumsum(text.sum(axis=1)).tolist():
+                yield ids[first:stop]
+                first = stop
 
     @overload
     def __getitem__(self, index: int) -> list[int]: ...

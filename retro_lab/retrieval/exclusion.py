@@ -112,14 +112,20 @@ def _first_passing(
 
     What is dropped moves the next candidate up, which is asked about in turn.
     """
-    asked = ~allowed
-    while True:
-        among_first = allowed & (np.cumsum(allowed, axis=1, dtype=np.int32) <= k)
-        rows, columns = np.nonzero(among_first & ~asked)
-        if not len(rows):
-            return allowed
-        allowed[rows, columns] = passes(asking[rows], ids[rows, columns])
-        asked[rows, columns] = True
+    pending, asked = np.arange(len(ids)), ~allowed
+    while len(pending):
+        rows, known = allowed[pending], asked[pending]
+        among_first = rows & (np.cumsum(rows, axis=1, dtype=np.int32) <= k)
+        row, column = np.nonzero(among_first & ~known)
+        if not len(row):
+            break
+        kept = passes(asking[pending[row]], ids[pending[row], column])
+        allowed[pending[row], column] = kept
+        asked[pending[row], column] = True
+        refused = np.zeros(len(pending), bool)
+        refused[row[~kept]] = True
+        pending = pending[refused]
+    return allowed
 
 
 def other_documents(ids: np.ndarray, banned: np.ndarray, chunk_document: np.ndarray) -> np.ndarray:

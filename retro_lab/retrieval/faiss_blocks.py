@@ -50,8 +50,10 @@ def trained(index: Any, vectors: RowSource, workspace: Workspace | None) -> Any:
     import faiss
 
     def train() -> None:
-        places = _spread(len(vectors), sample_size(len(vectors), centroids(index)))
-        train_index(index, vectors[places].astype(np.float32))
+        size = len(vectors)
+        count = sample_size(size, centroids(index))
+        sample = vectors[_spread(size, count)] if count < size else vectors[:]
+        train_index(index, sample.astype(np.float32, copy=False))
 
     if workspace is None:
         train()

@@ -127,7 +127,7 @@ class FaissRetriever:
 
     def _add(self, embeddings: RowSource) -> None:
         for start in range(0, len(embeddings), BLOCK):
-            add(self.index, embeddings[start : start + BLOCK].astype(np.float32))
+            add(self.index, embeddings[start : start + BLOCK].astype(np.float32, copy=False))
 
     def candidates(self, queries: Queries, k: int) -> Neighbours:
         """The k best chunks by inner product, deeper where ties need it; the first `rerank` of an

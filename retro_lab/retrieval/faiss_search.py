@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+_BY_QUERIES = 3  # FAISS's parallel mode; in its default, one thread scans lists that are given
 _SLACK = 4  # lists looked at beyond nprobe, so that a near-tie at its end is decided pair by pair
 
 
@@ -88,4 +89,8 @@ def _search_lists(
     scores = inner_products(centroids, vectors, lists)
     order = np.lexsort((lists, -scores), axis=-1)[:, : index.nprobe]
     lists, scores = (np.take_along_axis(part, order, axis=1) for part in (lists, scores))
-    return index.search_preassigned(vectors, k, lists, scores)
+    before, index.parallel_mode = index.parallel_mode, _BY_QUERIES
+    try:
+        return index.search_preassigned(vectors, k, lists, scores)
+    finally:
+        index.parallel_mode = before

@@ -16,11 +16,11 @@ from retro_lab.config.schema import ChunkingConfig, NeighboursConfig
 from retro_lab.retrieval.base import text_tokens
 from retro_lab.retrieval.exclusion import PairFilter
 from retro_lab.text.chunks import ChunkStore
-from retro_lab.text.runs import share_run
+from retro_lab.text.runs import CommonRuns, pair_runs
 
 SCORED_CHUNKS = 1  # chunks behind the query's that its neighbours help to predict
 
-_TOKENS = 2**21  # of neighbours compared at once: 150 MB if all have all their text in common
+_TEXTS = 2**13  # neighbours compared at once: 220 MB if all have all their text in common
 
 
 @dataclass(frozen=True)
@@ -40,24 +40,68 @@ class LeakFilter:
 
     def of(self, chunks: ChunkStore) -> PairFilter:
         """The filter over the chunks of a store."""
+        return _Passes(self, chunks)
 
-        def text(ids: np.ndarray, continuation: int) -> np.ndarray:
-            values = chunks.values(ids, continuation)
-            return text_tokens(values, chunks.pad_id, chunks.boundary_id)
 
-        def passes(query_ids: np.ndarray, ids: np.ndarray) -> np.ndarray:
-            kept = np.zeros(len(ids), dtype=bool)
-            pairs = max(1, _TOKENS // ((1 + self.continuation_chunks) * chunks.chunk_size))
-            for start in range(0, len(ids), pairs):
-                part = slice(start, start + pairs)
-                asking, row = np.unique(query_ids[part], return_inverse=True)
-                asked, column = np.unique(ids[part], return_inverse=True)
-                ours = text(asking, SCORED_CHUNKS)
-                theirs = text(asked, self.continuation_chunks)
-                kept[part] = ~share_run(ours, theirs, row, column, self.max_run)
-            return kept
+class _Passes:
+    """The filter over a store's chunks.
 
+    Candidates are asked about round by round, and those that move up were mostly looked at before
+    for another query: the texts of one round are kept for the next.
+    """
+
+    def __init__(self, settings: LeakFilter, chunks: ChunkStore) -> None:
+        self._settings, self._chunks = settings, chunks
+        nothing = np.empty(0, np.int64)
+        self._kept = _Texts(settings, chunks, nothing, nothing)
+
+    def __call__(self, query_ids: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        if len(ids) > _TEXTS and len(np.unique(ids)) > _TEXTS:
+            halves = zip(np.array_split(query_ids, 2), np.array_split(ids, 2), strict=True)
+            return np.concatenate([self(*half) for half in halves])
+        there = self._kept.hold(query_ids, ids)
+        missing = np.flatnonzero(~there)
+        passes = np.zeros(len(ids), bool)
+        passes[there] = self._kept.passes(query_ids[there], ids[there])
+        if len(missing):
+            texts = _Texts(self._settings, self._chunks, query_ids[missing], ids[missing])
+            passes[missing] = texts.passes(query_ids[missing], ids[missing])
+            if 2 * len(missing) > len(ids):
+                self._kept = texts
         return passes
+
+
+class _Texts:
+    """Texts of some query chunks and of some neighbours, ready to be compared pair by pair."""
+
+    def __init__(
+        self, settings: LeakFilter, chunks: ChunkStore, query_ids: np.ndarray, ids: np.ndarray
+    ) -> None:
+        self._queries, self._ids = np.unique(query_ids), np.unique(ids)
+        self._length = settings.max_run
+        self._left = _text(chunks, self._queries, SCORED_CHUNKS)
+        self._right = _text(chunks, self._ids, settings.continuation_chunks)
+        self._left_owner, self._right_owner = (
+            chunks.identity[part] for part in (self._queries, self._ids)
+        )
+        owners = self._left_owner, self._right_owner
+        self._runs = CommonRuns(self._left, self._right, *owners, self._length)
+
+    def hold(self, query_ids: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """Of which pairs they hold both texts."""
+        return np.isin(query_ids, self._queries) & np.isin(ids, self._ids)
+
+    def passes(self, query_ids: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """As the filter does, of pairs that are held."""
+        row, column = np.searchsorted(self._queries, query_ids), np.searchsorted(self._ids, ids)
+        leaks = self._runs.shared(row, column)
+        own = np.flatnonzero(self._left_owner[row] == self._right_owner[column])  # no table asks
+        leaks[own] = pair_runs(self._left[row[own]], self._right[column[own]]) >= self._length
+        return ~leaks
+
+
+def _text(chunks: ChunkStore, ids: np.ndarray, continuation: int) -> np.ndarray:
+    return text_tokens(chunks.values(ids, continuation), chunks.pad_id, chunks.boundary_id)
 
 
 def leak_filter(neighbours: NeighboursConfig, chunking: ChunkingConfig) -> LeakFilter | None:

@@ -22,8 +22,9 @@ PAIR_BLOCK = 1024
 NO_MATCH_LEFT, NO_MATCH_RIGHT = np.int32(-1), np.int32(-2)
 """In the place of padding and boundaries, one for each side, so that they equal nothing."""
 
-_BASE, _TEXT = 0x9E3779B97F4A7C15, np.uint64(0xD6E8FEB86659FD93)
-_SPREAD, _MOST_BITS = 16, 24  # places a window in the table of those that are there; 16 MB at most
+_BASE = 0x9E3779B97F4A7C15
+_SPREAD, _MOST_BITS = 4, 22  # places a window in the table of those that are there; 4 MB at most
+_LOOKED_UP = 2**12  # pairs compared together
 
 
 def block_runs(chunks: NDArray[np.int32], references: NDArray[np.int32]) -> NDArray:
@@ -73,107 +74,157 @@ def pair_runs(left: NDArray[np.integer], right: NDArray[np.integer]) -> NDArray[
     return longest
 
 
-def share_run(
-    left: NDArray[np.integer],
-    right: NDArray[np.integer],
-    row: NDArray[np.integer],
-    column: NDArray[np.integer],
-    length: int,
-) -> NDArray[np.bool_]:
-    """Whether each pair has a common run of `length` tokens or more; exact.
+class CommonRuns:
+    """Says of any pairs of texts whether they have a common run of `length` tokens; exact.
 
     A pair has one if and only if the two texts share a window of `length` tokens. Each text's
-    windows are hashed once, however many pairs it is in; those on the right whose hash stands
-    nowhere on the left are dropped before any pair is looked at, and what is left is looked up pair
-    by pair. Equal hashes are compared token by token.
+    windows are hashed once, however many pairs it is in; those whose hash stands nowhere in
+    another's text on the other side are dropped before any pair is looked at. What is left are rows
+    of a sparse array, and two texts share a window if their rows do. Equal hashes are compared
+    token by token.
 
     Args:
         left: [Q, M] tokens, negative for none.
         right: [U, R] tokens, negative for none.
-        row: int [P], the row of `left` that a pair compares.
-        column: int [P], the row of `right`.
+        left_owner: int [Q], whose text it is; pairs of one owner may not be asked about.
+        right_owner: int [U].
         length: at least 1.
     """
-    shared = np.zeros(len(row), bool)
-    if length > min(left.shape[1], right.shape[1]):
+
+    def __init__(
+        self,
+        left: NDArray[np.integer],
+        right: NDArray[np.integer],
+        left_owner: NDArray[np.integer],
+        right_owner: NDArray[np.integer],
+        length: int,
+    ) -> None:
+        from scipy.sparse import csr_array
+
+        self._length, self._left, self._right = length, _ours(left), _theirs(right)
+        hashes = (_window_hashes(texts, length) for texts in (self._left, self._right))
+        owners = np.concatenate([left_owner, right_owner])
+        windows = _common_windows(*hashes, owners)
+        shape = (len(owners), windows.number.max(initial=0) + 1)
+        starts = csr_array((windows.start, (windows.text, windows.number)), shape=shape)
+        self._starts = starts.data
+        text = np.repeat(np.arange(shape[0]), np.diff(starts.indptr))
+        self._keys = text * shape[1] + starts.indices
+        there = np.ones(len(self._keys), bool)
+        self._windows = csr_array((there, starts.indices, starts.indptr), shape=shape)
+
+    def shared(self, row: NDArray[np.integer], column: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """bool [P], of pairs of a row of `left` and a row of `right`."""
+        shared = np.zeros(len(row), bool)
+        for start in range(0, len(row), _LOOKED_UP):
+            left = row[start : start + _LOOKED_UP]
+            right = column[start : start + _LOOKED_UP]
+            both = self._windows[left].multiply(self._windows[right + len(self._left)])
+            pair = np.flatnonzero(np.diff(both.indptr))
+            window = both.indices[both.indptr[pair]]  # any of its windows decides a pair
+            shared[start + pair] = self._same(left[pair], right[pair], window)
         return shared
-    ours, theirs = _ours(left), _theirs(right)
-    known, asked = _common_windows(_window_hashes(ours, length), _window_hashes(theirs, length))
-    pair, window = _windows_of_pairs(asked, column, len(right))
 
-    # A window and its text in one number, which is looked up among the left's.
-    keys = known.hash + known.text.astype(np.uint64) * _TEXT
-    wanted = asked.hash[window] + (row.astype(np.uint64) * _TEXT)[pair]
-    hit, at_left = _look_up(wanted, keys)
-    pair, one = np.unique(pair[hit], return_index=True)  # any of its windows decides a pair
-    at_left, at_right = at_left[one], window[hit[one]]
-
-    same = np.ones(len(pair), bool)
-    for step in range(length):
-        tokens = ours[row[pair], known.start[at_left] + step]
-        same &= tokens == theirs[column[pair], asked.start[at_right] + step]
-    shared[pair[same]] = True
-    chance = pair[~same]  # two windows of one hash: nearly never, so measured
-    shared[chance] = pair_runs(left[row[chance]], right[column[chance]]) >= length
-    return shared
-
-
-class _Windows(NamedTuple):
-    """Windows of some texts in order: the text's row, the first token's place, and the hash."""
-
-    text: NDArray[np.integer]
-    start: NDArray[np.integer]
-    hash: NDArray[np.uint64]
+    def _same(
+        self,
+        row: NDArray[np.integer],
+        column: NDArray[np.integer],
+        window: NDArray[np.integer],
+    ) -> NDArray[np.bool_]:
+        """Whether a window of both is the same in tokens, or if it isn't, another one is."""
+        at_left, at_right = (
+            self._starts[np.searchsorted(self._keys, text * self._windows.shape[1] + window)]
+            for text in (row, column + len(self._left))
+        )
+        same = np.ones(len(row), bool)
+        for step in range(self._length):
+            same &= self._left[row, at_left + step] == self._right[column, at_right + step]
+        chance = np.flatnonzero(~same)  # two windows of one hash: nearly never, so measured
+        measured = pair_runs(self._left[row[chance]], self._right[column[chance]])
+        same[chance] = measured >= self._length
+        return same
 
 
 def _common_windows(
-    left: NDArray[np.uint64], right: NDArray[np.uint64]
-) -> tuple[_Windows, _Windows]:
-    """Of hashes [Q, W] and [U, W'], those that may stand on the other side as well."""
-    asked = _windows(right, _Sieve(left))
-    return _windows(left, _Sieve(asked.hash)), asked
+    left: NDArray[np.uint64], right: NDArray[np.uint64], owner: NDArray[np.integer]
+) -> _Windows:
+    """Windows that both sides have, and two owners or more, numbered in order of their hashes.
+
+    Hashes are sorted with their places in the lowest bits: those of a window then lie side by
+    side, the left's before the right's.
+
+    Args:
+        left: [Q, W] hashes.
+        right: [U, W'] hashes.
+        owner: [Q + U].
+    """
+    at_right = _likely(right, left)
+    at_left = _likely(left, right.reshape(-1)[at_right])
+    flat = np.concatenate([at_left, at_right])
+    texts = np.empty(len(flat), np.int32)
+    texts[: len(at_left)] = at_left // left.shape[1]
+    texts[len(at_left) :] = len(left) + at_right // right.shape[1]
+    packed = np.concatenate([left.reshape(-1)[at_left], right.reshape(-1)[at_right]])
+    bits = np.uint64(len(packed).bit_length())
+    packed >>= bits
+    packed <<= bits
+    packed |= np.arange(len(packed), dtype=np.uint64)
+    packed.sort()
+    place = (packed & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.intp)
+    packed >>= bits
+    text, new = texts[place], _changes(packed)
+    first = np.flatnonzero(new)
+    last = np.append(first[1:], len(new))[: len(first)] - 1
+    owners = np.cumsum(_changes(owner[text]), dtype=np.int32)
+    common = (text[first] < len(left)) & (text[last] >= len(left)) & (owners[first] < owners[last])
+    sizes = last - first + 1
+    kept = np.flatnonzero(np.repeat(common, sizes) & (new | _changes(text)))
+    number = np.repeat(np.cumsum(common) - 1, sizes)[kept]
+    text = text[kept]
+    width = np.where(text < len(left), left.shape[1], right.shape[1])
+    return _Windows(text, flat[place[kept]] % width, number).needed(width.max(initial=0))
 
 
-def _windows(hashes: NDArray[np.uint64], sieve: _Sieve) -> _Windows:
-    flat = np.flatnonzero(sieve.passes(hashes))
-    text, start = np.divmod(flat, hashes.shape[1])
-    return _Windows(text, start, hashes.reshape(-1)[flat])
+class _Windows(NamedTuple):
+    """Windows, those of one number side by side: the text, the first token's place, the number."""
+
+    text: NDArray[np.integer]
+    start: NDArray[np.integer]
+    number: NDArray[np.integer]
+
+    def needed(self, width: int) -> _Windows:
+        """Without those numbers that stand right behind one and the same other number in every
+        text: texts that share them share that one too. At most `width` windows a text.
+
+        The other number comes first in the text, so that no two stand for each other.
+        """
+        at = self.text * np.intp(width + 1) + self.start + 1
+        there = np.full((self.text.max(initial=0) + 1) * (width + 1), -1, np.int32)
+        there[at] = self.number
+        before = there[at - 1]
+        first = np.flatnonzero(_changes(self.number))
+        last = np.append(first[1:], len(before))[: len(first)] - 1
+        changes = np.cumsum(_changes(before))
+        needed = (changes[first] < changes[last]) | (before[first] < 0)
+        kept = needed[self.number]
+        number = (np.cumsum(needed) - 1)[self.number[kept]]
+        return _Windows(self.text[kept], self.start[kept], number)
 
 
-def _windows_of_pairs(
-    windows: _Windows, column: NDArray[np.integer], texts: int
-) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-    """The windows of each pair's text, pair behind pair: number of the pair, and of the window."""
-    first = np.searchsorted(windows.text, np.arange(texts + 1))
-    counts = np.diff(first)[column]
-    pair = np.repeat(np.arange(len(column)), counts)
-    before = np.cumsum(counts) - counts
-    return pair, np.arange(len(pair)) + np.repeat(first[column] - before, counts)
+def _changes(values: NDArray) -> NDArray[np.bool_]:
+    """Which differ from the one before them; the first counts as such."""
+    changes = np.ones(len(values), bool)
+    np.not_equal(values[1:], values[:-1], out=changes[1:])
+    return changes
 
 
-def _look_up(
-    wanted: NDArray[np.uint64], keys: NDArray[np.uint64]
-) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-    """Places of those wanted that are among the keys, ascending, and places of their keys."""
-    likely = np.flatnonzero(_Sieve(keys).passes(wanted))
-    order = np.argsort(keys)
-    place = np.searchsorted(keys[order], wanted[likely])
-    place = order[np.minimum(place, len(keys) - 1)] if len(keys) else place[:0]
-    found = keys[place] == wanted[likely]
-    return likely[found], place[found]
-
-
-class _Sieve:
-    """Says of a hash whether it may be one of those given; of one that is, always."""
-
-    def __init__(self, hashes: NDArray[np.uint64]) -> None:
-        bits = max(1, min(_MOST_BITS, (_SPREAD * hashes.size).bit_length()))
-        self._shift = np.uint64(64 - bits)
-        self._there = np.zeros(2**bits, bool)
-        self._there[hashes >> self._shift] = True
-
-    def passes(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        return self._there[hashes >> self._shift]
+def _likely(hashes: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.intp]:
+    """Places, in the flat array, of all hashes that stand among the others, and of a few more."""
+    bits = max(1, min(_MOST_BITS, (_SPREAD * others.size).bit_length()))
+    shift = np.uint64(64 - bits)
+    there = np.zeros(2**bits, bool)
+    there[others >> shift] = True
+    return np.flatnonzero(there[hashes >> shift])
 
 
 def _ours(tokens: NDArray[np.integer]) -> NDArray[np.int32]:
@@ -186,7 +237,7 @@ def _theirs(tokens: NDArray[np.integer]) -> NDArray[np.int32]:
 
 def _window_hashes(tokens: NDArray[np.int32], length: int) -> NDArray[np.uint64]:
     """[N, W] hashes of all windows of `length` tokens, from those of its two halves and so on."""
-    hashes = np.empty((len(tokens), tokens.shape[1] - length + 1), np.uint64)
+    hashes = np.empty((len(tokens), max(0, tokens.shape[1] - length + 1)), np.uint64)
     for start in range(0, len(tokens), PAIR_BLOCK):
         part = tokens[start : start + PAIR_BLOCK].astype(np.uint64) * np.uint64(_BASE)
         span = 1

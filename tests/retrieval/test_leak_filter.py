@@ -23,6 +23,7 @@ from retro_lab.config.schema import (
     RetrieverConfig,
 )
 from retro_lab.retrieval import block_search, table
+from retro_lab.retrieval import leak_filter as filter_module
 from retro_lab.retrieval.base import chunk_queries
 from retro_lab.retrieval.exclusion import search_filled
 from retro_lab.retrieval.index_stage import build_index, index_stage
@@ -161,3 +162,22 @@ def test_a_run_across_the_border_of_chunks_counts_whole() -> None:
         True,
     ]
     assert LeakFilter(7, 0).of(chunks)(np.array([0]), np.array([2])).all()
+
+
+@pytest.mark.parametrize("at_once", [8, 2**13])
+@pytest.mark.parametrize("continuation", [0, 1])
+def test_any_pairs_may_be_asked_about_again_and_again(
+    continuation: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of one document, and of texts that were kept from a round before, or weren't."""
+    monkeypatch.setattr(filter_module, "_TEXTS", at_once)
+    passes = LeakFilter(MAX_RUN, continuation).of(planted())
+    rng = np.random.default_rng(0)
+    for count, chunks in ((300, 40), (100, 40), (100, 60), (60, 256), (1, 256), (0, 256)):
+        queries, ids = rng.integers(0, chunks, (2, count))
+        ids[: count // 4] = np.minimum(queries[: count // 4] + rng.integers(0, 2), 255)
+        expected = [
+            not leaks(query, found, continuation) for query, found in zip(queries, ids, strict=True)
+        ]
+        assert passes(queries, ids).tolist() == expected
+        assert count < 60 or len(set(expected)) == 2

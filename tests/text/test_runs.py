@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from retro_lab.text import runs
-from retro_lab.text.runs import pair_runs, share_run
+from retro_lab.text.runs import CommonRuns, pair_runs
 
 
 def textbook(left: list[int], right: list[int]) -> int:
@@ -23,6 +23,13 @@ def textbook(left: list[int], right: list[int]) -> int:
                 best = max(best, row[j])
         before = row
     return best
+
+
+def share_run(
+    left: np.ndarray, right: np.ndarray, row: np.ndarray, column: np.ndarray, length: int
+) -> np.ndarray:
+    owners = np.zeros(len(left), int), np.ones(len(right), int)
+    return CommonRuns(left, right, *owners, length).shared(row, column)
 
 
 @st.composite
@@ -52,6 +59,32 @@ def test_equals_the_textbook(problem: tuple[np.ndarray, ...]) -> None:
     for length in range(1, min(left.shape[1], right.shape[1]) + 3):
         shared = share_run(left, right, row, column, length)
         assert shared.tolist() == [run >= length for run in expected], length
+
+
+@given(problems(), st.integers(1, 3), st.integers(0, 2**32))
+@settings(max_examples=200, deadline=None)
+def test_owners_change_nothing_between_different_ones(
+    problem: tuple[np.ndarray, ...], owners: int, seed: int
+) -> None:
+    left, right, row, column = problem
+    rng = np.random.default_rng(seed)
+    ours, theirs = rng.integers(0, owners, len(left)), rng.integers(0, owners, len(right))
+    different = ours[row] != theirs[column]
+    row, column = row[different], column[different]
+    expected = pair_runs(left[row], right[column])
+    for length in range(1, min(left.shape[1], right.shape[1]) + 1):
+        common = CommonRuns(left, right, ours, theirs, length)
+        assert common.shared(row, column).tolist() == (expected >= length).tolist(), length
+
+
+def test_windows_of_one_owner_are_dropped_and_a_long_run_is_one_entry_a_text() -> None:
+    rng = np.random.default_rng(0)
+    left, right = rng.integers(0, 4000, (3, 64)), rng.integers(0, 4000, (2, 64))
+    right[0, 10:40] = left[1, 20:50]
+    right[1] = left[2]
+    common = CommonRuns(left, right, np.array([0, 1, 2]), np.array([0, 2]), 8)
+    assert common._windows.nnz == 2
+    assert common.shared(np.array([0, 1, 1]), np.array([1, 0, 1])).tolist() == [False, True, False]
 
 
 @given(problems(), st.integers(1, 14))
