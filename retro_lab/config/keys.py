@@ -82,6 +82,9 @@ def bad_value(name: str, given: str, said: str, place: str = "") -> UserError:
         return UserError(f"{given}{place}: {said}")
     default = found[0].default
     fix = None if default is None else f"for example {found[0].name}={default}, the default"
+    value = given.partition("=")[2]
+    if found[0].type == list[str] and not value.startswith("["):
+        fix = f"{found[0].name}=[{value}]"
     return UserError(f"{given}{place}: expected {describe(found[0].type)}", fix=fix)
 
 
