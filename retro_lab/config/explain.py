@@ -59,10 +59,11 @@ def _by_message(text: str) -> UserError | None:
     if match := _COULD_NOT_OVERRIDE.search(text) or _NO_SUCH_GROUP.search(text):
         return unknown_key(match[1])
     if match := _NEEDS_MULTIRUN.search(text):
-        return UserError(
-            f"{match[1]} has several values for one run",
-            fix="add -m to train once for each, or write a list as key=[a,b]",
-        )
+        key, _, value = match[1].partition("=")
+        fix = "add -m to train once for each, or write a list as key=[a,b]"
+        if "." in key:  # not a group, which has options' names only
+            fix += f"; one value with commas in it is quoted twice: \"{key}='{value}'\""
+        return UserError(f"{match[1]} has several values for one run", fix=fix)
     if match := _EXISTS.search(text):
         return UserError(f"{match[1]} exists already", fix="leave out the leading +")
     if _NULL_GROUP in text:
