@@ -95,6 +95,7 @@ BROKEN = [
     (b'{"text": "\xff"}', "not valid UTF-8: byte 0xff at offset 10"),
     (b'{"text": "\\ud800"}', "not valid JSON"),
     (b'["text"]', "expected a JSON object"),
+    (b"[", "a JSON value over several lines, expected an object a line"),
     (b'{"body": "x", "title": "y"}', "no field 'text'; the fields are: body, title"),
     (b'{"text": null}', "field 'text' holds null, expected a string"),
     (b'{"text": 3}', "field 'text' holds a number"),

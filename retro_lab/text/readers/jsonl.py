@@ -68,4 +68,9 @@ def _parse(line: bytes) -> Any:
             decode_utf8(line)
         except ValueError as wrong:
             raise MalformedRecord(str(wrong)) from error
+        if line.strip() in (b"[", b"{"):
+            raise MalformedRecord(
+                "a JSON value over several lines, expected an object a line",
+                fix="convert the file, as `jq -c '.[]' FILE.json > FILE.jsonl` does with an array",
+            ) from error
         raise MalformedRecord(f"not valid JSON: {error.msg} at column {error.colno}") from error
