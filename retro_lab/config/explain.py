@@ -37,6 +37,7 @@ _PLUGINS = {
     },
     "hydra/sweeper": {"optuna": "sweep"},
 }
+_ONE_FLAG = "Only one of --run, --multirun, --cfg"
 _NULL_GROUP = "Config group override must be a string or a list"
 
 
@@ -66,6 +67,11 @@ def _by_message(text: str) -> UserError | None:
         return UserError(f"{match[1]} has several values for one run", fix=fix)
     if match := _EXISTS.search(text):
         return UserError(f"{match[1]} exists already", fix="leave out the leading +")
+    if _ONE_FLAG in text:
+        return UserError(
+            "-m (--multirun), --cfg and --info don't go together",
+            fix="leave out -m to look at a configuration, one value a key",
+        )
     if _NULL_GROUP in text:
         return UserError(
             "a group takes the name of an option, not null",
