@@ -253,6 +253,8 @@ def _counts(config: Config, prepared: Prepared, table: ChunkTable) -> DataCounts
         bytes=corpus.num_bytes(),
         duplicates=duplicates,
         unread=unread,
+        coverage=prepared.found.get("coverage"),
+        recall_at_10=prepared.found.get("recall_at_10"),
     )
 
 

@@ -223,7 +223,20 @@ def _print_plan(request: Request, config: Config) -> None:
     console.print(sizes_table(planned, files, memory))
     if has_retrieval(config):
         rates = _rates(request, config, planned, width)
+        _require_rates(request, rates, dense)
         console.print(time_table(planned, rates, dense, request.deadline))
+
+
+def _require_rates(request: Request, rates: Rates, dense: bool) -> None:
+    """Raises UserError for a deadline without the rates that its workers follow from."""
+    wanted = {"rates.embed": rates.embed} if dense else {}
+    missing = [key for key, rate in (wanted | {"rates.search": rates.search}).items() if not rate]
+    if request.deadline is not None and missing:
+        given = " ".join(f"{key}=<of one worker, a second>" for key in missing)
+        raise UserError(
+            f"a deadline's workers follow from rates, and there is no {' and no '.join(missing)}",
+            fix=f"rates=measure, or {given}",
+        )
 
 
 def _rates(request: Request, config: Config, planned: Database, width: int) -> Rates:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from retro_lab.config.schema import Config
+
+if TYPE_CHECKING:
+    from retro_lab.artifacts import Artifact
 
 LOG = logging.getLogger("retro_lab")
 
@@ -30,11 +34,31 @@ def explain_stages(config: Config) -> int:
 
 
 def build_stages(config: Config) -> int:
-    """Builds everything that training and evaluation will read."""
+    """Builds everything that training and evaluation will read, and says what it came to.
+
+    Raises:
+        UserError: bad input, or too few neighbours after exclusion, as training would say.
+    """
+    from .run_data import prepare
     from .stages import Pipeline
 
     pipeline = Pipeline(config)
     pipeline.build_all()
     for stage in pipeline.stages():
         print(f"{stage.name:<12}{pipeline.store.folder(stage)}")
+        if words := _in_words(pipeline.store.get(stage)):
+            print(" " * 12 + words)
+    prepare(config)
     return 0
+
+
+def _in_words(artifact: Artifact | None) -> str | None:
+    """What is worth telling of a stage's counts; None where there is nothing."""
+    from retro_lab.retrieval.table_facts import in_words
+    from retro_lab.text.corpus import corpus_in_words
+
+    if artifact is None or artifact.stage not in ("corpus", "neighbours"):
+        return None
+    if artifact.stage == "corpus":
+        return corpus_in_words(artifact.stats)
+    return f"{artifact.manifest['spec']['fields']['kind']}: {in_words(artifact.stats)}"

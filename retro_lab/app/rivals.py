@@ -188,7 +188,6 @@ class _Session:
                 "k1": config.k1,
                 "b": config.b,
             }
-
             score = partial(self._score_ralm, stride, ground, tuning)
             outcome = self._kept(name, ground, settings, self.weights, score, tuning)
             entries.append(Entry(name, f"RALM s={stride}", ground, outcome))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from retro_lab.artifacts import lineage
 from retro_lab.config.fingerprints import has_retrieval
@@ -24,6 +26,7 @@ class Prepared:
         chunks: token chunks, those of the database included, which the neighbours' ids refer to.
         table: neighbours by the run's retriever; None without retrieval.
         lineage: key by stage.
+        found: what the table's artifact counted, as `build_neighbours` returns it.
     """
 
     pipeline: Pipeline
@@ -31,6 +34,7 @@ class Prepared:
     chunks: ChunkStore
     table: NeighbourTable | None
     lineage: dict[str, str]
+    found: Mapping[str, Any] = field(default_factory=dict)
 
     def without_neighbours(self) -> Prepared:
         """The same text and chunks for the baseline."""
@@ -53,4 +57,4 @@ def prepare(config: Config) -> Prepared:
     check_coverage(artifact.stats, config.neighbours.k, config.neighbours.min_coverage)
     table, searched = NeighbourTable.open(artifact.path), pipeline.searched
     corpus, chunks = searched.open_corpus(), searched.open_chunks()
-    return Prepared(pipeline, corpus, chunks, table, lineage(artifact))
+    return Prepared(pipeline, corpus, chunks, table, lineage(artifact), artifact.stats)

@@ -10,9 +10,10 @@ databases share is built once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from retro_lab.artifacts import Artifact, Stage
 from retro_lab.config.databases import added_corpora, is_training_split, other_corpora
 from retro_lab.config.errors import UserError
-from retro_lab.config.schema import CorpusConfig, DatabaseConfig
+from retro_lab.config.schema import CorpusConfig, CorpusDatabaseConfig, DatabaseConfig
 from retro_lab.retrieval.embedders import Embeddings, build_embeddings, embeddings_stage
 from retro_lab.text.chunks import ChunkStore, build_chunks, chunks_stage
 from retro_lab.text.corpus import Corpus, build_corpus, corpus_stage
@@ -40,10 +41,16 @@ if TYPE_CHECKING:
 
 
 class OtherCorpus:
-    """A corpus that is only searched: all its documents, cut by the run's own tokenizer."""
+    """A corpus that is only searched: all its documents, cut by the run's own tokenizer.
 
-    def __init__(self, name: str, config: CorpusConfig, pipeline: Pipeline) -> None:
-        self.name, self.config, self.pipeline = name, config, pipeline
+    Args:
+        key: where its settings stand; None if its path alone was given, by `database.add`.
+    """
+
+    def __init__(
+        self, name: str, config: CorpusConfig, pipeline: Pipeline, key: str | None
+    ) -> None:
+        self.name, self.config, self.pipeline, self.key = name, config, pipeline, key
 
     @cached_property
     def corpus(self) -> Stage:
@@ -72,7 +79,23 @@ class OtherCorpus:
         try:
             yield
         except UserError as error:
-            raise UserError(f"database, {self.name}: {error.message}", fix=error.fix) from error
+            message, fix = self._with_key(error.message), error.fix and self._with_key(error.fix)
+            raise UserError(f"database, {self.name}: {message}", fix=fix) from error
+
+    def _with_key(self, text: str) -> str:
+        """An error's text with the keys that a user of this corpus sets."""
+        names = "|".join(field.name for field in fields(self.config))
+        setting = re.compile(rf"\bcorpus\.(?=(?:{names})\b)")  # not a file of that name
+        if self.key is not None:
+            return setting.sub(f"{self.key}.", text)
+        named = re.sub(r"\bcorpus\.path\b", "database.add", text)
+        if not setting.search(named):
+            return named
+        chosen = f"corpus@database.corpora.{self.name}"
+        return (
+            setting.sub(f"database.corpora.{self.name}.", named)
+            + f" (with database=corpora +{chosen}=<its kind> in place of database.add)"
+        )
 
     def open_chunks(self) -> ChunkStore:
         size, corpus = self.pipeline.config.chunking.chunk_size, self.open_corpus()
@@ -104,8 +127,15 @@ class Searched:
         self, pipeline: Pipeline, config: DatabaseConfig, *, with_training: bool = False
     ) -> None:
         self.pipeline, self.config, self.with_training = pipeline, config, with_training
-        corpora = {**other_corpora(config), **added_corpora(config)}
-        self.others = [OtherCorpus(name, corpus, pipeline) for name, corpus in corpora.items()]
+        single = isinstance(config, CorpusDatabaseConfig)
+        self.others = [
+            OtherCorpus(
+                name, corpus, pipeline, "database.corpus" if single else f"database.corpora.{name}"
+            )
+            for name, corpus in other_corpora(config).items()
+        ]
+        added = added_corpora(config).items()
+        self.others += [OtherCorpus(name, corpus, pipeline, None) for name, corpus in added]
         self.is_own = is_training_split(config)
 
     @cached_property

@@ -117,7 +117,7 @@ def serve(options: ServeOptions) -> None:
         from retro_lab.retrieval.service import Limits, create_app
     except ImportError as error:
         raise UserError(
-            f"serve needs the package {error.name}", fix="pip install 'retro-lab[serve]'"
+            f"serve needs the package {error.name}", fix='pip install -e ".[serve]"'
         ) from None
     limits = Limits(**options.limits)  # type: ignore[arg-type]
     listener = _listen(options)

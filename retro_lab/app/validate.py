@@ -85,9 +85,13 @@ def _check_factory(config: Config) -> None:
     from retro_lab.retrieval.faiss_factory import check_factory
 
     width = known_width(config.embedder)
-    for search in (config.retriever, getattr(config.retriever, "dense", None)):
+    searches = {
+        "retriever": config.retriever,
+        "retriever.dense": getattr(config.retriever, "dense", None),
+    }
+    for key, search in searches.items():
         if isinstance(search, FaissRetrieverConfig) and width is not None:
-            check_factory(search, _LARGE, width)
+            check_factory(search, _LARGE, width, key)
 
 
 def _summary(config: Config, directory: str) -> str:

@@ -11,6 +11,7 @@ from .errors import UserError
 from .fingerprints import has_retrieval
 from .schema import (
     Config,
+    CorporaDatabaseConfig,
     EvalConfig,
     NorlundCorpusConfig,
     PlantedDatabaseConfig,
@@ -70,6 +71,14 @@ def _documents(config: Config) -> Iterator[UserError]:
 
 def _corpora(config: Config) -> Iterator[UserError]:
     chosen = config.database
+    if isinstance(chosen, CorporaDatabaseConfig) and not chosen.corpora:
+        yield problem(
+            "database",
+            "corpora",
+            "no other corpus is named, so the training split alone would be searched",
+            "+corpus@database.corpora.books=jsonl database.corpora.books.path=books.jsonl, or "
+            "database=train",
+        )
     for name, corpus in other_corpora(chosen).items():
         key = "database.corpus" if hasattr(chosen, "corpus") else f"database.corpora.{name}"
         if not _NAME.fullmatch(name) or name in RESERVED_NAMES:
@@ -93,6 +102,13 @@ def _corpora(config: Config) -> Iterator[UserError]:
                 f"{key}.split has no effect: all documents of another corpus are searched",
                 fix=f"leave {key}.split out; database.fraction takes a share of the documents",
             )
+    if len(set(chosen.add)) < len(chosen.add):
+        yield problem(
+            "database.add",
+            chosen.add,
+            "names a file twice, whose chunks would be found twice",
+            f"database.add=[{','.join(dict.fromkeys(chosen.add))}]",
+        )
     try:
         added_corpora(chosen)
     except UserError as error:

@@ -40,6 +40,7 @@ _PLUGINS = {
 # Options named after a number, and the key that takes any.
 _NUMBERED = {"chunking": ("m", "chunking.chunk_size"), "neighbours": ("k", "neighbours.k")}
 _NO_RETRIEVAL = ("cca=none", "neighbours=none", "neighbours=k0")
+_ONE_FLAG = "Only one of --run, --multirun, --cfg"
 _NULL_GROUP = "Config group override must be a string or a list"
 
 
@@ -62,12 +63,18 @@ def _by_message(text: str) -> UserError | None:
     if match := _COULD_NOT_OVERRIDE.search(text) or _NO_SUCH_GROUP.search(text):
         return unknown_key(match[1])
     if match := _NEEDS_MULTIRUN.search(text):
-        return UserError(
-            f"{match[1]} has several values for one run",
-            fix="add -m to train once for each, or write a list as key=[a,b]",
-        )
+        key, _, value = match[1].partition("=")
+        fix = "add -m to train once for each, or write a list as key=[a,b]"
+        if "." in key:  # not a group, which has options' names only
+            fix += f"; one value with commas in it is quoted twice: \"{key}='{value}'\""
+        return UserError(f"{match[1]} has several values for one run", fix=fix)
     if match := _EXISTS.search(text):
         return UserError(f"{match[1]} exists already", fix="leave out the leading +")
+    if _ONE_FLAG in text:
+        return UserError(
+            "-m (--multirun), --cfg and --info don't go together",
+            fix="leave out -m to look at a configuration, one value a key",
+        )
     if _NULL_GROUP in text:
         return UserError(
             "a group takes the name of an option, not null",

@@ -82,7 +82,9 @@ def bad_value(name: str, given: str, said: str, place: str = "") -> UserError:
         return UserError(f"{given}{place}: {said}")
     default, value = found[0].default, given.partition("=")[2]
     fix = None if default is None else f"for example {found[0].name}={default}, the default"
-    if describe(found[0].type).startswith("a list of whole numbers") and value.isdigit():
+    wants_numbers = describe(found[0].type).startswith("a list of whole numbers")
+    wants_texts = found[0].type == list[str] and not value.startswith("[")
+    if wants_texts or (wants_numbers and value.isdigit()):
         fix = f"{found[0].name}=[{value}]"
     return UserError(f"{given}{place}: expected {describe(found[0].type)}", fix=fix)
 

@@ -166,14 +166,15 @@ def _faiss(key: str, search: FaissRetrieverConfig) -> Iterator[UserError]:
             f"{key}.factory",
             factory,
             f"there is no placeholder {unknown[0]}" if unknown else "must be a factory string",
-            f"{key}.factory='IVF{{nlist}},Flat'; there are {', '.join(sorted(_PLACEHOLDERS))}",
+            f"\"{key}.factory='IVF{{nlist}},Flat'\"; there are {', '.join(sorted(_PLACEHOLDERS))}",
         )
     broken = [reason for part, reason in _BAD_PARTS if re.search(part, factory)]
     links = re.search(r"(?:HNSW|NSG)(\d+)", factory)
     if links and not 2 <= int(links[1]) <= _MOST_LINKS:
         broken.append(f"a graph has from 2 to {_MOST_LINKS} links a chunk")
     for reason in broken:
-        yield problem(f"{key}.factory", factory, reason, f"{key}.factory='IVF{{nlist}},PQ{{pq}}'")
+        fix = f"\"{key}.factory='IVF{{nlist}},PQ{{pq}}'\""  # the shell takes one pair away
+        yield problem(f"{key}.factory", factory, reason, fix)
     for name, places in _FILLS.items():
         value = getattr(search, name)
         if value is not None and not any(place in factory for place in places):

@@ -35,6 +35,9 @@ class DataCounts:
             document of the training split; None in files from before they were counted.
         unread: scored documents of which no token could read a neighbour, since they are not
             longer than a chunk; None where nothing reads neighbours.
+        coverage: of each split the share of stored neighbour slots that are filled; None where
+            nothing reads neighbours.
+        recall_at_10: of an approximate search, against exact search on a sample; None of an exact.
     """
 
     documents: int
@@ -43,6 +46,8 @@ class DataCounts:
     bytes: int
     duplicates: int | None = None
     unread: int | None = None
+    coverage: dict[str, float] | None = None
+    recall_at_10: float | None = None
 
 
 @dataclass(frozen=True)

@@ -92,22 +92,25 @@ def create_index(factory: str, width: int) -> Any:
     return index
 
 
-def check_factory(config: FaissRetrieverConfig, size: int, width: int) -> None:
+def check_factory(
+    config: FaissRetrieverConfig, size: int, width: int, key: str = "retriever"
+) -> None:
     """What `FaissRetriever.build` would refuse, found out without vectors.
 
     Args:
         size: chunks of the database; for placeholders, and the points to train on.
         width: of an embedding.
+        key: where the settings stand, for errors.
 
     Raises:
         UserError: FAISS doesn't know the factory or can't divide the width by it, or there are too
             few chunks to train on.
     """
     factory = fill_factory(config.factory, size, width, config.nlist, config.pq)
-    with as_user_error(config.factory, factory, size, width):
+    with as_user_error(config.factory, factory, size, width, key):
         index = create_index(factory, width)
         _require_reduction(index)
-    require_points(index, config.factory, factory, size)
+    require_points(index, config.factory, factory, size, key)
 
 
 def _require_reduction(index: Any) -> None:
@@ -153,14 +156,16 @@ def _train_rotation(rotation: Any, index: Any, vectors: np.ndarray) -> None:
     rotation.pq = None  # it dies with this function
 
 
-def require_points(index: Any, written: str, factory: str, size: int) -> None:
+def require_points(
+    index: Any, written: str, factory: str, size: int, key: str = "retriever"
+) -> None:
     """Raises UserError if k-means would have more centroids than points."""
     needed = centroids(index)
     if size < needed:
         raise UserError(
-            f"retriever.factory={written} (here {factory}) needs at least {needed} chunks in the "
-            f"training split to train on; there are {size}",
-            fix="use retriever=faiss_flat, or a larger corpus",
+            f"{key}.factory={written} (here {factory}) needs at least {needed} chunks in the "
+            f"database to train on; there are {size}",
+            fix=f"use retriever=faiss_flat or a larger corpus, or a lower {key}.nlist if it is set",
         )
 
 
@@ -188,16 +193,18 @@ def one_thread() -> Iterator[None]:
 
 
 @contextmanager
-def as_user_error(written: str, factory: str, size: int, width: int) -> Iterator[None]:
+def as_user_error(
+    written: str, factory: str, size: int, width: int, key: str = "retriever"
+) -> Iterator[None]:
     """FAISS's own exceptions, while it makes an index, are about the factory or the corpus."""
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).rsplit("failed: ", 1)[-1].rsplit(".cpp:", 1)[-1].strip()
+        reason = re.split(r"failed: |\.cpp:\d+: ", str(error))[-1].strip()
         raise UserError(
-            f"retriever.factory={written} (here {factory}): FAISS can't index {size} chunks of "
+            f"{key}.factory={written} (here {factory}): FAISS can't index {size} chunks of "
             f"width {width}: {reason}",
-            fix="use retriever=faiss_flat, or correct the factory string",
+            fix=f"use retriever=faiss_flat, or correct {key}.factory, {key}.nlist or {key}.pq",
         ) from error
 
 

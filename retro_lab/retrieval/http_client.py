@@ -224,7 +224,7 @@ def open_client(config: HttpRetrieverConfig) -> httpx.Client:
         import httpx
     except ImportError:
         raise UserError(
-            "retriever=http needs the package httpx", fix="pip install 'retro-lab[serve]'"
+            "retriever=http needs the package httpx", fix='pip install -e ".[serve]"'
         ) from None
     key = os.environ.get(API_KEY_VARIABLE)
     headers = {"Authorization": f"Bearer {key}"} if key else {}

@@ -35,7 +35,8 @@ def check_index(config: RetrieverConfig, embedder: EmbedderConfig, chunks: Chunk
     """
     dense, width = getattr(config, "dense", config), known_width(embedder)
     if isinstance(dense, FaissRetrieverConfig) and width is not None:
-        check_factory(dense, len(chunks.searched), width)
+        key = "retriever" if dense is config else "retriever.dense"
+        check_factory(dense, len(chunks.searched), width, key)
 
 
 def extends(config: RetrieverConfig) -> bool:

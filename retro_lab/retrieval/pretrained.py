@@ -66,7 +66,9 @@ def loading(key: str, name: str) -> Iterator[None]:
     """
     logger = logging.getLogger("transformers.modeling_utils")
     level, report = logger.level, _Report(logger.getEffectiveLevel())
-    logger.setLevel(logging.WARNING)  # the report is read here, however quiet transformers is
+    # The report is read here, however quiet transformers is; at WARNING and above, it would also
+    # check a plan of tensor parallelism that nobody has, and say that no layer was sharded.
+    logger.setLevel(logging.INFO)
     logger.addFilter(report)
     try:
         with no_loading_bar():

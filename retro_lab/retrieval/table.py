@@ -7,6 +7,7 @@ neighbours, which leakage is measured against, are in it as well.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -33,9 +34,15 @@ from retro_lab.retrieval.leak_filter import LeakFilter
 from retro_lab.retrieval.near_duplicates import NearDuplicates
 from retro_lab.retrieval.parts import kind_of
 from retro_lab.retrieval.ranking import first_allowed
-from retro_lab.retrieval.table_facts import dropped_shares, filled_shares, refused_share
+from retro_lab.retrieval.table_facts import (
+    dropped_shares,
+    filled_shares,
+    in_words,
+    refused_share,
+)
 from retro_lab.text.chunks import ChunkStore
 
+LOG = logging.getLogger("retro_lab")
 NEIGHBOURS_VERSION = 1
 
 _BLOCK = 4096  # queries between completion markers
@@ -116,7 +123,7 @@ def build_neighbours(
     filled = filled_shares(table.ids, chunks)
     counted = {} if similar is None else {"near_duplicates": dropped_shares(counts)}
     seconds = counts.get("seconds")
-    return {
+    stats = {
         **counted,
         "queries": chunks.own_chunks,
         "queries_per_second": round(chunks.own_chunks / seconds, 1) if seconds else None,
@@ -125,6 +132,8 @@ def build_neighbours(
         "refused": None if leak is None else refused_share(counts),
         "recall_at_10": _recall(search, table),
     }
+    LOG.info("neighbours by %s: %s", kind_of(config), in_words(stats))
+    return stats
 
 
 def check_coverage(stats: Mapping[str, Any], k: int, min_coverage: float) -> None:

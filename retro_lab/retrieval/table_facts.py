@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -66,3 +67,20 @@ def filled_shares(ids: np.ndarray, chunks: ChunkStore) -> dict[str, list[float]]
         if len(rows):
             shares[split] = (filled / len(rows)).tolist()
     return shares
+
+
+def in_words(stats: Mapping[str, Any]) -> str:
+    """What a neighbour table's artifact counted, in a line.
+
+    Args:
+        stats: what `build_neighbours` returned.
+    """
+    slots = len(next(iter(stats["filled"].values())))
+    coverage = {split: stats["coverage"].get(split) for split in SPLITS}
+    shares = [f"{share:.1%} of {split}" for split, share in coverage.items() if share is not None]
+    words = [f"filled of {slots} a chunk: {', '.join(shares)}"]
+    if stats["refused"] is not None:
+        words.append(f"refused as leaky {stats['refused']:.1%}")
+    if stats["recall_at_10"] is not None:
+        words.append(f"recall@10 against exact search {stats['recall_at_10']:.3f}")
+    return "; ".join(words)

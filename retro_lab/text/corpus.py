@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -21,8 +22,9 @@ from retro_lab.config.schema import CorpusConfig
 from .readers import Document, Malformed, build_reader, read_documents
 from .splits import SPLITS, assign_splits, id_list_digests, id_lists
 
-__all__ = ["SPLITS", "Corpus", "build_corpus", "corpus_stage"]
+__all__ = ["SPLITS", "Corpus", "build_corpus", "corpus_in_words", "corpus_stage"]
 
+LOG = logging.getLogger("retro_lab")
 VERSION = 1
 _TEXT, _OFFSETS, _SPLIT, _IDS = "text.bin", "offsets.npy", "split.npy", "ids.json"
 
@@ -159,7 +161,28 @@ def build_corpus(
         "malformed": malformed.count,
         "over_max_bytes": len(ledger.ids) - len(ids),
     }
-    return _stats(splits, lengths) | {"skipped": skipped}
+    stats = _stats(splits, lengths) | {"skipped": skipped}
+    level = logging.WARNING if malformed.count else logging.INFO
+    LOG.log(level, "the corpus has %s", corpus_in_words(stats))
+    return stats
+
+
+def corpus_in_words(stats: Mapping[str, Any]) -> str:
+    """What `build_corpus` counted, in a line: above all what it left out."""
+    skipped = stats["skipped"]
+    left_out = {
+        "malformed": skipped["malformed"],
+        "empty": skipped["empty"],
+        "beyond corpus.max_bytes": skipped["over_max_bytes"],
+    }
+    named = [f"{count:,} {what}" for what, count in left_out.items() if count]
+    counts = {split: stats["splits"][split]["documents"] for split in SPLITS}
+    dealt = [f"{count:,} {split}" for split, count in counts.items() if count]
+    splits = f" ({', '.join(dealt)})" if len(dealt) > 1 else ""
+    return (
+        f"{stats['documents']:,} documents{splits}, {stats['bytes']:,} bytes; "
+        f"left out: {', '.join(named) or 'nothing'}"
+    )
 
 
 class _Ledger:

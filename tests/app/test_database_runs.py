@@ -56,6 +56,33 @@ def evaluated(run: RunDirectory, database: DatabaseConfig | None, **more: object
     evaluate(EvaluateConfig(run=str(run.path), eval=settings, database=database))
 
 
+@pytest.mark.parametrize(
+    ("database", "key"),
+    [
+        (["database=corpus", "database.corpus.path={}"], "database.corpus."),
+        (
+            ["database=corpora", "+corpus@database.corpora.a=jsonl", "database.corpora.a.path={}"],
+            "database.corpora.a.",
+        ),
+        (["database.add=[{}]"], "database.corpora.corpus."),
+    ],
+)
+def test_a_mistake_in_another_corpus_names_the_key_that_mends_it(
+    golden: Golden, database: list[str], key: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "corpus.jsonl"
+    overrides = [override.format(path) for override in database]
+    with pytest.raises(UserError, match="no such file") as caught:
+        Pipeline(golden.config(*overrides)).stages()
+    mended = "database.add" if "add" in database[0] else f"{key}path"
+    assert f"{mended}={path}: no such file" in caught.value.message
+    assert f"set {mended} to a file" in str(caught.value.fix)
+    path.write_bytes(b'{"body": 1}\n')
+    with pytest.raises(UserError, match=r": corpus\.jsonl, line 1: no field") as caught:
+        Pipeline(golden.config(*overrides)).searched.open_corpus()
+    assert f"{key}on_error=skip" in str(caught.value.fix)
+
+
 def test_only_what_is_searched_enters_the_keys(golden: Golden, other: Path) -> None:
     plain = Pipeline(golden.config())
     there = Pipeline(golden.config("database=corpus", f"database.corpus.path={other}"))

@@ -32,6 +32,12 @@ def table(finished: RunDirectory) -> ChunkTable:
     return ChunkTable.load(finished.chunks_file)
 
 
+def test_the_result_says_how_full_the_neighbour_table_is(results: Results) -> None:
+    assert set(results.data.coverage or {}) == {"train", "validation", "test"}
+    assert all(0.5 < share <= 1 for share in (results.data.coverage or {}).values())
+    assert results.data.recall_at_10 is None  # BM25 is exact
+
+
 def test_the_filter_finds_exactly_the_planted_documents(table: ChunkTable) -> None:
     assert table.overlap is not None
     planted = np.isin(table.document_id, PLANTED)

@@ -118,6 +118,8 @@ def test_mistakes_in_its_own_keys(arguments: list[str], expected: str) -> None:
         (["retriever=faiss_ivfpqq"], "did you mean retriever=faiss_ivfpq?"),
         (["retriever=faiss_flat", "embedder=sentence_transformer", "embedder.model=x"], "dim=768"),
         (["retriever=http"], "whose index it searches"),
+        (["deadline=24h"], "there is no rates.search"),
+        (["retriever=faiss_flat", "deadline=24h"], "there is no rates.embed and no rates.search"),
     ],
 )
 def test_mistakes_in_the_configuration(

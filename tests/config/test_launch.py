@@ -103,6 +103,7 @@ def test_the_task_sees_the_process_as_the_user_started_it(monkeypatch: pytest.Mo
         ["-m", "retreiver=bm25,random"],
         ["-m", "model.d_modle=3,4"],
         ["-m", "neighbours.k=0"],
+        ["-m", "--cfg", "hydra"],
     ],
     ids=" ".join,
 )

@@ -36,7 +36,10 @@ NEEDS = {
     ("eval", "qa"): ["eval.questions=a.jsonl"],
 }
 # What it goes with.
-GOES_WITH = {("retriever", "stored"): ["corpus=norlund", *NEEDS["corpus", "norlund"]]}
+GOES_WITH = {
+    ("retriever", "stored"): ["corpus=norlund", *NEEDS["corpus", "norlund"]],
+    ("database", "corpora"): ["+corpus@database.corpora.library=python"],
+}
 EXPECTED_GROUPS = """
 model cca recipe chunking neighbours retriever embedder tokenizer corpus database optim schedule
 trainer logger eval experiment sweep debug

@@ -71,7 +71,8 @@ def test_a_record_from_before_a_field_was_added_is_read(results: Results, tmp_pa
     path = tmp_path / "results.json"
     results.save(path)
     record = orjson.loads(path.read_bytes())
-    del record["data"]["duplicates"], record["data"]["unread"]
+    for name in ("duplicates", "unread", "coverage", "recall_at_10"):
+        del record["data"][name]
     path.write_bytes(orjson.dumps(record))
     assert Results.load(path) == results
 
@@ -105,7 +106,7 @@ def test_fields_are_the_documented_ones(results: Results, tmp_path: Path) -> Non
         *("evaluation", "metrics", "leakage", "timing"),
     }
     counts = {"documents", "chunks", "tokens", "bytes", "duplicates", "unread"}
-    assert set(record["data"]) == counts
+    assert set(record["data"]) == counts | {"coverage", "recall_at_10"}
     assert set(record["metrics"]["test"]) == {"on", "off", "random", "baseline"}
     assert set(record["metrics"]["test"]["on"]) == {"nats", "tokens", "bytes", "loss", "ppl", "bpb"}
     leakage = record["leakage"]

@@ -231,7 +231,7 @@ def test_a_missing_pooler_and_another_models_head_are_nothing_to_report(
     said: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("transformers.modeling_utils")
+    logger = logging.getLogger("transformers")  # and all below it
     logger.addHandler(handler)
     try:
         vectors = build_embedder(SentenceTransformerConfig(model=str(tmp_path))).embed(TEXTS)

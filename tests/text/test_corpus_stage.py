@@ -60,12 +60,15 @@ def test_same_input_same_bytes(config, tmp_path):
     assert files() == files()
 
 
-def test_empty_and_malformed_records_are_counted(tmp_path):
+def test_empty_and_malformed_records_are_counted(tmp_path, caplog):
     path = write_jsonl(tmp_path / "docs.jsonl", [*RECORDS, {"text": ""}, b"{", {"text": ""}])
     config = JsonlCorpusConfig(path=str(path), split=SPLIT, on_error=OnError.skip)
     corpus, stats = built_corpus(config, tmp_path)
     assert corpus.num_documents == 60
     assert stats["skipped"] == {"empty": 2, "malformed": 1, "over_max_bytes": 0}
+    told = [r for r in caplog.records if r.getMessage().startswith("the corpus has 60 documents (")]
+    assert [r.levelname for r in told] == ["WARNING"]
+    assert told[0].getMessage().endswith("left out: 1 malformed, 2 empty")
     assert built_corpus(replace(config, max_bytes=10**6), tmp_path)[1] == stats
     with pytest.raises(UserError, match="line 62"):
         built_corpus(replace(config, on_error=OnError.stop), tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 
 import pytest
 import zstandard
@@ -46,6 +47,30 @@ def test_truncated_file_is_named(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_of_a_truncated_file_the_lines_before_the_cut_are_read_on_request(tmp_path, suffix):
+    noise = random.Random(0)
+    records = [{"text": noise.randbytes(500).hex()} for _ in range(200)]
+    packed = write_jsonl(tmp_path / "plain", records).read_bytes()
+    packed = gzip.compress(packed) if suffix == ".gz" else zstandard.compress(packed)
+    path = tmp_path / f"a.jsonl{suffix}"
+    path.write_bytes(packed[: len(packed) * 9 // 10])
+    write_jsonl(tmp_path / "b.jsonl", RECORDS)
+    config = JsonlCorpusConfig(path=str(tmp_path / "[ab].*"), on_error=OnError.skip)
+
+    malformed = Malformed(OnError.skip)
+    documents = list(read_documents(config, malformed))
+
+    cut = len(documents) - len(RECORDS)
+    assert 60 < cut < 180
+    assert [d.text for d in documents[:cut]] == [r["text"] for r in records[:cut]]
+    assert malformed.count == 1
+    assert malformed.first is not None
+    assert malformed.first.startswith(f"a.jsonl{suffix}, after line {cut}: can't be read: Trunc")
+    with pytest.raises(UserError, match=f"a.jsonl{suffix}, after line {cut}: can't be read"):
+        read(path)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
 def test_wrong_suffix_is_named(tmp_path, suffix):
     path = write_jsonl(tmp_path / f"docs.jsonl{suffix}", RECORDS)
     with pytest.raises(UserError, match=f"docs.jsonl{suffix}: can't be read"):
@@ -70,6 +95,7 @@ BROKEN = [
     (b'{"text": "\xff"}', "not valid UTF-8: byte 0xff at offset 10"),
     (b'{"text": "\\ud800"}', "not valid JSON"),
     (b'["text"]', "expected a JSON object"),
+    (b"[", "a JSON value over several lines, expected an object a line"),
     (b'{"body": "x", "title": "y"}', "no field 'text'; the fields are: body, title"),
     (b'{"text": null}', "field 'text' holds null, expected a string"),
     (b'{"text": 3}', "field 'text' holds a number"),
@@ -95,6 +121,22 @@ def test_malformed_record_is_counted_on_request(tmp_path, line, problem):
     assert malformed.count == 2
     assert malformed.first is not None
     assert malformed.first.startswith("docs.jsonl, line 1: ")
+
+
+@pytest.mark.slow
+def test_a_line_of_200_mb_is_a_document_or_named(tmp_path):
+    text = "ab c" * 50_000_000
+    path = tmp_path / "docs.jsonl"
+    for end, found in (('"}', 3), ("", 2)):
+        path.write_text(f'{{"text": "first"}}\n{{"text": "{text}{end}\n{{"text": "last"}}\n')
+        malformed = Malformed(OnError.skip)
+        config = JsonlCorpusConfig(path=str(path), on_error=OnError.skip)
+        documents = list(read_documents(config, malformed))
+        assert len(documents) == found
+        assert documents[1].text == (text if end else "last")
+    assert malformed.first is not None
+    assert malformed.first.startswith("docs.jsonl, line 2: not valid JSON")
+    assert len(malformed.first) < 200
 
 
 def test_folder_and_glob_name_documents_alike(tmp_path):

@@ -140,13 +140,28 @@ class MalformedRecord(Exception):
         self.fix = fix
 
 
-def unreadable(name: str, error: Exception) -> NoReturn:
-    """Raises the UserError for a file as a whole that can't be read."""
+class Unreadable(UserError):
+    """A file that can't be read, or not to its end.
+
+    Args:
+        place: the file, and the last of its lines that was read.
+        problem: why no more was.
+    """
+
+    def __init__(self, place: str, problem: str) -> None:
+        fix = "check that the file is complete and that its suffix names its format"
+        super().__init__(f"{place}: {problem}", fix)
+        self.place = place
+        self.problem = problem
+
+    def __reduce__(self) -> tuple[type[Unreadable], tuple[str, str]]:
+        return type(self), (self.place, self.problem)
+
+
+def unreadable(place: str, error: Exception) -> NoReturn:
+    """Raises `Unreadable` for what the system, or a decoder, said of a file."""
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    raise UserError(
-        f"{name}: can't be read: {reason}",
-        fix="check that the file is complete and that its suffix names its format",
-    ) from error
+    raise Unreadable(place, f"can't be read: {reason}") from error
 
 
 def _kind(value: object) -> str:

@@ -20,7 +20,7 @@ from retro_lab.config.schema import FileCorpusConfig
 from .base import unreadable
 
 _COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
-_BUFFER_BYTES = 2**20
+_BUFFER_BYTES = 2**16  # what a truncated file loses at most
 
 
 class SourceFile(NamedTuple):
@@ -148,7 +148,8 @@ def lines(file: SourceFile) -> Iterator[bytes]:
     r"""The file's lines, each with its b"\n", decompressed by suffix, without a byte order mark.
 
     Raises:
-        UserError: the file is missing, truncated or not what its suffix says.
+        Unreadable: the file is missing, truncated or not what its suffix says; all lines up to
+            the last 64 KiB before that place were yielded.
     """
     # Arrow's stream reports a truncated file, which zstandard's passes over in silence.
     import pyarrow
@@ -157,10 +158,13 @@ def lines(file: SourceFile) -> Iterator[bytes]:
     with open_raw(file) as raw:
         stream = pyarrow.CompressedInputStream(pyarrow.PythonFile(raw), codec) if codec else raw
         buffered = io.BufferedReader(stream, _BUFFER_BYTES)  # type: ignore[arg-type]
-        first = True
-        while line := buffered.readline():
-            yield line.removeprefix(b"\xef\xbb\xbf") if first else line
-            first = False
+        number = 0
+        try:
+            while line := buffered.readline():
+                yield line if number else line.removeprefix(b"\xef\xbb\xbf")
+                number += 1
+        except OSError as error:
+            unreadable(f"{file.name}, after line {number}" if number else file.name, error)
 
 
 def json_objects(

@@ -7,9 +7,9 @@ from typing import Any
 
 import orjson
 
-from retro_lab.config.schema import JsonlCorpusConfig
+from retro_lab.config.schema import JsonlCorpusConfig, OnError
 
-from .base import Document, Fields, Malformed, MalformedRecord, decode_utf8
+from .base import Document, Fields, Malformed, MalformedRecord, Unreadable, decode_utf8
 from .files import SourceFile, digests, lines, source_files
 
 _SUFFIXES = ("jsonl", "ndjson")
@@ -19,7 +19,8 @@ _PATTERNS = [f"**/*.{suffix}{packed}" for suffix in _SUFFIXES for packed in ("",
 class JsonlReader:
     """One document a line; a document without an id is called `<file name>:<line>`.
 
-    Blank lines are passed over. Lines end at a line feed only.
+    Blank lines are passed over. Lines end at a line feed only. Of a compressed file that is cut
+    short the lines before the cut are documents where malformed records are passed over.
     """
 
     def __init__(self, config: JsonlCorpusConfig) -> None:
@@ -35,14 +36,22 @@ class JsonlReader:
 
     def documents(self, malformed: Malformed) -> Iterator[Document]:
         for file in self._files:
-            for number, line in enumerate(lines(file), 1):
-                if line.isspace():
-                    continue
-                place = f"{file.name}, line {number}"
-                try:
-                    yield self._document(line, f"{file.name}:{number}", place, file)
-                except MalformedRecord as error:
-                    malformed.report(place, error.problem, error.fix)
+            try:
+                yield from self._of_file(file, malformed)
+            except Unreadable as error:
+                if malformed.on_error is OnError.stop:
+                    raise
+                malformed.skip(error.place, error.problem)
+
+    def _of_file(self, file: SourceFile, malformed: Malformed) -> Iterator[Document]:
+        for number, line in enumerate(lines(file), 1):
+            if line.isspace():
+                continue
+            place = f"{file.name}, line {number}"
+            try:
+                yield self._document(line, f"{file.name}:{number}", place, file)
+            except MalformedRecord as error:
+                malformed.report(place, error.problem, error.fix)
 
     def _document(self, line: bytes, default_id: str, place: str, file: SourceFile) -> Document:
         record = _parse(line)
@@ -59,4 +68,9 @@ def _parse(line: bytes) -> Any:
             decode_utf8(line)
         except ValueError as wrong:
             raise MalformedRecord(str(wrong)) from error
+        if line.strip() in (b"[", b"{"):
+            raise MalformedRecord(
+                "a JSON value over several lines, expected an object a line",
+                fix="convert the file, as `jq -c '.[]' FILE.json > FILE.jsonl` does with an array",
+            ) from error
         raise MalformedRecord(f"not valid JSON: {error.msg} at column {error.colno}") from error
