@@ -11,7 +11,6 @@ from .errors import UserError
 from .fingerprints import has_retrieval
 from .schema import (
     Config,
-    CorporaDatabaseConfig,
     EvalConfig,
     NorlundCorpusConfig,
     PlantedDatabaseConfig,
@@ -71,14 +70,6 @@ def _documents(config: Config) -> Iterator[UserError]:
 
 def _corpora(config: Config) -> Iterator[UserError]:
     chosen = config.database
-    if isinstance(chosen, CorporaDatabaseConfig) and not chosen.corpora:
-        yield problem(
-            "database",
-            "corpora",
-            "no other corpus is named, so the training split alone would be searched",
-            "+corpus@database.corpora.books=jsonl database.corpora.books.path=books.jsonl, or "
-            "database=train",
-        )
     for name, corpus in other_corpora(chosen).items():
         key = "database.corpus" if hasattr(chosen, "corpus") else f"database.corpora.{name}"
         if not _NAME.fullmatch(name) or name in RESERVED_NAMES:

@@ -47,7 +47,6 @@ def config_of(*overrides: str) -> Config:
         (["eval=injection", "eval.injection.doses=[1.5]"], "at most 1"),
         (["eval=injection", "eval.leakage=false"], "eval.leakage=false"),
         (["eval=injection", "eval.split=train"], "eval.split=train"),
-        (["database=corpora"], "database=corpora: no other corpus is named"),
         ([*BOOKS, "database.corpora.books.split.test=0.5"], "database.corpora.books.split has no"),
         ([*BOOKS, "database.corpora.books.max_bytes=0"], "database.corpora.books.max_bytes=0"),
         (["database=corpora", "+corpus@database.corpora.own=python"], "can't be the name"),

@@ -36,10 +36,7 @@ NEEDS = {
     ("eval", "qa"): ["eval.questions=a.jsonl"],
 }
 # What it goes with.
-GOES_WITH = {
-    ("retriever", "stored"): ["corpus=norlund", *NEEDS["corpus", "norlund"]],
-    ("database", "corpora"): ["+corpus@database.corpora.library=python"],
-}
+GOES_WITH = {("retriever", "stored"): ["corpus=norlund", *NEEDS["corpus", "norlund"]]}
 EXPECTED_GROUPS = """
 model cca recipe chunking neighbours retriever embedder tokenizer corpus database optim schedule
 trainer logger eval experiment sweep debug
