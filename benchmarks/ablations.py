@@ -165,6 +165,7 @@ class Study:
         levels = [self._baseline_level(entry_config) for _, entry_config in entries]
         known = [level for level in levels if level is not None]
         return Curve(
+            seeds=row.seeds,
             tokens=np.array(steps) * tokens_a_step(config),
             bpb=bpb,
             baseline=np.array(known) if len(known) == len(levels) else None,

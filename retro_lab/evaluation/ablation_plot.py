@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,16 +26,23 @@ class Curve:
     """One way to train, over its seeds.
 
     Attributes:
+        seeds: of the rows.
         tokens: [P] trained on with retrieval, ascending.
         bpb: by condition, on and off, [seeds, P].
         baseline: [seeds] of each seed's baseline on the same windows; None where there is none.
         note: a few words under the name.
     """
 
+    seeds: Sequence[int]
     tokens: NDArray[np.int64]
     bpb: Mapping[str, NDArray[np.float64]]
     baseline: NDArray[np.float64] | None
     note: str
+
+    def of(self, seeds: Sequence[int]) -> NDArray[np.float64]:
+        """[P], ON's mean over those of these seeds that it has; over all if it has none."""
+        rows = [row for row, seed in enumerate(self.seeds) if seed in seeds]
+        return self.bpb["on"][rows or slice(None)].mean(axis=0)
 
     @property
     def level(self) -> float | None:
@@ -61,7 +68,7 @@ def plot_ablations(
     Args:
         curves: by name, in the order of the panels.
         title: what was trained on what.
-        reference: the recipe whose ON is drawn thin in every panel.
+        reference: the recipe whose ON, of a panel's own seeds, is drawn thin in every panel.
     """
     from matplotlib.figure import Figure
 
@@ -105,7 +112,7 @@ def _draw(axes: Axes, curve: Curve, other: Curve | None, name: str | None) -> No
     millions = curve.tokens / 1e6
     if other is not None:
         within = other.tokens <= curve.tokens[-1]
-        values = other.bpb["on"].mean(axis=0)[within]
+        values = other.of(curve.seeds)[within]
         text = f"{label('on')} of {name}"
         axes.plot(other.tokens[within] / 1e6, values, color="#9aa0a6", linewidth=1.1, label=text)
     if curve.level is not None:

@@ -128,7 +128,7 @@ def test_the_figure_has_a_panel_a_recipe(tmp_path: Path) -> None:
     tokens = np.array([1, 2, 3]) * 100_000
     on = np.linspace(3, 2, 6).reshape(2, 3)
     curves = {
-        name: Curve(tokens, {"on": on, "off": on + 0.1}, baseline, "2 seeds")
+        name: Curve([0, 1], tokens, {"on": on, "off": on + 0.1}, baseline, "2 seeds")
         for name, baseline in (
             ("retrofit", np.array([2.1, 2.3])),
             ("other", None),
@@ -145,6 +145,14 @@ def test_the_figure_has_a_panel_a_recipe(tmp_path: Path) -> None:
 
 def test_bands_show_the_spread_of_the_difference_from_the_own_baseline() -> None:
     on = np.array([[2.0, 1.9], [3.0, 2.9]])
-    curve = Curve(np.array([1, 2]), {"on": on}, np.array([2.5, 3.5]), "")
+    curve = Curve([0, 1], np.array([1, 2]), {"on": on}, np.array([2.5, 3.5]), "")
     assert curve.level == 3.0
     assert curve.centred("on") == pytest.approx(np.array([[2.5, 2.4]] * 2))
+
+
+def test_a_panel_of_one_seed_is_compared_with_that_seed_of_the_reference() -> None:
+    on = np.array([[2.0, 1.9], [3.0, 2.9]])
+    curve = Curve([4, 7], np.array([1, 2]), {"on": on}, None, "")
+    assert curve.of([7]).tolist() == [3.0, 2.9]
+    assert curve.of([4, 7, 9]) == pytest.approx(np.array([2.5, 2.4]))
+    assert curve.of([5]) == pytest.approx(np.array([2.5, 2.4]))
