@@ -11,7 +11,7 @@ Shapes: P pairs or Q queries, M tokens of a query, K references, R tokens of a r
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,16 +102,17 @@ class CommonRuns:
         from scipy.sparse import csr_array
 
         self._length, self._left, self._right = length, _ours(left), _theirs(right)
-        hashes = (_window_hashes(texts, length) for texts in (self._left, self._right))
+        left_hashes = _window_hashes(self._left, length)
+        right_hashes = _window_hashes(self._right, length)
         owners = np.concatenate([left_owner, right_owner])
-        windows = _common_windows(*hashes, owners)
+        windows = _common_windows(left_hashes, right_hashes, owners)
         shape = (len(owners), windows.number.max(initial=0) + 1)
-        starts = csr_array((windows.start, (windows.text, windows.number)), shape=shape)
+        starts: Any = csr_array((windows.start, (windows.text, windows.number)), shape=shape)
         self._starts = starts.data
         text = np.repeat(np.arange(shape[0]), np.diff(starts.indptr))
         self._keys = text * shape[1] + starts.indices
         there = np.ones(len(self._keys), bool)
-        self._windows = csr_array((there, starts.indices, starts.indptr), shape=shape)
+        self._windows: Any = csr_array((there, starts.indices, starts.indptr), shape=shape)
 
     def shared(self, row: NDArray[np.integer], column: NDArray[np.integer]) -> NDArray[np.bool_]:
         """bool [P], of pairs of a row of `left` and a row of `right`."""
