@@ -49,6 +49,20 @@ def test_without_the_match_bias_it_does_not_see_what_matches() -> None:
     )
 
 
+def test_what_follows_the_longest_match_is_proposed() -> None:
+    case = make_case(pointer=True)
+    size, pointer = case.model.config.chunk_size, pointer_of(case)
+    neighbour = case.neighbours[0, 0, 0]
+    neighbour[:] = torch.arange(2, 2 + len(neighbour))  # no token twice, none is padding
+    case.neighbours[0, 0, 1:] = 2
+    case.tokens[0, size - 2 : size] = neighbour[:2]  # the chunk ends in the neighbour's beginning
+    with torch.no_grad():
+        pointer.match.mul_(100)
+    copy = proposal(pointer, case, case.tokens)
+    best = copy.log_attention[0, 0, 0].argmax()  # at the first token that reads the neighbours
+    assert copy.next_ids[0, 0, best] == neighbour[2]
+
+
 def test_a_zero_start_differs_in_the_match_weights_alone() -> None:
     case = make_case(pointer=True)
     cautious, zero = (pointer_of(case, pointer_start=start) for start in ("cautious", "zero"))
