@@ -178,7 +178,7 @@ class _Session:
         """A rival for each stride; small ones are scored and tuned on less text."""
         entries = []
         for stride in sorted(self.asked.ralm.strides, reverse=True):
-            ground, tuning = self.text.for_stride(stride, self.asked.ralm.full_from)
+            ground, tuning = self.text.for_stride(stride)
             name = f"ralm_{stride}"
             config = self._bm25()
             settings = {

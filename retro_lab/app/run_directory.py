@@ -203,13 +203,12 @@ class RunDirectory:
         Raises:
             UserError: if the run has no checkpoint, or that of another configuration.
         """
-        from retro_lab.training.fit import check_checkpoint, model_weights
+        from retro_lab.training.fit import model_weights
 
         path = self.path / "checkpoints" / "last.ckpt"
         if not path.is_file():
             raise UserError(f"{self.path} has no checkpoint", fix="train it first: train.py")
-        check_checkpoint(self.path, weights_fields(self.config()))
-        return model_weights(path)
+        return model_weights(path, weights_fields(self.config()))
 
     def acquire(self, wait: bool) -> FileLock:
         """Takes the lock, waiting for another process or refusing to.

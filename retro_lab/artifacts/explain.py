@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from retro_lab.config.serialise import flatten
+
 from .integrity import find_damage, read_manifest
 from .stage import JSON, Stage, canonical_json
 
@@ -70,7 +72,7 @@ def _siblings(folder: Path) -> list[JSON]:
 def _compare(root: Path, stored: JSON, stage: Stage) -> list[str]:
     wanted = stage.spec
     differences = _changes(_versions(stored), _versions(wanted))
-    differences += _changes(_flatten(stored["fields"]), _flatten(wanted["fields"]))
+    differences += _changes(flatten(stored["fields"]), flatten(wanted["fields"]))
     differences += _changes(stored["inputs"], wanted["inputs"], prefix="input ")
     for role in sorted({*stored["parents"], *wanted["parents"]}):
         old, new = stored["parents"].get(role), wanted["parents"].get(role)
@@ -104,14 +106,3 @@ def _show(values: JSON, name: str) -> str:
 
 def _name(parent: JSON) -> str:
     return _ABSENT if parent is None else f"{parent['stage']}/{parent['key']}"
-
-
-def _flatten(fields: JSON, prefix: str = "") -> dict[str, JSON]:
-    """Nested mappings as one, with dotted keys, so that a difference names the very field."""
-    flat = {}
-    for name, value in fields.items():
-        if isinstance(value, dict) and value:
-            flat.update(_flatten(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = value
-    return flat

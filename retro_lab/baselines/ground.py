@@ -149,12 +149,13 @@ class Grounds:
         """Documents of validation that hold `tuning_tokens` tokens."""
         return self.validation.drawn(self.seed, tokens=self.asked.tuning_tokens)
 
-    def for_stride(self, stride: int, full_from: int) -> tuple[Ground, Ground]:
+    def for_stride(self, stride: int) -> tuple[Ground, Ground]:
         """What a rival that retrieves every `stride` tokens is scored and tuned on.
 
-        Below `full_from` it is scored on the subsample, and tuned on so much less text that a
+        Below `ralm.full_from` it is scored on the subsample, and tuned on so much less text that a
         setting costs as many forward passes as one of `full_from`.
         """
+        full_from = self.asked.ralm.full_from
         if stride >= full_from:
             return self.test, self.tuning
         tokens = self.asked.tuning_tokens * stride // full_from

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
 from typing import Any
 
 from .backbone import identity, plain_name, tokenizer_path
@@ -30,7 +29,7 @@ from .schema import (
     ScheduleConfig,
     resolve_layers,
 )
-from .serialise import to_plain
+from .serialise import flatten, to_plain
 
 SCHEMA_VERSION = 1
 
@@ -180,7 +179,7 @@ def run_fields(config: Config) -> dict[str, Any]:
 def weights_fields(config: Config) -> dict[str, Any]:
     """Dotted key and value of every setting that a checkpoint's weights go with."""
     fields = run_fields(config)
-    return dict(_flat({name: fields[name] for name in _OF_WEIGHTS if name in fields}))
+    return flatten({name: fields[name] for name in _OF_WEIGHTS if name in fields})
 
 
 def differing(of_checkpoint: dict[str, Any], of_run: dict[str, Any]) -> list[str]:
@@ -190,14 +189,6 @@ def differing(of_checkpoint: dict[str, Any], of_run: dict[str, Any]) -> list[str
         for key, value in of_checkpoint.items()
         if key in of_run and of_run[key] != value
     ]
-
-
-def _flat(fields: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in fields.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _unused_of_recipe(recipe: RecipeConfig) -> list[str]:

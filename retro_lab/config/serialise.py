@@ -21,6 +21,17 @@ from .schema import Config
 TAG = "schema"
 
 
+def flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys, so that a difference names the very field."""
+    flat: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, dict) and value:
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
 def to_plain(value: Any) -> Any:
     """Dataclasses as dicts tagged with their schema where a subclass is possible."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

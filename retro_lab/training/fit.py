@@ -76,34 +76,29 @@ def checkpoint_folder(run_dir: Path) -> Path:
     return run_dir / "checkpoints"
 
 
-def resumable_step(run_dir: Path) -> int:
-    """Optimiser steps that a run's last checkpoint has behind it; 0 without one."""
-    path = checkpoint_folder(run_dir) / LAST
-    return _read(path)["global_step"] if path.exists() else 0
-
-
-def check_checkpoint(run_dir: Path, trained_as: dict[str, Any]) -> None:
-    """Refuses a last checkpoint whose weights go with other settings.
+def resumable_step(run_dir: Path, trained_as: dict[str, Any] | None = None) -> int:
+    """Optimiser steps that a run's last checkpoint has behind it; 0 without one.
 
     Args:
-        trained_as: the run's own, of `weights_fields`.
+        trained_as: the run's settings, of `weights_fields`, that the checkpoint must go with.
 
     Raises:
         UserError: naming the settings that differ.
     """
     path = checkpoint_folder(run_dir) / LAST
-    wrong = differing(_read(path).get(TRAINED_AS, {}), trained_as) if path.exists() else []
-    if wrong:
-        raise UserError(
-            f"{path} was written by a run of another configuration: {'; '.join(wrong)}",
-            fix="put this run's own checkpoint and config.yaml back, or train it again with "
-            "resume=null",
-        )
+    return _read(path, trained_as)["global_step"] if path.exists() else 0
 
 
-def model_weights(path: Path) -> dict[str, Tensor]:
-    """The model's `state_dict` from a checkpoint of `fit`, on the CPU."""
-    state = _read(path)["state_dict"]
+def model_weights(path: Path, trained_as: dict[str, Any] | None = None) -> dict[str, Tensor]:
+    """The model's `state_dict` from a checkpoint of `fit`, on the CPU.
+
+    Args:
+        trained_as: the run's settings, of `weights_fields`, that the checkpoint must go with.
+
+    Raises:
+        UserError: naming the settings that differ.
+    """
+    state = _read(path, trained_as)["state_dict"]
     return {name.removeprefix("model."): value for name, value in state.items()}
 
 
@@ -135,7 +130,7 @@ def fit(
         diet: which neighbours a training step reads.
         held_back: parameters that are not trained before step `held_until`.
         what: name of the progress bar.
-        trained_as: settings that the weights go with, see `check_checkpoint`.
+        trained_as: settings that the weights go with; a checkpoint of others is refused.
 
     Raises:
         KeyboardInterrupt: on Ctrl-C, after a resumable checkpoint is written.
@@ -150,8 +145,7 @@ def fit(
     if not resume:
         for name in (LAST, BEST):
             (folder / name).unlink(missing_ok=True)
-    check_checkpoint(run_dir, trained_as or {})
-    start = resumable_step(run_dir)
+    start = resumable_step(run_dir, trained_as)
     module = RetroModule(
         model,
         optim=config.optim,
@@ -274,6 +268,16 @@ def quiet_lightning() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """A checkpoint's content, tensors left in the file until they are used."""
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+def _read(path: Path, trained_as: dict[str, Any] | None) -> dict[str, Any]:
+    """A checkpoint's content, tensors left in the file until they are used; refused where its
+    weights were trained with other settings.
+    """
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    wrong = differing(checkpoint.get(TRAINED_AS, {}), trained_as or {})
+    if wrong:
+        raise UserError(
+            f"{path} was written by a run of another configuration: {'; '.join(wrong)}",
+            fix="put this run's own checkpoint and config.yaml back, or train it again with "
+            "resume=null",
+        )
+    return checkpoint
