@@ -1,6 +1,7 @@
 """The planner's times beside those of real runs, measured one after the other, several times.
 
     python benchmarks/plan.py --json plan.json
+    python benchmarks/plan.py -- corpus=jsonl corpus.path=manuals.jsonl
 
 CPU seconds beside wall seconds: other processes move the wall's, and prediction and run then differ
 for no reason of the planner's.
@@ -49,7 +50,7 @@ def compare(
     retriever: str, max_bytes: int, arguments: argparse.Namespace, folder: Path
 ) -> list[dict[str, Any]]:
     """A row for the search, and one for embedding where the retriever needs it."""
-    overrides = [f"retriever={retriever}", f"embedder={arguments.embedder}"]
+    overrides = [*arguments.overrides, f"retriever={retriever}", f"embedder={arguments.embedder}"]
     overrides += [f"corpus.max_bytes={max_bytes}", f"store.dir={folder}/store"]
     pipeline = Pipeline(load_config(overrides))
     chunks, config = pipeline.open_chunks(), pipeline.config
@@ -140,6 +141,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--embedder", default="hashing")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("overrides", nargs="*", help="of another corpus, after --")
     return parser.parse_args()
 
 

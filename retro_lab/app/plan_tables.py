@@ -94,7 +94,7 @@ def time_table(planned: Database, rates: Rates, dense: bool, deadline: float | N
         table.add_row(
             stage,
             f"{planned.chunks:,} {unit}",
-            f"{rate:,.1f}/s" if rate else "not given",
+            f"{_in_rate(rate)}/s" if rate else "not given",
             in_time(seconds) if seconds is not None else "-",
             "",
         )
@@ -107,3 +107,7 @@ def time_table(planned: Database, rates: Rates, dense: bool, deadline: float | N
     table.caption = f"{rates.note}; tokenizing and index building aren't counted"
     table.caption_justify = "left"
     return table
+
+
+def _in_rate(rate: float) -> str:
+    return f"{rate:,.1f}" if rate >= 1 else f"{rate:.2g}"

@@ -196,17 +196,29 @@ def workers_for(seconds: float, deadline: float) -> int:
     return max(1, math.ceil(seconds / deadline))
 
 
-def vectors_scanned(config: FaissRetrieverConfig, size: int, width: int) -> float | None:
-    """Vectors that a query is compared with, centroids included; None for a graph.
+@dataclass(frozen=True)
+class Lists:
+    """Inverted lists of an index.
 
-    The rate of a small index scales by the ratio of two such figures.
+    Attributes:
+        factory: with every size written out.
+        count: lists.
+        probed: lists that a query visits.
     """
+
+    factory: str
+    count: int
+    probed: int
+
+
+def inverted_lists(config: FaissRetrieverConfig, size: int, width: int) -> Lists | None:
+    """Those of an index of `size` vectors; None if it has none."""
     factory = fill_factory(config.factory, size, width, config.nlist, config.pq)
-    lists = [int(count) for count in _LISTS.findall(factory)]
-    if not lists:
-        return None if "HNSW" in factory else float(size)
-    nprobe = min(lists[0], config.nprobe or max(1, lists[0] // 16))
-    return lists[0] + size * nprobe / lists[0]
+    found = _LISTS.search(factory)
+    if found is None:
+        return None
+    count = int(found.group(1))
+    return Lists(factory, count, min(count, config.nprobe or max(1, count // 16)))
 
 
 def _index_files(

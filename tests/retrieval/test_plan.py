@@ -24,11 +24,12 @@ from retro_lab.retrieval.faiss_factory import create_index, fill_factory, train_
 from retro_lab.retrieval.plan import (
     MOST_CHUNKS,
     Database,
+    Lists,
     building_memory,
     index_bytes,
+    inverted_lists,
     planned_chunks,
     planned_files,
-    vectors_scanned,
     workers_for,
 )
 
@@ -136,14 +137,14 @@ def test_workers_share_the_work() -> None:
     assert [workers_for(seconds, 10.0) for seconds in (1, 10, 10.1, 100)] == [1, 1, 2, 10]
 
 
-def test_what_a_query_is_compared_with() -> None:
-    def scanned(factory: str, **more: int) -> float | None:
-        return vectors_scanned(FaissRetrieverConfig(factory=factory, **more), 64_000, WIDTH)
+def test_lists_that_a_query_visits() -> None:
+    def lists(factory: str, **more: int) -> Lists | None:
+        return inverted_lists(FaissRetrieverConfig(factory=factory, **more), 64_000, WIDTH)
 
-    assert scanned("Flat") == 64_000
-    assert scanned("IVF64,Flat") == 64 + 64_000 / 16
-    assert scanned("IVF64_HNSW8,Flat", nprobe=64) == 64 + 64_000
-    assert scanned("HNSW32") is None
+    assert lists("Flat") is None
+    assert lists("HNSW32") is None
+    assert lists("IVF64,Flat") == Lists("IVF64,Flat", 64, 4)
+    assert lists("IVF{nlist},Flat", nlist=32, nprobe=64) == Lists("IVF32,Flat", 32, 32)
 
 
 def index_memory(retriever: RetrieverConfig, chunks: int) -> int:
