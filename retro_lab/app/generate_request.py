@@ -93,6 +93,10 @@ def parse(argv: Sequence[str]) -> Request:
         neighbours=(*many["neighbours_text"], *_from_file(given.get("neighbours_file"))),
         device=_choice(given, "device", ("auto", "cpu", "cuda")) or "auto",
     )
+    if not all(many["neighbours_text"]):
+        raise UserError(
+            "neighbours_text= has no text", fix="neighbours_text=<text>, or leave it out"
+        )
     if request.neighbours and retrieval is not None:
         raise UserError(
             f"retrieval={retrieval} and neighbours given by hand contradict each other: what is "

@@ -147,6 +147,17 @@ def _training(config: Config) -> Iterator[UserError]:
         )
 
 
+def _sharding(config: Config) -> Iterator[UserError]:
+    if config.trainer.strategy != "fsdp":
+        return
+    for key, optim in {"optim": config.optim, "recipe.optim": config.recipe.optim}.items():
+        if isinstance(optim, MuonConfig):
+            yield UserError(
+                f"{key}=muon needs whole matrices, which trainer.strategy=fsdp shards",
+                fix="use optim=adamw, or trainer=ddp",
+            )
+
+
 def _preparation(config: Config) -> Iterator[UserError]:
     prepare = config.prepare
     if prepare.engine is EngineKind.ray:
@@ -220,6 +231,7 @@ _RULES = (
     model_checks.recipe,
     model_checks.backbone,
     _training,
+    _sharding,
     _preparation,
     _text_and_splits,
     _evaluation,

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import differing
-from retro_lab.config.schema import Config, MuonConfig, TrainerConfig
+from retro_lab.config.schema import Config, TrainerConfig
 from retro_lab.data.datamodule import RetroDataModule
 
 from .callbacks import BEST, LAST, TRAINED_AS, Checkpoints, Interrupted, TrainingMetrics
@@ -135,10 +135,9 @@ def fit(
     Raises:
         KeyboardInterrupt: on Ctrl-C, after a resumable checkpoint is written.
         SystemExit: on SIGTERM, likewise (a cluster's notice).
-        UserError: if the checkpoint is not this run's, the batch cannot be shared out, the
-            combination of optimiser and strategy does not exist, or training diverges.
+        UserError: if the checkpoint is not this run's, the batch cannot be shared out, or training
+            diverges.
     """
-    _check(config)
     folder = checkpoint_folder(run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     last = folder / LAST
@@ -231,14 +230,6 @@ def _strategy(config: TrainerConfig, model: nn.Module) -> Strategy | str:
             auto_wrap_policy=blocks or None, state_dict_type="full", timeout=PATIENCE
         )
     return config.strategy
-
-
-def _check(config: Config) -> None:
-    if config.trainer.strategy == "fsdp" and isinstance(config.optim, MuonConfig):
-        raise UserError(
-            "optim=muon needs whole matrices, which trainer.strategy=fsdp shards",
-            fix="use optim=adamw, or trainer=ddp",
-        )
 
 
 def _prepare_torch(config: TrainerConfig) -> None:

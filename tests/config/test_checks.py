@@ -107,6 +107,12 @@ BROKEN = [
     ("optim.lr=inf", "optim.lr=inf: must be finite and above 0", "optim.lr=1e-3"),
     ("optim.clip=0", "optim.clip=0.0: must be above 0", "optim.clip=null"),
     ("optim.betas=[0.9]", "optim.betas=[0.9]: must be two", "optim.betas=[0.9,0.95]"),
+    ("trainer=fsdp optim=muon", "optim=muon needs whole matrices", "trainer=ddp"),
+    (
+        "trainer=fsdp optim@recipe.optim=muon",
+        "recipe.optim=muon needs whole matrices",
+        "optim@recipe.optim=adamw",
+    ),
     ("optim=muon optim.momentum=1", "optim.momentum=1.0", "optim.momentum=0.95"),
     ("trainer.strategy=dpp", "trainer.strategy=dpp: must be auto or ddp", "trainer.strategy=ddp"),
     ("trainer.precision=16", "trainer.precision=16: must be 32-true", "trainer.precision=32-true"),
