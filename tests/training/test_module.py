@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from small_run import optimiser_config, small_config, small_datamodule, small_fit, small_model
+from small_run import small_config, small_datamodule, small_fit, small_model
 from small_store import SmallStore
 
 from retro_lab.config.errors import UserError
@@ -167,12 +167,6 @@ def test_a_model_that_diverges_is_a_user_error(tmp_path):
         model.embedding.weight.fill_(float("nan"))
     with pytest.raises(UserError, match="diverged: the loss is nan at step 3"):
         small_fit(tmp_path, small_config(), model=model)
-
-
-def test_muon_with_sharded_weights_is_a_user_error(tmp_path):
-    config = small_config(optim=optimiser_config("muon"), strategy="fsdp")
-    with pytest.raises(UserError, match=r"trainer\.strategy=fsdp"):
-        fit(small_model(), small_datamodule(config), config=config, run_dir=tmp_path)
 
 
 def test_training_says_nothing_of_its_own(tmp_path, capfd, recwarn):
