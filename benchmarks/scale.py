@@ -84,7 +84,11 @@ def main() -> None:
     real = real_vectors(arguments)
     vectors = Vectors(real, arguments.chunks)
     config = FaissRetrieverConfig(
-        factory="IVF{nlist},PQ{pq}", nlist=arguments.nlist, pq=arguments.pq, nprobe=arguments.nprobe
+        factory="IVF{nlist},PQ{pq}",
+        nlist=arguments.nlist,
+        pq=arguments.pq,
+        nprobe=arguments.nprobe,
+        rerank=arguments.rerank,
     )
     figures = measure(config, vectors, arguments)
     table = markdown(figures)
@@ -139,6 +143,7 @@ def measure(
         "real_vectors": len(vectors.real),
         "embedder": arguments.embedder,
         "factory": artifact.stats["factory"],
+        "rerank": config.rerank,
         "block": BLOCK,
         "queries": len(queries),
         "building_s": building,
@@ -205,6 +210,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--nlist", type=int, default=4096)
     parser.add_argument("--pq", type=int, default=48, help="bytes of a code")
     parser.add_argument("--nprobe", type=int, default=64)
+    parser.add_argument("--rerank", type=int, help="candidates scored again exactly")
     parser.add_argument("--probes", type=int, nargs="+", default=[16, 64, 256])
     parser.add_argument("--queries", type=int, default=1000)
     parser.add_argument("--json", type=Path, help="figures; the table goes beside it as .md")
