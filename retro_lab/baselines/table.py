@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +70,38 @@ def rivals_table(record: Mapping[str, Any]) -> Table:
             NONE if parameters is None else _short(parameters),
             f"{row['datastore_bytes'] / 1e6:,.1f}" if row["datastore_bytes"] else NONE,
         )
-    if any(row["figures"].get("all") is None for row in record["rivals"]):
-        table.caption = "* compared on the sampled documents alone"
-        table.caption_justify = "left"
+    table.caption = "\n".join(_notes(record["rivals"])) or None
+    table.caption_justify = "left"
     return table
+
+
+def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the figures alone don't say."""
+    notes = []
+    if any(row["figures"].get("all") is None for row in rows):
+        notes.append("* compared on the sampled documents alone")
+    ends = [f"{row['label']} ({', '.join(found)})" for row in rows if (found := _ends(row))]
+    if ends:
+        notes.append(f"At the end of what was tried, so more may be better: {'; '.join(ends)}.")
+    for row in rows:
+        factor = row["tuning"]["chosen"].get("lr_factor", 1)
+        if factor != 1:
+            notes.append(
+                f"NOTE: {row['label']} learned best at {factor:g} times the run's optim.lr. The "
+                "run's own baseline may do so too: tune optim.lr before its gain is quoted."
+            )
+            break
+    return notes
+
+
+def _ends(row: Mapping[str, Any]) -> list[str]:
+    """Chosen numbers, as `name=value`, that are the first or last of three or more tried."""
+    found = []
+    for name, value in row["tuning"]["chosen"].items():
+        tried = {trial[name] for trial in row["tuning"]["trials"]}
+        if len(tried) > 2 and value in (min(tried), max(tried)):
+            found.append(f"{name}={value:g}")
+    return found
 
 
 def _short(count: int) -> str:

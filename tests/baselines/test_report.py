@@ -134,3 +134,31 @@ def test_what_is_written_is_read_again_and_shown(board: Board, tmp_path: Path) -
     assert "…" not in shown
     with pytest.raises(UserError, match="does not exist"):
         table.load(tmp_path / "elsewhere")
+
+
+def notes_of(chosen: dict[str, float], trials: list[dict[str, float]]) -> str | None:
+    named = {"documents": ["a"], "split": "test"}
+    figure = {"bits_per_byte": 1.0, "difference": 0.5, "low": None, "high": None}
+    row = {
+        "label": "equal",
+        "figures": {"all": figure},
+        "seconds": 1.0,
+        "parameters": None,
+        "datastore_bytes": 0,
+        "tuning": {"chosen": chosen, "trials": trials},
+    }
+    record = {**dict.fromkeys(("scored", "subsample", "tuned_on"), named), "rivals": [row]}
+    caption = table.rivals_table(record).caption
+    return None if caption is None else str(caption)
+
+
+def test_a_choice_at_the_end_of_its_grid_is_said() -> None:
+    trials: list[dict[str, float]] = [{"order": n, "own": own} for n in (3, 4, 5) for own in (0, 1)]
+    assert notes_of({"order": 4, "own": 1}, trials) is None
+    assert "more may be better: equal (order=5)" in str(notes_of({"order": 5, "own": 1}, trials))
+
+
+def test_a_rival_that_learns_better_at_another_rate_questions_the_runs_own() -> None:
+    trials = [{"lr_factor": factor} for factor in (0.5, 1.0, 2.0, 4.0)]
+    assert notes_of({"lr_factor": 1.0}, trials) is None
+    assert "best at 2 times the run's optim.lr" in str(notes_of({"lr_factor": 2.0}, trials))
