@@ -58,6 +58,7 @@ def report(paths: Sequence[Path], *, to_wandb: bool = False) -> None:
     from retro_lab.evaluation.plots import plot_sweep
     from retro_lab.evaluation.results import RESULTS_FILE
     from retro_lab.evaluation.seeds import by_settings, in_words
+    from retro_lab.evaluation.sweep import told_apart
     from retro_lab.evaluation.tables import report_table, sweep_table
 
     files = sorted({file for path in paths for file in _results_below(path, RESULTS_FILE)})
@@ -67,6 +68,7 @@ def report(paths: Sequence[Path], *, to_wandb: bool = False) -> None:
             fix="give run directories, or the folder that holds them, such as runs",
         )
     rows, repeated = _distinct(files)
+    rows = told_apart(rows)
     groups = by_settings(rows)
     folder, title = files[0].parent.parent, f"{len(rows)} runs"
     console = Console(highlight=False)

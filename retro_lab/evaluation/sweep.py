@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from retro_lab.config.databases import in_words
 from retro_lab.config.schema import DatabaseConfig
+from retro_lab.config.serialise import flatten
 
 from .leakage import LEAK_FREE_ALPHA, UNFILTERED, Difference
 from .metrics import Score
@@ -20,7 +21,7 @@ from .results import Results, SearchedDatabase
 # evaluation and a trainer change of the figures is added in `_settings`.
 _ASIDE = ("seed", "logger", "eval", "store", "prepare", "runs_dir", "resume", "trainer")
 TRAINING = in_words(DatabaseConfig())
-AXES = ("retriever", "database", "model", "recipe", "chunk_size", "cca", "seed")
+AXES = ("retriever", "database", "model", "recipe", "chunk_size", "cca", "other", "seed")
 MEASURED = ("corpus", "split", "stride", "reference")
 _OF_RETRIEVAL = ("retriever", "database", "recipe", "cca", "reference")
 
@@ -45,6 +46,7 @@ class SweepRow:
         flops: of its training; None if it is not known.
         database: what was searched, in words, and what the run was trained with where that is
             another one; none for a run without retrieval.
+        other: settings without a column, `optim.lr=0.006`; see `told_apart`.
     """
 
     run_key: str
@@ -67,6 +69,7 @@ class SweepRow:
     seconds: float | None = None
     flops: float | None = None
     database: str = TRAINING
+    other: str = ""
 
 
 def sweep_row(results: Results) -> SweepRow:
@@ -143,6 +146,28 @@ def scored_k(config: dict[str, Any]) -> int:
 def _cca(config: dict[str, Any]) -> str:
     layers = config.get("layers")
     return "layers " + ",".join(map(str, layers)) if layers else config["placement"]
+
+
+def told_apart(rows: Sequence[SweepRow]) -> list[SweepRow]:
+    """The rows; those that look alike but for their seed say in which settings they differ."""
+    alike: dict[tuple, list[dict[str, Any]]] = {}
+    own = [flatten(json.loads(row.settings)[0]) if row.settings else {} for row in rows]
+    for row, settings in zip(rows, own, strict=True):
+        alike.setdefault(_looks(row), []).append(settings)
+
+    def other(row: SweepRow, settings: dict[str, Any]) -> str:
+        group = alike[_looks(row)]
+        keys = sorted({key for one in group for key in one})
+        differing = [key for key in keys if any(one.get(key) != group[0].get(key) for one in group)]
+        return " ".join(f"{key}={settings.get(key)}" for key in differing)
+
+    return [replace(row, other=other(row, one)) for row, one in zip(rows, own, strict=True)]
+
+
+def _looks(row: SweepRow) -> tuple:
+    """What the tables show of a run, but for its seed and figures."""
+    names = [name for name in (*AXES, *MEASURED, "k") if name not in ("other", "seed")]
+    return tuple(getattr(row, name) for name in names)
 
 
 def in_sweep_order(rows: Iterable[SweepRow]) -> list[SweepRow]:

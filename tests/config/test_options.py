@@ -138,8 +138,11 @@ def test_evaluate_needs_only_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_sweeps_need_no_flag(name: str) -> None:
     root = compose_root("train", [f"sweep={name}"])
     assert root.hydra.mode.name == "MULTIRUN"
-    for group, values in root.hydra.sweeper.params.items():
-        assert set(values.split(",")) <= set(options(group))
+    for key, values in root.hydra.sweeper.params.items():
+        if key in GROUPS:
+            assert set(values.split(",")) <= set(options(key))
+        else:
+            assert all(load_config([f"{key}={value}"]) for value in values.split(","))
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])

@@ -211,6 +211,18 @@ def test_runs_on_other_corpora_and_a_baseline_on_another_split_show_it(runs: Run
     assert [row["reference"] for row in runs.csv()].count("none") == 1
 
 
+def test_runs_that_look_alike_say_in_which_settings_they_differ(runs: Runs) -> None:
+    for seed, lr in ((1, 0.003), (2, 0.003), (3, 0.006)):
+        config = CONFIG | {"optim": {"lr": lr, "name": "adamw"}}
+        runs.write(f"a-{seed}", runs.results(seed, config))
+    runs.write("b", runs.results(4, with_part("chunking", chunk_size=32)))
+    runs.report()
+    found = {(row["chunk size"], row["other"], row["seeds"]) for row in runs.markdown()}
+    assert found == {("64", "optim.lr=0.003", "2"), ("64", "optim.lr=0.006", "1"), ("32", "", "1")}
+    others = ["optim.lr=0.003", "optim.lr=0.003", "optim.lr=0.006", ""]
+    assert [row["other"] for row in runs.csv()] == others
+
+
 def test_the_same_results_count_once_and_it_is_said(runs: Runs) -> None:
     run = runs.write("run", runs.results(1))
     again = replace(runs.results(1), timing={"training": 90.0})
