@@ -123,7 +123,12 @@ class _Job:
 
 
 def _discard_untouched(folder: Path) -> None:
-    """Removes a run directory in which nothing was written but the log of the mistake."""
+    """Removes a run directory in which nothing was written but the log of the mistake.
+
+    The working directory, where `evaluate` has its output, is not ours to remove.
+    """
+    if folder == Path.cwd():
+        return
     traces = [folder / name for name in ("run.log", LOCK_FILE)]
     if folder.is_dir() and not set(folder.iterdir()) - set(traces):
         _stop_logging_to(folder)

@@ -119,6 +119,17 @@ def test_mistakes_end_with_one_message_and_no_directory(
     assert (task.seen, directories()) == ([], set())
 
 
+def test_a_mistake_leaves_the_working_directory_alone() -> None:
+    """The output directory of `evaluate`; even if it is empty, somebody stands in it."""
+
+    def task(command: EvaluateConfig) -> int:
+        raise UserError(f"{command.run} is no run")
+
+    here = Path.cwd()
+    assert launch.run("evaluate", task, ["run=nowhere"]) == 2
+    assert here.is_dir()
+
+
 def test_one_bad_point_does_not_stop_a_sweep(capfd: pytest.CaptureFixture[str]) -> None:
     task = Task()
     assert launch.run("train", task, ["-m", "seed=13,2", "cca=paper,mid"]) == 2
