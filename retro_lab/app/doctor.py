@@ -29,13 +29,13 @@ def main(argv: Sequence[str]) -> int:
         runs = _folder("runs", options.get("runs"), Path("runs"), needed="--collect" in flags)
         default = Path(os.environ.get("RETRO_LAB_STORE") or runs / ".store")
         store = _folder("store", options.get("store"), default, needed=False)
+        _show_environment()
+        healthy = _verify(store)
+        if "--collect" in flags:
+            _collect(store, runs, dry_run="--yes" not in flags)
     except UserError as error:
         print_error(str(error))
         return EXIT_USER_ERROR
-    _show_environment()
-    healthy = _verify(store)
-    if "--collect" in flags:
-        _collect(store, runs, dry_run="--yes" not in flags)
     return 0 if healthy else EXIT_USER_ERROR
 
 

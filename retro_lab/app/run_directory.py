@@ -92,11 +92,12 @@ class RunDirectory:
 
     @property
     def status(self) -> dict[str, Any]:
-        """`state` and `seconds` by stage."""
-        status = self.path / "status.json"
-        if not status.is_file():
-            return {"state": "new", "seconds": {}}
-        return orjson.loads(status.read_bytes())
+        """`state` and `seconds` by stage.
+
+        Raises:
+            UserError: if the file is damaged, as of `lineage`.
+        """
+        return self._read("status.json") or {"state": "new", "seconds": {}}
 
     @property
     def state(self) -> str:
@@ -115,10 +116,9 @@ class RunDirectory:
     @property
     def evaluation(self) -> dict[str, Any] | None:
         """Settings of the evaluation whose results the run holds; None before there is one."""
-        path = self.path / EVALUATION_FILE
-        if not (path.is_file() and self.results_file.is_file() and self.chunks_file.is_file()):
+        if not (self.results_file.is_file() and self.chunks_file.is_file()):
             return None
-        return orjson.loads(path.read_bytes())
+        return self._read(EVALUATION_FILE)
 
     def is_evaluated(self, evaluation: EvalConfig) -> bool:
         """Whether the run holds the figures that these settings give."""
@@ -162,8 +162,7 @@ class RunDirectory:
     @property
     def lineage(self) -> dict[str, str]:
         """Key of each data stage behind the run; empty before it has any."""
-        path = self.path / "lineage.json"
-        return orjson.loads(path.read_bytes()) if path.is_file() else {}
+        return self._read("lineage.json") or {}
 
     def check_lineage(self, lineage: dict[str, str]) -> None:
         """Records the data behind the run, or refuses other data than it began with.
@@ -228,6 +227,20 @@ class RunDirectory:
                 fix="wait for it, or stop it and run the same command again: it resumes",
             ) from None
         return lock
+
+    def _read(self, name: str) -> Any:
+        """What `_write` wrote; None if it isn't there."""
+        path = self.path / name
+        if not path.is_file():
+            return None
+        try:
+            return orjson.loads(path.read_bytes())
+        except orjson.JSONDecodeError as error:
+            raise UserError(
+                f"{path} is damaged: {error}",
+                fix="put back a copy; or remove it and run the train.py command again, which goes "
+                "on from the last checkpoint",
+            ) from error
 
     def _write(self, name: str, data: Any) -> None:
         if not self.leads:

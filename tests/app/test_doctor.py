@@ -50,6 +50,15 @@ def test_a_folder_that_is_not_there_is_an_error_and_nothing_goes(
     assert stored.get(NEEDED) is not None
 
 
+def test_a_run_whose_lineage_is_damaged_keeps_all_that_is_stored(
+    stored: ArtifactStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("runs/a-run/lineage.json").write_text('{"cor')
+    assert main(["--collect", "--yes"]) == 2
+    assert "error: runs/a-run/lineage.json is damaged" in capsys.readouterr().err
+    assert None not in (stored.get(NEEDED), stored.get(OTHER))
+
+
 def test_runs_elsewhere_than_the_working_directory_are_not_taken_for_none(
     stored: ArtifactStore,
     tmp_path: Path,
