@@ -16,6 +16,8 @@ databases/       the same for evaluations that searched another database than th
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,12 +29,13 @@ from retro_lab.config.databases import database_key
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import eval_fields, run_name, weights_fields
 from retro_lab.config.ranks import leads
-from retro_lab.config.schema import Config, DatabaseConfig, EvalConfig
+from retro_lab.config.schema import Config, DatabaseConfig, EvalConfig, StoreConfig
 from retro_lab.config.serialise import read_config, write_config
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+LOG = logging.getLogger("retro_lab")
 LOCK_FILE = ".lock"
 EVALUATION_FILE = "evaluation.json"
 _OF_WEIGHTS = (
@@ -85,10 +88,19 @@ class RunDirectory:
     def config(self) -> Config:
         """The configuration that the run was trained with.
 
+        A store that lay below the runs' folder, as by default, is looked for beside the run first:
+        its path may be relative to where `train.py` was started, and would be made anew here.
+
         Raises:
             UserError: if this is no run directory.
         """
-        return read_config(self.config_file)
+        config = read_config(self.config_file)
+        store, runs = Path(config.store.dir), Path(config.runs_dir)
+        if store.is_relative_to(runs):
+            beside = self.path.parent / store.relative_to(runs)
+            if beside.is_dir():
+                return dataclasses.replace(config, store=StoreConfig(str(beside)))
+        return config
 
     @property
     def status(self) -> dict[str, Any]:
@@ -220,12 +232,15 @@ class RunDirectory:
         if not self.leads:
             return lock
         try:
-            lock.acquire(timeout=-1 if wait else 0)
+            lock.acquire(timeout=0)
         except Timeout:
-            raise UserError(
-                f"another process is working on {self.path}",
-                fix="wait for it, or stop it and run the same command again: it resumes",
-            ) from None
+            if not wait:
+                raise UserError(
+                    f"another process is working on {self.path}",
+                    fix="wait for it, or stop it and run the same command again: it resumes",
+                ) from None
+            LOG.info("waiting for another process that is working on %s", self.path)
+            lock.acquire()
         return lock
 
     def _read(self, name: str) -> Any:

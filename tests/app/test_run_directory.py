@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from retro_lab.app.run_directory import RunDirectory
+from retro_lab.config.compose import load_config
 from retro_lab.config.errors import UserError
 
 
@@ -22,3 +23,18 @@ def test_a_damaged_record_is_named(name: str, asked: str, content: str, tmp_path
 def test_a_record_that_is_not_there_is_that_of_a_new_run(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     assert (run.state, run.lineage, run.evaluation) == ("new", {}, None)
+
+
+@pytest.mark.parametrize(
+    ("stored", "found"),
+    [("runs/.store", "{here}/runs/.store"), ("other/store", "other/store"), ("runs/no", "runs/no")],
+)
+def test_the_store_beside_a_run_is_its_own_wherever_the_user_stands(
+    stored: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunDirectory(tmp_path / "runs" / "a-run")
+    run.describe(load_config([f"store.dir={stored}"]))
+    (tmp_path / "runs/.store").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert run.config().store.dir == found.format(here=tmp_path)
