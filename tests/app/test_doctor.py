@@ -8,9 +8,13 @@ import orjson
 import pytest
 
 from retro_lab.app.doctor import main
-from retro_lab.artifacts import ArtifactStore, Stage, lineage
+from retro_lab.artifacts import ArtifactStore, Stage, Workspace, lineage
 
 NEEDED, OTHER = (Stage("corpus", 1, {"of": name}, {}) for name in ("a run", "nobody"))
+
+
+def _write(workspace: Workspace) -> None:
+    (workspace.path / "a").write_text("text")
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +24,7 @@ def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ArtifactStore:
     monkeypatch.delenv("RETRO_LAB_STORE", raising=False)
     store = ArtifactStore(Path("runs/.store"))
     for stage in (NEEDED, OTHER):
-        store.build(stage, lambda workspace: (workspace.path / "a").write_text("text") and None)
+        store.build(stage, _write)
     run = Path("runs/a-run")
     run.mkdir()
     (run / "lineage.json").write_bytes(orjson.dumps(lineage(NEEDED)))
