@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from retro_lab.config.console import print_error
-from retro_lab.config.errors import EXIT_USER_ERROR
+from retro_lab.config.errors import EXIT_USER_ERROR, refusal
 
 # A command's function, `main(argv) -> exit code`, and what it is for.
 COMMANDS = {
@@ -41,7 +41,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_error(f"{name} is not a command\n  fix: {fix}")
         return EXIT_USER_ERROR
     module, _, function = COMMANDS[name][0].partition(":")
-    return getattr(importlib.import_module(module), function)(rest)
+    command = getattr(importlib.import_module(module), function)
+    try:
+        return command(rest)
+    except OSError as error:
+        refused = refusal(error)
+        if refused is None:
+            raise
+        print_error(str(refused))
+        return EXIT_USER_ERROR
 
 
 def _help() -> str:

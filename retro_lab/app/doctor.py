@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from retro_lab.config.console import print_error
-from retro_lab.config.errors import EXIT_USER_ERROR
+from retro_lab.config.errors import EXIT_USER_ERROR, UserError
 
 USAGE = """usage: python -m retro_lab doctor [store=DIR] [runs=DIR] [--collect [--yes]]
 
@@ -25,26 +25,55 @@ def main(argv: Sequence[str]) -> int:
         if unknown:
             print_error(f"unknown argument {sorted(unknown)[0]}")
         return EXIT_USER_ERROR if unknown else 0
-    runs = Path(options.get("runs", "runs"))
-    store = Path(options.get("store") or os.environ.get("RETRO_LAB_STORE") or runs / ".store")
-    _show_environment()
-    healthy = _verify(store)
-    if "--collect" in flags:
-        _collect(store, runs, dry_run="--yes" not in flags)
+    try:
+        runs = _folder("runs", options.get("runs"), Path("runs"), needed="--collect" in flags)
+        default = Path(os.environ.get("RETRO_LAB_STORE") or runs / ".store")
+        store = _folder("store", options.get("store"), default, needed=False)
+        _show_environment()
+        healthy = _verify(store)
+        if "--collect" in flags:
+            _collect(store, runs, dry_run="--yes" not in flags)
+    except UserError as error:
+        print_error(str(error))
+        return EXIT_USER_ERROR
     return 0 if healthy else EXIT_USER_ERROR
+
+
+def _folder(key: str, given: str | None, default: Path, needed: bool) -> Path:
+    """A folder of the command line, or the default, which only has to be there if it is needed.
+
+    Raises:
+        UserError: there is no such folder. Of no runs every stage would be garbage, and of a store
+            that isn't there all would be intact.
+    """
+    folder = default if given is None else Path(given)
+    if (needed or given is not None) and not folder.is_dir():
+        raise UserError(
+            f"{key}={folder}: there is no such folder (looked in {Path.cwd()})",
+            fix=f"{key}=<the folder that train.py was given, {default} by default>",
+        )
+    return folder
 
 
 def _show_environment() -> None:
     from retro_lab.evaluation.environment import environment
 
     for name, value in environment().items():
-        print(f"{name:<12}{value}")
+        words = value
+        if isinstance(value, dict):
+            words = ", ".join(f"{key} {item}" for key, item in value.items())
+        elif isinstance(value, list):
+            words = ", ".join(map(str, value)) or "none"
+        print(f"{name:<12}{words}")
 
 
 def _verify(store: Path) -> bool:
     from retro_lab.artifacts import verify
 
-    problems = verify(store) if store.is_dir() else []
+    if not store.is_dir():
+        print(f"store       {store}: nothing is stored yet")
+        return True
+    problems = verify(store)
     for problem in problems:
         print(problem.line())
     print(f"store       {store}: {'damaged' if problems else 'intact'}")

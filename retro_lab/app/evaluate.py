@@ -61,7 +61,7 @@ def evaluate(command: EvaluateConfig) -> float | None:
         raise UserError(
             f"run={command.run} does not name runs, each of them once", fix="run=runs/a,runs/b"
         )
-    runs = [RunDirectory(Path(str(path))) for path in given]
+    runs = [RunDirectory(_named(Path(str(path)))) for path in given]
     if isinstance(command.eval, BenchmarkConfig):
         from .benchmarks import run_benchmark
 
@@ -74,6 +74,11 @@ def evaluate(command: EvaluateConfig) -> float | None:
         show_comparison([out for out, _ in evaluated])
         return None
     return objective(results[0])
+
+
+def _named(path: Path) -> Path:
+    """`.` and `..` by their names: the run's baseline is looked for beside it."""
+    return path if path.name not in ("", "..") else path.resolve()
 
 
 def _evaluate_fully(
@@ -110,6 +115,27 @@ def evaluate_one(
     if evaluated and not rivals:
         LOG.info("%s is evaluated like this already", out.path)
         return out, None
+    lock = run.acquire(wait=True)  # the files of two evaluations at once would not fit together
+    try:
+        return out, _evaluate(run, command, config, database, out)
+    finally:
+        lock.release()
+
+
+def _evaluate(
+    run: RunDirectory,
+    command: EvaluateConfig,
+    config: Config,
+    database: DatabaseConfig | None,
+    out: RunDirectory,
+) -> dict[str, float]:
+    """The seconds by stage.
+
+    Args:
+        config: of `as_asked`.
+        database: of `other_database`.
+        out: where the results are to lie.
+    """
     watch = Stopwatch()
     with watch.stage("imports"):
         from retro_lab.artifacts import lineage
@@ -128,16 +154,16 @@ def evaluate_one(
         out.describe(searching)
         out.record_lineage(prepared.lineage)
     baseline = own_baseline(config)
-    if not evaluated:
+    if not out.is_evaluated(command.eval) or command.eval.pages:
         with watch.stage("evaluation"):
             evaluate_run(config, command.eval, run, prepared, baseline, database)
         if database is None:
             run.enter("finished")
-    if rivals:
+    if command.eval.rivals.which:
         from .rivals import run_rivals
 
         run_rivals(config, run, prepared, baseline, watch)
-    return out, watch.seconds
+    return watch.seconds
 
 
 def as_asked(run: RunDirectory, command: EvaluateConfig) -> Config:

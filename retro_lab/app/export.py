@@ -77,7 +77,8 @@ def export(request: Request) -> None:
             f"{run.path} is not finished: its state is {run.state!r}",
             fix="run the train.py command again; it resumes",
         )
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    here = out.resolve() == Path.cwd()  # would be replaced under the user's feet
+    if out.exists() and (here or not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is there already", fix="give the name of a new folder")
     from retro_lab.config.console import no_loading_bar
     from retro_lab.evaluation.results import Results

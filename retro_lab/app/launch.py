@@ -16,7 +16,7 @@ from typing import Any
 from retro_lab.config.checks import check
 from retro_lab.config.compose import compose_root
 from retro_lab.config.console import print_error
-from retro_lab.config.errors import EXIT_USER_ERROR, UserError
+from retro_lab.config.errors import EXIT_USER_ERROR, UserError, refusal
 from retro_lab.config.explain import explain
 from retro_lab.config.fingerprints import canonical
 from retro_lab.config.paths import conf_dir
@@ -68,7 +68,7 @@ def run(config_name: str, task: Task, argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except Exception as error:
-        mistake = explain(error)
+        mistake = explain(error) or refusal(error)
         if mistake is None or os.environ.get(_FULL_ERROR) == "1":
             raise
         if not isinstance(mistake, _Reported):
@@ -123,7 +123,12 @@ class _Job:
 
 
 def _discard_untouched(folder: Path) -> None:
-    """Removes a run directory in which nothing was written but the log of the mistake."""
+    """Removes a run directory in which nothing was written but the log of the mistake.
+
+    The working directory, where `evaluate` has its output, is not ours to remove.
+    """
+    if folder == Path.cwd():
+        return
     traces = [folder / name for name in ("run.log", LOCK_FILE)]
     if folder.is_dir() and not set(folder.iterdir()) - set(traces):
         _stop_logging_to(folder)

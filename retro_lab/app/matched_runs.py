@@ -1,18 +1,59 @@
-"""Plain language models of RETRO's size, as runs with keys of their own."""
+"""Rivals that are plain language models of RETRO's size: runs with keys of their own."""
 
 from __future__ import annotations
 
 import dataclasses
+import time
 
-from retro_lab.baselines.matched import Match
+from retro_lab.baselines.matched import Match, parameters
+from retro_lab.baselines.outcome import Outcome, bits_per_byte, lowest
+from retro_lab.baselines.states import plain_nats, weights_digest
 from retro_lab.config.checks import check
 from retro_lab.config.fingerprints import baseline_of
 from retro_lab.config.schema import Config, Method, MuonConfig
 
 from .experiment import train
+from .rival_session import RivalSession
 from .run_data import Prepared
 from .run_directory import RunDirectory
 from .timing import Stopwatch
+
+
+def matched_outcome(session: RivalSession, name: str, match: Match) -> Outcome:
+    """Trains a run for each learning rate; the one that validation chooses is scored."""
+    runs = {}
+    for factor in session.asked.matched.lr_factors:
+        config = matched_config(session.config, name, match, factor)
+        runs[factor] = train_match(config, session.prepared, session.watch)
+    models = {factor: session.load(run) for factor, run in runs.items()}
+    text, batch = session.text, session.batch
+
+    def score() -> Outcome:
+        start = time.perf_counter()
+        tried = []
+        for factor, model in models.items():
+            nats = plain_nats(model, text.tuning, batch)
+            tried.append(({"lr_factor": factor}, bits_per_byte(text.tuning, nats)))
+        tuning = lowest(tried, start)
+        chosen = tuning.chosen["lr_factor"]
+        model = models[chosen]
+        training = sum(run.status["seconds"].get("training", 0.0) for run in runs.values())
+        return Outcome.by_chunk(
+            text.test,
+            plain_nats(model, text.test, batch),
+            tuning=tuning,
+            seconds=round(training + time.perf_counter() - start, 1),
+            parameters=parameters(model.config),
+            facts={
+                "run": runs[chosen].path.name,
+                "flops_per_token": session.flops(model.config),
+                "match": match.arithmetic,
+            },
+        )
+
+    settings = {"lr_factors": session.asked.matched.lr_factors}
+    inputs = {f"{factor:g}": weights_digest(model) for factor, model in models.items()}
+    return session.kept(name, text.test, settings, inputs, score)
 
 
 def train_match(config: Config, prepared: Prepared, watch: Stopwatch) -> RunDirectory:

@@ -40,15 +40,13 @@ def build_stages(config: Config) -> int:
         UserError: bad input, or too few neighbours after exclusion, as training would say.
     """
     from .run_data import prepare
-    from .stages import Pipeline
 
-    pipeline = Pipeline(config)
+    pipeline = prepare(config).pipeline  # another one would read the raw text for its digest again
     pipeline.build_all()
     for stage in pipeline.stages():
         print(f"{stage.name:<12}{pipeline.store.folder(stage)}")
         if words := _in_words(pipeline.store.get(stage)):
             print(" " * 12 + words)
-    prepare(config)
     return 0
 
 

@@ -16,6 +16,8 @@ databases/       the same for evaluations that searched another database than th
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,12 +29,13 @@ from retro_lab.config.databases import database_key
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import eval_fields, run_name, weights_fields
 from retro_lab.config.ranks import leads
-from retro_lab.config.schema import Config, DatabaseConfig, EvalConfig
+from retro_lab.config.schema import Config, DatabaseConfig, EvalConfig, StoreConfig
 from retro_lab.config.serialise import read_config, write_config
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+LOG = logging.getLogger("retro_lab")
 LOCK_FILE = ".lock"
 EVALUATION_FILE = "evaluation.json"
 _OF_WEIGHTS = (
@@ -85,18 +88,28 @@ class RunDirectory:
     def config(self) -> Config:
         """The configuration that the run was trained with.
 
+        A store that lay below the runs' folder, as by default, is looked for beside the run first:
+        its path may be relative to where `train.py` was started, and would be made anew here.
+
         Raises:
             UserError: if this is no run directory.
         """
-        return read_config(self.config_file)
+        config = read_config(self.config_file)
+        store, runs = Path(config.store.dir), Path(config.runs_dir)
+        if store.is_relative_to(runs):
+            beside = self.path.parent / store.relative_to(runs)
+            if beside.is_dir():
+                return dataclasses.replace(config, store=StoreConfig(str(beside)))
+        return config
 
     @property
     def status(self) -> dict[str, Any]:
-        """`state` and `seconds` by stage."""
-        status = self.path / "status.json"
-        if not status.is_file():
-            return {"state": "new", "seconds": {}}
-        return orjson.loads(status.read_bytes())
+        """`state` and `seconds` by stage.
+
+        Raises:
+            UserError: if the file is damaged, as of `lineage`.
+        """
+        return self._read("status.json") or {"state": "new", "seconds": {}}
 
     @property
     def state(self) -> str:
@@ -115,10 +128,9 @@ class RunDirectory:
     @property
     def evaluation(self) -> dict[str, Any] | None:
         """Settings of the evaluation whose results the run holds; None before there is one."""
-        path = self.path / EVALUATION_FILE
-        if not (path.is_file() and self.results_file.is_file() and self.chunks_file.is_file()):
+        if not (self.results_file.is_file() and self.chunks_file.is_file()):
             return None
-        return orjson.loads(path.read_bytes())
+        return self._read(EVALUATION_FILE)
 
     def is_evaluated(self, evaluation: EvalConfig) -> bool:
         """Whether the run holds the figures that these settings give."""
@@ -162,8 +174,7 @@ class RunDirectory:
     @property
     def lineage(self) -> dict[str, str]:
         """Key of each data stage behind the run; empty before it has any."""
-        path = self.path / "lineage.json"
-        return orjson.loads(path.read_bytes()) if path.is_file() else {}
+        return self._read("lineage.json") or {}
 
     def check_lineage(self, lineage: dict[str, str]) -> None:
         """Records the data behind the run, or refuses other data than it began with.
@@ -221,13 +232,30 @@ class RunDirectory:
         if not self.leads:
             return lock
         try:
-            lock.acquire(timeout=-1 if wait else 0)
+            lock.acquire(timeout=0)
         except Timeout:
-            raise UserError(
-                f"another process is working on {self.path}",
-                fix="wait for it, or stop it and run the same command again: it resumes",
-            ) from None
+            if not wait:
+                raise UserError(
+                    f"another process is working on {self.path}",
+                    fix="wait for it, or stop it and run the same command again: it resumes",
+                ) from None
+            LOG.info("waiting for another process that is working on %s", self.path)
+            lock.acquire()
         return lock
+
+    def _read(self, name: str) -> Any:
+        """What `_write` wrote; None if it isn't there."""
+        path = self.path / name
+        if not path.is_file():
+            return None
+        try:
+            return orjson.loads(path.read_bytes())
+        except orjson.JSONDecodeError as error:
+            raise UserError(
+                f"{path} is damaged: {error}",
+                fix="put back a copy; or remove it and run the train.py command again, which goes "
+                "on from the last checkpoint",
+            ) from error
 
     def _write(self, name: str, data: Any) -> None:
         if not self.leads:

@@ -207,7 +207,8 @@ def _is_disk_full(error: Exception) -> bool:
 
 
 def _is_write_protected(error: Exception, root: Path) -> bool:
-    denied = isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EROFS
+    codes = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)  # the last: root is a file
+    denied = getattr(error, "errno", None) in codes
     return denied and str(getattr(error, "filename", "")).startswith(str(root))
 
 

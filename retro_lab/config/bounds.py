@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable, Iterator
 from math import inf
 
@@ -164,5 +165,6 @@ def broken_bounds(config: Config) -> Iterator[UserError]:
                 yield problem(key, value, rule, f"set {key} to {fix}")
     for key, value in values(config, _CHOICES):
         if value not in _CHOICES[key]:
-            offered = " or ".join(text(choice) for choice in _CHOICES[key])
-            yield problem(key, value, f"must be {offered}", f"{key}={text(_CHOICES[key][0])}")
+            offered = [text(choice) for choice in _CHOICES[key]]
+            near = difflib.get_close_matches(text(value), offered, 1, cutoff=0.4) or offered
+            yield problem(key, value, f"must be {' or '.join(offered)}", f"{key}={near[0]}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 EXIT_USER_ERROR = 2
 
 
@@ -23,6 +25,24 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return self.message if self.fix is None else f"{self.message}\n  fix: {self.fix}"
+
+
+# What a machine refuses, whoever asks: no permission, no space, a file where a folder should be.
+_REFUSALS = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+}
+
+
+def refusal(error: BaseException) -> UserError | None:
+    """The message for a file or folder that the machine refuses; None for any other exception."""
+    if not isinstance(error, OSError) or error.errno not in _REFUSALS or error.filename is None:
+        return None
+    return UserError(
+        f"{error.filename}: {error.strerror}",
+        fix="make room and permission there; or runs_dir=... and store.dir=... put what train.py "
+        "writes elsewhere, and a copy of a run elsewhere can be evaluated",
+    )
 
 
 class ConfigError(UserError):

@@ -82,9 +82,7 @@ def bad_value(name: str, given: str, said: str, place: str = "") -> UserError:
         return UserError(f"{given}{place}: {said}")
     default, value = found[0].default, given.partition("=")[2]
     fix = None if default is None else f"for example {found[0].name}={default}, the default"
-    wants_numbers = describe(found[0].type).startswith("a list of whole numbers")
-    wants_texts = found[0].type == list[str] and not value.startswith("[")
-    if wants_texts or (wants_numbers and value.isdigit()):
+    if not value.startswith("[") and _is_item(value, found[0].type):
         fix = f"{found[0].name}=[{value}]"
     return UserError(f"{given}{place}: expected {describe(found[0].type)}", fix=fix)
 
@@ -115,6 +113,19 @@ def describe(kind: Any) -> str:
     if dataclasses.is_dataclass(kind) or origin is dict:
         return "keys below it"
     return _WORDS[kind]
+
+
+def _is_item(value: str, kind: Any) -> bool:
+    """Whether a key of this type takes a list, and the value is one of what it holds."""
+    for option in [kind, *typing.get_args(kind)]:
+        if typing.get_origin(option) is list:
+            [item] = typing.get_args(option)
+            try:
+                item(value)
+            except ValueError:
+                return False
+            return True
+    return False
 
 
 def _keys(prefix: str, schema: type) -> Iterator[Key]:

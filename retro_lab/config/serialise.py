@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from omegaconf import MISSING
 
 from .errors import UserError
 from .schema import Config
 
 TAG = "schema"
+
+_SCALARS = {bool: bool, int: int, float: (int, float), str: str}
 
 
 def flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -51,13 +54,15 @@ def from_plain(data: Any, kind: Any = Config) -> Any:
     """Inverse of `to_plain`.
 
     Raises:
-        ValueError: for a key or a schema that is unknown.
+        ValueError: for a key or a schema that is unknown, and a value of another type.
     """
     if data is None:
         return None
     for option in typing.get_args(kind) if _is_union(kind) else (kind,):
         if dataclasses.is_dataclass(option):
             return _dataclass(data, typing.cast(type, option))
+        if option in _SCALARS and not isinstance(data, _SCALARS[option]):
+            raise ValueError(f"{data!r} is not {option.__name__}")
         if isinstance(option, type) and issubclass(option, Enum):
             return option[data]
         if typing.get_origin(option) is dict:
@@ -83,7 +88,7 @@ def read_config(path: Path) -> Config:
             fix="give a directory that train.py printed, such as runs/tiny-bm25-...",
         )
     try:
-        return from_plain(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return from_plain(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise UserError(
             f"{path} is not a configuration that this version can read: {error}",
@@ -95,7 +100,9 @@ def _is_union(kind: Any) -> bool:
     return typing.get_origin(kind) in (types.UnionType, typing.Union)
 
 
-def _dataclass(data: dict[str, Any], kind: type) -> Any:
+def _dataclass(data: Any, kind: type) -> Any:
+    if not isinstance(data, dict):
+        raise ValueError(f"{data!r} has no keys, where {kind.__name__} has some")
     data = dict(data)
     tag = data.pop(TAG, kind.__name__)
     options = {option.__name__: option for option in _family(kind)}
@@ -105,7 +112,17 @@ def _dataclass(data: dict[str, Any], kind: type) -> Any:
     unknown = sorted(set(data) - set(hints))
     if unknown:
         raise ValueError(f"unknown keys {', '.join(unknown)} in {tag}")
-    return options[tag](**{name: from_plain(value, hints[name]) for name, value in data.items()})
+    values = {}
+    for name, value in data.items():
+        try:
+            values[name] = from_plain(value, hints[name])
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"{name}: {error}") from error
+    read = options[tag](**values)
+    missing = [name for name in hints if getattr(read, name) == MISSING]
+    if missing:
+        raise ValueError(f"{tag} lacks {', '.join(missing)}")
+    return read
 
 
 def _family(kind: type) -> list[type]:

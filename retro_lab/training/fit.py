@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -260,10 +261,16 @@ def quiet_lightning() -> Iterator[None]:
 
 
 def _read(path: Path, trained_as: dict[str, Any] | None) -> dict[str, Any]:
-    """A checkpoint's content, tensors left in the file until they are used; refused where its
-    weights were trained with other settings.
+    """A checkpoint's content, tensors left in the file until they are used; refused where it is
+    damaged, or its weights were trained with other settings.
     """
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, EOFError, UnpicklingError) as error:
+        raise UserError(
+            f"{path} is damaged: torch cannot read it",
+            fix="put back a copy, or train the run again with resume=null",
+        ) from error
     wrong = differing(checkpoint.get(TRAINED_AS, {}), trained_as or {})
     if wrong:
         raise UserError(

@@ -234,6 +234,36 @@ def test_a_run_without_a_checkpoint_is_one_message(
     assert "has no checkpoint" in capsys.readouterr().err
 
 
+def test_a_run_is_locked_while_it_is_evaluated(
+    copy: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two at once, one's results.json would lie beside the other's chunks.parquet."""
+
+    def evaluated(*args, **kwargs):
+        with pytest.raises(UserError, match="another process is working on"):
+            copy.acquire(wait=False)
+        raise Locked
+
+    class Locked(Exception):
+        pass
+
+    monkeypatch.setattr(evaluation_module, "evaluate_run", evaluated)
+    settings = replace(copy.config().eval, bootstrap_samples=51)
+    with pytest.raises(Locked):
+        evaluate(EvaluateConfig(run=str(copy.path), eval=settings))
+    copy.acquire(wait=False).release()
+
+
+def test_a_run_is_found_from_within_it_and_its_baseline_too(
+    copy: RunDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(copy.path)
+    settings = replace(copy.config().eval, bootstrap_samples=51)
+    evaluate(EvaluateConfig(run=".", eval=settings))
+    assert "there is no baseline" not in caplog.text
+    assert "baseline" in Results.load(copy.results_file).metrics["test"]
+
+
 def test_a_run_that_is_not_trained_is_refused(golden: Golden, copy: RunDirectory) -> None:
     copy.enter("training")
     with pytest.raises(UserError, match="not trained to its end"):

@@ -79,6 +79,18 @@ def test_other_tokenizers_keep_their_ids(kind: str, tmp_path: Path) -> None:
     assert (fast.bos_token_id, fast.pad_token_id) == (own.boundary_id, own.pad_id)
 
 
+def test_the_working_directory_is_not_replaced(
+    finished: RunDirectory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for here in (".", str(tmp_path)):
+        assert main(["export", f"run={finished.path}", f"out={here}"]) == 2
+        assert "is there already" in capsys.readouterr().err
+
+
 def test_what_cannot_be_exported(
     finished: RunDirectory, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from retro_lab.app.prepare import main
+from retro_lab.text.readers.jsonl import JsonlReader
 
 
 @pytest.fixture
@@ -47,3 +48,17 @@ def test_too_few_neighbours_are_an_error_before_anything_trains(
     more = ["neighbours.k=150", "neighbours.k_store=150"]  # than one list of the index holds
     assert main([*arguments, *more]) == 2
     assert "neighbour slots are filled at k=150" in capsys.readouterr().err
+
+
+def test_the_raw_text_is_digested_once(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digested, digest = [], JsonlReader.input_digest
+
+    def counted(reader: JsonlReader) -> dict[str, str]:
+        digested.append(reader)
+        return digest(reader)
+
+    monkeypatch.setattr(JsonlReader, "input_digest", counted)
+    assert main(arguments) == 0
+    assert len(digested) == 1

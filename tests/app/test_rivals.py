@@ -8,12 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 from golden import Golden
 
-from retro_lab.app import rivals
+from retro_lab.app import matched_runs, rivals
 from retro_lab.app.evaluate import evaluate
 from retro_lab.app.run_directory import RunDirectory
 from retro_lab.baselines import table
 from retro_lab.config.errors import UserError
-from retro_lab.config.schema import EvaluateConfig
+from retro_lab.config.schema import RIVALS, EvaluateConfig
 from retro_lab.evaluation.chunk_table import ChunkTable
 
 TUNED = ("knn_lm", "ralm", "ngram")
@@ -114,10 +114,14 @@ def test_a_second_time_nothing_is_trained_or_scored(
     before = (evaluated.path / "rivals.json").read_bytes()
     for name in TUNED:
         monkeypatch.setattr(getattr(rivals, name), "score", refuse)
-    monkeypatch.setattr(rivals, "plain_nats", refuse)
+    monkeypatch.setattr(matched_runs, "plain_nats", refuse)
     monkeypatch.setattr(rivals.xz, "score", refuse)
     evaluate(EvaluateConfig(run=str(evaluated.path), eval=golden.config(*GRIDS).eval))
     assert (evaluated.path / "rivals.json").read_bytes() == before
+
+
+def test_every_rival_that_may_be_asked_for_is_there() -> None:
+    assert tuple(rivals._RIVALS) == RIVALS
 
 
 def test_a_baseline_has_no_rivals(golden: Golden, evaluated: RunDirectory) -> None:

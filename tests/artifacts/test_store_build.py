@@ -184,6 +184,12 @@ def test_store_that_is_not_writable_is_told_with_a_fix(tmp_path: Path, monkeypat
     assert "RETRO_LAB_STORE" in str(caught.value.fix)
 
 
+def test_a_store_that_is_a_file_is_explained(tmp_path):
+    (tmp_path / "store").write_text("a file")
+    with pytest.raises(UserError, match=r"can't write to the store: .*Not a directory"):
+        ArtifactStore(tmp_path / "store").build(STAGE, write_two_files)
+
+
 BUILD_AND_REPORT = """
 import logging, sys
 from pathlib import Path

@@ -176,3 +176,11 @@ def test_errors_cross_processes() -> None:
     copy = pickle.loads(pickle.dumps(error))
     assert str(copy) == str(error)
     assert [problem.fix for problem in copy.problems] == ["b", None]
+
+
+@pytest.mark.parametrize(("given", "meant"), [("val", "validation"), ("tests", "test")])
+def test_the_nearest_choice_is_proposed(config_of: Build, given: str, meant: str) -> None:
+    """The training split, the first one, would be scored without a word."""
+    with pytest.raises(ConfigError) as caught:
+        check(config_of(f"eval.split={given}"))
+    assert caught.value.fix == f"eval.split={meant}"

@@ -35,6 +35,8 @@ MISTAKES = [
     ("trainer.compile=maybe", "expected true or false", "trainer.compile=false"),
     ("cca.placement=middle", "expected one of first, mid, last, every_third, paper, all", "mid"),
     ("cca.layers=2", "expected a list of whole numbers (as [a,b]) or null", "cca.layers=[2]"),
+    ("cca.layers=two", "expected a list of whole numbers", "cca.layers=null, the default"),
+    ("eval.alphas=0.5", "expected a list of numbers (as [a,b])", "eval.alphas=[0.5]"),
     ("cca=none", "cca=none: there is no such option", "retriever=none is the model"),
     ("neighbours=k0", "neighbours=k0: there is no such option", "retriever=none is the model"),
     ("neighbours=k3", "neighbours=k3: there is no such option", "neighbours.k=3"),

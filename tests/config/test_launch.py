@@ -5,6 +5,7 @@ composing a configuration never imports torch.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import subprocess
@@ -117,6 +118,49 @@ def test_mistakes_end_with_one_message_and_no_directory(
     assert "fix: " in said
     assert "Traceback" not in said
     assert (task.seen, directories()) == ([], set())
+
+
+def test_a_mistake_leaves_the_working_directory_alone() -> None:
+    """The output directory of `evaluate`; even if it is empty, somebody stands in it."""
+
+    def task(command: EvaluateConfig) -> int:
+        raise UserError(f"{command.run} is no run")
+
+    here = Path.cwd()
+    assert launch.run("evaluate", task, ["run=nowhere"]) == 2
+    assert here.is_dir()
+
+
+@pytest.mark.parametrize("argv", [[], ["-m", "seed=1,2"]], ids=["a run", "a sweep"])
+def test_a_place_that_cannot_be_written_is_named(
+    argv: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("taken").write_text("a file")
+    task = Task()
+    assert launch.run("train", task, [*argv, "runs_dir=taken/runs"]) == 2
+    said = capfd.readouterr().err
+    assert "error: taken/runs" in said
+    assert ": Not a directory\n  fix: " in said
+    assert "Traceback" not in said
+    assert task.seen == []
+
+
+def test_what_the_machine_refuses_a_command_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(argv: list[str]) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/report.csv")
+
+    monkeypatch.setattr(validate, "main", full)
+    assert dispatch(["validate"]) == 2
+    assert "error: runs/report.csv: No space left on device\n" in capfd.readouterr().err
+
+    def missing(argv: list[str]) -> int:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "a bug")
+
+    monkeypatch.setattr(validate, "main", missing)
+    with pytest.raises(FileNotFoundError):
+        dispatch(["validate"])
 
 
 def test_one_bad_point_does_not_stop_a_sweep(capfd: pytest.CaptureFixture[str]) -> None:

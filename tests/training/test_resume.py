@@ -12,7 +12,7 @@ from trouble import Trouble
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import ScheduleConfig
-from retro_lab.training.callbacks import BEST, STOP_SIGNALS
+from retro_lab.training.callbacks import BEST, LAST, STOP_SIGNALS
 from retro_lab.training.fit import checkpoint_folder, model_weights, resumable_step
 from retro_lab.training.loggers import METRICS, read_metrics
 
@@ -175,3 +175,12 @@ def test_other_data_is_refused(tmp_path):
         small_fit(tmp_path, small_config(seed=6))
     state = small_datamodule(small_config()).state_dict()
     assert state["samples_consumed"] == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint at all"])
+def test_a_damaged_checkpoint_is_named(tmp_path, content):
+    last = checkpoint_folder(tmp_path) / LAST
+    last.parent.mkdir()
+    last.write_bytes(content)
+    with pytest.raises(UserError, match=r"last\.ckpt is damaged"):
+        resumable_step(tmp_path)
