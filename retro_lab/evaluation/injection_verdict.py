@@ -86,10 +86,11 @@ def _response_sentence(injection: Injection, response: bool | None) -> str:
         "nothing" if change.delta_bpb is None else f"{change.delta_bpb:+.4f}" for change in changes
     )
     shares = ", ".join(percent(dose.share) for dose in injection.doses[1:])
+    planted = ", ".join(f"{len(dose.planted):,}" for dose in injection.doses[1:])
     return (
         f"Dose response: {_word(response)}. RETRO[ON] on all of the first half changes by "
-        f"{figures} bits per byte with {shares} of it planted (at {percent(last.share)}: "
-        f"{_interval(changes[-1])})."
+        f"{figures} bits per byte with {shares} of it planted, {planted} of its "
+        f"{injection.documents[0]:,} documents (at {percent(last.share)}: {_interval(changes[-1])})."
     )
 
 
