@@ -87,10 +87,11 @@ def _response_sentence(injection: Injection, response: bool | None) -> str:
     )
     shares = ", ".join(percent(dose.share) for dose in injection.doses[1:])
     planted = ", ".join(f"{len(dose.planted):,}" for dose in injection.doses[1:])
+    documents = f"{planted} of its {injection.documents[0]:,} documents"
     return (
         f"Dose response: {_word(response)}. RETRO[ON] on all of the first half changes by "
-        f"{figures} bits per byte with {shares} of it planted, {planted} of its "
-        f"{injection.documents[0]:,} documents (at {percent(last.share)}: {_interval(changes[-1])})."
+        f"{figures} bits per byte with {shares} of it planted, {documents} "
+        f"(at {percent(last.share)}: {_interval(changes[-1])})."
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from retro_lab.evaluation.leakage import Difference
 from retro_lab.evaluation.metrics import Score
-from retro_lab.evaluation.plots import baselines, bar, plot_sweep
+from retro_lab.evaluation.plots import bar, baselines, plot_sweep
 from retro_lab.evaluation.seeds import by_settings, in_words, report_cells, spread
 from retro_lab.evaluation.sweep import SweepRow
 
