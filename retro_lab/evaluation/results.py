@@ -182,8 +182,8 @@ def warnings(results: Results) -> list[str]:
         )
     if data.unread:
         found.append(
-            f"NOTE: {data.unread:,} of {documents:,} scored documents read no neighbour, since they "
-            "are not longer than a chunk or none was found: retrieval cannot change their score."
+            f"NOTE: {data.unread:,} of {documents:,} scored documents read no neighbour: they "
+            "are not longer than a chunk, or none was found. Retrieval cannot change their score."
         )
     return found
 
