@@ -57,11 +57,12 @@ def evaluate(command: EvaluateConfig) -> float | None:
     from .summary import objective, show_comparison, show_results
 
     given = [command.run] if isinstance(command.run, str) else command.run
-    if not isinstance(given, list) or not given or len(set(map(str, given))) < len(given):
+    paths = [Path(str(path)) for path in given] if isinstance(given, list) else []
+    if not paths or len({path.resolve() for path in paths}) < len(paths):
         raise UserError(
             f"run={command.run} does not name runs, each of them once", fix="run=runs/a,runs/b"
         )
-    runs = [RunDirectory(_named(Path(str(path)))) for path in given]
+    runs = [RunDirectory(_named(path)) for path in paths]
     if isinstance(command.eval, BenchmarkConfig):
         from .benchmarks import run_benchmark
 

@@ -77,6 +77,7 @@ def ensure_baseline(config: Config, prepared: Prepared, watch: Stopwatch) -> Run
             train(baseline, run, own, None, watch)
             _evaluate(baseline, run, own, None, watch)
         else:
+            run.check_text(prepared.without_neighbours().lineage)
             LOG.info("baseline: %s (already trained)", run.path)
     return run
 

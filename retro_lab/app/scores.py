@@ -79,6 +79,8 @@ def score_conditions(
     if read := [name for name in wanted if name not in missing]:
         LOG.info("scores read from %s: %s", out.path, ", ".join(read))
     # All of them first: one that can't be made is said before the model runs.
+    if "baseline" in missing and baseline is not None:
+        baseline.check_text(lineage(prepared.pipeline.chunks))
     tables = {name: _neighbours(config, prepared, name) for name in missing}
     model = None
     for name in missing:
@@ -137,8 +139,10 @@ def load_model(config: Config, run: RunDirectory, prepared: Prepared) -> Languag
     """The run's trained model, in evaluation mode.
 
     Raises:
-        UserError: if the run has no checkpoint, or one of another model or vocabulary.
+        UserError: if the run was trained on other text, has no checkpoint, or one of another model
+            or vocabulary.
     """
+    run.check_text(lineage(prepared.pipeline.chunks))
     model = build_model(config, prepared.chunks.vocab_size, prepared.chunks.pad_id)
     try:
         if is_backbone_alone(config):

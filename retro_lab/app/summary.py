@@ -100,7 +100,8 @@ def show_comparison(runs: Sequence[RunDirectory]) -> None:
     """
     console = Console(highlight=False, soft_wrap=False)
     bootstrap = Results.load(runs[0].results_file).leakage.bootstrap
-    rows = compare({run.path.name: ChunkTable.load(run.chunks_file) for run in runs}, bootstrap)
+    tables = [ChunkTable.load(run.chunks_file) for run in runs]
+    rows = compare(dict(zip(_told_apart(runs), tables, strict=True)), bootstrap)
     confidence = f"{100 * bootstrap.confidence:g} %"
     console.print()
     console.print(
@@ -117,6 +118,14 @@ def show_comparison(runs: Sequence[RunDirectory]) -> None:
             figures = [score.as_dict()["bpb"], score.nats, score.tokens, score.bytes]
             writer.writerow([row.name, row.condition, row.alpha, *figures, *paired])
     console.print(f"\ntable   {path}", soft_wrap=True)
+
+
+def _told_apart(runs: Sequence[RunDirectory]) -> list[str]:
+    """The last parts of each path, as many as tell all of them apart; by name if that does."""
+    parts = [run.path.resolve().parts for run in runs]
+    longest = max(map(len, parts))
+    names = (["/".join(each[-depth:]) for each in parts] for depth in range(1, longest + 1))
+    return next(found for found in names if len(set(found)) == len(runs))
 
 
 def _show_database(console: Console, results: Results) -> None:

@@ -86,10 +86,12 @@ def _response_sentence(injection: Injection, response: bool | None) -> str:
         "nothing" if change.delta_bpb is None else f"{change.delta_bpb:+.4f}" for change in changes
     )
     shares = ", ".join(percent(dose.share) for dose in injection.doses[1:])
+    planted = ", ".join(f"{len(dose.planted):,}" for dose in injection.doses[1:])
+    documents = f"{planted} of its {injection.documents[0]:,} documents"
     return (
         f"Dose response: {_word(response)}. RETRO[ON] on all of the first half changes by "
-        f"{figures} bits per byte with {shares} of it planted (at {percent(last.share)}: "
-        f"{_interval(changes[-1])})."
+        f"{figures} bits per byte with {shares} of it planted, {documents} "
+        f"(at {percent(last.share)}: {_interval(changes[-1])})."
     )
 
 

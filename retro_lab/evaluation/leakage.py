@@ -7,7 +7,7 @@ with a paired interval over documents, never across alphas. Source: RETRO, secti
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from .chunk_table import ChunkTable
 from .conditions import in_order, pairs_of
 from .overlap import within
-from .statistics import Bootstrap, bits_per_byte_intervals
+from .statistics import FEWEST, Bootstrap, bits_per_byte_intervals
 
 LEAK_FREE_ALPHA = 0.125  # at most 8 tokens in a row of 64: "no local leakage" in the paper
 UNFILTERED = 1.0
@@ -111,7 +111,11 @@ def analyse(
         for name, points in curves.items():
             points.append(_point(table, name, alpha, kept, documents))
         differences += _differences(table, alpha, kept, documents, bootstrap)
-        notes += _notes(alpha, documents)
+        if not documents:
+            notes.append(
+                f"No scored chunk has r(C) <= {alpha:g}: there is no figure at this alpha."
+            )
+    notes += _without_interval(next(iter(curves.values()), []))
     return Leakage(reference, bounds, bootstrap, curves, differences, notes)
 
 
@@ -170,9 +174,15 @@ def _copies(table: ChunkTable) -> list[str]:
     ]
 
 
-def _notes(alpha: float, documents: int) -> list[str]:
-    if documents == 0:
-        return [f"No scored chunk has r(C) <= {alpha:g}: there is no figure at this alpha."]
-    if documents == 1:
-        return [f"One document has chunks with r(C) <= {alpha:g}: it gives no interval."]
-    return []
+def _without_interval(points: Sequence[CurvePoint]) -> list[str]:
+    """Up to which alpha there are too few documents for an interval; more are kept above it."""
+    few = [point for point in points if 0 < point.documents < FEWEST]
+    if not few:
+        return []
+    kept, where = few[-1], "were scored"
+    if kept.alpha < UNFILTERED:
+        where = f"have chunks with r(C) <= {kept.alpha:g}"
+    return [
+        f"Too few documents {where} for an interval: {kept.documents}, and {FEWEST} are the fewest "
+        "that give one."
+    ]

@@ -146,8 +146,8 @@ def plot_sweep(rows: Sequence[SweepRow], path: Path, *, title: str) -> None:
 
     With one seed, bars are the paired interval of on minus baseline, drawn from the baseline's own
     value: a bar that stays clear of the baseline's line is a difference that chance does not
-    explain. With several, a line goes through their means, bars are intervals over seeds, and each
-    seed is a small dot.
+    explain. Where a point has several, a line goes through their means, bars are intervals over
+    seeds, of which a point with one has none, and each seed is a small dot.
     """
     from matplotlib.figure import Figure
 
@@ -160,10 +160,12 @@ def plot_sweep(rows: Sequence[SweepRow], path: Path, *, title: str) -> None:
         if row.k:
             series[", ".join(_value(row, name) for name in names)].append(row)
     ks = sorted({row.k for row in rows if row.k}) or [1]
-    for number, (name, points) in enumerate(series.items()):
+    groups = {name: by_settings(points) for name, points in series.items()}
+    seeds = any(len(group.rows) > 1 for found in groups.values() for group in found)
+    for number, name in enumerate(groups):
         # Lines are set beside each other a little, so that bars at one k stay apart.
         shift = 2 ** (0.045 * (number - (len(series) - 1) / 2))
-        _draw_series(axes, name, by_settings(points), number, shift)
+        _draw_series(axes, name, groups[name], number, shift, seeds)
     _draw_baselines(axes, rows)
     axes.set_xscale("log", base=2)
     axes.set_xticks(ks, [str(k) for k in ks])
@@ -174,15 +176,16 @@ def plot_sweep(rows: Sequence[SweepRow], path: Path, *, title: str) -> None:
     tidy(axes)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.suptitle(title, x=0.02, ha="left", fontsize=12, fontweight="bold", color=INK)
-    seeds = len({row.seed for row in rows}) > 1
     note = "vertical bars: paired interval of the difference from the baseline"
     if seeds:
-        note = "dots: seeds; lines: their means; vertical bars: t intervals over seeds"
+        note = "dots: seeds; lines: their means; vertical bars: t intervals over seeds, if several"
     axes.set_title(note, loc="left", fontsize=9.5, color=SOFT)
     save(figure, path)
 
 
-def _draw_series(axes: Axes, name: str, groups: list[SeedGroup], number: int, shift: float) -> None:
+def _draw_series(
+    axes: Axes, name: str, groups: list[SeedGroup], number: int, shift: float, seeds: bool
+) -> None:
     colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
     xs = [group.rows[0].k * shift for group in groups]
     axes.plot(
@@ -201,14 +204,14 @@ def _draw_series(axes: Axes, name: str, groups: list[SeedGroup], number: int, sh
         if len(group.rows) > 1:
             dots = [row.score.bpb for row in group.rows]
             axes.scatter([x] * len(dots), dots, s=9, color=colour, alpha=0.6, zorder=5)
-        low, high = _bar(group)
+        low, high = bar(group, seeds)
         if low is not None and high is not None:
             axes.vlines(x, low, high, color=colour, alpha=0.55, linewidth=1.6, zorder=3)
 
 
-def _bar(group: SeedGroup) -> tuple[float | None, float | None]:
-    """Ends of a group's bar: over seeds, or of one seed over documents."""
-    if len(group.rows) > 1:
+def bar(group: SeedGroup, seeds: bool) -> tuple[float | None, float | None]:
+    """Ends of a group's bar, of one kind in a plot: over seeds, or over documents of one seed."""
+    if seeds:
         return group.bpb.low, group.bpb.high
     d, base = group.rows[0].difference, group.rows[0].baseline
     if base is None or d is None or d.low is None or d.high is None:

@@ -34,7 +34,7 @@ class DataCounts:
         duplicates: documents of the scored split whose text is, white space aside, that of a
             document of the training split; None in files from before they were counted.
         unread: scored documents of which no token could read a neighbour, since they are not
-            longer than a chunk; None where nothing reads neighbours.
+            longer than a chunk or none was found; None where nothing reads neighbours.
         coverage: of each split the share of stored neighbour slots that are filled; None where
             nothing reads neighbours.
         recall_at_10: of an approximate search, against exact search on a sample; None of an exact.
@@ -182,8 +182,8 @@ def warnings(results: Results) -> list[str]:
         )
     if data.unread:
         found.append(
-            f"NOTE: {data.unread:,} of {documents:,} scored documents are not longer than a chunk, "
-            "so no token of them can read a neighbour: retrieval cannot change their score."
+            f"NOTE: {data.unread:,} of {documents:,} scored documents read no neighbour: they "
+            "are not longer than a chunk, or none was found. Retrieval cannot change their score."
         )
     return found
 

@@ -72,8 +72,11 @@ def verdict(leakage: Leakage, max_run: int | None = None) -> Verdict:
     same = _off_is_baseline(leakage.difference("off", "baseline", UNFILTERED))
     controls = [_finding(leakage, "on", other, UNFILTERED) for other in CONTROLS]
     ignores = _ignores_neighbours(controls)
-    asked = leakage.reference is None or LEAK_FREE_ALPHA in leakage.alphas
-    why = _reasons(filtered) if asked else "no figure was asked for (eval.alphas)"
+    why = _reasons(filtered)
+    if leakage.reference is None:
+        why = "overlap was not measured"
+    elif LEAK_FREE_ALPHA not in leakage.alphas:
+        why = "no figure was asked for (eval.alphas)"
     sentences = [_headline(gain, everywhere), _headline_without_leakage(gain, without, why)]
     if gate and not gain:
         sentences.append(
@@ -124,7 +127,7 @@ def all_better(found: Iterable[Outcome]) -> bool | None:
 def _off_is_baseline(difference: Difference | None) -> bool | None:
     if difference is None or difference.delta_bpb is None:
         return None
-    return difference.delta_bpb == 0 == difference.low == difference.high
+    return difference.delta_bpb == 0 and {difference.low, difference.high} <= {0, None}
 
 
 def _ignores_neighbours(controls: list[Finding]) -> bool | None:

@@ -59,6 +59,7 @@ def test_all_has_every_condition_file_and_column(everything: RunDirectory) -> No
     assert list(table.nats) == shown.split()
     names = ("tokens.parquet", "inspect.html", "index.html", "leakage.png", "gain.png", "gain.json")
     assert all((everything.path / name).is_file() for name in names)
+    assert Results.load(everything.results_file).evaluation.words is not None
     assert table.similarity is not None
     assert table.reading is not None
     reads = table.neighbours >= 0
@@ -220,6 +221,26 @@ def test_several_runs_are_compared_on_the_same_chunks(
     assert float(lines[2].split(",")[7]) == pytest.approx(delta)
 
 
+def test_runs_whose_directories_have_one_name_are_told_apart(
+    golden: Golden, copy: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As two runs' results with one other database have."""
+    other = copy.path.parent.with_name("other") / copy.path.name
+    shutil.copytree(copy.path.parent, other.parent)
+    evaluate(EvaluateConfig(run=[str(copy.path), str(other)], eval=golden.config().eval))
+    assert "2 runs on the same chunks" in capsys.readouterr().out
+    lines = (copy.path.parent / "comparison.csv").read_text().splitlines()
+    named = [line.split(",")[0] for line in lines[1:]]
+    assert named == [f"runs/{copy.path.name}", f"other/{copy.path.name}"] * 2
+    assert float(lines[2].split(",")[7]) == 0, "they are copies"
+
+
+def test_a_run_that_is_given_twice_is_refused(copy: RunDirectory) -> None:
+    again = copy.path.parent / "." / ".." / copy.path.parent.name / copy.path.name
+    with pytest.raises(UserError, match="each of them once"):
+        evaluate(EvaluateConfig(run=[str(copy.path), str(again)]))
+
+
 def test_several_runs_are_spelled_with_commas() -> None:
     assert with_lists(["run=a,b", "eval=ppl"]) == ["run=[a,b]", "eval=ppl"]
     assert with_lists(["run=a"]) == ["run=a"]
@@ -292,6 +313,15 @@ def test_other_data_than_in_training_is_refused(
         UserError, match=rf"changed since the run began: .*{what.replace('database', 'corpus')}"
     ):
         evaluate(EvaluateConfig(run=str(copy.path), eval=replace(EvalConfig(), seed=3)))
+
+
+def test_a_baseline_of_other_text_is_no_baseline(golden: Golden, copy: RunDirectory) -> None:
+    """Its own tokenizer would make its scores, and all that is compared with them, nonsense."""
+    baseline = RunDirectory(copy.path.parent / golden.baseline().path.name)
+    baseline.record_lineage(baseline.lineage | {"tokenizer": "of other text"})
+    evaluation = replace(golden.config().eval, stride=16)
+    with pytest.raises(UserError, match=rf"{baseline.path.name} changed .*: tokenizer"):
+        evaluate(EvaluateConfig(run=str(copy.path), eval=evaluation))
 
 
 def test_a_checkpoint_of_another_vocabulary_is_refused(golden: Golden, copy: RunDirectory) -> None:

@@ -141,6 +141,18 @@ def test_a_changed_corpus_is_refused(golden: Golden, tmp_path: Path) -> None:
         golden.run(*overrides)
 
 
+def test_a_baseline_of_other_text_is_not_grafted_on(golden: Golden, tmp_path: Path) -> None:
+    text = (golden.folder / "corpus.jsonl").read_text()
+    copy = tmp_path / "corpus.jsonl"
+    copy.write_text(text)
+    overrides = (f"corpus.path={copy}", f"runs_dir={tmp_path}")
+    golden.run(*overrides, "retriever=none")
+    copy.write_text(text.replace(" ", "  ", 1))
+    with pytest.raises(UserError, match=r"none-s1-\w+ changed since the run began"):
+        golden.run(*overrides)
+    assert not list(tmp_path.glob("*-bm25-*/checkpoints")), "it was refused after training"
+
+
 def test_results_say_what_was_measured(results: Results) -> None:
     assert results.leakage.reference == "own_neighbours (bm25)"
     assert set(results.metrics["test"]) == {"on", "off", "random", "baseline"}

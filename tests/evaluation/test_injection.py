@@ -171,6 +171,10 @@ def test_an_experiment_that_works_is_called_one(table: ChunkTable) -> None:
     assert found.dose_response is True
     assert set(found.flat.values()) == {True}
     assert found.sentences[0].startswith("Dose response: yes. RETRO[ON] on all of the first half")
+    planted = [len(dose.planted) for dose in experiment(table).doses[1:]]
+    whole = experiment(table).documents[0]
+    said = f"{', '.join(map(str, planted))} of its {whole} documents (at 50 %:"
+    assert said in found.sentences[0]
     assert "median r(C) of 1.00 at 50 %: 100 % of them are whole copies" in found.sentences[1]
 
 

@@ -12,7 +12,7 @@ import pytest
 from retro_lab.evaluation.chunk_table import ChunkTable, Overlap
 from retro_lab.evaluation.leakage import analyse
 from retro_lab.evaluation.metrics import ChunkScores
-from retro_lab.evaluation.statistics import Bootstrap
+from retro_lab.evaluation.statistics import FEWEST, Bootstrap
 
 Make = Callable[..., ChunkTable]
 ALPHAS = [0.125, 0.25, 0.5, 0.75, 1.0]
@@ -95,14 +95,33 @@ def test_an_empty_set_is_null_with_a_note(make_table: Make) -> None:
     assert any("0.125" in note and "no figure" in note for note in leakage.notes)
 
 
-def test_one_document_gives_a_difference_without_an_interval(make_table: Make) -> None:
-    leakage = analyse(make_table(documents=1), [1], OWN, FAST)
+@pytest.mark.parametrize("documents", [1, FEWEST - 1])
+def test_few_documents_give_a_difference_without_an_interval(
+    make_table: Make, documents: int
+) -> None:
+    leakage = analyse(make_table(documents=documents), [1], OWN, FAST)
     difference = leakage.difference("on", "baseline", 1.0)
     assert difference is not None
     assert difference.delta_bpb is not None
     assert difference.delta_bpb < 0
-    assert (difference.low, difference.high, difference.documents) == (None, None, 1)
-    assert any("no interval" in note for note in leakage.notes)
+    assert (difference.low, difference.high, difference.documents) == (None, None, documents)
+    assert [n for n in leakage.notes if "Too few" in n] == [
+        f"Too few documents were scored for an interval: {documents}, and {FEWEST} are the fewest "
+        "that give one."
+    ]
+
+
+def test_the_largest_alpha_without_an_interval_is_named_once(make_table: Make) -> None:
+    table = make_table(documents=FEWEST + 2)
+    assert table.overlap is not None
+    table.tokens[:], table.overlap.longest_run[:] = 64, 40
+    table.overlap.longest_run[table.document < FEWEST - 2] = 20
+    table.overlap.longest_run[0] = 4
+    notes = [n for n in analyse(table, ALPHAS, OWN, FAST).notes if "Too few" in n]
+    assert len(notes) == 1
+    assert f"have chunks with r(C) <= 0.5 for an interval: {FEWEST - 2}," in notes[0]
+    enough = analyse(make_table(documents=FEWEST), [1], OWN, FAST)
+    assert not any("Too few" in note for note in enough.notes)
 
 
 def test_differences_pair_the_same_chunks(make_table: Make) -> None:

@@ -120,6 +120,19 @@ def test_tables_are_whole_in_80_columns(leakage: Leakage, make_table: Make) -> N
         assert max(map(len, text.splitlines())) <= 80
 
 
+def test_intervals_go_below_their_figures_before_words_are_broken() -> None:
+    rows = [
+        replace(row, settings=f"{row.k} {row.retriever}", leak_free=row.difference)
+        for row in sweep_rows()
+    ]
+    more = {"split": "train", "stride": 128, "seed": 2}
+    rows += [replace(row, settings=f"train {row.settings}", **more) for row in rows]
+    for text in (printed(sweep_table(rows)), printed(report_table(by_settings(rows)))):
+        words = {word for line in text.splitlines() for word in line.split()}
+        assert {"retriever", "split", "stride", "train", "256", "faiss_flat", "byte"} <= words
+    assert "(-0.0400..-0.0200)" in printed(sweep_table(rows)).split()
+
+
 def test_nothing_of_a_report_is_left_out_where_many_columns_differ() -> None:
     rows = [replace(row, settings=f"{row.k} {row.retriever}") for row in sweep_rows()]
     other = "any training text (exact)"

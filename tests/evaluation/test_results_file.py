@@ -79,7 +79,10 @@ def test_a_record_from_before_a_field_was_added_is_read(results: Results, tmp_pa
 
 @pytest.mark.parametrize(
     ("duplicates", "unread", "words"),
-    [(0, None, []), (3, 0, ["3 of 30", "word for word"]), (None, 2, ["2 of 30", "not longer"])],
+    [
+        *((0, None, []), (3, 0, ["3 of 30", "word for word"])),
+        (None, 2, ["2 of 30", "not longer", "none was found"]),
+    ],
 )
 def test_what_is_wrong_with_the_data_is_said_with_counts(
     results: Results, duplicates: int | None, unread: int | None, words: list[str]

@@ -11,7 +11,7 @@ import pytest
 
 from retro_lab.evaluation.leakage import Difference
 from retro_lab.evaluation.metrics import Score
-from retro_lab.evaluation.plots import baselines, plot_sweep
+from retro_lab.evaluation.plots import bar, baselines, plot_sweep
 from retro_lab.evaluation.seeds import by_settings, in_words, report_cells, spread
 from retro_lab.evaluation.sweep import SweepRow
 
@@ -42,6 +42,13 @@ def test_seeds_of_the_same_settings_are_one_group() -> None:
     assert "1 of 2 have one seed" in in_words([first, second])
     assert "One seed each" in in_words([second])
     assert "picked on the test split: a choice made on it is no estimate" in in_words([first])
+
+
+def test_bars_of_a_plot_are_of_one_kind() -> None:
+    several, one = by_settings([row("a", 1, 2.1), row("a", 2, 2.3), row("b", 1, 2.2, 4)])
+    assert bar(several, seeds=True) == (several.bpb.low, several.bpb.high)
+    assert bar(one, seeds=True) == (None, None), "over documents, among bars over seeds"
+    assert bar(one, seeds=False) == pytest.approx((2.1, 2.3))
 
 
 def test_a_group_with_a_figure_missing_has_no_mean_of_it() -> None:

@@ -227,12 +227,17 @@ def test_copying_that_is_no_gain_is_said_to_be_none(
 
 
 @pytest.mark.parametrize(
-    ("interval", "same"), [((0.0, 0.0), True), ((0.0, 1e-9), False), (BETTER, False)]
+    ("delta", "interval", "same"),
+    [
+        *((0.0, (0.0, 0.0), True), (5e-10, (0.0, 1e-9), False), (0.0, (-1e-9, 1e-9), False)),
+        *((-0.2, BETTER, False), (0.0, NONE, True), (-0.2, NONE, False)),  # none: few documents
+    ],
 )
-def test_an_off_that_is_not_the_baseline_is_named(interval: Interval, same: bool) -> None:
+def test_an_off_that_is_not_the_baseline_is_named(
+    delta: float, interval: Interval, same: bool
+) -> None:
     measured = leakage(BETTER, BETTER)
     low, high = interval or (None, None)
-    delta = sum(interval or ()) / 2
     measured.differences.append(Difference("off", "baseline", 1.0, delta, low, high, 1234))
     found = verdict(measured)
     assert found.off_is_baseline is same
