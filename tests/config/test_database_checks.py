@@ -4,6 +4,8 @@ their own; what comes to the training split is the training split.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from retro_lab.app import evaluate
@@ -22,11 +24,6 @@ from retro_lab.config.schema import (
 from retro_lab.config.serialise import from_plain, to_plain
 
 BOOKS = ("database=corpora", "+corpus@database.corpora.books=python")
-
-
-def config_of(*overrides: str) -> Config:
-    """As the command line composes it: a corpus is put in by a choice of its own."""
-    return load_config(overrides)
 
 
 @pytest.mark.parametrize(
@@ -54,24 +51,25 @@ def config_of(*overrides: str) -> Config:
         (["neighbours.dedup=1.5"], "neighbours.dedup=1.5"),
     ],
 )
-def test_each_rule_is_checked(overrides: list[str], said: str) -> None:
+def test_each_rule_is_checked(
+    config_of: Callable[..., Config], overrides: list[str], said: str
+) -> None:
     with pytest.raises(ConfigError, match=said):
         check(config_of(*overrides))
     check(config_of("retriever=none", *overrides))  # searches nothing
 
 
 def test_corpora_keep_their_kinds_and_order() -> None:
-    config = config_of(
-        *BOOKS, "+corpus@database.corpora.wiki=parquet", "database.corpora.wiki.path=w"
-    )
+    wiki = ("+corpus@database.corpora.wiki=parquet", "database.corpora.wiki.path=w")
+    config, without = load_config([*BOOKS, *wiki]), load_config()
     assert [type(c) for c in other_corpora(config.database).values()] == [
         PythonCorpusConfig,
         ParquetCorpusConfig,
     ]
     assert from_plain(to_plain(config)) == config
     assert in_words(config.database) == "the training split, books (python) and wiki (parquet)"
-    assert run_key(config) != run_key(config_of())
-    assert run_key(baseline_of(config)) == run_key(baseline_of(config_of()))
+    assert run_key(config) != run_key(without)
+    assert run_key(baseline_of(config)) == run_key(baseline_of(without))
 
 
 def test_added_files_have_readers_and_names_of_their_own() -> None:
@@ -82,7 +80,9 @@ def test_added_files_have_readers_and_names_of_their_own() -> None:
     assert isinstance(found["planted_2"], TextCorpusConfig)
 
 
-def test_what_comes_to_the_training_split_is_the_training_split() -> None:
+def test_what_comes_to_the_training_split_is_the_training_split(
+    config_of: Callable[..., Config],
+) -> None:
     nothing = config_of("database=planted", "database.plant_share=0")
     assert canonical(nothing).database == DatabaseConfig()
     assert run_key(nothing) == run_key(config_of())

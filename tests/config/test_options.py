@@ -1,5 +1,6 @@
 """Contract: every option of every group composes with the defaults, passes the checks, is typed
-by a schema, is named as its file and says in its first line what it is.
+by a schema, is read back from a run directory as it was, is named as its file and says in its first
+line what it is.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import pytest
 from retro_lab.config.checks import check
 from retro_lab.config.compose import compose_root, load_config
 from retro_lab.config.errors import ConfigError
+from retro_lab.config.fingerprints import run_key
 from retro_lab.config.paths import conf_dir, groups, options
 from retro_lab.config.schema import CcaConfig, Config, EvaluateConfig, Placement, resolve_layers
 from retro_lab.config.schema.catalogue import SCHEMAS
+from retro_lab.config.serialise import read_config, write_config
 from retro_lab.config.typed import to_typed
 
 CONF = conf_dir()
@@ -48,12 +51,18 @@ def test_groups_are_those_documented() -> None:
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_option_composes_and_passes_the_checks(group: str, option: str) -> None:
+def test_option_composes_passes_the_checks_and_is_read_back(
+    group: str, option: str, tmp_path: Path
+) -> None:
     config = load_config([f"{group}={option}", *(NEEDS | GOES_WITH).get((group, option), [])])
     check(config)
     node = getattr(config, group, None)
     if dataclasses.is_dataclass(node) and hasattr(node, "name"):
         assert node.name == option
+    write_config(config, tmp_path / "config.yaml")
+    again = read_config(tmp_path / "config.yaml")
+    assert again == config
+    assert run_key(again) == run_key(config)
 
 
 @pytest.mark.parametrize(("group", "option"), [pair for pair in NEEDS if pair[0] != "cca"])

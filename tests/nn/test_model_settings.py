@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig, OmegaConf
+from composed import config_of
 
 from retro_lab.app.build import retro_config
 from retro_lab.config.checks import check
-from retro_lab.config.compose import compose_root
 from retro_lab.config.fingerprints import baseline_of
-from retro_lab.config.typed import to_config
 from retro_lab.nn import RetroConfig
 
 # override, field of the model's own configuration, value; whether the baseline has it too
@@ -37,14 +34,8 @@ SETTINGS = [
 ]
 
 
-@cache
-def defaults() -> DictConfig:
-    root = compose_root("train", [])
-    return OmegaConf.masked_copy(root, [key for key in root if key != "hydra"])
-
-
 def built(*overrides: str, baseline: bool = False) -> RetroConfig:
-    config = to_config(OmegaConf.merge(defaults(), OmegaConf.from_dotlist(list(overrides))))
+    config = config_of(*overrides)
     check(config)
     return retro_config(baseline_of(config) if baseline else config, 100, 99)
 
