@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import orjson
+from composed import config_of
 
 from retro_lab.app.experiment import run_experiment
 from retro_lab.app.run_directory import RunDirectory
 from retro_lab.app.timing import Stopwatch
 from retro_lab.config.checks import check
-from retro_lab.config.compose import load_config
 from retro_lab.config.fingerprints import baseline_of, canonical
 from retro_lab.config.schema import Config
 
@@ -27,7 +27,7 @@ class Golden:
     overrides: tuple[str, ...]
 
     def config(self, *more: str) -> Config:
-        config = load_config([*self.overrides, *more])
+        config = config_of(*self.overrides, *more)
         check(config)
         return canonical(config)
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
+from composed import config_of
 
 from retro_lab.app.stages import Pipeline
 from retro_lab.artifacts import Artifact
 from retro_lab.artifacts.engine import Work
 from retro_lab.artifacts.stage import JSON
-from retro_lab.config.compose import load_config
 from retro_lab.retrieval import embedders, table
 from retro_lab.text import chunks as chunks_module
 
@@ -63,7 +63,7 @@ def pipeline(folder: Path, store: str, *overrides: str) -> Pipeline:
         "embedder=hashing", "neighbours.max_run=8", "neighbours.dedup=0.8",
         f"database.add=[{more}]", f"store.dir={folder / store}",
     ]  # fmt: skip
-    return Pipeline(load_config([*common, *overrides]))
+    return Pipeline(config_of(*common, *overrides))
 
 
 def built(pipeline: Pipeline) -> dict[str, tuple]:

@@ -16,10 +16,10 @@ import faiss  # noqa: F401
 import numpy as np
 import orjson
 import pytest
+from composed import config_of
 
 from retro_lab.app.stages import Pipeline
 from retro_lab.artifacts.stage import Artifact
-from retro_lab.config.compose import load_config
 from retro_lab.retrieval import embedders, table
 from retro_lab.text import chunks as chunks_module
 
@@ -45,7 +45,7 @@ def pipeline(corpus: Path, store: Path, *overrides: str) -> Pipeline:
         "corpus.split.test=0.2", "chunking=m16", "tokenizer=byte", "retriever=hybrid",
         "embedder=hashing", "neighbours.max_run=8", f"store.dir={store}",
     ]  # fmt: skip
-    return Pipeline(load_config([*common, *overrides]))
+    return Pipeline(config_of(*common, *overrides))
 
 
 def results(built: Pipeline) -> dict[str, dict]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
+from composed import config_of
 from norlund_dataset import (
     END,
     SIZE,
@@ -26,7 +27,6 @@ from retro_lab.app.experiment import run_experiment
 from retro_lab.app.stages import Pipeline
 from retro_lab.app.timing import Stopwatch
 from retro_lab.config.checks import check
-from retro_lab.config.compose import load_config
 from retro_lab.config.errors import ConfigError, UserError
 from retro_lab.config.fingerprints import canonical
 from retro_lab.config.schema import Config
@@ -53,7 +53,7 @@ class World:
         return [tokens for shard in self.shards for tokens in shard.documents]
 
     def config(self, *more: str) -> Config:
-        config = load_config([*self.overrides, *more])
+        config = config_of(*self.overrides, *more)
         check(config)
         return canonical(config)
 
@@ -292,7 +292,7 @@ def test_settings_that_do_not_go_together(world: World) -> None:
         ([*world.overrides, "database.fraction=0.5"], "nothing else is searched"),
     ):
         with pytest.raises(ConfigError, match=said):
-            check(load_config(overrides))
+            check(config_of(*overrides))
 
 
 def test_chunks_of_another_size_are_refused(world: World) -> None:

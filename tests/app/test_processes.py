@@ -12,10 +12,10 @@ from unittest.mock import Mock
 
 import orjson
 import pytest
+from composed import config_of
 
 from retro_lab.app.run_directory import RunDirectory
 from retro_lab.app.timing import Stopwatch
-from retro_lab.config.compose import load_config
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import baseline_of
 from retro_lab.config.schema import Config, TrainerConfig
@@ -96,7 +96,7 @@ def test_two_processes_finish_a_run_like_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", ["RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"])
 def test_one_process_of_several_leads(number: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def leads(*overrides: str) -> bool:
-        config: Config = load_config([*SMALL, *overrides])
+        config: Config = config_of(*SMALL, *overrides)
         return RunDirectory.of(config).leads
 
     assert leads("trainer=ddp")
@@ -111,7 +111,7 @@ def test_the_others_neither_lock_nor_write(tmp_path: Path) -> None:
     lock = leader.acquire(wait=False)
     follower.acquire(wait=False).release()
     assert lock.is_locked
-    follower.begin(load_config(SMALL))
+    follower.begin(config_of(*SMALL))
     follower.enter("finished")
     follower.record_lineage({"chunks": "x"})
     assert leader.state == "new"
@@ -125,7 +125,7 @@ def test_the_first_process_decides_on_the_baseline(
     """It does so where no other job can change it; the others do as it says, not as they see."""
     from retro_lab.app import experiment
 
-    config: Config = load_config([*SMALL, "trainer=ddp", f"runs_dir={tmp_path}"])
+    config: Config = config_of(*SMALL, "trainer=ddp", f"runs_dir={tmp_path}")
     held, trained = [], []
 
     def says(trainer: TrainerConfig, found: bool) -> bool:
@@ -162,7 +162,7 @@ def test_a_sweep_under_a_launcher(
     sweep = ["-m", f"hydra/launcher={launcher}", "neighbours=k1,k2", "retriever=random", *more]
     train(tmp_path, *sweep)
     expected = [
-        RunDirectory.of(load_config([*SMALL, "retriever=random", f"neighbours={k}"])).path.name
+        RunDirectory.of(config_of(*SMALL, "retriever=random", f"neighbours={k}")).path.name
         for k in ("k1", "k2")
     ]
     found = runs(tmp_path)
