@@ -17,7 +17,8 @@ def config_of(*overrides: str) -> Config:
     chosen = {item: item.lstrip("+").partition("=")[0].partition("@")[0] for item in overrides}
     choices = [item for item, group in chosen.items() if group in groups()]
     values = [item for item in overrides if item not in choices]
-    root = _composed(tuple(sorted(choices)))
+    last = {item.partition("=")[0]: item for item in choices}  # as Hydra: the last one counts
+    root = _composed(tuple(sorted(last.values())))
     return to_config(OmegaConf.merge(root, OmegaConf.from_dotlist(values)))
 
 
