@@ -68,7 +68,7 @@ def rivals_table(record: Mapping[str, Any]) -> Table:
             str(len(row["tuning"]["trials"]) or NONE),
             f"{row['seconds']:,.0f}",
             NONE if parameters is None else _short(parameters),
-            f"{row['datastore_bytes'] / 1e6:,.1f}" if row["datastore_bytes"] else NONE,
+            _megabytes(row["datastore_bytes"]),
         )
     table.caption = "\n".join(_notes(record["rivals"])) or None
     table.caption_justify = "left"
@@ -107,6 +107,11 @@ def _ends(row: Mapping[str, Any]) -> list[str]:
 def _short(count: int) -> str:
     """`240k`, `1.24M`."""
     return f"{count / 1e3:.0f}k" if count < 1e6 else f"{count / 1e6:.3g}M"
+
+
+def _megabytes(count: int) -> str:
+    """`5.5`, `1,521`."""
+    return f"{count / 1e6:,.{0 if count >= 1e8 else 1}f}" if count else NONE
 
 
 def _bits(figure: Mapping[str, Any] | None) -> str:

@@ -152,6 +152,13 @@ def notes_of(chosen: dict[str, float], trials: list[dict[str, float]]) -> str | 
     return None if caption is None else str(caption)
 
 
+@pytest.mark.parametrize(
+    ("count", "shown"), [(0, "-"), (5_460_000, "5.5"), (1_521_300_000, "1,521")]
+)
+def test_megabytes_are_short(count: int, shown: str) -> None:
+    assert table._megabytes(count) == shown
+
+
 def test_a_choice_at_the_end_of_its_grid_is_said() -> None:
     trials: list[dict[str, float]] = [{"order": n, "own": own} for n in (3, 4, 5) for own in (0, 1)]
     assert notes_of({"order": 4, "own": 1}, trials) is None
