@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -102,23 +104,49 @@ def _spread(size: int, count: int) -> np.ndarray:
     return edges[:-1] + (share * np.diff(edges)).astype(np.int64)
 
 
-def _encoded(index: Any, vectors: RowSource, workspace: Workspace) -> tuple[np.ndarray, np.ndarray]:
-    """Inverted list int32 [S] and code uint8 [S, B] of each vector, mapped."""
-    import faiss
+@dataclass(frozen=True)
+class _Encoding:
+    """Inverted list int32 [n] and code uint8 [n, B] of a block of vectors, wherever that is done.
 
-    inner = behind_transforms(index)
-    centres = faiss.downcast_index(inner.quantizer)
+    Attributes:
+        trained: an empty index, as FAISS serialises it.
+        vectors: [S, E].
+    """
 
-    def produce(start: int, stop: int) -> dict[str, np.ndarray]:
-        block = transformed(index, vectors[start:stop].astype(np.float32))
+    trained: np.ndarray
+    vectors: RowSource
+
+    def __reduce__(self) -> tuple[type[_Encoding], tuple]:
+        return type(self), (self.trained, self.vectors)
+
+    @cached_property
+    def index(self) -> Any:
+        """The index, opened by each process that is handed this."""
+        import faiss
+
+        return faiss.deserialize_index(self.trained)
+
+    def __call__(self, start: int, stop: int) -> dict[str, np.ndarray]:
+        import faiss
+
+        inner = behind_transforms(self.index)
+        centres = faiss.downcast_index(inner.quantizer)
+        block = transformed(self.index, self.vectors[start:stop].astype(np.float32))
         lists = centres.assign(block, 1)[:, 0]
         codes = np.empty((len(block), inner.code_size), np.uint8)
         pointers = map(faiss.swig_ptr, (block, lists, codes))
         inner.encode_vectors(len(block), *pointers)
         return {"lists": lists.astype(np.int32), "codes": codes}
 
-    size = len(vectors)
-    workspace.blocks(size, BLOCK, produce, what="indexing", unit="chunks", published=False)
+
+def _encoded(index: Any, vectors: RowSource, workspace: Workspace) -> tuple[np.ndarray, np.ndarray]:
+    """Inverted list int32 [S] and code uint8 [S, B] of each vector, mapped."""
+    import faiss
+
+    work, size = _Encoding(faiss.serialize_index(index), vectors), len(vectors)
+    workspace.blocks(
+        size, BLOCK, work, what="indexing", unit="chunks", published=False, anywhere=True
+    )
     lists, codes = (
         np.load(workspace.scratch / name, mmap_mode="r", allow_pickle=False)
         for name in ("lists.npy", "codes.npy")

@@ -15,7 +15,7 @@ from retro_lab.app.stages import Pipeline
 from retro_lab.artifacts import Artifact
 from retro_lab.artifacts.engine import Work
 from retro_lab.artifacts.stage import JSON
-from retro_lab.retrieval import embedders, table
+from retro_lab.retrieval import embedders, faiss_blocks, table
 from retro_lab.text import chunks as chunks_module
 
 TIMES = {"queries_per_second"}
@@ -26,9 +26,11 @@ class Elsewhere:
 
     def __init__(self) -> None:
         self.done = 0
+        self.pickled: list[bytes] = []
 
     def run(self, work: Work, blocks: Sequence[tuple[int, int]]) -> Iterator[JSON]:
         pickled = pickle.dumps(work)
+        self.pickled.append(pickled)
         for start, stop in reversed(blocks):
             self.done += 1
             yield pickle.loads(pickled)(start, stop)
@@ -39,6 +41,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several blocks a stage; the driver cuts them, so that workers needn't know."""
     monkeypatch.setattr(embedders, "_BLOCK", 300)
     monkeypatch.setattr(table, "_BLOCK", 400)
+    monkeypatch.setattr(faiss_blocks, "BLOCK", 250)
     monkeypatch.setattr(chunks_module, "_BLOCK_BYTES", 20_000)
 
 
@@ -87,6 +90,18 @@ def test_pickled_work_gives_the_same_artifacts(tmp_path: Path, retriever: str) -
     assert engine.done > 10
 
 
+@pytest.mark.parametrize("retriever", ["faiss_ivf", "faiss_ivfpq", "faiss_opq_ivfpq"])
+def test_lists_are_filled_elsewhere(tmp_path: Path, retriever: str) -> None:
+    here, there = (
+        pipeline(tmp_path, store, f"retriever={retriever}", "database.add=[]")
+        for store in ("here", "there")
+    )
+    there.store.engine = engine = Elsewhere()
+    indexes = [each.build_index(each.config.retriever) for each in (here, there)]
+    assert indexes[0].manifest["files"] == indexes[1].manifest["files"]
+    assert any(b"faiss_blocks" in work for work in engine.pickled)
+
+
 def test_the_engine_enters_no_key(tmp_path: Path) -> None:
     local = pipeline(tmp_path, "store")
     ray = pipeline(tmp_path, "store", "prepare.engine=ray", "prepare.workers=3")
@@ -95,8 +110,9 @@ def test_the_engine_enters_no_key(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_ray_gives_the_same_artifacts(tmp_path: Path, ray_nodes: None) -> None:
-    """One of every kind of block: text cut, chunks embedded, neighbours found in two indexes."""
-    once = ["retriever=hybrid", "database.add=[]", "eval=ppl"]
+    """One of every kind of block: text cut, chunks embedded, lists filled, neighbours found."""
+    once = ["retriever=hybrid", "retriever.dense.factory='IVF8,Flat'"]
+    once += ["database.add=[]", "eval=ppl"]
     here = pipeline(tmp_path, "here", *once)
     there = pipeline(tmp_path, "there", *once, "prepare.engine=ray", "prepare.workers=2")
     assert built(there) == built(here)
