@@ -99,13 +99,11 @@ def measure_search(
             fix="give rates.search=<queries/s> and rates.embed=<chunks/s>",
         )
     deeper = DEEPER if config.needs_embeddings else 1.0
-    lists = None
+    chunks = _RandomChunks.of(planned, width, k, clock)
     if isinstance(config, FaissRetrieverConfig):
         lists = inverted_lists(config, planned.database, width)
-    chunks = _RandomChunks.of(planned, width, k, clock)
-    if lists is not None:
-        assert isinstance(config, FaissRetrieverConfig)
-        return 1 / (deeper * _seconds_in_lists(config, lists, chunks, planned.database))
+        if lists is not None:
+            return 1 / (deeper * _seconds_in_lists(config, lists, chunks, planned.database))
     sizes = [min(planned.database, size) for size in INDEXED]
     if not _grows(config):
         sizes = sizes[:1]

@@ -150,18 +150,22 @@ def _cca(config: dict[str, Any]) -> str:
 
 def told_apart(rows: Sequence[SweepRow]) -> list[SweepRow]:
     """The rows; those that look alike but for their seed say in which settings they differ."""
-    alike: dict[tuple, list[dict[str, Any]]] = {}
     own = [flatten(json.loads(row.settings)[0]) if row.settings else {} for row in rows]
+    alike: dict[tuple, list[dict[str, Any]]] = {}
     for row, settings in zip(rows, own, strict=True):
         alike.setdefault(_looks(row), []).append(settings)
+    differing = {looks: _differing(group) for looks, group in alike.items()}
 
     def other(row: SweepRow, settings: dict[str, Any]) -> str:
-        group = alike[_looks(row)]
-        keys = sorted({key for one in group for key in one})
-        differing = [key for key in keys if any(one.get(key) != group[0].get(key) for one in group)]
-        return " ".join(f"{key}={settings.get(key)}" for key in differing)
+        return " ".join(f"{key}={settings.get(key)}" for key in differing[_looks(row)])
 
     return [replace(row, other=other(row, one)) for row, one in zip(rows, own, strict=True)]
+
+
+def _differing(group: Sequence[dict[str, Any]]) -> list[str]:
+    """Keys whose value isn't the same everywhere."""
+    first = group[0]
+    return sorted({key for one in group for key in first | one if one.get(key) != first.get(key)})
 
 
 def _looks(row: SweepRow) -> tuple:

@@ -28,6 +28,7 @@ from retro_lab.retrieval.faiss_factory import (
     as_user_error,
     create_index,
     fill_factory,
+    lists_visited,
     one_thread,
     require_points,
 )
@@ -223,8 +224,7 @@ class FaissRetriever:
 
         inverted = faiss.try_extract_index_ivf(self.index)
         if inverted is not None:
-            share = max(1, inverted.nlist // 16)  # 20k chunks: within .003 of all lists' recall
-            inverted.nprobe = min(inverted.nlist, self.config.nprobe or share)
+            inverted.nprobe = lists_visited(inverted.nlist, self.config.nprobe)
         index = faiss.downcast_index(self.index)
         if isinstance(index, faiss.IndexHNSW):
             index.hnsw.efSearch = self.config.ef_search

@@ -34,6 +34,7 @@ from retro_lab.retrieval.faiss_factory import (
     centroids,
     create_index,
     fill_factory,
+    lists_visited,
 )
 
 MOST_CHUNKS = 2**31 - 1
@@ -218,7 +219,7 @@ def inverted_lists(config: FaissRetrieverConfig, size: int, width: int) -> Lists
     if found is None:
         return None
     count = int(found.group(1))
-    return Lists(factory, count, min(count, config.nprobe or max(1, count // 16)))
+    return Lists(factory, count, lists_visited(count, config.nprobe))
 
 
 def _index_files(
