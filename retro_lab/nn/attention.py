@@ -57,6 +57,8 @@ def attend(
         bias: broadcastable to [B, H, L, S].
         mask: broadcastable to [B, H, L, S], True where attention is allowed.
     """
+    if bias is None and fused.attends(query, key, value, mask):
+        return fused.attend(query, key, value, mask, causal)
     if bias is None:
         return F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal)
     if causal:

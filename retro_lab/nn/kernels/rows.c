@@ -1,0 +1,163 @@
+/* Passes over the rows between two matrix products, each with its backward pass.
+ *
+ * A row is a token's activations, of any width.
+ */
+#include "vector.h"
+
+#define PARTS 16 /* sums over rows are of as many parts whatever the threads: the same last bits */
+
+long lanes(void) { return LANES; }
+
+static inline float inverse_rms(const float *x, long width, float eps)
+{
+    vec squares = {0};
+    for (long i = 0; i < width; i += LANES) {
+        vec here = load_left(x + i, width - i, 0);
+        squares += here * here;
+    }
+    return 1 / sqrtf(sum(squares) / width + eps);
+}
+
+/* out = x / rms(x) * gain. */
+void rms_norm(const float *x, const float *gain, float eps, float *out, long rows, long width,
+              int threads)
+{
+#pragma omp parallel for num_threads(threads)
+    for (long row = 0; row < rows; row++) {
+        const float *from = x + row * width;
+        float scale = inverse_rms(from, width, eps), *to = out + row * width;
+        for (long i = 0; i < width; i += LANES) {
+            long left = width - i;
+            store_left(to + i, left,
+                       load_left(from + i, left, 0) * scale * load_left(gain + i, left, 0));
+        }
+    }
+}
+
+static void norm_row(const float *x, const float *gain, float eps, const float *grad,
+                     const float *beside, float *grad_x, float *grad_gain, long width)
+{
+    float scale = inverse_rms(x, width, eps);
+    vec along = {0};
+    for (long i = 0; i < width; i += LANES) {
+        long left = width - i;
+        vec both = load_left(grad + i, left, 0) * load_left(x + i, left, 0) * scale;
+        store_left(grad_gain + i, left, load_left(grad_gain + i, left, 0) + both);
+        along += both * load_left(gain + i, left, 0);
+    }
+    float shared = sum(along) / width * scale;
+    for (long i = 0; i < width; i += LANES) {
+        long left = width - i;
+        vec of_x = load_left(grad + i, left, 0) * load_left(gain + i, left, 0);
+        of_x = (of_x - load_left(x + i, left, 0) * shared) * scale;
+        store_left(grad_x + i, left, beside ? of_x + load_left(beside + i, left, 0) : of_x);
+    }
+}
+
+/* grad_x from the gradient of rms_norm's result, plus `beside` if any; adds to grad_gain. */
+void rms_norm_backward(const float *x, const float *gain, float eps, const float *grad,
+                       const float *beside, float *grad_x, float *grad_gain, long rows, long width,
+                       int threads)
+{
+    float *sums = calloc(PARTS * width, 4);
+#pragma omp parallel for num_threads(threads)
+    for (long part = 0; part < PARTS; part++)
+        for (long row = rows * part / PARTS; row < rows * (part + 1) / PARTS; row++)
+            norm_row(x + row * width, gain, eps, grad + row * width,
+                     beside ? beside + row * width : NULL, grad_x + row * width,
+                     sums + part * width, width);
+    for (long part = 0; part < PARTS; part++)
+        for (long i = 0; i < width; i++) grad_gain[i] += sums[part * width + i];
+    free(sums);
+}
+
+/* The tanh form of GELU is x s(w), s the logistic function, w = 2 sqrt(2 / pi) (x + 0.044715 x^3). */
+#define STEEP 1.59576912f
+#define CUBIC 0.0713548163f /* STEEP * 0.044715 */
+
+static inline vec logistic(vec x)
+{
+    x = pick(x < all(-80.0f), all(-80.0f), x); /* nothing is left there, and no denormal number */
+    return 1.0f / (1.0f + exponential(-x));
+}
+
+/* out = gelu(x), n numbers. */
+void gelu(const float *x, float *out, long n, int threads)
+{
+#pragma omp parallel for num_threads(threads)
+    for (long i = 0; i < n; i += LANES) {
+        vec here = load_left(x + i, n - i, 0);
+        store_left(out + i, n - i, here * logistic(here * (STEEP + CUBIC * here * here)));
+    }
+}
+
+/* grad, of gelu(x), becomes that of x; out = gelu(x) once more. */
+void gelu_backward(const float *x, float *grad, float *out, long n, int threads)
+{
+#pragma omp parallel for num_threads(threads)
+    for (long i = 0; i < n; i += LANES) {
+        long left = n - i;
+        vec here = load_left(x + i, left, 0), square = here * here;
+        vec share = logistic(here * (STEEP + CUBIC * square)), value = here * share;
+        vec slope = share + (value - value * share) * (STEEP + 3 * CUBIC * square);
+        store_left(out + i, left, value);
+        store_left(grad + i, left, load_left(grad + i, left, 0) * slope);
+    }
+}
+
+/* Turns pairs of features (p, p + P/2) of all heads of x by the angles of the tokens' places, or
+ * back with sign -1.
+ *
+ * x: `tokens` rows `row` numbers apart; token t stands at place (first + t) % length.
+ * cosines, sines: [length, P], of which the second halves are used.
+ */
+void turn(float *x, long tokens, long row, long heads, long width, const float *cosines,
+          const float *sines, long first, long length, float sign, int threads)
+{
+    const long half = width / 2;
+#pragma omp parallel for num_threads(threads)
+    for (long t = 0; t < tokens; t++) {
+        const float *cosine = cosines + (first + t) % length * width + half;
+        const float *sine = sines + (first + t) % length * width + half;
+        for (long h = 0; h < heads; h++) {
+            float *restrict one = x + t * row + h * width, *restrict other = one + half;
+            for (long p = 0; p < half; p++) {
+                float before = one[p], turned = sign * sine[p];
+                one[p] = before * cosine[p] - other[p] * turned;
+                other[p] = other[p] * cosine[p] + before * turned;
+            }
+        }
+    }
+}
+
+/* Logits become what the gradient of their cross-entropy is: probabilities, less 1 at the target.
+ * nats = -log p(target). A target below 0 is not scored: zeros. */
+void surprise(float *logits, const int64_t *targets, float *nats, long rows, long width,
+              int threads)
+{
+#pragma omp parallel for num_threads(threads)
+    for (long row = 0; row < rows; row++) {
+        float *x = logits + row * width;
+        nats[row] = 0;
+        if (targets[row] < 0) {
+            memset(x, 0, 4 * width);
+            continue;
+        }
+        float wanted = x[targets[row]];
+        vec top = all(-INFINITY), total = {0};
+        for (long i = 0; i < width; i += LANES) {
+            vec here = load_left(x + i, width - i, -INFINITY);
+            top = pick(here < top, top, here); /* lets NaN through */
+        }
+        float most = largest(top);
+        for (long i = 0; i < width; i += LANES) {
+            vec weight = exponential(load_left(x + i, width - i, -INFINITY) - most);
+            store_left(x + i, width - i, weight);
+            total += weight;
+        }
+        float whole = sum(total), share = 1 / whole;
+        for (long i = 0; i < width; i++) x[i] *= share;
+        x[targets[row]] -= 1;
+        nats[row] = most + logf(whole) - wanted;
+    }
+}

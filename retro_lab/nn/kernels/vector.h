@@ -1,0 +1,79 @@
+/* Vectors of single-precision numbers as wide as the processor's, and what is computed with them.
+ *
+ * Written with the vector extensions that GCC and Clang share: no intrinsics, so that one source
+ * serves AVX2, AVX-512 and NEON.
+ */
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef __AVX512F__
+#define LANES 16
+#else
+#define LANES 8
+#endif
+
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
+typedef vec loose __attribute__((aligned(4))); /* anywhere in memory */
+
+static inline vec load(const float *from) { return *(const loose *)from; }
+static inline void store(float *to, vec x) { *(loose *)to = x; }
+/* The same for the last numbers of a row, of which n are left; `fill` stands for the others. */
+static inline vec load_left(const float *from, long n, float fill)
+{
+    if (n >= LANES) return load(from);
+    vec x = fill - (vec){0};
+    memcpy(&x, from, 4 * n);
+    return x;
+}
+static inline void store_left(float *to, long n, vec x)
+{
+    if (n >= LANES)
+        store(to, x);
+    else
+        memcpy(to, &x, 4 * n);
+}
+
+static inline vec all(float x) { return x - (vec){0}; }
+static inline vec pick(ivec where, vec one, vec other)
+{
+    return (vec)(((ivec)one & where) | ((ivec)other & ~where));
+}
+
+static inline float sum(vec x)
+{
+    float total = 0;
+    for (int i = 0; i < LANES; i++) total += x[i];
+    return total;
+}
+
+static inline float largest(vec x)
+{
+    float most = x[0];
+    for (int i = 1; i < LANES; i++) most = x[i] > most ? x[i] : most;
+    return most;
+}
+
+/* e^x to a unit or two in the last place, for x up to 88; exactly 0 below -87, so that what is
+ * masked weighs nothing and no product meets a denormal number. NaN stays NaN.
+ *
+ * x = n ln 2 + r with |r| <= ln 2 / 2, and a polynomial for e^r.
+ */
+static inline vec exponential(vec x)
+{
+    ivec nothing = x < all(-87.0f);
+    x = pick(nothing, all(0.0f), x);
+    const float round = 12582912.0f; /* 1.5 * 2^23: adding it rounds to a whole number */
+    vec n = (x * 1.44269504f + round) - round;
+    vec r = x - n * 0.693359375f - n * -2.12194440e-4f;
+    vec p = r * 1.98756915e-4f + 1.39819995e-3f;
+    p = p * r + 8.33345191e-3f;
+    p = p * r + 4.16657959e-2f;
+    p = p * r + 1.66666655e-1f;
+    p = p * r + 5.00000012e-1f;
+    p = p * r * r + r + 1.0f;
+    vec two_to_n = (vec)((__builtin_convertvector(n, ivec) + 127) << 23);
+    return pick(nothing, all(0.0f), p * two_to_n);
+}

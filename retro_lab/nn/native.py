@@ -1,0 +1,237 @@
+"""The C kernels of `kernels/` for single precision on a CPU, as functions of tensors.
+
+They are compiled for the processor at hand when they are first needed, which takes two seconds, and
+kept in the user's cache folder. Where there is no C compiler with OpenMP, `library` is None and the
+plain operations of PyTorch serve. They run on the threads of PyTorch's own OpenMP, whose symbols
+they are linked to when they are loaded.
+
+Shapes: T rows of width D, see `attention.py` for the others. Results are as exact as PyTorch's own
+(a few units in the last place) and do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from ctypes import POINTER, Structure, byref, c_float, c_int, c_long, c_void_p
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+SOURCES = Path(__file__).parent / "kernels"
+FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math")
+COMPILERS = ("cc", "gcc", "clang")
+SECONDS = 120  # a compiler that takes longer is none
+
+
+class _Geometry(Structure):
+    """`Geometry` of attention.c."""
+
+    _fields_ = [
+        *((name, c_long) for name in ("batch", "heads", "queries", "keys", "width")),
+        *((f"{part}_{of}", c_long) for part in ("query", "key", "value") for of in ("batch", "row")),
+        ("mask", c_void_p),
+        *((name, c_long) for name in ("mask_batch", "mask_query", "causal")),
+    ]
+
+
+_POINTER, _THREADS = c_void_p, c_int
+_ARGUMENTS: dict[str, Sequence[type]] = {
+    "rms_norm": [*[_POINTER] * 2, c_float, _POINTER, *[c_long] * 2],
+    "rms_norm_backward": [*[_POINTER] * 2, c_float, *[_POINTER] * 4, *[c_long] * 2],
+    "gelu": [*[_POINTER] * 2, c_long],
+    "gelu_backward": [*[_POINTER] * 3, c_long],
+    "turn": [_POINTER, *[c_long] * 4, *[_POINTER] * 2, *[c_long] * 2, c_float],
+    "surprise": [*[_POINTER] * 3, *[c_long] * 2],
+    "attend": [POINTER(_Geometry), *[_POINTER] * 5],
+    "attend_backward": [POINTER(_Geometry), *[_POINTER] * 9],
+}
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled kernels; None where they cannot be had."""
+    compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
+    if compiler is None:
+        return None
+    try:
+        loaded = ctypes.CDLL(str(_compiled(compiler)))
+    except (OSError, subprocess.SubprocessError):
+        return None
+    for name, arguments in _ARGUMENTS.items():
+        function = getattr(loaded, name)
+        function.argtypes, function.restype = [*arguments, _THREADS], None
+    loaded.lanes.restype = c_long
+    return loaded
+
+
+def _compiled(compiler: str) -> Path:
+    """The shared library for these sources, this compiler and this processor."""
+    sources = sorted(SOURCES.iterdir())
+    digest = hashlib.sha256(" ".join((compiler, *FLAGS, *_instructions())).encode())
+    for source in sources:
+        digest.update(source.read_bytes())
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "retro_lab"
+    built = folder / f"kernels-{digest.hexdigest()[:16]}.so"
+    if built.exists():
+        return built
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        units = [str(source) for source in sources if source.suffix == ".c"]
+        options = {"cwd": place, "check": True, "capture_output": True, "timeout": SECONDS}
+        subprocess.run([compiler, *FLAGS, "-fopenmp", "-fPIC", "-c", *units], **options)
+        # Without -fopenmp: the runtime of another copy of OpenMP would compete for the cores.
+        objects = [str(path) for path in Path(place).glob("*.o")]
+        subprocess.run([compiler, "-shared", "-o", "kernels.so", *objects, "-lm"], **options)
+        (Path(place) / "kernels.so").replace(built)  # at once, whoever else builds it too
+    return built
+
+
+def _instructions() -> list[str]:
+    """What the processor can do, so that a home folder may serve several kinds."""
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return []
+    lines = info.read_text(encoding="utf-8").splitlines()
+    return sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
+
+
+def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
+    """x / rms(x) * gain for x [.., D]."""
+    x = x.contiguous()
+    out, (rows, width) = torch.empty_like(x), _rows(x)
+    _call("rms_norm", x, gain, eps, out, rows, width)
+    return out
+
+
+def rms_norm_backward(
+    x: Tensor, gain: Tensor, eps: float, grad: Tensor, grad_gain: Tensor, beside: Tensor | None
+) -> Tensor:
+    """Gradient for x of `rms_norm`'s result, plus `beside` if any; adds to the gain's."""
+    out, (rows, width) = torch.empty_like(x), _rows(x)
+    _call("rms_norm_backward", x, gain, eps, grad, beside, out, grad_gain, rows, width)
+    return out
+
+
+def gelu(x: Tensor) -> Tensor:
+    """The tanh form of GELU."""
+    out = torch.empty_like(x)
+    _call("gelu", x, out, x.numel())
+    return out
+
+
+def gelu_backward(x: Tensor, grad: Tensor) -> Tensor:
+    """gelu(x) once more; `grad`, of it, becomes that of x."""
+    out = torch.empty_like(x)
+    _call("gelu_backward", x, grad, out, x.numel())
+    return out
+
+
+def turn(
+    x: Tensor, num_heads: int, turns: tuple[Tensor, Tensor], first: int, back: bool = False
+) -> None:
+    """Turns all heads of x [T, H*P], which may be a part of wider rows, in place.
+
+    Args:
+        turns: cosines and sines [L, P], see `positions.rotate`.
+        first: row t stands at place (first + t) % L.
+        back: by the opposite angles.
+    """
+    (tokens, width), (cosines, sines) = x.shape, turns
+    sizes = tokens, x.stride(0), num_heads, width // num_heads
+    _call("turn", x, *sizes, cosines, sines, first, len(cosines), -1.0 if back else 1.0)
+
+
+def surprise(logits: Tensor, targets: Tensor) -> Tensor:
+    """Nats [T] of targets [T], 0 where one is negative; logits [T, V] become their gradient."""
+    nats, (rows, width) = logits.new_empty(len(logits)), _rows(logits)
+    _call("surprise", logits, targets, nats, rows, width)
+    return nats
+
+
+def can_attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> bool:
+    """Whether `attend` takes these, see there."""
+    loaded, width = library(), query.shape[-1]
+    return (
+        loaded is not None
+        and width % loaded.lanes() == 0
+        and all(x.stride(-1) == 1 and x.stride(1) == width for x in (query, key, value))
+        and (mask is None or (mask.shape[-3] == 1 and mask.dtype == torch.bool))
+    )
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool
+) -> tuple[Tensor, Tensor]:
+    """softmax(q k / sqrt(P)) v and, for the backward pass, [B, H, L] logarithms of the sums.
+
+    Args:
+        query: [B, H, L, P], heads next to each other in memory, as are those of the others.
+        key, value: [B, H, S, P].
+        mask: broadcastable to [B, 1, L, S], True where attention is allowed.
+        causal: only places up to the query's own.
+
+    Returns:
+        [B, H, L, P], laid out as [B, L, H, P].
+    """
+    batch, heads, length, width = query.shape
+    out = query.new_empty(batch, length, heads, width)
+    log_sum = query.new_empty(batch, heads, length)
+    geometry, kept = _geometry(query, key, value, mask, causal)
+    _call("attend", byref(geometry), query, key, value, out, log_sum)
+    del kept
+    return out.transpose(1, 2), log_sum
+
+
+def attend_backward(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    causal: bool,
+    out: Tensor,
+    log_sum: Tensor,
+    grad: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of `attend` for query, key and value, laid out as its result is."""
+    grads = [x.transpose(1, 2).new_empty(x.transpose(1, 2).shape) for x in (query, key, value)]
+    geometry, kept = _geometry(query, key, value, mask, causal)
+    grad = grad.transpose(1, 2).contiguous()
+    _call("attend_backward", byref(geometry), query, key, value, out, log_sum, grad, *grads)
+    del kept
+    of_query, of_key, of_value = (of_part.transpose(1, 2) for of_part in grads)
+    return of_query, of_key, of_value
+
+
+def _geometry(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool
+) -> tuple[_Geometry, Tensor | None]:
+    """Sizes for attention.c, and the mask that they point to."""
+    batch, heads, length, width = query.shape
+    strides = [stride for x in (query, key, value) for stride in (x.stride(0), x.stride(2))]
+    by_batch = by_query = 0
+    if mask is not None:
+        mask = mask.expand(*mask.shape[:-1], key.shape[2]).contiguous()
+        by_batch = mask.stride(0) if mask.shape[0] > 1 else 0
+        by_query = mask.stride(-2) if mask.shape[-2] > 1 else 0
+    pointer = None if mask is None else mask.data_ptr()
+    sizes = (batch, heads, length, key.shape[2], width)
+    return _Geometry(*sizes, *strides, pointer, by_batch, by_query, causal), mask
+
+
+def _rows(x: Tensor) -> tuple[int, int]:
+    return x.numel() // x.shape[-1], x.shape[-1]
+
+
+def _call(name: str, *arguments: object) -> None:
+    loaded = library()
+    assert loaded is not None
+    plain = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
+    getattr(loaded, name)(*plain, torch.get_num_threads())
