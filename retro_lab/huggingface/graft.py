@@ -189,9 +189,9 @@ class GraftedRetro(nn.Module):
         Blocks with CCA are left out: what their hooks hand on would be computed a second time.
         """
         if not enabled:
-            self.backbone.gradient_checkpointing_disable()
+            self.backbone.activation_checkpointing_disable()
         else:
-            self.backbone.gradient_checkpointing_enable({"use_reentrant": False})
+            self.backbone.activation_checkpointing_enable({"use_reentrant": False})
             for layer in self.config.cca_layers:
                 cast(Any, self.blocks[layer - 1]).gradient_checkpointing = False
         if self.encoder is not None:

@@ -82,7 +82,7 @@ class RetroHFConfig(PretrainedConfig):
 
 
 class RetroCache:
-    """What `generate` hands from step to step, as `past_key_values`.
+    """What `generate` hands from step to step, as `cache`.
 
     Attributes:
         ids: [B, L] tokens so far.
@@ -164,23 +164,23 @@ class RetroForCausalLM(PreTrainedModel, GenerationMixin):
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
         neighbour_ids: Tensor | None = None,
-        past_key_values: RetroCache | None = None,
+        cache: RetroCache | None = None,
         use_cache: bool = False,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Logits of the next token; with the pointer, log-probabilities of the mixture.
 
         Args:
-            input_ids: [B, N]; with `past_key_values` the tokens that follow those in it.
+            input_ids: [B, N]; with `cache` the tokens that follow those in it.
             attention_mask: [B, N] of the whole sequence, 0 at padding, on either side; with
                 retrieval, padding on the left must be whole chunks.
             labels: [B, N], -100 where nothing is scored; shifted here, as in all of transformers.
             neighbour_ids: [B, U, K, R] of the first U chunks of the whole sequence.
         """
-        if past_key_values is None and use_cache:
-            past_key_values = self._new_cache(input_ids, attention_mask)
-        if past_key_values is not None:
-            logits = self._continue(input_ids, attention_mask, neighbour_ids, past_key_values)
+        if cache is None and use_cache:
+            cache = self._new_cache(input_ids, attention_mask)
+        if cache is not None:
+            logits = self._continue(input_ids, attention_mask, neighbour_ids, cache)
         else:
             chunks = input_ids.shape[1] // self.model.config.chunk_size
             found = self._find(input_ids, attention_mask, neighbour_ids, range(chunks))
@@ -188,26 +188,24 @@ class RetroForCausalLM(PreTrainedModel, GenerationMixin):
         loss = None
         if labels is not None:
             loss = self.loss_function(logits, labels, vocab_size=logits.shape[-1], **kwargs)
-        return CausalLMOutputWithPast(
-            loss=loss, logits=cast(Any, logits), past_key_values=cast(Any, past_key_values)
-        )
+        return CausalLMOutputWithPast(loss=loss, logits=cast(Any, logits), cache=cast(Any, cache))
 
     def prepare_inputs_for_generation(
         self,
         input_ids: Tensor,
-        past_key_values: RetroCache | None = None,
+        cache: RetroCache | None = None,
         attention_mask: Tensor | None = None,
         neighbour_ids: Tensor | None = None,
         use_cache: bool = True,
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Arguments of `forward` for the next token: only those that the cache does not hold."""
-        known = 0 if past_key_values is None else past_key_values.get_seq_length()
+        known = 0 if cache is None else cache.get_seq_length()
         return {
             "input_ids": input_ids[:, known:],
             "attention_mask": attention_mask,
             "neighbour_ids": neighbour_ids,
-            "past_key_values": past_key_values,
+            "cache": cache,
             "use_cache": use_cache,
         }
 
