@@ -49,19 +49,22 @@ def attend(
     mask: Tensor | None,
     causal: bool = False,
 ) -> Tensor:
-    """softmax(q k / sqrt(P) + bias) v where `mask` allows; `causal` only without a mask.
+    """softmax(q k / sqrt(P) + bias) v where `mask` allows.
 
     Args:
         query: [B, H, L, P].
         key, value: [B, H, S, P].
         bias: broadcastable to [B, H, L, S].
         mask: broadcastable to [B, H, L, S], True where attention is allowed.
+        causal: no later positions, which a mask must forbid as well.
     """
     if bias is None and fused.attends(query, key, value, mask):
         return fused.attend(query, key, value, mask, causal)
     if bias is None:
-        return F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal)
-    if causal:
+        return F.scaled_dot_product_attention(
+            query, key, value, mask, is_causal=causal and mask is None
+        )
+    if causal and mask is None:
         mask = torch.ones(bias.shape[-2:], dtype=torch.bool, device=bias.device).tril()
     if mask is not None:
         bias = bias.masked_fill(~mask, float("-inf"))
@@ -97,7 +100,7 @@ class SelfAttention(nn.Module):
             tables: of `positions`, for the row as queries and as keys.
             mask: broadcastable to [B, H, L, L], True where attention is allowed.
             has_previous: [B, L], for smearing.
-            causal: forbid later positions; only without `mask`.
+            causal: no later positions, which `mask` must forbid as well.
             norm: of x, before anything else.
         """
         turned = self.positions.turns(tables) if self.smear is None else None

@@ -49,9 +49,7 @@ class DecoderBlock(nn.Module):
             mask: [B, 1, N, N], or None for plain causal attention.
             previous: [B, N], see `has_previous`.
         """
-        update = self.attention(
-            x, tables, mask, previous, causal=mask is None, norm=self.attention_norm
-        )
+        update = self.attention(x, tables, mask, previous, causal=True, norm=self.attention_norm)
         return x + self.dropout(update)
 
     def finish(self, x: Tensor, encoded: Tensor | None, chunks: RetrievedChunks | None) -> Tensor:

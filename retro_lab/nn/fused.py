@@ -21,7 +21,7 @@ from torch.autograd.function import Function, once_differentiable
 from . import native
 
 ROWS = 1024  # tokens at a time, whose inner activations are a few megabytes
-LOGIT_ROWS = 256  # the same for rows as wide as a vocabulary
+LOGIT_ROWS = 512  # the same for rows as wide as a vocabulary
 FEW_ROWS = 8
 
 Turns = tuple[Tensor, Tensor]
@@ -43,10 +43,9 @@ def fits(x: Tensor) -> bool:
     """Whether this module is the fast way for x."""
     return (
         x.device.type == "cpu"
-        and x.dtype == torch.float32
         and not torch.compiler.is_compiling()
         and not torch.is_autocast_enabled("cpu")
-        and native.library() is not None
+        and native.library(x.dtype) is not None
     )
 
 
@@ -87,17 +86,11 @@ def project(
 
 
 def attends(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> bool:
-    """Whether `attend` is the fast way: for more than a few queries, of heads that fit it."""
-    return (
-        query.shape[-2] > FEW_ROWS
-        and fits(query)
-        and native.can_attend(query, key, value, mask)
-    )
+    """Whether `attend` is the fast way: for more than one query, of heads that fit it."""
+    return query.shape[-2] > 1 and fits(query) and native.can_attend(query, key, value, mask)
 
 
-def attend(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool
-) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     """softmax(q k / sqrt(P)) v where mask and `causal` allow, see `native.attend`."""
     return _Attend.apply(query, key, value, mask, causal)  # pyright: ignore
 

@@ -1,12 +1,12 @@
-"""The C kernels of `kernels/` for single precision on a CPU, as functions of tensors.
+"""The C kernels of `kernels/` as functions of tensors on a CPU.
 
 They are compiled for the processor at hand when they are first needed, which takes two seconds, and
 kept in the user's cache folder. Where there is no C compiler with OpenMP, `library` is None and the
 plain operations of PyTorch serve. They run on the threads of PyTorch's own OpenMP, whose symbols
-they are linked to when they are loaded.
+they are linked to when they are loaded, and their results do not depend on the number of threads.
 
-Shapes: T rows of width D, see `attention.py` for the others. Results are as exact as PyTorch's own
-(a few units in the last place) and do not depend on the number of threads.
+Shapes: T rows of width D, see `attention.py` for the others; all tensors in single or all in
+double precision.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
-from ctypes import POINTER, Structure, byref, c_float, c_int, c_long, c_void_p
+from ctypes import POINTER, Structure, byref, c_double, c_float, c_int, c_long, c_void_p
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,46 +36,54 @@ class _Geometry(Structure):
 
     _fields_ = [
         *((name, c_long) for name in ("batch", "heads", "queries", "keys", "width")),
-        *((f"{part}_{of}", c_long) for part in ("query", "key", "value") for of in ("batch", "row")),
+        *(
+            (f"{part}_{of}", c_long)
+            for part in ("query", "key", "value")
+            for of in ("batch", "row")
+        ),
         ("mask", c_void_p),
         *((name, c_long) for name in ("mask_batch", "mask_query", "causal")),
     ]
 
 
-_POINTER, _THREADS = c_void_p, c_int
-_ARGUMENTS: dict[str, Sequence[type]] = {
-    "rms_norm": [*[_POINTER] * 2, c_float, _POINTER, *[c_long] * 2],
-    "rms_norm_backward": [*[_POINTER] * 2, c_float, *[_POINTER] * 4, *[c_long] * 2],
-    "gelu": [*[_POINTER] * 2, c_long],
-    "gelu_backward": [*[_POINTER] * 3, c_long],
-    "turn": [_POINTER, *[c_long] * 4, *[_POINTER] * 2, *[c_long] * 2, c_float],
-    "surprise": [*[_POINTER] * 3, *[c_long] * 2],
-    "attend": [POINTER(_Geometry), *[_POINTER] * 5],
-    "attend_backward": [POINTER(_Geometry), *[_POINTER] * 9],
+_REAL = {torch.float32: c_float, torch.float64: c_double}
+# What each function takes, before the number of threads: p a tensor, n a number of something, r a
+# real number, g a geometry.
+_ARGUMENTS = {
+    "rms_norm": "pprpnn",
+    "rms_norm_backward": "pprppppnn",
+    "gelu": "ppn",
+    "gelu_backward": "pppn",
+    "turn": "pnnnnppnnr",
+    "surprise": "pppnn",
+    "attend": "gppppp",
+    "attend_backward": "gppppppppp",
 }
 
 
 @cache
-def library() -> ctypes.CDLL | None:
-    """The compiled kernels; None where they cannot be had."""
+def library(dtype: torch.dtype) -> ctypes.CDLL | None:
+    """The compiled kernels for a precision; None where they cannot be had."""
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
-    if compiler is None:
+    if compiler is None or dtype not in _REAL:
         return None
     try:
-        loaded = ctypes.CDLL(str(_compiled(compiler)))
+        loaded = ctypes.CDLL(str(_compiled(compiler, dtype)))
     except (OSError, subprocess.SubprocessError):
         return None
-    for name, arguments in _ARGUMENTS.items():
+    types = {"p": c_void_p, "n": c_long, "r": _REAL[dtype], "g": POINTER(_Geometry)}
+    for name, letters in _ARGUMENTS.items():
         function = getattr(loaded, name)
-        function.argtypes, function.restype = [*arguments, _THREADS], None
+        function.argtypes, function.restype = [*map(types.__getitem__, letters), c_int], None
     loaded.lanes.restype = c_long
     return loaded
 
 
-def _compiled(compiler: str) -> Path:
+def _compiled(compiler: str, dtype: torch.dtype) -> Path:
     """The shared library for these sources, this compiler and this processor."""
     sources = sorted(SOURCES.iterdir())
-    digest = hashlib.sha256(" ".join((compiler, *FLAGS, *_instructions())).encode())
+    flags = (*FLAGS, "-DDOUBLE") if dtype == torch.float64 else FLAGS
+    digest = hashlib.sha256(" ".join((compiler, *flags, *_instructions())).encode())
     for source in sources:
         digest.update(source.read_bytes())
     folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "retro_lab"
@@ -86,7 +94,7 @@ def _compiled(compiler: str) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as place:
         units = [str(source) for source in sources if source.suffix == ".c"]
         options = {"cwd": place, "check": True, "capture_output": True, "timeout": SECONDS}
-        subprocess.run([compiler, *FLAGS, "-fopenmp", "-fPIC", "-c", *units], **options)
+        subprocess.run([compiler, *flags, "-fopenmp", "-fPIC", "-c", *units], **options)
         # Without -fopenmp: the runtime of another copy of OpenMP would compete for the cores.
         objects = [str(path) for path in Path(place).glob("*.o")]
         subprocess.run([compiler, "-shared", "-o", "kernels.so", *objects, "-lm"], **options)
@@ -158,7 +166,7 @@ def surprise(logits: Tensor, targets: Tensor) -> Tensor:
 
 def can_attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> bool:
     """Whether `attend` takes these, see there."""
-    loaded, width = library(), query.shape[-1]
+    loaded, width = library(query.dtype), query.shape[-1]
     return (
         loaded is not None
         and width % loaded.lanes() == 0
@@ -230,8 +238,10 @@ def _rows(x: Tensor) -> tuple[int, int]:
     return x.numel() // x.shape[-1], x.shape[-1]
 
 
-def _call(name: str, *arguments: object) -> None:
-    loaded = library()
+def _call(name: str, *arguments: Any) -> None:
+    """Calls a function in the precision of its first tensor, on PyTorch's threads."""
+    first = arguments[0] if isinstance(arguments[0], Tensor) else arguments[1]
+    loaded = library(first.dtype)
     assert loaded is not None
     plain = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
     getattr(loaded, name)(*plain, torch.get_num_threads())

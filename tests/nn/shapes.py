@@ -63,7 +63,7 @@ def make_case(
         d_model=12,
         num_layers=3,
         num_heads=2,
-        head_dim=4,
+        head_dim=8,  # as many as any processor's vector has, in double precision
         d_ff=16,
         cca_layers=cca_layers,
         encoder_d_model=12 if share_embeddings else 10,
@@ -77,7 +77,7 @@ def make_case(
         pointer_heads=pointer_heads,
         match_bias=match_bias,
         encoder_num_heads=3,
-        encoder_head_dim=2,
+        encoder_head_dim=8,
         positions=positions,
         cca_positions=cca_positions,
         value=value,

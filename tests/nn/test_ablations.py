@@ -178,5 +178,5 @@ def test_blocks_are_built_as_asked() -> None:
     model = make_case(ff="swiglu", gated_cca=True, value="neighbour").model
     assert all(isinstance(block.ff, GatedFeedForward) for block in model.blocks)
     assert all(isinstance(block.ff, GatedFeedForward) for block in model.encoder.blocks)
-    assert model.encoder.blocks[0].attention.qkv.out_features == 3 * 3 * 2
+    assert model.encoder.blocks[0].attention.qkv.out_features == 3 * 3 * 8
     assert {"blocks.1.cca.gate", "blocks.2.cca.gate"} <= model.retrieval_parameters()

@@ -14,6 +14,12 @@ from retro_lab.nn import fused
 from retro_lab.nn.flops import count_flops
 
 
+@pytest.fixture(autouse=True)
+def plain_operations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The counter sees PyTorch's operations, not those of kernels, nor products in place."""
+    monkeypatch.setattr(fused, "fits", lambda x: False)
+
+
 @pytest.mark.parametrize("num_neighbours", [0, 2])
 @pytest.mark.parametrize(
     "choice",
@@ -45,8 +51,7 @@ def test_the_pointer_is_counted_but_for_its_matching() -> None:
     assert counted.forward == counter.get_total_flops() - matching
 
 
-def test_a_step_is_three_forward_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "fits", lambda x: False)  # the counter misses products in place
+def test_a_step_is_three_forward_passes() -> None:
     case = make_case(dtype=torch.float32)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         case.model(case.tokens, case.neighbours).sum().backward()

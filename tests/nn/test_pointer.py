@@ -85,7 +85,7 @@ def test_heads_start_as_the_mean_of_their_distributions() -> None:
         log_attention.exp().sum(-1), torch.ones(log_attention.shape[:-1]).double()
     )
     alone = []
-    for half in (slice(0, 4), slice(4, 8)):
+    for half in (slice(0, 8), slice(8, 16)):
         single = pointer_of(case)
         single.scale = pointer.scale
         with torch.no_grad():

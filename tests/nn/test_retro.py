@@ -229,7 +229,7 @@ def test_config_is_built_as_asked() -> None:
     assert [block.cca is not None for block in model.blocks] == [True, False, True]
     assert [block.conditioned for block in model.encoder.blocks] == [True, True]
     attention = model.blocks[0].attention
-    assert (attention.num_heads, attention.qkv.out_features) == (2, 3 * 2 * 4)
+    assert (attention.num_heads, attention.qkv.out_features) == (2, 3 * 2 * 8)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@
  */
 #include "vector.h"
 
-#define TILE_ROWS 6     /* rows of a product that are held in registers */
-#define BLOCK_QUERIES 48
+#define TILE_ROWS 6      /* rows of a product that are held in registers */
+#define BLOCK_QUERIES 66 /* whole tiles, whose scores for some hundred keys fit the cache */
 
 /* Sizes, distances between elements in numbers (heads lie P numbers apart), and where queries may
  * look: mask[b * mask_batch + i * mask_query + j], or everywhere. */
@@ -20,8 +20,8 @@ typedef struct {
 } Geometry;
 
 static inline __attribute__((always_inline)) void
-tile(const int rows, const int vecs, long depth, const float *a, long a_row, long a_col,
-     const float *b, long b_row, float *c, long c_row, int add)
+tile(const int rows, const int vecs, long depth, const real *a, long a_row, long a_col,
+     const real *b, long b_row, real *c, long c_row, int add)
 {
     vec held[TILE_ROWS][2];
     for (int i = 0; i < rows; i++)
@@ -36,20 +36,28 @@ tile(const int rows, const int vecs, long depth, const float *a, long a_row, lon
 }
 
 static inline __attribute__((always_inline)) void
-columns(const int vecs, long rows, long depth, const float *a, long a_row, long a_col,
-        const float *b, long b_row, float *c, long c_row, int add)
+columns(const int vecs, long rows, long depth, const real *a, long a_row, long a_col,
+        const real *b, long b_row, real *c, long c_row, int add)
 {
-    long i = 0;
-    for (; i + TILE_ROWS <= rows; i += TILE_ROWS)
-        tile(TILE_ROWS, vecs, depth, a + i * a_row, a_row, a_col, b, b_row, c + i * c_row, c_row,
-             add);
-    for (; i < rows; i++)
-        tile(1, vecs, depth, a + i * a_row, a_row, a_col, b, b_row, c + i * c_row, c_row, add);
+    for (long i = 0; i < rows; i += TILE_ROWS) {
+        const real *from = a + i * a_row;
+        real *to = c + i * c_row;
+        switch (rows - i) { /* so that the compiler knows how many registers a tile takes */
+#define TILE(n) tile(n, vecs, depth, from, a_row, a_col, b, b_row, to, c_row, add)
+        case 1: TILE(1); break;
+        case 2: TILE(2); break;
+        case 3: TILE(3); break;
+        case 4: TILE(4); break;
+        case 5: TILE(5); break;
+        default: TILE(TILE_ROWS);
+#undef TILE
+        }
+    }
 }
 
 /* C [rows, cols] = A B, or += with `add`; cols a multiple of LANES, A with any strides. */
-static void product(long rows, long cols, long depth, const float *a, long a_row, long a_col,
-                    const float *b, long b_row, float *c, long c_row, int add)
+static void product(long rows, long cols, long depth, const real *a, long a_row, long a_col,
+                    const real *b, long b_row, real *c, long c_row, int add)
 {
     long j = 0;
     for (; j + 2 * LANES <= cols; j += 2 * LANES)
@@ -57,75 +65,65 @@ static void product(long rows, long cols, long depth, const float *a, long a_row
     if (j < cols) columns(1, rows, depth, a, a_row, a_col, b + j, b_row, c + j, c_row, add);
 }
 
-static float *room(long numbers)
+static real *room(long numbers)
 {
-    float *space = aligned_alloc(64, (4 * numbers + 63) / 64 * 64);
-    memset(space, 0, 4 * numbers);
+    real *space = aligned_alloc(64, (sizeof(real) * numbers + 63) / 64 * 64);
+    memset(space, 0, sizeof(real) * numbers);
     return space;
 }
 
 static long in_lanes(long n) { return (n + LANES - 1) / LANES * LANES; }
 
-static void copy(const float *from, long from_row, long rows, long width, float *to, long to_row)
+static void copy(const real *from, long from_row, long rows, long width, real *to, long to_row)
 {
-    for (long i = 0; i < rows; i++) memcpy(to + i * to_row, from + i * from_row, 4 * width);
+    for (long i = 0; i < rows; i++) memcpy(to + i * to_row, from + i * from_row, sizeof(real) * width);
 }
 
-static void transpose(const float *from, long rows, long width, float *to, long to_row)
+static void transpose(const real *from, long rows, long width, real *to, long to_row)
 {
     for (long j = 0; j < width; j++)
         for (long i = 0; i < rows; i++) to[j * to_row + i] = from[i * width + j];
 }
 
 /* Minus infinity wherever query i of batch b may not look, up to `wide`. */
-static void hide(const Geometry *g, float *scores, long b, long i, long keys, long wide)
+static void hide(const Geometry *g, real *scores, long b, long i, long keys, long wide)
 {
     long seen = g->causal && i + 1 < keys ? i + 1 : keys;
     for (long j = seen; j < wide; j++) scores[j] = -INFINITY;
     if (!g->mask) return;
-    const uint8_t *mask = g->mask + b * g->mask_batch + i * g->mask_query;
-    for (long j = 0; j < seen; j += 8) {
-        uint64_t eight = ~(uint64_t)0;
-        long left = seen - j < 8 ? seen - j : 8;
-        memcpy(&eight, mask + j, left);
-        if (left == 8 && eight == 0x0101010101010101u) continue;
-        for (long e = j; e < j + left; e++)
-            if (!mask[e]) scores[e] = -INFINITY;
-    }
+    const uint8_t *mask = g->mask + b * g->mask_batch + i * g->mask_query, *end = mask + seen;
+    for (const uint8_t *at = mask; (at = memchr(at, 0, end - at)); at++) scores[at - mask] = -INFINITY;
 }
 
-/* Scores become weights that add up to 1; returns the logarithm of their sum before that. A row
- * that may look nowhere gets weights of zero. */
-static float weigh(float *scores, long wide, float scale)
+/* Scores become weights, which are to be divided by the sum that is returned; `most` is what the
+ * largest score was. A row that may look nowhere has weights and a sum of zero. */
+static real weigh(real *scores, long wide, real scale, real *most)
 {
     vec top = all(-INFINITY), total = {0};
     for (long j = 0; j < wide; j += LANES) {
         vec x = load(scores + j);
-        top = pick(x < top, top, x); /* lets NaN through */
+        top = pick(x < top, top, x);
     }
-    float most = largest(top);
-    if (most == -INFINITY) most = 0;
+    *most = largest(top) == -INFINITY ? 0 : largest(top);
     for (long j = 0; j < wide; j += LANES) {
-        vec weight = exponential((load(scores + j) - most) * scale);
+        vec weight = exponential((load(scores + j) - *most) * scale);
         store(scores + j, weight);
         total += weight;
     }
-    float whole = sum(total), share = whole == 0 ? 0 : 1 / whole;
-    for (long j = 0; j < wide; j += LANES) store(scores + j, load(scores + j) * share);
-    return whole == 0 ? INFINITY : most * scale + logf(whole);
+    return sum(total);
 }
 
 /* out [batch, queries, heads, width] and log_sum [batch, heads, queries]. */
-void attend(const Geometry *g, const float *query, const float *key, const float *value,
-            float *out, float *log_sum, int threads)
+void attend(const Geometry *g, const real *query, const real *key, const real *value,
+            real *out, real *log_sum, int threads)
 {
     const long width = g->width, row = g->heads * width, wide_row = in_lanes(g->keys);
-    const float scale = 1 / sqrtf(width);
+    const real scale = 1 / sqrt(width);
 #pragma omp parallel num_threads(threads)
     {
-        float *packed = room(g->keys * width), *turned = room(wide_row * width);
-        float *scores = room(wide_row * BLOCK_QUERIES), *q = room(BLOCK_QUERIES * width);
-        float *read = room(BLOCK_QUERIES * width);
+        real *packed = room(g->keys * width), *turned = room(wide_row * width);
+        real *scores = room(wide_row * BLOCK_QUERIES), *q = room(BLOCK_QUERIES * width);
+        real *read = room(BLOCK_QUERIES * width), sums[BLOCK_QUERIES];
 #pragma omp for schedule(dynamic)
         for (long head = 0; head < g->batch * g->heads; head++) {
             long b = head / g->heads, at = head % g->heads * width;
@@ -140,12 +138,19 @@ void attend(const Geometry *g, const float *query, const float *key, const float
                      width, q, width);
                 product(rows, wide, width, q, width, 1, turned, wide_row, scores, wide_row, 0);
                 for (long i = 0; i < rows; i++) {
-                    hide(g, scores + i * wide_row, b, from + i, keys, wide);
+                    real *of_row = scores + i * wide_row, most;
+                    hide(g, of_row, b, from + i, keys, wide);
+                    sums[i] = weigh(of_row, wide, scale, &most);
                     log_sum[head * g->queries + from + i] =
-                        weigh(scores + i * wide_row, wide, scale);
+                        sums[i] == 0 ? INFINITY : most * scale + log(sums[i]);
                 }
                 product(rows, width, keys, scores, wide_row, 1, packed, width, read, width, 0);
-                copy(read, width, rows, width, out + (b * g->queries + from) * row + at, row);
+                for (long i = 0; i < rows; i++) {
+                    real share = sums[i] == 0 ? 0 : 1 / sums[i];
+                    real *to = out + (b * g->queries + from + i) * row + at;
+                    for (long p = 0; p < width; p += LANES)
+                        store(to + p, load(read + i * width + p) * share);
+                }
             }
         }
         free(packed), free(turned), free(scores), free(q), free(read);
@@ -153,8 +158,8 @@ void attend(const Geometry *g, const float *query, const float *key, const float
 }
 
 /* Scores become weights again, and `slopes` (gradients of the weights) those of the scores. */
-static void weigh_again(float *scores, float *slopes, long wide, float scale, float log_sum,
-                        float shared)
+static void weigh_again(real *scores, real *slopes, long wide, real scale, real log_sum,
+                        real shared)
 {
     for (long j = 0; j < wide; j += LANES) {
         vec weight = exponential(load(scores + j) * scale - log_sum);
@@ -163,7 +168,7 @@ static void weigh_again(float *scores, float *slopes, long wide, float scale, fl
     }
 }
 
-static float dot(const float *one, const float *other, long width)
+static real dot(const real *one, const real *other, long width)
 {
     vec total = {0};
     for (long i = 0; i < width; i += LANES) total += load(one + i) * load(other + i);
@@ -171,20 +176,20 @@ static float dot(const float *one, const float *other, long width)
 }
 
 /* Gradients [batch, queries or keys, heads, width] of grad, which is laid out as out is. */
-void attend_backward(const Geometry *g, const float *query, const float *key, const float *value,
-                     const float *out, const float *log_sum, const float *grad, float *grad_query,
-                     float *grad_key, float *grad_value, int threads)
+void attend_backward(const Geometry *g, const real *query, const real *key, const real *value,
+                     const real *out, const real *log_sum, const real *grad, real *grad_query,
+                     real *grad_key, real *grad_value, int threads)
 {
     const long width = g->width, row = g->heads * width, wide_row = in_lanes(g->keys);
     const long all_keys = g->keys * width;
-    const float scale = 1 / sqrtf(width);
+    const real scale = 1 / sqrt(width);
 #pragma omp parallel num_threads(threads)
     {
-        float *k = room(all_keys), *k_turned = room(wide_row * width);
-        float *v_turned = room(wide_row * width), *of_k = room(all_keys), *of_v = room(all_keys);
-        float *q = room(BLOCK_QUERIES * width), *of_q = room(BLOCK_QUERIES * width);
-        float *of_out = room(BLOCK_QUERIES * width);
-        float *scores = room(wide_row * BLOCK_QUERIES), *slopes = room(wide_row * BLOCK_QUERIES);
+        real *k = room(all_keys), *k_turned = room(wide_row * width);
+        real *v_turned = room(wide_row * width), *of_k = room(all_keys), *of_v = room(all_keys);
+        real *q = room(BLOCK_QUERIES * width), *of_q = room(BLOCK_QUERIES * width);
+        real *of_out = room(BLOCK_QUERIES * width);
+        real *scores = room(wide_row * BLOCK_QUERIES), *slopes = room(wide_row * BLOCK_QUERIES);
 #pragma omp for schedule(dynamic)
         for (long head = 0; head < g->batch * g->heads; head++) {
             long b = head / g->heads, at = head % g->heads * width;
@@ -192,7 +197,7 @@ void attend_backward(const Geometry *g, const float *query, const float *key, co
             transpose(k, g->keys, width, v_turned, wide_row);
             copy(key + b * g->key_batch + at, g->key_row, g->keys, width, k, width);
             transpose(k, g->keys, width, k_turned, wide_row);
-            memset(of_k, 0, 4 * all_keys), memset(of_v, 0, 4 * all_keys);
+            memset(of_k, 0, sizeof(real) * all_keys), memset(of_v, 0, sizeof(real) * all_keys);
             for (long from = 0; from < g->queries; from += BLOCK_QUERIES) {
                 long rows = g->queries - from < BLOCK_QUERIES ? g->queries - from : BLOCK_QUERIES;
                 long keys = g->causal && from + rows < g->keys ? from + rows : g->keys;
@@ -204,7 +209,7 @@ void attend_backward(const Geometry *g, const float *query, const float *key, co
                 product(rows, wide, width, of_out, width, 1, v_turned, wide_row, slopes, wide_row,
                         0);
                 for (long i = 0; i < rows; i++) {
-                    float *of_row = scores + i * wide_row;
+                    real *of_row = scores + i * wide_row;
                     hide(g, of_row, b, from + i, keys, wide);
                     weigh_again(of_row, slopes + i * wide_row, wide, scale,
                                 log_sum[head * g->queries + from + i],

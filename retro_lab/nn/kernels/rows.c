@@ -8,24 +8,24 @@
 
 long lanes(void) { return LANES; }
 
-static inline float inverse_rms(const float *x, long width, float eps)
+static inline real inverse_rms(const real *x, long width, real eps)
 {
     vec squares = {0};
     for (long i = 0; i < width; i += LANES) {
         vec here = load_left(x + i, width - i, 0);
         squares += here * here;
     }
-    return 1 / sqrtf(sum(squares) / width + eps);
+    return 1 / sqrt(sum(squares) / width + eps);
 }
 
 /* out = x / rms(x) * gain. */
-void rms_norm(const float *x, const float *gain, float eps, float *out, long rows, long width,
+void rms_norm(const real *x, const real *gain, real eps, real *out, long rows, long width,
               int threads)
 {
 #pragma omp parallel for num_threads(threads)
     for (long row = 0; row < rows; row++) {
-        const float *from = x + row * width;
-        float scale = inverse_rms(from, width, eps), *to = out + row * width;
+        const real *from = x + row * width;
+        real scale = inverse_rms(from, width, eps), *to = out + row * width;
         for (long i = 0; i < width; i += LANES) {
             long left = width - i;
             store_left(to + i, left,
@@ -34,10 +34,10 @@ void rms_norm(const float *x, const float *gain, float eps, float *out, long row
     }
 }
 
-static void norm_row(const float *x, const float *gain, float eps, const float *grad,
-                     const float *beside, float *grad_x, float *grad_gain, long width)
+static void norm_row(const real *x, const real *gain, real eps, const real *grad,
+                     const real *beside, real *grad_x, real *grad_gain, long width)
 {
-    float scale = inverse_rms(x, width, eps);
+    real scale = inverse_rms(x, width, eps);
     vec along = {0};
     for (long i = 0; i < width; i += LANES) {
         long left = width - i;
@@ -45,7 +45,7 @@ static void norm_row(const float *x, const float *gain, float eps, const float *
         store_left(grad_gain + i, left, load_left(grad_gain + i, left, 0) + both);
         along += both * load_left(gain + i, left, 0);
     }
-    float shared = sum(along) / width * scale;
+    real shared = sum(along) / width * scale;
     for (long i = 0; i < width; i += LANES) {
         long left = width - i;
         vec of_x = load_left(grad + i, left, 0) * load_left(gain + i, left, 0);
@@ -55,11 +55,11 @@ static void norm_row(const float *x, const float *gain, float eps, const float *
 }
 
 /* grad_x from the gradient of rms_norm's result, plus `beside` if any; adds to grad_gain. */
-void rms_norm_backward(const float *x, const float *gain, float eps, const float *grad,
-                       const float *beside, float *grad_x, float *grad_gain, long rows, long width,
+void rms_norm_backward(const real *x, const real *gain, real eps, const real *grad,
+                       const real *beside, real *grad_x, real *grad_gain, long rows, long width,
                        int threads)
 {
-    float *sums = calloc(PARTS * width, 4);
+    real *sums = calloc(PARTS * width, sizeof(real));
 #pragma omp parallel for num_threads(threads)
     for (long part = 0; part < PARTS; part++)
         for (long row = rows * part / PARTS; row < rows * (part + 1) / PARTS; row++)
@@ -71,18 +71,18 @@ void rms_norm_backward(const float *x, const float *gain, float eps, const float
     free(sums);
 }
 
-/* The tanh form of GELU is x s(w), s the logistic function, w = 2 sqrt(2 / pi) (x + 0.044715 x^3). */
-#define STEEP 1.59576912f
-#define CUBIC 0.0713548163f /* STEEP * 0.044715 */
+/* The tanh form of GELU is x s(w), s the logistic function, w = 2 sqrt(2 / pi) (x + 0.044715 x^3).
+ */
+static const real STEEP = 1.5957691216057308, CUBIC = 1.5957691216057308 * 0.044715;
 
 static inline vec logistic(vec x)
 {
-    x = pick(x < all(-80.0f), all(-80.0f), x); /* nothing is left there, and no denormal number */
-    return 1.0f / (1.0f + exponential(-x));
+    x = pick(x < all(-80), all(-80), x); /* nothing is left there, and no denormal number */
+    return 1 / (1 + exponential(-x));
 }
 
 /* out = gelu(x), n numbers. */
-void gelu(const float *x, float *out, long n, int threads)
+void gelu(const real *x, real *out, long n, int threads)
 {
 #pragma omp parallel for num_threads(threads)
     for (long i = 0; i < n; i += LANES) {
@@ -92,7 +92,7 @@ void gelu(const float *x, float *out, long n, int threads)
 }
 
 /* grad, of gelu(x), becomes that of x; out = gelu(x) once more. */
-void gelu_backward(const float *x, float *grad, float *out, long n, int threads)
+void gelu_backward(const real *x, real *grad, real *out, long n, int threads)
 {
 #pragma omp parallel for num_threads(threads)
     for (long i = 0; i < n; i += LANES) {
@@ -111,18 +111,18 @@ void gelu_backward(const float *x, float *grad, float *out, long n, int threads)
  * x: `tokens` rows `row` numbers apart; token t stands at place (first + t) % length.
  * cosines, sines: [length, P], of which the second halves are used.
  */
-void turn(float *x, long tokens, long row, long heads, long width, const float *cosines,
-          const float *sines, long first, long length, float sign, int threads)
+void turn(real *x, long tokens, long row, long heads, long width, const real *cosines,
+          const real *sines, long first, long length, real sign, int threads)
 {
     const long half = width / 2;
 #pragma omp parallel for num_threads(threads)
     for (long t = 0; t < tokens; t++) {
-        const float *cosine = cosines + (first + t) % length * width + half;
-        const float *sine = sines + (first + t) % length * width + half;
+        const real *cosine = cosines + (first + t) % length * width + half;
+        const real *sine = sines + (first + t) % length * width + half;
         for (long h = 0; h < heads; h++) {
-            float *restrict one = x + t * row + h * width, *restrict other = one + half;
+            real *restrict one = x + t * row + h * width, *restrict other = one + half;
             for (long p = 0; p < half; p++) {
-                float before = one[p], turned = sign * sine[p];
+                real before = one[p], turned = sign * sine[p];
                 one[p] = before * cosine[p] - other[p] * turned;
                 other[p] = other[p] * cosine[p] + before * turned;
             }
@@ -132,32 +132,32 @@ void turn(float *x, long tokens, long row, long heads, long width, const float *
 
 /* Logits become what the gradient of their cross-entropy is: probabilities, less 1 at the target.
  * nats = -log p(target). A target below 0 is not scored: zeros. */
-void surprise(float *logits, const int64_t *targets, float *nats, long rows, long width,
+void surprise(real *logits, const int64_t *targets, real *nats, long rows, long width,
               int threads)
 {
 #pragma omp parallel for num_threads(threads)
     for (long row = 0; row < rows; row++) {
-        float *x = logits + row * width;
+        real *x = logits + row * width;
         nats[row] = 0;
         if (targets[row] < 0) {
-            memset(x, 0, 4 * width);
+            memset(x, 0, sizeof(real) * width);
             continue;
         }
-        float wanted = x[targets[row]];
+        real wanted = x[targets[row]];
         vec top = all(-INFINITY), total = {0};
         for (long i = 0; i < width; i += LANES) {
             vec here = load_left(x + i, width - i, -INFINITY);
-            top = pick(here < top, top, here); /* lets NaN through */
+            top = pick(here < top, top, here);
         }
-        float most = largest(top);
+        real most = largest(top);
         for (long i = 0; i < width; i += LANES) {
             vec weight = exponential(load_left(x + i, width - i, -INFINITY) - most);
             store_left(x + i, width - i, weight);
             total += weight;
         }
-        float whole = sum(total), share = 1 / whole;
+        real whole = sum(total), share = 1 / whole;
         for (long i = 0; i < width; i++) x[i] *= share;
         x[targets[row]] -= 1;
-        nats[row] = most + logf(whole) - wanted;
+        nats[row] = most + log(whole) - wanted;
     }
 }

@@ -1,61 +1,81 @@
-/* Vectors of single-precision numbers as wide as the processor's, and what is computed with them.
+/* Vectors of numbers as wide as the processor's, and what is computed with them.
  *
  * Written with the vector extensions that GCC and Clang share: no intrinsics, so that one source
- * serves AVX2, AVX-512 and NEON.
+ * serves AVX2, AVX-512 and NEON. Compiled with -DDOUBLE everything is in double precision, which is
+ * as slow as it is exact: it is what the tests of the model run on.
  */
-#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <tgmath.h>
 
 #ifdef __AVX512F__
-#define LANES 16
+#define BYTES 64
 #else
-#define LANES 8
+#define BYTES 32
 #endif
 
-typedef float vec __attribute__((vector_size(4 * LANES)));
-typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
+#ifdef DOUBLE
+typedef double real;
+typedef int64_t whole;
+#else
+typedef float real;
+typedef int32_t whole;
+#endif
+
+#define LANES ((long)(BYTES / sizeof(real)))
+
+typedef real vec __attribute__((vector_size(BYTES)));
+typedef whole ivec __attribute__((vector_size(BYTES)));
 typedef vec loose __attribute__((aligned(4))); /* anywhere in memory */
 
-static inline vec load(const float *from) { return *(const loose *)from; }
-static inline void store(float *to, vec x) { *(loose *)to = x; }
+static inline vec load(const real *from) { return *(const loose *)from; }
+static inline void store(real *to, vec x) { *(loose *)to = x; }
+static inline vec all(real x) { return x - (vec){0}; }
+
 /* The same for the last numbers of a row, of which n are left; `fill` stands for the others. */
-static inline vec load_left(const float *from, long n, float fill)
+static inline vec load_left(const real *from, long n, real fill)
 {
     if (n >= LANES) return load(from);
-    vec x = fill - (vec){0};
-    memcpy(&x, from, 4 * n);
+    vec x = all(fill);
+    memcpy(&x, from, sizeof(real) * n);
     return x;
 }
-static inline void store_left(float *to, long n, vec x)
+
+static inline void store_left(real *to, long n, vec x)
 {
     if (n >= LANES)
         store(to, x);
     else
-        memcpy(to, &x, 4 * n);
+        memcpy(to, &x, sizeof(real) * n);
 }
 
-static inline vec all(float x) { return x - (vec){0}; }
 static inline vec pick(ivec where, vec one, vec other)
 {
     return (vec)(((ivec)one & where) | ((ivec)other & ~where));
 }
 
-static inline float sum(vec x)
+static inline real sum(vec x)
 {
-    float total = 0;
+    real total = 0;
     for (int i = 0; i < LANES; i++) total += x[i];
     return total;
 }
 
-static inline float largest(vec x)
+static inline real largest(vec x)
 {
-    float most = x[0];
+    real most = x[0];
     for (int i = 1; i < LANES; i++) most = x[i] > most ? x[i] : most;
     return most;
 }
 
+#ifdef DOUBLE
+static inline vec exponential(vec x)
+{
+    for (int i = 0; i < LANES; i++) x[i] = exp(x[i]);
+    return x;
+}
+#else
 /* e^x to a unit or two in the last place, for x up to 88; exactly 0 below -87, so that what is
  * masked weighs nothing and no product meets a denormal number. NaN stays NaN.
  *
@@ -77,3 +97,4 @@ static inline vec exponential(vec x)
     vec two_to_n = (vec)((__builtin_convertvector(n, ivec) + 127) << 23);
     return pick(nothing, all(0.0f), p * two_to_n);
 }
+#endif
