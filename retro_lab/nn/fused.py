@@ -11,7 +11,6 @@ precisions, under `torch.compile`, and where there is no C compiler.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,21 +21,9 @@ from . import native
 
 ROWS = 1024  # tokens at a time, whose inner activations are a few megabytes
 LOGIT_ROWS = 512  # the same for rows as wide as a vocabulary
-FEW_ROWS = 8
+FEW_ROWS = 8  # that are multiplied with weights as these come from memory
 
 Turns = tuple[Tensor, Tensor]
-
-
-def _by_onednn() -> bool:
-    """Whether few rows are oneDNN's to multiply; MKL is as fast on its maker's processors."""
-    info = Path("/proc/cpuinfo")
-    intel = info.exists() and "GenuineIntel" in info.read_text(encoding="utf-8")
-    return torch.backends.mkldnn.is_available() and not (
-        intel and torch.backends.mkl.is_available()
-    )
-
-
-_ONEDNN = _by_onednn()
 
 
 def fits(x: Tensor) -> bool:
@@ -50,17 +37,13 @@ def fits(x: Tensor) -> bool:
 
 
 def fits_few(x: Tensor) -> bool:
-    """Whether `few_rows` is the fast way for x: a product that takes as long as its weights take to
-    come from memory, and nothing to remember for a backward pass.
-    """
-    if not _ONEDNN or torch.is_grad_enabled() or x.numel() > FEW_ROWS * x.shape[-1]:
-        return False
-    return x.dtype == torch.float32 and torch.get_num_threads() > 1 and fits(x)
+    """Whether `few_rows` is the fast way for x, with nothing to remember for a backward pass."""
+    return not torch.is_grad_enabled() and x.numel() <= FEW_ROWS * x.shape[-1] and fits(x)
 
 
 def few_rows(x: Tensor, weight: Tensor) -> Tensor:
-    """x W for x [.., D], W [V, D]: oneDNN shares out a product with one row among cores."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+    """x W for x [.., D], W [V, D]."""
+    return native.few_rows(x, weight)
 
 
 def project(

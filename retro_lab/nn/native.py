@@ -55,6 +55,7 @@ _ARGUMENTS = {
     "gelu": "ppn",
     "gelu_backward": "pppn",
     "turn": "pnnnnppnnr",
+    "few_rows": "pppnnn",
     "surprise": "pppnn",
     "attend": "gppppp",
     "attend_backward": "gppppppppp",
@@ -155,6 +156,14 @@ def turn(
     (tokens, width), (cosines, sines) = x.shape, turns
     sizes = tokens, x.stride(0), num_heads, width // num_heads
     _call("turn", x, *sizes, cosines, sines, first, len(cosines), -1.0 if back else 1.0)
+
+
+def few_rows(x: Tensor, weight: Tensor) -> Tensor:
+    """x W for x [.., D], W [V, D], for as few rows as a generated token has."""
+    x, (rows, width) = x.contiguous(), _rows(x)
+    out = x.new_empty(*x.shape[:-1], len(weight))
+    _call("few_rows", x, weight, out, rows, width, len(weight))
+    return out
 
 
 def surprise(logits: Tensor, targets: Tensor) -> Tensor:

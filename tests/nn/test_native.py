@@ -69,6 +69,16 @@ def test_rms_norm(width: int, dtype: torch.dtype) -> None:
 
 @needs_kernels
 @both
+@pytest.mark.parametrize(("rows", "width"), [(1, 5), (1, 64), (3, 37), (8, 16)])
+def test_few_rows(rows: int, width: int, dtype: torch.dtype) -> None:
+    x, weight = randn(rows, width), randn(11, width, seed=1)
+    close(native.few_rows(x.to(dtype), weight.to(dtype)), x @ weight.t())
+    part = randn(rows, 2 * width, dtype=dtype)[:, :width]  # not in one piece
+    close(native.few_rows(part, weight.to(dtype)), part.double() @ weight.t())
+
+
+@needs_kernels
+@both
 @pytest.mark.parametrize("vocabulary", [1, 7, 16, 50])
 def test_surprise_is_cross_entropy(vocabulary: int, dtype: torch.dtype) -> None:
     logits = 20 * randn(6, vocabulary)

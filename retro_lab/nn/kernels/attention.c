@@ -168,13 +168,6 @@ static void weigh_again(real *scores, real *slopes, long wide, real scale, real 
     }
 }
 
-static real dot(const real *one, const real *other, long width)
-{
-    vec total = {0};
-    for (long i = 0; i < width; i += LANES) total += load(one + i) * load(other + i);
-    return sum(total);
-}
-
 /* Gradients [batch, queries or keys, heads, width] of grad, which is laid out as out is. */
 void attend_backward(const Geometry *g, const real *query, const real *key, const real *value,
                      const real *out, const real *log_sum, const real *grad, real *grad_query,

@@ -10,12 +10,7 @@ long lanes(void) { return LANES; }
 
 static inline real inverse_rms(const real *x, long width, real eps)
 {
-    vec squares = {0};
-    for (long i = 0; i < width; i += LANES) {
-        vec here = load_left(x + i, width - i, 0);
-        squares += here * here;
-    }
-    return 1 / sqrt(sum(squares) / width + eps);
+    return 1 / sqrt(dot(x, x, width) / width + eps);
 }
 
 /* out = x / rms(x) * gain. */
@@ -128,6 +123,17 @@ void turn(real *x, long tokens, long row, long heads, long width, const real *co
             }
         }
     }
+}
+
+/* out [rows, outputs] = x W for x [rows, inputs] and W [outputs, inputs]: a product that takes as
+ * long as its weights take to come from memory, each once and in order. */
+void few_rows(const real *x, const real *weight, real *out, long rows, long inputs, long outputs,
+              int threads)
+{
+#pragma omp parallel for num_threads(threads)
+    for (long i = 0; i < outputs; i++)
+        for (long row = 0; row < rows; row++)
+            out[row * outputs + i] = dot(x + row * inputs, weight + i * inputs, inputs);
 }
 
 /* Logits become what the gradient of their cross-entropy is: probabilities, less 1 at the target.

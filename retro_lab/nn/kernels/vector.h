@@ -69,6 +69,19 @@ static inline real largest(vec x)
     return most;
 }
 
+/* Two sums at a time, since each addition waits for the one before. */
+static inline real dot(const real *one, const real *other, long n)
+{
+    vec even = {0}, odd = {0};
+    long i = 0;
+    for (; i + 2 * LANES <= n; i += 2 * LANES) {
+        even += load(one + i) * load(other + i);
+        odd += load(one + i + LANES) * load(other + i + LANES);
+    }
+    for (; i < n; i += LANES) even += load_left(one + i, n - i, 0) * load_left(other + i, n - i, 0);
+    return sum(even + odd);
+}
+
 #ifdef DOUBLE
 static inline vec exponential(vec x)
 {
