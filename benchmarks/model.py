@@ -226,6 +226,7 @@ def goals(report: dict[str, Any], threads: int) -> dict[str, float]:
         "generation_ratio_at_384": speed["ours"] / max(speed[name] for name in peers),
         "retrieval_share_of_time": (on - off) / on,
         "retrieval_share_of_flops": (flops_on - flops_off) / flops_on,
+        "retrieval_share_of_flops_done": (flops_on - flops_off) / (flops_on - skipped_flops()),
         "step_flops": flops_on,
     }
 
@@ -236,6 +237,12 @@ def step_flops(shape: Shape) -> int:
 
     config = Ours(shape).model.config
     return count_flops(config, shape.batch, shape.length, shape.neighbours).step
+
+
+def skipped_flops() -> int:
+    """Operations that are counted, by custom, but not done: half the pairs of causal attention."""
+    shape = Shape()
+    return 3 * shape.layers * 2 * shape.batch * shape.length**2 * shape.width
 
 
 def medians(figures: list[dict[str, float]]) -> dict[str, float]:
@@ -321,6 +328,7 @@ def show_goals(report: dict[str, Any]) -> None:
         ("generation_ratio_at_384", "at least 30"),
         ("retrieval_share_of_time", "at most the next line"),
         ("retrieval_share_of_flops", ""),
+        ("retrieval_share_of_flops_done", "as above, without what causal attention skips"),
         ("largest_difference_from_plain_operations_nats", "at most 1e-5"),
     ):
         print(f"| {key} | {report[key]:.3g} | {goal} |")

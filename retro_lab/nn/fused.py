@@ -68,6 +68,11 @@ def project(
     return tuple(_heads(part.view(*x.shape[:2], -1), num_heads) for part in parts)  # pyright: ignore
 
 
+def turned(x: Tensor, turns: Turns) -> Tensor:
+    """x [B, H, L, P], turned by cosines and sines [L, P]."""
+    return _Turned.apply(x, turns) if torch.is_grad_enabled() else _turned(x, turns)  # pyright: ignore
+
+
 def attends(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> bool:
     """Whether `attend` is the fast way: for more than one query, of heads that fit it."""
     return query.shape[-2] > 1 and fits(query) and native.can_attend(query, key, value, mask)
@@ -147,6 +152,18 @@ class _Project(Function):
                     x[rows], gain, ctx.eps, of_normed, grad_gain, None
                 )
         return grad_x, grad_gain, grad_weight, None, None, None
+
+
+class _Turned(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, turns: Turns) -> Tensor:
+        ctx.turns = turns
+        return _turned(x, turns)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
+        return _turned(grad, ctx.turns, back=True), None
 
 
 class _Attend(Function):
@@ -263,3 +280,10 @@ def _turn(
     for part, angles in zip(x.chunk(len(turns), dim=-1), turns, strict=True):
         if angles is not None:
             native.turn(part, num_heads, angles, first, back)
+
+
+def _turned(x: Tensor, turns: Turns, back: bool = False) -> Tensor:
+    """A turned copy of x [B, H, L, P], laid out as [B, L, H, P]."""
+    num_heads, rows = x.shape[1], x.transpose(1, 2).clone(memory_format=torch.contiguous_format)
+    native.turn(rows.flatten(0, 1).flatten(1), num_heads, turns, 0, back)
+    return rows.transpose(1, 2)

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from . import fused
 from .config import PositionKind
 
 FURTHEST = 256  # tokens; distances beyond share the outermost bucket
@@ -272,6 +273,8 @@ def rotate(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
     Features p and p + P/2 are a pair; the sines of the first half are negative.
     """
     cos, sin = (t.to(x.dtype) for t in turns)
+    if cos.dim() == 2 and fused.fits(x):
+        return fused.turned(x, (cos, sin))
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 

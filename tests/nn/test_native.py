@@ -32,7 +32,7 @@ def randn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Ten
 
 def close(own: Tensor, expected: Tensor) -> None:
     """Equal up to rounding in the precision of `own`, relative to the largest entry, at least 1."""
-    exact = 1e-12 if own.dtype == torch.float64 else 3e-6
+    exact = 1e-12 if own.dtype == torch.float64 else 1e-5
     size = max(expected.abs().max().item(), 1.0)
     torch.testing.assert_close(own.double(), expected, rtol=exact, atol=exact * size)
 
