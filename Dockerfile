@@ -7,7 +7,7 @@
 ARG BASE=ubuntu:24.04
 FROM ${BASE}
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends git python3 python3-venv \
+    && apt-get install --yes --no-install-recommends gcc git libc6-dev python3 python3-venv \
     && rm -rf /var/lib/apt/lists/* \
     && python3 -m venv /venv
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1

@@ -109,6 +109,16 @@ class Ours:
         return self.model.step(token, cache, read).argmax(-1), cache
 
 
+class OursInPlainOperations(Ours):
+    """The same where there is no C compiler."""
+
+    def __init__(self, shape: Shape) -> None:
+        from retro_lab.nn import fused
+
+        fused.fits = lambda x: False
+        super().__init__(shape)
+
+
 class Peer:
     """Generation of a model without a cache: the whole sequence again for every token."""
 
@@ -176,7 +186,8 @@ class Labml(Peer):
         return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
 
 
-CONTENDERS = {"ours": Ours, "retro-pytorch": Lucidrains, "labml-nn": Labml}
+PEERS = {"retro-pytorch": Lucidrains, "labml-nn": Labml}
+CONTENDERS = {"ours": Ours, "ours, no compiler": OursInPlainOperations, **PEERS}
 
 
 def _lucidrains() -> Any:

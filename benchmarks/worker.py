@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from contenders import CHUNK, CONTENDERS, LEARNING_RATE, NEIGHBOUR, VOCABULARY, Shape
+from contenders import CHUNK, CONTENDERS, LEARNING_RATE, NEIGHBOUR, PEERS, VOCABULARY, Shape
 from torch import Tensor
 
 GEMM = 2048
@@ -31,7 +31,7 @@ class Worker:
         size = (shape.batch, shape.length // CHUNK, shape.neighbours, NEIGHBOUR)
         self.neighbours = torch.randint(1, VOCABULARY, size) if shape.neighbours else None
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.AdamW(parameters, lr=LEARNING_RATE, fused=name == "ours")
+        self.optimiser = torch.optim.AdamW(parameters, lr=LEARNING_RATE, fused=name not in PEERS)
         self.warm = False
 
     def step(self, threads: int) -> dict[str, float]:

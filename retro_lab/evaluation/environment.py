@@ -29,7 +29,8 @@ PACKAGES = (
 def environment() -> dict[str, Any]:
     """Versions (null where a package is not installed), git commit, platform, CPU and GPUs.
 
-    Imports nothing heavy: GPUs are named only when torch has been imported already.
+    Imports nothing heavy: GPUs are named only when torch has been imported already, and the CPU's
+    kernels when something needed them.
     """
     return {
         "python": platform.python_version(),
@@ -38,6 +39,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
+        "kernels": _kernels(),
         "gpus": _gpu_names(),
     }
 
@@ -70,6 +72,11 @@ def _cpu_name() -> str:
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def _kernels() -> str | None:
+    native = sys.modules.get("retro_lab.nn.native")
+    return native.describe() if native is not None and native.needed() else None
 
 
 def _gpu_names() -> list[str]:

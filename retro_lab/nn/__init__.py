@@ -1,5 +1,8 @@
 """RETRO in plain PyTorch (Borgeaud et al. 2021, arXiv 2112.04426); depends on nothing but torch.
 
+On a CPU `fused.py` takes the place of some of its operations, where there is a C compiler for
+`kernels/`; every result is that of the plain operations.
+
 Shape legend, used throughout the package:
     B batch          N tokens of a sequence    U chunks of a sequence    M tokens a chunk
     K neighbours     R tokens a neighbour (with its continuation)

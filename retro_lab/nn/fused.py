@@ -27,10 +27,12 @@ Turns = tuple[Tensor, Tensor]
 
 
 def fits(x: Tensor) -> bool:
-    """Whether this module is the fast way for x."""
+    """Whether this module is the fast way for x: numbers in memory, and nobody who traces them."""
     return (
         x.device.type == "cpu"
+        and type(x) in (Tensor, nn.Parameter)
         and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
         and not torch.is_autocast_enabled("cpu")
         and native.library(x.dtype) is not None
     )
@@ -64,8 +66,9 @@ def project(
         [B, H, L, P] each.
     """
     gain, eps = (None, 0.0) if norm is None else (norm.weight, norm.eps or 0.0)
-    parts = _Project.apply(x.flatten(0, 1), gain, weight, eps, num_heads, turns)
-    return tuple(_heads(part.view(*x.shape[:2], -1), num_heads) for part in parts)  # pyright: ignore
+    flat = x.contiguous().flatten(0, 1)
+    parts = _Project.apply(flat, gain, weight, eps, num_heads, turns)
+    return tuple(_heads(part.unflatten(0, x.shape[:2]), num_heads) for part in parts)  # pyright: ignore
 
 
 def turned(x: Tensor, turns: Turns) -> Tensor:
@@ -92,7 +95,7 @@ def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
 
 def feed_forward(x: Tensor, norm: nn.RMSNorm, up: Tensor, down: Tensor) -> Tensor:
     """x + gelu(norm(x) up) down for x [.., D]."""
-    flat = x.flatten(0, -2)
+    flat = x.contiguous().flatten(0, -2)
     keep, eps = torch.is_grad_enabled(), norm.eps or 0.0
     return _FeedForward.apply(flat, norm.weight, up, down, eps, keep).view_as(x)  # pyright: ignore
 
@@ -103,8 +106,15 @@ def linear_nats(x: Tensor, weight: Tensor, targets: Tensor, ignored: int) -> Ten
     Only the gradient of the logits is kept for the backward pass.
 
     Args:
-        ignored: a negative number, the target where nothing is scored.
+        ignored: the target where nothing is scored.
+
+    Raises:
+        IndexError: for any other target outside of the vocabulary.
     """
+    targets, unscored = targets.long(), targets == ignored
+    if not (unscored | ((targets >= 0) & (targets < len(weight)))).all():
+        raise IndexError(f"targets must be {ignored} or from 0 to {len(weight) - 1}")
+    targets = targets.masked_fill(unscored, -1)
     keep = torch.is_grad_enabled()
     return _LinearNats.apply(x, weight, targets, keep)  # pyright: ignore
 
@@ -120,10 +130,10 @@ class _Project(Function):
         num_heads: int,
         turns: Sequence[Turns | None],
     ) -> tuple[Tensor, ...]:
-        out, turned = x.new_empty(len(x), len(weight)), weight.t().contiguous()
+        out, transposed = x.new_empty(len(x), len(weight)), weight.t().contiguous()
         for rows in _blocks(len(x), ROWS):
             normed = x[rows] if gain is None else native.rms_norm(x[rows], gain, eps)
-            torch.mm(normed, turned, out=out[rows])
+            torch.mm(normed, transposed, out=out[rows])
             _turn(out[rows], num_heads, turns, rows.start)
         ctx.save_for_backward(x, gain, weight)
         ctx.eps, ctx.num_heads, ctx.turns = eps, num_heads, turns
@@ -206,10 +216,10 @@ class _FeedForward(Function):
         ctx: Any, x: Tensor, gain: Tensor, up: Tensor, down: Tensor, eps: float, keep: bool
     ) -> Tensor:
         out, inner = torch.empty_like(x), []
-        up_turned, down_turned = up.t().contiguous(), down.t().contiguous()
+        up_transposed, down_transposed = up.t().contiguous(), down.t().contiguous()
         for rows in _blocks(len(x), ROWS):
-            inner.append(native.rms_norm(x[rows], gain, eps) @ up_turned)
-            torch.addmm(x[rows], native.gelu(inner[-1]), down_turned, out=out[rows])
+            inner.append(native.rms_norm(x[rows], gain, eps) @ up_transposed)
+            torch.addmm(x[rows], native.gelu(inner[-1]), down_transposed, out=out[rows])
             if not keep:
                 inner.pop()
         ctx.save_for_backward(x, gain, up, down, *inner)
@@ -241,9 +251,9 @@ class _LinearNats(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, keep: bool) -> Tensor:
         nats, kept = x.new_empty(len(x)), []
-        targets, turned = targets.contiguous(), weight.t().contiguous()
+        transposed = weight.t().contiguous()
         for rows in _blocks(len(x), LOGIT_ROWS):
-            logits = x[rows] @ turned
+            logits = x[rows] @ transposed
             nats[rows] = native.surprise(logits, targets[rows])
             if keep:
                 kept.append(logits)

@@ -1,9 +1,10 @@
 """The C kernels of `kernels/` as functions of tensors on a CPU.
 
 They are compiled for the processor at hand when they are first needed, which takes two seconds, and
-kept in the user's cache folder. Where there is no C compiler with OpenMP, `library` is None and the
-plain operations of PyTorch serve. They run on the threads of PyTorch's own OpenMP, whose symbols
-they are linked to when they are loaded, and their results do not depend on the number of threads.
+kept in the user's cache folder. Where there is no C compiler with OpenMP, or no such folder,
+`library` is None and the plain operations of PyTorch serve. They run on the threads of PyTorch's
+own OpenMP, whose symbols they are linked to when they are loaded, and their results do not depend
+on the number of threads.
 
 Shapes: T rows of width D, see `attention.py` for the others; all tensors in single or all in
 double precision.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -62,16 +64,39 @@ _ARGUMENTS = {
 }
 
 
-@cache
 def library(dtype: torch.dtype) -> ctypes.CDLL | None:
     """The compiled kernels for a precision; None where they cannot be had."""
-    compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
-    if compiler is None or dtype not in _REAL:
-        return None
-    try:
-        loaded = ctypes.CDLL(str(_compiled(compiler, dtype)))
-    except (OSError, subprocess.SubprocessError):
-        return None
+    return _loaded(dtype)[0]
+
+
+def describe() -> str:
+    """Whether there are kernels for single precision, and else why not, in a line."""
+    return _loaded(torch.float32)[1]
+
+
+def needed() -> bool:
+    """Whether anything asked for kernels so far."""
+    return _loaded.cache_info().currsize > 0
+
+
+@cache
+def _loaded(dtype: torch.dtype) -> tuple[ctypes.CDLL | None, str]:
+    if dtype not in _REAL:
+        return None, f"none: {dtype} is neither single nor double precision"
+    words = f"none: no compiler is called {', '.join(COMPILERS)}"
+    for compiler in filter(None, map(shutil.which, COMPILERS)):
+        try:
+            return _open(_compiled(compiler, dtype), dtype), f"compiled by {compiler}"
+        except subprocess.CalledProcessError as error:
+            why = error.stderr.decode(errors="replace").strip().partition("\n")[0]
+            words = f"none: {compiler} fails with '{why}'"
+        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+            words = f"none: {error}"
+    return None, words
+
+
+def _open(built: Path, dtype: torch.dtype) -> ctypes.CDLL:
+    loaded = ctypes.CDLL(str(built))
     types = {"p": c_void_p, "n": c_long, "r": _REAL[dtype], "g": POINTER(_Geometry)}
     for name, letters in _ARGUMENTS.items():
         function = getattr(loaded, name)
@@ -81,18 +106,25 @@ def library(dtype: torch.dtype) -> ctypes.CDLL | None:
 
 
 def _compiled(compiler: str, dtype: torch.dtype) -> Path:
-    """The shared library for these sources, this compiler and this processor."""
+    """The shared library for these sources, this compiler, this processor and this C library.
+
+    Raises:
+        OSError, RuntimeError: no cache folder, or none that can be written.
+        subprocess.SubprocessError: the compiler fails.
+    """
     sources = sorted(SOURCES.iterdir())
     flags = (*FLAGS, "-DDOUBLE") if dtype == torch.float64 else FLAGS
-    digest = hashlib.sha256(" ".join((compiler, *flags, *_instructions())).encode())
+    setting = (compiler, *flags, *platform.libc_ver(), *_instructions())
+    digest = hashlib.sha256(" ".join(setting).encode())
     for source in sources:
         digest.update(source.read_bytes())
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "retro_lab"
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    folder = home.absolute() / "retro_lab"
     built = folder / f"kernels-{digest.hexdigest()[:16]}.so"
     if built.exists():
         return built
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as place:
+    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as place:
         units = [str(source) for source in sources if source.suffix == ".c"]
         options = {"cwd": place, "check": True, "capture_output": True, "timeout": SECONDS}
         subprocess.run([compiler, *flags, "-fopenmp", "-fPIC", "-c", *units], **options)
@@ -160,7 +192,9 @@ def turn(
 
 def few_rows(x: Tensor, weight: Tensor) -> Tensor:
     """x W for x [.., D], W [V, D], for as few rows as a generated token has."""
-    x, (rows, width) = x.contiguous(), _rows(x)
+    if x.shape[-1] != weight.shape[1]:
+        raise ValueError(f"{x.shape[-1]} features for weights of {weight.shape[1]}")
+    x, weight, (rows, width) = x.contiguous(), weight.contiguous(), _rows(x)
     out = x.new_empty(*x.shape[:-1], len(weight))
     _call("few_rows", x, weight, out, rows, width, len(weight))
     return out
@@ -179,8 +213,10 @@ def can_attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -
     return (
         loaded is not None
         and width % loaded.lanes() == 0
+        and query.shape[:2] == key.shape[:2]
+        and key.shape == value.shape
         and all(x.stride(-1) == 1 and x.stride(1) == width for x in (query, key, value))
-        and (mask is None or (mask.shape[-3] == 1 and mask.dtype == torch.bool))
+        and (mask is None or (mask.dim() == 4 and mask.shape[1] == 1 and mask.dtype == torch.bool))
     )
 
 
@@ -249,8 +285,11 @@ def _rows(x: Tensor) -> tuple[int, int]:
 
 def _call(name: str, *arguments: Any) -> None:
     """Calls a function in the precision of its first tensor, on PyTorch's threads."""
-    first = arguments[0] if isinstance(arguments[0], Tensor) else arguments[1]
-    loaded = library(first.dtype)
+    tensors = [a for a in arguments if isinstance(a, Tensor)]
+    dtype = tensors[0].dtype
+    if any(x.is_floating_point() and x.dtype != dtype for x in tensors):
+        raise TypeError(f"{name}: all tensors must be {dtype}")
+    loaded = library(dtype)
     assert loaded is not None
     plain = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
     getattr(loaded, name)(*plain, torch.get_num_threads())

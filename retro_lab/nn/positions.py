@@ -273,7 +273,7 @@ def rotate(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
     Features p and p + P/2 are a pair; the sines of the first half are negative.
     """
     cos, sin = (t.to(x.dtype) for t in turns)
-    if cos.dim() == 2 and fused.fits(x):
+    if cos.dim() == 2 and x.dim() == 4 and len(cos) == x.shape[2] and fused.fits(x):
         return fused.turned(x, (cos, sin))
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 

@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapes import Case, cases, make_case
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from retro_lab.nn import fused, native
+from retro_lab.nn.layers import add_feed_forward
 
 pytestmark = pytest.mark.skipif(
     native.library(torch.float32) is None, reason="no C compiler with OpenMP here"
@@ -107,6 +109,45 @@ def test_every_head_of_the_shapes_above_goes_to_the_kernels() -> None:
         case.model.token_nats(case.tokens, case.tokens, case.neighbours)
     # three decoder blocks, two CCAs, two encoder blocks that both read the chunk
     assert asked == [True] * 9
+
+
+def test_who_traces_sees_plain_operations() -> None:
+    with FakeTensorMode():
+        assert not fused.fits(torch.zeros(1))
+    seen: list[bool] = []
+    torch.jit.trace(lambda x: (seen.append(fused.fits(x)), x + 1)[1], torch.zeros(1))
+    assert seen[0] is False
+
+
+@pytest.mark.parametrize("target", [-1, 7, 100])
+def test_a_target_outside_of_the_vocabulary_is_an_error(target: int) -> None:
+    targets = torch.tensor([0, -100, target])
+    with pytest.raises(IndexError, match="-100 or from 0 to 6"):
+        fused.linear_nats(torch.zeros(3, 4), torch.zeros(7, 4), targets, -100)
+
+
+def test_inputs_need_not_be_in_one_piece_nor_be_any() -> None:
+    case = make_case()
+    ff, norm = case.model.blocks[0].ff, case.model.blocks[0].ff_norm
+    wide = torch.randn(3, 2 * 12, dtype=torch.float64, requires_grad=True)
+
+    def both_ways() -> list[Tensor]:
+        x = wide[:, :12]
+        (turned,) = fused.project(x.unsqueeze(0), norm, ff.up.weight, 2, [None])
+        loss = add_feed_forward(x, norm, ff, case.model.dropout).square().sum()
+        return list(torch.autograd.grad(loss + turned.square().sum(), [wide, ff.up.weight]))
+
+    own = both_ways()
+    with in_place_of("ROWS", 2):
+        for one, two in zip(own, both_ways(), strict=True):
+            torch.testing.assert_close(one, two)
+    x = wide[:, :12]
+    normed = torch.nn.functional.rms_norm(x, (12,), norm.weight, norm.eps)
+    plain = (x + ff(normed)).square().sum() + (normed @ ff.up.weight.t()).square().sum()
+    expected = torch.autograd.grad(plain, [wide, ff.up.weight])
+    for one, two in zip(own, expected, strict=True):
+        torch.testing.assert_close(one, two)
+    assert case.model(case.tokens[:0]).shape == (0, 18, 23)
 
 
 def test_read_out_has_the_gradients_of_its_values() -> None:

@@ -76,7 +76,8 @@ static long in_lanes(long n) { return (n + LANES - 1) / LANES * LANES; }
 
 static void copy(const real *from, long from_row, long rows, long width, real *to, long to_row)
 {
-    for (long i = 0; i < rows; i++) memcpy(to + i * to_row, from + i * from_row, sizeof(real) * width);
+    for (long i = 0; i < rows; i++)
+        memcpy(to + i * to_row, from + i * from_row, sizeof(real) * width);
 }
 
 static void transpose(const real *from, long rows, long width, real *to, long to_row)
@@ -92,10 +93,11 @@ static void hide(const Geometry *g, real *scores, long b, long i, long keys, lon
     for (long j = seen; j < wide; j++) scores[j] = -INFINITY;
     if (!g->mask) return;
     const uint8_t *mask = g->mask + b * g->mask_batch + i * g->mask_query, *end = mask + seen;
-    for (const uint8_t *at = mask; (at = memchr(at, 0, end - at)); at++) scores[at - mask] = -INFINITY;
+    for (const uint8_t *at = mask; (at = memchr(at, 0, end - at)); at++)
+        scores[at - mask] = -INFINITY;
 }
 
-/* Scores become weights, which are to be divided by the sum that is returned; `most` is what the
+/* Scores become weights, which are to be divided by the sum that is reacross; `most` is what the
  * largest score was. A row that may look nowhere has weights and a sum of zero. */
 static real weigh(real *scores, long wide, real scale, real *most)
 {
@@ -121,14 +123,14 @@ void attend(const Geometry *g, const real *query, const real *key, const real *v
     const real scale = 1 / sqrt(width);
 #pragma omp parallel num_threads(threads)
     {
-        real *packed = room(g->keys * width), *turned = room(wide_row * width);
+        real *packed = room(g->keys * width), *across = room(wide_row * width);
         real *scores = room(wide_row * BLOCK_QUERIES), *q = room(BLOCK_QUERIES * width);
         real *read = room(BLOCK_QUERIES * width), sums[BLOCK_QUERIES];
 #pragma omp for schedule(dynamic)
         for (long head = 0; head < g->batch * g->heads; head++) {
             long b = head / g->heads, at = head % g->heads * width;
             copy(key + b * g->key_batch + at, g->key_row, g->keys, width, packed, width);
-            transpose(packed, g->keys, width, turned, wide_row);
+            transpose(packed, g->keys, width, across, wide_row);
             copy(value + b * g->value_batch + at, g->value_row, g->keys, width, packed, width);
             for (long from = 0; from < g->queries; from += BLOCK_QUERIES) {
                 long rows = g->queries - from < BLOCK_QUERIES ? g->queries - from : BLOCK_QUERIES;
@@ -136,7 +138,7 @@ void attend(const Geometry *g, const real *query, const real *key, const real *v
                 long wide = in_lanes(keys);
                 copy(query + b * g->query_batch + from * g->query_row + at, g->query_row, rows,
                      width, q, width);
-                product(rows, wide, width, q, width, 1, turned, wide_row, scores, wide_row, 0);
+                product(rows, wide, width, q, width, 1, across, wide_row, scores, wide_row, 0);
                 for (long i = 0; i < rows; i++) {
                     real *of_row = scores + i * wide_row, most;
                     hide(g, of_row, b, from + i, keys, wide);
@@ -153,7 +155,7 @@ void attend(const Geometry *g, const real *query, const real *key, const real *v
                 }
             }
         }
-        free(packed), free(turned), free(scores), free(q), free(read);
+        free(packed), free(across), free(scores), free(q), free(read);
     }
 }
 
@@ -178,8 +180,8 @@ void attend_backward(const Geometry *g, const real *query, const real *key, cons
     const real scale = 1 / sqrt(width);
 #pragma omp parallel num_threads(threads)
     {
-        real *k = room(all_keys), *k_turned = room(wide_row * width);
-        real *v_turned = room(wide_row * width), *of_k = room(all_keys), *of_v = room(all_keys);
+        real *k = room(all_keys), *k_across = room(wide_row * width);
+        real *v_across = room(wide_row * width), *of_k = room(all_keys), *of_v = room(all_keys);
         real *q = room(BLOCK_QUERIES * width), *of_q = room(BLOCK_QUERIES * width);
         real *of_out = room(BLOCK_QUERIES * width);
         real *scores = room(wide_row * BLOCK_QUERIES), *slopes = room(wide_row * BLOCK_QUERIES);
@@ -187,9 +189,9 @@ void attend_backward(const Geometry *g, const real *query, const real *key, cons
         for (long head = 0; head < g->batch * g->heads; head++) {
             long b = head / g->heads, at = head % g->heads * width;
             copy(value + b * g->value_batch + at, g->value_row, g->keys, width, k, width);
-            transpose(k, g->keys, width, v_turned, wide_row);
+            transpose(k, g->keys, width, v_across, wide_row);
             copy(key + b * g->key_batch + at, g->key_row, g->keys, width, k, width);
-            transpose(k, g->keys, width, k_turned, wide_row);
+            transpose(k, g->keys, width, k_across, wide_row);
             memset(of_k, 0, sizeof(real) * all_keys), memset(of_v, 0, sizeof(real) * all_keys);
             for (long from = 0; from < g->queries; from += BLOCK_QUERIES) {
                 long rows = g->queries - from < BLOCK_QUERIES ? g->queries - from : BLOCK_QUERIES;
@@ -198,8 +200,8 @@ void attend_backward(const Geometry *g, const real *query, const real *key, cons
                 long inner = b * g->query_batch + from * g->query_row + at;
                 copy(query + inner, g->query_row, rows, width, q, width);
                 copy(grad + outer, row, rows, width, of_out, width);
-                product(rows, wide, width, q, width, 1, k_turned, wide_row, scores, wide_row, 0);
-                product(rows, wide, width, of_out, width, 1, v_turned, wide_row, slopes, wide_row,
+                product(rows, wide, width, q, width, 1, k_across, wide_row, scores, wide_row, 0);
+                product(rows, wide, width, of_out, width, 1, v_across, wide_row, slopes, wide_row,
                         0);
                 for (long i = 0; i < rows; i++) {
                     real *of_row = scores + i * wide_row;
@@ -216,7 +218,7 @@ void attend_backward(const Geometry *g, const real *query, const real *key, cons
             copy(of_k, width, g->keys, width, grad_key + b * g->keys * row + at, row);
             copy(of_v, width, g->keys, width, grad_value + b * g->keys * row + at, row);
         }
-        free(k), free(k_turned), free(v_turned), free(of_k), free(of_v), free(q), free(of_q);
+        free(k), free(k_across), free(v_across), free(of_k), free(of_v), free(q), free(of_q);
         free(of_out), free(scores), free(slopes);
     }
 }

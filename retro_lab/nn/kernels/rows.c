@@ -72,8 +72,8 @@ static const real STEEP = 1.5957691216057308, CUBIC = 1.5957691216057308 * 0.044
 
 static inline vec logistic(vec x)
 {
-    x = pick(x < all(-80), all(-80), x); /* nothing is left there, and no denormal number */
-    return 1 / (1 + exponential(-x));
+    vec share = 1 / (1 + exponential(-x));
+    return pick(x < all(-80), all(0), share); /* where the exponential would soon be too large */
 }
 
 /* out = gelu(x), n numbers. */
