@@ -63,6 +63,18 @@ def test_it_agrees_with_plain_operations(case: Case, rows: int) -> None:
         )
 
 
+@pytest.mark.parametrize("rows", [1, 3, 7, 36])
+def test_places_go_on_from_block_to_block(rows: int) -> None:
+    """Drawn cases seldom have what this needs: keys that are turned as they are projected."""
+    case = make_case(positions="rotary", smeared_keys=False)
+    nats, gradients = nats_and_gradients(case)
+    with in_place_of("ROWS", rows):
+        own, again = nats_and_gradients(case)
+    torch.testing.assert_close(own, nats, rtol=1e-9, atol=1e-9)
+    for one, two in zip(again, gradients, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-8)
+
+
 def test_it_agrees_in_single_precision() -> None:
     case = make_case(batch=3, length=22, smeared_keys=False, dtype=torch.float32)
     nats, gradients = nats_and_gradients(case)
