@@ -29,9 +29,9 @@ Turns = tuple[Tensor, Tensor]
 def fits(x: Tensor) -> bool:
     """Whether this module is the fast way for x: numbers in memory, and nobody who traces them."""
     return (
-        x.device.type == "cpu"
+        not torch.compiler.is_compiling()
+        and x.device.type == "cpu"
         and type(x) in (Tensor, nn.Parameter)
-        and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
         and not torch.is_autocast_enabled("cpu")
         and native.library(x.dtype) is not None
