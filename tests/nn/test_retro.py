@@ -21,9 +21,11 @@ from retro_lab.nn.config import PositionKind, ValueKind
 few = settings(max_examples=25, deadline=None)
 
 
-def changed_positions(before: torch.Tensor, after: torch.Tensor) -> list[int]:
-    """Positions whose logits differ by more than nothing at all."""
-    return (before != after).any(-1).any(0).nonzero().flatten().tolist()
+def changed_positions(
+    before: torch.Tensor, after: torch.Tensor, rounding: float = 0.0
+) -> list[int]:
+    """Positions whose logits differ by more than `rounding`, by default nothing at all."""
+    return ((before - after).abs() > rounding).any(-1).any(0).nonzero().flatten().tolist()
 
 
 @given(cases, st.data())
@@ -49,7 +51,10 @@ def test_a_neighbour_first_changes_the_last_token_of_its_chunk(
     neighbour = data.draw(st.integers(0, case.neighbours.shape[2] - 1))
     before = case.model(case.tokens, case.neighbours)
     case.neighbours[:, chunk, neighbour] = (case.neighbours[:, chunk, neighbour] + 1) % PAD
-    changed = changed_positions(before, case.model(case.tokens, case.neighbours))
+    # Copies are encoded once where only their text counts: how many rows a product has, and with it
+    # the last bits of the others, then depends on how many neighbours are alike.
+    rounding = 0.0 if case.model.config.encoder_cca_layers else 1e-12
+    changed = changed_positions(before, case.model(case.tokens, case.neighbours), rounding)
     first = (chunk + 1) * size - 1  # 0-based; um in the paper's counting
     if first < length:
         assert min(changed) == first
