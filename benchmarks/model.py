@@ -241,8 +241,10 @@ def step_flops(shape: Shape) -> int:
 
 def hidden_flops() -> int:
     """Operations that custom counts and nobody needs: half the pairs of causal attention."""
+    from retro_lab.nn.flops import PASSES_PER_STEP
+
     shape = Shape()
-    return 3 * shape.layers * 2 * shape.batch * shape.length**2 * shape.width
+    return PASSES_PER_STEP * shape.layers * 2 * shape.batch * shape.length**2 * shape.width
 
 
 def medians(figures: list[dict[str, float]]) -> dict[str, float]:

@@ -157,9 +157,8 @@ class _Project(Function):
             if gain is None or grad_gain is None:
                 torch.mm(grad, weight, out=grad_x[rows])
             else:
-                of_normed = grad @ weight
-                grad_x[rows] = native.rms_norm_backward(
-                    x[rows], gain, ctx.eps, of_normed, grad_gain, None
+                native.rms_norm_backward(
+                    x[rows], gain, ctx.eps, grad @ weight, grad_gain, None, out=grad_x[rows]
                 )
         return grad_x, grad_gain, grad_weight, None, None, None
 
@@ -241,8 +240,8 @@ class _FeedForward(Function):
                 grad_down.addmm_(some.t(), after)
             if grad_up is not None:
                 grad_up.addmm_(of_inner.t(), native.rms_norm(x[rows], gain, ctx.eps))
-            grad_x[rows] = native.rms_norm_backward(
-                x[rows], gain, ctx.eps, of_inner @ up, grad_gain, some
+            native.rms_norm_backward(
+                x[rows], gain, ctx.eps, of_inner @ up, grad_gain, some, out=grad_x[rows]
             )
         return grad_x, grad_gain, grad_up, grad_down, None, None
 

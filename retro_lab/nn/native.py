@@ -153,10 +153,20 @@ def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
 
 
 def rms_norm_backward(
-    x: Tensor, gain: Tensor, eps: float, grad: Tensor, grad_gain: Tensor, beside: Tensor | None
+    x: Tensor,
+    gain: Tensor,
+    eps: float,
+    grad: Tensor,
+    grad_gain: Tensor,
+    beside: Tensor | None,
+    out: Tensor | None = None,
 ) -> Tensor:
-    """Gradient for x of `rms_norm`'s result, plus `beside` if any; adds to the gain's."""
-    out, (rows, width) = torch.empty_like(x), _rows(x)
+    """Gradient for x of `rms_norm`'s result, plus `beside` if any; adds to the gain's.
+
+    Args:
+        out: where to write it, as x in shape and in one piece; None is a new tensor.
+    """
+    out, (rows, width) = torch.empty_like(x) if out is None else out, _rows(x)
     _call("rms_norm_backward", x, gain, eps, grad, beside, out, grad_gain, rows, width)
     return out
 
