@@ -57,9 +57,9 @@ def _folder(key: str, given: str | None, default: Path, needed: bool) -> Path:
 
 def _show_environment() -> None:
     from retro_lab.evaluation.environment import environment
-    from retro_lab.nn import native
+    from retro_lab.nn import compiled
 
-    native.describe()  # asks for them, so that they are among what is named
+    compiled.describe()  # asks for them, so that they are among what is named
     for name, value in environment().items():
         words = value
         if isinstance(value, dict):

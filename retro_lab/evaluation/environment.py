@@ -75,8 +75,8 @@ def _cpu_name() -> str:
 
 
 def _kernels() -> str | None:
-    native = sys.modules.get("retro_lab.nn.native")
-    return native.describe() if native is not None and native.needed() else None
+    compiled = sys.modules.get("retro_lab.nn.compiled")
+    return compiled.describe() if compiled is not None and compiled.needed() else None
 
 
 def _gpu_names() -> list[str]:

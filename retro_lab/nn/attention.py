@@ -1,39 +1,27 @@
-"""Self- and cross-attention on flat rows; chunk geometry lives in `cca.py` and `encoder.py`."""
+"""Self- and cross-attention on flat rows; chunk geometry lives in `cca.py` and `encoder.py`.
+
+On a CPU a layer goes through `fused_attention.py` as a whole where that has what it needs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import fused
+from . import fused_attention
 from .cache import AttentionCache
-from .layers import Linear, Smear
+from .fused_attention import Layer, Weights
+from .layers import Linear, RMSNorm, Smear, is_heard
+from .native import Attention
 from .positions import Positions
 
 
 def split_heads(x: Tensor, num_heads: int, parts: int = 1) -> tuple[Tensor, ...]:
     """[B, L, parts * H*P] -> [B, H, L, P], one tensor a part."""
     return x.unflatten(-1, (parts, num_heads, -1)).transpose(-4, -2).unbind(-3)
-
-
-def heads(
-    x: Tensor,
-    norm: nn.RMSNorm | None,
-    linear: nn.Linear,
-    num_heads: int,
-    turns: Sequence[tuple[Tensor, Tensor] | None],
-) -> tuple[Tensor, ...]:
-    """Heads [B, H, L, P] of norm(x), one tensor for each entry of `turns`.
-
-    Where `fused` fits they are turned by these angles, elsewhere `turns` is left to the caller.
-    """
-    if fused.fits(x):
-        return fused.project(x, norm, linear.weight, num_heads, turns)
-    return split_heads(linear(x if norm is None else norm(x)), num_heads, len(turns))
 
 
 def merge_heads(x: Tensor) -> Tensor:
@@ -58,8 +46,6 @@ def attend(
         mask: broadcastable to [B, H, L, S], True where attention is allowed.
         causal: no later positions, which a mask must forbid as well.
     """
-    if bias is None and fused.attends(query, key, value, mask):
-        return fused.attend(query, key, value, mask, causal)
     if bias is None:
         return F.scaled_dot_product_attention(
             query, key, value, mask, is_causal=causal and mask is None
@@ -71,29 +57,104 @@ def attend(
     return F.scaled_dot_product_attention(query, key, value, bias)
 
 
-class SelfAttention(nn.Module):
-    """Multi-head self-attention with optional smeared keys."""
+class _Attention(nn.Module):
+    """What self- and cross-attention share: all but where keys and values come from."""
 
     def __init__(
         self, width: int, num_heads: int, head_dim: int, smeared: bool, positions: Positions
     ) -> None:
         super().__init__()
-        self.num_heads = num_heads
-        self.qkv = Linear(width, 3 * num_heads * head_dim)
+        self.num_heads, self.head_dim = num_heads, head_dim
         self.out = Linear(num_heads * head_dim, width)
         self.smear = Smear(num_heads) if smeared else None
         self.positions = positions
 
+    def _read(
+        self,
+        x: Tensor,
+        source: Tensor | None,
+        first: Linear,
+        second: Linear | None,
+        tables: Any,
+        mask: Tensor | None,
+        has_previous: Tensor | None,
+        causal: bool = False,
+        norm: RMSNorm | None = None,
+        dropout: nn.Dropout | None = None,
+    ) -> Tensor:
+        """The update, or with `dropout` the sum of x and what that leaves of it.
+
+        Args:
+            x: [B, L, D].
+            source: [B, S, E], None for x itself.
+            first: to queries, and to keys and values of x itself.
+            second: to keys and values of the source.
+            norm: of x, before anything else.
+        """
+        drops = dropout is not None and dropout.training and dropout.p > 0
+        adds, turns = dropout is not None and not drops, self.positions.turns(tables)
+        parts = [part for part in (norm, first, second, self.smear, self.out) if part is not None]
+        if turns is None or is_heard(*parts) or not fused_attention.fits(x, self.head_dim, mask):
+            update = self._plainly(
+                x, source, first, second, tables, mask, has_previous, causal, norm
+            )
+            return update if dropout is None else x + dropout(update)
+        weights = Weights(
+            None if norm is None else norm.weight,
+            None if self.smear is None else self.smear.share(),
+            first.weight,
+            None if second is None else second.weight,
+            self.out.weight,
+        )
+        how = Attention(turns, mask, causal, follows=has_previous)
+        layer = Layer(self.num_heads, how, residual=adds)
+        update = fused_attention.attention(x, source, weights, layer)
+        return x + dropout(update) if dropout is not None and not adds else update
+
+    def _plainly(
+        self,
+        x: Tensor,
+        source: Tensor | None,
+        first: Linear,
+        second: Linear | None,
+        tables: Any,
+        mask: Tensor | None,
+        has_previous: Tensor | None,
+        causal: bool,
+        norm: RMSNorm | None,
+    ) -> Tensor:
+        """The update by PyTorch's operations."""
+        x = x if norm is None else norm(x)
+        if source is None or second is None:
+            query, key, value = split_heads(first(x), self.num_heads, parts=3)
+        else:
+            (query,) = split_heads(first(x), self.num_heads)
+            key, value = split_heads(second(source), self.num_heads, parts=2)
+        key = key if self.smear is None else self.smear(key, has_previous)
+        query, key, bias = self.positions(query, key, tables)
+        return self.out(merge_heads(attend(query, key, value, bias, mask, causal)))
+
+
+class SelfAttention(_Attention):
+    """Multi-head self-attention with optional smeared keys."""
+
+    def __init__(
+        self, width: int, num_heads: int, head_dim: int, smeared: bool, positions: Positions
+    ) -> None:
+        super().__init__(width, num_heads, head_dim, smeared, positions)
+        self.qkv = Linear(width, 3 * num_heads * head_dim)
+
     def forward(
         self,
         x: Tensor,
+        norm: RMSNorm,
+        dropout: nn.Dropout,
         tables: Any,
         mask: Tensor | None = None,
         has_previous: Tensor | None = None,
         causal: bool = False,
-        norm: nn.RMSNorm | None = None,
     ) -> Tensor:
-        """Attends within each row.
+        """x + dropout(attention within each row of norm(x)).
 
         Args:
             x: [B, L, D].
@@ -101,17 +162,10 @@ class SelfAttention(nn.Module):
             mask: broadcastable to [B, H, L, L], True where attention is allowed.
             has_previous: [B, L], for smearing.
             causal: no later positions, which `mask` must forbid as well.
-            norm: of x, before anything else.
         """
-        turned = self.positions.turns(tables) if self.smear is None else None
-        turns = (None, None, None) if turned is None else (*turned, None)
-        query, key, value = heads(x, norm, self.qkv, self.num_heads, turns)
-        bias = None
-        if self.smear is not None:
-            key = self.smear(key, has_previous)
-        if turned is None or not fused.fits(x):
-            query, key, bias = self.positions(query, key, tables)
-        return self.out(merge_heads(attend(query, key, value, bias, mask, causal)))
+        return self._read(
+            x, None, self.qkv, None, tables, mask, has_previous, causal, norm, dropout
+        )
 
     def step(
         self, x: Tensor, cache: AttentionCache, tables: Any, mask: Tensor | None = None
@@ -132,7 +186,7 @@ class SelfAttention(nn.Module):
         return self.out(merge_heads(attend(query, key, value, bias, mask)))
 
 
-class CrossAttention(nn.Module):
+class CrossAttention(_Attention):
     """Multi-head attention from one row of activations to another."""
 
     def __init__(
@@ -144,13 +198,9 @@ class CrossAttention(nn.Module):
         smeared: bool,
         positions: Positions,
     ) -> None:
-        super().__init__()
-        self.num_heads = num_heads
+        super().__init__(width, num_heads, head_dim, smeared, positions)
         self.query = Linear(width, num_heads * head_dim)
         self.key_value = Linear(source_width, 2 * num_heads * head_dim)
-        self.out = Linear(num_heads * head_dim, width)
-        self.smear = Smear(num_heads) if smeared else None
-        self.positions = positions
 
     def forward(
         self,
@@ -159,27 +209,28 @@ class CrossAttention(nn.Module):
         tables: Any,
         mask: Tensor | None = None,
         has_previous: Tensor | None = None,
-        norm: nn.RMSNorm | None = None,
+        norm: RMSNorm | None = None,
+        dropout: nn.Dropout | None = None,
     ) -> Tensor:
-        """Attends from x [B, L, D] to source [B, S, E].
+        """Attention from norm(x) [B, L, D] to source [B, S, E]; with `dropout` x + dropout(it).
 
         Args:
             tables: of `positions`, for the axes of x and source.
             mask: broadcastable to [B, H, L, S], True where attention is allowed; every row must
                 allow something.
             has_previous: [B, S], for smearing.
-            norm: of x, before anything else.
         """
-        turned = self.positions.turns(tables) if self.smear is None else None
-        turn_query, turn_key = (None, None) if turned is None else turned
-        (query,) = heads(x, norm, self.query, self.num_heads, (turn_query,))
-        key, value = heads(source, None, self.key_value, self.num_heads, (turn_key, None))
-        bias = None
-        if self.smear is not None:
-            key = self.smear(key, has_previous)
-        if turned is None or not fused.fits(x):
-            query, key, bias = self.positions(query, key, tables)
-        return self.out(merge_heads(attend(query, key, value, bias, mask)))
+        return self._read(
+            x,
+            source,
+            self.query,
+            self.key_value,
+            tables,
+            mask,
+            has_previous,
+            norm=norm,
+            dropout=dropout,
+        )
 
     def hold(
         self, source: Tensor, tables: Any, has_previous: Tensor | None

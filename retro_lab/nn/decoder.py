@@ -49,8 +49,8 @@ class DecoderBlock(nn.Module):
             mask: [B, 1, N, N], or None for plain causal attention.
             previous: [B, N], see `has_previous`.
         """
-        update = self.attention(x, tables, mask, previous, causal=True, norm=self.attention_norm)
-        return x + self.dropout(update)
+        norm, dropout = self.attention_norm, self.dropout
+        return self.attention(x, norm, dropout, tables, mask, previous, causal=True)
 
     def finish(self, x: Tensor, encoded: Tensor | None, chunks: RetrievedChunks | None) -> Tensor:
         """x [B, N, D] after CCA, if there is something to read and a CCA, and feed-forward."""

@@ -70,7 +70,7 @@ class EncoderBlock(nn.Module):
             start: offset of the first token in the retrieved text.
             known: [B*U, 1, 1, M], False at padding of `retrieving`; None if there is none.
         """
-        x = x + self.dropout(self.attention(x, tables, mask, norm=self.attention_norm))
+        x = self.attention(x, self.attention_norm, self.dropout, tables, mask)
         if self.conditioned:
             # The retrieving chunk is projected once, for all of its neighbours.
             rows = x.view(len(retrieving), -1, x.shape[-1])
@@ -79,8 +79,9 @@ class EncoderBlock(nn.Module):
                 Axis(retrieving.shape[1]),
                 x,
             )
-            update = self.condition(rows, retrieving, across, known, norm=self.condition_norm)
-            x = x + self.dropout(update.view_as(x))
+            norm, dropout = self.condition_norm, self.dropout
+            rows = self.condition(rows, retrieving, across, known, norm=norm, dropout=dropout)
+            x = rows.view_as(x)
         return add_feed_forward(x, self.ff_norm, self.ff, self.dropout)
 
 

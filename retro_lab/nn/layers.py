@@ -13,17 +13,15 @@ from torch.utils.checkpoint import checkpoint
 from . import fused
 from .config import FeedForwardKind
 
-EPSILON = 1e-6  # of the mean square
-
 
 class RMSNorm(nn.RMSNorm):
     """RMSNorm with a learned gain (RETRO, section 2.4)."""
 
     def __init__(self, width: int) -> None:
-        super().__init__(width, eps=EPSILON)
+        super().__init__(width, eps=fused.EPSILON)
 
     def forward(self, x: Tensor) -> Tensor:
-        return fused.rms_norm(x, self.weight, EPSILON) if fused.fits(x) else super().forward(x)
+        return fused.rms_norm(x, self.weight) if fused.fits(x) else super().forward(x)
 
 
 def at_least_single(x: Tensor) -> Tensor:
@@ -55,6 +53,11 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
     return fused.few_rows(x, weight) if fused.fits_few(x) else F.linear(x, weight)
 
 
+def is_heard(*modules: nn.Module) -> bool:
+    """Whether anyone listens to these: then they must be called."""
+    return any(module._forward_pre_hooks or module._forward_hooks for module in modules)
+
+
 class FeedForward(nn.Module):
     """Two matrices around a GELU, as the paper's parameter counts imply."""
 
@@ -83,12 +86,12 @@ def feed_forward(kind: FeedForwardKind, width: int, inner: int) -> FeedForward:
     return FeedForward(width, inner) if kind == "gelu" else GatedFeedForward(width, inner)
 
 
-def add_feed_forward(x: Tensor, norm: nn.RMSNorm, ff: FeedForward, dropout: nn.Dropout) -> Tensor:
+def add_feed_forward(x: Tensor, norm: RMSNorm, ff: FeedForward, dropout: nn.Dropout) -> Tensor:
     """x + dropout(ff(norm(x)))."""
     drops = dropout.training and dropout.p > 0
-    heard = ff._forward_pre_hooks or ff._forward_hooks  # who listens to a module must hear it
-    if type(ff) is FeedForward and fused.fits(x) and not (drops or heard):
-        return fused.feed_forward(x, norm, ff.up.weight, ff.down.weight)
+    kernels = type(ff) is FeedForward and fused.fits(x) and not drops
+    if kernels and not is_heard(norm, ff, ff.up, ff.down):
+        return fused.feed_forward(x, norm.weight, ff.up.weight, ff.down.weight)
     return x + dropout(ff(norm(x)))
 
 
@@ -103,6 +106,10 @@ class Smear(nn.Module):
         super().__init__()
         self.logit = nn.Parameter(torch.zeros(num_heads))
 
+    def share(self) -> Tensor:
+        """[H] of the previous key in each key."""
+        return self.logit.sigmoid()
+
     def forward(self, key: Tensor, has_previous: Tensor | None = None) -> Tensor:
         """Smeared keys.
 
@@ -111,7 +118,7 @@ class Smear(nn.Module):
             has_previous: [B, L], False where the previous token must not be seen (another
                 document); position 0 never has one.
         """
-        share = self.logit.sigmoid().view(1, -1, 1, 1)
+        share = self.share().view(1, -1, 1, 1)
         previous = F.pad(key[:, :, :-1], (0, 0, 1, 0))
         if has_previous is not None:
             previous = previous * has_previous[:, None, :, None].to(key.dtype)

@@ -1,10 +1,6 @@
-"""The C kernels of `kernels/` as functions of tensors on a CPU.
+"""The kernels of `compiled.py` as functions of tensors on a CPU.
 
-They are compiled for the processor at hand when they are first needed, which takes two seconds, and
-kept in the user's cache folder. Where there is no C compiler with OpenMP, or no such folder,
-`library` is None and the plain operations of PyTorch serve. They run on the threads of PyTorch's
-own OpenMP, whose symbols they are linked to when they are loaded, and their results do not depend
-on the number of threads.
+Their results do not depend on the number of threads.
 
 Shapes: T rows of width D, see `attention.py` for the others; all tensors in single or all in
 double precision.
@@ -12,136 +8,16 @@ double precision.
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
-from ctypes import POINTER, Structure, byref, c_double, c_float, c_int, c_long, c_void_p
-from functools import cache
-from pathlib import Path
+from ctypes import byref
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-SOURCES = Path(__file__).parent / "kernels"
-FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math")
-COMPILERS = ("cc", "gcc", "clang")
-SECONDS = 120  # a compiler that takes longer is none
+from .compiled import Geometry, library
 
-
-class _Geometry(Structure):
-    """`Geometry` of attention.c."""
-
-    _fields_ = [
-        *((name, c_long) for name in ("batch", "heads", "queries", "keys", "width")),
-        *(
-            (f"{part}_{of}", c_long)
-            for part in ("query", "key", "value")
-            for of in ("batch", "row")
-        ),
-        ("mask", c_void_p),
-        *((name, c_long) for name in ("mask_batch", "mask_query", "causal")),
-    ]
-
-
-_REAL = {torch.float32: c_float, torch.float64: c_double}
-# What each function takes, before the number of threads: p a tensor, n a number of something, r a
-# real number, g a geometry.
-_ARGUMENTS = {
-    "rms_norm": "pprpnn",
-    "rms_norm_backward": "pprppppnn",
-    "gelu": "ppn",
-    "gelu_backward": "pppn",
-    "turn": "pnnnnppnnr",
-    "few_rows": "pppnnn",
-    "surprise": "pppnn",
-    "attend": "gppppp",
-    "attend_backward": "gppppppppp",
-}
-
-
-def library(dtype: torch.dtype) -> ctypes.CDLL | None:
-    """The compiled kernels for a precision; None where they cannot be had."""
-    return _loaded(dtype)[0]
-
-
-def describe() -> str:
-    """Whether there are kernels for single precision, and else why not, in a line."""
-    return _loaded(torch.float32)[1]
-
-
-def needed() -> bool:
-    """Whether anything asked for kernels so far."""
-    return _loaded.cache_info().currsize > 0
-
-
-@cache
-def _loaded(dtype: torch.dtype) -> tuple[ctypes.CDLL | None, str]:
-    if dtype not in _REAL:
-        return None, f"none: {dtype} is neither single nor double precision"
-    words = f"none: no compiler is called {', '.join(COMPILERS)}"
-    for compiler in filter(None, map(shutil.which, COMPILERS)):
-        try:
-            return _open(_compiled(compiler, dtype), dtype), f"compiled by {compiler}"
-        except subprocess.CalledProcessError as error:
-            why = error.stderr.decode(errors="replace").strip().partition("\n")[0]
-            words = f"none: {compiler} fails with '{why}'"
-        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-            words = f"none: {error}"
-    return None, words
-
-
-def _open(built: Path, dtype: torch.dtype) -> ctypes.CDLL:
-    loaded = ctypes.CDLL(str(built))
-    types = {"p": c_void_p, "n": c_long, "r": _REAL[dtype], "g": POINTER(_Geometry)}
-    for name, letters in _ARGUMENTS.items():
-        function = getattr(loaded, name)
-        function.argtypes, function.restype = [*map(types.__getitem__, letters), c_int], None
-    loaded.lanes.restype = c_long
-    return loaded
-
-
-def _compiled(compiler: str, dtype: torch.dtype) -> Path:
-    """The shared library for these sources, this compiler, this processor and this C library.
-
-    Raises:
-        OSError, RuntimeError: no cache folder, or none that can be written.
-        subprocess.SubprocessError: the compiler fails.
-    """
-    sources = sorted(SOURCES.iterdir())
-    flags = (*FLAGS, "-DDOUBLE") if dtype == torch.float64 else FLAGS
-    setting = (compiler, *flags, *platform.libc_ver(), *_instructions())
-    digest = hashlib.sha256(" ".join(setting).encode())
-    for source in sources:
-        digest.update(source.read_bytes())
-    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    folder = home.absolute() / "retro_lab"
-    built = folder / f"kernels-{digest.hexdigest()[:16]}.so"
-    if built.exists():
-        return built
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as place:
-        units = [str(source) for source in sources if source.suffix == ".c"]
-        options = {"cwd": place, "check": True, "capture_output": True, "timeout": SECONDS}
-        subprocess.run([compiler, *flags, "-fopenmp", "-fPIC", "-c", *units], **options)
-        # Without -fopenmp: the runtime of another copy of OpenMP would compete for the cores.
-        objects = [str(path) for path in Path(place).glob("*.o")]
-        subprocess.run([compiler, "-shared", "-o", "kernels.so", *objects, "-lm"], **options)
-        (Path(place) / "kernels.so").replace(built)  # at once, whoever else builds it too
-    return built
-
-
-def _instructions() -> list[str]:
-    """What the processor can do, so that a home folder may serve several kinds."""
-    info = Path("/proc/cpuinfo")
-    if not info.exists():
-        return []
-    lines = info.read_text(encoding="utf-8").splitlines()
-    return sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
+Turns = tuple[Tensor, Tensor]  # cosines and sines [L, P], see `positions.rotate`
 
 
 def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
@@ -185,19 +61,54 @@ def gelu_backward(x: Tensor, grad: Tensor) -> Tensor:
     return out
 
 
-def turn(
-    x: Tensor, num_heads: int, turns: tuple[Tensor, Tensor], first: int, back: bool = False
-) -> None:
-    """Turns all heads of x [T, H*P], which may be a part of wider rows, in place.
+def turn(x: Tensor, num_heads: int, turns: Turns) -> None:
+    """Turns x [T, H*P] in place; row t stands at place t % L of the L that `turns` are for."""
+    (tokens, width), (cosines, sines) = x.shape, turns
+    _call("turn", x, tokens, num_heads, width // num_heads, cosines, sines, len(cosines))
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A matrix as `multiply` wants it.
+
+    Attributes:
+        panels: its numbers.
+        depth, cols: its shape.
+    """
+
+    panels: Tensor
+    depth: int
+    cols: int
+
+
+def pack(matrix: Tensor) -> Packed:
+    """A matrix [D, V] of any strides for many products with rows [T, D]."""
+    depth, cols = matrix.shape
+    loaded = library(matrix.dtype)
+    assert loaded is not None
+    panels = matrix.new_empty(loaded.packed_size(depth, cols))
+    _call("pack", matrix, depth, cols, *matrix.stride(), panels)
+    return Packed(panels, depth, cols)
+
+
+def multiply(
+    x: Tensor, packed: Packed, out: Tensor | None = None, beside: Tensor | None = None
+) -> Tensor:
+    """x [T, D] times a matrix [D, V], plus `beside` [T, V] if any.
 
     Args:
-        turns: cosines and sines [L, P], see `positions.rotate`.
-        first: row t stands at place (first + t) % L.
-        back: by the opposite angles.
+        out: [T, V] in one piece, where to write it; None is a new tensor.
     """
-    (tokens, width), (cosines, sines) = x.shape, turns
-    sizes = tokens, x.stride(0), num_heads, width // num_heads
-    _call("turn", x, *sizes, cosines, sines, first, len(cosines), -1.0 if back else 1.0)
+    if x.shape[-1] != packed.depth:
+        raise ValueError(f"{x.shape[-1]} features for a matrix of {packed.depth} rows")
+    rows, shape = len(x), [len(x), packed.cols]
+    if beside is not None and [*beside.shape] != shape:
+        raise ValueError(f"{[*beside.shape]} cannot be added to {shape}")
+    out = x.new_empty(shape) if out is None else out
+    if [*out.shape] != shape:
+        raise ValueError(f"{[*out.shape]} is no place for {shape}")
+    _call("multiply", x, x.stride(0), rows, packed.depth, packed.panels, packed.cols, beside, out)
+    return out
 
 
 def few_rows(x: Tensor, weight: Tensor) -> Tensor:
@@ -217,76 +128,93 @@ def surprise(logits: Tensor, targets: Tensor) -> Tensor:
     return nats
 
 
-def can_attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> bool:
-    """Whether `attend` takes these, see there."""
-    loaded, width = library(query.dtype), query.shape[-1]
+def can_attend(width: int, mask: Tensor | None, dtype: torch.dtype) -> bool:
+    """Whether `attend` takes heads of this width under this mask, see there."""
+    loaded = library(dtype)
     return (
         loaded is not None
         and width % loaded.lanes() == 0
-        and query.shape[:2] == key.shape[:2]
-        and key.shape == value.shape
-        and all(x.stride(-1) == 1 and x.stride(1) == width for x in (query, key, value))
         and (mask is None or (mask.dim() == 4 and mask.shape[1] == 1 and mask.dtype == torch.bool))
     )
 
 
-def attend(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool
-) -> tuple[Tensor, Tensor]:
-    """softmax(q k / sqrt(P)) v and, for the backward pass, [B, H, L] logarithms of the sums.
+@dataclass(frozen=True)
+class Attention:
+    """How `attend` reads queries [B, L, H, P], keys and values [B, S, H, P].
 
-    Args:
-        query: [B, H, L, P], heads next to each other in memory, as are those of the others.
-        key, value: [B, H, S, P].
+    Attributes:
+        turns: of queries and keys, None for those that are not turned.
         mask: broadcastable to [B, 1, L, S], True where attention is allowed.
         causal: only places up to the query's own.
-
-    Returns:
-        [B, H, L, P], laid out as [B, L, H, P].
+        share: [H] of the key before in each key, before it is turned; None if there is none.
+        follows: [B, S] bool, whether a key has one before it; None if all but the first have.
     """
-    batch, heads, length, width = query.shape
-    out = query.new_empty(batch, length, heads, width)
-    log_sum = query.new_empty(batch, heads, length)
-    geometry, kept = _geometry(query, key, value, mask, causal)
-    _call("attend", byref(geometry), query, key, value, out, log_sum)
+
+    turns: tuple[Turns | None, Turns | None] = (None, None)
+    mask: Tensor | None = None
+    causal: bool = False
+    share: Tensor | None = None
+    follows: Tensor | None = None
+
+
+def attend(
+    parts: tuple[Tensor, Tensor, Tensor], how: Attention, out: Tensor, log_sum: Tensor
+) -> None:
+    """softmax(q k / sqrt(P)) v and, for the backward pass, the logarithms of the sums.
+
+    Args:
+        parts: queries, keys, values; heads next to each other in memory.
+        out: [B, L, H, P] in one piece, where the result is written.
+        log_sum: [B, H, L] in one piece, likewise.
+    """
+    geometry, kept = _geometry(parts, how)
+    _call("attend", byref(geometry), *parts, out, log_sum)
     del kept
-    return out.transpose(1, 2), log_sum
 
 
 def attend_backward(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    causal: bool,
+    parts: tuple[Tensor, Tensor, Tensor],
+    how: Attention,
     out: Tensor,
     log_sum: Tensor,
     grad: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of `attend` for query, key and value, laid out as its result is."""
-    grads = [x.transpose(1, 2).new_empty(x.transpose(1, 2).shape) for x in (query, key, value)]
-    geometry, kept = _geometry(query, key, value, mask, causal)
-    grad = grad.transpose(1, 2).contiguous()
-    _call("attend_backward", byref(geometry), query, key, value, out, log_sum, grad, *grads)
+    grads: tuple[Tensor, Tensor, Tensor],
+) -> Tensor | None:
+    """Gradients of `attend` for its parts, and that of the share [H] if there is one.
+
+    Args:
+        grad: of `out`, in one piece.
+        grads: where those of the parts are written, each with the strides of its part.
+    """
+    geometry, kept = _geometry(parts, how)
+    of_share = None if how.share is None else out.new_empty(len(out), len(how.share))
+    _call("attend_backward", byref(geometry), *parts, out, log_sum, grad, *grads, of_share)
     del kept
-    of_query, of_key, of_value = (of_part.transpose(1, 2) for of_part in grads)
-    return of_query, of_key, of_value
+    return None if of_share is None else of_share.sum(0)
 
 
 def _geometry(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool
-) -> tuple[_Geometry, Tensor | None]:
-    """Sizes for attention.c, and the mask that they point to."""
-    batch, heads, length, width = query.shape
-    strides = [stride for x in (query, key, value) for stride in (x.stride(0), x.stride(2))]
-    by_batch = by_query = 0
+    parts: tuple[Tensor, Tensor, Tensor], how: Attention
+) -> tuple[Geometry, list[Tensor | None]]:
+    """What attention.c wants to know, and the tensors that it points to."""
+    (batch, length, heads, width), keys = parts[0].shape, parts[1].shape[1]
+    strides = [stride for part in parts for stride in part.stride()[:2]]
+    mask, by_batch, by_query = how.mask, 0, 0
     if mask is not None:
-        mask = mask.expand(*mask.shape[:-1], key.shape[2]).contiguous()
+        mask = mask.expand(*mask.shape[:-1], keys).contiguous()
         by_batch = mask.stride(0) if mask.shape[0] > 1 else 0
         by_query = mask.stride(-2) if mask.shape[-2] > 1 else 0
-    pointer = None if mask is None else mask.data_ptr()
-    sizes = (batch, heads, length, key.shape[2], width)
-    return _Geometry(*sizes, *strides, pointer, by_batch, by_query, causal), mask
+    waves: list[Tensor | None] = []
+    for turns, places in zip(how.turns, (length, keys), strict=True):
+        if turns is not None and any(wave.shape != (places, width) for wave in turns):
+            raise ValueError(f"turns of {[*turns[0].shape]} for heads of [{places}, {width}]")
+        waves += (None, None) if turns is None else (wave.contiguous() for wave in turns)
+    kept = [mask, *waves, how.share, None if how.follows is None else how.follows.contiguous()]
+    if any(x.is_floating_point() and x.dtype != parts[0].dtype for x in kept if x is not None):
+        raise TypeError(f"turns and share must be {parts[0].dtype}")
+    of_mask, *others = (None if x is None else x.data_ptr() for x in kept)
+    sizes = (batch, heads, length, keys, width)
+    return Geometry(*sizes, *strides, of_mask, by_batch, by_query, how.causal, *others), kept
 
 
 def _rows(x: Tensor) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from . import fused
 from .config import PositionKind
+from .native import Turns
 
 FURTHEST = 256  # tokens; distances beyond share the outermost bucket
 LOG_BUCKETS = 32  # for both directions together
@@ -69,9 +70,9 @@ class Positions(nn.Module):
         """
         return query, key, None
 
-    def turns(self, tables: Any) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
-        """Cosines and sines of queries and keys, if turning them is all that these positions do."""
-        return None
+    def turns(self, tables: Any) -> tuple[Turns | None, Turns | None] | None:
+        """How queries and keys are turned, None if not; None for both if more than that happens."""
+        return None if type(self).forward is not Positions.forward else (None, None)
 
     def incremental(self, queries: Axis, keys: Axis, like: Tensor) -> Any:
         """Tables for `ask`, and for `hold` if the keys to hold stand where the queries do."""
@@ -108,7 +109,7 @@ class RotaryPositions(Positions):
         turn_queries, turn_keys = tables
         return rotate(query, turn_queries), rotate(key, turn_keys), None
 
-    def turns(self, tables: Any) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    def turns(self, tables: Any) -> tuple[Turns | None, Turns | None] | None:
         return tables
 
     def incremental(self, queries: Axis, keys: Axis, like: Tensor) -> Any:
@@ -273,7 +274,7 @@ def rotate(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
     Features p and p + P/2 are a pair; the sines of the first half are negative.
     """
     cos, sin = (t.to(x.dtype) for t in turns)
-    if cos.dim() == 2 and x.dim() == 4 and len(cos) == x.shape[2] and fused.fits(x):
+    if not torch.is_grad_enabled() and cos.dim() == 2 and x.dim() == 4 and fused.fits(x):
         return fused.turned(x, (cos, sin))
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 

@@ -15,11 +15,11 @@ from shapes import Case, cases, make_case
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from retro_lab.nn import fused, native
+from retro_lab.nn import compiled, fused, fused_attention
 from retro_lab.nn.layers import add_feed_forward
 
 pytestmark = pytest.mark.skipif(
-    native.library(torch.float32) is None, reason="no C compiler with OpenMP here"
+    compiled.library(torch.float32) is None, reason="no C compiler with OpenMP here"
 )
 few = settings(max_examples=25, deadline=None)
 
@@ -108,19 +108,38 @@ def test_half_precision_is_left_to_plain_operations(dtype: torch.dtype) -> None:
     assert fused.fits(torch.zeros(1))
 
 
-def test_every_head_of_the_shapes_above_goes_to_the_kernels() -> None:
-    case = make_case(positions="rotary", missing=True)
+@pytest.mark.parametrize("smeared", [False, True])
+@pytest.mark.parametrize("positions", ["rotary", "none"])
+def test_every_attention_of_the_shapes_above_goes_to_the_kernels(
+    positions: str, smeared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = make_case(positions=positions, missing=True, smeared_keys=smeared)
     asked: list[bool] = []
-    attends = fused.attends
-
-    def recorded(*parts: Tensor) -> bool:
-        asked.append(attends(*parts))
-        return asked[-1]
-
-    with in_place_of("attends", recorded):
-        case.model.token_nats(case.tokens, case.tokens, case.neighbours)
+    attention = fused_attention.attention
+    monkeypatch.setattr(
+        fused_attention, "attention", lambda *args: (asked.append(True), attention(*args))[1]
+    )
+    case.model.token_nats(case.tokens, case.tokens, case.neighbours)
     # three decoder blocks, two CCAs, two encoder blocks that both read the chunk
-    assert asked == [True] * 9
+    assert len(asked) == 9
+
+
+def test_who_listens_to_a_module_hears_it() -> None:
+    case = make_case(smeared_keys=True)
+    with in_place_of("fits", lambda x: False):
+        expected, _ = nats_and_gradients(case)
+    block, heard = case.model.blocks[0], []
+    for name in ("attention.out", "attention.qkv", "attention.smear", "attention_norm", "ff.up"):
+        block.get_submodule(name).register_forward_hook(lambda *_, name=name: heard.append(name))
+    nats, _ = nats_and_gradients(case)
+    assert heard == [
+        "attention_norm",
+        "attention.qkv",
+        "attention.smear",
+        "attention.out",
+        "ff.up",
+    ]
+    torch.testing.assert_close(nats, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_who_traces_sees_plain_operations() -> None:
@@ -145,9 +164,8 @@ def test_inputs_need_not_be_in_one_piece_nor_be_any() -> None:
 
     def both_ways() -> list[Tensor]:
         x = wide[:, :12]
-        (turned,) = fused.project(x.unsqueeze(0), norm, ff.up.weight, 2, [None])
         loss = add_feed_forward(x, norm, ff, case.model.dropout).square().sum()
-        return list(torch.autograd.grad(loss + turned.square().sum(), [wide, ff.up.weight]))
+        return list(torch.autograd.grad(loss, [wide, ff.up.weight]))
 
     own = both_ways()
     with in_place_of("ROWS", 2):
@@ -155,7 +173,7 @@ def test_inputs_need_not_be_in_one_piece_nor_be_any() -> None:
             torch.testing.assert_close(one, two)
     x = wide[:, :12]
     normed = torch.nn.functional.rms_norm(x, (12,), norm.weight, norm.eps)
-    plain = (x + ff(normed)).square().sum() + (normed @ ff.up.weight.t()).square().sum()
+    plain = (x + ff(normed)).square().sum()
     expected = torch.autograd.grad(plain, [wide, ff.up.weight])
     for one, two in zip(own, expected, strict=True):
         torch.testing.assert_close(one, two)

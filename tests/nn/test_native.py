@@ -16,10 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from retro_lab.nn import native
+from retro_lab.nn import compiled, native
+from retro_lab.nn.layers import Smear
+from retro_lab.nn.native import Attention
+from retro_lab.nn.positions import Axis, RotaryPositions
 
 needs_kernels = pytest.mark.skipif(
-    native.library(torch.float32) is None, reason="no C compiler with OpenMP here"
+    compiled.library(torch.float32) is None, reason="no C compiler with OpenMP here"
 )
 both = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 WIDTH = 16  # of a head: as many as any vector has
@@ -33,7 +36,7 @@ def randn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Ten
 def close(own: Tensor, expected: Tensor) -> None:
     """Equal up to rounding in the precision of `own`, relative to the largest entry, at least 1."""
     exact = 1e-12 if own.dtype == torch.float64 else 1e-5
-    size = max(expected.abs().max().item(), 1.0)
+    size = max(expected.abs().amax().item(), 1.0) if expected.numel() else 1.0
     torch.testing.assert_close(own.double(), expected, rtol=exact, atol=exact * size)
 
 
@@ -107,28 +110,60 @@ def test_what_is_no_number_stays_so(poison: float, dtype: torch.dtype) -> None:
     nats = native.surprise(logits, torch.tensor([0, 0]))
     assert nats.isfinite().tolist() == [True, False]
     query, key, value = parts(length=3, keys=5, dtype=dtype)
-    key[:, :, 4] = poison
-    assert not native.attend(query, key, value, None, causal=False)[0].isfinite().any()
-    assert native.attend(query, key[:, :, :3], value[:, :, :3], None, True)[0].isfinite().all()
+    key[:, 4] = poison
+    assert not attend((query, key, value), Attention())[0].isfinite().any()
+    earlier = query, key[:, :3], value[:, :3]
+    assert attend(earlier, Attention(causal=True))[0].isfinite().all()
+
+
+def turns(places: int, width: int, dtype: torch.dtype) -> native.Turns:
+    """Of the places 3, 4, .."""
+    tables = RotaryPositions(width, 10_000.0).tables(Axis(places, 3), Axis(places, 3), randn(1))
+    cosines, sines = tables[0]
+    return cosines.to(dtype), sines.to(dtype)
 
 
 @needs_kernels
 @both
-@pytest.mark.parametrize("first", [0, 3])
-def test_turning_there_and_back(first: int, dtype: torch.dtype) -> None:
-    rows, angles = randn(9, 3 * 2 * 6, dtype=dtype), randn(4, 3)
-    turns = tuple(
-        torch.cat((sign * wave, wave), dim=-1).to(dtype)
-        for sign, wave in ((1, angles.cos()), (-1, angles.sin()))
-    )
-    part = rows.clone().chunk(3, dim=-1)[1]
-    x = part.unflatten(-1, (2, 6)).double()
-    cosines, sines = (t.double()[(first + torch.arange(9)) % 4].unsqueeze(1) for t in turns)
-    expected = x * cosines + x.roll(3, -1) * sines
-    native.turn(part, 2, turns, first)  # pyright: ignore
-    close(part.unflatten(-1, (2, 6)), expected)
-    native.turn(part, 2, turns, first, back=True)  # pyright: ignore
-    close(part, rows.double().chunk(3, dim=-1)[1])
+@pytest.mark.parametrize("width", [6, 16, 40])
+def test_turning(width: int, dtype: torch.dtype) -> None:
+    """Rows may go through the places more than once, as those of several sequences do."""
+    rows, (cosines, sines) = randn(9, 2 * width, dtype=dtype), turns(4, width, torch.float64)
+    heads, places = rows.double().unflatten(-1, (2, width)), torch.arange(9) % 4
+    across = heads.roll(width // 2, -1) * sines[places].unsqueeze(1)
+    expected = heads * cosines[places].unsqueeze(1) + across
+    native.turn(rows, 2, turns(4, width, dtype))
+    close(rows.unflatten(-1, (2, width)), expected)
+
+
+@needs_kernels
+@both
+@given(
+    rows=st.integers(0, 200), depth=st.integers(1, 300), cols=st.integers(1, 70), wide=st.booleans()
+)
+@settings(max_examples=40, deadline=None)
+def test_products(rows: int, depth: int, cols: int, wide: bool, dtype: torch.dtype) -> None:
+    """Of matrices either way round in memory, with rows that need not be in one piece."""
+    x = randn(rows, depth + 5 * wide, dtype=dtype)[:, :depth]
+    matrix, beside = randn(depth, cols, seed=1), randn(rows, cols, seed=2)
+    for held in (matrix.to(dtype), matrix.t().contiguous().t().to(dtype)):
+        packed = native.pack(held)
+        close(native.multiply(x, packed), x.double() @ held.double())
+        added = beside.to(dtype)
+        out = torch.empty_like(added)
+        assert native.multiply(x, packed, out=out, beside=added) is out
+        close(out, added.double() + x.double() @ held.double())
+
+
+@needs_kernels
+def test_products_of_shapes_that_do_not_fit() -> None:
+    packed = native.pack(randn(5, 4))
+    with pytest.raises(ValueError, match="3 features for a matrix of 5 rows"):
+        native.multiply(randn(2, 3), packed)
+    with pytest.raises(ValueError, match=r"\[2, 3\] is no place for \[2, 4\]"):
+        native.multiply(randn(2, 5), packed, out=randn(2, 3))
+    with pytest.raises(ValueError, match=r"\[1, 4\] cannot be added to \[2, 4\]"):
+        native.multiply(randn(2, 5), packed, beside=randn(1, 4))
 
 
 def parts(
@@ -138,8 +173,31 @@ def parts(
     query = randn(batch, length, heads * WIDTH, seed=1, dtype=dtype)
     held = randn(batch, keys, 2 * heads * WIDTH, seed=2, dtype=dtype)
     key, value = held.chunk(2, dim=-1)
-    one, two, three = (x.unflatten(-1, (heads, WIDTH)).transpose(1, 2) for x in (query, key, value))
+    one, two, three = (x.unflatten(-1, (heads, WIDTH)) for x in (query, key, value))
     return one, two, three
+
+
+def attend(own: tuple[Tensor, Tensor, Tensor], how: Attention) -> tuple[Tensor, Tensor]:
+    """What `native.attend` reads, and its logarithms."""
+    query = own[0]
+    out = query.new_empty(query.shape)
+    log_sum = query.new_empty(len(query), query.shape[2], query.shape[1])
+    native.attend(own, how, out, log_sum)
+    return out, log_sum
+
+
+def slopes(
+    own: tuple[Tensor, Tensor, Tensor], how: Attention, grad: Tensor
+) -> tuple[list[Tensor], Tensor | None]:
+    """Gradients of the parts, laid out as these, and of the share."""
+    out, log_sum = attend(own, how)
+    query, held = (
+        own[0].new_empty(own[0].shape),
+        own[1].new_empty(*own[1].shape[:2], 2, *own[1].shape[2:]),
+    )
+    grads = query, held[:, :, 0], held[:, :, 1]
+    of_share = native.attend_backward(own, how, out, log_sum, grad, grads)
+    return list(grads), of_share
 
 
 def mask_of(kind: str, batch: int, length: int, keys: int) -> Tensor | None:
@@ -158,28 +216,60 @@ def mask_of(kind: str, batch: int, length: int, keys: int) -> Tensor | None:
     batch=st.integers(1, 3),
     kind=st.sampled_from(["none", "keys", "all", "shared"]),
     causal=st.booleans(),
+    turned=st.booleans(),
+    smeared=st.sampled_from(["", "all", "some"]),
 )
 @settings(max_examples=60, deadline=None)
 def test_attention_and_its_gradients(
-    length: int, keys: int, batch: int, kind: str, causal: bool, dtype: torch.dtype
+    length: int,
+    keys: int,
+    batch: int,
+    kind: str,
+    causal: bool,
+    turned: bool,
+    smeared: str,
+    dtype: torch.dtype,
 ) -> None:
     keys = length if causal else keys
     own = parts(length, keys, batch, dtype=dtype)
-    mask = mask_of(kind, batch, length, keys)
-    grad = randn(batch, 3, length, WIDTH, seed=7)
-    visible = torch.ones(length, keys, dtype=torch.bool)
-    visible = visible.tril() if causal else visible
-    visible = visible if mask is None else visible & mask
+    grad = randn(batch, length, 3, WIDTH, seed=7).to(dtype)
+    share = torch.tensor([0.2, 0.5, 0.9], dtype=dtype) if smeared else None
+    how = Attention(
+        (turns(length, WIDTH, dtype), turns(keys, WIDTH, dtype)) if turned else (None, None),
+        mask_of(kind, batch, length, keys),
+        causal,
+        share,
+        randn(batch, keys, seed=9) > 0 if smeared == "some" else None,
+    )
     exact = [part.double().requires_grad_() for part in own]
-    expected = F.scaled_dot_product_attention(*exact, visible)
-    assert native.can_attend(*own, mask)
-    out, log_sum = native.attend(*own, mask, causal)
-    close(out, expected.detach())
-    gradients = native.attend_backward(*own, mask, causal, out, log_sum, grad.to(dtype))
+    exact_share = None if share is None else share.double().requires_grad_()
+    expected = plainly(exact, how, exact_share)
+    assert native.can_attend(WIDTH, how.mask, dtype)
+    close(attend(own, how)[0], expected.detach())
+    wanted = exact if exact_share is None else [*exact, exact_share]
+    of_parts, of_share = slopes(own, how, grad)
+    found = of_parts if of_share is None else [*of_parts, of_share]
     for one, two in zip(
-        gradients, torch.autograd.grad((expected * grad).sum(), exact), strict=True
+        found, torch.autograd.grad((expected * grad.double()).sum(), wanted), strict=True
     ):
         close(one, two)
+
+
+def plainly(exact: list[Tensor], how: Attention, share: Tensor | None) -> Tensor:
+    """Attention of queries, keys and values [B, L, H, P] by PyTorch, in double precision."""
+    query, key, value = (part.transpose(1, 2) for part in exact)
+    if share is not None:
+        smear = Smear(len(share))
+        smear.share = lambda: share  # pyright: ignore
+        key = smear(key, how.follows)
+    query, key = (
+        x if turns is None else x * turns[0].double() + x.roll(WIDTH // 2, -1) * turns[1].double()
+        for x, turns in zip((query, key), how.turns, strict=True)
+    )
+    visible = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool)
+    visible = visible.tril() if how.causal else visible
+    visible = visible if how.mask is None else visible & how.mask
+    return F.scaled_dot_product_attention(query, key, value, visible).transpose(1, 2)
 
 
 @needs_kernels
@@ -187,42 +277,56 @@ def test_attention_and_its_gradients(
 def test_who_may_look_nowhere_reads_nothing_and_what_is_hidden_weighs_nothing(
     dtype: torch.dtype,
 ) -> None:
-    query, key, value = parts(4, 6, dtype=dtype)
+    own = parts(4, 6, dtype=dtype)
     mask = torch.ones(2, 1, 4, 6, dtype=torch.bool)
     mask[1, :, 2] = False
     mask[0, :, :, 3] = False
-    out, log_sum = native.attend(query, key, value, mask, False)
-    assert (out[1, :, 2] == 0).all()
+    out, _ = attend(own, Attention(mask=mask))
+    assert (out[1, 2] == 0).all()
     assert out[0].ne(0).all()
-    grads = native.attend_backward(query, key, value, mask, False, out, log_sum, out)
+    grads, _ = slopes(own, Attention(mask=mask), out)
     assert all(grad.isfinite().all() for grad in grads)
-    assert (grads[0][1, :, 2] == 0).all()
-    assert (grads[1][0, :, 3] == 0).all()
-    assert (grads[2][0, :, 3] == 0).all()
+    assert (grads[0][1, 2] == 0).all()
+    assert (grads[1][0, 3] == 0).all()
+    assert (grads[2][0, 3] == 0).all()
 
 
 @needs_kernels
-def test_masks_and_layouts_that_it_does_not_know_are_left_alone() -> None:
-    query, key, value = parts(4, 6)
-    assert not native.can_attend(query, key, value, torch.ones(2, 3, 4, 6, dtype=torch.bool))
-    assert not native.can_attend(query, key, value, torch.zeros(2, 1, 4, 6))
-    assert not native.can_attend(query, key, value, torch.ones(4, 6, dtype=torch.bool))
-    assert not native.can_attend(query, key[:1], value[:1], None)
-    assert not native.can_attend(query.contiguous(), key, value, None)
-    assert not native.can_attend(query[..., :6], key[..., :6], value[..., :6], None)
+def test_masks_and_heads_that_it_does_not_know_are_left_alone() -> None:
+    assert native.can_attend(16, None, torch.float32)
+    assert not native.can_attend(16, torch.ones(2, 3, 4, 6, dtype=torch.bool), torch.float32)
+    assert not native.can_attend(16, torch.zeros(2, 1, 4, 6), torch.float32)
+    assert not native.can_attend(16, torch.ones(4, 6, dtype=torch.bool), torch.float32)
+    assert not native.can_attend(6, None, torch.float32)
+    assert not native.can_attend(16, None, torch.bfloat16)
+
+
+@needs_kernels
+def test_turns_and_shares_that_do_not_fit_are_errors() -> None:
+    own = parts(4, 6)
+    with pytest.raises(ValueError, match=r"turns of \[6, 16\] for heads of \[4, 16\]"):
+        attend(own, Attention((turns(6, WIDTH, torch.float64), None)))
+    with pytest.raises(TypeError, match=r"must be torch\.float64"):
+        attend(own, Attention((turns(4, WIDTH, torch.float32), None)))
+    with pytest.raises(TypeError, match=r"must be torch\.float64"):
+        attend(own, Attention(share=torch.ones(3)))
 
 
 @needs_kernels
 def test_threads_do_not_change_a_bit() -> None:
-    query, key, value = parts(150, 150, dtype=torch.float32)
+    own = parts(150, 150, dtype=torch.float32)
     x, gain = randn(700, 33, dtype=torch.float32), torch.ones(33)
 
     def everything() -> list[Tensor]:
-        out, log_sum = native.attend(query, key, value, None, True)
-        grads = native.attend_backward(query, key, value, None, True, out, log_sum, out)
+        how = Attention(causal=True, share=torch.full((3,), 0.3))
+        out, _ = attend(own, how)
+        grads, of_share = slopes(own, how, out)
+        assert of_share is not None
         grad_gain = torch.zeros(33)
         of_x = native.rms_norm_backward(x, gain, 1e-6, x, grad_gain, None)
-        return [out, *grads, of_x, grad_gain, native.gelu(x), native.rms_norm(x, gain, 1e-6)]
+        product = native.multiply(x, native.pack(x.t()))
+        normed = native.rms_norm(x, gain, 1e-6)
+        return [out, *grads, of_share, of_x, grad_gain, native.gelu(x), normed, product]
 
     threads = torch.get_num_threads()
     try:
@@ -238,17 +342,17 @@ def test_threads_do_not_change_a_bit() -> None:
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty cache folder, and nothing loaded yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    native._loaded.cache_clear()
+    compiled._loaded.cache_clear()
     yield tmp_path / "retro_lab"
-    native._loaded.cache_clear()
+    compiled._loaded.cache_clear()
 
 
 def test_without_a_compiler_there_are_no_kernels(
     fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert native.library(torch.float32) is None
-    assert native.describe() == "none: no compiler is called cc, gcc, clang"
+    assert compiled.library(torch.float32) is None
+    assert compiled.describe() == "none: no compiler is called cc, gcc, clang"
     assert not fresh.exists()
 
 
@@ -256,24 +360,24 @@ def test_a_compiler_that_fails_is_none(fresh: Path, monkeypatch: pytest.MonkeyPa
     compiler = fresh.parent / "broken"
     compiler.write_text("#!/bin/sh\necho 'no OpenMP in here' >&2; exit 1\n", encoding="utf-8")
     compiler.chmod(0o755)
-    monkeypatch.setattr(native, "COMPILERS", (str(compiler),))
-    assert native.library(torch.float32) is None
-    assert native.describe() == f"none: {compiler} fails with 'no OpenMP in here'"
+    monkeypatch.setattr(compiled, "COMPILERS", (str(compiler),))
+    assert compiled.library(torch.float32) is None
+    assert compiled.describe() == f"none: {compiler} fails with 'no OpenMP in here'"
     assert not list(fresh.glob("*.so"))
 
 
 @needs_kernels
 def test_the_next_compiler_is_tried(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "COMPILERS", ("false", *native.COMPILERS))
-    assert native.library(torch.float32) is not None
-    assert "false" not in native.describe()
+    monkeypatch.setattr(compiled, "COMPILERS", ("false", *compiled.COMPILERS))
+    assert compiled.library(torch.float32) is not None
+    assert "false" not in compiled.describe()
 
 
 @needs_kernels
 def test_a_cache_folder_may_be_relative(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(fresh.parent)
     monkeypatch.setenv("XDG_CACHE_HOME", "here")
-    assert native.library(torch.float32) is not None
+    assert compiled.library(torch.float32) is not None
 
 
 @pytest.mark.parametrize("home", ["file", "~nobody-of-that-name"])
@@ -283,19 +387,19 @@ def test_a_cache_that_cannot_be_written_is_no_error(
     (fresh.parent / "file").write_text("")
     monkeypatch.chdir(fresh.parent)
     monkeypatch.setenv("XDG_CACHE_HOME", home)
-    assert native.library(torch.float32) is None
-    assert native.describe().startswith("none: ")
+    assert compiled.library(torch.float32) is None
+    assert compiled.describe().startswith("none: ")
 
 
 @needs_kernels
 def test_kernels_are_built_once_for_each_precision(
     fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert native.library(torch.float32) is not None
-    assert native.describe().startswith("compiled by ")
-    assert native.library(torch.float64) is not None
-    assert native.library(torch.bfloat16) is None
+    assert compiled.library(torch.float32) is not None
+    assert compiled.describe().startswith("compiled by ")
+    assert compiled.library(torch.float64) is not None
+    assert compiled.library(torch.bfloat16) is None
     assert len(list(fresh.iterdir())) == 2
-    native._loaded.cache_clear()
+    compiled._loaded.cache_clear()
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("compiled again"))
-    assert native.library(torch.float32) is not None
+    assert compiled.library(torch.float32) is not None

@@ -4,66 +4,25 @@
  * from the logarithm of each row's sum (Dao et al. 2022). Every product goes through `product`,
  * whose operands lie packed in the cache.
  */
-#include "vector.h"
+#include "product.h"
 
-#define TILE_ROWS 6      /* rows of a product that are held in registers */
 #define BLOCK_QUERIES 66 /* whole tiles, whose scores for some hundred keys fit the cache */
 
-/* Sizes, distances between elements in numbers (heads lie P numbers apart), and where queries may
- * look: mask[b * mask_batch + i * mask_query + j], or everywhere. */
+/* Sizes, distances between elements in numbers (heads lie P numbers apart), and
+ *
+ * where queries may look: mask[b * mask_batch + i * mask_query + j], or everywhere;
+ * how queries and keys are turned: cosines and sines [places, P], see `turn_pairs`, or not;
+ * the share [heads] of the key before in each key, and which keys have one: follows [batch, keys],
+ * or all but the first; or no share. */
 typedef struct {
     long batch, heads, queries, keys, width;
     long query_batch, query_row, key_batch, key_row, value_batch, value_row;
     const uint8_t *mask;
-    long mask_batch, mask_query;
-    long causal;
+    long mask_batch, mask_query, causal;
+    const real *query_cosines, *query_sines, *key_cosines, *key_sines;
+    const real *share;
+    const uint8_t *follows;
 } Geometry;
-
-static inline __attribute__((always_inline)) void
-tile(const int rows, const int vecs, long depth, const real *a, long a_row, long a_col,
-     const real *b, long b_row, real *c, long c_row, int add)
-{
-    vec held[TILE_ROWS][2];
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < vecs; j++)
-            held[i][j] = add ? load(c + i * c_row + j * LANES) : (vec){0};
-    for (long k = 0; k < depth; k++)
-        for (int i = 0; i < rows; i++)
-            for (int j = 0; j < vecs; j++)
-                held[i][j] += a[i * a_row + k * a_col] * load(b + k * b_row + j * LANES);
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < vecs; j++) store(c + i * c_row + j * LANES, held[i][j]);
-}
-
-static inline __attribute__((always_inline)) void
-columns(const int vecs, long rows, long depth, const real *a, long a_row, long a_col,
-        const real *b, long b_row, real *c, long c_row, int add)
-{
-    for (long i = 0; i < rows; i += TILE_ROWS) {
-        const real *from = a + i * a_row;
-        real *to = c + i * c_row;
-        switch (rows - i) { /* so that the compiler knows how many registers a tile takes */
-#define TILE(n) tile(n, vecs, depth, from, a_row, a_col, b, b_row, to, c_row, add)
-        case 1: TILE(1); break;
-        case 2: TILE(2); break;
-        case 3: TILE(3); break;
-        case 4: TILE(4); break;
-        case 5: TILE(5); break;
-        default: TILE(TILE_ROWS);
-#undef TILE
-        }
-    }
-}
-
-/* C [rows, cols] = A B, or += with `add`; cols a multiple of LANES, A with any strides. */
-static void product(long rows, long cols, long depth, const real *a, long a_row, long a_col,
-                    const real *b, long b_row, real *c, long c_row, int add)
-{
-    long j = 0;
-    for (; j + 2 * LANES <= cols; j += 2 * LANES)
-        columns(2, rows, depth, a, a_row, a_col, b + j, b_row, c + j, c_row, add);
-    if (j < cols) columns(1, rows, depth, a, a_row, a_col, b + j, b_row, c + j, c_row, add);
-}
 
 static real *room(long numbers)
 {
@@ -80,10 +39,81 @@ static void copy(const real *from, long from_row, long rows, long width, real *t
         memcpy(to + i * to_row, from + i * from_row, sizeof(real) * width);
 }
 
+/* LANES rows become LANES columns, so that what is written lies together. */
 static void transpose(const real *from, long rows, long width, real *to, long to_row)
 {
-    for (long j = 0; j < width; j++)
-        for (long i = 0; i < rows; i++) to[j * to_row + i] = from[i * width + j];
+    long i = 0;
+    for (; i + LANES <= rows; i += LANES)
+        for (long j = 0; j < width; j++)
+            for (long l = 0; l < LANES; l++) to[j * to_row + i + l] = from[(i + l) * width + j];
+    for (; i < rows; i++)
+        for (long j = 0; j < width; j++) to[j * to_row + i] = from[i * width + j];
+}
+
+static void turn(real *rows, long count, long width, const real *cosines, const real *sines,
+                 real sign)
+{
+    for (long i = 0; cosines && i < count; i++)
+        turn_pairs(rows + i * width, width, cosines + i * width, sines + i * width, sign);
+}
+
+static int follows(const Geometry *g, long b, long i)
+{
+    return i > 0 && i < g->keys && (!g->follows || g->follows[b * g->keys + i]);
+}
+
+/* The keys of a head as queries meet them: mixed with the one before, and turned. */
+static void take_keys(const Geometry *g, long b, long head, const real *key, real *k)
+{
+    const long width = g->width;
+    copy(key + b * g->key_batch + head * width, g->key_row, g->keys, width, k, width);
+    for (long i = g->keys - 1; g->share && i >= 0; i--)
+        for (long p = 0; p < width; p += LANES) {
+            real *at = k + i * width + p;
+            vec before = follows(g, b, i) ? load(at - width) : all(0);
+            store(at, load(at) + g->share[head] * (before - load(at)));
+        }
+    turn(k, g->keys, width, g->key_cosines, g->key_sines, 1);
+}
+
+static void take_queries(const Geometry *g, long b, long head, long from, long rows,
+                         const real *query, real *q)
+{
+    const long width = g->width, places = from * width;
+    copy(query + b * g->query_batch + from * g->query_row + head * width, g->query_row, rows, width,
+         q, width);
+    if (g->query_cosines)
+        turn(q, rows, width, g->query_cosines + places, g->query_sines + places, 1);
+}
+
+static void give_queries(const Geometry *g, long b, long head, long from, long rows, real *of_q,
+                         real *grad_query)
+{
+    const long width = g->width, places = from * width;
+    if (g->query_cosines)
+        turn(of_q, rows, width, g->query_cosines + places, g->query_sines + places, -1);
+    copy(of_q, width, rows, width,
+         grad_query + b * g->query_batch + from * g->query_row + head * width, g->query_row);
+}
+
+/* What `take_keys` did, backwards: gradients of a head's keys, and of its share. */
+static void give_keys(const Geometry *g, long b, long head, const real *key, real *of_k,
+                      real *grad_key, real *grad_share)
+{
+    const long width = g->width, from = b * g->key_batch + head * width;
+    vec total = {0};
+    turn(of_k, g->keys, width, g->key_cosines, g->key_sines, -1);
+    for (long i = 0; g->share && i < g->keys; i++)
+        for (long p = 0; p < width; p += LANES) {
+            const real *raw = key + from + i * g->key_row + p;
+            real *at = of_k + i * width + p;
+            vec before = follows(g, b, i) ? load(raw - g->key_row) : all(0);
+            vec after = follows(g, b, i + 1) ? load(at + width) : all(0);
+            total += load(at) * (before - load(raw));
+            store(at, load(at) + g->share[head] * (after - load(at)));
+        }
+    copy(of_k, width, g->keys, width, grad_key + from, g->key_row);
+    if (g->share) grad_share[b * g->heads + head] = sum(total);
 }
 
 /* Minus infinity wherever query i of batch b may not look, up to `wide`. */
@@ -127,23 +157,22 @@ void attend(const Geometry *g, const real *query, const real *key, const real *v
         real *scores = room(wide_row * BLOCK_QUERIES), *q = room(BLOCK_QUERIES * width);
         real *read = room(BLOCK_QUERIES * width), sums[BLOCK_QUERIES];
 #pragma omp for schedule(dynamic)
-        for (long head = 0; head < g->batch * g->heads; head++) {
-            long b = head / g->heads, at = head % g->heads * width;
-            copy(key + b * g->key_batch + at, g->key_row, g->keys, width, packed, width);
+        for (long each = 0; each < g->batch * g->heads; each++) {
+            long b = each / g->heads, head = each % g->heads, at = head * width;
+            take_keys(g, b, head, key, packed);
             transpose(packed, g->keys, width, across, wide_row);
             copy(value + b * g->value_batch + at, g->value_row, g->keys, width, packed, width);
             for (long from = 0; from < g->queries; from += BLOCK_QUERIES) {
                 long rows = g->queries - from < BLOCK_QUERIES ? g->queries - from : BLOCK_QUERIES;
                 long keys = g->causal && from + rows < g->keys ? from + rows : g->keys;
                 long wide = in_lanes(keys);
-                copy(query + b * g->query_batch + from * g->query_row + at, g->query_row, rows,
-                     width, q, width);
+                take_queries(g, b, head, from, rows, query, q);
                 product(rows, wide, width, q, width, 1, across, wide_row, scores, wide_row, 0);
                 for (long i = 0; i < rows; i++) {
                     real *of_row = scores + i * wide_row, most;
                     hide(g, of_row, b, from + i, keys, wide);
                     sums[i] = weigh(of_row, wide, scale, &most);
-                    log_sum[head * g->queries + from + i] =
+                    log_sum[each * g->queries + from + i] =
                         sums[i] == 0 ? INFINITY : most * scale + log(sums[i]);
                 }
                 product(rows, width, keys, scores, wide_row, 1, packed, width, read, width, 0);
@@ -170,10 +199,11 @@ static void weigh_again(real *scores, real *slopes, long wide, real scale, real 
     }
 }
 
-/* Gradients [batch, queries or keys, heads, width] of grad, which is laid out as out is. */
+/* Gradients of grad, which is laid out as out is; each as what it is the gradient of, that of the
+ * share [batch, heads]. */
 void attend_backward(const Geometry *g, const real *query, const real *key, const real *value,
                      const real *out, const real *log_sum, const real *grad, real *grad_query,
-                     real *grad_key, real *grad_value, int threads)
+                     real *grad_key, real *grad_value, real *grad_share, int threads)
 {
     const long width = g->width, row = g->heads * width, wide_row = in_lanes(g->keys);
     const long all_keys = g->keys * width;
@@ -186,19 +216,18 @@ void attend_backward(const Geometry *g, const real *query, const real *key, cons
         real *of_out = room(BLOCK_QUERIES * width);
         real *scores = room(wide_row * BLOCK_QUERIES), *slopes = room(wide_row * BLOCK_QUERIES);
 #pragma omp for schedule(dynamic)
-        for (long head = 0; head < g->batch * g->heads; head++) {
-            long b = head / g->heads, at = head % g->heads * width;
+        for (long each = 0; each < g->batch * g->heads; each++) {
+            long b = each / g->heads, head = each % g->heads, at = head * width;
             copy(value + b * g->value_batch + at, g->value_row, g->keys, width, k, width);
             transpose(k, g->keys, width, v_across, wide_row);
-            copy(key + b * g->key_batch + at, g->key_row, g->keys, width, k, width);
+            take_keys(g, b, head, key, k);
             transpose(k, g->keys, width, k_across, wide_row);
             memset(of_k, 0, sizeof(real) * all_keys), memset(of_v, 0, sizeof(real) * all_keys);
             for (long from = 0; from < g->queries; from += BLOCK_QUERIES) {
                 long rows = g->queries - from < BLOCK_QUERIES ? g->queries - from : BLOCK_QUERIES;
                 long keys = g->causal && from + rows < g->keys ? from + rows : g->keys;
                 long wide = in_lanes(keys), outer = (b * g->queries + from) * row + at;
-                long inner = b * g->query_batch + from * g->query_row + at;
-                copy(query + inner, g->query_row, rows, width, q, width);
+                take_queries(g, b, head, from, rows, query, q);
                 copy(grad + outer, row, rows, width, of_out, width);
                 product(rows, wide, width, q, width, 1, k_across, wide_row, scores, wide_row, 0);
                 product(rows, wide, width, of_out, width, 1, v_across, wide_row, slopes, wide_row,
@@ -207,16 +236,16 @@ void attend_backward(const Geometry *g, const real *query, const real *key, cons
                     real *of_row = scores + i * wide_row;
                     hide(g, of_row, b, from + i, keys, wide);
                     weigh_again(of_row, slopes + i * wide_row, wide, scale,
-                                log_sum[head * g->queries + from + i],
+                                log_sum[each * g->queries + from + i],
                                 dot(out + outer + i * row, of_out + i * width, width));
                 }
                 product(keys, width, rows, scores, 1, wide_row, of_out, width, of_v, width, 1);
                 product(keys, width, rows, slopes, 1, wide_row, q, width, of_k, width, 1);
                 product(rows, width, keys, slopes, wide_row, 1, k, width, of_q, width, 0);
-                copy(of_q, width, rows, width, grad_query + outer, row);
+                give_queries(g, b, head, from, rows, of_q, grad_query);
             }
-            copy(of_k, width, g->keys, width, grad_key + b * g->keys * row + at, row);
-            copy(of_v, width, g->keys, width, grad_value + b * g->keys * row + at, row);
+            give_keys(g, b, head, key, of_k, grad_key, grad_share);
+            copy(of_v, width, g->keys, width, grad_value + b * g->value_batch + at, g->value_row);
         }
         free(k), free(k_across), free(v_across), free(of_k), free(of_v), free(q), free(of_q);
         free(of_out), free(scores), free(slopes);

@@ -100,29 +100,16 @@ void gelu_backward(const real *x, real *grad, real *out, long n, int threads)
     }
 }
 
-/* Turns pairs of features (p, p + P/2) of all heads of x by the angles of the tokens' places, or
- * back with sign -1.
- *
- * x: `tokens` rows `row` numbers apart; token t stands at place (first + t) % length.
- * cosines, sines: [length, P], of which the second halves are used.
- */
-void turn(real *x, long tokens, long row, long heads, long width, const real *cosines,
-          const real *sines, long first, long length, real sign, int threads)
+/* Turns all heads of x [tokens, heads * P]; token t stands at place t % length of cosines and
+ * sines [length, P], see `turn_pairs`. */
+void turn(real *x, long tokens, long heads, long width, const real *cosines, const real *sines,
+          long length, int threads)
 {
-    const long half = width / 2;
 #pragma omp parallel for num_threads(threads)
-    for (long t = 0; t < tokens; t++) {
-        const real *cosine = cosines + (first + t) % length * width + half;
-        const real *sine = sines + (first + t) % length * width + half;
-        for (long h = 0; h < heads; h++) {
-            real *restrict one = x + t * row + h * width, *restrict other = one + half;
-            for (long p = 0; p < half; p++) {
-                real before = one[p], turned = sign * sine[p];
-                one[p] = before * cosine[p] - other[p] * turned;
-                other[p] = other[p] * cosine[p] + before * turned;
-            }
-        }
-    }
+    for (long t = 0; t < tokens; t++)
+        for (long h = 0; h < heads; h++)
+            turn_pairs(x + (t * heads + h) * width, width, cosines + t % length * width,
+                       sines + t % length * width, 1);
 }
 
 /* out [rows, outputs] = x W for x [rows, inputs] and W [outputs, inputs]: a product that takes as

@@ -55,11 +55,14 @@ static inline vec pick(ivec where, vec one, vec other)
     return (vec)(((ivec)one & where) | ((ivec)other & ~where));
 }
 
+/* Halves are added, then halves of those: each addition waits for the one before. */
 static inline real sum(vec x)
 {
-    real total = 0;
-    for (int i = 0; i < LANES; i++) total += x[i];
-    return total;
+    real part[LANES];
+    memcpy(part, &x, BYTES);
+    for (long half = LANES / 2; half; half /= 2)
+        for (long i = 0; i < half; i++) part[i] += part[i + half];
+    return part[0];
 }
 
 static inline real largest(vec x)
@@ -80,6 +83,24 @@ static inline real dot(const real *one, const real *other, long n)
     }
     for (; i < n; i += LANES) even += load_left(one + i, n - i, 0) * load_left(other + i, n - i, 0);
     return sum(even + odd);
+}
+
+/* Turns pairs of features (p, p + P/2) of a head by a place's angles, or back with sign -1.
+ *
+ * cosines, sines: [P], of which the second halves are used.
+ */
+static inline void turn_pairs(real *x, long width, const real *cosines, const real *sines,
+                              real sign)
+{
+    const long half = width / 2;
+    for (long p = 0; p < half; p += LANES) {
+        long left = half - p;
+        vec one = load_left(x + p, left, 0), other = load_left(x + half + p, left, 0);
+        vec cosine = load_left(cosines + half + p, left, 0);
+        vec sine = load_left(sines + half + p, left, 0) * sign;
+        store_left(x + p, left, one * cosine - other * sine);
+        store_left(x + half + p, left, other * cosine + one * sine);
+    }
 }
 
 #ifdef DOUBLE

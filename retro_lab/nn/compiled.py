@@ -1,0 +1,147 @@
+"""The C kernels of `kernels/`: compiled for the processor at hand when they are first needed.
+
+That takes two seconds, and what comes out is kept in the user's cache folder. Where there is no C
+compiler with OpenMP, or no such folder, `library` is None and PyTorch's plain operations serve. The
+kernels run on the threads of PyTorch's own OpenMP, whose symbols they are linked to when they are
+loaded. `native.py` has them as functions of tensors.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from ctypes import POINTER, Structure, c_double, c_float, c_int, c_long, c_void_p
+from functools import cache
+from pathlib import Path
+
+import torch
+
+SOURCES = Path(__file__).parent / "kernels"
+FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math")
+COMPILERS = ("cc", "gcc", "clang")
+SECONDS = 120  # a compiler that takes longer is none
+
+
+class Geometry(Structure):
+    """`Geometry` of attention.c."""
+
+    _fields_ = [
+        *((name, c_long) for name in ("batch", "heads", "queries", "keys", "width")),
+        *(
+            (f"{part}_{of}", c_long)
+            for part in ("query", "key", "value")
+            for of in ("batch", "row")
+        ),
+        ("mask", c_void_p),
+        *((name, c_long) for name in ("mask_batch", "mask_query", "causal")),
+        *(
+            (f"{part}_{wave}", c_void_p)
+            for part in ("query", "key")
+            for wave in ("cosines", "sines")
+        ),
+        *((name, c_void_p) for name in ("share", "follows")),
+    ]
+
+
+_REAL = {torch.float32: c_float, torch.float64: c_double}
+# What each function takes, before the number of threads: p a tensor, n a number of something, r a
+# real number, g a geometry.
+_ARGUMENTS = {
+    "rms_norm": "pprpnn",
+    "rms_norm_backward": "pprppppnn",
+    "gelu": "ppn",
+    "gelu_backward": "pppn",
+    "turn": "pnnnppn",
+    "pack": "pnnnnp",
+    "multiply": "pnnnpnpp",
+    "few_rows": "pppnnn",
+    "surprise": "pppnn",
+    "attend": "gppppp",
+    "attend_backward": "gpppppppppp",
+}
+
+
+def library(dtype: torch.dtype) -> ctypes.CDLL | None:
+    """The compiled kernels for a precision; None where they cannot be had."""
+    return _loaded(dtype)[0]
+
+
+def describe() -> str:
+    """Whether there are kernels for single precision, and else why not, in a line."""
+    return _loaded(torch.float32)[1]
+
+
+def needed() -> bool:
+    """Whether anything asked for kernels so far."""
+    return _loaded.cache_info().currsize > 0
+
+
+@cache
+def _loaded(dtype: torch.dtype) -> tuple[ctypes.CDLL | None, str]:
+    if dtype not in _REAL:
+        return None, f"none: {dtype} is neither single nor double precision"
+    words = f"none: no compiler is called {', '.join(COMPILERS)}"
+    for compiler in filter(None, map(shutil.which, COMPILERS)):
+        try:
+            return _open(_compiled(compiler, dtype), dtype), f"compiled by {compiler}"
+        except subprocess.CalledProcessError as error:
+            why = error.stderr.decode(errors="replace").strip().partition("\n")[0]
+            words = f"none: {compiler} fails with '{why}'"
+        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+            words = f"none: {error}"
+    return None, words
+
+
+def _open(built: Path, dtype: torch.dtype) -> ctypes.CDLL:
+    loaded = ctypes.CDLL(str(built))
+    types = {"p": c_void_p, "n": c_long, "r": _REAL[dtype], "g": POINTER(Geometry)}
+    for name, letters in _ARGUMENTS.items():
+        function = getattr(loaded, name)
+        function.argtypes, function.restype = [*map(types.__getitem__, letters), c_int], None
+    loaded.lanes.restype = loaded.packed_size.restype = c_long
+    loaded.packed_size.argtypes = [c_long, c_long]
+    return loaded
+
+
+def _compiled(compiler: str, dtype: torch.dtype) -> Path:
+    """The shared library for these sources, this compiler, this processor and this C library.
+
+    Raises:
+        OSError, RuntimeError: no cache folder, or none that can be written.
+        subprocess.SubprocessError: the compiler fails.
+    """
+    sources = sorted(SOURCES.iterdir())
+    flags = (*FLAGS, "-DDOUBLE") if dtype == torch.float64 else FLAGS
+    setting = (compiler, *flags, *platform.libc_ver(), *_instructions())
+    digest = hashlib.sha256(" ".join(setting).encode())
+    for source in sources:
+        digest.update(source.read_bytes())
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    folder = home.absolute() / "retro_lab"
+    built = folder / f"kernels-{digest.hexdigest()[:16]}.so"
+    if built.exists():
+        return built
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as place:
+        units = [str(source) for source in sources if source.suffix == ".c"]
+        options = {"cwd": place, "check": True, "capture_output": True, "timeout": SECONDS}
+        subprocess.run([compiler, *flags, "-fopenmp", "-fPIC", "-c", *units], **options)
+        # Without -fopenmp: the runtime of another copy of OpenMP would compete for the cores.
+        objects = [str(path) for path in Path(place).glob("*.o")]
+        subprocess.run([compiler, "-shared", "-o", "kernels.so", *objects, "-lm"], **options)
+        (Path(place) / "kernels.so").replace(built)  # at once, whoever else builds it too
+    return built
+
+
+def _instructions() -> list[str]:
+    """What the processor can do, so that a home folder may serve several kinds."""
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return []
+    lines = info.read_text(encoding="utf-8").splitlines()
+    return sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
