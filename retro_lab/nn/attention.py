@@ -60,10 +60,10 @@ def attend(
 class _Attention(nn.Module):
     """What self- and cross-attention share: all but where keys and values come from."""
 
-    def __init__(
+    def _build(
         self, width: int, num_heads: int, head_dim: int, smeared: bool, positions: Positions
     ) -> None:
-        super().__init__()
+        """The parts that come behind a kind's own projections, in the order of their weights."""
         self.num_heads, self.head_dim = num_heads, head_dim
         self.out = Linear(num_heads * head_dim, width)
         self.smear = Smear(num_heads) if smeared else None
@@ -141,8 +141,9 @@ class SelfAttention(_Attention):
     def __init__(
         self, width: int, num_heads: int, head_dim: int, smeared: bool, positions: Positions
     ) -> None:
-        super().__init__(width, num_heads, head_dim, smeared, positions)
+        super().__init__()
         self.qkv = Linear(width, 3 * num_heads * head_dim)
+        self._build(width, num_heads, head_dim, smeared, positions)
 
     def forward(
         self,
@@ -198,9 +199,10 @@ class CrossAttention(_Attention):
         smeared: bool,
         positions: Positions,
     ) -> None:
-        super().__init__(width, num_heads, head_dim, smeared, positions)
+        super().__init__()
         self.query = Linear(width, num_heads * head_dim)
         self.key_value = Linear(source_width, 2 * num_heads * head_dim)
+        self._build(width, num_heads, head_dim, smeared, positions)
 
     def forward(
         self,

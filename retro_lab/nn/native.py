@@ -101,7 +101,7 @@ def multiply(
     """
     if x.shape[-1] != packed.depth:
         raise ValueError(f"{x.shape[-1]} features for a matrix of {packed.depth} rows")
-    rows, shape = len(x), [len(x), packed.cols]
+    x, rows, shape = x if x.stride(-1) == 1 else x.contiguous(), len(x), [len(x), packed.cols]
     if beside is not None and [*beside.shape] != shape:
         raise ValueError(f"{[*beside.shape]} cannot be added to {shape}")
     out = x.new_empty(shape) if out is None else out

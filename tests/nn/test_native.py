@@ -145,10 +145,12 @@ def test_turning(width: int, dtype: torch.dtype) -> None:
 def test_products(rows: int, depth: int, cols: int, wide: bool, dtype: torch.dtype) -> None:
     """Of matrices either way round in memory, with rows that need not be in one piece."""
     x = randn(rows, depth + 5 * wide, dtype=dtype)[:, :depth]
+    across = randn(depth, rows, dtype=dtype).t()
     matrix, beside = randn(depth, cols, seed=1), randn(rows, cols, seed=2)
     for held in (matrix.to(dtype), matrix.t().contiguous().t().to(dtype)):
         packed = native.pack(held)
         close(native.multiply(x, packed), x.double() @ held.double())
+        close(native.multiply(across, packed), across.double() @ held.double())
         added = beside.to(dtype)
         out = torch.empty_like(added)
         assert native.multiply(x, packed, out=out, beside=added) is out

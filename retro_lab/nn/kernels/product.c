@@ -21,14 +21,15 @@ void pack(const real *from, long depth, long cols, long row, long col, real *pan
         for (long j = 0; j < wide; j += TILE_COLS) {
             real *to = panels + d * wide + j * deep;
             long left = cols - j < TILE_COLS ? cols - j : TILE_COLS;
+            const real *at = from + d * row + j * col;
             if (left < TILE_COLS) memset(to, 0, sizeof(real) * TILE_COLS * deep);
-            if (col == 1)
+            if (col == 1) /* read in the order of memory, whichever way round the matrix lies */
                 for (long k = 0; k < deep; k++)
-                    for (long l = 0; l < left; l++) to[k * TILE_COLS + l] = from[(d + k) * row + j + l];
+                    memcpy(to + k * TILE_COLS, at + k * row, sizeof(real) * left);
             else
                 for (long l = 0; l < left; l++)
                     for (long k = 0; k < deep; k++)
-                        to[k * TILE_COLS + l] = from[(d + k) * row + (j + l) * col];
+                        to[k * TILE_COLS + l] = at[k * row + l * col];
         }
     }
 }

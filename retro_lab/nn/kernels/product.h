@@ -46,7 +46,7 @@ static void product(long rows, long cols, long depth, const real *a, long a_row,
                     const real *b, long b_row, real *c, long c_row, int add)
 {
     long j = 0;
-    for (; j + 2 * LANES <= cols; j += 2 * LANES)
+    for (; j + TILE_COLS <= cols; j += TILE_COLS)
         columns(2, rows, depth, a, a_row, a_col, b + j, b_row, c + j, c_row, add);
     if (j < cols) columns(1, rows, depth, a, a_row, a_col, b + j, b_row, c + j, c_row, add);
 }
