@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from . import fused_attention
 from .cache import AttentionCache
 from .fused_attention import Layer, Weights
-from .layers import Linear, RMSNorm, Smear, is_heard
+from .layers import Linear, RMSNorm, Smear, drops, is_heard
 from .native import Attention
 from .positions import Positions
 
@@ -91,48 +91,35 @@ class _Attention(nn.Module):
             second: to keys and values of the source.
             norm: of x, before anything else.
         """
-        drops = dropout is not None and dropout.training and dropout.p > 0
-        adds, turns = dropout is not None and not drops, self.positions.turns(tables)
+        turns = self.positions.turns(tables)
         parts = [part for part in (norm, first, second, self.smear, self.out) if part is not None]
-        if turns is None or is_heard(*parts) or not fused_attention.fits(x, self.head_dim, mask):
-            update = self._plainly(
-                x, source, first, second, tables, mask, has_previous, causal, norm
+        if (
+            turns is not None
+            and not is_heard(*parts)
+            and fused_attention.fits(x, self.head_dim, mask)
+        ):
+            weights = Weights(
+                None if norm is None else norm.weight,
+                None if self.smear is None else self.smear.share(),
+                first.weight,
+                None if second is None else second.weight,
+                self.out.weight,
             )
-            return update if dropout is None else x + dropout(update)
-        weights = Weights(
-            None if norm is None else norm.weight,
-            None if self.smear is None else self.smear.share(),
-            first.weight,
-            None if second is None else second.weight,
-            self.out.weight,
-        )
-        how = Attention(turns, mask, causal, follows=has_previous)
-        layer = Layer(self.num_heads, how, residual=adds)
-        update = fused_attention.attention(x, source, weights, layer)
-        return x + dropout(update) if dropout is not None and not adds else update
-
-    def _plainly(
-        self,
-        x: Tensor,
-        source: Tensor | None,
-        first: Linear,
-        second: Linear | None,
-        tables: Any,
-        mask: Tensor | None,
-        has_previous: Tensor | None,
-        causal: bool,
-        norm: RMSNorm | None,
-    ) -> Tensor:
-        """The update by PyTorch's operations."""
-        x = x if norm is None else norm(x)
+            how = Attention(turns, mask, causal, follows=has_previous)
+            adds = dropout is not None and not drops(dropout)
+            layer = Layer(self.num_heads, how, residual=adds)
+            update = fused_attention.attention(x, source, weights, layer)
+            return update if dropout is None or adds else x + dropout(update)
+        normed = x if norm is None else norm(x)
         if source is None or second is None:
-            query, key, value = split_heads(first(x), self.num_heads, parts=3)
+            query, key, value = split_heads(first(normed), self.num_heads, parts=3)
         else:
-            (query,) = split_heads(first(x), self.num_heads)
+            (query,) = split_heads(first(normed), self.num_heads)
             key, value = split_heads(second(source), self.num_heads, parts=2)
         key = key if self.smear is None else self.smear(key, has_previous)
         query, key, bias = self.positions(query, key, tables)
-        return self.out(merge_heads(attend(query, key, value, bias, mask, causal)))
+        update = self.out(merge_heads(attend(query, key, value, bias, mask, causal)))
+        return update if dropout is None else x + dropout(update)
 
 
 class SelfAttention(_Attention):

@@ -58,6 +58,11 @@ def is_heard(*modules: nn.Module) -> bool:
     return any(module._forward_pre_hooks or module._forward_hooks for module in modules)
 
 
+def drops(dropout: nn.Dropout) -> bool:
+    """Whether it changes anything."""
+    return dropout.training and dropout.p > 0
+
+
 class FeedForward(nn.Module):
     """Two matrices around a GELU, as the paper's parameter counts imply."""
 
@@ -88,8 +93,7 @@ def feed_forward(kind: FeedForwardKind, width: int, inner: int) -> FeedForward:
 
 def add_feed_forward(x: Tensor, norm: RMSNorm, ff: FeedForward, dropout: nn.Dropout) -> Tensor:
     """x + dropout(ff(norm(x)))."""
-    drops = dropout.training and dropout.p > 0
-    kernels = type(ff) is FeedForward and fused.fits(x) and not drops
+    kernels = type(ff) is FeedForward and fused.fits(x) and not drops(dropout)
     if kernels and not is_heard(norm, ff, ff.up, ff.down):
         return fused.feed_forward(x, norm.weight, ff.up.weight, ff.down.weight)
     return x + dropout(ff(norm(x)))
