@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import fused_attention
-from .cache import AttentionCache
+from . import fused_attention, fused_token
+from .cache import AttentionCache, NewPlaces
 from .fused_attention import Layer, Weights
+from .fused_token import Past
 from .layers import Linear, RMSNorm, Smear, drops, is_heard
 from .native import Attention
 from .positions import Positions
@@ -69,6 +70,21 @@ class _Attention(nn.Module):
         self.smear = Smear(num_heads) if smeared else None
         self.positions = positions
 
+    def _weights(
+        self, norm: RMSNorm | None, first: Linear, second: Linear | None = None
+    ) -> Weights | None:
+        """What the kernels take; None where positions or listeners want something else."""
+        parts = [part for part in (norm, first, second, self.smear, self.out) if part is not None]
+        if not self.positions.only_turns or is_heard(*parts):
+            return None
+        return Weights(
+            None if norm is None else norm.weight,
+            None if self.smear is None else self.smear.share(),
+            first.weight,
+            None if second is None else second.weight,
+            self.out.weight,
+        )
+
     def _read(
         self,
         x: Tensor,
@@ -91,21 +107,9 @@ class _Attention(nn.Module):
             second: to keys and values of the source.
             norm: of x, before anything else.
         """
-        turns = self.positions.turns(tables)
-        parts = [part for part in (norm, first, second, self.smear, self.out) if part is not None]
-        if (
-            turns is not None
-            and not is_heard(*parts)
-            and fused_attention.fits(x, self.head_dim, mask)
-        ):
-            weights = Weights(
-                None if norm is None else norm.weight,
-                None if self.smear is None else self.smear.share(),
-                first.weight,
-                None if second is None else second.weight,
-                self.out.weight,
-            )
-            how = Attention(turns, mask, causal, follows=has_previous)
+        weights = self._weights(norm, first, second)
+        if weights is not None and fused_attention.fits(x, self.head_dim, mask):
+            how = Attention(tables or (None, None), mask, causal, follows=has_previous)
             adds = dropout is not None and not drops(dropout)
             layer = Layer(self.num_heads, how, residual=adds)
             update = fused_attention.attention(x, source, weights, layer)
@@ -155,23 +159,28 @@ class SelfAttention(_Attention):
             x, None, self.qkv, None, tables, mask, has_previous, causal, norm, dropout
         )
 
-    def step(
-        self, x: Tensor, cache: AttentionCache, tables: Any, mask: Tensor | None = None
-    ) -> Tensor:
-        """Attention of new positions x [B, L, D] to themselves and those before them.
+    def step(self, x: Tensor, norm: RMSNorm, cache: AttentionCache, places: NewPlaces) -> Tensor:
+        """x + attention of norm(x), new positions [B, L, D], to themselves and those before them.
 
         Args:
             cache: gains the new keys and values.
-            tables: `positions.incremental` for the new positions and for all.
-            mask: of `Cache.visible`.
         """
-        query, key, value = split_heads(self.qkv(x), self.num_heads, parts=3)
+        tables, visible = places.tables, places.visible
+        weights = self._weights(norm, self.qkv) if places.few else None
+        if weights is not None:
+            shape = len(x), self.num_heads, self.head_dim
+            last = None if self.smear is None else cache.previous(shape, x)
+            buffers = cache.grow(1, shape, x)
+            past = Past(*buffers, cache.length, tables, visible, grows=True, last=last)
+            return fused_token.attention(x, weights, past, residual=True)
+        query, key, value = split_heads(self.qkv(norm(x)), self.num_heads, parts=3)
         if self.smear is not None:
-            last_key, cache.last_key = cache.last_key, key[:, :, -1:]
-            key = self.smear.step(key, last_key)
+            last = cache.previous((len(x), self.num_heads, self.head_dim), key)
+            cache.last_key = key[:, :, -1:].clone()
+            key = self.smear.step(key, last)
         key, value = cache.append(self.positions.hold(key, tables), value)
         query, bias = self.positions.ask(query, tables)
-        return self.out(merge_heads(attend(query, key, value, bias, mask)))
+        return x + self.out(merge_heads(attend(query, key, value, bias, visible)))
 
 
 class CrossAttention(_Attention):
@@ -230,17 +239,19 @@ class CrossAttention(_Attention):
             tables: `positions.incremental` for the source's axis as queries.
             has_previous: [B, S], for smearing.
         """
-        key, value = self._key_value(source, has_previous)
-        return self.positions.hold(key, tables), value
+        key, value = split_heads(self.key_value(source), self.num_heads, parts=2)
+        key = key if self.smear is None else self.smear(key, has_previous)
+        return self.positions.hold(key, tables).contiguous(), value.contiguous()
 
     def step(
-        self, x: Tensor, held: tuple[Tensor, Tensor], tables: Any, mask: Tensor | None
+        self, x: Tensor, held: tuple[Tensor, Tensor], mask: Tensor | None, places: NewPlaces
     ) -> Tensor:
-        """Attends from x [B, L, D] to what `hold` returned; `tables` are for x's axis."""
+        """Attends from x [B, L, D] to what `hold` returned, as far as the mask allows."""
+        key, value = held
+        weights = self._weights(None, self.query) if places.few else None
+        if weights is not None:
+            past = Past(key, value, key.shape[2], places.across, mask)
+            return fused_token.attention(x, weights, past, residual=False)
         (query,) = split_heads(self.query(x), self.num_heads)
-        query, bias = self.positions.ask(query, tables)
-        return self.out(merge_heads(attend(query, *held, bias, mask)))
-
-    def _key_value(self, source: Tensor, has_previous: Tensor | None) -> tuple[Tensor, Tensor]:
-        key, value = split_heads(self.key_value(source), self.num_heads, parts=2)
-        return key if self.smear is None else self.smear(key, has_previous), value
+        query, bias = self.positions.ask(query, places.across)
+        return self.out(merge_heads(attend(query, key, value, bias, mask)))

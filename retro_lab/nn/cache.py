@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,12 +21,29 @@ from .schedule import Schedule
 FIRST_CAPACITY = 64  # positions; doubled whenever they run out
 
 
+class NewPlaces(NamedTuple):
+    """What a step tells every layer of the places that are new.
+
+    Attributes:
+        tables: `positions.incremental` of self-attention for them and for all.
+        visible: of `Cache.visible`.
+        few: they are one a row and so few that `fused_token` is the fast way.
+        across: of CCA's `step_tables`, as long as there is something to read.
+    """
+
+    tables: Any
+    visible: Tensor | None
+    few: bool
+    across: Any = None
+
+
 class AttentionCache:
     """Keys and values of one layer's self-attention, in buffers that grow by doubling.
 
     Attributes:
         length: positions kept.
-        last_key: [B, H, 1, P] the latest key before smearing, None at the start.
+        last_key: [B, H, 1, P] the latest key before smearing, if keys are smeared; None at the
+            start.
     """
 
     def __init__(self) -> None:
@@ -35,12 +53,33 @@ class AttentionCache:
 
     def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Adds [B, H, L, P] each and returns all keys and values, [B, H, S, P]."""
-        start, stop = self.length, self.length + key.shape[2]
-        keys, values = self._with_room(stop, key)
+        (batch, heads, num_places, width), start = key.shape, self.length
+        keys, values = self.grow(num_places, (batch, heads, width), key)
+        stop = self.length
         keys[:, :, start:stop] = key
         values[:, :, start:stop] = value
-        self.length = stop
         return keys[:, :, :stop], values[:, :, :stop]
+
+    def grow(
+        self, num_places: int, shape: tuple[int, int, int], like: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Counts more places, and returns the buffers [B, H, capacity, P] to write them to.
+
+        Args:
+            shape: B, H and P.
+            like: what is as precise, and where the buffers are to be.
+        """
+        self.length += num_places
+        if self._buffers is None or self._buffers[0].shape[2] < self.length:
+            self._buffers = self._with_room(shape, like)
+        return self._buffers
+
+    def previous(self, shape: tuple[int, int, int], like: Tensor) -> Tensor:
+        """`last_key`, which is made of zeros at the start; the arguments are those of `grow`."""
+        if self.last_key is None:
+            batch, heads, width = shape
+            self.last_key = like.new_zeros(batch, heads, 1, width)
+        return self.last_key
 
     def reorder(self, rows: Tensor) -> None:
         """Makes row i of the batch what row rows[i] was."""
@@ -50,17 +89,14 @@ class AttentionCache:
         if self.last_key is not None:
             self.last_key = self.last_key.index_select(0, rows)
 
-    def _with_room(self, wanted: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        old = self._buffers
-        if old is not None and old[0].shape[2] >= wanted:
-            return old
-        batch, heads, _, width = like.shape
-        capacity = max(FIRST_CAPACITY, wanted, 2 * self.length)
+    def _with_room(self, shape: tuple[int, int, int], like: Tensor) -> tuple[Tensor, Tensor]:
+        """Larger buffers that hold what the old ones do."""
+        (batch, heads, width), old = shape, self._buffers
+        held = 0 if old is None else old[0].shape[2]
+        capacity = max(FIRST_CAPACITY, self.length, 2 * held)
         keys, values = like.new_empty(2, batch, heads, capacity, width)
         if old is not None:
-            keys[:, :, : self.length] = old[0][:, :, : self.length]
-            values[:, :, : self.length] = old[1][:, :, : self.length]
-        self._buffers = keys, values
+            keys[:, :, :held], values[:, :, :held] = old
         return keys, values
 
 

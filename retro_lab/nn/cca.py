@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import CrossAttention
+from .cache import HeldNeighbours, NewPlaces
 from .chunks import RetrievedChunks, attending_chunks, put_back
 from .config import RetroConfig
 from .positions import Axis, build_positions
@@ -98,27 +99,16 @@ class ChunkedCrossAttention(nn.Module):
         queries = Axis(x.shape[1], start=self.chunk_size - 1 + offset)
         return self.attention.positions.incremental(queries, self._source_axis(chunks), x)
 
-    def step(
-        self,
-        x: Tensor,
-        held: tuple[Tensor, Tensor],
-        tables: Any,
-        mask: Tensor | None,
-        readable: Tensor | None,
-    ) -> Tensor:
-        """The update for positions of one attending chunk.
+    def step(self, x: Tensor, held: HeldNeighbours, layer: int, places: NewPlaces) -> Tensor:
+        """The update for positions x [B, L, D], normalised, of one attending chunk.
 
         Args:
-            x: [B, L, D] normalised activations.
-            held: of `hold`.
-            tables: of `step_tables`.
-            mask: [B, 1, 1, K * R], where x may look; None is everywhere.
-            readable: [B, 1, 1], False at rows whose update is zero; None if there are none.
+            layer: this one, counted from 1.
         """
-        update = self.attention.step(x, held, tables, mask)
+        update = self.attention.step(x, held.cca[layer], held.mask, places)
         if self.gate is not None:
             update = update * self.gate.tanh()
-        return update if readable is None else update.masked_fill(~readable, 0.0)
+        return update if held.readable is None else update.masked_fill(~held.readable, 0.0)
 
     @staticmethod
     def _source_axis(chunks: RetrievedChunks) -> Axis:

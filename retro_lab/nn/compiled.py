@@ -48,9 +48,21 @@ class Geometry(Structure):
     ]
 
 
+class Held(Structure):
+    """`Held` of token.c."""
+
+    _fields_ = [
+        *((name, c_long) for name in ("rows", "heads", "width", "capacity", "seen", "adds")),
+        *((name, c_void_p) for name in ("keys", "values", "last", "share", "cosines", "sines")),
+        ("turn_row", c_long),
+        ("mask", c_void_p),
+        ("mask_row", c_long),
+    ]
+
+
 _REAL = {torch.float32: c_float, torch.float64: c_double}
 # What each function takes, before the number of threads: p a tensor, n a number of something, r a
-# real number, g a geometry.
+# real number, g a geometry, h what is held.
 _ARGUMENTS = {
     "rms_norm": "pprpnn",
     "rms_norm_backward": "pprppppnn",
@@ -60,6 +72,8 @@ _ARGUMENTS = {
     "pack": "pnnnnp",
     "multiply": "pnnnpnpp",
     "few_rows": "pppnnn",
+    "feed_few": "pprpppnnn",
+    "attend_few": "hpnprppnp",
     "surprise": "pppnn",
     "attend": "gppppp",
     "attend_backward": "gpppppppppp",
@@ -99,7 +113,8 @@ def _loaded(dtype: torch.dtype) -> tuple[ctypes.CDLL | None, str]:
 
 def _open(built: Path, dtype: torch.dtype) -> ctypes.CDLL:
     loaded = ctypes.CDLL(str(built))
-    types = {"p": c_void_p, "n": c_long, "r": _REAL[dtype], "g": POINTER(Geometry)}
+    types = {"p": c_void_p, "n": c_long, "r": _REAL[dtype]}
+    types |= {"g": POINTER(Geometry), "h": POINTER(Held)}
     for name, letters in _ARGUMENTS.items():
         function = getattr(loaded, name)
         function.argtypes, function.restype = [*map(types.__getitem__, letters), c_int], None

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from . import fused_token
 from .attention import SelfAttention
-from .cache import AttentionCache, HeldNeighbours
+from .cache import AttentionCache, HeldNeighbours, NewPlaces
 from .cca import ChunkedCrossAttention
 from .chunks import RetrievedChunks
 from .config import RetroConfig
-from .layers import RMSNorm, add_feed_forward, feed_forward
+from .layers import RMSNorm, add_feed_forward, feed_forward, suits_kernels
 from .positions import build_positions
 
 
@@ -58,24 +59,18 @@ class DecoderBlock(nn.Module):
             x = x + self.dropout(self.cca(self.cca_norm(x), encoded, chunks))
         return add_feed_forward(x, self.ff_norm, self.ff, self.dropout)
 
-    def attend_step(
-        self, x: Tensor, cache: AttentionCache, tables: Any, mask: Tensor | None
-    ) -> Tensor:
-        """`attend` for new positions x [B, L, D] alone, with the mask of `Cache.visible`."""
-        return x + self.attention.step(self.attention_norm(x), cache, tables, mask)
+    def attend_step(self, x: Tensor, cache: AttentionCache, places: NewPlaces) -> Tensor:
+        """`attend` for new positions x [B, L, D] alone."""
+        return self.attention.step(x, self.attention_norm, cache, places)
 
-    def finish_step(
-        self,
-        x: Tensor,
-        held: HeldNeighbours | None,
-        tables: Any,
-    ) -> Tensor:
-        """`finish` for new positions x [B, L, D] of one attending chunk, see CCA's `step`."""
+    def finish_step(self, x: Tensor, held: HeldNeighbours | None, places: NewPlaces) -> Tensor:
+        """`finish` for new positions x [B, L, D] of one attending chunk."""
+        norm, ff = self.ff_norm, self.ff
         if self.cca is not None and held is not None:
-            x = x + self.cca.step(
-                self.cca_norm(x), held.cca[self.layer], tables, held.mask, held.readable
-            )
-        return x + self.ff(self.ff_norm(x))
+            x = x + self.cca.step(self.cca_norm(x), held, self.layer, places)
+        if places.few and suits_kernels(norm, ff):
+            return fused_token.feed_forward(x, norm.weight, ff.up.weight, ff.down.weight)
+        return x + ff(norm(x))
 
 
 def document_mask(document_ids: Tensor) -> Tensor:

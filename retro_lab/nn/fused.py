@@ -23,7 +23,6 @@ from .compiled import library
 ROWS = 4096  # tokens at a time
 LOGIT_ROWS = 512  # the same for rows as wide as a vocabulary
 EPSILON = 1e-6  # of a norm's mean square
-FEW_ROWS = 8  # that are multiplied with weights as these come from memory
 
 
 def fits(x: Tensor) -> bool:
@@ -36,16 +35,6 @@ def fits(x: Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and library(x.dtype) is not None
     )
-
-
-def fits_few(x: Tensor) -> bool:
-    """Whether `few_rows` is the fast way for x, with nothing to remember for a backward pass."""
-    return not torch.is_grad_enabled() and x.numel() <= FEW_ROWS * x.shape[-1] and fits(x)
-
-
-def few_rows(x: Tensor, weight: Tensor) -> Tensor:
-    """x W for x [.., D], W [V, D]."""
-    return native.few_rows(x, weight)
 
 
 def turned(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .cache import Cache, HeldNeighbours
+from . import fused_token
+from .cache import Cache, HeldNeighbours, NewPlaces
 from .chunks import RetrievedChunks
 from .pointer import step_log_probs
 from .positions import Axis
@@ -65,14 +66,17 @@ def _piece(
     if real is not None:  # zeros stay zeros in every layer: a smeared key gets nothing from them
         x, ids = x * real.unsqueeze(-1), ids.masked_fill(~real, -1)
     axes = Axis(length, start), Axis(start + length)
-    tables, across = blocks[0].attention.positions.incremental(*axes, x), None
+    tables = blocks[0].attention.positions.incremental(*axes, x)
+    few = fused_token.is_token(x, model.config.head_dim, visible)
+    places = NewPlaces(tables, visible, few)
     for layer, (block, kept) in enumerate(zip(blocks, cache.layers, strict=True), start=1):
-        x = block.attend_step(x, kept, tables, visible)
+        x = block.attend_step(x, kept, places)
         if layer in model.config.cca_layers[:1]:
             _keep_activations(model, x, cache, rows, neighbours)
             if block.cca is not None and cache.held is not None:
                 across = block.cca.step_tables(x, cache.held.chunks, offset)
-        x = block.finish_step(x, cache.held, across)
+                places = places._replace(across=across)
+        x = block.finish_step(x, cache.held, places)
     hidden, held = model.norm(x), cache.held
     logits = model._read_out(hidden)
     if model.pointer is not None and held is not None and held.pointer_keys is not None:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from . import fused
+from . import fused, fused_token
 from .config import FeedForwardKind
 
 
@@ -50,7 +50,7 @@ class Linear(nn.Linear):
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
     """x W for x [.., D], W [V, D]."""
-    return fused.few_rows(x, weight) if fused.fits_few(x) else F.linear(x, weight)
+    return fused_token.few_rows(x, weight) if fused_token.fits(x) else F.linear(x, weight)
 
 
 def is_heard(*modules: nn.Module) -> bool:
@@ -93,10 +93,14 @@ def feed_forward(kind: FeedForwardKind, width: int, inner: int) -> FeedForward:
 
 def add_feed_forward(x: Tensor, norm: RMSNorm, ff: FeedForward, dropout: nn.Dropout) -> Tensor:
     """x + dropout(ff(norm(x)))."""
-    kernels = type(ff) is FeedForward and fused.fits(x) and not drops(dropout)
-    if kernels and not is_heard(norm, ff, ff.up, ff.down):
+    if suits_kernels(norm, ff) and fused.fits(x) and not drops(dropout):
         return fused.feed_forward(x, norm.weight, ff.up.weight, ff.down.weight)
     return x + dropout(ff(norm(x)))
+
+
+def suits_kernels(norm: RMSNorm, ff: FeedForward) -> bool:
+    """Whether these do what `fused.feed_forward` does, and nobody listens to them."""
+    return type(ff) is FeedForward and not is_heard(norm, ff, ff.up, ff.down)
 
 
 class Smear(nn.Module):
@@ -128,8 +132,6 @@ class Smear(nn.Module):
             previous = previous * has_previous[:, None, :, None].to(key.dtype)
         return torch.lerp(key, previous, share.to(key.dtype))
 
-    def step(self, key: Tensor, last_key: Tensor | None) -> Tensor:
+    def step(self, key: Tensor, last_key: Tensor) -> Tensor:
         """Smeared keys [B, H, L, P] of rows whose previous raw key is `last_key` [B, H, 1, P]."""
-        if last_key is None:
-            return self(key)
         return self(torch.cat((last_key, key), dim=2))[:, :, 1:]

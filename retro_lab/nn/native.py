@@ -23,8 +23,8 @@ Turns = tuple[Tensor, Tensor]  # cosines and sines [L, P], see `positions.rotate
 def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
     """x / rms(x) * gain for x [.., D]."""
     x = x.contiguous()
-    out, (rows, width) = torch.empty_like(x), _rows(x)
-    _call("rms_norm", x, gain, eps, out, rows, width)
+    out, (rows, width) = torch.empty_like(x), rows_of(x)
+    call("rms_norm", x, gain, eps, out, rows, width)
     return out
 
 
@@ -42,29 +42,29 @@ def rms_norm_backward(
     Args:
         out: where to write it, as x in shape and in one piece; None is a new tensor.
     """
-    out, (rows, width) = torch.empty_like(x) if out is None else out, _rows(x)
-    _call("rms_norm_backward", x, gain, eps, grad, beside, out, grad_gain, rows, width)
+    out, (rows, width) = torch.empty_like(x) if out is None else out, rows_of(x)
+    call("rms_norm_backward", x, gain, eps, grad, beside, out, grad_gain, rows, width)
     return out
 
 
 def gelu(x: Tensor) -> Tensor:
     """The tanh form of GELU."""
     out = torch.empty_like(x)
-    _call("gelu", x, out, x.numel())
+    call("gelu", x, out, x.numel())
     return out
 
 
 def gelu_backward(x: Tensor, grad: Tensor) -> Tensor:
     """gelu(x) once more; `grad`, of it, becomes that of x."""
     out = torch.empty_like(x)
-    _call("gelu_backward", x, grad, out, x.numel())
+    call("gelu_backward", x, grad, out, x.numel())
     return out
 
 
 def turn(x: Tensor, num_heads: int, turns: Turns) -> None:
     """Turns x [T, H*P] in place; row t stands at place t % L of the L that `turns` are for."""
     (tokens, width), (cosines, sines) = x.shape, turns
-    _call("turn", x, tokens, num_heads, width // num_heads, cosines, sines, len(cosines))
+    call("turn", x, tokens, num_heads, width // num_heads, cosines, sines, len(cosines))
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def pack(matrix: Tensor) -> Packed:
     loaded = library(matrix.dtype)
     assert loaded is not None
     panels = matrix.new_empty(loaded.packed_size(depth, cols))
-    _call("pack", matrix, depth, cols, *matrix.stride(), panels)
+    call("pack", matrix, depth, cols, *matrix.stride(), panels)
     return Packed(panels, depth, cols)
 
 
@@ -107,24 +107,14 @@ def multiply(
     out = x.new_empty(shape) if out is None else out
     if [*out.shape] != shape:
         raise ValueError(f"{[*out.shape]} is no place for {shape}")
-    _call("multiply", x, x.stride(0), rows, packed.depth, packed.panels, packed.cols, beside, out)
-    return out
-
-
-def few_rows(x: Tensor, weight: Tensor) -> Tensor:
-    """x W for x [.., D], W [V, D], for as few rows as a generated token has."""
-    if x.shape[-1] != weight.shape[1]:
-        raise ValueError(f"{x.shape[-1]} features for weights of {weight.shape[1]}")
-    x, weight, (rows, width) = x.contiguous(), weight.contiguous(), _rows(x)
-    out = x.new_empty(*x.shape[:-1], len(weight))
-    _call("few_rows", x, weight, out, rows, width, len(weight))
+    call("multiply", x, x.stride(0), rows, packed.depth, packed.panels, packed.cols, beside, out)
     return out
 
 
 def surprise(logits: Tensor, targets: Tensor) -> Tensor:
     """Nats [T] of targets [T], 0 where one is negative; logits [T, V] become their gradient."""
-    nats, (rows, width) = logits.new_empty(len(logits)), _rows(logits)
-    _call("surprise", logits, targets, nats, rows, width)
+    nats, (rows, width) = logits.new_empty(len(logits)), rows_of(logits)
+    call("surprise", logits, targets, nats, rows, width)
     return nats
 
 
@@ -168,7 +158,7 @@ def attend(
         log_sum: [B, H, L] in one piece, likewise.
     """
     geometry, kept = _geometry(parts, how)
-    _call("attend", byref(geometry), *parts, out, log_sum)
+    call("attend", byref(geometry), *parts, out, log_sum)
     del kept
 
 
@@ -188,7 +178,7 @@ def attend_backward(
     """
     geometry, kept = _geometry(parts, how)
     of_share = None if how.share is None else out.new_empty(len(out), len(how.share))
-    _call("attend_backward", byref(geometry), *parts, out, log_sum, grad, *grads, of_share)
+    call("attend_backward", byref(geometry), *parts, out, log_sum, grad, *grads, of_share)
     del kept
     return None if of_share is None else of_share.sum(0)
 
@@ -217,17 +207,23 @@ def _geometry(
     return Geometry(*sizes, *strides, of_mask, by_batch, by_query, how.causal, *others), kept
 
 
-def _rows(x: Tensor) -> tuple[int, int]:
+def rows_of(x: Tensor) -> tuple[int, int]:
+    """How many rows x [.., D] has, and how wide they are."""
     return x.numel() // x.shape[-1], x.shape[-1]
 
 
-def _call(name: str, *arguments: Any) -> None:
+def call(name: str, *arguments: Any) -> None:
     """Calls a function in the precision of its first tensor, on PyTorch's threads."""
-    tensors = [a for a in arguments if isinstance(a, Tensor)]
-    dtype = tensors[0].dtype
-    if any(x.is_floating_point() and x.dtype != dtype for x in tensors):
-        raise TypeError(f"{name}: all tensors must be {dtype}")
+    dtype, plain = None, []
+    for argument in arguments:
+        if not isinstance(argument, Tensor):
+            plain.append(argument)
+            continue
+        plain.append(argument.data_ptr())
+        dtype = dtype or argument.dtype
+        if argument.dtype != dtype and argument.is_floating_point():
+            raise TypeError(f"{name}: all tensors must be {dtype}")
+    assert dtype is not None
     loaded = library(dtype)
     assert loaded is not None
-    plain = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
     getattr(loaded, name)(*plain, torch.get_num_threads())

@@ -70,9 +70,10 @@ class Positions(nn.Module):
         """
         return query, key, None
 
-    def turns(self, tables: Any) -> tuple[Turns | None, Turns | None] | None:
-        """How queries and keys are turned, None if not; None for both if more than that happens."""
-        return None if type(self).forward is not Positions.forward else (None, None)
+    @property
+    def only_turns(self) -> bool:
+        """Whether queries and keys are turned as `tables` say, if there are any, and no more."""
+        return type(self).forward is Positions.forward
 
     def incremental(self, queries: Axis, keys: Axis, like: Tensor) -> Any:
         """Tables for `ask`, and for `hold` if the keys to hold stand where the queries do."""
@@ -91,12 +92,13 @@ class Positions(nn.Module):
 class RotaryPositions(Positions):
     """Turned queries and keys, whose product depends on the distance alone (Su et al. 2021).
 
-    It holds no tensor, so that no cast of the model can coarsen the angles.
+    It registers no tensor, so that no cast of the model can coarsen the angles.
     """
 
     def __init__(self, head_dim: int, base: float) -> None:
         super().__init__()
         self.head_dim, self.base = head_dim, base
+        self._known: Turns | None = None  # of places from 0 on, [C, P] each, as steps ask for them
 
     def tables(self, queries: Axis, keys: Axis, like: Tensor) -> Any:
         """Cosines and sines [L, P] for queries and [S, P] for keys, see `rotate`."""
@@ -109,12 +111,18 @@ class RotaryPositions(Positions):
         turn_queries, turn_keys = tables
         return rotate(query, turn_queries), rotate(key, turn_keys), None
 
-    def turns(self, tables: Any) -> tuple[Turns | None, Turns | None] | None:
-        return tables
+    @property
+    def only_turns(self) -> bool:
+        return True
 
     def incremental(self, queries: Axis, keys: Axis, like: Tensor) -> Any:
         """Cosines and sines [L, P] or [B, 1, L, P]: held keys were turned when they were new."""
-        return self._turns(queries, like)
+        if not isinstance(queries.start, int) or queries.repeats > 1:
+            return self._turns(queries, like)
+        stop, known = queries.start + queries.length, self._known
+        if known is None or len(known[0]) < stop or not alike(known[0], like):
+            known = self._known = self._turns(Axis(max(FURTHEST, 2 * stop)), like)
+        return known[0][queries.start : stop], known[1][queries.start : stop]
 
     def hold(self, key: Tensor, tables: Any) -> Tensor:
         return rotate(key, tables)
@@ -277,6 +285,11 @@ def rotate(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
     if not torch.is_grad_enabled() and cos.dim() == 2 and x.dim() == 4 and fused.fits(x):
         return fused.turned(x, (cos, sin))
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
+
+
+def alike(one: Tensor, other: Tensor) -> bool:
+    """Whether they are as precise and in the same place."""
+    return one.dtype == other.dtype and one.device == other.device
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:

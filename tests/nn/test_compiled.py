@@ -1,28 +1,83 @@
-"""Contract: under torch.compile the model is the same model, gradients and causality included."""
+"""Contract: kernels are compiled once for each precision; where there is no compiler there are
+none, and nothing else happens.
+"""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import torch
-from shapes import PAD, make_case
+from precision import needs_kernels
 
-# The first call compiles for a minute, on a busy machine for many.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+from retro_lab.nn import compiled
 
 
-def test_compiled_agrees_with_eager_and_stays_causal() -> None:
-    case = make_case(length=22, chunk_size=5, missing=True, dtype=torch.float32)
-    parameters = list(case.model.parameters())
-    targets = case.tokens.roll(-1, 1)
-    compiled = torch.compile(case.model.token_nats)
-    nats = compiled(case.tokens, targets, case.neighbours)
-    eager = case.model.token_nats(case.tokens, targets, case.neighbours)
-    torch.testing.assert_close(nats, eager, rtol=1e-5, atol=1e-5)
-    own = torch.autograd.grad(nats.sum(), parameters)
-    for one, two in zip(own, torch.autograd.grad(eager.sum(), parameters), strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-5 * two.abs().max().item())
-    for position in (3, 9, 21):
-        tokens = case.tokens.clone()
-        tokens[:, position] = (tokens[:, position] + 1) % PAD
-        changed = compiled(tokens, targets, case.neighbours) != nats
-        assert changed.any(0).nonzero().flatten().tolist()[0] == position
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty cache folder, and nothing loaded yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    compiled._loaded.cache_clear()
+    yield tmp_path / "retro_lab"
+    compiled._loaded.cache_clear()
+
+
+def test_without_a_compiler_there_are_no_kernels(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert compiled.library(torch.float32) is None
+    assert compiled.describe() == "none: no compiler is called cc, gcc, clang"
+    assert not fresh.exists()
+
+
+def test_a_compiler_that_fails_is_none(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = fresh.parent / "broken"
+    compiler.write_text("#!/bin/sh\necho 'no OpenMP in here' >&2; exit 1\n", encoding="utf-8")
+    compiler.chmod(0o755)
+    monkeypatch.setattr(compiled, "COMPILERS", (str(compiler),))
+    assert compiled.library(torch.float32) is None
+    assert compiled.describe() == f"none: {compiler} fails with 'no OpenMP in here'"
+    assert not list(fresh.glob("*.so"))
+
+
+@needs_kernels
+def test_the_next_compiler_is_tried(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "COMPILERS", ("false", *compiled.COMPILERS))
+    assert compiled.library(torch.float32) is not None
+    assert "false" not in compiled.describe()
+
+
+@needs_kernels
+def test_a_cache_folder_may_be_relative(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(fresh.parent)
+    monkeypatch.setenv("XDG_CACHE_HOME", "here")
+    assert compiled.library(torch.float32) is not None
+
+
+@pytest.mark.parametrize("home", ["file", "~nobody-of-that-name"])
+def test_a_cache_that_cannot_be_written_is_no_error(
+    home: str, fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (fresh.parent / "file").write_text("")
+    monkeypatch.chdir(fresh.parent)
+    monkeypatch.setenv("XDG_CACHE_HOME", home)
+    assert compiled.library(torch.float32) is None
+    assert compiled.describe().startswith("none: ")
+
+
+@needs_kernels
+def test_kernels_are_built_once_for_each_precision(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert compiled.library(torch.float32) is not None
+    assert compiled.describe().startswith("compiled by ")
+    assert compiled.library(torch.float64) is not None
+    assert compiled.library(torch.bfloat16) is None
+    assert len(list(fresh.iterdir())) == 2
+    compiled._loaded.cache_clear()
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("compiled again"))
+    assert compiled.library(torch.float32) is not None

@@ -1,43 +1,23 @@
 """Contract: each C kernel computes what PyTorch does in double precision, in any shape and at any
-number of threads; where there is no compiler there are no kernels, and nothing else happens.
+number of threads.
 """
 
 from __future__ import annotations
-
-import shutil
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from precision import both, close, needs_kernels, randn, turns
 from torch import Tensor
 
-from retro_lab.nn import compiled, native
+from retro_lab.nn import native
 from retro_lab.nn.layers import Smear
 from retro_lab.nn.native import Attention
-from retro_lab.nn.positions import Axis, RotaryPositions
 
-needs_kernels = pytest.mark.skipif(
-    compiled.library(torch.float32) is None, reason="no C compiler with OpenMP here"
-)
-both = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 WIDTH = 16  # of a head: as many as any vector has
 EXTREMES = [0.0, -0.0, 1e-30, 12.0, -12.0, 80.0, -80.0, 1e4, -1e4, 1e30, -1e30]
-
-
-def randn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def close(own: Tensor, expected: Tensor) -> None:
-    """Equal up to rounding in the precision of `own`, relative to the largest entry, at least 1."""
-    exact = 1e-12 if own.dtype == torch.float64 else 1e-5
-    size = max(expected.abs().amax().item(), 1.0) if expected.numel() else 1.0
-    torch.testing.assert_close(own.double(), expected, rtol=exact, atol=exact * size)
 
 
 @needs_kernels
@@ -73,21 +53,6 @@ def test_rms_norm(width: int, dtype: torch.dtype) -> None:
 
 @needs_kernels
 @both
-@pytest.mark.parametrize(("rows", "width"), [(1, 5), (1, 64), (3, 37), (8, 16)])
-def test_few_rows(rows: int, width: int, dtype: torch.dtype) -> None:
-    x, weight = randn(rows, width), randn(11, width, seed=1)
-    close(native.few_rows(x.to(dtype), weight.to(dtype)), x @ weight.t())
-    part = randn(rows, 2 * width, dtype=dtype)[:, :width]  # not in one piece
-    across = randn(width, 11, dtype=dtype).t()
-    close(native.few_rows(part, across), part.double() @ across.double().t())
-    with pytest.raises(ValueError, match=f"{width} features for weights of {width + 1}"):
-        native.few_rows(part, randn(11, width + 1, dtype=dtype))
-    with pytest.raises(TypeError, match="all tensors must be"):
-        native.few_rows(part, weight.half())
-
-
-@needs_kernels
-@both
 @pytest.mark.parametrize("vocabulary", [1, 7, 16, 50])
 def test_surprise_is_cross_entropy(vocabulary: int, dtype: torch.dtype) -> None:
     logits = 20 * randn(6, vocabulary)
@@ -114,13 +79,6 @@ def test_what_is_no_number_stays_so(poison: float, dtype: torch.dtype) -> None:
     assert not attend((query, key, value), Attention())[0].isfinite().any()
     earlier = query, key[:, :3], value[:, :3]
     assert attend(earlier, Attention(causal=True))[0].isfinite().all()
-
-
-def turns(places: int, width: int, dtype: torch.dtype) -> native.Turns:
-    """Of the places 3, 4, .."""
-    tables = RotaryPositions(width, 10_000.0).tables(Axis(places, 3), Axis(places, 3), randn(1))
-    cosines, sines = tables[0]
-    return cosines.to(dtype), sines.to(dtype)
 
 
 @needs_kernels
@@ -338,70 +296,3 @@ def test_threads_do_not_change_a_bit() -> None:
         assert all(map(torch.equal, alone, everything()))
     finally:
         torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty cache folder, and nothing loaded yet."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    compiled._loaded.cache_clear()
-    yield tmp_path / "retro_lab"
-    compiled._loaded.cache_clear()
-
-
-def test_without_a_compiler_there_are_no_kernels(
-    fresh: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert compiled.library(torch.float32) is None
-    assert compiled.describe() == "none: no compiler is called cc, gcc, clang"
-    assert not fresh.exists()
-
-
-def test_a_compiler_that_fails_is_none(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiler = fresh.parent / "broken"
-    compiler.write_text("#!/bin/sh\necho 'no OpenMP in here' >&2; exit 1\n", encoding="utf-8")
-    compiler.chmod(0o755)
-    monkeypatch.setattr(compiled, "COMPILERS", (str(compiler),))
-    assert compiled.library(torch.float32) is None
-    assert compiled.describe() == f"none: {compiler} fails with 'no OpenMP in here'"
-    assert not list(fresh.glob("*.so"))
-
-
-@needs_kernels
-def test_the_next_compiler_is_tried(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "COMPILERS", ("false", *compiled.COMPILERS))
-    assert compiled.library(torch.float32) is not None
-    assert "false" not in compiled.describe()
-
-
-@needs_kernels
-def test_a_cache_folder_may_be_relative(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(fresh.parent)
-    monkeypatch.setenv("XDG_CACHE_HOME", "here")
-    assert compiled.library(torch.float32) is not None
-
-
-@pytest.mark.parametrize("home", ["file", "~nobody-of-that-name"])
-def test_a_cache_that_cannot_be_written_is_no_error(
-    home: str, fresh: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (fresh.parent / "file").write_text("")
-    monkeypatch.chdir(fresh.parent)
-    monkeypatch.setenv("XDG_CACHE_HOME", home)
-    assert compiled.library(torch.float32) is None
-    assert compiled.describe().startswith("none: ")
-
-
-@needs_kernels
-def test_kernels_are_built_once_for_each_precision(
-    fresh: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert compiled.library(torch.float32) is not None
-    assert compiled.describe().startswith("compiled by ")
-    assert compiled.library(torch.float64) is not None
-    assert compiled.library(torch.bfloat16) is None
-    assert len(list(fresh.iterdir())) == 2
-    compiled._loaded.cache_clear()
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("compiled again"))
-    assert compiled.library(torch.float32) is not None

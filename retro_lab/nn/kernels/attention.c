@@ -24,15 +24,6 @@ typedef struct {
     const uint8_t *follows;
 } Geometry;
 
-static real *room(long numbers)
-{
-    real *space = aligned_alloc(64, (sizeof(real) * numbers + 63) / 64 * 64);
-    memset(space, 0, sizeof(real) * numbers);
-    return space;
-}
-
-static long in_lanes(long n) { return (n + LANES - 1) / LANES * LANES; }
-
 static void copy(const real *from, long from_row, long rows, long width, real *to, long to_row)
 {
     for (long i = 0; i < rows; i++)
@@ -125,24 +116,6 @@ static void hide(const Geometry *g, real *scores, long b, long i, long keys, lon
     const uint8_t *mask = g->mask + b * g->mask_batch + i * g->mask_query, *end = mask + seen;
     for (const uint8_t *at = mask; (at = memchr(at, 0, end - at)); at++)
         scores[at - mask] = -INFINITY;
-}
-
-/* Scores become weights, which are to be divided by the sum that is reacross; `most` is what the
- * largest score was. A row that may look nowhere has weights and a sum of zero. */
-static real weigh(real *scores, long wide, real scale, real *most)
-{
-    vec top = all(-INFINITY), total = {0};
-    for (long j = 0; j < wide; j += LANES) {
-        vec x = load(scores + j);
-        top = pick(x < top, top, x);
-    }
-    *most = largest(top) == -INFINITY ? 0 : largest(top);
-    for (long j = 0; j < wide; j += LANES) {
-        vec weight = exponential((load(scores + j) - *most) * scale);
-        store(scores + j, weight);
-        total += weight;
-    }
-    return sum(total);
 }
 
 /* out [batch, queries, heads, width] and log_sum [batch, heads, queries]. */

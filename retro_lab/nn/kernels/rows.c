@@ -8,25 +8,13 @@
 
 long lanes(void) { return LANES; }
 
-static inline real inverse_rms(const real *x, long width, real eps)
-{
-    return 1 / sqrt(dot(x, x, width) / width + eps);
-}
-
 /* out = x / rms(x) * gain. */
 void rms_norm(const real *x, const real *gain, real eps, real *out, long rows, long width,
               int threads)
 {
 #pragma omp parallel for num_threads(threads)
-    for (long row = 0; row < rows; row++) {
-        const real *from = x + row * width;
-        real scale = inverse_rms(from, width, eps), *to = out + row * width;
-        for (long i = 0; i < width; i += LANES) {
-            long left = width - i;
-            store_left(to + i, left,
-                       load_left(from + i, left, 0) * scale * load_left(gain + i, left, 0));
-        }
-    }
+    for (long row = 0; row < rows; row++)
+        normalise(x + row * width, gain, eps, out + row * width, width);
 }
 
 static void norm_row(const real *x, const real *gain, real eps, const real *grad,
@@ -66,23 +54,13 @@ void rms_norm_backward(const real *x, const real *gain, real eps, const real *gr
     free(sums);
 }
 
-/* The tanh form of GELU is x s(w), s the logistic function, w = 2 sqrt(2 / pi) (x + 0.044715 x^3).
- */
-static const real STEEP = 1.5957691216057308, CUBIC = 1.5957691216057308 * 0.044715;
-
-static inline vec logistic(vec x)
-{
-    vec share = 1 / (1 + exponential(-x));
-    return pick(x < all(-80), all(0), share); /* where the exponential would soon be too large */
-}
-
 /* out = gelu(x), n numbers. */
 void gelu(const real *x, real *out, long n, int threads)
 {
 #pragma omp parallel for num_threads(threads)
     for (long i = 0; i < n; i += LANES) {
         vec here = load_left(x + i, n - i, 0);
-        store_left(out + i, n - i, here * logistic(here * (STEEP + CUBIC * here * here)));
+        store_left(out + i, n - i, gelu_of(here));
     }
 }
 
@@ -110,17 +88,6 @@ void turn(real *x, long tokens, long heads, long width, const real *cosines, con
         for (long h = 0; h < heads; h++)
             turn_pairs(x + (t * heads + h) * width, width, cosines + t % length * width,
                        sines + t % length * width, 1);
-}
-
-/* out [rows, outputs] = x W for x [rows, inputs] and W [outputs, inputs]: a product that takes as
- * long as its weights take to come from memory, each once and in order. */
-void few_rows(const real *x, const real *weight, real *out, long rows, long inputs, long outputs,
-              int threads)
-{
-#pragma omp parallel for num_threads(threads)
-    for (long i = 0; i < outputs; i++)
-        for (long row = 0; row < rows; row++)
-            out[row * outputs + i] = dot(x + row * inputs, weight + i * inputs, inputs);
 }
 
 /* Logits become what the gradient of their cross-entropy is: probabilities, less 1 at the target.

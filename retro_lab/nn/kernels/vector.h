@@ -132,3 +132,60 @@ static inline vec exponential(vec x)
     return pick(nothing, all(0.0f), p * two_to_n);
 }
 #endif
+
+static inline long in_lanes(long n) { return (n + LANES - 1) / LANES * LANES; }
+
+/* Zeros, to be freed. */
+static inline real *room(long numbers)
+{
+    real *space = aligned_alloc(64, (sizeof(real) * numbers + 63) / 64 * 64);
+    memset(space, 0, sizeof(real) * numbers);
+    return space;
+}
+
+static inline real inverse_rms(const real *x, long width, real eps)
+{
+    return 1 / sqrt(dot(x, x, width) / width + eps);
+}
+
+/* out = x / rms(x) * gain, of a row. */
+static inline void normalise(const real *x, const real *gain, real eps, real *out, long width)
+{
+    real scale = inverse_rms(x, width, eps);
+    for (long i = 0; i < width; i += LANES) {
+        long left = width - i;
+        store_left(out + i, left,
+                   load_left(x + i, left, 0) * scale * load_left(gain + i, left, 0));
+    }
+}
+
+/* The tanh form of GELU is x s(w), s the logistic function, w = 2 sqrt(2 / pi) (x + 0.044715 x^3).
+ */
+#define STEEP ((real)1.5957691216057308)
+#define CUBIC (STEEP * (real)0.044715)
+
+static inline vec logistic(vec x)
+{
+    vec share = 1 / (1 + exponential(-x));
+    return pick(x < all(-80), all(0), share); /* where the exponential would soon be too large */
+}
+
+static inline vec gelu_of(vec x) { return x * logistic(x * (STEEP + CUBIC * x * x)); }
+
+/* Scores become weights, which are to be divided by the sum that is reacross; `most` is what the
+ * largest score was. A row that may look nowhere has weights and a sum of zero. */
+static inline real weigh(real *scores, long wide, real scale, real *most)
+{
+    vec top = all(-INFINITY), total = {0};
+    for (long j = 0; j < wide; j += LANES) {
+        vec x = load(scores + j);
+        top = pick(x < top, top, x);
+    }
+    *most = largest(top) == -INFINITY ? 0 : largest(top);
+    for (long j = 0; j < wide; j += LANES) {
+        vec weight = exponential((load(scores + j) - *most) * scale);
+        store(scores + j, weight);
+        total += weight;
+    }
+    return sum(total);
+}

@@ -1,0 +1,145 @@
+/* A generated token's way through a layer. Its products take as long as their weights take to come
+ * from memory, each once and in order, so that what lies between two products goes with them. */
+#include "product.h"
+
+#define SOME_OUTPUTS 32 /* of a task */
+
+/* The norms of x [rows, width] if there is a gain, to be freed; else x as it is. */
+static real *take(const real *x, const real *gain, real eps, long rows, long width)
+{
+    real *taken = room(rows * width);
+    for (long row = 0; row < rows; row++)
+        if (gain)
+            normalise(x + row * width, gain, eps, taken + row * width, width);
+        else
+            memcpy(taken + row * width, x + row * width, sizeof(real) * width);
+    return taken;
+}
+
+/* out [rows, outputs] = f(x W) + beside for x [rows, inputs] and W [outputs, inputs]; f is GELU or
+ * nothing, beside [rows, outputs] may be missing. By the threads of a team, which wait for all. */
+static void share_product(const real *x, const real *weight, int curved, const real *beside,
+                          real *out, long rows, long inputs, long outputs)
+{
+#pragma omp for
+    for (long i = 0; i < outputs; i += SOME_OUTPUTS) {
+        long some = outputs - i < SOME_OUTPUTS ? outputs - i : SOME_OUTPUTS;
+        for (long j = i; j < i + some; j++)
+            for (long row = 0; row < rows; row++)
+                out[row * outputs + j] = dot(x + row * inputs, weight + j * inputs, inputs);
+        for (long row = 0; row < rows && (curved || beside); row++)
+            for (long j = 0; j < some; j += LANES) {
+                long at = row * outputs + i + j, left = some - j;
+                vec y = load_left(out + at, left, 0);
+                y = curved ? gelu_of(y) : y;
+                store_left(out + at, left, beside ? y + load_left(beside + at, left, 0) : y);
+            }
+    }
+}
+
+/* out [rows, outputs] = x W for x [rows, inputs] and W [outputs, inputs]. */
+void few_rows(const real *x, const real *weight, real *out, long rows, long inputs, long outputs,
+              int threads)
+{
+#pragma omp parallel num_threads(threads)
+    share_product(x, weight, 0, NULL, out, rows, inputs, outputs);
+}
+
+/* out = x + gelu(norm(x) up) down for x [rows, width], up [inner, width], down [width, inner]. */
+void feed_few(const real *x, const real *gain, real eps, const real *up, const real *down,
+              real *out, long rows, long width, long inner, int threads)
+{
+    real *normed = take(x, gain, eps, rows, width), *between = room(rows * inner);
+#pragma omp parallel num_threads(threads)
+    {
+        share_product(normed, up, 1, NULL, between, rows, width, inner);
+        share_product(between, down, 0, x, out, rows, inner, width);
+    }
+    free(normed), free(between);
+}
+
+/* What a layer holds of the places that a token may see, of which it may be the last.
+ *
+ * keys, values: [rows, heads, capacity, P], of which `seen` places count.
+ * adds: a token's key and value become the last of these; before that its key is mixed with a
+ *     share [heads] of `last` [rows, heads, P], the key before it as it came, and replaces that.
+ * cosines, sines: of the token's place, [P] or rows of it that lie turn_row apart; or not turned.
+ * mask: [rows, seen] or a row for all, where a token may look; or everywhere.
+ */
+typedef struct {
+    long rows, heads, width, capacity, seen, adds;
+    real *keys, *values, *last;
+    const real *share, *cosines, *sines;
+    long turn_row;
+    const uint8_t *mask;
+    long mask_row;
+} Held;
+
+static void turn(const Held *h, long row, real *x)
+{
+    const long at = row * h->turn_row;
+    if (h->cosines) turn_pairs(x, h->width, h->cosines + at, h->sines + at, 1);
+}
+
+/* A token's key and value join those before them. */
+static void join(const Held *h, long row, long head, const real *key, const real *value)
+{
+    const long width = h->width, each = row * h->heads + head;
+    const long place = (each * h->capacity + h->seen - 1) * width;
+    for (long p = 0; p < width; p += LANES) {
+        vec here = load(key + p);
+        if (h->share) {
+            real *last = h->last + each * width + p;
+            vec before = load(last);
+            store(last, here);
+            here += h->share[head] * (before - here);
+        }
+        store(h->keys + place + p, here);
+        store(h->values + place + p, load(value + p));
+    }
+    turn(h, row, h->keys + place);
+}
+
+static void look(const Held *h, long row, long head, const real *query, real *scores, real *out)
+{
+    const long width = h->width, first = (row * h->heads + head) * h->capacity * width;
+    const uint8_t *mask = h->mask ? h->mask + row * h->mask_row : NULL;
+    const real *keys = h->keys + first;
+    real q[width], most;
+    memcpy(q, query, sizeof(q));
+    turn(h, row, q);
+    for (long j = 0; j < in_lanes(h->seen); j++)
+        scores[j] = j < h->seen && (!mask || mask[j]) ? dot(q, keys + j * width, width) : -INFINITY;
+    real total = weigh(scores, in_lanes(h->seen), 1 / sqrt((real)width), &most);
+    product(1, width, h->seen, scores, 0, 1, h->values + first, width, out, width, 0);
+    for (long p = 0; p < width; p++) out[p] *= total == 0 ? 0 : 1 / total;
+}
+
+/* What a token of each row, x [rows, inputs], reads with a norm before if there is a gain, plus
+ * x if that is wanted.
+ *
+ * first: [heads * P, inputs] to queries; if the layer adds, [3 * heads * P, inputs] to keys and
+ *     values as well.
+ * second: [inputs, heads * P]. */
+void attend_few(const Held *h, const real *x, long inputs, const real *gain, real eps,
+                const real *first, const real *second, int plus_x, real *out, int threads)
+{
+    const long width = h->width, side = h->heads * width, all_sides = (h->adds ? 3 : 1) * side;
+    real *taken = take(x, gain, eps, h->rows, inputs), *read = room(h->rows * side);
+    real *projected = room(h->rows * all_sides);
+#pragma omp parallel num_threads(threads)
+    {
+        real *scores = room(in_lanes(h->seen));
+        share_product(taken, first, 0, NULL, projected, h->rows, inputs, all_sides);
+#pragma omp for
+        for (long each = 0; each < h->rows * h->heads; each++) {
+            long row = each / h->heads, head = each % h->heads;
+            const real *query = projected + row * all_sides + head * width;
+            if (h->adds) join(h, row, head, query + side, query + 2 * side);
+            look(h, row, head, query, scores, read + each * width);
+        }
+        share_product(read, second, 0, plus_x ? x : NULL, out, h->rows, side, inputs);
+        free(scores);
+    }
+    free(taken), free(read), free(projected);
+}

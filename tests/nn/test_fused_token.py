@@ -1,0 +1,250 @@
+"""Contract: a generated token goes through a layer as PyTorch's plain operations would take it, in
+any precision, for any number of rows, and the past gains its key and value in the right place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from precision import both, close, needs_kernels, randn, turns
+from shapes import Case, cases, make_case
+from torch import Tensor
+
+from retro_lab.nn import fused, fused_token
+from retro_lab.nn.fused_attention import Weights
+from retro_lab.nn.fused_token import Past
+from retro_lab.nn.native import Turns
+from retro_lab.nn.positions import rotate
+
+pytestmark = needs_kernels
+HEADS, WIDTH, INPUTS = 3, 16, 21  # heads as wide as any vector
+
+
+@both
+@pytest.mark.parametrize(("rows", "width"), [(1, 5), (1, 64), (3, 37), (8, 16)])
+def test_few_rows(rows: int, width: int, dtype: torch.dtype) -> None:
+    for outputs in (11, 75):  # less than a thread takes at a time, and no whole number of that
+        x, weight = randn(rows, width), randn(outputs, width, seed=1)
+        close(fused_token.few_rows(x.to(dtype), weight.to(dtype)), x @ weight.t())
+    part = randn(rows, 2 * width, dtype=dtype)[:, :width]  # not in one piece
+    across = randn(width, 11, dtype=dtype).t()
+    close(fused_token.few_rows(part, across), part.double() @ across.double().t())
+    with pytest.raises(ValueError, match=f"{width} features for weights of {width + 1}"):
+        fused_token.few_rows(part, randn(11, width + 1, dtype=dtype))
+    with pytest.raises(TypeError, match="all tensors must be"):
+        fused_token.few_rows(part, weight.half())
+
+
+@both
+@pytest.mark.parametrize(("rows", "width", "inner"), [(1, 5, 3), (2, 64, 40), (8, 37, 75)])
+def test_feed_forward(rows: int, width: int, inner: int, dtype: torch.dtype) -> None:
+    x, gain = randn(rows, 1, width), randn(width, seed=1)
+    up, down = randn(inner, width, seed=2), randn(width, inner, seed=3)
+    normed = F.rms_norm(x, (width,), gain, fused.EPSILON)
+    expected = x + F.gelu(normed @ up.t(), approximate="tanh") @ down.t()
+    own = [part.to(dtype) for part in (x, gain, up, down)]
+    close(fused_token.feed_forward(*own), expected)
+    with pytest.raises(ValueError, match=rf"{width} features, \[{inner}, {width}\] up and"):
+        fused_token.feed_forward(own[0], own[1], own[2], own[2])
+
+
+@dataclass
+class Layer:
+    """A token of each row and what it looks back at, in double precision.
+
+    Attributes:
+        x: [B, 1, D].
+        keys, values: [B, H, C, P] with room for more places than `seen`.
+    """
+
+    x: Tensor
+    keys: Tensor
+    values: Tensor
+    last: Tensor
+    seen: int
+    gain: Tensor
+    share: Tensor
+    out: Tensor
+
+    @staticmethod
+    def of(rows: int, seen: int) -> Layer:
+        held = rows, HEADS, seen + 5, WIDTH
+        return Layer(
+            x=randn(rows, 1, INPUTS),
+            keys=randn(*held, seed=1),
+            values=randn(*held, seed=2),
+            last=randn(rows, HEADS, 1, WIDTH, seed=3),
+            seen=seen,
+            gain=randn(INPUTS, seed=4),
+            share=torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64),
+            out=randn(INPUTS, HEADS * WIDTH, seed=5),
+        )
+
+    def first(self, parts: int) -> Tensor:
+        return randn(parts * HEADS * WIDTH, INPUTS, seed=6) / 4
+
+    def split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """Projections [B, H, 1, P] of x."""
+        projected = x @ self.first(parts).t()
+        return projected.unflatten(-1, (parts, HEADS, WIDTH)).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def turns_of(kind: str, rows: int, dtype: torch.dtype) -> Turns | None:
+    if kind == "none":
+        return None
+    if kind == "shared":
+        return turns(1, WIDTH, dtype, start=7)
+    each = [turns(1, WIDTH, dtype, start=7 + row) for row in range(rows)]
+    cosines, sines = (torch.stack(wave).unsqueeze(1) for wave in zip(*each, strict=True))
+    return cosines, sines
+
+
+def mask_of(kind: str, rows: int, seen: int) -> Tensor | None:
+    if kind == "none":
+        return None
+    allowed = randn(rows if kind == "rows" else 1, 1, 1, seen, seed=8) > 0
+    return allowed.index_fill(-1, torch.tensor([seen - 1]), True)
+
+
+settings_drawn = {
+    "rows": st.integers(1, 4),
+    "seen": st.integers(1, 70),
+    "turned": st.sampled_from(["none", "shared", "rows"]),
+    "hidden": st.sampled_from(["none", "shared", "rows"]),
+}
+
+
+@both
+@given(smeared=st.booleans(), **settings_drawn)
+@settings(max_examples=40, deadline=None)
+def test_self_attention(
+    rows: int, seen: int, turned: str, hidden: str, smeared: bool, dtype: torch.dtype
+) -> None:
+    layer, exact, mask = Layer.of(rows, seen), torch.float64, mask_of(hidden, rows, seen)
+    normed = F.rms_norm(layer.x, (INPUTS,), layer.gain, fused.EPSILON)
+    query, raw, value = layer.split(normed, 3)
+    key = torch.lerp(raw, layer.last, layer.share.view(-1, 1, 1)) if smeared else raw
+    table = turns_of(turned, rows, exact)
+    if table is not None:
+        query, key = rotate(query, table), rotate(key, table)
+    keys = torch.cat((layer.keys[:, :, : seen - 1], key), dim=2)
+    values = torch.cat((layer.values[:, :, : seen - 1], value), dim=2)
+    read = F.scaled_dot_product_attention(query, keys, values, mask)
+    expected = layer.x + read.transpose(1, 2).flatten(2) @ layer.out.t()
+
+    own_keys, own_values, last = (
+        part.to(dtype, copy=True) for part in (layer.keys, layer.values, layer.last)
+    )
+    past = Past(
+        own_keys,
+        own_values,
+        seen,
+        turns_of(turned, rows, dtype),
+        mask,
+        grows=True,
+        last=last if smeared else None,
+    )
+    found = fused_token.attention(layer.x.to(dtype), weights(layer, 3, dtype), past, residual=True)
+    close(found, expected)
+    close(own_keys[:, :, :seen], keys)
+    close(own_values[:, :, :seen], values)
+    close(last, raw if smeared else layer.last)
+    assert torch.equal(own_keys[:, :, seen:], layer.keys[:, :, seen:].to(dtype))
+
+
+@both
+@given(**settings_drawn)
+@settings(max_examples=40, deadline=None)
+def test_cross_attention(
+    rows: int, seen: int, turned: str, hidden: str, dtype: torch.dtype
+) -> None:
+    layer, mask = Layer.of(rows, seen), mask_of(hidden, rows, seen)
+    layer.gain = torch.ones(0)
+    (query,) = layer.split(layer.x, 1)
+    table = turns_of(turned, rows, torch.float64)
+    query = query if table is None else rotate(query, table)
+    keys, values = layer.keys[:, :, :seen], layer.values[:, :, :seen]
+    read = F.scaled_dot_product_attention(query, keys, values, mask)
+    own = [part.to(dtype, copy=True) for part in (layer.keys, layer.values)]
+    before = [part.clone() for part in own]
+    past = Past(own[0], own[1], seen, turns_of(turned, rows, dtype), mask)
+    found = fused_token.attention(layer.x.to(dtype), weights(layer, 1, dtype), past, residual=False)
+    close(found, read.transpose(1, 2).flatten(2) @ layer.out.t())
+    assert all(map(torch.equal, own, before))
+
+
+def weights(layer: Layer, parts: int, dtype: torch.dtype) -> Weights:
+    gain = layer.gain.to(dtype) if len(layer.gain) else None
+    first, out = layer.first(parts).to(dtype), layer.out.to(dtype)
+    return Weights(gain, layer.share.to(dtype), first, None, out)
+
+
+def test_who_may_look_nowhere_reads_nothing() -> None:
+    layer, mask = Layer.of(2, 6), torch.ones(2, 1, 1, 6, dtype=torch.bool)
+    mask[1] = False
+    past = Past(layer.keys, layer.values, 6, None, mask)
+    found = fused_token.attention(layer.x, weights(layer, 1, torch.float64), past, residual=True)
+    assert torch.equal(found[1], layer.x[1])
+    assert not torch.equal(found[0], layer.x[0])
+
+
+def test_what_does_not_fit_is_an_error() -> None:
+    layer = Layer.of(2, 6)
+    own = weights(layer, 1, torch.float64)
+    past = Past(layer.keys, layer.values, 6, None, None)
+    for broken, message in (
+        (past._replace(seen=12), r"\[2, 1, 21\] looks at 12 places of \[2, 3, 11, 16\]"),
+        (past._replace(values=layer.values[:, :, :7]), "looks at 6 places"),
+        (past._replace(keys=torch.cat((layer.keys,) * 2, dim=2)[:, :, :11]), "in one piece"),
+        (past._replace(grows=True), r"weights of \(\[48, 21\], \[21, 48\]\)"),
+        (past._replace(turns=turns(5, WIDTH, torch.float64)), "turns of 80 numbers for 2 heads"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fused_token.attention(layer.x, own, broken, residual=True)
+    single = past._replace(values=layer.values.float())
+    with pytest.raises(TypeError, match=r"all tensors must be torch\.float64"):
+        fused_token.attention(layer.x, own, single, residual=True)
+
+
+@given(case=cases)
+@settings(max_examples=25, deadline=None)
+def test_generation_without_kernels_says_the_same(case: Case) -> None:
+    def token_by_token() -> Tensor:
+        cache, size = case.model.new_cache(len(case.tokens)), case.chunk_size
+        outputs = []
+        for place in range(case.tokens.shape[1]):
+            chunk, ends = divmod(place + 1, size)
+            found = case.neighbours[:, chunk - 1 : chunk] if not ends else None
+            outputs.append(case.model.step(case.tokens[:, place : place + 1], cache, found))
+        return torch.cat(outputs, dim=1)
+
+    own = token_by_token()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fused, "fits", lambda x: False)
+        plain = token_by_token()
+    torch.testing.assert_close(own, plain, rtol=1e-9, atol=1e-9)
+
+
+def test_tokens_of_small_models_do_go_through_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the test above would compare plain operations with themselves."""
+    names: list[str] = []
+    call = fused_token.call
+
+    def noted(name: str, *rest: object) -> None:
+        names.append(name)
+        call(name, *rest)
+
+    monkeypatch.setattr(fused_token, "call", noted)
+    case = make_case()
+    cache = case.model.new_cache(len(case.tokens))
+    case.model.step(case.tokens[:, :4], cache, case.neighbours[:, :1])
+    names.clear()
+    case.model.step(case.tokens[:, 4:5], cache)
+    layers = case.model.config.num_layers
+    assert names.count("attend_few") == layers + len(case.model.config.cca_layers)
+    assert names.count("feed_few") == layers
