@@ -168,14 +168,12 @@ class SelfAttention(_Attention):
         tables, visible = places.tables, places.visible
         weights = self._weights(norm, self.qkv) if places.few else None
         if weights is not None:
-            shape = len(x), self.num_heads, self.head_dim
-            last = None if self.smear is None else cache.previous(shape, x)
-            buffers = cache.grow(1, shape, x)
-            past = Past(*buffers, cache.length, tables, visible, grows=True, last=last)
+            last = None if self.smear is None else cache.previous(x)
+            past = Past(*cache.grow(1, x), cache.length, tables, visible, grows=True, last=last)
             return fused_token.attention(x, weights, past, residual=True)
         query, key, value = split_heads(self.qkv(norm(x)), self.num_heads, parts=3)
         if self.smear is not None:
-            last = cache.previous((len(x), self.num_heads, self.head_dim), key)
+            last = cache.previous(key)
             cache.last_key = key[:, :, -1:].clone()
             key = self.smear.step(key, last)
         key, value = cache.append(self.positions.hold(key, tables), value)

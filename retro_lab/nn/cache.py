@@ -40,45 +40,46 @@ class NewPlaces(NamedTuple):
 class AttentionCache:
     """Keys and values of one layer's self-attention, in buffers that grow by doubling.
 
+    Args:
+        num_heads, head_dim: H and P.
+
     Attributes:
         length: positions kept.
         last_key: [B, H, 1, P] the latest key before smearing, if keys are smeared; None at the
             start.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, num_heads: int, head_dim: int) -> None:
+        self._head = num_heads, head_dim
         self.length = 0
         self.last_key: Tensor | None = None
         self._buffers: tuple[Tensor, Tensor] | None = None  # [B, H, capacity, P] each
 
     def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Adds [B, H, L, P] each and returns all keys and values, [B, H, S, P]."""
-        (batch, heads, num_places, width), start = key.shape, self.length
-        keys, values = self.grow(num_places, (batch, heads, width), key)
+        start = self.length
+        keys, values = self.grow(key.shape[2], key)
         stop = self.length
         keys[:, :, start:stop] = key
         values[:, :, start:stop] = value
         return keys[:, :, :stop], values[:, :, :stop]
 
-    def grow(
-        self, num_places: int, shape: tuple[int, int, int], like: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def grow(self, num_places: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """Counts more places, and returns the buffers [B, H, capacity, P] to write them to.
 
         Args:
-            shape: B, H and P.
-            like: what is as precise, and where the buffers are to be.
+            like: something of B rows that is as precise, and where the buffers are to be.
         """
         self.length += num_places
         if self._buffers is None or self._buffers[0].shape[2] < self.length:
-            self._buffers = self._with_room(shape, like)
+            self._buffers = self._with_room(like)
         return self._buffers
 
-    def previous(self, shape: tuple[int, int, int], like: Tensor) -> Tensor:
-        """`last_key`, which is made of zeros at the start; the arguments are those of `grow`."""
+    def previous(self, like: Tensor) -> Tensor:
+        """`last_key`, zeros at the start; `like` as for `grow`."""
         if self.last_key is None:
-            batch, heads, width = shape
-            self.last_key = like.new_zeros(batch, heads, 1, width)
+            heads, width = self._head
+            self.last_key = like.new_zeros(len(like), heads, 1, width)
         return self.last_key
 
     def reorder(self, rows: Tensor) -> None:
@@ -89,12 +90,12 @@ class AttentionCache:
         if self.last_key is not None:
             self.last_key = self.last_key.index_select(0, rows)
 
-    def _with_room(self, shape: tuple[int, int, int], like: Tensor) -> tuple[Tensor, Tensor]:
+    def _with_room(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Larger buffers that hold what the old ones do."""
-        (batch, heads, width), old = shape, self._buffers
+        (heads, width), old = self._head, self._buffers
         held = 0 if old is None else old[0].shape[2]
         capacity = max(FIRST_CAPACITY, self.length, 2 * held)
-        keys, values = like.new_empty(2, batch, heads, capacity, width)
+        keys, values = like.new_empty(2, len(like), heads, capacity, width)
         if old is not None:
             keys[:, :, :held], values[:, :, :held] = old
         return keys, values

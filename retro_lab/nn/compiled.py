@@ -52,7 +52,7 @@ class Held(Structure):
     """`Held` of token.c."""
 
     _fields_ = [
-        *((name, c_long) for name in ("rows", "heads", "width", "capacity", "seen", "adds")),
+        *((name, c_long) for name in ("rows", "heads", "width", "capacity", "seen", "grows")),
         *((name, c_void_p) for name in ("keys", "values", "last", "share", "cosines", "sines")),
         ("turn_row", c_long),
         ("mask", c_void_p),

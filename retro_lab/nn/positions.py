@@ -23,6 +23,7 @@ from .native import Turns
 
 FURTHEST = 256  # tokens; distances beyond share the outermost bucket
 LOG_BUCKETS = 32  # for both directions together
+KNOWN_PLACES = 256  # whose turns are worked out when a step asks for some; doubled as they run out
 
 
 class Axis(NamedTuple):
@@ -121,7 +122,7 @@ class RotaryPositions(Positions):
             return self._turns(queries, like)
         stop, known = queries.start + queries.length, self._known
         if known is None or len(known[0]) < stop or not alike(known[0], like):
-            known = self._known = self._turns(Axis(max(FURTHEST, 2 * stop)), like)
+            known = self._known = self._turns(Axis(max(KNOWN_PLACES, 2 * stop)), like)
         return known[0][queries.start : stop], known[1][queries.start : stop]
 
     def hold(self, key: Tensor, tables: Any) -> Tensor:
@@ -288,8 +289,9 @@ def rotate(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def alike(one: Tensor, other: Tensor) -> bool:
-    """Whether they are as precise and in the same place."""
-    return one.dtype == other.dtype and one.device == other.device
+    """Whether they are of one kind, as precise and in the same place."""
+    same = type(one) is type(other)
+    return same and one.dtype == other.dtype and one.device == other.device
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:

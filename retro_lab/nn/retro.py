@@ -126,12 +126,12 @@ class Retro(nn.Module):
                 that prompts of unequal length end together; None is none.
             shift: [B] tokens of left padding that move the row's searches; None is none.
         """
-        weight = self.embedding.weight
+        weight, heads, width = self.embedding.weight, self.config.num_heads, self.config.head_dim
         schedule = Schedule.of(batch, self.config.chunk_size, stride, first, shift)
         columns = torch.tensor([schedule.first, schedule.phases], device=weight.device)
         return Cache(
             schedule=schedule,
-            layers=[AttentionCache() for _ in self.blocks],
+            layers=[AttentionCache(heads, width) for _ in self.blocks],
             activations=weight.new_empty(batch, 0, self.config.d_model),
             recent=torch.full((batch, MAX_MATCH - 1), -1, device=weight.device),
             first=columns[0].unsqueeze(1),

@@ -19,6 +19,7 @@ from retro_lab.nn.positions import (
     Axis,
     LinearBuckets,
     LogarithmicBuckets,
+    RotaryPositions,
     build_positions,
     descending_distances,
     shifted,
@@ -113,6 +114,19 @@ def test_each_offset_of_a_chunk_has_its_own_position_in_cca(kind: PositionKind, 
     expected = 4 if used and kind != "none" else 1
     assert len({tuple(row.tolist()) for row in out.detach().round(decimals=9)}) == expected
     assert PAD not in case.neighbours
+
+
+@given(asked=st.lists(st.tuples(st.integers(0, 900), st.integers(1, 5), st.booleans()), max_size=6))
+def test_turns_that_steps_ask_for_are_those_of_the_row(asked: list[tuple[int, int, bool]]) -> None:
+    """Whatever was asked for before, and in which precision."""
+    positions = RotaryPositions(6, 10_000.0)
+    for start, length, single in asked:
+        axis = Axis(length, start)
+        like = torch.zeros(1, dtype=torch.float32 if single else torch.float64)
+        found = positions.incremental(axis, axis, like)
+        for one, two in zip(found, positions.tables(axis, axis, like)[0], strict=True):
+            assert one.dtype == like.dtype
+            assert torch.equal(one, two)
 
 
 def test_logarithmic_buckets_widen_with_distance() -> None:

@@ -186,7 +186,7 @@ void attend_backward(const Geometry *g, const real *query, const real *key, cons
         real *k = room(all_keys), *k_across = room(wide_row * width);
         real *v_across = room(wide_row * width), *of_k = room(all_keys), *of_v = room(all_keys);
         real *q = room(BLOCK_QUERIES * width), *of_q = room(BLOCK_QUERIES * width);
-        real *of_out = room(BLOCK_QUERIES * width);
+        real *of_out = room(BLOCK_QUERIES * width), shared[BLOCK_QUERIES];
         real *scores = room(wide_row * BLOCK_QUERIES), *slopes = room(wide_row * BLOCK_QUERIES);
 #pragma omp for schedule(dynamic)
         for (long each = 0; each < g->batch * g->heads; each++) {
@@ -202,6 +202,8 @@ void attend_backward(const Geometry *g, const real *query, const real *key, cons
                 long wide = in_lanes(keys), outer = (b * g->queries + from) * row + at;
                 take_queries(g, b, head, from, rows, query, q);
                 copy(grad + outer, row, rows, width, of_out, width);
+                for (long i = 0; i < rows; i++) /* all at once, as each waits for memory */
+                    shared[i] = dot(out + outer + i * row, of_out + i * width, width);
                 product(rows, wide, width, q, width, 1, k_across, wide_row, scores, wide_row, 0);
                 product(rows, wide, width, of_out, width, 1, v_across, wide_row, slopes, wide_row,
                         0);
@@ -209,8 +211,7 @@ void attend_backward(const Geometry *g, const real *query, const real *key, cons
                     real *of_row = scores + i * wide_row;
                     hide(g, of_row, b, from + i, keys, wide);
                     weigh_again(of_row, slopes + i * wide_row, wide, scale,
-                                log_sum[each * g->queries + from + i],
-                                dot(out + outer + i * row, of_out + i * width, width));
+                                log_sum[each * g->queries + from + i], shared[i]);
                 }
                 product(keys, width, rows, scores, 1, wide_row, of_out, width, of_v, width, 1);
                 product(keys, width, rows, slopes, 1, wide_row, q, width, of_k, width, 1);

@@ -61,13 +61,13 @@ void feed_few(const real *x, const real *gain, real eps, const real *up, const r
 /* What a layer holds of the places that a token may see, of which it may be the last.
  *
  * keys, values: [rows, heads, capacity, P], of which `seen` places count.
- * adds: a token's key and value become the last of these; before that its key is mixed with a
+ * grows: a token's key and value become the last of these; before that its key is mixed with a
  *     share [heads] of `last` [rows, heads, P], the key before it as it came, and replaces that.
  * cosines, sines: of the token's place, [P] or rows of it that lie turn_row apart; or not turned.
  * mask: [rows, seen] or a row for all, where a token may look; or everywhere.
  */
 typedef struct {
-    long rows, heads, width, capacity, seen, adds;
+    long rows, heads, width, capacity, seen, grows;
     real *keys, *values, *last;
     const real *share, *cosines, *sines;
     long turn_row;
@@ -118,13 +118,13 @@ static void look(const Held *h, long row, long head, const real *query, real *sc
 /* What a token of each row, x [rows, inputs], reads with a norm before if there is a gain, plus
  * x if that is wanted.
  *
- * first: [heads * P, inputs] to queries; if the layer adds, [3 * heads * P, inputs] to keys and
+ * first: [heads * P, inputs] to queries; if the past grows, [3 * heads * P, inputs] to keys and
  *     values as well.
  * second: [inputs, heads * P]. */
 void attend_few(const Held *h, const real *x, long inputs, const real *gain, real eps,
                 const real *first, const real *second, int plus_x, real *out, int threads)
 {
-    const long width = h->width, side = h->heads * width, all_sides = (h->adds ? 3 : 1) * side;
+    const long width = h->width, side = h->heads * width, all_sides = (h->grows ? 3 : 1) * side;
     real *taken = take(x, gain, eps, h->rows, inputs), *read = room(h->rows * side);
     real *projected = room(h->rows * all_sides);
 #pragma omp parallel num_threads(threads)
@@ -135,7 +135,7 @@ void attend_few(const Held *h, const real *x, long inputs, const real *gain, rea
         for (long each = 0; each < h->rows * h->heads; each++) {
             long row = each / h->heads, head = each % h->heads;
             const real *query = projected + row * all_sides + head * width;
-            if (h->adds) join(h, row, head, query + side, query + 2 * side);
+            if (h->grows) join(h, row, head, query + side, query + 2 * side);
             look(h, row, head, query, scores, read + each * width);
         }
         share_product(read, second, 0, plus_x ? x : NULL, out, h->rows, side, inputs);
