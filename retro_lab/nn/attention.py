@@ -15,7 +15,7 @@ from . import fused_attention, fused_token
 from .cache import AttentionCache, NewPlaces
 from .fused_attention import Layer, Weights
 from .fused_token import Past
-from .layers import Linear, RMSNorm, Smear, drops, is_heard
+from .layers import Linear, RMSNorm, Smear, drops, must_be_called
 from .native import Attention
 from .positions import Positions
 
@@ -71,15 +71,19 @@ class _Attention(nn.Module):
         self.positions = positions
 
     def _weights(
-        self, norm: RMSNorm | None, first: Linear, second: Linear | None = None
+        self,
+        norm: RMSNorm | None,
+        first: Linear,
+        second: Linear | None = None,
+        smear: Smear | None = None,
     ) -> Weights | None:
-        """What the kernels take; None where positions or listeners want something else."""
-        parts = [part for part in (norm, first, second, self.smear, self.out) if part is not None]
-        if not self.positions.only_turns or is_heard(*parts):
+        """What the kernels take; None where that is not all that happens."""
+        parts = [part for part in (norm, first, second, smear, self.out) if part is not None]
+        if not self.positions.only_turns or must_be_called(*parts):
             return None
         return Weights(
             None if norm is None else norm.weight,
-            None if self.smear is None else self.smear.share(),
+            None if smear is None else smear.share(),
             first.weight,
             None if second is None else second.weight,
             self.out.weight,
@@ -107,8 +111,10 @@ class _Attention(nn.Module):
             second: to keys and values of the source.
             norm: of x, before anything else.
         """
-        weights = self._weights(norm, first, second)
-        if weights is not None and fused_attention.fits(x, self.head_dim, mask):
+        weights = None
+        if fused_attention.fits(x, self.head_dim, mask):
+            weights = self._weights(norm, first, second, self.smear)
+        if weights is not None:
             how = Attention(tables or (None, None), mask, causal, follows=has_previous)
             adds = dropout is not None and not drops(dropout)
             layer = Layer(self.num_heads, how, residual=adds)
@@ -164,19 +170,23 @@ class SelfAttention(_Attention):
 
         Args:
             cache: gains the new keys and values.
+            places: of the positions.
         """
-        tables, visible = places.tables, places.visible
-        weights = self._weights(norm, self.qkv) if places.few else None
+        tables, visible, weights = places.tables, places.visible, None
+        if places.by_kernels:
+            weights = self._weights(norm, self.qkv, smear=self.smear)
         if weights is not None:
-            last = None if self.smear is None else cache.previous(x)
-            past = Past(*cache.grow(1, x), cache.length, tables, visible, grows=True, last=last)
-            return fused_token.attention(x, weights, past, residual=True)
+            last, stop = None if self.smear is None else cache.start_keys(x), cache.length + 1
+            past = Past(*cache.room(stop, x), stop, tables, visible, grows=True, last=last)
+            sum_with_x = fused_token.attention(x, weights, past, residual=True)
+            cache.length = stop
+            return sum_with_x
         query, key, value = split_heads(self.qkv(norm(x)), self.num_heads, parts=3)
-        if self.smear is not None:
-            last = cache.previous(key)
-            cache.last_key = key[:, :, -1:].clone()
-            key = self.smear.step(key, last)
+        last_key = key[:, :, -1:]
+        key = key if self.smear is None else self.smear.step(key, cache.last_key)
         key, value = cache.append(self.positions.hold(key, tables), value)
+        if self.smear is not None:  # a copy: a view would keep all projections
+            cache.last_key = last_key.clone(memory_format=torch.contiguous_format)
         query, bias = self.positions.ask(query, tables)
         return x + self.out(merge_heads(attend(query, key, value, bias, visible)))
 
@@ -246,7 +256,7 @@ class CrossAttention(_Attention):
     ) -> Tensor:
         """Attends from x [B, L, D] to what `hold` returned, as far as the mask allows."""
         key, value = held
-        weights = self._weights(None, self.query) if places.few else None
+        weights = self._weights(None, self.query) if places.by_kernels else None
         if weights is not None:
             past = Past(key, value, key.shape[2], places.across, mask)
             return fused_token.attention(x, weights, past, residual=False)

@@ -27,13 +27,13 @@ class NewPlaces(NamedTuple):
     Attributes:
         tables: `positions.incremental` of self-attention for them and for all.
         visible: of `Cache.visible`.
-        few: they are one a row and so few that `fused_token` is the fast way.
+        by_kernels: they are one a row, and `fused_token.is_token` says that it takes them.
         across: of CCA's `step_tables`, as long as there is something to read.
     """
 
     tables: Any
     visible: Tensor | None
-    few: bool
+    by_kernels: bool
     across: Any = None
 
 
@@ -45,8 +45,8 @@ class AttentionCache:
 
     Attributes:
         length: positions kept.
-        last_key: [B, H, 1, P] the latest key before smearing, if keys are smeared; None at the
-            start.
+        last_key: [B, H, 1, P] the latest key before smearing, if keys are smeared, in one piece: a
+            kernel replaces it in place; None at the start.
     """
 
     def __init__(self, num_heads: int, head_dim: int) -> None:
@@ -57,26 +57,27 @@ class AttentionCache:
 
     def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Adds [B, H, L, P] each and returns all keys and values, [B, H, S, P]."""
-        start = self.length
-        keys, values = self.grow(key.shape[2], key)
-        stop = self.length
+        start, stop = self.length, self.length + key.shape[2]
+        keys, values = self.room(stop, key)
         keys[:, :, start:stop] = key
         values[:, :, start:stop] = value
+        self.length = stop
         return keys[:, :, :stop], values[:, :, :stop]
 
-    def grow(self, num_places: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Counts more places, and returns the buffers [B, H, capacity, P] to write them to.
+    def room(self, stop: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Buffers [B, H, capacity, P] of keys and values with room up to place `stop`.
+
+        Who writes there sets `length`, so that a step that fails leaves the cache as it was.
 
         Args:
-            like: something of B rows that is as precise, and where the buffers are to be.
+            like: a tensor [B, ..] of the dtype and on the device that they are to have.
         """
-        self.length += num_places
-        if self._buffers is None or self._buffers[0].shape[2] < self.length:
-            self._buffers = self._with_room(like)
+        if self._buffers is None or self._buffers[0].shape[2] < stop:
+            self._buffers = self._enlarged(stop, like)
         return self._buffers
 
-    def previous(self, like: Tensor) -> Tensor:
-        """`last_key`, zeros at the start; `like` as for `grow`."""
+    def start_keys(self, like: Tensor) -> Tensor:
+        """`last_key`, made of zeros and kept at the start; `like` as for `room`."""
         if self.last_key is None:
             heads, width = self._head
             self.last_key = like.new_zeros(len(like), heads, 1, width)
@@ -90,11 +91,11 @@ class AttentionCache:
         if self.last_key is not None:
             self.last_key = self.last_key.index_select(0, rows)
 
-    def _with_room(self, like: Tensor) -> tuple[Tensor, Tensor]:
+    def _enlarged(self, stop: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """Larger buffers that hold what the old ones do."""
         (heads, width), old = self._head, self._buffers
         held = 0 if old is None else old[0].shape[2]
-        capacity = max(FIRST_CAPACITY, self.length, 2 * held)
+        capacity = max(FIRST_CAPACITY, stop, 2 * held)
         keys, values = like.new_empty(2, len(like), heads, capacity, width)
         if old is not None:
             keys[:, :, :held], values[:, :, :held] = old

@@ -103,7 +103,9 @@ class ChunkedCrossAttention(nn.Module):
         """The update for positions x [B, L, D], normalised, of one attending chunk.
 
         Args:
+            held: neighbours of that chunk.
             layer: this one, counted from 1.
+            places: of the positions.
         """
         update = self.attention.step(x, held.cca[layer], held.mask, places)
         if self.gate is not None:

@@ -3,7 +3,7 @@
 That takes two seconds, and what comes out is kept in the user's cache folder. Where there is no C
 compiler with OpenMP, or no such folder, `library` is None and PyTorch's plain operations serve. The
 kernels run on the threads of PyTorch's own OpenMP, whose symbols they are linked to when they are
-loaded. `native.py` has them as functions of tensors.
+loaded. `native.py` and `fused_token.py` have them as functions of tensors.
 """
 
 from __future__ import annotations

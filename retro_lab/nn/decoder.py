@@ -68,7 +68,7 @@ class DecoderBlock(nn.Module):
         norm, ff = self.ff_norm, self.ff
         if self.cca is not None and held is not None:
             x = x + self.cca.step(self.cca_norm(x), held, self.layer, places)
-        if places.few and suits_kernels(norm, ff):
+        if places.by_kernels and suits_kernels(norm, ff):
             return fused_token.feed_forward(x, norm.weight, ff.up.weight, ff.down.weight)
         return x + ff(norm(x))
 

@@ -18,7 +18,7 @@ from .compiled import Held
 from .fused_attention import Weights
 from .native import Turns, call, can_attend, rows_of
 
-FEW_ROWS = 8  # that are multiplied with weights as these come from memory
+FEW_ROWS = 8  # with more, PyTorch's products are faster
 
 
 class Past(NamedTuple):
@@ -28,7 +28,7 @@ class Past(NamedTuple):
         keys, values: [B, H, C, P] in one piece, smeared and turned, room for C places.
         seen: places that count.
         turns: of the new token's place, [1, P] or [B, 1, 1, P]; None if nothing is turned.
-        mask: broadcastable to [B, 1, 1, seen], True where the token may look.
+        mask: [B, 1, 1, seen], or one row for all, True where the token may look.
         grows: the new token's key and value are written to the last of the places seen.
         last: [B, H, 1, P] in one piece, the key before the new one, as it was before it was
             smeared; becomes the new one. None if keys are not smeared, or the past does not grow.
@@ -80,13 +80,10 @@ def attention(x: Tensor, weights: Weights, past: Past, residual: bool) -> Tensor
     Args:
         weights: `second` is not used: what is held went through it.
     """
-    held, kept = _held(x, weights.share, past)
-    first, out = weights.first.contiguous(), weights.out.contiguous()
-    side, width = held.heads * held.width, x.shape[-1]
-    if first.shape != ((3 if past.grows else 1) * side, width) or out.shape != (width, side):
-        shapes = [*first.shape], [*out.shape]
-        raise ValueError(f"weights of {shapes} for {[*x.shape]} and {[*past.keys.shape]}")
-    x, read = x.contiguous(), torch.empty_like(x)
+    held, kept = _held(x, weights, past)
+    first, out, width = weights.first.contiguous(), weights.out.contiguous(), x.shape[-1]
+    x = x.contiguous()
+    read = torch.empty_like(x)
     call(
         "attend_few", byref(held), x, width, weights.gain, fused.EPSILON, first, out, residual, read
     )
@@ -94,29 +91,54 @@ def attention(x: Tensor, weights: Weights, past: Past, residual: bool) -> Tensor
     return read
 
 
-def _held(x: Tensor, share: Tensor | None, past: Past) -> tuple[Held, list[Tensor | None]]:
+def _held(x: Tensor, weights: Weights, past: Past) -> tuple[Held, list[Tensor | None]]:
     """What token.c wants to know of the past, and the tensors that it points to."""
+    if not _fits_together(x, weights, past):
+        tensors = {"x": x} | past._asdict() | weights._asdict()
+        shapes = {name: [*part.shape] for name, part in tensors.items() if torch.is_tensor(part)}
+        raise ValueError(f"these don't fit together: {past.seen} places seen of {shapes}")
     batch, heads, capacity, width = past.keys.shape
-    unlike = past.values.shape != past.keys.shape
-    if unlike or x.shape[:2] != (batch, 1) or past.seen > capacity:
-        raise ValueError(f"{[*x.shape]} looks at {past.seen} places of {[*past.keys.shape]}")
-    written = past.keys, past.values, past.last
-    if not all(part is None or part.is_contiguous() for part in written):
-        raise ValueError("what is held must be in one piece")
-    mask, by_row = past.mask, 0
-    if mask is not None:
-        mask = mask.expand(*mask.shape[:-1], past.seen).contiguous()
-        by_row = past.seen if len(mask) > 1 else 0
-    cosines, sines = past.turns or (None, None)
-    angles = width if cosines is None else cosines.numel()
-    if angles not in (width, batch * width):
-        raise ValueError(f"turns of {angles} numbers for {batch} heads of {width}")
-    apart = 0 if angles == width else width
-    kept: list[Tensor | None] = [mask]
-    for part in (*written, None if past.last is None else share, cosines, sines):
-        if part is not None and part.dtype != x.dtype:
-            raise TypeError(f"all tensors must be {x.dtype}")
-        kept.append(None if part is None else part.contiguous())
-    of_mask, *others = (None if part is None else part.data_ptr() for part in kept)
+    mask, (cosines, sines) = past.mask, past.turns or (None, None)
+    by_row = 0 if mask is None or len(mask) == 1 else past.seen
+    apart = 0 if cosines is None or cosines.numel() == width else width
+    share = None if past.last is None else weights.share
+    kept, addresses = [], []
+    for part in (mask, past.keys, past.values, past.last, share, cosines, sines):
+        if part is None:
+            addresses.append(None)
+            continue
+        if part.dtype != (torch.bool if part is mask else x.dtype) or not part.is_cpu:
+            raise TypeError(f"what is held must be {x.dtype}, a mask bool, on the CPU")
+        kept.append(part.contiguous())
+        addresses.append(kept[-1].data_ptr())
+    of_mask, *others = addresses
     sizes = batch, heads, width, capacity, past.seen, past.grows
     return Held(*sizes, *others, apart, of_mask, by_row), kept
+
+
+def _fits_together(x: Tensor, weights: Weights, past: Past) -> bool:
+    """Whether nothing is read or written in a wrong place; asked for every token, hence no loop."""
+    (batch, heads, capacity, width), features = past.keys.shape, x.shape[-1]
+    last, seen, mask, turns = past.last, past.seen, past.mask, past.turns
+    gain, share, first, _, out = weights
+    inner, each_row = heads * width, (batch, 1, 1)
+    return (
+        x.shape[:2] == (batch, 1)
+        and 1 <= seen <= capacity
+        and past.keys.is_contiguous()
+        and past.values.is_contiguous()
+        and past.values.shape == past.keys.shape
+        and first.shape == ((3 if past.grows else 1) * inner, features)
+        and out.shape == (features, inner)
+        and (gain is None or gain.shape == (features,))
+        and (share is None or share.shape == (heads,))
+        and (last is None or (last.shape == (batch, heads, 1, width) and last.is_contiguous()))
+        and (mask is None or mask.shape in ((1, 1, 1, seen), (*each_row, seen)))
+        and (
+            turns is None
+            or (
+                turns[0].shape == turns[1].shape
+                and turns[0].shape in ((1, width), (1, 1, 1, width), (*each_row, width))
+            )
+        )
+    )

@@ -67,8 +67,8 @@ def _piece(
         x, ids = x * real.unsqueeze(-1), ids.masked_fill(~real, -1)
     axes = Axis(length, start), Axis(start + length)
     tables = blocks[0].attention.positions.incremental(*axes, x)
-    few = fused_token.is_token(x, model.config.head_dim, visible)
-    places = NewPlaces(tables, visible, few)
+    by_kernels = fused_token.is_token(x, model.config.head_dim, visible)
+    places = NewPlaces(tables, visible, by_kernels)
     for layer, (block, kept) in enumerate(zip(blocks, cache.layers, strict=True), start=1):
         x = block.attend_step(x, kept, places)
         if layer in model.config.cca_layers[:1]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules import module as every
 from torch.utils.checkpoint import checkpoint
 
 from . import fused, fused_token
@@ -53,9 +54,26 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
     return fused_token.few_rows(x, weight) if fused_token.fits(x) else F.linear(x, weight)
 
 
-def is_heard(*modules: nn.Module) -> bool:
-    """Whether anyone listens to these: then they must be called."""
-    return any(module._forward_pre_hooks or module._forward_hooks for module in modules)
+def must_be_called(*modules: nn.Module) -> bool:
+    """Whether their weights don't say all: someone listens, or put something in their place."""
+    return _anyone_listens_to_all() or any(
+        module._forward_pre_hooks
+        or module._forward_hooks
+        or module._backward_pre_hooks
+        or module._backward_hooks
+        or "forward" in module.__dict__
+        or type(module) not in _KNOWN
+        for module in modules
+    )
+
+
+def _anyone_listens_to_all() -> bool:
+    return bool(
+        every._global_forward_pre_hooks
+        or every._global_forward_hooks
+        or every._global_backward_pre_hooks
+        or every._global_backward_hooks
+    )
 
 
 def drops(dropout: nn.Dropout) -> bool:
@@ -99,8 +117,8 @@ def add_feed_forward(x: Tensor, norm: RMSNorm, ff: FeedForward, dropout: nn.Drop
 
 
 def suits_kernels(norm: RMSNorm, ff: FeedForward) -> bool:
-    """Whether these do what `fused.feed_forward` does, and nobody listens to them."""
-    return type(ff) is FeedForward and not is_heard(norm, ff, ff.up, ff.down)
+    """Whether these do what `feed_forward` of `fused` and `fused_token` does, and no more."""
+    return type(ff) is FeedForward and not must_be_called(norm, ff, ff.up, ff.down)
 
 
 class Smear(nn.Module):
@@ -132,6 +150,11 @@ class Smear(nn.Module):
             previous = previous * has_previous[:, None, :, None].to(key.dtype)
         return torch.lerp(key, previous, share.to(key.dtype))
 
-    def step(self, key: Tensor, last_key: Tensor) -> Tensor:
+    def step(self, key: Tensor, last_key: Tensor | None) -> Tensor:
         """Smeared keys [B, H, L, P] of rows whose previous raw key is `last_key` [B, H, 1, P]."""
+        if last_key is None:
+            return self(key)
         return self(torch.cat((last_key, key), dim=2))[:, :, 1:]
+
+
+_KNOWN = (Linear, RMSNorm, FeedForward, GatedFeedForward, Smear)

@@ -1,4 +1,4 @@
-"""The kernels of `compiled.py` as functions of tensors on a CPU.
+"""The kernels of `compiled.py` as functions of tensors on a CPU, but for those of `fused_token.py`.
 
 Their results do not depend on the number of threads.
 
@@ -219,6 +219,8 @@ def call(name: str, *arguments: Any) -> None:
         if not isinstance(argument, Tensor):
             plain.append(argument)
             continue
+        if not argument.is_cpu:
+            raise ValueError(f"{name}: all tensors must be in the memory of the CPU")
         plain.append(argument.data_ptr())
         dtype = dtype or argument.dtype
         if argument.dtype != dtype and argument.is_floating_point():

@@ -117,8 +117,11 @@ class RotaryPositions(Positions):
         return True
 
     def incremental(self, queries: Axis, keys: Axis, like: Tensor) -> Any:
-        """Cosines and sines [L, P] or [B, 1, L, P]: held keys were turned when they were new."""
-        if not isinstance(queries.start, int) or queries.repeats > 1:
+        """Cosines and sines [L, P] or [B, 1, L, P]: held keys were turned when they were new.
+
+        They may be views of what is kept for the next step, not to be changed.
+        """
+        if not isinstance(queries.start, int) or queries.repeats > 1 or type(like) is not Tensor:
             return self._turns(queries, like)
         stop, known = queries.start + queries.length, self._known
         if known is None or len(known[0]) < stop or not alike(known[0], like):
@@ -289,9 +292,8 @@ def rotate(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def alike(one: Tensor, other: Tensor) -> bool:
-    """Whether they are of one kind, as precise and in the same place."""
-    same = type(one) is type(other)
-    return same and one.dtype == other.dtype and one.device == other.device
+    """Whether they are as precise and in the same place."""
+    return one.dtype == other.dtype and one.device == other.device
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:

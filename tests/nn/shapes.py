@@ -54,6 +54,7 @@ def make_case(
     dropout: float = 0.0,
     neighbour_noise: float = 0.0,
     share_embeddings: bool = False,
+    head_dim: int = 8,  # as many as any processor's vector has, in double precision
     missing: bool = False,
     dtype: torch.dtype = torch.float64,
 ) -> Case:
@@ -63,7 +64,7 @@ def make_case(
         d_model=12,
         num_layers=3,
         num_heads=2,
-        head_dim=8,  # as many as any processor's vector has, in double precision
+        head_dim=head_dim,
         d_ff=16,
         cca_layers=cca_layers,
         encoder_d_model=12 if share_embeddings else 10,

@@ -22,7 +22,8 @@ from retro_lab.nn.native import Turns
 from retro_lab.nn.positions import rotate
 
 pytestmark = needs_kernels
-HEADS, WIDTH, INPUTS = 3, 16, 21  # heads as wide as any vector
+HEADS, INPUTS = 3, 21
+WIDTHS = [16, 48, 80]  # of a head: some of the widest vector there is
 
 
 @both
@@ -54,12 +55,14 @@ def test_feed_forward(rows: int, width: int, inner: int, dtype: torch.dtype) -> 
 
 
 @dataclass
-class Layer:
-    """A token of each row and what it looks back at, in double precision.
+class Token:
+    """A token of each row, its layer and what it looks back at, in double precision.
 
     Attributes:
         x: [B, 1, D].
         keys, values: [B, H, C, P] with room for more places than `seen`.
+        last: [B, H, 1, P].
+        gain: [D], None for a layer without a norm.
     """
 
     x: Tensor
@@ -67,39 +70,39 @@ class Layer:
     values: Tensor
     last: Tensor
     seen: int
-    gain: Tensor
+    gain: Tensor | None
     share: Tensor
     out: Tensor
 
     @staticmethod
-    def of(rows: int, seen: int) -> Layer:
-        held = rows, HEADS, seen + 5, WIDTH
-        return Layer(
+    def of(rows: int, seen: int, width: int = WIDTHS[0]) -> Token:
+        held = rows, HEADS, seen + 5, width
+        return Token(
             x=randn(rows, 1, INPUTS),
             keys=randn(*held, seed=1),
             values=randn(*held, seed=2),
-            last=randn(rows, HEADS, 1, WIDTH, seed=3),
+            last=randn(rows, HEADS, 1, width, seed=3),
             seen=seen,
             gain=randn(INPUTS, seed=4),
             share=torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64),
-            out=randn(INPUTS, HEADS * WIDTH, seed=5),
+            out=randn(INPUTS, HEADS * width, seed=5),
         )
 
     def first(self, parts: int) -> Tensor:
-        return randn(parts * HEADS * WIDTH, INPUTS, seed=6) / 4
+        return randn(parts * HEADS * self.keys.shape[-1], INPUTS, seed=6) / 4
 
     def split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         """Projections [B, H, 1, P] of x."""
         projected = x @ self.first(parts).t()
-        return projected.unflatten(-1, (parts, HEADS, WIDTH)).permute(2, 0, 3, 1, 4).unbind(0)
+        return projected.unflatten(-1, (parts, HEADS, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
-def turns_of(kind: str, rows: int, dtype: torch.dtype) -> Turns | None:
+def turns_of(kind: str, rows: int, width: int, dtype: torch.dtype) -> Turns | None:
     if kind == "none":
         return None
     if kind == "shared":
-        return turns(1, WIDTH, dtype, start=7)
-    each = [turns(1, WIDTH, dtype, start=7 + row) for row in range(rows)]
+        return turns(1, width, dtype, start=7)
+    each = [turns(1, width, dtype, start=7 + row) for row in range(rows)]
     cosines, sines = (torch.stack(wave).unsqueeze(1) for wave in zip(*each, strict=True))
     return cosines, sines
 
@@ -111,8 +114,9 @@ def mask_of(kind: str, rows: int, seen: int) -> Tensor | None:
     return allowed.index_fill(-1, torch.tensor([seen - 1]), True)
 
 
-settings_drawn = {
-    "rows": st.integers(1, 4),
+drawn = {
+    "rows": st.integers(1, 8),
+    "width": st.sampled_from(WIDTHS),
     "seen": st.integers(1, 70),
     "turned": st.sampled_from(["none", "shared", "rows"]),
     "hidden": st.sampled_from(["none", "shared", "rows"]),
@@ -120,16 +124,17 @@ settings_drawn = {
 
 
 @both
-@given(smeared=st.booleans(), **settings_drawn)
+@given(smeared=st.booleans(), **drawn)
 @settings(max_examples=40, deadline=None)
 def test_self_attention(
-    rows: int, seen: int, turned: str, hidden: str, smeared: bool, dtype: torch.dtype
+    rows: int, width: int, seen: int, turned: str, hidden: str, smeared: bool, dtype: torch.dtype
 ) -> None:
-    layer, exact, mask = Layer.of(rows, seen), torch.float64, mask_of(hidden, rows, seen)
+    layer, exact, mask = Token.of(rows, seen, width), torch.float64, mask_of(hidden, rows, seen)
+    assert layer.gain is not None
     normed = F.rms_norm(layer.x, (INPUTS,), layer.gain, fused.EPSILON)
     query, raw, value = layer.split(normed, 3)
     key = torch.lerp(raw, layer.last, layer.share.view(-1, 1, 1)) if smeared else raw
-    table = turns_of(turned, rows, exact)
+    table = turns_of(turned, rows, width, exact)
     if table is not None:
         query, key = rotate(query, table), rotate(key, table)
     keys = torch.cat((layer.keys[:, :, : seen - 1], key), dim=2)
@@ -144,7 +149,7 @@ def test_self_attention(
         own_keys,
         own_values,
         seen,
-        turns_of(turned, rows, dtype),
+        turns_of(turned, rows, width, dtype),
         mask,
         grows=True,
         last=last if smeared else None,
@@ -158,34 +163,34 @@ def test_self_attention(
 
 
 @both
-@given(**settings_drawn)
+@given(**drawn)
 @settings(max_examples=40, deadline=None)
 def test_cross_attention(
-    rows: int, seen: int, turned: str, hidden: str, dtype: torch.dtype
+    rows: int, width: int, seen: int, turned: str, hidden: str, dtype: torch.dtype
 ) -> None:
-    layer, mask = Layer.of(rows, seen), mask_of(hidden, rows, seen)
-    layer.gain = torch.ones(0)
+    layer, mask = Token.of(rows, seen, width), mask_of(hidden, rows, seen)
+    layer.gain = None
     (query,) = layer.split(layer.x, 1)
-    table = turns_of(turned, rows, torch.float64)
+    table = turns_of(turned, rows, width, torch.float64)
     query = query if table is None else rotate(query, table)
     keys, values = layer.keys[:, :, :seen], layer.values[:, :, :seen]
     read = F.scaled_dot_product_attention(query, keys, values, mask)
     own = [part.to(dtype, copy=True) for part in (layer.keys, layer.values)]
     before = [part.clone() for part in own]
-    past = Past(own[0], own[1], seen, turns_of(turned, rows, dtype), mask)
+    past = Past(own[0], own[1], seen, turns_of(turned, rows, width, dtype), mask)
     found = fused_token.attention(layer.x.to(dtype), weights(layer, 1, dtype), past, residual=False)
     close(found, read.transpose(1, 2).flatten(2) @ layer.out.t())
     assert all(map(torch.equal, own, before))
 
 
-def weights(layer: Layer, parts: int, dtype: torch.dtype) -> Weights:
-    gain = layer.gain.to(dtype) if len(layer.gain) else None
+def weights(layer: Token, parts: int, dtype: torch.dtype) -> Weights:
+    gain = None if layer.gain is None else layer.gain.to(dtype)
     first, out = layer.first(parts).to(dtype), layer.out.to(dtype)
     return Weights(gain, layer.share.to(dtype), first, None, out)
 
 
 def test_who_may_look_nowhere_reads_nothing() -> None:
-    layer, mask = Layer.of(2, 6), torch.ones(2, 1, 1, 6, dtype=torch.bool)
+    layer, mask = Token.of(2, 6), torch.ones(2, 1, 1, 6, dtype=torch.bool)
     mask[1] = False
     past = Past(layer.keys, layer.values, 6, None, mask)
     found = fused_token.attention(layer.x, weights(layer, 1, torch.float64), past, residual=True)
@@ -193,22 +198,89 @@ def test_who_may_look_nowhere_reads_nothing() -> None:
     assert not torch.equal(found[0], layer.x[0])
 
 
+def test_rows_need_not_be_in_one_piece() -> None:
+    layer = Token.of(2, 6)
+    past = Past(layer.keys, layer.values, 6, None, None)
+    own = weights(layer, 1, torch.float64)
+    across = layer.x.permute(2, 1, 0).contiguous().permute(2, 1, 0)
+    assert not across.is_contiguous()
+    for x, residual in ((layer.x, True), (across, True)):
+        found = fused_token.attention(x, own, past, residual=residual)
+        close(found, fused_token.attention(layer.x, own, past, residual=False) + layer.x)
+    up, down = randn(8, INPUTS, seed=2), randn(INPUTS, 8, seed=3)
+    assert own.gain is not None
+    one, two = (fused_token.feed_forward(x, own.gain, up, down) for x in (layer.x, across))
+    assert torch.equal(one, two)
+
+
 def test_what_does_not_fit_is_an_error() -> None:
-    layer = Layer.of(2, 6)
+    layer = Token.of(2, 6)
     own = weights(layer, 1, torch.float64)
     past = Past(layer.keys, layer.values, 6, None, None)
-    for broken, message in (
-        (past._replace(seen=12), r"\[2, 1, 21\] looks at 12 places of \[2, 3, 11, 16\]"),
-        (past._replace(values=layer.values[:, :, :7]), "looks at 6 places"),
-        (past._replace(keys=torch.cat((layer.keys,) * 2, dim=2)[:, :, :11]), "in one piece"),
-        (past._replace(grows=True), r"weights of \(\[48, 21\], \[21, 48\]\)"),
-        (past._replace(turns=turns(5, WIDTH, torch.float64)), "turns of 80 numbers for 2 heads"),
+    turned, apart = turns(1, 16, torch.float64), torch.cat((layer.keys,) * 2, dim=2)[:, :, :11]
+    broken: list[tuple[Past, Weights]] = [
+        (past._replace(seen=12), own),
+        (past._replace(seen=0), own),
+        (past._replace(values=layer.values[:, :, :7].contiguous()), own),
+        (past._replace(keys=apart), own),
+        (past._replace(values=apart), own),
+        (past._replace(grows=True), own),
+        (past._replace(turns=turns(5, 16, torch.float64)), own),
+        (past._replace(turns=(turned[0], turned[1][:, :8])), own),
+        (past._replace(last=layer.last[:1]), own),
+        (past._replace(last=apart[:, :, :2, :].transpose(2, 3)[:, :, :1]), own),
+        (past._replace(mask=torch.ones(2, 1, 1, 5).bool()), own),
+        (past, own._replace(gain=own.out[0, :3])),
+        (past, own._replace(share=torch.ones(1))),
+        (past, own._replace(out=own.first)),
+    ]
+    for some, used in broken:
+        with pytest.raises(ValueError, match=r"don't fit together: \d+ places seen of {'x': "):
+            fused_token.attention(layer.x, used, some, residual=True)
+    with pytest.raises(ValueError, match="don't fit together"):
+        fused_token.attention(layer.x[:1], own, past, residual=True)
+    for some in (
+        past._replace(values=layer.values.float()),
+        past._replace(mask=torch.ones(1, 1, 1, 6)),
     ):
-        with pytest.raises(ValueError, match=message):
-            fused_token.attention(layer.x, own, broken, residual=True)
-    single = past._replace(values=layer.values.float())
-    with pytest.raises(TypeError, match=r"all tensors must be torch\.float64"):
-        fused_token.attention(layer.x, own, single, residual=True)
+        with pytest.raises(TypeError, match="what is held must be torch"):
+            fused_token.attention(layer.x, own, some, residual=True)
+    away = own._replace(first=own.first.to("meta"))
+    with pytest.raises(ValueError, match="in the memory of the CPU"):
+        fused_token.attention(layer.x, away, past, residual=True)
+
+
+def test_threads_do_not_change_a_bit() -> None:
+    layer, threads = Token.of(3, 50), torch.get_num_threads()
+    own = weights(layer, 1, torch.float64)
+    past = Past(layer.keys, layer.values, 50, None, None)
+
+    def everything(number: int) -> list[Tensor]:
+        torch.set_num_threads(number)
+        read = fused_token.attention(layer.x, own, past, residual=True)
+        return [read, fused_token.few_rows(layer.x, own.first)]
+
+    try:
+        alone, together = everything(1), everything(3)
+    finally:
+        torch.set_num_threads(threads)
+    assert all(map(torch.equal, alone, together))
+
+
+def test_rows_that_become_few_go_on_as_before() -> None:
+    """Nine rows go through plain operations, eight through the kernels."""
+    case = make_case(batch=9, length=40, smeared_keys=True)
+    cache, rows, outputs = case.model.new_cache(9), torch.arange(9), []
+    for place in range(40):
+        chunk, ends = divmod(place + 1, case.chunk_size)
+        found = case.neighbours[rows, chunk - 1 : chunk] if not ends else None
+        outputs.append(case.model.step(case.tokens[rows, place : place + 1], cache, found)[:7])
+        if place == 21:
+            rows = rows[:8]
+            cache.reorder(rows)
+    with torch.no_grad():
+        expected = case.model(case.tokens, case.neighbours)[:7]
+    torch.testing.assert_close(torch.cat(outputs, dim=1), expected, rtol=1e-9, atol=1e-9)
 
 
 @given(case=cases)

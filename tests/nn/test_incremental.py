@@ -59,7 +59,7 @@ def test_token_by_token_after_a_prompt_around_a_chunk_end(
 
 @pytest.mark.parametrize("pointer", [False, True])
 def test_single_precision(pointer: bool) -> None:
-    case = make_case(pointer=pointer, dtype=torch.float32, length=18)
+    case = make_case(pointer=pointer, head_dim=16, dtype=torch.float32, length=18)
     with torch.no_grad():
         for parameter in case.model.parameters():
             parameter.mul_(0.5)  # logits of the size that a trained model has
@@ -135,3 +135,54 @@ def test_a_plain_language_model_steps_too() -> None:
     found = in_pieces(case, [2, 7, 1], retrieval=False)
     assert found.shape == (2, 18, VOCABULARY)
     assert_same(found, in_one(case, retrieval=False))
+
+
+@pytest.mark.parametrize("smeared_keys", [False, True])
+def test_a_step_that_fails_leaves_the_cache_as_it_was(smeared_keys: bool) -> None:
+    case = make_case(smeared_keys=smeared_keys, length=6)
+    cache = case.model.new_cache(2)
+    outputs = [case.model.step(case.tokens[:, :5], cache, case.neighbours[:, :1])]
+    with pytest.raises((RuntimeError, ValueError)):
+        case.model.step(case.tokens[:1, 5:6].expand(3, 1), cache)
+    outputs.append(case.model.step(case.tokens[:, 5:6], cache))
+    assert_same(torch.cat(outputs, dim=1).log_softmax(-1), in_one(case))
+
+
+class Doubled(nn.Linear):
+    """Another layer in a matrix's place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize(
+    "place", ["attention.qkv", "attention.out", "ff.up", "cca.attention.query"]
+)
+@pytest.mark.parametrize("how", ["layer", "method", "hook", "hook on all"])
+def test_a_step_heeds_what_stands_in_a_layers_place(place: str, how: str) -> None:
+    """As adapters and offloading do; kernels would take the weights alone."""
+    case = make_case()
+    before = in_one(case)
+    block = case.model.blocks[1]
+    layer, (parent, _, name) = block.get_submodule(place), place.rpartition(".")
+    assert isinstance(layer, nn.Linear)
+    handle = None
+    if how == "layer":
+        other = Doubled(layer.in_features, layer.out_features, bias=False, dtype=torch.float64)
+        other.weight = layer.weight
+        setattr(block.get_submodule(parent), name, other)
+    elif how == "method":
+        layer.forward = lambda x: 2 * x @ layer.weight.t()
+    elif how == "hook":
+        layer.register_forward_hook(lambda module, given, out: 2 * out)
+    else:
+        handle = nn.modules.module.register_module_forward_hook(
+            lambda module, given, out: 2 * out if module is layer else out
+        )
+    try:
+        found, expected = in_pieces(case, [5] + [1] * 13), in_one(case)
+    finally:
+        if handle is not None:
+            handle.remove()
+    assert_same(found, expected)
+    assert not torch.allclose(expected, before, atol=1e-3)

@@ -274,6 +274,7 @@ def test_turns_and_shares_that_do_not_fit_are_errors() -> None:
 
 @needs_kernels
 def test_threads_do_not_change_a_bit() -> None:
+    """Those of a generated token are in `test_fused_token.py`."""
     own = parts(150, 150, dtype=torch.float32)
     x, gain = randn(700, 33, dtype=torch.float32), torch.ones(33)
 

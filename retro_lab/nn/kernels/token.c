@@ -2,23 +2,23 @@
  * from memory, each once and in order, so that what lies between two products goes with them. */
 #include "product.h"
 
-#define SOME_OUTPUTS 32 /* of a task */
+#define SOME_OUTPUTS 16 /* of a task */
 
-/* The norms of x [rows, width] if there is a gain, to be freed; else x as it is. */
-static real *take(const real *x, const real *gain, real eps, long rows, long width)
+/* The norms of x [rows, width] if there is a gain, else a copy; to be freed. */
+static real *normed_or_copy(const real *x, const real *gain, real eps, long rows, long width)
 {
-    real *taken = room(rows * width);
+    real *normed = room(rows * width);
     for (long row = 0; row < rows; row++)
         if (gain)
-            normalise(x + row * width, gain, eps, taken + row * width, width);
+            normalise(x + row * width, gain, eps, normed + row * width, width);
         else
-            memcpy(taken + row * width, x + row * width, sizeof(real) * width);
-    return taken;
+            memcpy(normed + row * width, x + row * width, sizeof(real) * width);
+    return normed;
 }
 
-/* out [rows, outputs] = f(x W) + beside for x [rows, inputs] and W [outputs, inputs]; f is GELU or
- * nothing, beside [rows, outputs] may be missing. By the threads of a team, which wait for all. */
-static void share_product(const real *x, const real *weight, int curved, const real *beside,
+/* out [rows, outputs] = f(x W) + beinner for x [rows, inputs] and W [outputs, inputs]; f is GELU or
+ * nothing, beinner [rows, outputs] may be missing. By the threads of a team, which wait for all. */
+static void team_product(const real *x, const real *weight, int curved, const real *beinner,
                           real *out, long rows, long inputs, long outputs)
 {
 #pragma omp for
@@ -27,12 +27,12 @@ static void share_product(const real *x, const real *weight, int curved, const r
         for (long j = i; j < i + some; j++)
             for (long row = 0; row < rows; row++)
                 out[row * outputs + j] = dot(x + row * inputs, weight + j * inputs, inputs);
-        for (long row = 0; row < rows && (curved || beside); row++)
+        for (long row = 0; row < rows && (curved || beinner); row++)
             for (long j = 0; j < some; j += LANES) {
                 long at = row * outputs + i + j, left = some - j;
                 vec y = load_left(out + at, left, 0);
                 y = curved ? gelu_of(y) : y;
-                store_left(out + at, left, beside ? y + load_left(beside + at, left, 0) : y);
+                store_left(out + at, left, beinner ? y + load_left(beinner + at, left, 0) : y);
             }
     }
 }
@@ -42,18 +42,18 @@ void few_rows(const real *x, const real *weight, real *out, long rows, long inpu
               int threads)
 {
 #pragma omp parallel num_threads(threads)
-    share_product(x, weight, 0, NULL, out, rows, inputs, outputs);
+    team_product(x, weight, 0, NULL, out, rows, inputs, outputs);
 }
 
 /* out = x + gelu(norm(x) up) down for x [rows, width], up [inner, width], down [width, inner]. */
 void feed_few(const real *x, const real *gain, real eps, const real *up, const real *down,
               real *out, long rows, long width, long inner, int threads)
 {
-    real *normed = take(x, gain, eps, rows, width), *between = room(rows * inner);
+    real *normed = normed_or_copy(x, gain, eps, rows, width), *between = room(rows * inner);
 #pragma omp parallel num_threads(threads)
     {
-        share_product(normed, up, 1, NULL, between, rows, width, inner);
-        share_product(between, down, 0, x, out, rows, inner, width);
+        team_product(normed, up, 1, NULL, between, rows, width, inner);
+        team_product(between, down, 0, x, out, rows, inner, width);
     }
     free(normed), free(between);
 }
@@ -122,24 +122,24 @@ static void look(const Held *h, long row, long head, const real *query, real *sc
  *     values as well.
  * second: [inputs, heads * P]. */
 void attend_few(const Held *h, const real *x, long inputs, const real *gain, real eps,
-                const real *first, const real *second, int plus_x, real *out, int threads)
+                const real *first, const real *second, long plus_x, real *out, int threads)
 {
-    const long width = h->width, side = h->heads * width, all_sides = (h->grows ? 3 : 1) * side;
-    real *taken = take(x, gain, eps, h->rows, inputs), *read = room(h->rows * side);
-    real *projected = room(h->rows * all_sides);
+    const long width = h->width, inner = h->heads * width, projections = (h->grows ? 3 : 1) * inner;
+    real *normed = normed_or_copy(x, gain, eps, h->rows, inputs), *read = room(h->rows * inner);
+    real *projected = room(h->rows * projections);
 #pragma omp parallel num_threads(threads)
     {
         real *scores = room(in_lanes(h->seen));
-        share_product(taken, first, 0, NULL, projected, h->rows, inputs, all_sides);
+        team_product(normed, first, 0, NULL, projected, h->rows, inputs, projections);
 #pragma omp for
         for (long each = 0; each < h->rows * h->heads; each++) {
             long row = each / h->heads, head = each % h->heads;
-            const real *query = projected + row * all_sides + head * width;
-            if (h->grows) join(h, row, head, query + side, query + 2 * side);
+            const real *query = projected + row * projections + head * width;
+            if (h->grows) join(h, row, head, query + inner, query + 2 * inner);
             look(h, row, head, query, scores, read + each * width);
         }
-        share_product(read, second, 0, plus_x ? x : NULL, out, h->rows, side, inputs);
+        team_product(read, second, 0, plus_x ? x : NULL, out, h->rows, inner, inputs);
         free(scores);
     }
-    free(taken), free(read), free(projected);
+    free(normed), free(read), free(projected);
 }

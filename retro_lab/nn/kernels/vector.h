@@ -1,4 +1,5 @@
-/* Vectors of numbers as wide as the processor's, and what is computed with them.
+/* Vectors of numbers as wide as the processor's, and what is computed with them in rows: norms,
+ * GELU, the weights of a softmax.
  *
  * Written with the vector extensions that GCC and Clang share: no intrinsics, so that one source
  * serves AVX2, AVX-512 and NEON. Compiled with -DDOUBLE everything is in double precision, which is
@@ -172,7 +173,7 @@ static inline vec logistic(vec x)
 
 static inline vec gelu_of(vec x) { return x * logistic(x * (STEEP + CUBIC * x * x)); }
 
-/* Scores become weights, which are to be divided by the sum that is reacross; `most` is what the
+/* Scores become weights, which are to be divided by the sum that is returned; `most` is what the
  * largest score was. A row that may look nowhere has weights and a sum of zero. */
 static inline real weigh(real *scores, long wide, real scale, real *most)
 {
