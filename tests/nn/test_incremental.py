@@ -138,8 +138,11 @@ def test_a_plain_language_model_steps_too() -> None:
 
 
 @pytest.mark.parametrize("smeared_keys", [False, True])
-def test_a_step_that_fails_leaves_the_cache_as_it_was(smeared_keys: bool) -> None:
-    case = make_case(smeared_keys=smeared_keys, length=6)
+@pytest.mark.parametrize("positions", ["rotary", "bucket_log"])  # with kernels, and without
+def test_a_step_that_fails_leaves_the_cache_as_it_was(
+    positions: PositionKind, smeared_keys: bool
+) -> None:
+    case = make_case(smeared_keys=smeared_keys, positions=positions, length=6)
     cache = case.model.new_cache(2)
     outputs = [case.model.step(case.tokens[:, :5], cache, case.neighbours[:, :1])]
     with pytest.raises((RuntimeError, ValueError)):
