@@ -157,4 +157,5 @@ class Smear(nn.Module):
         return self(torch.cat((last_key, key), dim=2))[:, :, 1:]
 
 
+# Whose weights say all that they do.
 _KNOWN = (Linear, RMSNorm, FeedForward, GatedFeedForward, Smear)
