@@ -104,6 +104,21 @@ def make_case(
     return Case(model, tokens, neighbours)
 
 
+def in_steps(case: Case, lengths: list[int], retrieval: bool = True) -> Tensor:
+    """What `step` says [B, N, V] over pieces of given lengths, and one of the rest."""
+    cache = case.model.new_cache(len(case.tokens))
+    outputs, start, total = [], 0, case.tokens.shape[1]
+    for length in [*lengths, total]:
+        stop = min(total, start + length)
+        if stop == start:
+            continue
+        completed = slice(start // case.chunk_size, stop // case.chunk_size)
+        neighbours = case.neighbours[:, completed] if retrieval else None
+        outputs.append(case.model.step(case.tokens[:, start:stop], cache, neighbours))
+        start = stop
+    return torch.cat(outputs, dim=1)
+
+
 # What of a retrieved text is read, and how many chunks follow the neighbour in it.
 EXTENTS = [
     *(("both", continuation_chunks) for continuation_chunks in (0, 1, 2)),

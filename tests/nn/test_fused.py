@@ -11,16 +11,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from precision import needs_kernels
 from shapes import Case, cases, make_case
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from retro_lab.nn import compiled, fused, fused_attention
+from retro_lab.nn import fused, fused_attention
 from retro_lab.nn.layers import add_feed_forward
 
-pytestmark = pytest.mark.skipif(
-    compiled.library(torch.float32) is None, reason="no C compiler with OpenMP here"
-)
+pytestmark = needs_kernels
 few = settings(max_examples=25, deadline=None)
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from precision import both, close, needs_kernels, randn, turns
-from shapes import Case, cases, make_case
+from shapes import Case, cases, in_steps, make_case
 from torch import Tensor
 
 from retro_lab.nn import fused, fused_token
@@ -204,8 +204,8 @@ def test_rows_need_not_be_in_one_piece() -> None:
     own = weights(layer, 1, torch.float64)
     across = layer.x.permute(2, 1, 0).contiguous().permute(2, 1, 0)
     assert not across.is_contiguous()
-    for x, residual in ((layer.x, True), (across, True)):
-        found = fused_token.attention(x, own, past, residual=residual)
+    for x in (layer.x, across):
+        found = fused_token.attention(x, own, past, residual=True)
         close(found, fused_token.attention(layer.x, own, past, residual=False) + layer.x)
     up, down = randn(8, INPUTS, seed=2), randn(INPUTS, 8, seed=3)
     assert own.gain is not None
@@ -286,19 +286,11 @@ def test_rows_that_become_few_go_on_as_before() -> None:
 @given(case=cases)
 @settings(max_examples=25, deadline=None)
 def test_generation_without_kernels_says_the_same(case: Case) -> None:
-    def token_by_token() -> Tensor:
-        cache, size = case.model.new_cache(len(case.tokens)), case.chunk_size
-        outputs = []
-        for place in range(case.tokens.shape[1]):
-            chunk, ends = divmod(place + 1, size)
-            found = case.neighbours[:, chunk - 1 : chunk] if not ends else None
-            outputs.append(case.model.step(case.tokens[:, place : place + 1], cache, found))
-        return torch.cat(outputs, dim=1)
-
-    own = token_by_token()
+    token_by_token = [1] * case.tokens.shape[1]
+    own = in_steps(case, token_by_token)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fused, "fits", lambda x: False)
-        plain = token_by_token()
+        plain = in_steps(case, token_by_token)
     torch.testing.assert_close(own, plain, rtol=1e-9, atol=1e-9)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shapes import POSITIONS, VOCABULARY, Case, cases, make_case
+from shapes import POSITIONS, VOCABULARY, Case, cases, in_steps, make_case
 from torch import Tensor, nn
 
 from retro_lab.nn.config import PositionKind
@@ -22,17 +22,7 @@ def assert_same(found: Tensor, expected: Tensor, tolerance: float = 1e-9) -> Non
 
 def in_pieces(case: Case, lengths: list[int], retrieval: bool = True) -> Tensor:
     """Log-probabilities [B, N, V] of `step` over pieces of given lengths, and one of the rest."""
-    cache = case.model.new_cache(len(case.tokens))
-    outputs, start, total = [], 0, case.tokens.shape[1]
-    for length in [*lengths, total]:
-        stop = min(total, start + length)
-        if stop == start:
-            continue
-        completed = slice(start // case.chunk_size, stop // case.chunk_size)
-        neighbours = case.neighbours[:, completed] if retrieval else None
-        outputs.append(case.model.step(case.tokens[:, start:stop], cache, neighbours))
-        start = stop
-    return torch.cat(outputs, dim=1).log_softmax(-1)
+    return in_steps(case, lengths, retrieval).log_softmax(-1)
 
 
 def in_one(case: Case, retrieval: bool = True) -> Tensor:
