@@ -21,11 +21,17 @@ import numpy as np
 from retro_lab.app.run_directory import RunDirectory
 from retro_lab.config.console import print_error
 from retro_lab.config.errors import EXIT_USER_ERROR, UserError
-from retro_lab.config.fingerprints import baseline_of, has_retrieval, run_key, run_name
+from retro_lab.config.fingerprints import (
+    baseline_of,
+    has_retrieval,
+    plain_of,
+    run_key,
+    run_name,
+    steps_of,
+)
 from retro_lab.config.schema import Config, Method
 from retro_lab.evaluation.ablation_plot import Curve, plot_ablations
 from retro_lab.evaluation.ablations import (
-    LONGER,
     Ablation,
     ablation,
     in_study_order,
@@ -137,15 +143,15 @@ class Study:
         )
 
     def _table(self, run: RunDirectory, config: Config) -> ChunkTable:
-        """The run's chunks, with those of the baseline of as many tokens where there is one."""
+        """The run's chunks; one evaluated without its plain model takes that one's own scores."""
         table = ChunkTable.load(run.chunks_file)
-        longer = self._baseline(config, longer=True)
-        if longer is None or not longer.chunks_file.is_file():
+        plain = RunDirectory(self.folder / run_name(plain_of(config, steps_of(config))))
+        if "plain" in table.nats or not plain.chunks_file.is_file():
             return table
-        other = ChunkTable.load(longer.chunks_file)
+        other = ChunkTable.load(plain.chunks_file)
         if not same_text(table, other):
             return table
-        return dataclasses.replace(table, nats={**table.nats, LONGER: other.nats["baseline"]})
+        return dataclasses.replace(table, nats={**table.nats, "plain": other.nats["baseline"]})
 
     def curve(self, row: Ablation) -> Curve:
         """Validation during training, at the steps that all seeds have."""
@@ -172,10 +178,9 @@ class Study:
             note=_note(row),
         )
 
-    def _baseline(self, config: Config, *, longer: bool = False) -> RunDirectory | None:
-        """The baseline that a run compares with, or one of as many steps as the run has in all."""
-        config = baseline_of(config) if not longer else baseline_of(_longer(config))
-        path = self.folder / run_name(config)
+    def _baseline(self, config: Config) -> RunDirectory | None:
+        """The baseline that a run compares with."""
+        path = self.folder / run_name(baseline_of(config))
         return RunDirectory(path) if path.is_dir() else None
 
     def _baseline_level(self, config: Config) -> float | None:
@@ -183,13 +188,6 @@ class Study:
         run = self._baseline(config)
         records = [] if run is None else read_metrics(run.path / METRICS)
         return next((r["val/bpb"] for r in reversed(records) if "val/bpb" in r), None)
-
-
-def _longer(config: Config) -> Config:
-    if config.recipe.method is Method.scratch:
-        return config
-    steps = config.schedule.steps + config.recipe.steps
-    return dataclasses.replace(config, schedule=dataclasses.replace(config.schedule, steps=steps))
 
 
 def tokens_a_step(config: Config) -> int:
@@ -229,8 +227,8 @@ Model `{config.model.name}`, corpus `{config.corpus.name}`, {config.eval.split} 
 {documents} documents, bits per byte. Figures are means over seeds. Intervals ({confidence}) come
 from a bootstrap over documents and seeds: a resample draws documents once for all seeds, and seeds
 with replacement. Tokens are the baseline's and then those with retrieval; `{tokens_text(found[0])}`
-is what `{found[0].recipe}` read. The baseline of as many tokens, where it was trained, has read
-both. Largest gain first.
+is what `{found[0].recipe}` read; the plain model has read both. A gain is one over the plain model
+and over random neighbours. Largest gain first.
 
 {markdown_table(found)}"""
 

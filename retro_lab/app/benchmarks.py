@@ -30,8 +30,9 @@ from retro_lab.evaluation.environment import environment
 from retro_lab.evaluation.results import Results
 from retro_lab.evaluation.run_page import PAGE_FILE, write_run_page
 
+from .compared import Compared, compared_runs
 from .contestants import Contestants
-from .evaluate import as_asked, other_database, own_baseline
+from .evaluate import as_asked, other_database
 from .run_directory import RunDirectory
 
 SCHEMA_VERSION = 1
@@ -45,7 +46,7 @@ def run_benchmark(run: RunDirectory, command: EvaluateConfig) -> None:
         UserError: a run, a task or a file that cannot be used.
     """
     config = as_asked(run, command)
-    baseline = own_baseline(config)
+    compared = compared_runs(config)
     database = other_database(run, config, command.database)
     if database is not None:
         config = dataclasses.replace(config, database=database)
@@ -53,14 +54,14 @@ def run_benchmark(run: RunDirectory, command: EvaluateConfig) -> None:
     out = run if database is None else run.searching(database)
     asked = config.eval
     if isinstance(asked, HarnessConfig):
-        name, record = HARNESS_FILE, _harness(config, asked, run, baseline)
+        name, record = HARNESS_FILE, _harness(config, asked, run, compared)
         tables = [harness_table(record, f"lm-eval, {_limit(asked.limit)}")]
     else:
         assert isinstance(asked, QaConfig)
         from .qa import answer_questions, with_passages
 
         config, questions = with_passages(config, asked, run, database)
-        name, record = QA_FILE, answer_questions(config, asked, questions, run, baseline)
+        name, record = QA_FILE, answer_questions(config, asked, questions, run, compared)
         tables = qa_tables(record)
     out.record_benchmark(name, _about(config, run) | record)
     if out.results_file.is_file():
@@ -69,7 +70,7 @@ def run_benchmark(run: RunDirectory, command: EvaluateConfig) -> None:
 
 
 def _harness(
-    config: Config, asked: HarnessConfig, run: RunDirectory, baseline: RunDirectory | None
+    config: Config, asked: HarnessConfig, run: RunDirectory, compared: Compared
 ) -> dict[str, Any]:
     """lm-eval's figures by task, metric and condition.
 
@@ -82,7 +83,7 @@ def _harness(
     from retro_lab.evaluation.harness_tasks import Tasks
 
     tasks = Tasks(asked.tasks, asked.files)
-    contestants = Contestants(config, run, baseline)
+    contestants = Contestants(config, run, compared)
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for name in contestants.names:
         model = RunLM(

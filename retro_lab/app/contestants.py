@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -20,12 +19,14 @@ from retro_lab.config.schema import (
     resolve_k,
     resolve_stride,
 )
+from retro_lab.evaluation.conditions import REFERENCES
 from retro_lab.evaluation.greedy import GreedyWriter
 from retro_lab.evaluation.text_scoring import TextScorer
 from retro_lab.nn import Query
 from retro_lab.nn.generation import Search
 
 from .build import LanguageModel
+from .compared import Compared
 from .neighbour_sources import Database, RandomChunks
 from .run_data import Prepared
 from .run_directory import RunDirectory
@@ -39,14 +40,15 @@ class Contestants:
     Args:
         config: of the run, with the evaluation and the database that are asked for.
         run: has the weights.
-        baseline: the run to compare with; None leaves the condition out.
+        compared: the plain models to compare with, by condition.
 
     Raises:
         UserError: the run's data changed, or its retriever cannot search for new text.
     """
 
-    def __init__(self, config: Config, run: RunDirectory, baseline: RunDirectory | None) -> None:
-        self.config, self.run, self.baseline = config, run, baseline
+    def __init__(self, config: Config, run: RunDirectory, compared: Compared) -> None:
+        self.config, self.run, self.compared = config, run, compared
+        self._loaded: dict[str, LanguageModel] = {}
         self._sources: dict[tuple[str, int], Database] = {}
         _check_searches(config, run)
         pipeline = Pipeline(config)
@@ -64,22 +66,22 @@ class Contestants:
         """The conditions, in the order in which they are shown."""
         if not has_retrieval(self.config):
             return ["baseline"]
-        before = [] if self.baseline is None else ["baseline"]
-        return [*before, "off", *(["random"] if self.config.eval.random else []), "on"]
+        probes = ["random"] if self.config.eval.random else []
+        return [*self.compared, "off", *probes, "on"]
 
     def model(self, name: str) -> LanguageModel:
         """The model of a condition, in evaluation mode."""
-        return self._compared if name == "baseline" and self.baseline is not None else self._retro
+        which = name if name in self.compared else "on"
+        if which not in self._loaded:
+            self._loaded[which] = self._load(which)
+        return self._loaded[which]
 
-    @cached_property
-    def _compared(self) -> LanguageModel:
-        assert self.baseline is not None
-        own = dataclasses.replace(self.baseline.config(), eval=self.config.eval)
-        return load_model(own, self.baseline, self.prepared)
-
-    @cached_property
-    def _retro(self) -> LanguageModel:
-        return load_model(self.config, self.run, self.prepared)
+    def _load(self, name: str) -> LanguageModel:
+        if name not in self.compared:
+            return load_model(self.config, self.run, self.prepared)
+        other = self.compared[name]
+        own = dataclasses.replace(other.config(), eval=self.config.eval)
+        return load_model(own, other, self.prepared)
 
     def source(self, name: str, k: int | None = None) -> Database | None:
         """What finds neighbours under a condition; None reads none.
@@ -87,7 +89,7 @@ class Contestants:
         Args:
             k: neighbours that it finds; None takes as many as are read.
         """
-        if name in ("baseline", "off"):
+        if name in REFERENCES:
             return None
         k = resolve_k(self.config.eval, self.config.neighbours) if k is None else k
         if (name, k) not in self._sources:
@@ -99,8 +101,8 @@ class Contestants:
         config = dataclasses.replace(self.config, neighbours=neighbours)
         drawn = random_retriever(config) if name == "random" else config.retriever
         if isinstance(drawn, RandomRetrieverConfig):
-            return RandomChunks(config, self.prepared, self._retro.config, drawn)
-        return Database(config, self.prepared, self._retro.config)
+            return RandomChunks(config, self.prepared, self.model("on").config, drawn)
+        return Database(config, self.prepared, self.model("on").config)
 
     def scorer(self, name: str) -> TextScorer:
         """Scores text under a condition, in the windows of the run's own evaluation."""

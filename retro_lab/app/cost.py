@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from retro_lab.config.fingerprints import has_retrieval
+from retro_lab.config.fingerprints import baseline_of, has_retrieval
 from retro_lab.config.schema import Config, Method
 from retro_lab.nn.flops import count_flops
 
@@ -23,3 +23,17 @@ def training_flops(config: Config) -> float | None:
     batch, length = config.schedule.batch_size, config.chunking.sequence_length
     model = retro_config(config, size, size - 1)
     return float(steps * count_flops(model, batch, length, config.neighbours.k).step)
+
+
+def steps_of_equal_flops(config: Config) -> int:
+    """Steps after which training the baseline has cost what training RETRO costs, rounded.
+
+    A retrofit costs its baseline's training as well.
+    """
+    baseline = baseline_of(config)
+    total, plain = training_flops(config), training_flops(baseline)
+    assert total is not None, "a pretrained backbone has no plain model"
+    assert plain is not None
+    if config.recipe.method is Method.retrofit:
+        total += plain
+    return round(total / plain * baseline.schedule.steps)

@@ -10,7 +10,7 @@ from pathlib import Path
 from retro_lab.config.console import print_error
 from retro_lab.config.databases import database_key
 from retro_lab.config.errors import EXIT_USER_ERROR, UserError
-from retro_lab.config.fingerprints import baseline_of, canonical, has_retrieval
+from retro_lab.config.fingerprints import canonical, has_retrieval
 from retro_lab.config.schema import BenchmarkConfig, Config, DatabaseConfig, EvaluateConfig
 
 from .run_directory import RunDirectory
@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
     """Exit code of `evaluate.py <argv>`."""
     from . import launch
 
-    for group, option in (("database", "train"), ("trainer", "cpu")):
+    for group, option in (("database", "train"), ("plain", "tokens"), ("trainer", "cpu")):
         inside = [argument for argument in argv if argument.startswith(f"{group}.")]
         if inside and not any(argument.startswith(f"{group}=") for argument in argv):
             # Hydra would fail on a setting inside a group of which no option is chosen.
@@ -106,7 +106,7 @@ def evaluate_one(
     config = as_asked(run, command)
     database = other_database(run, config, command.database)
     out = run if database is None else run.searching(database)
-    evaluated = out.is_evaluated(command.eval) and not command.eval.pages
+    evaluated = out.is_evaluated(config) and not command.eval.pages
     rivals = bool(command.eval.rivals.which)
     if rivals and database is not None:
         raise UserError(
@@ -142,6 +142,7 @@ def _evaluate(
         from retro_lab.artifacts import lineage
         from retro_lab.config.checks import check
 
+        from .compared import compared_runs
         from .evaluation import evaluate_run
         from .run_data import prepare
     searching = config if database is None else dataclasses.replace(config, database=database)
@@ -154,16 +155,16 @@ def _evaluate(
         run.check_text(lineage(prepared.pipeline.chunks))
         out.describe(searching)
         out.record_lineage(prepared.lineage)
-    baseline = own_baseline(config)
-    if not out.is_evaluated(command.eval) or command.eval.pages:
+    compared = compared_runs(config)
+    if not out.is_evaluated(config) or command.eval.pages:
         with watch.stage("evaluation"):
-            evaluate_run(config, command.eval, run, prepared, baseline, database)
+            evaluate_run(config, command.eval, run, prepared, compared, database)
         if database is None:
             run.enter("finished")
     if command.eval.rivals.which:
         from .rivals import run_rivals
 
-        run_rivals(config, run, prepared, baseline, watch)
+        run_rivals(config, run, prepared, compared, watch)
     return watch.seconds
 
 
@@ -182,6 +183,8 @@ def as_asked(run: RunDirectory, command: EvaluateConfig) -> Config:
     config = dataclasses.replace(config, eval=command.eval, runs_dir=str(run.path.parent))
     if command.store.dir is not None:
         config = dataclasses.replace(config, store=command.store)
+    if command.plain is not None:
+        config = dataclasses.replace(config, plain=command.plain)
     if command.trainer is not None:
         # Precision is the run's: by it the baseline is found.
         trainer = dataclasses.replace(command.trainer, precision=config.trainer.precision)
@@ -207,14 +210,3 @@ def other_database(
     asked = canonical(dataclasses.replace(config, database=asked)).database
     own = canonical(config).database
     return None if database_key(asked) == database_key(own) else asked
-
-
-def own_baseline(config: Config) -> RunDirectory | None:
-    """The baseline that the run was compared with, where it is still there."""
-    if not has_retrieval(config) or config.baseline is None:
-        return None
-    baseline = RunDirectory.of(baseline_of(config))
-    if not baseline.reached("trained"):
-        LOG.warning("%s is missing, so there is no baseline to compare with", baseline.path)
-        return None
-    return baseline

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from retro_lab.config.databases import in_words, is_training_split
-from retro_lab.config.fingerprints import eval_fields, run_key
+from retro_lab.config.fingerprints import eval_fields, run_key, wanted_plain
 from retro_lab.config.schema import (
     Config,
     DatabaseConfig,
@@ -33,6 +33,7 @@ from retro_lab.evaluation.reference_words import EXACT, EXACT_WITH_DATABASE
 from retro_lab.evaluation.results import (
     DataCounts,
     EvaluationSettings,
+    PlainModel,
     Results,
     SearchedDatabase,
 )
@@ -44,6 +45,8 @@ from retro_lab.text.chunks import ChunkStore
 from retro_lab.text.duplicates import duplicates_in_training
 
 from .build import build_data
+from .compared import Compared
+from .compressors import compressed
 from .inspection import GAIN_FILES, INSPECT_FILE, record_gain, write_inspection
 from .run_data import Prepared
 from .run_directory import RunDirectory
@@ -59,7 +62,7 @@ def evaluate_run(
     evaluation: EvalConfig,
     run: RunDirectory,
     prepared: Prepared,
-    baseline: RunDirectory | None,
+    compared: Compared,
     database: DatabaseConfig | None = None,
 ) -> Results:
     """Scores every condition on the same tokens and writes the run's results.
@@ -70,7 +73,7 @@ def evaluate_run(
             lie apart, in `run.searching(database)`.
         evaluation: what to measure; may differ from the configuration's own.
         prepared: the run's data.
-        baseline: the run to compare with; None leaves the condition out.
+        compared: the plain models to compare with, by condition.
     """
     key, out = run_key(config), run
     config = dataclasses.replace(config, eval=evaluation)
@@ -78,9 +81,9 @@ def evaluate_run(
         config, out = dataclasses.replace(config, database=database), run.searching(database)
     data = build_data(config, prepared)
     torch.set_num_threads(config.trainer.threads or torch.get_num_threads())
-    scores = score_conditions(config, run, out, prepared, data, baseline)
+    scores = score_conditions(config, run, out, prepared, data, compared)
     table = _table(config, prepared, scores)
-    tokens = _tokens(config, prepared, scores, conditions(config, baseline))
+    tokens = _tokens(config, prepared, scores, conditions(config, compared))
     expected = prepared.pipeline.open_corpus().num_bytes(evaluation.split)
     if int(table.bytes.sum()) != expected:
         raise ValueError(f"{table.bytes.sum()} bytes scored of {expected} in the split")
@@ -105,6 +108,8 @@ def evaluate_run(
         metrics={evaluation.split: {name: table.score(name) for name in scores}},
         leakage=leakage,
         timing=run.status["seconds"],
+        plain=_plain(config, compared) if "plain" in scores else None,
+        compressors=compressed(config, prepared, data.stride) if "on" in scores else None,
     )
     out.forget_evaluation()
     _remove_older(out, tokens, evaluation)
@@ -121,8 +126,22 @@ def evaluate_run(
     if found is not None and tokens is not None and evaluation.pages:
         write_inspection(config, out, prepared, tokens, found)
     write_run_page(results, out.path)
-    out.record_evaluation(eval_fields(evaluation))
+    out.record_evaluation(eval_fields(evaluation, wanted_plain(config) if results.plain else None))
     return results
+
+
+def _plain(config: Config, compared: Compared) -> PlainModel:
+    """What the plain model was trained as."""
+    other = compared["plain"].config()
+    tokens_a_step = other.schedule.batch_size * other.chunking.sequence_length
+    return PlainModel(
+        run=compared["plain"].path.name,
+        run_key=run_key(other),
+        match=config.plain.match.name,
+        steps=other.schedule.steps,
+        training_tokens=other.schedule.steps * tokens_a_step,
+        lr=other.optim.lr,
+    )
 
 
 def _remove_older(out: RunDirectory, tokens: TokenTable | None, evaluation: EvalConfig) -> None:

@@ -14,12 +14,7 @@ import torch
 from torch import nn
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import (
-    baseline_of,
-    has_retrieval,
-    run_key,
-    weights_fields,
-)
+from retro_lab.config.fingerprints import has_retrieval, run_key, weights_fields
 from retro_lab.config.schema import Config, Freeze, Method
 from retro_lab.training.agreement import agreed
 from retro_lab.training.diet import Diet
@@ -28,6 +23,7 @@ from retro_lab.training.loggers import build_loggers, close_loggers
 
 from .backbone import backbone_weights, is_backbone_alone, with_backbone
 from .build import LanguageModel, build_data, build_model
+from .compared import Compared, compared_configs
 from .evaluation import evaluate_run
 from .run_data import Prepared, prepare
 from .run_directory import RunDirectory
@@ -52,33 +48,39 @@ def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
     try:
         with watch.stage("prepare"):
             prepared = prepare(config)
-        baseline = None
-        if has_retrieval(config) and config.baseline is not None:
-            baseline = ensure_baseline(config, prepared, watch)
-        train(config, run, prepared, baseline, watch)
-        _evaluate(config, run, prepared, baseline, watch)
+        compared = {
+            name: ensure_trained(name, other, prepared, watch)
+            for name, other in compared_configs(config).items()
+        }
+        train(config, run, prepared, compared.get("baseline"), watch)
+        _evaluate(config, run, prepared, compared, watch)
     finally:
         lock.release()
     return run
 
 
-def ensure_baseline(config: Config, prepared: Prepared, watch: Stopwatch) -> RunDirectory:
-    """The shared baseline, trained and evaluated now if nobody has done so."""
-    baseline = with_backbone(dataclasses.replace(baseline_of(config), resume="auto"))
-    run = RunDirectory.of(baseline)
+def ensure_trained(name: str, config: Config, prepared: Prepared, watch: Stopwatch) -> RunDirectory:
+    """A shared run that others are compared with, trained and evaluated if nobody has done so.
+
+    Args:
+        name: the condition that it is compared as.
+        config: its own, of `compared_configs`.
+        prepared: data of the run that is compared with it.
+    """
+    run = RunDirectory.of(config)
     with ExitStack() as held:
-        due = not run.is_finished(baseline)
+        due = not run.is_finished(config)
         if due:
             held.callback(run.acquire(wait=True).release)
-            due = not run.is_finished(baseline)
+            due = not run.is_finished(config)
         if agreed(config.trainer, due):
-            LOG.info("baseline: %s", run.path)
+            LOG.info("%s: %s", name, run.path)
             own = prepared.without_neighbours()
-            train(baseline, run, own, None, watch)
-            _evaluate(baseline, run, own, None, watch)
+            train(config, run, own, None, watch, what=name)
+            _evaluate(config, run, own, {}, watch)
         else:
             run.check_text(prepared.without_neighbours().lineage)
-            LOG.info("baseline: %s (already trained)", run.path)
+            LOG.info("%s: %s (already trained)", name, run.path)
     return run
 
 
@@ -86,13 +88,13 @@ def _evaluate(
     config: Config,
     run: RunDirectory,
     prepared: Prepared,
-    baseline: RunDirectory | None,
+    compared: Compared,
     watch: Stopwatch,
 ) -> None:
     """Scores the trained run and finishes it; processes that only train with it go on."""
     if run.leads:
         with watch.stage("evaluation"):
-            evaluate_run(config, config.eval, run, prepared, baseline)
+            evaluate_run(config, config.eval, run, prepared, compared)
         run.enter("finished")
 
 
@@ -102,10 +104,15 @@ def train(
     prepared: Prepared,
     baseline: RunDirectory | None,
     watch: Stopwatch,
+    what: str = "baseline",
 ) -> None:
     """Trains the run's model up to its last step, resuming where an earlier attempt stopped.
 
     A pretrained backbone without retrieval is done as it is.
+
+    Args:
+        baseline: what a retrofit grafts on.
+        what: a model without retrieval is called in messages.
     """
     if run.reached("trained") and config.resume is not None:
         run.check_lineage(prepared.lineage)
@@ -134,7 +141,8 @@ def train(
         if config.recipe.freeze is Freeze.backbone and config.recipe.unfreeze_after is None:
             model.freeze_backbone()
     model.enable_checkpointing(config.trainer.checkpointing)
-    what = "retrofit" if retrofit else "baseline" if not has_retrieval(config) else "training"
+    if has_retrieval(config):
+        what = "retrofit" if retrofit else "training"
     with watch.stage(f"{what} training" if what != "training" else what):
         result = _fit(config, run, prepared, model, what, retrofit)
     run.enter("trained", training=round(result.seconds, 1))

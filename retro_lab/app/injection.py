@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 import orjson
 
@@ -40,6 +42,7 @@ _PROBES = {
     "shuffled": False,
     "oracle": False,
     "max_run": None,
+    "without_pointer": False,
     "tokens": False,
     "ngram": None,
 }  # parts of an evaluation that the experiment doesn't need
@@ -101,11 +104,15 @@ def _evaluated(
     other = other_database(run, run.config(), database)
     out = run if other is None else run.searching(other)
     held = out.evaluation
-    if held is not None and held | _PROBES == eval_fields(plain) | _PROBES:
+    if held is not None and _without_probes(held) == _without_probes(eval_fields(plain)):
         return out, 0.0
     asked = dataclasses.replace(command, eval=plain, database=database)
     _, spent = evaluate_one(run, asked)
     return out, sum((spent or {}).values())
+
+
+def _without_probes(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in {*_PROBES, "plain"}}
 
 
 def _report(run: RunDirectory, found: dict[float, RunDirectory], plain: EvalConfig) -> Injection:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from retro_lab.config.schema import Config, resolve_k
 from retro_lab.evaluation.chunk_table import ChunkTable
-from retro_lab.evaluation.conditions import label
+from retro_lab.evaluation.conditions import compared_with, label
 from retro_lab.evaluation.gain import Gain, gain
 from retro_lab.evaluation.gain_file import GAIN_FILE, save_gain
 from retro_lab.evaluation.gain_plot import plot_gain
@@ -36,11 +36,12 @@ def record_gain(
 ) -> Gain | None:
     """Writes gain.json and gain.png and returns the analysis; None without anything to compare.
 
-    The gain is RETRO[ON]'s over the baseline, or over RETRO[OFF] where that was not scored.
+    The gain is RETRO[ON]'s over the plain model; where that was not scored it is what is saved
+    over the baseline, or over the backbone, and named so.
     """
     scored = table.nats if tokens is None else tokens.nats
-    other = "baseline" if "baseline" in scored else "off"
-    if not {"on", other} <= set(scored):
+    other = compared_with(scored)
+    if other is None or "on" not in scored:
         return None
     found = gain(table, leakage.bootstrap, tokens, b=other)
     save_gain(found, run.path / GAIN_FILE)

@@ -9,8 +9,8 @@ from retro_lab.baselines.matched import Match, parameters
 from retro_lab.baselines.outcome import Outcome, bits_per_byte, lowest
 from retro_lab.baselines.states import plain_nats, weights_digest
 from retro_lab.config.checks import check
-from retro_lab.config.fingerprints import baseline_of
-from retro_lab.config.schema import Config, Method, MuonConfig
+from retro_lab.config.fingerprints import plain_of, steps_of
+from retro_lab.config.schema import Config, PlainConfig
 
 from .experiment import train
 from .rival_session import RivalSession
@@ -83,18 +83,12 @@ def matched_config(config: Config, name: str, match: Match, lr_factor: float) ->
         match: layers and inner width.
         lr_factor: multiplies the learning rate.
     """
-    retrofit = config.recipe.method is Method.retrofit
-    steps = config.schedule.steps + (config.recipe.steps if retrofit else 0)
-    optim = dataclasses.replace(config.optim, lr=config.optim.lr * lr_factor)
-    if isinstance(optim, MuonConfig):
-        optim = dataclasses.replace(optim, muon_lr=optim.muon_lr * lr_factor)
     model = dataclasses.replace(
         config.model,
         name=f"{config.model.name}_{name}",
         num_layers=match.num_layers,
         d_ff=match.d_ff,
     )
-    schedule = dataclasses.replace(config.schedule, steps=steps)
-    return baseline_of(
-        dataclasses.replace(config, model=model, schedule=schedule, optim=optim, resume="auto")
-    )
+    rate = PlainConfig(lr=config.optim.lr * lr_factor)
+    sized = dataclasses.replace(config, model=model, plain=rate, resume="auto")
+    return plain_of(sized, steps_of(config))

@@ -34,6 +34,7 @@ from retro_lab.evaluation.qa import (
 )
 from retro_lab.nn import Query
 
+from .compared import Compared
 from .contestants import Contestants
 from .run_directory import RunDirectory
 
@@ -70,10 +71,10 @@ def answer_questions(
     asked: QaConfig,
     questions: list[Question],
     run: RunDirectory,
-    baseline: RunDirectory | None,
+    compared: Compared,
 ) -> dict[str, Any]:
     """The record of qa.json: recall of the passages, and exact match and F1 by condition."""
-    contestants = Contestants(config, run, baseline)
+    contestants = Contestants(config, run, compared)
     found = {
         name: _search(contestants, name, asked, questions)
         for name in ("on", "random")

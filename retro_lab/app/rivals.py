@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from retro_lab.artifacts import Artifact
-from retro_lab.baselines import knn_lm, ngram, ralm, report, xz
+from retro_lab.baselines import knn_lm, ralm, report
 from retro_lab.baselines.datastore import (
     Datastore,
     build_index,
@@ -36,6 +36,8 @@ from retro_lab.evaluation.run_page import write_run_page
 from retro_lab.retrieval.index_stage import build_index as build_search
 from retro_lab.retrieval.registry import load_retriever
 
+from .compared import Compared
+from .compressors import ngram_outcome, xz_outcome
 from .matched_runs import matched_outcome
 from .rival_session import RivalSession
 from .run_data import Prepared
@@ -47,7 +49,7 @@ def run_rivals(
     config: Config,
     run: RunDirectory,
     prepared: Prepared,
-    baseline: RunDirectory | None,
+    compared: Compared,
     watch: Stopwatch,
 ) -> None:
     """Writes rivals.json and rivals.parquet beside the run's results, and the page that links them.
@@ -55,7 +57,7 @@ def run_rivals(
     Args:
         config: of the run, with the evaluation asked for.
         run: evaluated, so that chunks.parquet is there.
-        baseline: whose states and distributions kNN-LM and RALM use.
+        compared: with the baseline, whose states and distributions kNN-LM and RALM use.
 
     Raises:
         UserError: a run without retrieval or without its baseline, or too few documents.
@@ -65,6 +67,7 @@ def run_rivals(
             f"{run.path} has no retrieval, and rivals are compared with RETRO",
             fix="evaluate a run with retrieval; its baseline is one of the rivals",
         )
+    baseline = compared.get("baseline")
     if baseline is None:
         raise UserError(
             f"the baseline of {run.path} is missing, and kNN-LM and RALM are made of it",
@@ -72,7 +75,7 @@ def run_rivals(
         )
     session = RivalSession(config, prepared, baseline, watch)
     table = ChunkTable.load(run.chunks_file)
-    entries = _own(session, run, baseline, table)
+    entries = _own(session, run, compared, table)
     for name in session.asked.which:
         with watch.stage(name):
             entries += _RIVALS[name](session)
@@ -82,17 +85,19 @@ def run_rivals(
 
 
 def _own(
-    session: RivalSession, run: RunDirectory, baseline: RunDirectory, table: ChunkTable
+    session: RivalSession, run: RunDirectory, compared: Compared, table: ChunkTable
 ) -> list[Entry]:
-    """RETRO and its baseline, from chunks.parquet; their seconds are those of training."""
+    """RETRO and its plain models, from chunks.parquet; their seconds are those of training."""
     config, pipeline = session.config, session.prepared.pipeline
-    before = baseline.status["seconds"].get("training", 0.0)
-    seconds = {"baseline": before, "on": run.status["seconds"].get("training", 0.0)}
+    plain = session.retro.baseline
+    models = {"on": session.retro} | dict.fromkeys(("plain", "baseline"), plain)
+    seconds = {name: _training_seconds(compared[name]) for name in compared}
+    seconds["on"] = _training_seconds(run)
     if config.recipe.method is Method.retrofit:
-        seconds["on"] += before
+        seconds["on"] += seconds["baseline"]
     index = _size(pipeline.store.get(pipeline.index(config.retriever)))
     entries = []
-    for name, model in (("on", session.retro), ("baseline", session.retro.baseline)):
+    for name in (name for name in models if name in seconds):
         if name not in table.nats:
             raise UserError(
                 f"{run.chunks_file} has no figures of {label(name)}",
@@ -103,12 +108,16 @@ def _own(
             table.nats[name],
             tuning=Tuning(),
             seconds=round(seconds[name], 1),
-            parameters=parameters(model),
+            parameters=parameters(models[name]),
             datastore_bytes=index if name == "on" else 0,
-            facts={"flops_per_token": session.flops(model)},
+            facts={"flops_per_token": session.flops(models[name])},
         )
         entries.append(Entry(name, label(name), session.text.test, outcome))
     return entries
+
+
+def _training_seconds(run: RunDirectory) -> float:
+    return run.status["seconds"].get("training", 0.0)
 
 
 def _knn_lm(session: RivalSession) -> list[Entry]:
@@ -195,23 +204,15 @@ def _equal_flops(session: RivalSession) -> list[Entry]:
 
 def _ngram(session: RivalSession) -> list[Entry]:
     """A PPM-like byte n-gram of the training split and the document so far."""
-    corpus, text, config = session.prepared.corpus, session.text, session.asked.ngram
-
-    def score() -> Outcome:
-        tuning = ngram.tune(corpus, text.training, text.tuning, config)
-        outcome = ngram.score(corpus, text.training, text.test, tuning)
-        return _with_seconds(outcome, tuning.seconds)
-
-    outcome = session.kept("ngram", text.test, asdict(config), {}, score)
+    prepared, text = session.prepared, session.text
+    outcome = ngram_outcome(prepared.pipeline, prepared.corpus, text, session.asked.ngram)
     return [Entry("ngram", "byte n-gram", text.test, outcome)]
 
 
 def _xz(session: RivalSession) -> list[Entry]:
     """xz after it has read the training split."""
-    corpus, text = session.prepared.corpus, session.text
-    score = partial(xz.score, corpus, text.training, text.test)
-    outcome = session.kept("xz", text.test, {}, {}, score)
-    return [Entry("xz", "xz", text.test, outcome)]
+    outcome = xz_outcome(session.prepared.pipeline, session.prepared.corpus, session.text)
+    return [Entry("xz", "xz", session.text.test, outcome)]
 
 
 _RIVALS: dict[str, Callable[[RivalSession], list[Entry]]] = {

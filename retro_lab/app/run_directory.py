@@ -27,9 +27,14 @@ from filelock import FileLock, Timeout
 
 from retro_lab.config.databases import database_key
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import eval_fields, run_name, weights_fields
+from retro_lab.config.fingerprints import (
+    eval_fields,
+    run_name,
+    wanted_plain,
+    weights_fields,
+)
 from retro_lab.config.ranks import leads
-from retro_lab.config.schema import Config, DatabaseConfig, EvalConfig, StoreConfig
+from retro_lab.config.schema import Config, DatabaseConfig, StoreConfig
 from retro_lab.config.serialise import read_config, write_config
 
 if TYPE_CHECKING:
@@ -132,13 +137,16 @@ class RunDirectory:
             return None
         return self._read(EVALUATION_FILE)
 
-    def is_evaluated(self, evaluation: EvalConfig) -> bool:
-        """Whether the run holds the figures that these settings give."""
-        return self.evaluation == eval_fields(evaluation)
+    def is_evaluated(self, config: Config) -> bool:
+        """Whether the run holds the figures that this configuration's evaluation gives.
+
+        Those of a run that was evaluated without the plain model that is asked for are not.
+        """
+        return self.evaluation == eval_fields(config.eval, wanted_plain(config))
 
     def is_finished(self, config: Config) -> bool:
         """Whether the run is trained, and evaluated as this configuration asks."""
-        return self.reached("finished") and self.is_evaluated(config.eval)
+        return self.reached("finished") and self.is_evaluated(config)
 
     def forget_evaluation(self) -> None:
         """Notes that the results are not those of the weights, or are only partly written."""

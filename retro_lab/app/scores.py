@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -20,31 +21,41 @@ from retro_lab.config.fingerprints import has_retrieval, run_key
 from retro_lab.config.schema import Config, resolve_k, resolve_max_run, wants_tokens
 from retro_lab.data.datamodule import RetroDataModule
 from retro_lab.evaluation.chunk_table import ChunkTable
+from retro_lab.evaluation.conditions import REFERENCES, WITHOUT_POINTER
 from retro_lab.evaluation.metrics import ChunkScores, TokenScores
 from retro_lab.evaluation.results import Results
-from retro_lab.evaluation.scoring import score
+from retro_lab.evaluation.scoring import score, without_pointer
 from retro_lab.evaluation.token_table import TokenTable
 from retro_lab.retrieval.shuffled import shuffle_neighbours
 from retro_lab.retrieval.table import NeighbourTable, check_coverage
 
 from .backbone import backbone_weights, is_backbone_alone
 from .build import LanguageModel, build_model
+from .compared import Compared
 from .run_data import Prepared
 from .run_directory import RunDirectory
 from .stages import Pipeline, oracle_retriever, random_retriever
 
 LOG = logging.getLogger("retro_lab")
-PROBES = {"random": "random", "shuffled": "shuffled", "oracle": "oracle", "filtered": "max_run"}
-"""Conditions that read something else, and the setting of `eval` that asks for each."""
+PROBES = {
+    "random": "random",
+    "shuffled": "shuffled",
+    "oracle": "oracle",
+    "filtered": "max_run",
+    WITHOUT_POINTER: "without_pointer",
+}
+"""Conditions that read something else or in another way, and the setting of `eval` for each."""
 SEEDED = ("random", "shuffled")
 
 
-def conditions(config: Config, baseline: RunDirectory | None) -> list[str]:
+def conditions(config: Config, compared: Compared) -> list[str]:
     """What an evaluation scores, in the order in which it does."""
     if not has_retrieval(config):
         return ["baseline"]
     probes = [name for name, setting in PROBES.items() if getattr(config.eval, setting)]
-    return ["on", "off", *probes, *(["baseline"] if baseline is not None else [])]
+    if not config.recipe.pointer and WITHOUT_POINTER in probes:
+        probes.remove(WITHOUT_POINTER)
+    return ["on", "off", *probes, *compared]
 
 
 def score_conditions(
@@ -53,7 +64,7 @@ def score_conditions(
     out: RunDirectory,
     prepared: Prepared,
     data: RetroDataModule,
-    baseline: RunDirectory | None,
+    compared: Compared,
 ) -> dict[str, ChunkScores]:
     """Nats by chunk for each condition, and by token where that is wanted or known.
 
@@ -63,14 +74,18 @@ def score_conditions(
         run: has the weights.
         out: may have scores of the same neighbours; another directory than the run's own where
             another database is searched.
+        compared: plain models that are scored on the same tokens.
 
     Raises:
-        UserError: the run or its baseline has no checkpoint, the model's loss is not finite, or a
-            probe has nothing to read.
+        UserError: the run or one it is compared with has no checkpoint, the model's loss is not
+            finite, or a probe has nothing to read.
     """
-    wanted = conditions(config, baseline)
+    wanted = conditions(config, compared)
     key = run_key(run.config())
     held = _stored(config, out, key, prepared, data.stride)
+    plain = compared.get("plain")
+    if "plain" in held and (plain is None or _plain_key(out) != run_key(plain.config())):
+        del held["plain"]
     found = {name: held[name] for name in (*wanted, *PROBES) if name in held}
     if out.path != run.path and "off" not in found:  # which reads nothing of any database
         own = _stored(config, run, key, _alone(prepared), data.stride)
@@ -79,17 +94,17 @@ def score_conditions(
     if read := [name for name in wanted if name not in missing]:
         LOG.info("scores read from %s: %s", out.path, ", ".join(read))
     # All of them first: one that can't be made is said before the model runs.
-    if "baseline" in missing and baseline is not None:
-        baseline.check_text(lineage(prepared.pipeline.chunks))
+    for name in compared.keys() & set(missing):
+        compared[name].check_text(lineage(prepared.pipeline.chunks))
     tables = {name: _neighbours(config, prepared, name) for name in missing}
     model = None
     for name in missing:
-        if name == "baseline" and has_retrieval(config):
-            assert baseline is not None
-            found[name] = _baseline(config, prepared, baseline, found["on"], data)
+        if name in compared:
+            found[name] = _compared(config, prepared, name, compared[name], found["on"], data)
             continue
         model = model or load_model(config, run, prepared)
-        found[name] = _score(config, model, data, prepared, tables[name], name)
+        with without_pointer(model) if name == WITHOUT_POINTER else nullcontext():
+            found[name] = _score(config, model, data, prepared, tables[name], name)
     return {name: found[name] for name in (*wanted, *found)}
 
 
@@ -100,7 +115,7 @@ def _suffices(config: Config, scores: ChunkScores) -> bool:
 
 def _neighbours(config: Config, prepared: Prepared, condition: str) -> NeighbourTable | None:
     """What the model reads under a condition; None is nothing."""
-    if condition in ("off", "baseline"):
+    if condition in REFERENCES:
         return None
     assert prepared.table is not None
     if condition == "random":
@@ -182,24 +197,31 @@ def _score(
         )
 
 
-def _baseline(
+def _compared(
     config: Config,
     prepared: Prepared,
-    baseline: RunDirectory,
+    name: str,
+    other: RunDirectory,
     same_tokens: ChunkScores,
     data: RetroDataModule,
 ) -> ChunkScores:
-    """Read from the baseline's own files if it was evaluated likewise, else scored anew."""
-    own, alone = dataclasses.replace(baseline.config(), eval=config.eval), _alone(prepared)
-    stored = _stored(own, baseline, run_key(own), alone, data.stride).get("baseline")
+    """Read from the other run's own files if it was evaluated likewise, else scored anew."""
+    own, alone = dataclasses.replace(other.config(), eval=config.eval), _alone(prepared)
+    stored = _stored(own, other, run_key(own), alone, data.stride).get("baseline")
     if (
         stored is not None
         and _suffices(own, stored)
         and np.array_equal(stored.tokens, same_tokens.tokens)
     ):
         return stored
-    model = load_model(own, baseline, alone)
-    return _score(config, model, data, prepared, None, "baseline")
+    model = load_model(own, other, alone)
+    return _score(config, model, data, prepared, None, name)
+
+
+def _plain_key(out: RunDirectory) -> str | None:
+    """Key of the plain model whose scores a directory holds."""
+    plain = Results.load(out.results_file).plain
+    return None if plain is None else plain.run_key
 
 
 def _alone(prepared: Prepared) -> Prepared:

@@ -18,7 +18,7 @@ from retro_lab.evaluation.gain_file import GAIN_FILE, load_gain
 from retro_lab.evaluation.injection import INJECTION_FILE, Injection
 from retro_lab.evaluation.injection_verdict import injection_verdict
 from retro_lab.evaluation.reference_words import in_words
-from retro_lab.evaluation.results import Results, warnings
+from retro_lab.evaluation.results import Results, plain_in_words, warnings
 from retro_lab.evaluation.run_page import OUTDATED, outdated
 from retro_lab.evaluation.tables import (
     FURTHER_PROBES,
@@ -56,6 +56,8 @@ def show_results(run: RunDirectory, seconds: dict[str, float] | None = None) -> 
     console.print(conditions_table(scores, title, words))
     if words is not None:
         console.print(f"{words:,} words: what white space parts, and line ends")
+    if results.plain is not None:
+        console.print(plain_in_words(results.plain))
     _show_database(console, results)
     if results.leakage.reference is not None:
         console.print()
@@ -75,7 +77,9 @@ def show_results(run: RunDirectory, seconds: dict[str, float] | None = None) -> 
     for sentence in warnings(results):
         console.print(sentence, markup=False)
     if "on" in scores:
-        for sentence in verdict(results.leakage, results.evaluation.max_run).sentences:
+        settings = results.evaluation
+        found = verdict(results.leakage, settings.max_run, results.compressors)
+        for sentence in found.sentences:
             console.print(sentence, markup=False)
         console.print()
     _show_gain(console, run, results)

@@ -111,6 +111,7 @@ _POSITIVE = [
     "recipe.optim.muon_lr",
     "recipe.optim.eps",
 ]
+_POSITIVE_OR_NULL = ["plain.lr"]
 _FRACTIONS = [
     "neighbours.min_coverage",
     "schedule.final_ratio",
@@ -157,6 +158,12 @@ def broken_bounds(config: Config) -> Iterator[UserError]:
         ),
         (_NOT_NEGATIVE, lambda x: 0 <= x < inf, "must be finite and not negative", "0 or more"),
         (_POSITIVE, lambda x: 0 < x < inf, "must be finite and above 0", "a number above 0"),
+        (
+            _POSITIVE_OR_NULL,
+            lambda x: x is None or 0 < x < inf,
+            "must be finite and above 0, or null",
+            "a number above 0, or null",
+        ),
         (_FRACTIONS, lambda x: 0 <= x <= 1, "must be from 0 to 1", "a number from 0 to 1"),
     ]
     for keys, holds, rule, fix in bounds:

@@ -23,8 +23,12 @@ from .schema import (
     HfTokenizerConfig,
     Method,
     ModelConfig,
+    MuonConfig,
     NeighboursConfig,
     NoneRetrieverConfig,
+    OptimConfig,
+    PlainConfig,
+    PlainMatch,
     RecipeConfig,
     ScheduleConfig,
     resolve_layers,
@@ -35,7 +39,7 @@ SCHEMA_VERSION = 1
 
 # Left out of the key, because the trained weights don't depend on them: what is measured and
 # logged afterwards, where things lie, and who prepares them.
-_OUTSIDE = ("logger", "eval", "store", "prepare", "runs_dir", "resume")
+_OUTSIDE = ("logger", "eval", "plain", "store", "prepare", "runs_dir", "resume")
 # Of the trainer only precision changes what is computed; min_coverage only decides on an error.
 _TRAINER_FIELDS = ("precision",)
 _THRESHOLDS = ("min_coverage",)
@@ -55,7 +59,7 @@ _OF_BACKBONE = ("d_model", "num_layers", "num_heads", "head_dim", "d_ff")
 # benchmark has.
 _EVAL_OUTSIDE = ("name", "batch_size", "pages", "rivals", "injection")
 # Switches of later parts, which older records don't have.
-_SWITCHES = ("words", "max_run")
+_SWITCHES = ("words", "max_run", "without_pointer")
 _EVAL_FIELDS = {field.name for field in dataclasses.fields(EvalConfig)} - set(_EVAL_OUTSIDE)
 
 
@@ -128,6 +132,40 @@ def baseline_of(config: Config) -> Config:
     data, size, optimiser and seed.
     """
     return canonical(dataclasses.replace(config, retriever=NoneRetrieverConfig()))
+
+
+def steps_of(config: Config) -> int:
+    """Optimiser steps that a run reads training tokens in, the backbone's included."""
+    retrofit = has_retrieval(config) and config.recipe.method is Method.retrofit
+    return config.schedule.steps + (config.recipe.steps if retrofit else 0)
+
+
+def plain_of(config: Config, steps: int) -> Config:
+    """The plain model that the gain of `config` is measured against: its baseline, trained longer.
+
+    Args:
+        steps: `steps_of(config)` for as many training tokens.
+    """
+    schedule = dataclasses.replace(config.schedule, steps=steps)
+    optim = config.optim if config.plain.lr is None else at_rate(config.optim, config.plain.lr)
+    return baseline_of(dataclasses.replace(config, schedule=schedule, optim=optim))
+
+
+def at_rate(optim: OptimConfig, lr: float) -> OptimConfig:
+    """The optimiser at another learning rate; Muon's own rate keeps its proportion."""
+    if isinstance(optim, MuonConfig):
+        return dataclasses.replace(optim, lr=lr, muon_lr=optim.muon_lr * lr / optim.lr)
+    return dataclasses.replace(optim, lr=lr)
+
+
+def wanted_plain(config: Config) -> PlainConfig | None:
+    """How the plain model is matched; None where none is asked for or none can be trained.
+
+    A pretrained backbone has none: nothing that we train has read as much as it has.
+    """
+    if not has_retrieval(config) or config.baseline is None or config.recipe.backbone is not None:
+        return None
+    return None if config.plain.match is PlainMatch.none else config.plain
 
 
 def run_fields(config: Config) -> dict[str, Any]:
@@ -203,13 +241,17 @@ def _unused_of_recipe(recipe: RecipeConfig) -> list[str]:
     return unused
 
 
-def eval_fields(evaluation: EvalConfig) -> dict[str, Any]:
-    """Every setting that changes the figures of an evaluation, as plain data."""
+def eval_fields(evaluation: EvalConfig, plain: PlainConfig | None = None) -> dict[str, Any]:
+    """Every setting that changes the figures of an evaluation, as plain data.
+
+    Args:
+        plain: how the plain model that was scored is matched; None if none was.
+    """
     fields = {k: v for k, v in _numbers(to_plain(evaluation)).items() if k in _EVAL_FIELDS}
     for name in _SWITCHES:
         if not fields[name]:  # as if it were not there
             del fields[name]
-    return fields
+    return fields if plain is None else fields | {"plain": to_plain(plain)}
 
 
 def run_key(config: Config) -> str:

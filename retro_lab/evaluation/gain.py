@@ -100,6 +100,11 @@ class Gain:
     score_correlation: Correlation | None = None
     by_place: list[GainBin] = field(default_factory=list)
 
+    @property
+    def noun(self) -> str:
+        """`gain` over the plain model; over what has read fewer tokens it is only a `saving`."""
+        return "gain" if self.b == "plain" else "saving"
+
     def ends(self, count: int = 10) -> tuple[list[GainBin], list[GainBin]]:
         """The documents with the greatest gain and those with the smallest, greatest first.
 
@@ -121,7 +126,7 @@ def gain(
     tokens: TokenTable | None = None,
     *,
     a: str = "on",
-    b: str = "baseline",
+    b: str = "plain",
     edges: Sequence[float] = EDGES,
 ) -> Gain:
     """Takes the gain of `a` over `b` apart.
@@ -139,7 +144,7 @@ def gain(
             scored = ", ".join(table.nats)
             raise UserError(
                 f"condition {condition!r} was not scored; the run has {scored}",
-                fix="compare two of these, or evaluate the run with its baseline beside it",
+                fix="compare two of these, or evaluate the run with its plain models beside it",
             )
     bins = _Bins(table, table.nats[b] - table.nats[a], bootstrap)
     return Gain(

@@ -54,7 +54,8 @@ def plot_gain(gain: Gain, path: Path, *, corpus: str, model: str, reference: str
         axes.set_ylabel("bits per byte gained")
     words.text(0.0, 0.85, _READING, va="top", fontsize=9, color=SOFT, transform=words.transAxes)
     _documents(below.subplots(), gain, greatest, smallest)
-    title = f"Where {label(gain.a)} gains over {label(gain.b)}: {corpus}, {model}"
+    verb = "gains" if gain.noun == "gain" else "saves"
+    title = f"Where {label(gain.a)} {verb} over {label(gain.b)}: {corpus}, {model}"
     figure.suptitle(title, x=0.02, ha="left", fontsize=12, fontweight="bold", color=INK)
     save(figure, path)
 

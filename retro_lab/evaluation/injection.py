@@ -30,7 +30,7 @@ from .statistics import Bootstrap, bits_per_byte_intervals
 SCHEMA_VERSION = 1
 INJECTION_FILE = "injection.json"
 NOTHING = "on, nothing planted"
-CONDITIONS = ("baseline", "off", "on")
+CONDITIONS = ("plain", "baseline", "off", "on")
 BINS = 20  # of the histogram of r(C)
 
 INJECTED, FIRST, REST, SECOND = "injected", "first", "rest", "second"

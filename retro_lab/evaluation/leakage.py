@@ -7,6 +7,7 @@ with a paired interval over documents, never across alphas. Source: RETRO, secti
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -14,14 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .chunk_table import ChunkTable
-from .conditions import in_order, pairs_of
+from .conditions import compared_with, in_order, pairs_of
 from .overlap import within
 from .statistics import FEWEST, Bootstrap, bits_per_byte_intervals
 
 LEAK_FREE_ALPHA = 0.125  # at most 8 tokens in a row of 64: "no local leakage" in the paper
 UNFILTERED = 1.0
 COPY_ALPHA = 0.875  # chunks beyond it are copies almost whole
-COPIED_SHARE = 0.01  # of the bytes: less of them is not worth a note
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,28 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Copies:
+    """Chunks that stand almost whole in the reference text, and what was saved on them.
+
+    Attributes:
+        chunks: with r(C) > 0.875.
+        bytes: theirs.
+        documents: that hold one.
+        chunks_in_three: those of the three documents that hold most of them.
+        saved_over: the condition that RETRO[ON] is compared with; None if there is none.
+        share_of_saving: of the nats that ON saves over it, those on these chunks; None where ON
+            saves nothing in all.
+    """
+
+    chunks: int
+    bytes: int
+    documents: int
+    chunks_in_three: int
+    saved_over: str | None
+    share_of_saving: float | None
+
+
+@dataclass(frozen=True)
 class Leakage:
     """The leakage part of results.json.
 
@@ -68,6 +90,8 @@ class Leakage:
         curves: by condition, a point an alpha.
         differences: by pair and alpha.
         notes: what a reader must know about the figures, in sentences.
+        copies: near-copies among the scored chunks; None if overlap was not measured, and in older
+            results.
     """
 
     reference: str | None
@@ -76,6 +100,7 @@ class Leakage:
     curves: dict[str, list[CurvePoint]]
     differences: list[Difference]
     notes: list[str] = field(default_factory=list)
+    copies: Copies | None = None
 
     def difference(self, a: str, b: str, alpha: float) -> Difference | None:
         """The difference of a pair at an alpha, or None where it was not measured."""
@@ -102,7 +127,7 @@ def analyse(
     if table.overlap is None:
         reference, bounds = None, [UNFILTERED]
         notes.append("Overlap was not measured, so nothing can be said about leakage.")
-    notes += _copies(table)
+    copies = None if table.overlap is None else _copies(table)
     curves: dict[str, list[CurvePoint]] = {name: [] for name in in_order(table.nats)}
     differences: list[Difference] = []
     for alpha in bounds:
@@ -116,7 +141,7 @@ def analyse(
                 f"No scored chunk has r(C) <= {alpha:g}: there is no figure at this alpha."
             )
     notes += _without_interval(next(iter(curves.values()), []))
-    return Leakage(reference, bounds, bootstrap, curves, differences, notes)
+    return Leakage(reference, bounds, bootstrap, curves, differences, notes, copies)
 
 
 def _kept(table: ChunkTable, alpha: float) -> NDArray[np.bool_]:
@@ -162,16 +187,23 @@ def _differences(
     return differences
 
 
-def _copies(table: ChunkTable) -> list[str]:
-    """How much of the text is copied, if that is more than next to nothing."""
+def _copies(table: ChunkTable) -> Copies:
     copied = ~_kept(table, COPY_ALPHA)
-    share = table.bytes[copied].sum() / max(1, table.bytes.sum())
-    if share <= COPIED_SHARE:
-        return []
-    return [
-        f"NOTE: {copied.sum():,} chunks ({100 * share:.1f} % of the bytes) are copies almost whole "
-        f"of text in the database: r(C) > {COPY_ALPHA:g}."
-    ]
+    _, per_document = np.unique(table.document[copied], return_counts=True)
+    other = compared_with(table.nats) if "on" in table.nats else None
+    share = None
+    if other is not None:
+        saved = table.nats[other] - table.nats["on"]
+        total = math.fsum(saved)
+        share = math.fsum(saved[copied]) / total if total > 0 else None
+    return Copies(
+        chunks=int(copied.sum()),
+        bytes=int(table.bytes[copied].sum()),
+        documents=len(per_document),
+        chunks_in_three=int(np.sort(per_document)[-3:].sum()),
+        saved_over=other,
+        share_of_saving=share,
+    )
 
 
 def _without_interval(points: Sequence[CurvePoint]) -> list[str]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .conditions import in_order, label
+from .conditions import compared_with, in_order, label
 from .leakage import Leakage
 from .reference_words import in_words
 from .seeds import SeedGroup, Spread, by_settings, spread
@@ -29,7 +29,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7
 MARKERS = "osD^vPX*"
 STYLES = {
     "on": {"color": "#0072B2", "marker": "o", "linestyle": "-", "linewidth": 2.2, "zorder": 5},
-    "baseline": {"color": INK, "marker": "s", "linestyle": "-", "linewidth": 1.6, "zorder": 4},
+    "baseline": {"color": INK, "marker": "s", "linestyle": "-", "linewidth": 1.3, "zorder": 2},
+    "plain": {"color": "#D55E00", "marker": "s", "linestyle": "-", "linewidth": 1.8, "zorder": 4},
     "off": {"color": "#E69F00", "marker": "^", "linestyle": "--", "linewidth": 1.4, "zorder": 3},
     "random": {"color": "#CC79A7", "marker": "D", "linestyle": ":", "linewidth": 1.6, "zorder": 2},
     "shuffled": {
@@ -103,13 +104,12 @@ def _draw_curves(axes: Axes, leakage: Leakage) -> None:
 
 
 def _draw_difference(axes: Axes, leakage: Leakage) -> None:
+    other = compared_with(leakage.curves) or "baseline"
     found = [
-        d
-        for d in leakage.differences
-        if (d.a, d.b) == ("on", "baseline") and d.delta_bpb is not None
+        d for d in leakage.differences if (d.a, d.b) == ("on", other) and d.delta_bpb is not None
     ]
     axes.axhline(0.0, color=INK, linewidth=1.0)
-    axes.set_ylabel("on minus baseline\n(bits per byte)")
+    axes.set_ylabel(f"on minus {label(other)}\n(bits per byte)")
     tidy(axes)
     if not found:
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=SOFT)

@@ -96,6 +96,27 @@ class EvaluationSettings:
 
 
 @dataclass(frozen=True)
+class PlainModel:
+    """The model without retrieval that the gain is measured against.
+
+    Attributes:
+        run: name of its directory, beside the run's own.
+        run_key: digest of its configuration.
+        match: what it has as much of as RETRO, `tokens` or `flops`.
+        steps: optimiser steps.
+        training_tokens: read in these steps, padding and repeated documents included.
+        lr: its peak learning rate.
+    """
+
+    run: str
+    run_key: str
+    match: str
+    steps: int
+    training_tokens: int
+    lr: float
+
+
+@dataclass(frozen=True)
 class Results:
     """One run, evaluated.
 
@@ -109,6 +130,9 @@ class Results:
         metrics: by split and condition.
         leakage: curves and paired differences.
         timing: seconds by activity.
+        plain: what the condition `plain` is; None if it was not scored, as in older results.
+        compressors: bits per byte of compressors that read the same training text, by name; None
+            where they were not run.
     """
 
     run_key: str
@@ -120,6 +144,8 @@ class Results:
     metrics: dict[str, dict[str, Score]]
     leakage: Leakage
     timing: dict[str, float]
+    plain: PlainModel | None = None
+    compressors: dict[str, float] | None = None
     schema_version: int = SCHEMA_VERSION
 
     def save(self, path: Path) -> None:
@@ -186,6 +212,15 @@ def warnings(results: Results) -> list[str]:
             "are not longer than a chunk, or none was found. Retrieval cannot change their score."
         )
     return found
+
+
+def plain_in_words(plain: PlainModel) -> str:
+    """What the plain model has read, in a line."""
+    as_much = {"tokens": "as many training tokens", "flops": "as many training FLOPs"}
+    return (
+        f"plain: {as_much[plain.match]} as RETRO, {plain.steps:,} steps, "
+        f"{plain.training_tokens:,} tokens, learning rate {plain.lr:g} ({plain.run})"
+    )
 
 
 def recompute(chunks_path: Path, recorded: Leakage) -> Leakage:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import orjson
 
-from .conditions import in_order, label
+from .conditions import compared_with, in_order, label
 from .reference_words import in_words
-from .results import Results, warnings
+from .results import Results, plain_in_words, warnings
 from .tables import difference_text, probe_differences
 from .verdict import verdict
 
@@ -109,9 +109,9 @@ def render(results: Results, folder: Path) -> str:
     body += [f'<p class="warning">{escape(sentence)}</p>' for sentence in warnings(results)]
     scores = results.metrics[settings.split]
     if "on" in scores:
-        found = verdict(leakage, settings.max_run)
+        found = verdict(leakage, settings.max_run, results.compressors)
         body += [f"<p>{escape(sentence)}</p>" for sentence in found.sentences]
-    body += ["<h2>Scores, all chunks</h2>", _conditions(results)]
+    body += ["<h2>Scores, all chunks</h2>", _conditions(results), *_plain_model(results)]
     if leakage.reference is not None:
         reference = escape(in_words(leakage.reference))
         body.append(f"<h2>Bits per byte on chunks that share at most r(C) with {reference}</h2>")
@@ -149,16 +149,25 @@ def _conditions(results: Results) -> str:
     return _table(heads, rows)
 
 
+def _plain_model(results: Results) -> Iterable[str]:
+    """What the plain model is, so that nobody has to ask what a gain was measured against."""
+    plain = results.plain
+    if plain is not None:
+        yield f'<p class="soft">{escape(plain_in_words(plain))}</p>'
+
+
 def _leakage(results: Results) -> str:
     leakage = results.leakage
     names = in_order(leakage.curves)
-    head = ["r(C) ≤", "chunks", "bytes", "documents", *map(label, names), "on minus baseline"]
+    other = compared_with(names) or "baseline"
+    figures = [*map(label, names), f"on minus {label(other)}"]
+    head = ["r(C) ≤", "chunks", "bytes", "documents", *figures]
     rows = []
     for place, alpha in enumerate(leakage.alphas):
         point = leakage.curves[names[0]][place]
         figures = [_number(leakage.curves[name][place].bpb, ".4f") for name in names]
         counts = [f"{point.chunks:,}", f"{point.bytes:,}", f"{point.documents:,}"]
-        paired = difference_text(leakage.difference("on", "baseline", alpha))
+        paired = difference_text(leakage.difference("on", other, alpha))
         rows.append([f"{alpha:g}", *counts, *figures, paired])
     return _table(head, rows)
 

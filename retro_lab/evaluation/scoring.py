@@ -2,7 +2,8 @@
 
 Conditions are made here from one model: `on` reads the batch's neighbours, `off` reads none
 (retrieval=False); `random`, `shuffled`, `filtered` and `oracle` are `on` with batches of another
-dataset, `baseline` is another model.
+dataset, `on_without_pointer` is `on` with a part of the model switched off, and `baseline` and
+`plain` are other models.
 
 Shapes: B batch, N tokens, U chunks of a window, K neighbours, R neighbour tokens, M chunk size,
 C chunks of the corpus.
@@ -10,7 +11,8 @@ C chunks of the corpus.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -84,6 +86,17 @@ def score(
     finally:
         model.train(was_training)
     return ChunkScores(nats, tokens, num_bytes, with_retrieval, each)
+
+
+@contextmanager
+def without_pointer(model: nn.Module) -> Iterator[None]:
+    """Switches a model's pointer read-out off while it lasts; encoder and CCA stay as they are."""
+    pointer = model.pointer
+    model.pointer = None  # pyright: ignore[reportArgumentType]
+    try:
+        yield
+    finally:
+        model.pointer = pointer
 
 
 def _neighbours(batch: Mapping[str, Tensor], retrieval: bool) -> Tensor | None:

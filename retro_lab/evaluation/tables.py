@@ -8,9 +8,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from .comparison import ComparedRun
-from .conditions import in_order, label
+from .conditions import WITHOUT_POINTER, compared_with, in_order, label
 from .gain import Correlation, Gain, GainBin
-from .injection import CONDITIONS, SETS, Injection
+from .injection import FIRST, SETS, Injection
 from .injection_verdict import percent
 from .leakage import LEAK_FREE_ALPHA, UNFILTERED, Difference, Leakage
 from .metrics import Score
@@ -19,7 +19,9 @@ from .seeds import FIGURES, SeedGroup, report_cells
 from .sweep import SweepRow, in_sweep_order, varying
 
 NONE = "-"
-FURTHER_PROBES = ("shuffled", "filtered", "oracle")  # in a table of their own; they would not fit
+# In a table of their own; they would not fit.
+FURTHER_PROBES = ("shuffled", "filtered", WITHOUT_POINTER, "oracle")
+_NARROW = {"baseline": "base-\nline", "off": "back-\nbone"}
 
 
 def conditions_table(
@@ -49,12 +51,17 @@ def conditions_table(
 
 
 def leakage_table(leakage: Leakage, title: str | None = None) -> Table:
-    """bpb(alpha): a row an alpha; the last column is on minus baseline with its interval."""
+    """bpb(alpha): a row an alpha; the last column is on minus plain with its interval.
+
+    Without a plain model it is on minus baseline; with one the baseline has no column, since a
+    frozen backbone scores as it does, and the table is to fit 80 columns.
+    """
     table = _table(title, "r(C) ≤")
-    curves = {name: leakage.curves[name] for name in in_order(leakage.curves)}
-    curves = {name: points for name, points in curves.items() if name not in FURTHER_PROBES}
-    figures = [condition.replace("baseline", "base-\nline") for condition in curves]
-    for heading in ["chunks", "bytes\nkept", "docs", *figures, "on - baseline"]:
+    other = compared_with(leakage.curves) or "baseline"
+    left_out = {*FURTHER_PROBES, *(["baseline"] if other == "plain" else [])}
+    curves = {n: leakage.curves[n] for n in in_order(leakage.curves) if n not in left_out}
+    figures = [_NARROW.get(condition, condition) for condition in curves]
+    for heading in ["chunks", "bytes\nkept", "docs", *figures, f"on - {label(other)}"]:
         table.add_column(heading, justify="right", no_wrap=True)
     points = next(iter(curves.values()))
     total = points[-1].bytes
@@ -66,7 +73,7 @@ def leakage_table(leakage: Leakage, title: str | None = None) -> Table:
             f"{100 * point.bytes / total:.0f}%" if total else NONE,
             f"{point.documents:,}",
             *(_number(curve[row].bpb, ".3f") for curve in curves.values()),
-            difference_text(leakage.difference("on", "baseline", alpha)),
+            difference_text(leakage.difference("on", other, alpha)),
         )
     return table
 
@@ -138,17 +145,20 @@ def injection_table(injection: Injection, title: str | None = None) -> Table:
     """A leak experiment: each dose on each set of chunks, against the same chunks without it."""
     table = _table(title, "dose")
     table.add_column("text", no_wrap=True)
-    for heading in ("docs", "base-\nline", "off", "on", "on minus on at 0 %"):
+    everything = injection.doses[0].sets[FIRST].bpb
+    other = "baseline" if everything.get("plain") is None else "plain"
+    figures = (other, "off", "on")
+    for heading in ("docs", *(_NARROW.get(name, name) for name in figures), "on minus on at 0 %"):
         table.add_column(heading, justify="right", no_wrap=True)
     for dose in injection.doses:
         shown = {name: dose.sets[name] for name in SETS if dose.sets[name].chunks}
-        for place, (name, figures) in enumerate(shown.items()):
+        for place, (part, found) in enumerate(shown.items()):
             table.add_row(
                 percent(dose.share) if place == 0 else "",
-                SETS[name],
-                f"{figures.documents:,}",
-                *(_number(figures.bpb.get(c), ".3f") for c in CONDITIONS),
-                difference_text(figures.change) if dose.share else NONE,
+                SETS[part],
+                f"{found.documents:,}",
+                *(_number(found.bpb.get(name), ".3f") for name in figures),
+                difference_text(found.change) if dose.share else NONE,
             )
     return table
 
@@ -196,7 +206,7 @@ def gain_tables(gain: Gain, reference: str | None) -> list[Table]:
     )
     pair = f"{label(gain.a)} over {label(gain.b)}"
     return [
-        _gain_table(gain, bins, heading, f"gain of {pair}, {words}")
+        _gain_table(gain, bins, heading, f"{gain.noun} of {pair}, {words}")
         for bins, heading, words in parts
         if bins
     ]

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 from .conditions import CONTROLS, label
 from .leakage import LEAK_FREE_ALPHA, UNFILTERED, Difference, Leakage
+from .verdict_words import (
+    WITH_ARTICLE,
+    compressors_in_words,
+    copies_in_words,
+    pointer_in_words,
+    seeds_in_words,
+)
 
+_RIVALS = ("plain", "random")  # what ON has to beat
 UNMOVED_BPB = 0.001  # a change of neighbours that moves the score by less than this is none
 
 
@@ -37,9 +45,11 @@ class Verdict:
     """What was shown; None means that it was not measured, False that it was not shown.
 
     Attributes:
-        gate: copying has emerged: ON beats both OFF and random neighbours, all chunks.
-        gain: retrieval helps: ON beats both the baseline and random neighbours, all chunks. A gate
-            without a gain is an OFF that got worse.
+        gate: copying has emerged: ON does better than both OFF, its backbone, and random
+            neighbours, all chunks.
+        gain: retrieval helps: ON beats both random neighbours and the plain model, which has read
+            as many training tokens, all chunks. A gate without a gain says that the same training
+            without retrieval gives as much.
         gain_without_leakage: the same on chunks with r(C) <= 0.125.
         off_is_baseline: OFF and the baseline score alike, as behind a frozen backbone.
         ignores_neighbours: no control moves the score: with random and with shuffled neighbours,
@@ -58,14 +68,19 @@ class Verdict:
     sentences: list[str]
 
 
-def verdict(leakage: Leakage, max_run: int | None = None) -> Verdict:
+def verdict(
+    leakage: Leakage,
+    max_run: int | None = None,
+    compressors: Mapping[str, float] | None = None,
+) -> Verdict:
     """Judge a run's differences: at alpha = 1, and at 0.125 where nothing local can leak.
 
     Args:
         max_run: shortest run for which a neighbour was replaced under RETRO[filtered].
+        compressors: bits per byte of compressors on the same text.
     """
-    everywhere = [_finding(leakage, "on", other, UNFILTERED) for other in ("baseline", "random")]
-    filtered = [_finding(leakage, "on", other, LEAK_FREE_ALPHA) for other in ("baseline", "random")]
+    everywhere = [_finding(leakage, "on", other, UNFILTERED) for other in _RIVALS]
+    filtered = [_finding(leakage, "on", other, LEAK_FREE_ALPHA) for other in _RIVALS]
     off = _finding(leakage, "on", "off", UNFILTERED)
     gain, without = _all_better(everywhere), _all_better(filtered)
     gate = _all_better([off, everywhere[1]])
@@ -80,21 +95,26 @@ def verdict(leakage: Leakage, max_run: int | None = None) -> Verdict:
     sentences = [_headline(gain, everywhere), _headline_without_leakage(gain, without, why)]
     if gate and not gain:
         sentences.append(
-            "Copying has emerged, since RETRO[ON] beats RETRO[OFF] and random neighbours, but it "
-            f"is no gain ({_figures(off)} against RETRO[OFF])."
+            "Copying has emerged, since RETRO[ON] does better than its backbone and with random "
+            f"neighbours, but it is no gain ({_figures(off)} against the backbone)."
         )
     if same is False:
         sentences.append(
-            "RETRO[OFF] is no longer the baseline: its own weights were trained with retrieval."
+            "The backbone (RETRO[OFF]) is no longer the baseline: its own weights were trained "
+            "with retrieval."
         )
     if ignores:
         sentences.append(_ignored(controls))
-    sentences += _with_random(leakage)
+    findings = everywhere + filtered
+    sentences += copies_in_words(leakage)
+    sentences += [_sentence(f) for f in findings if f.outcome is not Outcome.unmeasured]
+    sentences += pointer_in_words(leakage) + _with_random(leakage)
     if max_run is not None:
         sentences += _with_filtered(leakage, max_run)
     sentences += _with_oracle(leakage)
-    findings = everywhere + filtered
-    sentences += [_sentence(f) for f in findings if f.outcome is not Outcome.unmeasured]
+    sentences += compressors_in_words(leakage, compressors)
+    if everywhere[0].difference is not None:
+        sentences.append(seeds_in_words(everywhere[0].difference.documents))
     return Verdict(gate, gain, without, same, ignores, findings, sentences + leakage.notes)
 
 
@@ -155,12 +175,12 @@ def _ignored(controls: list[Finding]) -> str:
 
 def _with_random(leakage: Leakage) -> list[str]:
     """What is gained without the right neighbours, if anything is."""
-    found = _finding(leakage, "random", "baseline", UNFILTERED)
+    found = _finding(leakage, "random", "plain", UNFILTERED)
     if found.outcome is not Outcome.better:
         return []
     return [
-        f"Random neighbours beat the baseline too ({_figures(found)}): so much comes from training "
-        "on more of this kind of text, not from what is retrieved."
+        f"Random neighbours beat the plain model too ({_figures(found)}): so much comes from how "
+        "the model was trained, not from what is retrieved."
     ]
 
 
@@ -179,24 +199,32 @@ def _with_oracle(leakage: Leakage) -> list[str]:
 
 def _with_filtered(leakage: Leakage, max_run: int) -> list[str]:
     """What is left of a gain when leaky neighbours are replaced, where that was measured."""
-    found = _finding(leakage, "filtered", "baseline", UNFILTERED)
+    found = _finding(leakage, "filtered", "plain", UNFILTERED)
     if found.outcome is Outcome.unmeasured:
         return []
     words = {
-        Outcome.better: "a gain over the baseline is left",
-        Outcome.worse: "the model is worse than the baseline",
-        Outcome.unclear: "no clear gain over the baseline is left",
+        Outcome.better: "a gain over the plain model is left",
+        Outcome.worse: "the model is worse than the plain model",
+        Outcome.unclear: "no clear gain over the plain model is left",
     }
     return [
         f"When the next candidate replaces each neighbour that shares a run of {max_run} or more "
-        f"tokens with the text, {words[found.outcome]}: {label('filtered')} minus baseline "
+        f"tokens with the text, {words[found.outcome]}: {label('filtered')} minus plain "
         f"{_figures(found)}."
     ]
 
 
 def _headline(gain: bool | None, findings: list[Finding]) -> str:
     if gain:
-        return "Retrieval helps: RETRO[ON] beats both the baseline and random neighbours."
+        return (
+            "Retrieval helps: RETRO[ON] beats both the plain model, which has read as many "
+            "training tokens, and random neighbours."
+        )
+    if findings[0].difference is None:
+        return (
+            "A gain from retrieval was not shown: no plain model that has read as many training "
+            "tokens was scored (plain=tokens in the run's train.py command trains one)."
+        )
     return f"A gain from retrieval was not shown: {_reasons(findings)}."
 
 
@@ -205,7 +233,7 @@ def _headline_without_leakage(gain: bool | None, without: bool | None, why: str)
     if without and gain:
         return f"The gain is not only leakage: it holds on {where} as well."
     if without:
-        return f"RETRO[ON] beats both the baseline and random neighbours on {where}."
+        return f"RETRO[ON] beats both the plain model and random neighbours on {where}."
     if gain:
         return f"That the gain is more than leakage was not shown: on {where}, {why}."
     return f"Nor was one shown on {where}: {why}."
@@ -217,9 +245,8 @@ def _reasons(findings: list[Finding]) -> str:
         Outcome.unclear: "its difference from {other} may be chance",
         Outcome.unmeasured: "there is no interval against {other}",
     }
-    names = {"baseline": "the baseline", "random": "random neighbours"}
     parts = [
-        reasons[finding.outcome].format(other=names[finding.b])
+        reasons[finding.outcome].format(other=WITH_ARTICLE[finding.b])
         for finding in findings
         if finding.outcome in reasons
     ]

@@ -13,7 +13,7 @@ from retro_lab.app.experiment import run_experiment
 from retro_lab.app.run_directory import RunDirectory
 from retro_lab.app.timing import Stopwatch
 from retro_lab.config.checks import check
-from retro_lab.config.fingerprints import baseline_of, canonical
+from retro_lab.config.fingerprints import baseline_of, canonical, plain_of, steps_of
 from retro_lab.config.schema import Config
 
 PLANTED = ("planted-a", "planted-b")
@@ -37,6 +37,11 @@ class Golden:
     def baseline(self) -> RunDirectory:
         """Of the golden run; tests of backbones and rivals leave other baselines beside it."""
         return RunDirectory.of(baseline_of(self.config()))
+
+    def plain(self) -> RunDirectory:
+        """What the golden run's gain is measured against."""
+        config = self.config()
+        return RunDirectory.of(plain_of(config, steps_of(config)))
 
 
 def write_corpus(folder: Path) -> None:

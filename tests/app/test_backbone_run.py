@@ -12,8 +12,8 @@ import pytest
 import torch
 from golden import Golden
 
+from retro_lab.app.compared import compared_runs
 from retro_lab.app.contestants import Contestants
-from retro_lab.app.evaluate import own_baseline
 from retro_lab.app.run_directory import RunDirectory
 from retro_lab.app.train import main as train
 from retro_lab.app.validate import main as validate
@@ -62,7 +62,7 @@ def test_off_is_the_backbone_and_on_differs(grafted: RunDirectory) -> None:
 
 
 def test_benchmarks_score_a_graft_as_its_evaluation_does(grafted: RunDirectory) -> None:
-    contestants = Contestants(grafted.config(), grafted, own_baseline(grafted.config()))
+    contestants = Contestants(grafted.config(), grafted, compared_runs(grafted.config()))
     corpus, table = contestants.prepared.corpus, ChunkTable.load(grafted.chunks_file)
     assert contestants.names == ["baseline", "off", "on"]
     numbers = corpus.documents_of("test").tolist()

@@ -55,7 +55,7 @@ def refuse(*_: object) -> None:
 
 def test_all_has_every_condition_file_and_column(everything: RunDirectory) -> None:
     table = ChunkTable.load(everything.chunks_file)
-    shown = "baseline off random shuffled filtered on oracle"
+    shown = "baseline plain off random shuffled filtered on_without_pointer on oracle"
     assert list(table.nats) == shown.split()
     names = ("tokens.parquet", "inspect.html", "index.html", "leakage.png", "gain.png", "gain.json")
     assert all((everything.path / name).is_file() for name in names)
@@ -130,7 +130,7 @@ def test_other_settings_are_scored_anew(
         scores_module, "_score", lambda *args: scored.append(args[-1]) or score(*args)
     )
     evaluate(EvaluateConfig(run=str(copy.path), eval=replace(golden.config().eval, **change)))
-    expected = {"random"} if "seed" in change else {"on", "off", "random", "baseline"}
+    expected = {"random"} if "seed" in change else {"on", "off", "random", "baseline", "plain"}
     assert set(scored) == expected
 
 
@@ -162,7 +162,7 @@ def test_text_totals_and_choice_are_of_one_difference(
 ) -> None:
     """A RETRO[OFF] that got worse, as in a run whose backbone was trained too, changes none."""
     page, gained = (copy.path / "inspect.html").read_text(), copy.path / "gain.json"
-    assert "nats of baseline less nats of RETRO[ON]" in page
+    assert "nats of plain less nats of RETRO[ON]" in page
     for part in load_gain(gained).by_document[:1] + load_gain(gained).by_document[-1:]:
         assert f"<td>{part.gain:+,.1f}</td>" in page
     chunks, tokens = ChunkTable.load(copy.chunks_file), TokenTable.load(copy.tokens_file)
@@ -175,10 +175,11 @@ def test_text_totals_and_choice_are_of_one_difference(
     assert (ChunkTable.load(copy.chunks_file).nats["off"] == off).all(), "it was read"
     assert (copy.path / "inspect.html").read_text() == page
     said = " ".join(capsys.readouterr().out.split())
-    assert "gain of RETRO[ON] over baseline, by overlap with any training text (exact)" in said
-    shutil.rmtree(copy.path.parent / golden.baseline().path.name)
+    assert "gain of RETRO[ON] over plain, by overlap with any training text (exact)" in said
+    for other in (golden.baseline(), golden.plain()):
+        shutil.rmtree(copy.path.parent / other.path.name)
     evaluate(EvaluateConfig(run=str(copy.path), eval=inspect))
-    assert "nats of RETRO[OFF] less nats of RETRO[ON]" in (copy.path / "inspect.html").read_text()
+    assert "nats of backbone less nats of RETRO[ON]" in (copy.path / "inspect.html").read_text()
 
 
 def test_other_hardware_is_no_other_evaluation(
@@ -281,7 +282,7 @@ def test_a_run_is_found_from_within_it_and_its_baseline_too(
     monkeypatch.chdir(copy.path)
     settings = replace(copy.config().eval, bootstrap_samples=51)
     evaluate(EvaluateConfig(run=".", eval=settings))
-    assert "there is no baseline" not in caplog.text
+    assert "is missing" not in caplog.text
     assert "baseline" in Results.load(copy.results_file).metrics["test"]
 
 

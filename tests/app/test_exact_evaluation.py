@@ -26,7 +26,7 @@ def exact(
     shutil.copytree(finished.path, copy)
     run = RunDirectory(copy)
     config = golden.config("eval.reference=exact_corpus", "eval.ngram=3")
-    evaluate_run(config, config.eval, run, prepare(config), None)
+    evaluate_run(config, config.eval, run, prepare(config), {})
     return run
 
 

@@ -62,7 +62,7 @@ def test_a_leak_stops_paying_and_other_text_scores_as_it_did(
     on, left, off = (per_token[name][reads].mean() for name in ("on", "filtered", "off"))
     assert on < 0.2 * off
     assert left == pytest.approx(off, rel=0.05), "nothing is left to copy"
-    assert "RETRO[filtered] minus baseline" in " ".join(capsys.readouterr().out.split())
+    assert "RETRO[filtered] minus plain" in " ".join(capsys.readouterr().out.split())
     assert "a run of 8 or more tokens" in (run.path / "index.html").read_text()
     assert results.evaluation.max_run == 8
 

@@ -20,6 +20,8 @@ from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import baseline_of
 from retro_lab.evaluation.chunk_table import ChunkTable
 from retro_lab.evaluation.results import Results, recompute
+from retro_lab.evaluation.verdict import verdict
+from retro_lab.training.loggers import read_metrics
 
 
 @pytest.fixture
@@ -75,6 +77,34 @@ def test_off_is_the_baseline_exactly(table: ChunkTable) -> None:
     assert not np.array_equal(table.nats["on"], table.nats["random"])
 
 
+def test_the_plain_model_has_read_as_many_tokens(
+    golden: Golden, finished: RunDirectory, results: Results
+) -> None:
+    """RETRO's are those of the baseline that it is grafted on and those of its own phase."""
+    config, plain = golden.config(), results.plain
+    assert plain is not None
+    a_step = config.schedule.batch_size * config.chunking.sequence_length
+    both_phases = config.schedule.steps + config.recipe.steps
+    assert (plain.steps, plain.training_tokens) == (both_phases, both_phases * a_step)
+    [last] = [r for r in read_metrics(golden.plain().path / "metrics.jsonl") if "val/bpb" in r][-1:]
+    assert last["step"] == both_phases
+    trained = golden.plain().weights(), golden.baseline().weights()
+    assert any(not torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
+
+
+def test_the_gain_is_measured_against_the_plain_model(results: Results) -> None:
+    found = results.leakage.difference("on", "plain", 1.0)
+    assert found is not None
+    scores = results.metrics["test"]
+    assert found.delta_bpb == pytest.approx(scores["on"].bpb - scores["plain"].bpb, abs=1e-12)
+    assert verdict(results.leakage).findings[0].difference == found
+
+
+def test_compressors_are_beside_the_figures(results: Results) -> None:
+    assert set(results.compressors or {}) == {"xz", "ngram"}
+    assert all(0 < bpb < 8 for bpb in (results.compressors or {}).values())
+
+
 def test_first_chunks_read_nothing_and_score_alike(table: ChunkTable) -> None:
     first = table.chunk_index == 0
     assert (table.neighbours[first] == -1).all()
@@ -122,9 +152,9 @@ def test_evaluating_twice_gives_the_same_bytes(golden: Golden, finished: RunDire
 
     config = golden.config()
     chunks, figures = finished.chunks_file.read_bytes(), finished.results_file.read_bytes()
-    baseline = golden.baseline()
     finished.forget_evaluation()  # or the stored scores would be read
-    evaluate_run(config, config.eval, finished, prepare(config), baseline)
+    compared = {"baseline": golden.baseline(), "plain": golden.plain()}
+    evaluate_run(config, config.eval, finished, prepare(config), compared)
     assert finished.chunks_file.read_bytes() == chunks
     assert finished.results_file.read_bytes() == figures
 
@@ -155,7 +185,7 @@ def test_a_baseline_of_other_text_is_not_grafted_on(golden: Golden, tmp_path: Pa
 
 def test_results_say_what_was_measured(results: Results) -> None:
     assert results.leakage.reference == "own_neighbours (bm25)"
-    assert set(results.metrics["test"]) == {"on", "off", "random", "baseline"}
+    assert set(results.metrics["test"]) == {"on", "off", "random", "baseline", "plain"}
     assert {"corpus", "tokenizer", "chunks", "index", "neighbours"} <= set(results.lineage)
     assert all(math.isfinite(score.bpb) for score in results.metrics["test"].values())
     assert all(d.documents == 12 for d in results.leakage.differences if d.alpha == 1.0)

@@ -15,8 +15,9 @@ from golden import Golden, write_corpus
 
 from retro_lab.__main__ import main as command
 from retro_lab.app import benchmarks
+from retro_lab.app.compared import compared_runs
 from retro_lab.app.contestants import Contestants
-from retro_lab.app.evaluate import main, own_baseline
+from retro_lab.app.evaluate import main
 from retro_lab.app.run_directory import RunDirectory
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import resolve_stride
@@ -26,13 +27,13 @@ from retro_lab.evaluation.text_scoring import ScoredText
 
 needs_lm_eval = pytest.mark.skipif(find_spec("lm_eval") is None, reason="lm-eval is an extra")
 
-CONDITIONS = ["baseline", "off", "random", "on"]
+CONDITIONS = ["baseline", "plain", "off", "random", "on"]
 
 
 @pytest.fixture(scope="module")
 def contestants(run: RunDirectory) -> Contestants:
     config = replace(run.config(), runs_dir=str(run.path.parent))
-    return Contestants(config, run, own_baseline(config))
+    return Contestants(config, run, compared_runs(config))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def tokens_of(contestants: Contestants, text: str) -> list[int]:
     return [contestants.tokenizer.boundary_id, *encoded.ids.tolist()]
 
 
-@pytest.mark.parametrize("condition", ["baseline", "off", "on"])
+@pytest.mark.parametrize("condition", ["baseline", "plain", "off", "on"])
 def test_documents_score_as_in_the_runs_own_evaluation(
     contestants: Contestants, table: ChunkTable, texts: dict[str, str], condition: str
 ) -> None:
@@ -176,7 +177,7 @@ def test_the_command_gives_lm_evals_figures_by_condition(
     record = orjson.loads((run.path / "harness.json").read_bytes())
     assert record["conditions"] == CONDITIONS
     rows = table.document_id == name
-    for condition in ("baseline", "off", "on"):
+    for condition in ("baseline", "plain", "off", "on"):
         bits = table.nats[condition][rows].sum() / np.log(2) / table.bytes[rows].sum()
         found = record["tasks"]["wikitext"]["bits_per_byte"][condition]
         assert found["value"] == pytest.approx(bits, rel=1e-5)

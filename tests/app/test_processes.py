@@ -137,11 +137,13 @@ def test_the_first_process_decides_on_the_baseline(
         return due
 
     monkeypatch.setattr(experiment, "agreed", says)
-    monkeypatch.setattr(experiment, "train", lambda *arguments: trained.append(arguments[1].path))
+    monkeypatch.setattr(
+        experiment, "train", lambda *arguments, what: trained.append(arguments[1].path)
+    )
     monkeypatch.setattr(experiment, "_evaluate", lambda *arguments: None)
     prepared = Mock()
     prepared.without_neighbours.return_value.lineage = {}
-    experiment.ensure_baseline(config, prepared, Stopwatch())
+    experiment.ensure_trained("baseline", baseline_of(config), prepared, Stopwatch())
     assert trained == (held if due else [])
     RunDirectory(held[0]).acquire(wait=False).release()
 

@@ -48,10 +48,10 @@ def test_questions_from_the_database_are_answered_from_it(
     file = tmp_path / "questions.jsonl"
     file.write_bytes(b"\n".join(map(orjson.dumps, asked)))
     record = ask(run, file, "eval.passages=5")
-    assert record["conditions"] == ["baseline", "off", "random", "on"]
+    assert record["conditions"] == ["baseline", "plain", "off", "random", "on"]
     assert record["recall"]["on"]["5"] >= 0.75
     assert record["recall"]["random"]["5"] <= 0.25
-    assert set(record["answers"]) == {"baseline", "off", "random", "on"}
+    assert set(record["answers"]) == {"baseline", "plain", "off", "random", "on"}
     given = [question["given"] for question in record["questions"]]
     assert all(one["off"] == one["baseline"] for one in given)  # the golden run is a retrofit
     assert any(one["on"] != one["off"] for one in given)
@@ -96,7 +96,7 @@ def test_an_answer_reads_what_its_own_question_found(
     run: RunDirectory, words: dict[str, list[str]]
 ) -> None:
     """In a batch of prompts of unequal length, written in another order, with left padding."""
-    contestants = Contestants(run.config(), run, None)
+    contestants = Contestants(run.config(), run, {})
     boundary = contestants.tokenizer.boundary_id
     encoded = contestants.tokenizer.encode_batch([" ".join(words["train-05"])])[0].ids.tolist()
     prompts = [[boundary, *encoded[:length]] for length in (30, 3, 17)]
@@ -125,7 +125,7 @@ def test_an_answer_reads_what_its_own_question_found(
 def test_what_stands_in_the_prompt_is_not_read_again(
     run: RunDirectory, words: dict[str, list[str]]
 ) -> None:
-    contestants = Contestants(run.config(), run, None)
+    contestants = Contestants(run.config(), run, {})
     asked = QaConfig(questions="a", passages=4, in_prompt=1)
     text = " ".join(words["train-05"][20:23])
     read, [passages] = qa._search(contestants, "on", asked, [Question("1", text, ["x"])])

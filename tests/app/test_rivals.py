@@ -9,6 +9,7 @@ import pytest
 from golden import Golden
 
 from retro_lab.app import matched_runs, rivals
+from retro_lab.app.compressors import ngram, xz
 from retro_lab.app.evaluate import evaluate
 from retro_lab.app.run_directory import RunDirectory
 from retro_lab.baselines import table
@@ -16,7 +17,7 @@ from retro_lab.config.errors import UserError
 from retro_lab.config.schema import RIVALS, EvaluateConfig
 from retro_lab.evaluation.chunk_table import ChunkTable
 
-TUNED = ("knn_lm", "ralm", "ngram")
+TUNED = {"knn_lm": rivals.knn_lm, "ralm": rivals.ralm, "ngram": ngram}
 GRIDS = (
     "eval=rivals",
     "debug=fast",
@@ -46,8 +47,7 @@ def evaluated(
     """The golden run with its rivals."""
     command = EvaluateConfig(run=str(finished.path), eval=golden.config(*GRIDS).eval)
     with pytest.MonkeyPatch.context() as patch:
-        for name in TUNED:
-            module = getattr(rivals, name)
+        for name, module in TUNED.items():
             patch.setattr(module, "tune", _watched(module.tune, tuned_on[name]))
         evaluate(command)
     return finished
@@ -72,7 +72,7 @@ def test_every_rival_scores_the_runs_tokens(evaluated: RunDirectory) -> None:
         figure = row["figures"]["all"]
         if figure is not None:
             assert (figure["tokens"], figure["bytes"]) == (chunks.tokens.sum(), chunks.bytes.sum())
-    names = ["on", "baseline", "knn_lm", "ralm_16", "ngram", "xz"]
+    names = ["on", "plain", "baseline", "knn_lm", "ralm_16", "ngram", "xz"]
     assert [row["name"] for row in rows] == names
     assert [row["name"] for row in rows if row["figures"]["all"] is None] == ["ralm_16"]
     assert np.array_equal(columns["nats_baseline"].to_numpy(), chunks.nats["baseline"])
@@ -97,6 +97,7 @@ def test_rivals_are_tuned_on_validation_alone(
     tried = {row["name"]: len(row["tuning"]["trials"]) for row in record["rivals"]}
     assert tried == {
         "on": 0,
+        "plain": 0,
         "baseline": 0,
         "knn_lm": 2,
         "ralm_16": 2,
@@ -112,10 +113,10 @@ def test_a_second_time_nothing_is_trained_or_scored(
         raise AssertionError("this was done before")
 
     before = (evaluated.path / "rivals.json").read_bytes()
-    for name in TUNED:
-        monkeypatch.setattr(getattr(rivals, name), "score", refuse)
+    for module in TUNED.values():
+        monkeypatch.setattr(module, "score", refuse)
     monkeypatch.setattr(matched_runs, "plain_nats", refuse)
-    monkeypatch.setattr(rivals.xz, "score", refuse)
+    monkeypatch.setattr(xz, "score", refuse)
     evaluate(EvaluateConfig(run=str(evaluated.path), eval=golden.config(*GRIDS).eval))
     assert (evaluated.path / "rivals.json").read_bytes() == before
 

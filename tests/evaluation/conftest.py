@@ -35,6 +35,7 @@ def make_table() -> Callable[..., ChunkTable]:
             with_retrieval=np.maximum(tokens - 5, 0),
             nats={
                 "baseline": baseline,
+                "plain": baseline + 0,
                 "off": baseline + tokens * 0.1 * noise[1],
                 "random": baseline + tokens * 0.1 * noise[2],
                 "on": baseline - tokens * (0.1 + 0.5 * run / tokens),

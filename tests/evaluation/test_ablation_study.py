@@ -13,7 +13,6 @@ import pytest
 from retro_lab.config.errors import UserError
 from retro_lab.evaluation.ablation_plot import Curve, plot_ablations
 from retro_lab.evaluation.ablations import (
-    LONGER,
     ablation,
     in_study_order,
     markdown_table,
@@ -52,11 +51,11 @@ def pooled(tables: dict[int, ChunkTable], recipe: str = "x"):
 @pytest.mark.parametrize(
     ("gains", "gate", "gain"),
     [
-        ({"baseline": 0.1, "random": 0.1, "off": 0.1}, True, True),
-        ({"baseline": -0.1, "random": 0.1, "off": 0.1}, True, False),  # OFF got worse
-        ({"baseline": 0.1, "random": 0.0, "off": 0.1}, False, False),  # any neighbour will do
-        ({"baseline": 0.1, "random": 0.1, "off": -0.1}, False, True),
-        ({"baseline": 0.1, "off": 0.1}, None, None),
+        ({"plain": 0.1, "random": 0.1, "off": 0.1}, True, True),
+        ({"plain": -0.1, "random": 0.1, "off": 0.1}, True, False),  # OFF got worse
+        ({"plain": 0.1, "random": 0.0, "off": 0.1}, False, False),  # any neighbour will do
+        ({"plain": 0.1, "random": 0.1, "off": -0.1}, False, True),
+        ({"plain": 0.1, "off": 0.1}, None, None),
     ],
 )
 def test_gate_and_gain(gains: dict[str, float], gate: bool | None, gain: bool | None) -> None:
@@ -104,8 +103,8 @@ def test_seeds_that_scored_other_text_are_refused() -> None:
 
 
 def test_the_table_has_the_largest_gain_first_and_says_what_was_not_measured() -> None:
-    small = pooled({0: table(0, baseline=0.1, random=0.1, off=0.1)}, "small")
-    large = pooled({0: table(0, baseline=0.2, random=0.1, off=0.1)}, "large")
+    small = pooled({0: table(0, plain=0.1, random=0.1, off=0.1)}, "small")
+    large = pooled({0: table(0, plain=0.2, random=0.1, off=0.1)}, "large")
     none = pooled({0: table(0, off=0.1)}, "none")
     assert [row.recipe for row in in_study_order([none, small, large])] == [
         "large",
@@ -119,9 +118,9 @@ def test_the_table_has_the_largest_gain_first_and_says_what_was_not_measured() -
     assert lines[3].endswith("| - | - |")
 
 
-def test_the_longer_baseline_is_one_more_pair() -> None:
-    found = pooled({0: table(0, baseline=0.1, **{LONGER: 0.05})})
-    assert found.differences["on", LONGER].delta_bpb == pytest.approx(-0.05, abs=0.01)
+def test_a_gain_is_over_the_plain_model_and_not_over_the_baseline() -> None:
+    found = pooled({0: table(0, baseline=0.1, plain=0.05)})
+    assert found.differences["on", "plain"].delta_bpb == pytest.approx(-0.05, abs=0.01)
 
 
 def test_the_figure_has_a_panel_a_recipe(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def printed(found: Gain, reference: str | None = "exact_corpus", width: int = 80
 def test_parts_add_up_to_the_reported_difference(make_table: Make) -> None:
     table = make_table()
     found = gain(table, FEW)
-    reported = analyse(table, [1.0], "own", FEW).difference("on", "baseline", 1.0)
+    reported = analyse(table, [1.0], "own", FEW).difference("on", "plain", 1.0)
     assert reported is not None
     assert found.total.bpb == pytest.approx(-reported.delta_bpb)  # pyright: ignore
     assert (found.total.low, found.total.high) == pytest.approx((-reported.high, -reported.low))  # pyright: ignore
@@ -81,7 +81,7 @@ def test_correlation_is_spearmans(make_table: Make) -> None:
     readers = table.with_retrieval > 0
     assert table.overlap is not None
     ratio = overlap_ratio(table.overlap.longest_run, table.tokens)[readers]
-    per_token = ((table.nats["baseline"] - table.nats["on"]) / table.tokens)[readers]
+    per_token = ((table.nats["plain"] - table.nats["on"]) / table.tokens)[readers]
     found = gain(table, FEW).correlation
     assert found is not None
     assert found.rho == pytest.approx(spearmanr(ratio, per_token).statistic)
@@ -120,7 +120,7 @@ def test_ends_never_name_a_document_twice(make_table: Make, documents: int) -> N
 def test_a_condition_that_was_not_scored_is_a_user_error(make_table: Make) -> None:
     table = make_table()
     alone = replace(table, nats={"on": table.nats["on"], "off": table.nats["off"]})
-    with pytest.raises(UserError, match="'baseline' was not scored; the run has on, off"):
+    with pytest.raises(UserError, match="'plain' was not scored; the run has on, off"):
         gain(alone, FEW)
     assert gain(alone, FEW, b="off").total.gain > 0
 
@@ -200,7 +200,7 @@ def test_the_file_holds_all_that_was_found(make_table: Make, tmp_path: Path) -> 
 def test_gain_by_score_finds_what_was_planted(make_table: Make) -> None:
     table = make_table(documents=60)
     assert table.reading is not None
-    saved = (table.nats["baseline"] - table.nats["on"]) / table.tokens
+    saved = (table.nats["plain"] - table.nats["on"]) / table.tokens
     table.reading.scores[:] = np.where(table.neighbours >= 0, saved[:, None], -np.inf)
     found = gain(table, FEW)
     bits = [part.bpb or 0.0 for part in found.by_score]
@@ -216,7 +216,7 @@ def test_gain_by_place_is_that_of_tokens_that_could_read(make_table: Make) -> No
     row = np.repeat(np.arange(len(table)), table.tokens)
     place = np.concatenate([np.arange(n) for n in table.tokens]).astype(np.int16)
     ones, reads = np.ones(len(row)), table.chunk_index[row] > 0
-    nats = {"on": ones * 2, "baseline": ones * 2 + (place < 8)}
+    nats = {"on": ones * 2, "plain": ones * 2 + (place < 8)}
     integers = np.ones(len(row), np.int32)
     tokens = TokenTable(row, place, integers, integers * 3, reads, nats)
     found = gain(table, FEW, tokens).by_place

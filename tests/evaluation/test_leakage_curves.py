@@ -67,7 +67,8 @@ def test_sets_grow_with_alpha_and_are_shared_by_all_conditions(make_table: Make)
 
 
 def test_conditions_are_in_the_order_they_are_shown(make_table: Make) -> None:
-    assert list(analyse(make_table(), [1], OWN, FAST).curves) == ["baseline", "off", "random", "on"]
+    shown = "baseline plain off random on"
+    assert list(analyse(make_table(), [1], OWN, FAST).curves) == shown.split()
 
 
 def test_alphas_are_sorted_and_one_is_always_there(make_table: Make) -> None:
@@ -128,10 +129,11 @@ def test_differences_pair_the_same_chunks(make_table: Make) -> None:
     leakage = analyse(make_table(), ALPHAS, OWN, FAST)
     pairs = {(d.a, d.b) for d in leakage.differences}
     assert pairs == {
-        *(("on", other) for other in ("baseline", "random", "off")),
-        *(("off", "baseline"), ("random", "baseline")),
+        *(("on", other) for other in ("plain", "baseline", "random", "off")),
+        *((name, other) for name in ("off", "random") for other in ("plain", "baseline")),
+        ("plain", "baseline"),
     }
-    assert len(leakage.differences) == 5 * len(ALPHAS)
+    assert len(leakage.differences) == 9 * len(ALPHAS)
     for d in leakage.differences:
         index = leakage.alphas.index(d.alpha)
         a, b = leakage.curves[d.a][index], leakage.curves[d.b][index]

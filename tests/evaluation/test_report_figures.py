@@ -145,14 +145,14 @@ def test_nothing_of_a_report_is_left_out_where_many_columns_differ() -> None:
 
 def test_conditions_keep_their_brackets(make_table: Make) -> None:
     text = printed(conditions_table({name: Score(1.0, 1, 1) for name in make_table().nats}))
-    for name in ("baseline", "RETRO[OFF]", "RETRO[random]", "RETRO[ON]"):
+    for name in ("baseline", "plain", "backbone", "RETRO[random]", "RETRO[ON]"):
         assert name in text
     assert "1.4427" in text
 
 
 def test_leakage_table_has_a_row_an_alpha_with_its_interval(leakage: Leakage) -> None:
     lines = printed(leakage_table(leakage)).splitlines()
-    last, found = lines[-1].split(), leakage.difference("on", "baseline", 1.0)
+    last, found = lines[-1].split(), leakage.difference("on", "plain", 1.0)
     assert found is not None
     assert last[0] == "1"
     assert last[2] == "100%"

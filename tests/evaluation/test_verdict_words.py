@@ -1,4 +1,4 @@
-"""Contract of the verdict: a gain needs both the baseline and random neighbours beaten, with whole
+"""Contract of the verdict: a gain needs both the plain model of as many training tokens and random neighbours beaten, with whole
 intervals below zero; every other case says what was not shown."""
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from retro_lab.evaluation.leakage import Difference, Leakage
+from retro_lab.evaluation.leakage import Copies, CurvePoint, Difference, Leakage
 from retro_lab.evaluation.statistics import Bootstrap
 from retro_lab.evaluation.verdict import Outcome, outcome_of, verdict
 
@@ -29,27 +29,27 @@ def difference(b: str, alpha: float, interval: Interval) -> Difference:
 
 
 def leakage(
-    baseline: Interval, random: Interval, filtered: tuple[Interval, Interval] = (NONE, NONE)
+    plain: Interval, random: Interval, filtered: tuple[Interval, Interval] = (NONE, NONE)
 ) -> Leakage:
     differences = [
-        difference("baseline", 1.0, baseline),
+        difference("plain", 1.0, plain),
         difference("random", 1.0, random),
-        difference("baseline", 0.125, filtered[0]),
+        difference("plain", 0.125, filtered[0]),
         difference("random", 0.125, filtered[1]),
     ]
     return Leakage("own_neighbours", [0.125, 1.0], Bootstrap(), {}, differences, ["A note."])
 
 
-@pytest.mark.parametrize(("baseline", "random"), itertools.product(KINDS, KINDS))
-def test_a_gain_needs_both_controls_beaten(baseline: Outcome, random: Outcome) -> None:
-    found = verdict(leakage(KINDS[baseline], KINDS[random]))
-    pair = {baseline, random}
+@pytest.mark.parametrize(("plain", "random"), itertools.product(KINDS, KINDS))
+def test_a_gain_needs_both_controls_beaten(plain: Outcome, random: Outcome) -> None:
+    found = verdict(leakage(KINDS[plain], KINDS[random]))
+    pair = {plain, random}
     if pair & {Outcome.worse, Outcome.unclear}:
         expected = False
     else:
         expected = None if Outcome.unmeasured in pair else True
     assert found.gain is expected
-    assert [f.outcome for f in found.findings[:2]] == [baseline, random]
+    assert [f.outcome for f in found.findings[:2]] == [plain, random]
     shown = found.sentences[0].startswith("Retrieval helps")
     assert shown is (expected is True)
     assert "not shown" in found.sentences[0] or shown
@@ -58,10 +58,10 @@ def test_a_gain_needs_both_controls_beaten(baseline: Outcome, random: Outcome) -
 @pytest.mark.parametrize("random", KINDS.values())
 def test_a_gain_that_random_neighbours_give_too_is_told_apart(random: Interval) -> None:
     found = leakage(BETTER, BETTER)
-    own = replace(difference("baseline", 1.0, random), a="random")
+    own = replace(difference("plain", 1.0, random), a="random")
     told = replace(found, differences=[*found.differences, own])
     sentences = " ".join(verdict(told).sentences)
-    assert ("Random neighbours beat the baseline too" in sentences) is (random == BETTER)
+    assert ("Random neighbours beat the plain model too" in sentences) is (random == BETTER)
 
 
 @pytest.mark.parametrize("interval", [(-0.1, 0.0), (0.0, 0.1), (0.0, 0.0)])
@@ -167,9 +167,9 @@ def test_the_oracle_says_what_a_better_search_could_give(
 @pytest.mark.parametrize(
     ("interval", "words"),
     [
-        (BETTER, "a gain over the baseline is left"),
-        (WORSE, "the model is worse than the baseline"),
-        (UNCLEAR, "no clear gain over the baseline is left"),
+        (BETTER, "a gain over the plain model is left"),
+        (WORSE, "the model is worse than the plain model"),
+        (UNCLEAR, "no clear gain over the plain model is left"),
         (NONE, None),
     ],
 )
@@ -177,12 +177,12 @@ def test_filtered_neighbours_say_what_is_left_of_the_gain(
     interval: Interval, words: str | None
 ) -> None:
     base = leakage(BETTER, BETTER)
-    left = replace(difference("baseline", 1.0, interval), a="filtered")
+    left = replace(difference("plain", 1.0, interval), a="filtered")
     found = verdict(replace(base, differences=[*base.differences, left]), max_run=8)
     sentences = [text for text in found.sentences if "a run of 8 or more tokens" in text]
     assert len(sentences) == (words is not None)
     for text in sentences:
-        assert f"{words}: RETRO[filtered] minus baseline" in text
+        assert f"{words}: RETRO[filtered] minus plain" in text
         assert "interval" in text
         assert "1,234 documents" in text
 
@@ -200,7 +200,7 @@ def test_a_pair_that_was_never_scored_is_unmeasured() -> None:
     found = verdict(empty)
     assert (found.gain, found.gain_without_leakage, found.ignores_neighbours) == (None, None, None)
     assert (found.gate, found.off_is_baseline) == (None, None)
-    assert "no interval against random neighbours" in found.sentences[0]
+    assert "no plain model that has read as many training tokens" in found.sentences[0]
 
 
 @pytest.mark.parametrize(
@@ -242,3 +242,57 @@ def test_an_off_that_is_not_the_baseline_is_named(
     found = verdict(measured)
     assert found.off_is_baseline is same
     assert any("no longer the baseline" in sentence for sentence in found.sentences) is not same
+
+
+@pytest.mark.parametrize("other", ["baseline", "off"])
+def test_no_gain_is_claimed_over_what_has_read_fewer_tokens(other: str) -> None:
+    """Without a plain model there is no gain, however far RETRO is ahead of its baseline."""
+    base = leakage(BETTER, BETTER)
+    moved = [replace(d, b=other) if d.b == "plain" else d for d in base.differences]
+    found = verdict(replace(base, differences=moved))
+    assert found.gain is None
+    text = " ".join(found.sentences)
+    assert "beats" not in text
+    assert "plain=tokens" in text
+
+
+def with_copies(share: float | None) -> Leakage:
+    points = [CurvePoint(1.0, 2.0, 9.0, 100, 900, 1000, 20)]
+    copies = Copies(30, 150, 12, 25, "plain", share)
+    return replace(leakage(BETTER, BETTER), curves={"on": points}, copies=copies)
+
+
+def test_what_is_saved_on_near_copies_is_said_with_their_documents() -> None:
+    [told] = [s for s in verdict(with_copies(0.654)).sentences if "r(C) > 0.875" in s]
+    assert "65 % of what RETRO[ON] saves over the plain model" in told
+    assert "30 chunks (15.0 % of the bytes; in 12 documents, 25 of them in three)" in told
+    [nothing_saved] = [s for s in verdict(with_copies(None)).sentences if "r(C) > 0.875" in s]
+    assert nothing_saved.startswith("NOTE: 30 chunks")
+
+
+@pytest.mark.parametrize(
+    ("xz", "words"),
+    [(1.5, "a model this small knows less of this text than a compressor"), (2.5, "knows more")],
+)
+def test_compressors_stand_beside_every_verdict(xz: float, words: str) -> None:
+    sentences = verdict(with_copies(None), compressors={"xz": xz, "ngram": 2.75}).sentences
+    [told] = [s for s in sentences if "same training text" in s]
+    assert f"xz {xz:.3f} and a byte n-gram 2.750 bits per byte (RETRO[ON] 2.000)" in told
+    assert words in told
+
+
+def test_one_seed_stands_behind_a_run() -> None:
+    assert any("1 seed, 1,234 documents" in s for s in verdict(leakage(BETTER, BETTER)).sentences)
+
+
+@pytest.mark.parametrize(
+    ("without", "words"), [(-0.01, "95 % of the gain"), (0.1, "All of the gain"), (-0.2, "0 % of")]
+)
+def test_the_pointers_part_is_what_is_lost_when_it_is_switched_off(
+    without: float, words: str
+) -> None:
+    base = with_copies(None)
+    off = Difference("on_without_pointer", "plain", 1.0, without, without, without, 1234)
+    curves = base.curves | {"on_without_pointer": base.curves["on"]}
+    told = replace(base, curves=curves, differences=[*base.differences, off])
+    assert any(f"{words}" in s and "pointer" in s for s in verdict(told).sentences)

@@ -50,6 +50,7 @@ from .model import (
 )
 from .neighbours import NeighboursConfig
 from .optim import AdamWConfig, MuonConfig, OptimConfig
+from .plain import PlainConfig, PlainMatch
 from .prepare import EngineKind, PrepareConfig
 from .recipe import Curriculum, Freeze, Method, PointerStart, RecipeConfig
 from .retriever import (
@@ -139,6 +140,8 @@ __all__ = [
     "OracleRetrieverConfig",
     "ParquetCorpusConfig",
     "Placement",
+    "PlainConfig",
+    "PlainMatch",
     "PlantedDatabaseConfig",
     "PointerStart",
     "PositionKind",

@@ -26,6 +26,7 @@ from .logger import CsvConfig, TensorboardConfig, WandbConfig
 from .model import ModelConfig
 from .neighbours import NeighboursConfig
 from .optim import AdamWConfig, MuonConfig
+from .plain import PlainConfig
 from .recipe import RecipeConfig
 from .retriever import (
     Bm25RetrieverConfig,
@@ -51,6 +52,7 @@ SCHEMAS: dict[str, type] = {
     "model/base": ModelConfig,
     "cca/base": CcaConfig,
     "recipe/base": RecipeConfig,
+    "plain/base": PlainConfig,
     "chunking/base": ChunkingConfig,
     "neighbours/base": NeighboursConfig,
     "retriever/none": NoneRetrieverConfig,

@@ -49,6 +49,8 @@ class EvalConfig:
         max_run: also score with the next candidate in place of each neighbour that shares a run of
             this many tokens or more with the chunk and the next one, as `neighbours.max_run` has it
             in training too; if both are set the smaller counts. Null leaves the score out.
+        without_pointer: also score RETRO[ON] with its pointer read-out switched off, which shows
+            how much of a gain is the pointer's; a run without one has no such score.
         tokens: also write tokens.parquet, a row a scored token.
         words: also give perplexity a word, exp(nats / words), words being what white space
             parts and line ends, as papers on WikiText count them.
@@ -76,6 +78,7 @@ class EvalConfig:
     shuffled: bool = False
     oracle: bool = False
     max_run: int | None = None
+    without_pointer: bool = False
     tokens: bool = False
     words: bool = False
     leakage: bool = True

@@ -17,6 +17,7 @@ from .logger import LoggerConfig
 from .model import ModelConfig
 from .neighbours import NeighboursConfig
 from .optim import OptimConfig
+from .plain import PlainConfig
 from .prepare import PrepareConfig
 from .recipe import RecipeConfig
 from .retriever import RetrieverConfig
@@ -37,7 +38,9 @@ class Config:
     """One run.
 
     Attributes:
-        baseline: `auto` trains the shared baseline when it is missing; null leaves it out.
+        plain: the model without retrieval that a gain is measured against.
+        baseline: `auto` trains the shared baseline when it is missing; null leaves it and the plain
+            model out.
         resume: `auto` goes on from the last checkpoint; null starts again.
         seed: of initialisation, data order and dropout.
         runs_dir: parent of run directories.
@@ -60,6 +63,7 @@ class Config:
     eval: EvalConfig = field(default_factory=EvalConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
+    plain: PlainConfig = field(default_factory=PlainConfig)
     baseline: str | None = "auto"
     resume: str | None = "auto"
     seed: int = 1
@@ -80,11 +84,13 @@ class EvaluateConfig:
     Attributes:
         run: path of a run directory, or a list of several, which are then compared.
         database: searched instead of the run's own; null searches that one.
+        plain: the model that a gain is measured against; null takes the run's.
         trainer: hardware to evaluate on; null takes the run's. Precision stays the run's.
     """
 
     run: Any = MISSING
     eval: EvalConfig = field(default_factory=EvalConfig)
     database: DatabaseConfig | None = None
+    plain: PlainConfig | None = None
     trainer: TrainerConfig | None = None
     store: RunStoreConfig = field(default_factory=RunStoreConfig)
