@@ -195,7 +195,7 @@ def build_chunks(
 
 def write_chunks(
     corpus: Corpus, tokenizer: Tokenizer, workspace: Workspace, cut: Produce
-) -> Mapping[str, Any]:
+) -> dict[str, Any]:
     """Writes a store of all documents, and counts it as `build_chunks` does.
 
     Args:
@@ -314,6 +314,17 @@ def _stats(store: ChunkStore, corpus: Corpus) -> dict[str, Any]:
             by_split[split]["spelt"] = int(spelt[code])
     totals = {name: sum(counts[name] for counts in by_split.values()) for name in by_split["train"]}
     return totals | {"splits": by_split}
+
+
+def mended_shares(counts: Mapping[str, int]) -> dict[str, float]:
+    """Of what a tokenizer loses by itself, from a split's counts or those of all.
+
+    Returns:
+        spelt, the share of bytes that are tokens of their own, and unknown, the share of tokens
+        whose text an imported dataset does not hold; neither where it doesn't apply.
+    """
+    of = {"spelt": "bytes", "unknown": "tokens"}
+    return {n: counts[n] / max(1, counts[of[n]]) for n in of if n in counts}
 
 
 def count_tokens(

@@ -66,7 +66,7 @@ def build_imported_chunks(
     unknown = count_tokens(ChunkStore(workspace.path), lambda tokens: tokens == cut.unknown)
     for split, count in zip(SPLITS, unknown.tolist(), strict=True):
         stats["splits"][split]["unknown"] = count
-    return stats
+    return stats | {"unknown": int(unknown.sum())}
 
 
 class _Kept:
