@@ -46,8 +46,6 @@ TEXTS = [
 PIECES = st.lists(st.sampled_from(["the", " ", "\n", "Cat", "é", "e\u0301", "東", ",", *SPECIAL]))
 CHARACTERS = st.characters(codec="utf-8", exclude_characters="\u2581")
 ANY_TEXT = st.text(CHARACTERS) | PIECES.map("".join)
-    PIECES
-).map("".join)
 
 
 @pytest.fixture(params=list(ALL))

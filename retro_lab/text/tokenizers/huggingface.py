@@ -36,8 +36,17 @@ class Source:
         """
         backend = Backend.from_str(self.definition)
         backend.encode_special_tokens = True
-        exact = HuggingFaceTokenizer(Backend.from_str(self.definition), self.boundary_id).exact
-        return exact.spells or not exact.keeps_ascii or reads_special(backend, self.boundary_id)
+        keeps = self._tokenizer.exact.keeps_ascii
+        return self.spells or not keeps or reads_special(backend, self.boundary_id)
+
+    @property
+    def spells(self) -> bool:
+        """Whether it loses text, so that byte tokens are added to it."""
+        return self._tokenizer.exact.spells
+
+    @cached_property
+    def _tokenizer(self) -> HuggingFaceTokenizer:
+        return HuggingFaceTokenizer(Backend.from_str(self.definition), self.boundary_id)
 
     @property
     def digest(self) -> str:
