@@ -82,11 +82,19 @@ def _vocabulary(config: Config, vocab_size: int) -> Iterator[UserError]:
         return
     from retro_lab.text.tokenizers.huggingface import load_source
 
-    ids = load_source(config.tokenizer.path).num_ids
+    source = load_source(config.tokenizer.path)
+    ids = source.num_ids
     if ids > vocab_size:
         yield problem(
             "tokenizer.path",
             config.tokenizer.path,
             f"makes ids up to {ids - 1}, but the backbone knows {vocab_size} tokens",
             "tokenizer.path=<the tokenizer that the backbone was trained with>",
+        )
+    elif source.spells:
+        yield problem(
+            "tokenizer.path",
+            config.tokenizer.path,
+            "loses text, which needs tokens of its own, and the backbone has none",
+            "a backbone whose tokenizer works on bytes, or falls back to them",
         )

@@ -274,6 +274,7 @@ def _counts(config: Config, prepared: Prepared, table: ChunkTable) -> DataCounts
         unread=unread,
         coverage=prepared.found.get("coverage"),
         recall_at_10=prepared.found.get("recall_at_10"),
+        **prepared.pipeline.mended_shares(config.eval.split),
     )
 
 

@@ -53,10 +53,18 @@ def build_stages(config: Config) -> int:
 def _in_words(artifact: Artifact | None) -> str | None:
     """What is worth telling of a stage's counts; None where there is nothing."""
     from retro_lab.retrieval.table_facts import in_words
+    from retro_lab.text.chunks import mended_shares
     from retro_lab.text.corpus import corpus_in_words
 
-    if artifact is None or artifact.stage not in ("corpus", "neighbours"):
+    if artifact is None or artifact.stage not in ("corpus", "chunks", "neighbours"):
         return None
     if artifact.stage == "corpus":
         return corpus_in_words(artifact.stats)
+    if artifact.stage == "chunks":
+        shares = mended_shares(artifact.stats)
+        words = {
+            "spelt": "of the bytes are tokens of their own: the tokenizer loses them",
+            "unknown": "of the tokens stand for text that the dataset does not hold",
+        }
+        return "; ".join(f"{share:.2%} {words[name]}" for name, share in shares.items()) or None
     return f"{artifact.manifest['spec']['fields']['kind']}: {in_words(artifact.stats)}"

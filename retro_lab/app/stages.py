@@ -44,7 +44,7 @@ from retro_lab.retrieval.index_stage import (
 from retro_lab.retrieval.leak_filter import LeakFilter, leak_filter
 from retro_lab.retrieval.near_duplicates import NearDuplicates, near_duplicates
 from retro_lab.retrieval.table import NeighbourTable, build_neighbours, neighbours_stage
-from retro_lab.text.chunks import ChunkStore, build_chunks, chunks_stage
+from retro_lab.text.chunks import ChunkStore, build_chunks, chunks_stage, mended_shares
 from retro_lab.text.corpus import Corpus, build_corpus, corpus_stage
 from retro_lab.text.imported_chunks import brings_chunks, build_imported_chunks
 from retro_lab.text.tokenizers import (
@@ -235,6 +235,12 @@ class Pipeline:
 
         artifact = self.store.build(self.chunks, build)
         return ChunkStore.open(artifact.path)
+
+    def mended_shares(self, split: str) -> dict[str, float]:
+        """What `mended_shares` says of the run's own chunks, which are there."""
+        artifact = self.store.get(self.chunks)
+        assert artifact is not None
+        return mended_shares(artifact.stats["splits"][split])
 
     def open_embeddings(self) -> Embeddings:
         """A vector a chunk, embedded now if they were not."""

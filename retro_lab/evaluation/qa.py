@@ -2,14 +2,19 @@
 
 Answers are normalised and compared as SQuAD does (Rajpurkar et al. 2016): lower case, without
 punctuation and articles, words parted by single spaces; the best of several right answers counts.
+Chinese, Japanese, Thai and other scripts are written without spaces: there each letter counts as a
+word, with the marks that stand on it, and full-width punctuation is left out too (as MLQA does for
+Chinese, Lewis et al. 2020).
 """
 
 from __future__ import annotations
 
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +26,10 @@ from retro_lab.text.readers.files import SourceFile, json_objects, lines
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _FORMATS = 'one {"question": "...", "answer": ["..."]} a line, or a file in SQuAD\'s format'
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
+_WITHOUT_SPACES = (  # how Unicode's names of their letters begin
+    *("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA", "BOPOMOFO", "YI "),
+    *("THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN", "TAI ", "NEW TAI", "JAVANESE", "BALINESE"),
+)
 
 
 class Question(NamedTuple):
@@ -133,9 +142,40 @@ def prompt(question: str, passages: Sequence[Passage] = ()) -> str:
 
 
 def normalise(text: str) -> str:
-    """SQuAD's normal form of an answer."""
+    """SQuAD's normal form of an answer, with letters of scripts without spaces as words."""
     plain = _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION))
+    if not plain.isascii():
+        plain = _parted(plain)
     return " ".join(plain.split())
+
+
+def _parted(text: str) -> str:
+    """Text with spaces around each letter of a script that is written without them."""
+    out = []
+    after_letter = False
+    for character in text:
+        if _is_wide_punctuation(character):
+            continue
+        if after_letter and unicodedata.category(character).startswith("M"):
+            out.append(character)
+            continue
+        is_letter = _is_word(character)
+        if is_letter or after_letter:
+            out.append(" ")
+        out.append(character)
+        after_letter = is_letter
+    return "".join(out)
+
+
+@lru_cache(maxsize=2**16)
+def _is_word(character: str) -> bool:
+    is_letter = unicodedata.category(character).startswith("L")
+    return is_letter and unicodedata.name(character, "").startswith(_WITHOUT_SPACES)
+
+
+def _is_wide_punctuation(character: str) -> bool:
+    is_wide = unicodedata.east_asian_width(character) in "FWH"
+    return is_wide and unicodedata.category(character).startswith("P")
 
 
 def exact_match(answer: str, right: Sequence[str]) -> bool:
@@ -156,7 +196,9 @@ def _f1(answer: Sequence[str], right: Sequence[str]) -> float:
 
 
 def first_with_answer(passages: Sequence[str], right: Sequence[str]) -> int | None:
-    """Rank, from 1, of the first passage in which a right answer stands, in whole words."""
+    """Rank, from 1, of the first passage in which a right answer stands, in whole words, as
+    `normalise` parts them.
+    """
     wanted = [f" {form} " for one in right if (form := normalise(one))]
     for rank, text in enumerate(passages, 1):
         inside = f" {normalise(text)} "

@@ -38,6 +38,10 @@ class DataCounts:
         coverage: of each split the share of stored neighbour slots that are filled; None where
             nothing reads neighbours.
         recall_at_10: of an approximate search, against exact search on a sample; None of an exact.
+        spelt: share of the scored split's bytes that are tokens of their own, because the tokenizer
+            loses them otherwise; None of a tokenizer that loses nothing.
+        unknown: share of the scored split's tokens that stand for text which an imported dataset
+            does not hold; None of any other corpus.
     """
 
     documents: int
@@ -48,6 +52,8 @@ class DataCounts:
     unread: int | None = None
     coverage: dict[str, float] | None = None
     recall_at_10: float | None = None
+    spelt: float | None = None
+    unknown: float | None = None
 
 
 @dataclass(frozen=True)
@@ -210,6 +216,17 @@ def warnings(results: Results) -> list[str]:
         found.append(
             f"NOTE: {data.unread:,} of {documents:,} scored documents read no neighbour: they "
             "are not longer than a chunk, or none was found. Retrieval cannot change their score."
+        )
+    if data.spelt:
+        found.append(
+            f"NOTE: {data.spelt:.2%} of the {split} split's bytes are tokens of their own, because "
+            "the tokenizer loses them otherwise. They are predicted and counted like all others."
+        )
+    if data.unknown:
+        found.append(
+            f"NOTE: {data.unknown:.2%} of the {split} split's tokens stand for text that the "
+            "dataset's tokenizer did not know. They are predicted but have no bytes: bits per byte "
+            "are of the text that the other tokens spell."
         )
     return found
 

@@ -5,7 +5,7 @@ Legend: C chunks of all splits in document order, D documents, M tokens a chunk.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from retro_lab.artifacts import Artifact, Stage, Workspace
 from retro_lab.artifacts.workspace import Produce
+from retro_lab.config.errors import UserError
 from retro_lab.config.schema import ChunkingConfig
 
 from .corpus import SPLITS, Corpus
-from .tokenizers.base import Encoded, Tokenizer, batches
+from .tokenizers.base import Encoded, LosesText, Tokenizer, batches
 
 VERSION = 1
 _META, _NEIGHBOURS = "meta.json", "neighbours.npy"
@@ -185,7 +186,8 @@ def build_chunks(
 
     Returns:
         documents, chunks, tokens (boundaries and padding not counted), bytes, and the same for
-        each of the splits.
+        each of the splits; of a tokenizer that loses text also `spelt`, the bytes that are tokens
+        of their own.
     """
     cut = partial(_cut_documents, chunk_size, corpus, tokenizer)
     return write_chunks(corpus, tokenizer, workspace, cut)
@@ -193,7 +195,7 @@ def build_chunks(
 
 def write_chunks(
     corpus: Corpus, tokenizer: Tokenizer, workspace: Workspace, cut: Produce
-) -> Mapping[str, Any]:
+) -> dict[str, Any]:
     """Writes a store of all documents, and counts it as `build_chunks` does.
 
     Args:
@@ -228,7 +230,12 @@ def _cut_documents(
     encoded: list[Encoded] = []
     for part in batches(lengths):
         texts = [corpus.text(first + i) for i in range(part.start, part.stop)]
-        encoded += tokenizer.encode_batch(texts)
+        try:
+            encoded += tokenizer.encode_batch(texts)
+        except LosesText as error:
+            place = part.start + next(i for i, text in enumerate(texts) if error.given[0] in text)
+            name = corpus.ids[first + place]
+            raise UserError(f"document {name!r}: {error.message}", error.fix) from error
     _check_bytes(first, lengths, encoded)
 
     sizes = np.array([1 + len(document.ids) for document in encoded], np.int64)
@@ -291,12 +298,9 @@ def _check_bytes(first: int, lengths: list[int], encoded: list[Encoded]) -> None
 
 
 def _stats(store: ChunkStore, corpus: Corpus) -> dict[str, Any]:
-    filled = np.zeros(len(SPLITS), np.int64)  # places that aren't padding, per split
-    for start in range(0, store.num_chunks, _STATS_CHUNKS):
-        part = slice(start, start + _STATS_CHUNKS)
-        per_chunk = (store.tokens[part] != store.pad_id).sum(axis=1)
-        filled += np.bincount(store.split[part], per_chunk, len(SPLITS)).astype(np.int64)
-
+    filled = count_tokens(store, lambda tokens: tokens != store.pad_id)
+    spells = store.vocab_size > store.pad_id + 1
+    spelt = count_tokens(store, lambda tokens: tokens > store.pad_id) if spells else None
     by_split = {}
     for code, split in enumerate(SPLITS):
         documents = len(corpus.documents_of(split))
@@ -306,5 +310,30 @@ def _stats(store: ChunkStore, corpus: Corpus) -> dict[str, Any]:
             "tokens": int(filled[code]) - documents,  # without the boundaries
             "bytes": corpus.num_bytes(split),
         }
+        if spelt is not None:
+            by_split[split]["spelt"] = int(spelt[code])
     totals = {name: sum(counts[name] for counts in by_split.values()) for name in by_split["train"]}
     return totals | {"splits": by_split}
+
+
+def mended_shares(counts: Mapping[str, int]) -> dict[str, float]:
+    """Of what a tokenizer loses by itself, from a split's counts or those of all.
+
+    Returns:
+        spelt, the share of bytes that are tokens of their own, and unknown, the share of tokens
+        whose text an imported dataset does not hold; neither where it doesn't apply.
+    """
+    of = {"spelt": "bytes", "unknown": "tokens"}
+    return {n: counts[n] / max(1, counts[of[n]]) for n in of if n in counts}
+
+
+def count_tokens(
+    store: ChunkStore, which: Callable[[np.ndarray], NDArray[np.bool_]]
+) -> NDArray[np.int64]:
+    """Of each split the places whose token is one of those; int64 [splits]."""
+    found = np.zeros(len(SPLITS), np.int64)
+    for start in range(0, store.num_chunks, _STATS_CHUNKS):
+        part = slice(start, start + _STATS_CHUNKS)
+        per_chunk = which(store.tokens[part]).sum(axis=1)
+        found += np.bincount(store.split[part], per_chunk, len(SPLITS)).astype(np.int64)
+    return found

@@ -26,6 +26,8 @@ __all__ = ["SPLITS", "Corpus", "build_corpus", "corpus_in_words", "corpus_stage"
 
 LOG = logging.getLogger("retro_lab")
 VERSION = 1
+_FULL = 0.9  # share of corpus.max_bytes from which on a document that doesn't fit ends the draw
+_NAMED = 3
 _TEXT, _OFFSETS, _SPLIT, _IDS = "text.bin", "offsets.npy", "split.npy", "ids.json"
 
 
@@ -243,18 +245,41 @@ class _Silent(Malformed):
 
 
 def _within(max_bytes: int, ledger: _Ledger) -> NDArray[np.bool_]:
-    """Which documents to keep: in the order of their ids' hashes, as many as fit."""
+    """Which documents to keep: drawn in the order of their ids' hashes, until one does not fit.
+
+    Until `_FULL` of the bytes are drawn, one that does not fit is passed over and named.
+    """
     hashes = [hashlib.sha256(name.encode()).digest() for name in ledger.ids]
-    order = np.array(sorted(range(len(hashes)), key=hashes.__getitem__), np.int64)
-    total = np.cumsum(np.frombuffer(ledger.sizes, np.int64)[order])
-    kept = np.zeros(len(order), bool)
-    kept[order[total <= max_bytes]] = True
+    kept = np.zeros(len(hashes), bool)
+    total, passed_over = 0, []
+    for row in sorted(range(len(hashes)), key=hashes.__getitem__):
+        if total + ledger.sizes[row] <= max_bytes:
+            kept[row] = True
+            total += ledger.sizes[row]
+        elif total >= _FULL * max_bytes:
+            break
+        else:
+            passed_over.append(row)
     if not kept.any():
         raise UserError(
-            f"corpus.max_bytes={max_bytes}: the first document drawn already has {total[0]} bytes",
+            f"corpus.max_bytes={max_bytes}: every document is larger; the smallest has "
+            f"{min(ledger.sizes)} bytes",
             fix="raise corpus.max_bytes",
         )
+    if passed_over:
+        _tell_passed_over(max_bytes, ledger, passed_over)
     return kept
+
+
+def _tell_passed_over(max_bytes: int, ledger: _Ledger, rows: list[int]) -> None:
+    named = ", ".join(f"{ledger.ids[r]!r} ({ledger.sizes[r]:,} bytes)" for r in rows[:_NAMED])
+    more = f" and {len(rows) - _NAMED:,} more" if len(rows) > _NAMED else ""
+    LOG.warning(
+        "corpus.max_bytes=%d passes over what is larger than the bytes left: %s%s",
+        max_bytes,
+        named,
+        more,
+    )
 
 
 def _repeated(config: CorpusConfig, document: Document) -> UserError:

@@ -19,8 +19,8 @@ from retro_lab.artifacts import Workspace
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import CorpusConfig, NorlundCorpusConfig
 
-from .chunks import chunk_arrays, token_type, write_chunks
-from .corpus import Corpus
+from .chunks import ChunkStore, chunk_arrays, count_tokens, token_type, write_chunks
+from .corpus import SPLITS, Corpus
 from .readers.norlund import (
     PAD,
     NorlundDataset,
@@ -47,7 +47,8 @@ def build_imported_chunks(
     """The dataset's chunks of the documents that the corpus kept, with neighbours.npy beside them.
 
     Returns:
-        as `build_chunks`.
+        as `build_chunks`, and of each split `unknown`: tokens that stand for text that the
+        dataset's tokenizer did not know, which have no bytes.
 
     Raises:
         UserError: a file is damaged, or the chunks are of another size.
@@ -61,7 +62,11 @@ def build_imported_chunks(
             "or more chunks",
         )
     cut = _Import(config, corpus, tokenizer, dataset)
-    return write_chunks(corpus, tokenizer, workspace, cut.documents)
+    stats = write_chunks(corpus, tokenizer, workspace, cut.documents)
+    unknown = count_tokens(ChunkStore(workspace.path), lambda tokens: tokens == cut.unknown)
+    for split, count in zip(SPLITS, unknown.tolist(), strict=True):
+        stats["splits"][split]["unknown"] = count
+    return stats | {"unknown": int(unknown.sum())}
 
 
 class _Kept:

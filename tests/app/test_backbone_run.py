@@ -11,6 +11,7 @@ import orjson
 import pytest
 import torch
 from golden import Golden
+from norlund_dataset import write_tokenizer
 
 from retro_lab.app.compared import compared_runs
 from retro_lab.app.contestants import Contestants
@@ -160,6 +161,9 @@ def test_tokens_beyond_the_vocabulary_are_refused(
     plain = Golden(golden.folder, tuple(given))
     said = problem(plain, capsys, f"recipe.backbone={small}", *other)
     assert "makes ids up to 256, but the backbone knows 200 tokens" in said
+    lossy = f"tokenizer.path={write_tokenizer(tmp_path / 'lossy')}"
+    said = problem(plain, capsys, f"recipe.backbone={backbone}", "tokenizer=hf", lossy)
+    assert "loses text, which needs tokens of its own, and the backbone has none" in said
 
 
 @pytest.mark.parametrize(

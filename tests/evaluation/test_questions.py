@@ -63,6 +63,29 @@ def test_a_passage_holds_an_answer_in_whole_words() -> None:
     assert first_with_answer(passages, ["the"]) is None
 
 
+def test_in_scripts_without_spaces_each_letter_is_a_word() -> None:
+    assert first_with_answer(["黄河。", "长江是亚洲最长的河流。"], ["长江"]) == 2
+    assert first_with_answer(["東京タワーは333メートル"], ["333"]) == 1
+    assert first_with_answer(["東京タワーは333メートル"], ["33", "タワ ー", "都"]) == 1
+    assert first_with_answer(["東京タワーは333メートル"], ["33", "都"]) is None
+    assert first_with_answer(["กรุงเทพเป็นเมืองหลวง"], ["กรุงเทพ"]) == 1
+    assert f1("亚洲的长江", ["长江"]) == pytest.approx(2 * 2 / (5 + 2))
+    assert f1("河流", ["长江"]) == 0
+    assert exact_match("「长江」。", ["长江"])
+    assert exact_match("the 长江 in China", ["长江 IN china"])
+    assert not exact_match("长江", ["长河"])
+
+
+def test_a_letter_keeps_the_marks_that_stand_on_it() -> None:
+    assert normalise("ก่า") == "ก่ า"
+    assert first_with_answer(["ก่า"], ["ก"]) is None
+
+
+@pytest.mark.parametrize("text", ["São Paulo", "서울은 한국", "\u201cÜberlingen\u201d", "१९५८ में"])
+def test_words_of_scripts_with_spaces_stay_whole(text: str) -> None:
+    assert normalise(text) == text.lower()
+
+
 def test_recall_counts_questions() -> None:
     assert recall_at([1, 3, None, 20], 20) == {1: 0.25, 2: 0.25, 5: 0.5, 10: 0.5, 20: 0.75}
     assert recall_at([1, 3], 3) == {1: 0.5, 2: 0.5, 3: 1.0}

@@ -71,7 +71,7 @@ def test_a_record_from_before_a_field_was_added_is_read(results: Results, tmp_pa
     path = tmp_path / "results.json"
     results.save(path)
     record = orjson.loads(path.read_bytes())
-    for name in ("duplicates", "unread", "coverage", "recall_at_10"):
+    for name in ("duplicates", "unread", "coverage", "recall_at_10", "spelt", "unknown"):
         del record["data"][name]
     path.write_bytes(orjson.dumps(record))
     assert Results.load(path) == results
@@ -93,6 +93,15 @@ def test_what_is_wrong_with_the_data_is_said_with_counts(
     assert all(word in text for word in words)
 
 
+def test_what_the_tokenizer_loses_by_itself_stands_beside_the_figures(results: Results) -> None:
+    def said(**shares: float | None) -> str:
+        return " ".join(warnings(replace(results, data=replace(results.data, **shares))))
+
+    assert "NOTE: 12.30% of the test split's bytes are tokens of their own" in said(spelt=0.123)
+    assert "NOTE: 0.40% of the test split's tokens stand for text" in said(unknown=0.004)
+    assert said(spelt=0.0, unknown=None) == ""
+
+
 def test_scores_of_the_training_text_are_said_to_be_that(results: Results) -> None:
     settings = replace(results.evaluation, split="train")
     (warning,) = warnings(replace(results, evaluation=settings))
@@ -109,7 +118,7 @@ def test_fields_are_the_documented_ones(results: Results, tmp_path: Path) -> Non
         *("evaluation", "metrics", "leakage", "timing"),
     }
     counts = {"documents", "chunks", "tokens", "bytes", "duplicates", "unread"}
-    assert set(record["data"]) == counts | {"coverage", "recall_at_10"}
+    assert set(record["data"]) == counts | {"coverage", "recall_at_10", "spelt", "unknown"}
     assert set(record["metrics"]["test"]) == {"on", "off", "random", "baseline"}
     assert set(record["metrics"]["test"]["on"]) == {"nats", "tokens", "bytes", "loss", "ppl", "bpb"}
     leakage = record["leakage"]

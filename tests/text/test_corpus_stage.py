@@ -15,7 +15,7 @@ from text_builders import built_corpus, workspace, write_jsonl
 from retro_lab.artifacts import ArtifactStore
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import JsonlCorpusConfig, OnError, SplitConfig
-from retro_lab.text.corpus import SPLITS, build_corpus, corpus_stage
+from retro_lab.text.corpus import SPLITS, Corpus, build_corpus, corpus_stage
 
 SPLIT = SplitConfig(validation=0.3, test=0.3)
 RECORDS = [{"id": f"r{i}", "text": f"text {i} é" * (1 + i % 7)} for i in range(60)]
@@ -94,13 +94,15 @@ def test_repeated_id_names_both_places(tmp_path, max_bytes):
 
 
 def kept_by_hand(records, max_bytes):
-    """The longest run of documents, in the order of sha256 of their ids, that fits."""
-    kept = set()
+    """By sha256 of their ids, what fits, until nine tenths are full and one does not fit."""
+    kept, total = set(), 0
     for record in sorted(records, key=lambda r: hashlib.sha256(r["id"].encode()).hexdigest()):
-        max_bytes -= len(record["text"].encode())
-        if max_bytes < 0:
+        size = len(record["text"].encode())
+        if total + size <= max_bytes:
+            kept.add(record["id"])
+            total += size
+        elif total >= 0.9 * max_bytes:
             break
-        kept.add(record["id"])
     return [r["id"] for r in records if r["id"] in kept]
 
 
@@ -121,9 +123,47 @@ def test_max_bytes_keeps_a_random_sample_in_order(config, tmp_path, max_bytes):
     assert [codes[name] for name in corpus.ids] == corpus.split.tolist()
 
 
-def test_max_bytes_below_the_first_document(config, tmp_path):
-    with pytest.raises(UserError, match=r"corpus.max_bytes=3: the first document drawn"):
+def test_max_bytes_below_the_smallest_document(config, tmp_path):
+    with pytest.raises(UserError, match=r"corpus.max_bytes=3: every document .* has 9 bytes"):
         built_corpus(replace(config, max_bytes=3), tmp_path)
+
+
+@pytest.mark.parametrize("place", [0, 3, 40])
+def test_a_document_larger_than_what_is_left_is_passed_over_and_named(tmp_path, caplog, place):
+    records = sorted(RECORDS, key=lambda r: hashlib.sha256(r["id"].encode()).hexdigest())
+    others = [dict(r) for r in records]
+    records[place] = {"id": records[place]["id"], "text": "lorem " * 1000}
+    del others[place]
+    total = sum(len(r["text"].encode()) for r in others)
+    path = write_jsonl(tmp_path / "docs.jsonl", records)
+    config = JsonlCorpusConfig(path=str(path), split=SPLIT, max_bytes=total)
+
+    corpus, stats = built_corpus(config, tmp_path)
+
+    assert corpus.ids == [r["id"] for r in others]
+    assert stats["skipped"]["over_max_bytes"] == 1
+    named = [r.getMessage() for r in caplog.records if "passes over" in r.getMessage()]
+    assert len(named) == 1
+    assert named[0].endswith(f"{records[place]['id']!r} (6,000 bytes)")
+
+
+def test_a_draw_that_is_nearly_full_ends_at_the_first_document_that_does_not_fit(tmp_path, caplog):
+    names = sorted("abcdef", key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    sizes = [40, 52, 20, 5, 5, 1]
+    path = write_jsonl(
+        tmp_path / "docs.jsonl",
+        [{"id": n, "text": "x" * size} for n, size in zip(names, sizes, strict=True)],
+    )
+    config = JsonlCorpusConfig(path=str(path), max_bytes=100)
+    corpus, _ = built_corpus_whole(config, tmp_path)
+    assert corpus.ids == names[:2]
+    assert not any("passes over" in r.getMessage() for r in caplog.records)
+
+
+def built_corpus_whole(config, root):
+    place = workspace(root)
+    stats = build_corpus(config, place, whole=True)
+    return Corpus.open(place.path), stats
 
 
 def test_key_follows_what_changes_the_content(config, tmp_path):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import json
+import lzma
 import random
 
 import pytest
@@ -10,7 +13,7 @@ import zstandard
 from text_builders import write_jsonl
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.schema import JsonlCorpusConfig, OnError
+from retro_lab.config.schema import JsonlCorpusConfig, OnError, TextCorpusConfig
 from retro_lab.text.readers import Malformed, input_digest, read_documents
 
 RECORDS = [{"id": f"r{i}", "text": f"text {i} é\r\n"} for i in range(50)]
@@ -20,10 +23,19 @@ def read(path, **options):
     return list(read_documents(JsonlCorpusConfig(path=str(path), **options)))
 
 
-@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+PACK = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".zst": zstandard.ZstdCompressor().compress,
+    ".xz": lzma.compress,
+    ".bz2": bz2.compress,
+}
+
+
+@pytest.mark.parametrize("suffix", list(PACK))
 def test_reads_every_container(tmp_path, suffix):
     data = write_jsonl(tmp_path / "plain", RECORDS).read_bytes()
-    pack = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}[suffix]
+    pack = PACK[suffix]
     path = tmp_path / f"docs.jsonl{suffix}"
     half = len(data) // 2
     path.write_bytes(pack(data[:half]) + pack(data[half:]))  # two frames, as tools append them
@@ -42,7 +54,7 @@ def test_truncated_file_is_named(tmp_path, suffix):
     path = tmp_path / f"docs.jsonl{suffix}"
     path.write_bytes(packed[: len(packed) // 2])
 
-    with pytest.raises(UserError, match=f"docs.jsonl{suffix}: can't be read: Truncated"):
+    with pytest.raises(UserError, match=f"docs.jsonl{suffix}: can't be read: (Trunc|.* ended)"):
         read(path)
 
 
@@ -65,7 +77,7 @@ def test_of_a_truncated_file_the_lines_before_the_cut_are_read_on_request(tmp_pa
     assert [d.text for d in documents[:cut]] == [r["text"] for r in records[:cut]]
     assert malformed.count == 1
     assert malformed.first is not None
-    assert malformed.first.startswith(f"a.jsonl{suffix}, after line {cut}: can't be read: Trunc")
+    assert malformed.first.startswith(f"a.jsonl{suffix}, after line {cut}: can't be read: ")
     with pytest.raises(UserError, match=f"a.jsonl{suffix}, after line {cut}: can't be read"):
         read(path)
 
@@ -73,8 +85,60 @@ def test_of_a_truncated_file_the_lines_before_the_cut_are_read_on_request(tmp_pa
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
 def test_wrong_suffix_is_named(tmp_path, suffix):
     path = write_jsonl(tmp_path / f"docs.jsonl{suffix}", RECORDS)
-    with pytest.raises(UserError, match=f"docs.jsonl{suffix}: can't be read"):
+    with pytest.raises(UserError, match=f"docs.jsonl{suffix}: is not compressed") as caught:
         read(path)
+    assert "skip" not in (caught.value.fix or "")
+    path.write_bytes(lzma.compress(path.read_bytes()))  # another one than the suffix says
+    assert len(read(path)) == len(RECORDS)
+
+
+@pytest.mark.parametrize("name", ["docs.jsonl", "docs.jsonl.gz"])
+def test_padding_behind_a_compressed_file_is_no_text(tmp_path, name):
+    data = write_jsonl(tmp_path / "plain", RECORDS).read_bytes()
+    (tmp_path / name).write_bytes(gzip.compress(data) + b"\0" * 512)
+    assert [d.id for d in read(tmp_path / name)] == [r["id"] for r in RECORDS]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".json.gz"])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_json_array_is_read_by_its_items(tmp_path, suffix, indent):
+    data = json.dumps([*RECORDS, {"text": "no id"}, "no object"], indent=indent).encode()
+    path = tmp_path / f"docs{suffix}"
+    path.write_bytes(gzip.compress(data) if suffix == ".json.gz" else data)
+    with pytest.raises(UserError, match=f"docs{suffix}, item 52: expected a JSON object"):
+        read(path)
+    documents = read(path, on_error=OnError.skip)
+    assert [d.id for d in documents] == [*(r["id"] for r in RECORDS), f"docs{suffix}:51"]
+    assert documents[16].place == f"docs{suffix}, item 17"
+
+
+OTHER = [
+    (b"PAR1....", "a Parquet file", "corpus=parquet"),
+    (b"PK\x03\x04....", "a zip archive", "unpack it"),
+    (b"%PDF-1.7\n", "a PDF", "extract its text"),
+    (b"x" * 257 + b"ustar\0", "a tar archive", "unpack it"),
+    ("\ufeff{}".encode("utf-16-le"), "UTF-16 text", "iconv"),
+]
+
+
+@pytest.mark.parametrize(("data", "name", "fix"), OTHER)
+@pytest.mark.parametrize("kind", [JsonlCorpusConfig, TextCorpusConfig])
+def test_another_format_is_named_and_no_advice_to_skip_it_is_given(tmp_path, kind, data, name, fix):
+    path = tmp_path / "docs.jsonl"
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=f"docs.jsonl: is {name}, expected text") as caught:
+        list(read_documents(kind(path=str(path))))
+    assert fix in (caught.value.fix or "")
+    assert "skip" not in (caught.value.fix or "")
+    malformed = Malformed(OnError.skip)
+    assert not list(read_documents(kind(path=str(path), on_error=OnError.skip), malformed))
+    assert malformed.count == 1
+
+
+def test_whole_numbers_written_as_floats_are_ids(tmp_path):
+    path = tmp_path / "docs.jsonl"
+    path.write_bytes(b'{"text": "a", "id": 3.0}\n{"text": "b", "id": NaN, "score": Infinity}\n')
+    assert [(d.id, d.text) for d in read(path)] == [("3", "a"), ("docs.jsonl:2", "b")]
 
 
 def test_oddities_that_are_text_are_kept(tmp_path):
@@ -101,6 +165,11 @@ BROKEN = [
     (b'{"text": 3}', "field 'text' holds a number"),
     (b'{"text": "x", "id": [1]}', "field 'id' holds a list"),
     (b'{"text": "x", "id": true}', "field 'id' holds true or false"),
+    (b'{"text": "x", "id": 1.5}', "field 'id' holds 1.5, expected a string or a whole number"),
+    (b'{"text": "x", "id": 1180591620717411303424}', "field 'id' holds 1.18.*, expected"),
+    (b'{"text": "\\ud800", "x": NaN}', "not valid JSON"),
+    (b'{"text": "x"},', "a comma behind the object"),
+    (b'{"text": "x"}\r{"text": "y"}', "lines end in carriage returns"),
 ]
 
 

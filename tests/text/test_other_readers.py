@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
+import lzma
 import sys
 import sysconfig
 from pathlib import Path
@@ -60,8 +62,34 @@ def test_parquet_rows(tmp_path):
     with pytest.raises(UserError, match="no column 'body'; the columns are: text, id, other"):
         read(config)
     config.text_field = "other"
-    with pytest.raises(UserError, match=r"docs.parquet, row 1: field 'other' holds a number"):
+    with pytest.raises(UserError, match=r"docs.parquet: column 'other' holds int64, .*text \("):
         read(config)
+
+
+def test_parquet_columns_of_bytes_and_of_floats(tmp_path):
+    table = pa.table({"text": [b"a", "é".encode()], "id": [1.0, None]})
+    pq.write_table(table, tmp_path / "docs.parquet")
+    config = ParquetCorpusConfig(path=str(tmp_path))
+    assert read(config) == [("1", "a"), ("docs.parquet:2", "é")]
+    pq.write_table(pa.table({"text": [b"a", b"\xff"]}), tmp_path / "docs.parquet")
+    with pytest.raises(UserError, match="row 2: field 'text' holds bytes, not valid UTF-8: byte"):
+        read(config)
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [(b'{"text": "a"}', "JSON"), (gzip.compress(b"x"), "compressed by gzip"), (b"PK\3\4", "a zip")],
+)
+def test_what_is_no_parquet_file_is_named(tmp_path, data, name):
+    (tmp_path / "docs.parquet").write_bytes(data)
+    with pytest.raises(UserError, match=f"docs.parquet: is {name}.*expected a Parquet") as caught:
+        read(ParquetCorpusConfig(path=str(tmp_path)))
+    assert "skip" not in (caught.value.fix or "")
+
+
+def test_text_files_may_be_compressed(tmp_path):
+    (tmp_path / "a.txt.xz").write_bytes(lzma.compress("né\n".encode()))
+    assert read(TextCorpusConfig(path=str(tmp_path), pattern="*.xz")) == [("a.txt.xz", "né\n")]
 
 
 def test_parquet_bad_rows_and_bad_file(tmp_path):

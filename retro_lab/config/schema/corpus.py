@@ -44,7 +44,8 @@ class CorpusConfig:
     Attributes:
         name: the option's name.
         max_bytes: stop after this many UTF-8 bytes of text (whole documents, taken in the order
-            of their ids' hashes, so the cut is a random sample); null takes everything.
+            of their ids' hashes, so the cut is a random sample); null takes everything. One that
+            is larger than what is left is passed over, until nine tenths are full.
         on_error: what a malformed record does; what lies behind the cut of a compressed file that
             is cut short is one such record.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn, Protocol
 
@@ -11,6 +12,8 @@ from retro_lab.config.schema import OnError
 
 LOG = logging.getLogger("retro_lab")
 _LOGGED = 5  # skipped records that are named one by one
+_INCOMPLETE = "check that the file is complete and that its suffix names its format"
+_EXACT = 2**53  # whole numbers below it are exact as floats
 
 
 class Document(NamedTuple):
@@ -117,10 +120,12 @@ class Fields(NamedTuple):
                 f"no field {self.text!r}; the fields are: {present}",
                 fix="corpus.text_field=<the field that holds the text>",
             )
-        text = record[self.text]
+        text = _text_of(self.text, record[self.text])
         if not isinstance(text, str):
             raise MalformedRecord(f"field {self.text!r} holds {_kind(text)}, expected a string")
         name = None if self.id is None else record.get(self.id)
+        if isinstance(name, float):
+            name = _whole(str(self.id), name)
         if name is None:
             name = default_id
         elif isinstance(name, bool) or not isinstance(name, (str, int)):
@@ -129,6 +134,28 @@ class Fields(NamedTuple):
                 fix="corpus.id_field=<the field that holds the id>",
             )
         return Document(str(name), text, place, split)
+
+
+def _text_of(field: str, value: Any) -> Any:
+    """Bytes as the UTF-8 text that they are; anything else as it is."""
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return decode_utf8(value)
+    except ValueError as error:
+        raise MalformedRecord(f"field {field!r} holds bytes, {error}") from error
+
+
+def _whole(field: str, number: float) -> int | None:
+    """The whole number that a float stands for, as tables write ids in a column with gaps."""
+    if math.isnan(number):
+        return None
+    if not number.is_integer() or abs(number) >= _EXACT:
+        raise MalformedRecord(
+            f"field {field!r} holds {number!r}, expected a string or a whole number below 2^53",
+            fix="corpus.id_field=<the field that holds the id>",
+        )
+    return int(number)
 
 
 class MalformedRecord(Exception):
@@ -146,22 +173,25 @@ class Unreadable(UserError):
     Args:
         place: the file, and the last of its lines that was read.
         problem: why no more was.
+        fix: what a user can do.
     """
 
-    def __init__(self, place: str, problem: str) -> None:
-        fix = "check that the file is complete and that its suffix names its format"
+    def __init__(self, place: str, problem: str, fix: str = _INCOMPLETE) -> None:
         super().__init__(f"{place}: {problem}", fix)
+        self.given = place, problem, fix
         self.place = place
         self.problem = problem
 
-    def __reduce__(self) -> tuple[type[Unreadable], tuple[str, str]]:
-        return type(self), (self.place, self.problem)
+    def __reduce__(self) -> tuple[type[Unreadable], tuple[str, str, str]]:
+        return type(self), self.given
 
 
 def unreadable(place: str, error: Exception) -> NoReturn:
     """Raises `Unreadable` for what the system, or a decoder, said of a file."""
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    raise Unreadable(place, f"can't be read: {reason}") from error
+    large_window = "too much memory for decoding" in reason
+    fix = "zstd -d --long=31 FILE, then zstd FILE" if large_window else _INCOMPLETE
+    raise Unreadable(place, f"can't be read: {reason}", fix) from error
 
 
 def _kind(value: object) -> str:

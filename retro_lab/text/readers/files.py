@@ -17,9 +17,10 @@ import orjson
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import FileCorpusConfig
 
-from .base import unreadable
+from .base import Unreadable, unreadable
+from .formats import DECODING_ERRORS, HEAD_BYTES, compression, decompressed, other_format
 
-_COMPRESSION = {".gz": "gzip", ".zst": "zstd"}
+_COMPRESSION = (".gz", ".zst", ".xz", ".bz2")
 _BUFFER_BYTES = 2**16  # what a truncated file loses at most
 
 
@@ -144,26 +145,40 @@ def open_raw(file: SourceFile) -> Iterator[io.BufferedReader]:
         unreadable(file.name, error)
 
 
-def lines(file: SourceFile) -> Iterator[bytes]:
-    r"""The file's lines, each with its b"\n", decompressed by suffix, without a byte order mark.
+@contextmanager
+def open_text(file: SourceFile) -> Iterator[io.BufferedReader]:
+    """The file's bytes, decompressed if they are compressed, whatever the suffix says.
 
     Raises:
-        Unreadable: the file is missing, truncated or not what its suffix says; all lines up to
-            the last 64 KiB before that place were yielded.
+        Unreadable: it can't be opened, is another format than text, or its suffix names a
+            compression and it is not compressed.
     """
-    # Arrow's stream reports a truncated file, which zstandard's passes over in silence.
-    import pyarrow
-
-    codec = _COMPRESSION.get(PurePosixPath(file.name).suffix)
     with open_raw(file) as raw:
-        stream = pyarrow.CompressedInputStream(pyarrow.PythonFile(raw), codec) if codec else raw
-        buffered = io.BufferedReader(stream, _BUFFER_BYTES)  # type: ignore[arg-type]
+        head = raw.peek(HEAD_BYTES)
+        codec, suffix = compression(head), PurePosixPath(file.name).suffix
+        if (other := other_format(head)) is not None:
+            raise Unreadable(file.name, f"is {other.name}, expected text", other.fix)
+        if head and codec is None and suffix in _COMPRESSION:
+            problem = f"is not compressed, although its name ends in {suffix}"
+            raise Unreadable(file.name, problem, "rename it, or copy it again")
+        stream = decompressed(raw, codec) if codec else raw
+        yield io.BufferedReader(stream, _BUFFER_BYTES)
+
+
+def lines(file: SourceFile) -> Iterator[bytes]:
+    r"""The file's lines, each with its b"\n", decompressed, without a byte order mark.
+
+    Raises:
+        Unreadable: as `open_text`, or the file is truncated; all lines up to the last 64 KiB before
+            that place were yielded.
+    """
+    with open_text(file) as stream:
         number = 0
         try:
-            while line := buffered.readline():
+            while line := stream.readline():
                 yield line if number else line.removeprefix(b"\xef\xbb\xbf")
                 number += 1
-        except OSError as error:
+        except DECODING_ERRORS as error:
             unreadable(f"{file.name}, after line {number}" if number else file.name, error)
 
 

@@ -1,7 +1,10 @@
-"""Corpus `jsonl`: JSON lines, plain or compressed."""
+"""Corpus `jsonl`: JSON lines or a JSON array, plain or compressed."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,14 +16,16 @@ from .base import Document, Fields, Malformed, MalformedRecord, Unreadable, deco
 from .files import SourceFile, digests, lines, source_files
 
 _SUFFIXES = ("jsonl", "ndjson")
-_PATTERNS = [f"**/*.{suffix}{packed}" for suffix in _SUFFIXES for packed in ("", ".gz", ".zst")]
+_PACKED = ("", ".gz", ".zst", ".xz", ".bz2")
+_PATTERNS = [f"**/*.{suffix}{packed}" for suffix in _SUFFIXES for packed in _PACKED]
 
 
 class JsonlReader:
     """One document a line; a document without an id is called `<file name>:<line>`.
 
-    Blank lines are passed over. Lines end at a line feed only. Of a compressed file that is cut
-    short the lines before the cut are documents where malformed records are passed over.
+    Blank lines are passed over. Lines end at a line feed only. A file that is one JSON array is
+    read whole, its items counted instead of lines. Of a compressed file that is cut short the lines
+    before the cut are documents where malformed records are passed over.
     """
 
     def __init__(self, config: JsonlCorpusConfig) -> None:
@@ -44,26 +49,45 @@ class JsonlReader:
                 malformed.skip(error.place, error.problem)
 
     def _of_file(self, file: SourceFile, malformed: Malformed) -> Iterator[Document]:
-        for number, line in enumerate(lines(file), 1):
-            if line.isspace():
-                continue
-            place = f"{file.name}, line {number}"
+        unit, records = _records(lines(file))
+        for number, record in records:
+            place = f"{file.name}, {unit} {number}"
             try:
-                yield self._document(line, f"{file.name}:{number}", place, file)
+                yield self._document(record, f"{file.name}:{number}", place, file)
             except MalformedRecord as error:
                 malformed.report(place, error.problem, error.fix)
 
-    def _document(self, line: bytes, default_id: str, place: str, file: SourceFile) -> Document:
-        record = _parse(line)
+    def _document(self, record: Any, default_id: str, place: str, file: SourceFile) -> Document:
+        if isinstance(record, bytes):
+            record = _parse(record)
         if not isinstance(record, dict):
             raise MalformedRecord("expected a JSON object with fields")
         return self._fields.document(record, default_id, place, file.split)
+
+
+def _records(rows: Iterator[bytes]) -> tuple[str, Iterator[tuple[int, Any]]]:
+    """What a record is called, and the numbered records: lines to parse, or an array's items."""
+    first = next(rows, b"")
+    if first.lstrip().startswith(b"["):
+        held = [first, *rows]
+        try:
+            array = orjson.loads(b"".join(held))
+        except orjson.JSONDecodeError:
+            rows = iter(held)  # lines of which the first is no object
+        else:
+            return "item", enumerate(array, 1)
+    else:
+        rows = itertools.chain([first], rows)
+    return "line", ((n, line) for n, line in enumerate(rows, 1) if line.strip())
 
 
 def _parse(line: bytes) -> Any:
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError as error:
+        if b"NaN" in line or b"Infinity" in line:  # no JSON, but what Python's own library writes
+            with contextlib.suppress(ValueError, RecursionError):
+                return _encodable(json.loads(line))
         try:
             decode_utf8(line)
         except ValueError as wrong:
@@ -73,4 +97,20 @@ def _parse(line: bytes) -> Any:
                 "a JSON value over several lines, expected an object a line",
                 fix="convert the file, as `jq -c '.[]' FILE.json > FILE.jsonl` does with an array",
             ) from error
+        if line.rstrip().endswith(b"},"):
+            raise MalformedRecord(
+                "a comma behind the object, expected an object a line and no more",
+                fix="take the commas away: sed 's/,$//' FILE > NEW",
+            ) from error
+        if b"}\r{" in line:
+            raise MalformedRecord(
+                "lines end in carriage returns, expected line feeds",
+                fix=r"convert the file: tr '\r' '\n' < FILE > NEW",
+            ) from error
         raise MalformedRecord(f"not valid JSON: {error.msg} at column {error.colno}") from error
+
+
+def _encodable(record: Any) -> Any:
+    """The record; UnicodeEncodeError, a ValueError, if its text holds half a character."""
+    json.dumps(record, ensure_ascii=False).encode()
+    return record

@@ -8,9 +8,12 @@ from typing import Any
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import ParquetCorpusConfig
 
-from .base import Document, Fields, Malformed, MalformedRecord, unreadable
+from .base import Document, Fields, Malformed, MalformedRecord, Unreadable, unreadable
 from .files import SourceFile, digests, open_raw, source_files
+from .formats import HEAD_BYTES, compression, other_format
 
+_MAGIC = b"PAR1"
+_OTHER_CORPUS = "corpus=jsonl reads JSON lines, compressed or not; corpus=text reads text files"
 _ROWS_A_BATCH = 256  # documents can be long, and a batch is held in memory
 
 
@@ -54,6 +57,11 @@ class ParquetReader:
                     for values in zip(*batch.columns, strict=True):
                         yield dict(zip(batch.schema.names, values, strict=True))
             except pyarrow.ArrowException as error:
+                raw.seek(0)
+                head = raw.read(HEAD_BYTES)
+                if not head.startswith(_MAGIC) and (name := _name_of(head)):
+                    problem = f"is {name}, expected a Parquet file"
+                    raise Unreadable(file.name, problem, _OTHER_CORPUS) from error
                 unreadable(file.name, error)
 
     def _columns(self, file: SourceFile, schema: Any) -> list[str]:
@@ -63,8 +71,37 @@ class ParquetReader:
                 f"{file.name}: no column {self._fields.text!r}; the columns are: {present}",
                 fix="corpus.text_field=<the column that holds the text>",
             )
+        kind = schema.field(self._fields.text).type
+        if not _is_text(kind):
+            present = ", ".join(f"{field.name} ({field.type})" for field in schema)
+            raise UserError(
+                f"{file.name}: column {self._fields.text!r} holds {kind}, expected text; "
+                f"the columns are: {present}",
+                fix="corpus.text_field=<the column that holds the text>",
+            )
         wanted = dict.fromkeys(name for name in self._fields if name is not None)
         return [name for name in wanted if name in schema.names]
+
+
+def _is_text(kind: Any) -> bool:
+    """Whether a column's type is text or bytes, plain or as a dictionary."""
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    texts = (types.is_string, types.is_large_string, types.is_string_view)
+    binaries = (types.is_binary, types.is_large_binary, types.is_binary_view)
+    return any(is_kind(kind) for is_kind in (*texts, *binaries))
+
+
+def _name_of(head: bytes) -> str | None:
+    other = other_format(head)
+    if other is not None:
+        return other.name
+    codec = compression(head)
+    if codec is not None:
+        return f"compressed by {codec}"
+    return "JSON" if head.lstrip()[:1] in (b"{", b"[") else None
 
 
 def _python(value: Any) -> Any:

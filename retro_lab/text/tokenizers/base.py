@@ -9,6 +9,8 @@ from typing import NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from retro_lab.config.errors import UserError
+
 PIECE_CHARACTERS = 2**18  # a longer text is encoded in pieces of at most this many
 BATCH_CHARACTERS = 2**22  # encoded at once; a library needs about 100 bytes a character
 
@@ -26,11 +28,35 @@ class Encoded(NamedTuple):
     num_bytes: NDArray[np.uint32]
 
 
+class LosesText(UserError):
+    """A text that a tokenizer without byte tokens does not bring back.
+
+    Args:
+        text: the text, or a part of it.
+        back: what its tokens decode to.
+    """
+
+    def __init__(self, text: str, back: str) -> None:
+        at = next((i for i, (a, b) in enumerate(zip(text, back, strict=False)) if a != b), None)
+        at = min(len(text), len(back)) if at is None else at
+        start = max(0, at - 10)
+        super().__init__(
+            f"the tokenizer loses text: {text[start : at + 20]!r} comes back as "
+            f"{back[start : at + 20]!r}",
+            fix="leave such documents out, or use tokenizer=bpe or byte",
+        )
+        self.given = text, back
+
+    def __reduce__(self) -> tuple[type[LosesText], tuple[str, str]]:
+        return type(self), self.given  # blocks are cut in other processes
+
+
 class Tokenizer(Protocol):
     """Text to ids and back.
 
     Attributes:
-        vocab_size: number of ids, boundary and padding included.
+        vocab_size: number of ids, boundary and padding included, and the 256 bytes behind them if
+            the tokenizer would lose text without.
         boundary_id: the token before each document; never made from text.
         pad_id: fills the last chunk of a document; never made from text.
     """
@@ -40,7 +66,12 @@ class Tokenizer(Protocol):
     pad_id: int
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoded]:
-        """Tokens of each text; nothing in a text is taken for a special token."""
+        """Tokens of each text, which decode to exactly that text; nothing in it is taken for a
+        special token.
+
+        Raises:
+            LosesText: a text can't be brought back.
+        """
         ...
 
     def decode(self, ids: Iterable[int]) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import orjson
@@ -16,16 +16,37 @@ from tokenizers import Tokenizer as Backend
 from retro_lab.config.errors import UserError
 
 from .base import Encoded, batches, cut_all
+from .exact import NUM_BYTES, ExactBackend, reads_special
 
 FILE = "tokenizer.json"
 _BOUNDARY_FILE = "boundary.json"
 
 
-class Source(NamedTuple):
+@dataclass(frozen=True)
+class Source:
     """A tokenizer as it was loaded by name: its definition in JSON and its boundary token."""
 
     definition: str
     boundary_id: int
+
+    @cached_property
+    def mended(self) -> bool:
+        """Whether plain text gets other tokens than from the tokenizer itself, which loses it, or
+        takes text for a special token.
+        """
+        backend = Backend.from_str(self.definition)
+        backend.encode_special_tokens = True
+        keeps = self._tokenizer.exact.keeps_ascii
+        return self.spells or not keeps or reads_special(backend, self.boundary_id)
+
+    @property
+    def spells(self) -> bool:
+        """Whether it loses text, so that byte tokens are added to it."""
+        return self._tokenizer.exact.spells
+
+    @cached_property
+    def _tokenizer(self) -> HuggingFaceTokenizer:
+        return HuggingFaceTokenizer(Backend.from_str(self.definition), self.boundary_id)
 
     @property
     def digest(self) -> str:
@@ -79,32 +100,29 @@ def save_source(source: Source, folder: Path) -> HuggingFaceTokenizer:
 
 
 class HuggingFaceTokenizer:
-    """A tokenizer of the Hugging Face format.
+    """A tokenizer of the Hugging Face format, made lossless (`exact.py`).
 
     Bytes are counted in the raw text, from where a token starts to where the next one does, so
-    they sum to the text even if its normaliser loses something.
+    they sum to the text.
 
     Args:
         backend: the tokenizer.
-        boundary_id: its end token, or else its begin token. Padding is a new id, after its last.
+        boundary_id: its end token, or else its begin token. Padding is a new id, after its last,
+            and behind it are the byte tokens of one that loses text.
     """
 
     def __init__(self, backend: Backend, boundary_id: int) -> None:
         backend.no_truncation()
         backend.no_padding()
-        backend.encode_special_tokens = True  # text that reads "</s>" stays text
-        self._backend = backend
+        self.definition = backend.to_str()
+        """The `tokenizers` library's JSON."""
         self.boundary_id = boundary_id
         self.pad_id = _num_ids(backend)
-        self.vocab_size = self.pad_id + 1
+        self.exact = ExactBackend(self.definition, boundary_id, self.pad_id + 1)
+        self.vocab_size = self.pad_id + 1 + (NUM_BYTES if self.exact.spells else 0)
 
     def __reduce__(self) -> tuple:
-        return _restored, (self.definition, self.boundary_id)  # a pickled backend forgets its flag
-
-    @property
-    def definition(self) -> str:
-        """The `tokenizers` library's JSON."""
-        return self._backend.to_str()
+        return _restored, (self.definition, self.boundary_id)
 
     @classmethod
     def load(cls, folder: Path) -> HuggingFaceTokenizer:
@@ -112,44 +130,35 @@ class HuggingFaceTokenizer:
         return cls(Backend.from_file(str(folder / FILE)), boundary_id)
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoded]:
-        """As the protocol says; raises UserError for a text of which no token is left."""
+        """As the protocol says; raises LosesText for one that even so can't be brought back."""
         cut, owners = cut_all(texts)
         ids: list[list[np.ndarray]] = [[] for _ in texts]
         starts: list[list[np.ndarray]] = [[] for _ in texts]
         done = [0] * len(texts)  # characters of each text before the piece at hand
         for part in batches([len(piece) for piece in cut]):
-            encodings = self._backend.encode_batch(cut[part], add_special_tokens=False)
-            for owner, piece, encoding in zip(owners[part], cut[part], encodings, strict=True):
-                offsets = np.array(encoding.offsets, np.int64).reshape(-1, 2)
-                ids[owner].append(np.array(encoding.ids, np.int32))
-                starts[owner].append(offsets[:, 0] + done[owner])
+            encoded = self.exact.encode_batch(cut[part])
+            for owner, piece, tokens in zip(owners[part], cut[part], encoded, strict=True):
+                ids[owner].append(np.array(tokens.ids, np.int32))
+                starts[owner].append(np.array(tokens.starts, np.int64) + done[owner])
                 done[owner] += len(piece)
         return [
-            Encoded(joined := np.concatenate(ids[i]), _bytes_between(text, starts[i], joined))
+            Encoded(np.concatenate(ids[i]), _bytes_between(text, np.concatenate(starts[i])))
             for i, text in enumerate(texts)
         ]
 
     def decode(self, ids: Iterable[int]) -> str:
-        special = (self.boundary_id, self.pad_id)
-        return self._backend.decode([int(i) for i in ids if i not in special])
+        return self.exact.decode(i for i in ids if i != self.pad_id)
 
 
 def _num_ids(backend: Backend) -> int:
     return max(backend.get_vocab(with_added_tokens=True).values()) + 1
 
 
-def _bytes_between(
-    text: str, starts: Sequence[NDArray[np.int64]], ids: NDArray[np.int32]
-) -> NDArray[np.uint32]:
+def _bytes_between(text: str, starts: NDArray[np.int64]) -> NDArray[np.uint32]:
     """UTF-8 bytes from each token's first character to the next token's."""
-    if not len(ids):
-        if text:
-            raise UserError(
-                f"the tokenizer makes no token of {text[:40]!r}, so its bytes can't be scored",
-                fix="leave such documents out, or use tokenizer=bpe",
-            )
+    if not len(starts):
         return np.zeros(0, np.uint32)
-    first = np.maximum.accumulate(np.concatenate(starts))
+    first = np.maximum.accumulate(starts)
     first[0] = 0
     edges = byte_offsets(text)[np.append(first, len(text))]
     return np.diff(edges).astype(np.uint32)

@@ -48,7 +48,9 @@ def tokenizer_stage(config: TokenizerConfig, corpus: Artifact | Stage) -> Stage:
             from .huggingface import load_source
 
             source = load_source(config.path)
-            fields = {"kind": "hf", "boundary_id": source.boundary_id}
+            fields: dict[str, Any] = {"kind": "hf", "boundary_id": source.boundary_id}
+            if source.mended:
+                fields["lossless"] = True  # what was cut without that is not found again
             return Stage("tokenizer", VERSION, fields, {}, {"tokenizer.json": source.digest})
     raise _unknown(config)
 
