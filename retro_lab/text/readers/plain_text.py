@@ -14,17 +14,17 @@ class TextReader:
     """One document a UTF-8 file; its id is its path relative to the folder."""
 
     def __init__(self, config: TextCorpusConfig) -> None:
-        self._files = source_files(config, [config.pattern])
+        self.files = source_files(config, [config.pattern])
 
     @property
     def fields(self) -> dict[str, str]:
         return {}
 
     def input_digest(self) -> dict[str, str]:
-        return digests(self._files)
+        return digests(self.files.read)
 
     def documents(self, malformed: Malformed) -> Iterator[Document]:
-        for file in self._files:
+        for file in self.files.read:
             with open_raw(file) as raw:
                 data = raw.read()
             try:
