@@ -24,6 +24,7 @@ from retro_lab.config.fingerprints import has_retrieval
 from retro_lab.config.schema import (
     Bm25RetrieverConfig,
     Config,
+    HttpRetrieverConfig,
     NorlundCorpusConfig,
     OracleRetrieverConfig,
     RandomRetrieverConfig,
@@ -326,8 +327,15 @@ class Pipeline:
 
 
 def random_retriever(config: Config) -> RandomRetrieverConfig:
-    """The control condition; another draw than `retriever=random` makes with the same seed."""
-    return RandomRetrieverConfig(name="random", seed=config.eval.seed + 1)
+    """The random control, never the draw that the run itself reads.
+
+    Where the run may read random neighbours too, by itself or from a service, the control's seed
+    is negative, which `retriever.seed` never is. Elsewhere it is `eval.seed + 1`.
+    """
+    seed = config.eval.seed
+    if isinstance(config.retriever, RandomRetrieverConfig | HttpRetrieverConfig):
+        return RandomRetrieverConfig(name="random", seed=-1 - seed)
+    return RandomRetrieverConfig(name="random", seed=seed + 1)
 
 
 def oracle_retriever() -> OracleRetrieverConfig:

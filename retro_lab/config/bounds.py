@@ -98,6 +98,7 @@ _NOT_NEGATIVE = [
     "eval.seed",
     "eval.pages",
     "eval.in_prompt",
+    "retriever.seed",
     "retriever.k1",
     "retriever.bm25.k1",
     "retriever.lexical.k1",

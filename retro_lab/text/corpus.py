@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,6 +29,7 @@ LOG = logging.getLogger("retro_lab")
 VERSION = 1
 _FULL = 0.9  # share of corpus.max_bytes from which on a document that doesn't fit ends the draw
 _NAMED = 3
+_NAMED_FILES, _RECORDED_FILES = 10, 100
 _TEXT, _OFFSETS, _SPLIT, _IDS = "text.bin", "offsets.npy", "split.npy", "ids.json"
 
 
@@ -129,12 +131,14 @@ def build_corpus(
         whole: as of `corpus_stage`.
 
     Returns:
-        documents, bytes, splits {documents, bytes each}, and skipped records: empty, malformed
-        and beyond max_bytes.
+        documents, bytes, splits {documents, bytes each}, skipped records: empty, malformed
+        and beyond max_bytes; and files: how many were read, how many of those found were
+        left_out, and reasons by name for the first hundred of these.
 
     Raises:
         UserError: the input is broken, empty, has an id twice, or is too small for its splits.
     """
+    files = _files(config)
     malformed = Malformed(config.on_error)
     text = workspace.path / _TEXT
     if config.max_bytes is None:
@@ -163,7 +167,7 @@ def build_corpus(
         "malformed": malformed.count,
         "over_max_bytes": len(ledger.ids) - len(ids),
     }
-    stats = _stats(splits, lengths) | {"skipped": skipped}
+    stats = _stats(splits, lengths) | {"skipped": skipped, "files": files}
     level = logging.WARNING if malformed.count else logging.INFO
     LOG.log(level, "the corpus has %s", corpus_in_words(stats))
     return stats
@@ -176,6 +180,7 @@ def corpus_in_words(stats: Mapping[str, Any]) -> str:
         "malformed": skipped["malformed"],
         "empty": skipped["empty"],
         "beyond corpus.max_bytes": skipped["over_max_bytes"],
+        "of the files found": stats.get("files", {}).get("left_out", 0),  # older ones have none
     }
     named = [f"{count:,} {what}" for what, count in left_out.items() if count]
     counts = {split: stats["splits"][split]["documents"] for split in SPLITS}
@@ -185,6 +190,25 @@ def corpus_in_words(stats: Mapping[str, Any]) -> str:
         f"{stats['documents']:,} documents{splits}, {stats['bytes']:,} bytes; "
         f"left out: {', '.join(named) or 'nothing'}"
     )
+
+
+def _files(config: CorpusConfig) -> dict[str, Any]:
+    """Names the files that are read and those left out; returns what is recorded of them."""
+    read, left_out = build_reader(config).files
+    if read:
+        LOG.info("the corpus is read from %s", _listed([file.name for file in read]))
+    if left_out:
+        named = [f"{name} ({reason})" for name, reason in left_out.items()]
+        LOG.warning("left out of the corpus: %s", _listed(named))
+    reasons = dict(islice(left_out.items(), _RECORDED_FILES))
+    return {"read": len(read), "left_out": len(left_out), "reasons": reasons}
+
+
+def _listed(names: list[str]) -> str:
+    """`3 files: a, b, c`, the first few of many."""
+    count = "1 file" if len(names) == 1 else f"{len(names):,} files"
+    more = f", and {len(names) - _NAMED_FILES:,} more" if len(names) > _NAMED_FILES else ""
+    return f"{count}: {', '.join(names[:_NAMED_FILES])}{more}"
 
 
 class _Ledger:

@@ -149,6 +149,8 @@ def database_stage(
             "share": float(plants.plant_share),
         },
     }
+    if others:
+        fields["same"] = "text or given id"  # what makes two documents one; place names once did
     parents = {"chunks": own, **{f"chunks {name}": stage for name, stage in others.items()}}
     return Stage("database", VERSION, fields, parents)
 

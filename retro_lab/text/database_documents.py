@@ -19,6 +19,7 @@ from retro_lab.config.databases import RESERVED_NAMES
 from retro_lab.config.schema import Half, PlantedDatabaseConfig
 
 from .corpus import SPLITS, Corpus
+from .document_names import given_ids
 
 OWN, PLANTED = RESERVED_NAMES
 _DIGEST_BYTES = 16
@@ -94,26 +95,30 @@ def planted_part(config: PlantedDatabaseConfig, corpus: Corpus) -> tuple[Part, d
 def identities(parts: Sequence[Part], corpora: Sequence[Corpus]) -> NDArray[np.int64]:
     """[D] the first document that each is the same as: itself, unless another corpus has it too.
 
-    An exact copy, or a document of the same id, in another corpus is the same document, so that
-    neither reads the other. Documents of one corpus stay apart, as they do when the training split
-    is searched, unless another corpus has them both; planted copies always do.
+    An exact copy in another corpus is the same document, so that neither reads the other; so is a
+    document of the same id, if both brought it with them. Documents of one corpus stay apart, as
+    they do when the training split is searched, unless another corpus has them both; planted copies
+    always do.
     """
     counts = [len(part.documents) for part in parts]
     same = np.arange(sum(counts))
     part_of = np.repeat(np.arange(len(parts)), counts)
-    apart = np.array([part.distinct for part in parts])[part_of]
-    if len(set(part_of[~apart].tolist())) < 2:
+    linked = ~np.array([part.distinct for part in parts])[part_of]
+    if len(set(part_of[linked].tolist())) < 2:
         return same
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
+    given = [given_ids(corpus) for corpus in corpora]
+    named = np.concatenate([given[part.source][part.documents] for part in parts])
+    texts, ids = _names(parts, corpora)
     links = []
-    for names in _names(parts, corpora):
+    for names, link in ((texts, linked), (ids, linked & named)):
         _, group = np.unique(names, return_inverse=True)
         low, high = np.full(len(names), len(parts)), np.full(len(names), -1)
-        np.minimum.at(low, group[~apart], part_of[~apart])
-        np.maximum.at(high, group[~apart], part_of[~apart])
-        shared = np.flatnonzero((low < high)[group] & ~apart)
+        np.minimum.at(low, group[link], part_of[link])
+        np.maximum.at(high, group[link], part_of[link])
+        shared = np.flatnonzero((low < high)[group] & link)
         links.append((shared, group[shared] + len(names) * (1 + len(links))))
     left, right = (np.concatenate(ends) for ends in zip(*links, strict=True))
     size = 3 * len(same)

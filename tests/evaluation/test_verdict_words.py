@@ -1,5 +1,5 @@
-"""Contract of the verdict: a gain needs both the plain model of as many training tokens and random neighbours beaten, with whole
-intervals below zero; every other case says what was not shown."""
+"""Contract of the verdict: a gain needs both the plain model of as many training tokens and random
+neighbours beaten, with whole intervals below zero; every other case says what was not shown."""
 
 from __future__ import annotations
 

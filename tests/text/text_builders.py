@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from retro_lab.artifacts import Workspace
+from retro_lab.artifacts import ArtifactStore, Workspace
+from retro_lab.artifacts.integrity import write_record
 from retro_lab.config.schema import BpeTokenizerConfig, CorpusConfig, TokenizerConfig
 from retro_lab.text.chunks import ChunkStore, build_chunks
-from retro_lab.text.corpus import SPLITS, Corpus, build_corpus
+from retro_lab.text.corpus import SPLITS, Corpus, build_corpus, corpus_stage
 from retro_lab.text.tokenizers import Tokenizer, build_tokenizer, load_tokenizer
 
 _folders = itertools.count()
@@ -46,7 +47,16 @@ def stored_corpus(texts: Sequence[str], root: Path) -> Corpus:
     np.save(folder / "offsets.npy", np.cumsum([0, *map(len, data)], dtype=np.int64))
     np.save(folder / "split.npy", (np.arange(len(texts)) % 3).astype(np.uint8))
     (folder / "ids.json").write_bytes(orjson.dumps([f"d{i}" for i in range(len(texts))]))
+    record = {"format_version": 1, "stage": folder.parent.name, "key": folder.name}
+    spec = {"fields": {"kind": "jsonl"}, "inputs": {"docs.jsonl": "0"}}
+    write_record(folder / "manifest.json", record | {"spec": spec})
     return Corpus.open(folder)
+
+
+def published_corpus(config: CorpusConfig, root: Path) -> Corpus:
+    """The corpus of a configuration as it stands in a store, all of one split."""
+    store, stage = ArtifactStore(root / "store"), corpus_stage(config, whole=True)
+    return Corpus.open(store.build(stage, lambda w: build_corpus(config, w, whole=True)).path)
 
 
 def built_tokenizer(config: TokenizerConfig, corpus: Corpus, root: Path) -> Tokenizer:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import OnError
+
+if TYPE_CHECKING:
+    from .files import FileList
 
 LOG = logging.getLogger("retro_lab")
 _LOGGED = 5  # skipped records that are named one by one
@@ -67,6 +70,11 @@ class Reader(Protocol):
     """A corpus of one kind; constructed from its configuration alone."""
 
     def __init__(self, config: Any) -> None: ...
+
+    @property
+    def files(self) -> FileList:
+        """The files that were found; empty where the text isn't in files that a user named."""
+        ...
 
     @property
     def fields(self) -> Mapping[str, str]:

@@ -7,7 +7,7 @@ import hashlib
 import io
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from retro_lab.config.schema import FileCorpusConfig
 
 from .base import Unreadable, unreadable
 from .formats import DECODING_ERRORS, HEAD_BYTES, compression, decompressed, other_format
+from .left_out import left_out, uncompressed
 
 _COMPRESSION = (".gz", ".zst", ".xz", ".bz2")
 _BUFFER_BYTES = 2**16  # what a truncated file loses at most
@@ -40,10 +41,24 @@ class SourceFile(NamedTuple):
     split: str | None
 
 
-def source_files(config: FileCorpusConfig, patterns: Sequence[str]) -> list[SourceFile]:
+class FileList(NamedTuple):
+    """The input files of a corpus.
+
+    Attributes:
+        read: in the order in which they are read.
+        left_out: what else was found, by name, with the reason.
+    """
+
+    read: list[SourceFile]
+    left_out: dict[str, str]
+
+
+def source_files(config: FileCorpusConfig, patterns: Sequence[str]) -> FileList:
     """The files of a corpus: those of `path`, then of `validation_path` and `test_path`.
 
     With one of the latter two given, the documents of `path` are dealt to the remaining splits.
+    Of a folder or glob `left_out` says which files are no text of the corpus; a file that is named
+    is read whatever it is called.
 
     Args:
         config: the corpus.
@@ -55,22 +70,25 @@ def source_files(config: FileCorpusConfig, patterns: Sequence[str]) -> list[Sour
     given = {"validation": config.validation_path, "test": config.test_path}
     given = {split: path for split, path in given.items() if path is not None}
     remaining = "train" if len(given) == 2 else None
-    files = list(_expand("corpus.path", config.path, patterns, remaining, ""))
+    files = _expand("corpus.path", config.path, patterns, remaining, "")
     for split, path in given.items():
-        files += _expand(f"corpus.{split}_path", path, patterns, split, f"{split}/")
-    _refuse_repeats(files)
+        more = _expand(f"corpus.{split}_path", path, patterns, split, f"{split}/")
+        files = FileList(files.read + more.read, files.left_out | more.left_out)
+    _refuse_repeats(files.read)
     return files
 
 
 def _refuse_repeats(files: Sequence[SourceFile]) -> None:
-    """A file read for two splits would put its documents in both."""
+    """A file read for two splits, or a compressed copy, would put its documents in both."""
     seen: dict[object, SourceFile] = {}
     for file in files:
-        for key in (file.name, file.path.resolve()):
+        path = file.path.resolve()
+        for key in (file.name, path, uncompressed(path)):
             other = seen.setdefault(key, file)
             if other is not file:
                 raise UserError(
-                    f"{other.path} and {file.path} are one file, or share the name {file.name}",
+                    f"{other.path} and {file.path} are one file, but for compression, or share "
+                    f"the name {file.name}",
                     fix="let corpus.path, corpus.validation_path and corpus.test_path name "
                     "different files",
                 )
@@ -78,24 +96,31 @@ def _refuse_repeats(files: Sequence[SourceFile]) -> None:
 
 def _expand(
     key: str, value: str, patterns: Sequence[str], split: str | None, prefix: str
-) -> Iterator[SourceFile]:
+) -> FileList:
     path = Path(value).expanduser()
     if path.is_file():
-        yield SourceFile(prefix + path.name, path, split)
-        return
+        return FileList([SourceFile(prefix + path.name, path, split)], {})
     if path.is_dir():
         root = path
         found = {file for pattern in patterns for file in path.glob(pattern)}
     else:
-        root = _fixed_part(path)
+        root, patterns = _fixed_part(path), [value]
         found = {Path(file) for file in glob.glob(str(path), recursive=True)}  # noqa: PTH207
     files = sorted((file.relative_to(root).as_posix(), file) for file in found if file.is_file())
-    if not files:
-        raise _no_files(key, value, path, patterns)
-    for name, file in files:
-        # A name that isn't UTF-8, which some file systems allow, can't be an id.
-        plain = os.fsencode(name).decode("utf-8", "backslashreplace")
-        yield SourceFile(prefix + plain, file, split)
+    without = left_out((name for name, _ in files), root, patterns)
+    read = [
+        SourceFile(prefix + _printable(name), file, split)
+        for name, file in files
+        if name not in without
+    ]
+    if not read:
+        raise _no_files(key, value, path, patterns, without)
+    return FileList(read, {prefix + _printable(name): why for name, why in without.items()})
+
+
+def _printable(name: str) -> str:
+    """A name that isn't UTF-8, which some file systems allow, can't be an id."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _fixed_part(pattern: Path) -> Path:
@@ -105,7 +130,16 @@ def _fixed_part(pattern: Path) -> Path:
     return Path(*parts[:wild])
 
 
-def _no_files(key: str, value: str, path: Path, patterns: Sequence[str]) -> UserError:
+def _no_files(
+    key: str, value: str, path: Path, patterns: Sequence[str], without: Mapping[str, str]
+) -> UserError:
+    if without:
+        name, reason = next(iter(without.items()))
+        return UserError(
+            f"{key}={value}: all {len(without)} files found are left out, the first: "
+            f"{_printable(name)} ({reason})",
+            fix=f"set {key} to the files themselves, or to a folder of other files",
+        )
     if path.is_dir():
         suffixes = Counter(
             "".join(file.suffixes[-2:]) for file in path.rglob("*") if file.is_file()

@@ -14,6 +14,7 @@ from retro_lab.config.errors import UserError
 from retro_lab.config.schema import HfCorpusConfig
 
 from .base import Document, Fields, Malformed, MalformedRecord
+from .files import FileList
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -25,6 +26,7 @@ class HubReader:
     """One document a row; a document without an id is called `<split>:<row>`, from 1."""
 
     def __init__(self, config: HfCorpusConfig) -> None:
+        self.files = FileList([], {})  # `datasets` finds and lists them
         self._config = config
         self._fields = Fields(config.text_field, config.id_field)
 

@@ -29,7 +29,7 @@ class JsonlReader:
     """
 
     def __init__(self, config: JsonlCorpusConfig) -> None:
-        self._files = source_files(config, _PATTERNS)
+        self.files = source_files(config, _PATTERNS)
         self._fields = Fields(config.text_field, config.id_field)
 
     @property
@@ -37,10 +37,10 @@ class JsonlReader:
         return self._fields.settings()
 
     def input_digest(self) -> dict[str, str]:
-        return digests(self._files)
+        return digests(self.files.read)
 
     def documents(self, malformed: Malformed) -> Iterator[Document]:
-        for file in self._files:
+        for file in self.files.read:
             try:
                 yield from self._of_file(file, malformed)
             except Unreadable as error:

@@ -32,7 +32,7 @@ from retro_lab.config.errors import UserError
 from retro_lab.config.schema import NorlundCorpusConfig
 
 from .base import Document, Malformed
-from .files import SourceFile, digests, open_raw, source_files
+from .files import FileList, SourceFile, digests, open_raw, source_files
 
 PAD = 0
 _SPECS = ("**/data.spec.json",)
@@ -75,11 +75,13 @@ class NorlundDataset:
         shards: the shards.
         first_document: int64 [shards + 1], number of each one's first document.
         first_chunk: int64 [shards + 1], number of each one's first chunk.
+        files: every file that was opened.
+        left_out: as of `FileList`.
     """
 
     def __init__(self, config: NorlundCorpusConfig) -> None:
         self.files: list[SourceFile] = []
-        specs = source_files(config, _SPECS)
+        specs, self.left_out = source_files(config, _SPECS)
         opened = [(spec, entry) for spec in specs for entry in self._entries(spec)]
         shapes = [self._open(spec, entry) for spec, entry in opened]
         self.first_document = _ends(len(first) - 1 for _, first, _ in shapes)
@@ -193,6 +195,7 @@ class NorlundReader:
 
     def __init__(self, config: NorlundCorpusConfig) -> None:
         self._dataset = NorlundDataset(config)
+        self.files = FileList(self._dataset.files, self._dataset.left_out)
         self._config = config
 
     @property

@@ -21,7 +21,7 @@ class ParquetReader:
     """One document a row; a document without an id is called `<file name>:<row>`, from 1."""
 
     def __init__(self, config: ParquetCorpusConfig) -> None:
-        self._files = source_files(config, ["**/*.parquet"])
+        self.files = source_files(config, ["**/*.parquet"])
         self._fields = Fields(config.text_field, config.id_field)
 
     @property
@@ -29,10 +29,10 @@ class ParquetReader:
         return self._fields.settings()
 
     def input_digest(self) -> dict[str, str]:
-        return digests(self._files)
+        return digests(self.files.read)
 
     def documents(self, malformed: Malformed) -> Iterator[Document]:
-        for file in self._files:
+        for file in self.files.read:
             for row, record in enumerate(self._records(file), 1):
                 place = f"{file.name}, row {row}"
                 try:

@@ -15,17 +15,17 @@ class TextReader:
     """One document a UTF-8 file, which may be compressed; its id is its path in the folder."""
 
     def __init__(self, config: TextCorpusConfig) -> None:
-        self._files = source_files(config, [config.pattern])
+        self.files = source_files(config, [config.pattern])
 
     @property
     def fields(self) -> dict[str, str]:
         return {}
 
     def input_digest(self) -> dict[str, str]:
-        return digests(self._files)
+        return digests(self.files.read)
 
     def documents(self, malformed: Malformed) -> Iterator[Document]:
-        for file in self._files:
+        for file in self.files.read:
             try:
                 text = decode_utf8(self._data(file))
             except Unreadable as error:

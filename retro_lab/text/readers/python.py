@@ -15,6 +15,7 @@ from retro_lab.config.errors import UserError
 from retro_lab.config.schema import PythonCorpusConfig
 
 from .base import Document, Malformed
+from .files import FileList
 
 # Test suites, installed packages and caches.
 _EXCLUDED_FOLDERS = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
@@ -29,6 +30,7 @@ class PythonReader:
     """
 
     def __init__(self, config: PythonCorpusConfig) -> None:
+        self.files = FileList([], {})
         self._root = Path(sysconfig.get_paths()["stdlib"])
         self._modules = sorted(_modules(self._root))
         if not self._modules:

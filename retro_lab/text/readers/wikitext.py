@@ -10,7 +10,8 @@ from retro_lab.config.errors import UserError
 from retro_lab.config.schema import WikitextCorpusConfig
 
 from .base import Document, Malformed, MalformedRecord, decode_utf8
-from .files import SourceFile, digests, lines, source_files
+from .files import FileList, SourceFile, digests, lines, source_files
+from .left_out import left_out
 
 # " = Title = "; headings of sections have more signs: " = = Section = = ".
 _TITLE = re.compile(rb" = (?!= )([^\r\n]+?)(?<! =) = \r?\n?")
@@ -27,19 +28,19 @@ class WikitextReader:
     def __init__(self, config: WikitextCorpusConfig) -> None:
         folder = Path(config.path).expanduser()
         if folder.is_dir():
-            self._files = _given_splits(config, folder)
+            self.files = _given_splits(config, folder)
         else:
-            self._files = source_files(config, [])
+            self.files = source_files(config, [])
 
     @property
     def fields(self) -> dict[str, str]:
         return {}
 
     def input_digest(self) -> dict[str, str]:
-        return digests(self._files)
+        return digests(self.files.read)
 
     def documents(self, malformed: Malformed) -> Iterator[Document]:
-        for file in self._files:
+        for file in self.files.read:
             for number, title, data in _articles(file):
                 place = f"{file.name}, line {number}"
                 try:
@@ -50,7 +51,7 @@ class WikitextReader:
                 yield Document(f"{file.name}:{number} {heading}".rstrip(), text, place, file.split)
 
 
-def _given_splits(config: WikitextCorpusConfig, folder: Path) -> list[SourceFile]:
+def _given_splits(config: WikitextCorpusConfig, folder: Path) -> FileList:
     """wiki.train.*, wiki.valid.* and wiki.test.* of a folder."""
     if config.validation_path is not None or config.test_path is not None:
         raise UserError(
@@ -58,9 +59,11 @@ def _given_splits(config: WikitextCorpusConfig, folder: Path) -> list[SourceFile
             "splits, but corpus.validation_path or corpus.test_path is set too",
             fix="set corpus.path to the training file, or leave the other two out",
         )
-    files = []
+    matching = [path.name for path in folder.glob("wiki.*")]
+    files = FileList([], left_out(matching, folder))
     for name, split in _SPLITS.items():
         found = sorted(folder.glob(f"wiki.{name}.*"))
+        found = [path for path in found if path.name not in files.left_out]
         if len(found) != 1:
             held = ", ".join(path.name for path in found) or "none"
             raise UserError(
@@ -69,7 +72,7 @@ def _given_splits(config: WikitextCorpusConfig, folder: Path) -> list[SourceFile
                 fix="name the files: corpus.path=... corpus.validation_path=... "
                 "corpus.test_path=...",
             )
-        files.append(SourceFile(found[0].name, found[0], split))
+        files.read.append(SourceFile(found[0].name, found[0], split))
     return files
 
 
