@@ -192,12 +192,8 @@ class Connection(H11Protocol):
         before = self.cycle
         super().handle_events()
         if self.cycle is not before and not self.cycle.response_complete:
-            # The body and the answer have a time each; the third is to send the answer.
+            # For its body, for the search, and for sending the answer.
             self._allow(3 * self.limits.timeout)
-
-    def on_response_complete(self) -> None:
-        self._allow(self.limits.timeout)
-        super().on_response_complete()
 
     def _allow(self, seconds: float) -> None:
         """Closes the connection after so long, in place of when it was to be closed before."""
