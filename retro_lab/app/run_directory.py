@@ -37,6 +37,8 @@ from retro_lab.config.ranks import leads
 from retro_lab.config.schema import Config, DatabaseConfig, StoreConfig
 from retro_lab.config.serialise import read_config, write_config
 
+from .run_store import store_of
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -91,21 +93,14 @@ class RunDirectory:
         return RunDirectory(self.path / "databases" / folder, self.leads)
 
     def config(self) -> Config:
-        """The configuration that the run was trained with.
-
-        A store that lay below the runs' folder, as by default, is looked for beside the run first:
-        its path may be relative to where `train.py` was started, and would be made anew here.
+        """The configuration that the run was trained with, with the folders that it has here.
 
         Raises:
             UserError: if this is no run directory.
         """
         config = read_config(self.config_file)
-        store, runs = Path(config.store.dir), Path(config.runs_dir)
-        if store.is_relative_to(runs):
-            beside = self.path.parent / store.relative_to(runs)
-            if beside.is_dir():
-                return dataclasses.replace(config, store=StoreConfig(str(beside)))
-        return config
+        store = StoreConfig(store_of(self.path, config))
+        return dataclasses.replace(config, store=store, runs_dir=str(self.path.parent))
 
     @property
     def status(self) -> dict[str, Any]:

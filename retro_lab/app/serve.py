@@ -114,7 +114,8 @@ def serve(options: ServeOptions) -> None:
     try:
         import uvicorn
 
-        from retro_lab.retrieval.service import Limits, create_app
+        from retro_lab.retrieval.service import create_app
+        from retro_lab.retrieval.service_limits import Limits, connection_type
     except ImportError as error:
         raise UserError(
             f"serve needs the package {error.name}", fix='pip install -e ".[serve]"'
@@ -128,7 +129,11 @@ def serve(options: ServeOptions) -> None:
     print(f"{options.run}: {served.config.name} over {served.size:,} chunks")
     print(f"serving {url}   documentation {url}/docs   stop with Ctrl-C", flush=True)
     settings = uvicorn.Config(
-        app, log_level="warning", timeout_graceful_shutdown=int(limits.timeout) + 1
+        app,
+        http=connection_type(limits),
+        ws="none",
+        log_level="warning",
+        timeout_graceful_shutdown=int(limits.timeout) + 1,
     )
     uvicorn.Server(settings).run(sockets=[listener])
 

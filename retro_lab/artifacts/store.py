@@ -197,6 +197,11 @@ class ArtifactStore:
             raise
 
 
+def is_store(folder: Path) -> bool:
+    """Whether stages were ever built here."""
+    return (folder / LOCKS_FOLDER).is_dir()
+
+
 def _is_disk_full(error: Exception) -> bool:
     """Also where a library words the system's error in its own way (numpy, faiss, safetensors)."""
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):

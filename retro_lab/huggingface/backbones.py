@@ -76,7 +76,7 @@ def read_config(name: str) -> PretrainedConfig:
 
     _check_path(name)
     with _as_user_error(name):
-        config = AutoConfig.from_pretrained(**_source(name))
+        config = AutoConfig.from_pretrained(**_source(name), trust_remote_code=False)
     key, supported = f"recipe.backbone={name}", ", ".join(FAMILIES)
     if getattr(config, "is_encoder_decoder", False):
         raise UserError(
@@ -124,7 +124,9 @@ def build_backbone(config: PretrainedConfig, dropout: float = 0.0) -> PreTrained
     for name, value in vars(config).items():
         if isinstance(value, float) and name.endswith(("dropout", "_pdrop")):
             setattr(config, name, dropout)
-    return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=torch.float32)
+    return AutoModelForCausalLM.from_config(
+        config, attn_implementation="sdpa", dtype=torch.float32, trust_remote_code=False
+    )
 
 
 def load_weights(name: str) -> dict[str, Tensor]:
@@ -137,7 +139,10 @@ def load_weights(name: str) -> dict[str, Tensor]:
 
     with _as_user_error(name), no_loading_bar():
         model = AutoModelForCausalLM.from_pretrained(
-            **_source(name), dtype=torch.float32, attn_implementation="sdpa"
+            **_source(name),
+            dtype=torch.float32,
+            attn_implementation="sdpa",
+            trust_remote_code=False,
         )
     return model.state_dict()
 

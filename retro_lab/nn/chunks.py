@@ -100,9 +100,9 @@ def attending_chunks(x: Tensor, num_chunks: int, chunk_size: int) -> Tensor:
 
     Positions past the end are zero; nothing they compute is ever put back.
     """
-    stop = chunk_size - 1 + num_chunks * chunk_size
-    missing = max(0, stop - x.shape[1])
-    x = x[:, chunk_size - 1 : stop]
+    places = num_chunks * chunk_size
+    x = x[:, chunk_size - 1 : chunk_size - 1 + places]
+    missing = places - x.shape[1]
     x = F.pad(x, (0, 0) * (x.dim() - 2) + (0, missing))
     return x.unflatten(1, (num_chunks, chunk_size))
 

@@ -87,7 +87,9 @@ def load_scorer(config: DenseNeuralRetrieverConfig) -> Scorer:
             fix="give a cross-encoder, or set retriever.scorer=late_interaction",
         )
     with loading("retriever.model", config.model):
-        model = CrossEncoder(str(folder), num_labels=1, local_files_only=True)
+        model = CrossEncoder(
+            str(folder), num_labels=1, local_files_only=True, trust_remote_code=False
+        )
 
     def score(pairs: list[tuple[str, str]]) -> np.ndarray:
         return model.predict(pairs, batch_size=config.batch_size, show_progress_bar=False)

@@ -66,10 +66,12 @@ def load_multi_vector(folder: Path, name: str) -> MultiVectorEncoder:
 
     with loading("retriever.model", name):
         if _is_multi_vector(folder):
-            model = MultiVectorEncoder(str(folder), local_files_only=True)
+            model = MultiVectorEncoder(str(folder), local_files_only=True, trust_remote_code=False)
         else:  # the library would add a projection with random weights
             tokens = Normalize(module_input_name="token_embeddings")
-            modules = [Transformer(str(folder)), MultiVectorMask(), tokens]
+            parts = ("model_kwargs", "processor_kwargs", "config_kwargs")
+            untrusted: Any = {part: {"trust_remote_code": False} for part in parts}
+            modules = [Transformer(str(folder), **untrusted), MultiVectorMask(), tokens]
             model = MultiVectorEncoder(modules=modules)
     transformer: Any = model[0]
     transformer.query_expansion = None

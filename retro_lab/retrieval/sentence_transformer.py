@@ -126,7 +126,9 @@ def load_encoder(folder: Path, config: SentenceTransformerConfig, key: str) -> S
             static: Any = StaticEmbedding.load(str(folder))
             model = SentenceTransformer(modules=[static], device=device)
         else:
-            model = SentenceTransformer(str(folder), device=device, local_files_only=True)
+            model = SentenceTransformer(
+                str(folder), device=device, local_files_only=True, trust_remote_code=False
+            )
     if isinstance(model[0], StaticEmbedding):
         _check_static(config)
     if config.pooling is not None:

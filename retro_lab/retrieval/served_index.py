@@ -189,7 +189,15 @@ class ServedIndex:
                 f"an embedding of {wrong.pop()} numbers, but the index has vectors of {dim}",
                 fix="embed with the served run's embedder, or ask with texts",
             )
-        return np.array(embeddings, dtype=np.float32)
+        with np.errstate(over="ignore"):
+            vectors = np.array(embeddings, dtype=np.float32)
+            lengths = np.linalg.norm(vectors, axis=1)
+        if not np.isfinite(lengths).all():
+            raise UserError(
+                "an embedding is too long for single precision, so that scores would be infinite",
+                fix="scale it: the index has vectors of about length 1",
+            )
+        return vectors
 
     def _hits(self, queries: Queries, k: int) -> list[list[Hit]]:
         found = self.retriever.candidates(queries, k)

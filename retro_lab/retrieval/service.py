@@ -7,70 +7,34 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Annotated, Any, Self, TypeVar
 
-import orjson
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from fastapi.security import HTTPBearer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from retro_lab.config.errors import UserError
 from retro_lab.retrieval.base import NO_CHUNK, Neighbours
-from retro_lab.retrieval.http_client import API_KEY_VARIABLE
 from retro_lab.retrieval.served_index import Hit, ServedIndex
+from retro_lab.retrieval.service_limits import (
+    Guard,
+    Limits,
+    ServiceError,
+    json_response,
+    too_busy,
+    too_much,
+)
 
 _T = TypeVar("_T")
-_BEARER = HTTPBearer(auto_error=False)
+_BEARER = HTTPBearer(auto_error=False)  # for the documentation; the guard reads the key
 _INT64_MAX = 2**63 - 1
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one request may ask, and how many may wait.
-
-    Attributes:
-        max_k: chunks a query; a client's search in process asks for more than it keeps.
-        max_queries: queries a request.
-        max_hits: queries times k of a search with texts, which bounds the answer.
-        max_bytes: of a request's body.
-        timeout: seconds from a request's arrival to its answer.
-        max_waiting: requests at a time, the one that is searched included.
-    """
-
-    max_k: int = 4096
-    max_queries: int = 256
-    max_hits: int = 65536
-    max_bytes: int = 16 * 2**20
-    timeout: float = 60.0
-    max_waiting: int = 64
-
-
-class ServiceError(Exception):
-    """An answer that is not a result: HTTP status, code for programs, message and fix for people.
-
-    Args:
-        status: HTTP status.
-        code: one word for programs.
-        message: what is wrong.
-        fix: what to do about it.
-    """
-
-    def __init__(self, status: int, code: str, message: str, fix: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.body = {"error": {"code": code, "message": message, "fix": fix}}
-
-    def response(self) -> Response:
-        return _json(self.body, self.status)
 
 
 class ErrorDetail(BaseModel):
@@ -85,6 +49,18 @@ class ErrorAnswer(BaseModel):
     error: ErrorDetail
 
 
+def _is_text(text: str) -> str:
+    """The text, if it is characters only: JSON can hold half of a surrogate pair, UTF-8 cannot."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            place = f"at place {error.start}"
+            raise ValueError(f"half of a surrogate pair {place}, which is no character") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_is_text)]
 Token = Annotated[int, Field(ge=-1, le=_INT64_MAX)]
 Ids = Annotated[int, Field(ge=NO_CHUNK, le=_INT64_MAX)]
 Vectors = list[Annotated[list[FiniteFloat], Field(min_length=1)]]
@@ -95,7 +71,7 @@ class SearchRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    texts: list[str] | None = Field(None, description="text, searched as the run's own chunks are")
+    texts: list[Text] | None = Field(None, description="text, searched as the run's own chunks are")
     tokens: list[list[Token]] | None = Field(None, description="ids of the run's tokenizer")
     embeddings: Vectors | None = Field(
         None, description="vectors of the run's embedder, as queries"
@@ -125,7 +101,7 @@ class CandidatesRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    index: str = Field(description="the key that /health gave: another index is refused")
+    index: Text = Field(description="the key that /health gave: another index is refused")
     chunk_ids: list[Ids] = Field(min_length=1)
     tokens: list[list[Token]]
     embeddings: Vectors | None = None
@@ -166,8 +142,8 @@ def create_app(
     Args:
         served: the index, loaded.
         limits: of a request; the defaults if None.
-        api_key: what `Authorization: Bearer <key>` must hold, except for `/health`; None lets
-            everyone in.
+        api_key: what the `Authorization: Bearer <key>` of a search must hold; None lets everyone
+            in.
     """
     limits = limits or Limits()
     worker = _Worker(limits)
@@ -178,27 +154,13 @@ def create_app(
         yield
         worker.stop()
 
-    def authorise(
-        given: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
-    ) -> None:
-        if api_key is None:
-            return
-        secret = "" if given is None else given.credentials
-        if not hmac.compare_digest(secret.encode(), api_key.encode()):
-            raise ServiceError(
-                401,
-                "unauthorised",
-                "the API key is missing or wrong",
-                f"set {API_KEY_VARIABLE}, which is sent as Authorization: Bearer <key>",
-            )
-
     app = FastAPI(title="retro_lab search", lifespan=lifespan)
-    app.add_middleware(_BodyLimit, limit=limits.max_bytes)
+    app.add_middleware(Guard, limits=limits, api_key=api_key)
     _answer_errors(app)
     failures: dict[int | str, dict[str, Any]] = {
-        status: {"model": ErrorAnswer} for status in (401, 409, 411, 413, 422, 500, 503, 504)
+        status: {"model": ErrorAnswer} for status in (401, 408, 409, 413, 422, 500, 503, 504)
     }
-    guarded = APIRouter(dependencies=[Depends(authorise)], responses=failures)
+    guarded = APIRouter(dependencies=[Depends(_BEARER)], responses=failures)
 
     @app.get("/health")
     async def health() -> Health:
@@ -216,7 +178,7 @@ def create_app(
     async def search(request: SearchRequest) -> Response:
         _within(request.size(), request.k, limits)
         if request.size() * request.k > limits.max_hits:
-            raise _too_much("queries times k", request.size() * request.k, limits.max_hits)
+            raise too_much("queries times k", request.size() * request.k, limits.max_hits)
         if request.texts:
             work, asked = served.search_texts, request.texts
         elif request.tokens:
@@ -224,7 +186,7 @@ def create_app(
         else:
             work, asked = served.search_embeddings, request.embeddings
         found: list[list[Hit]] = await worker.run(lambda: work(asked, request.k))  # type: ignore[arg-type]
-        return _json({"results": found})
+        return json_response({"results": found})
 
     @guarded.post("/candidates", response_model=CandidatesAnswer)
     async def candidates(request: CandidatesRequest) -> Response:
@@ -238,7 +200,7 @@ def create_app(
             )
         columns = request.chunk_ids, request.tokens, request.embeddings
         found = await worker.run(lambda: served.candidates(*columns, request.k))
-        return _json(_ragged(found))
+        return json_response(_ragged(found))
 
     app.include_router(guarded)
     return app
@@ -255,8 +217,7 @@ class _Worker:
     async def run(self, work: Callable[[], _T]) -> _T:
         """The result of `work`; 503 if too many wait, 504 if it takes too long."""
         if not self.places.acquire(blocking=False):
-            problem = f"{self.limits.max_waiting} requests are waiting already"
-            raise ServiceError(503, "busy", problem, "try again later")
+            raise too_busy(self.limits)
         future = self.pool.submit(work)
         future.add_done_callback(lambda _: self.places.release())
         try:
@@ -272,27 +233,6 @@ class _Worker:
     def stop(self) -> None:
         """Waits for the search that runs."""
         self.pool.shutdown(wait=True, cancel_futures=True)
-
-
-class _BodyLimit:
-    """Refuses a body by its declared length, before any of it is read."""
-
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        self.app = app
-        self.limit = limit
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer: ASGIApp = self.app
-        if scope["type"] == "http" and scope["method"] == "POST":
-            declared = dict(scope["headers"]).get(b"content-length", b"")
-            if not declared.isdigit():
-                problem = "the request does not say how long it is"
-                answer = ServiceError(
-                    411, "length_required", problem, "send Content-Length"
-                ).response()
-            elif int(declared) > self.limit:
-                answer = _too_much("bytes a request", int(declared), self.limit).response()
-        await answer(scope, receive, send)
 
 
 def _answer_errors(app: FastAPI) -> None:
@@ -312,10 +252,14 @@ def _answer_errors(app: FastAPI) -> None:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         message = f"{place}: {first['msg'].removeprefix('Value error, ')}"
+        message = message.encode(errors="backslashreplace").decode()  # names of keys are a client's
         return ServiceError(422, "invalid_request", message, "see /docs").response()
 
     @app.exception_handler(HTTPException)
     async def unrouted(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 400:  # JSON that no parser takes: no UTF-8, or nested without end
+            message = "the body is no JSON in UTF-8 of bearable depth"
+            return ServiceError(422, "invalid_request", message, "see /docs").response()
         message = f"{request.method} {request.url.path}: {error.detail}"
         return ServiceError(error.status_code, "no_such_request", message, "see /docs").response()
 
@@ -327,14 +271,9 @@ def _answer_errors(app: FastAPI) -> None:
 
 def _within(queries: int, k: int, limits: Limits) -> None:
     if queries > limits.max_queries:
-        raise _too_much("queries a request", queries, limits.max_queries)
+        raise too_much("queries a request", queries, limits.max_queries)
     if k > limits.max_k:
-        raise _too_much("k", k, limits.max_k)
-
-
-def _too_much(what: str, asked: int, limit: int) -> ServiceError:
-    message = f"{what}: {asked} asked, but the limit is {limit}"
-    return ServiceError(413, "too_large", message, "ask less, or serve with a higher limit")
+        raise too_much("k", k, limits.max_k)
 
 
 def _ragged(found: Neighbours) -> dict[str, list]:
@@ -343,7 +282,3 @@ def _ragged(found: Neighbours) -> dict[str, list]:
         name: [row[:count].tolist() for row, count in zip(values, counts, strict=True)]
         for name, values in found._asdict().items()
     }
-
-
-def _json(data: Any, status: int = 200) -> Response:
-    return Response(orjson.dumps(data), status, media_type="application/json")

@@ -71,6 +71,7 @@ class RetroModule(LightningModule):
         self.held_back = list(held_back)
         self.held_until = held_until
         self.gradient_norm = torch.zeros(())
+        self._divisor = self._step_tokens = torch.zeros(())
         self._sums = nn.ModuleDict({name: SumMetric() for name in ("on", "off")})
         token_nats = cast(Any, model).token_nats
         self._token_nats = torch.compile(token_nats) if compile else token_nats
@@ -96,6 +97,8 @@ class RetroModule(LightningModule):
         """Mean nats over the scored tokens of all ranks, and the sums behind it.
 
         Gradients are averaged over ranks, so each divides by the mean number of tokens a rank.
+        Each micro-batch of an optimiser step divides by the tokens of the first one, because
+        those of all are known only after the last: `_rescale_accumulated` makes up for it.
         """
         if self.diet is not None and "neighbour_ids" in batch:
             shown = self.diet(batch["neighbour_ids"], self.trainer.global_step)
@@ -106,8 +109,11 @@ class RetroModule(LightningModule):
         if self.trainer.world_size > 1:
             dist.all_reduce(share)
             share = share / self.trainer.world_size
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self._divisor, self._step_tokens = share.clamp(min=1), torch.zeros_like(share)
+        self._step_tokens = self._step_tokens + share
         return {
-            "loss": nats / share.clamp(min=1),
+            "loss": nats / self._divisor,
             "nats": nats.detach(),
             "tokens": tokens,
             "bytes": batch["target_bytes"].sum(),
@@ -170,6 +176,7 @@ class RetroModule(LightningModule):
         Parameters that are held back lose their gradient first, so that the optimiser passes them
         over: a function of the step, hence exact on resume, and the same on all ranks.
         """
+        self._rescale_accumulated()
         if self.trainer.global_step < self.held_until:
             for parameter in self.held_back:
                 parameter.grad = None
@@ -179,6 +186,19 @@ class RetroModule(LightningModule):
             self.gradient_norm = wrapped.clip_grad_norm_(limit)
         else:
             self.gradient_norm = nn.utils.clip_grad_norm_(self.parameters(), limit)
+
+    def _rescale_accumulated(self) -> None:
+        """Makes the gradient that of the mean over all tokens of the step's micro-batches.
+
+        Lightning averages the micro-batches, each of which was divided by the first one's tokens.
+        """
+        accumulate = self.trainer.accumulate_grad_batches
+        if accumulate == 1:
+            return
+        factor = accumulate * self._divisor / self._step_tokens.clamp(min=1)
+        for parameter in self.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
 
     def _sum(self, condition: str) -> SumMetric:
         return cast(SumMetric, self._sums[condition])

@@ -27,14 +27,51 @@ def test_a_record_that_is_not_there_is_that_of_a_new_run(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("stored", "found"),
-    [("runs/.store", "{here}/runs/.store"), ("other/store", "other/store"), ("runs/no", "runs/no")],
+    [
+        ("runs/.store", "{here}/runs/.store"),
+        ("{here}/own/store", "{here}/own/store"),
+        ("runs/no", "{here}/runs/.store"),
+        ("runs/../elsewhere", "{here}/runs/.store"),
+        ("{here}/elsewhere", "{here}/runs/.store"),
+        ("/etc", "{here}/runs/.store"),
+        (".", "{here}/runs/.store"),
+    ],
 )
-def test_the_store_beside_a_run_is_its_own_wherever_the_user_stands(
-    stored: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("made", [True, False])
+def test_a_run_names_no_folder_to_write_into_that_is_no_store(
+    stored: str, found: str, made: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("RETRO_LAB_STORE", raising=False)
     run = RunDirectory(tmp_path / "runs" / "a-run")
-    run.describe(load_config([f"store.dir={stored}"]))
-    (tmp_path / "runs/.store").mkdir()
+    run.describe(load_config([f"store.dir={stored.format(here=tmp_path)}"]))
+    for store in ("runs/.store", "own/store") if made else ("own/store",):
+        (tmp_path / store / "locks").mkdir(parents=True)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert run.config().store.dir == found.format(here=tmp_path)
+    config = run.config()
+    assert config.store.dir == found.format(here=tmp_path)
+    assert config.runs_dir == str(tmp_path / "runs")
+
+
+def test_the_users_own_store_goes_before_what_a_run_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunDirectory(tmp_path / "a-run")
+    run.describe(load_config([f"store.dir={tmp_path}/other"]))
+    (tmp_path / "other/locks").mkdir(parents=True)
+    monkeypatch.setenv("RETRO_LAB_STORE", "/mine")
+    assert run.config().store.dir == "/mine"
+
+
+def test_a_store_is_not_made_where_a_link_leads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RETRO_LAB_STORE", raising=False)
+    run = RunDirectory(tmp_path / "runs" / "a-run")
+    run.describe(load_config([]))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "runs/.store").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="is a link"):
+        run.config()
+    (tmp_path / "elsewhere/locks").mkdir()
+    assert run.config().store.dir == str(tmp_path / "runs/.store")

@@ -179,6 +179,15 @@ def test_documents_of_a_row_do_not_see_each_other(
 
 @given(cases)
 @few
+def test_a_row_of_one_document_needs_no_document_ids(case: Case) -> None:
+    documents = torch.zeros_like(case.tokens)
+    named = case.model(case.tokens, case.neighbours, documents).log_softmax(-1)
+    plain = case.model(case.tokens, case.neighbours).log_softmax(-1)
+    torch.testing.assert_close(named, plain, rtol=0, atol=1e-9)
+
+
+@given(cases)
+@few
 def test_token_nats_are_the_nats_of_the_logits(case: Case) -> None:
     targets = case.tokens.roll(-1, 1)
     targets[:, -1] = -100

@@ -142,14 +142,48 @@ def test_a_frozen_backbone_stays_and_off_stays_the_baseline(tmp_path):
     assert len(losses) == 1
 
 
-def test_accumulation_trains_on_the_same_global_batches(tmp_path, trained):
-    """Equal up to rounding, as far as the halves of a batch hold equally many tokens."""
-    plain, _ = small_fit(tmp_path / "one", small_config(), model=small_model(dropout=0.0), steps=1)
-    split, _ = small_fit(
-        tmp_path / "two", small_config(accumulate=2), model=small_model(dropout=0.0), steps=1
-    )
-    for name, value in plain.state_dict().items():
-        assert torch.allclose(value, split.state_dict()[name], atol=0.02), name
+def plain_steps(folder, **changes):
+    """How far each weight went in three steps, with an optimiser that goes along the gradient.
+
+    Adam's usual step has the gradient's sign and hides its length; a large eps keeps both.
+    """
+    optim = AdamWConfig(lr=1.0, weight_decay=0.0, clip=changes.pop("clip", None), eps=100.0)
+    config = small_config(optim=optim, log_every=1, **changes)
+    model = small_model(dropout=0.0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    small_fit(folder, config, model=model, steps=3)
+    return {name: value - before[name] for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_accumulation_trains_as_the_whole_batch_does(tmp_path, accumulate: int) -> None:
+    batch = next(iter(small_datamodule(small_config()).train_dataloader()))
+    rows = (batch["targets"] != -100).sum(1).view(accumulate, -1).sum(1)
+    assert len(set(rows.tolist())) > 1, "micro-batches of equally many tokens would show nothing"
+    whole = plain_steps(tmp_path / "whole")
+    parts = plain_steps(tmp_path / "parts", accumulate=accumulate)
+    assert max(value.abs().max() for value in whole.values()) > 1e-3
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-3, atol=1e-6, msg=name)
+    one, other = (by_step(tmp_path / name, "train") for name in ("whole", "parts"))
+    for step, record in one.items():
+        for figure in ("train/loss", "train/gradient_norm"):
+            assert other[step][figure] == pytest.approx(record[figure], rel=1e-4), (step, figure)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_gradients_are_clipped_to_the_norm_that_was_asked(tmp_path, accumulate: int) -> None:
+    def length(steps) -> float:
+        return math.sqrt(sum(value.double().pow(2).sum().item() for value in steps.values()))
+
+    limit = 0.01
+    clipped = plain_steps(tmp_path / "clipped", clip=limit, accumulate=accumulate)
+    norms = [r["train/gradient_norm"] for r in by_step(tmp_path / "clipped", "train").values()]
+    assert min(norms) > 10 * limit, "the norm that is logged is the one before clipping"
+    rates = [r["train/lr"] for r in by_step(tmp_path / "clipped", "train").values()]
+    furthest = sum(rates) * limit / 100  # of eps=100
+    assert 0.2 * furthest < length(clipped) <= furthest * 1.01
+    assert length(plain_steps(tmp_path / "free", accumulate=accumulate)) > 5 * furthest
 
 
 def test_without_a_validation_split_the_last_weights_are_the_best(tmp_path):

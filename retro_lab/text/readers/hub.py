@@ -93,7 +93,7 @@ def _load(config: HfCorpusConfig) -> Dataset:
             name, config.subset, split=config.hf_split, revision=config.revision
         )
         return cast("Dataset", loaded)
-    except (OSError, ValueError, KeyError, DatasetsError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, DatasetsError) as error:
         raise UserError(
             f"corpus.path={config.path}: `datasets` can't load it: {error}",
             fix="check corpus.path, corpus.subset, corpus.hf_split and the network",

@@ -71,7 +71,9 @@ def load_source(path: str) -> Source:
 
     folder = Path(path).expanduser()
     try:
-        loaded = AutoTokenizer.from_pretrained(str(folder) if folder.exists() else path)
+        loaded = AutoTokenizer.from_pretrained(
+            str(folder) if folder.exists() else path, trust_remote_code=False
+        )
     except (OSError, ValueError, ImportError) as error:
         raise UserError(
             f"{key}: can't be loaded: {error}",
