@@ -28,9 +28,11 @@ from retro_lab.training.loggers import build_loggers, close_loggers
 
 from .backbone import backbone_weights, is_backbone_alone, with_backbone
 from .build import LanguageModel, build_data, build_model
+from .changed_text import TRAIN_ANEW, check_unchanged
 from .evaluation import evaluate_run
 from .run_data import Prepared, prepare
 from .run_directory import RunDirectory
+from .stages import Pipeline
 from .timing import Stopwatch
 
 LOG = logging.getLogger("retro_lab")
@@ -51,7 +53,7 @@ def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
     lock = run.acquire(wait=False)
     try:
         with watch.stage("prepare"):
-            prepared = prepare(config)
+            prepared = _prepare(config, run)
         baseline = None
         if has_retrieval(config) and config.baseline is not None:
             baseline = ensure_baseline(config, prepared, watch)
@@ -60,6 +62,15 @@ def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
     finally:
         lock.release()
     return run
+
+
+def _prepare(config: Config, run: RunDirectory) -> Prepared:
+    """The data; text that is not what the run, or its baseline, began with is refused first."""
+    pipeline = Pipeline(config)
+    check_unchanged(run, pipeline, TRAIN_ANEW)
+    if has_retrieval(config) and config.baseline is not None:
+        check_unchanged(RunDirectory.of(baseline_of(config)), pipeline, TRAIN_ANEW)
+    return prepare(config, pipeline)
 
 
 def ensure_baseline(config: Config, prepared: Prepared, watch: Stopwatch) -> RunDirectory:

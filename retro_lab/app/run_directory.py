@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from filelock import FileLock, Timeout
 
 from retro_lab.config.databases import database_key
 from retro_lab.config.errors import UserError
+from retro_lab.config.file_paths import located_path
 from retro_lab.config.fingerprints import eval_fields, run_name, weights_fields
 from retro_lab.config.ranks import leads
 from retro_lab.config.schema import Config, DatabaseConfig, EvalConfig, StoreConfig
@@ -89,18 +91,34 @@ class RunDirectory:
         """The configuration that the run was trained with.
 
         A store that lay below the runs' folder, as by default, is looked for beside the run first:
-        its path may be relative to where `train.py` was started, and would be made anew here.
+        its path may be relative to where `train.py` was started, and would be made anew here. The
+        one that RETRO_LAB_STORE names comes before both.
 
         Raises:
             UserError: if this is no run directory.
         """
         config = read_config(self.config_file)
+        if config.recipe.backbone is not None:  # its content names the run, so it must be found
+            backbone = located_path(config.recipe.backbone, self.started_in)
+            recipe = dataclasses.replace(config.recipe, backbone=backbone)
+            config = dataclasses.replace(config, recipe=recipe)
+        if given := os.environ.get("RETRO_LAB_STORE"):
+            return dataclasses.replace(config, store=StoreConfig(given))
         store, runs = Path(config.store.dir), Path(config.runs_dir)
         if store.is_relative_to(runs):
             beside = self.path.parent / store.relative_to(runs)
             if beside.is_dir():
                 return dataclasses.replace(config, store=StoreConfig(str(beside)))
         return config
+
+    @property
+    def started_in(self) -> Path:
+        """Where the run's relative paths start: the folder that `runs_dir` was named from."""
+        runs, parent = Path(read_config(self.config_file).runs_dir), self.path.absolute().parent
+        above = len(parent.parts) - len(runs.parts)
+        if runs.is_absolute() or parent.parts[above:] != runs.parts:
+            return Path()
+        return Path(*parent.parts[:above])
 
     @property
     def status(self) -> dict[str, Any]:
