@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from retro_lab.artifacts import lineage
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import has_retrieval
 from retro_lab.config.schema import (
@@ -28,7 +27,7 @@ from retro_lab.nn.generation import Search
 from .build import LanguageModel
 from .compared import Compared
 from .neighbour_sources import Database, RandomChunks
-from .run_data import Prepared
+from .run_data import prepare_search
 from .run_directory import RunDirectory
 from .scores import load_model
 from .stages import Pipeline, random_retriever
@@ -43,7 +42,7 @@ class Contestants:
         compared: the plain models to compare with, by condition.
 
     Raises:
-        UserError: the run's data changed, or its retriever cannot search for new text.
+        UserError: the run's data is lost, or its retriever cannot search for new text.
     """
 
     def __init__(self, config: Config, run: RunDirectory, compared: Compared) -> None:
@@ -51,14 +50,9 @@ class Contestants:
         self._loaded: dict[str, LanguageModel] = {}
         self._sources: dict[tuple[str, int], Database] = {}
         _check_searches(config, run)
-        pipeline = Pipeline(config)
-        corpus, chunks = pipeline.open_corpus(), pipeline.open_chunks()
-        run.check_text(lineage(pipeline.chunks))
-        if has_retrieval(config):
-            pipeline.build_index(config.retriever)
-            corpus, chunks = pipeline.searched.open_corpus(), pipeline.searched.open_chunks()
+        pipeline = Pipeline.of_run(config, run)
         self.tokenizer = pipeline.open_tokenizer()
-        self.prepared = Prepared(pipeline, corpus, chunks, None, run.lineage)
+        self.prepared = prepare_search(pipeline)
         torch.set_num_threads(config.trainer.threads or torch.get_num_threads())
 
     @property

@@ -106,6 +106,8 @@ def evaluate_one(
     config = as_asked(run, command)
     database = other_database(run, config, command.database)
     out = run if database is None else run.searching(database)
+    if database is not None and out.lineage:
+        _check_database(run, dataclasses.replace(config, database=database), out)
     evaluated = out.is_evaluated(config) and not command.eval.pages
     rivals = bool(command.eval.rivals.which)
     if rivals and database is not None:
@@ -121,6 +123,15 @@ def evaluate_one(
         return out, _evaluate(run, command, config, database, out)
     finally:
         lock.release()
+
+
+def _check_database(run: RunDirectory, searching: Config, out: RunDirectory) -> None:
+    """Refuses results of another text than the database holds now."""
+    from .changed_text import check_shown
+    from .stages import Pipeline
+
+    move = f"move {out.path} away to evaluate with the text that is there now"
+    check_shown(out, Pipeline.of_run(searching, run), move)
 
 
 def _evaluate(
@@ -145,10 +156,11 @@ def _evaluate(
         from .compared import compared_runs
         from .evaluation import evaluate_run
         from .run_data import prepare
+        from .stages import Pipeline
     searching = config if database is None else dataclasses.replace(config, database=database)
     check(searching)
     with watch.stage("prepare"):
-        prepared = prepare(searching)
+        prepared = prepare(searching, Pipeline.of_run(searching, run))
     if database is None:
         run.check_lineage(prepared.lineage)
     else:

@@ -41,7 +41,6 @@ from retro_lab.evaluation.run_page import write_run_page
 from retro_lab.evaluation.statistics import Bootstrap
 from retro_lab.evaluation.sweep import scored_k
 from retro_lab.evaluation.token_table import TokenTable
-from retro_lab.text.chunks import ChunkStore
 from retro_lab.text.duplicates import duplicates_in_training
 
 from .build import build_data
@@ -51,7 +50,7 @@ from .inspection import GAIN_FILES, INSPECT_FILE, record_gain, write_inspection
 from .run_data import Prepared
 from .run_directory import RunDirectory
 from .scores import conditions, neighbours_read, score_conditions
-from .stages import Pipeline, overlap_retriever
+from .stages import overlap_retriever
 
 LOG = logging.getLogger("retro_lab")
 PLOT_FILE = "leakage.png"
@@ -201,7 +200,7 @@ def _table(config: Config, prepared: Prepared, scores: dict[str, ChunkScores]) -
             alike = similarity(chunks, rows, read, following, config.eval.ngram)
         if config.eval.leakage:
             partial = (chunks.tokens[rows] == chunks.pad_id).any(axis=1)
-            overlap = Overlap(_longest_runs(config, chunks, rows, read), partial)
+            overlap = Overlap(_longest_runs(config, prepared, rows, read), partial)
     document_ids = [ids[d] for d in chunks.document[rows]]
     return ChunkTable.from_scores(
         scores, document_ids, chunks.index[rows], read, overlap, alike, reading
@@ -221,7 +220,7 @@ def _tokens(
     exact = config.eval.leakage and config.eval.reference is Reference.exact_corpus
     if prepared.table is not None and exact:
         split = chunks.chunks_of(config.eval.split)
-        longest = Pipeline(config).open_matching()[np.searchsorted(split, rows)]
+        longest = prepared.pipeline.open_matching()[np.searchsorted(split, rows)]
     return TokenTable.from_scores(by_token, chunks, rows, longest)
 
 
@@ -239,13 +238,14 @@ def _reading(
 
 
 def _longest_runs(
-    config: Config, chunks: ChunkStore, rows: NDArray[np.int64], read: NDArray[np.int64]
+    config: Config, prepared: Prepared, rows: NDArray[np.int64], read: NDArray[np.int64]
 ) -> NDArray[np.int32]:
     """[S] longest run that each scored chunk shares with the reference text."""
+    chunks = prepared.chunks
     if config.eval.reference is Reference.seen_neighbours:
         return shared_runs(chunks, rows, read, config.chunking.continuation_chunks)
     split = chunks.chunks_of(config.eval.split)
-    return Pipeline(config).open_overlap()[np.searchsorted(split, rows)]
+    return prepared.pipeline.open_overlap()[np.searchsorted(split, rows)]
 
 
 def _reference(config: Config) -> str:

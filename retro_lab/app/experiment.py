@@ -23,10 +23,12 @@ from retro_lab.training.loggers import build_loggers, close_loggers
 
 from .backbone import backbone_weights, is_backbone_alone, with_backbone
 from .build import LanguageModel, build_data, build_model
+from .changed_text import TRAIN_ANEW, check_unchanged
 from .compared import Compared, compared_configs
 from .evaluation import evaluate_run
 from .run_data import Prepared, prepare
 from .run_directory import RunDirectory
+from .stages import Pipeline
 from .timing import Stopwatch
 
 LOG = logging.getLogger("retro_lab")
@@ -47,7 +49,7 @@ def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
     lock = run.acquire(wait=False)
     try:
         with watch.stage("prepare"):
-            prepared = prepare(config)
+            prepared = _prepare(config, run)
         compared = {
             name: ensure_trained(name, other, prepared, watch)
             for name, other in compared_configs(config).items()
@@ -57,6 +59,14 @@ def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
     finally:
         lock.release()
     return run
+
+
+def _prepare(config: Config, run: RunDirectory) -> Prepared:
+    """The data; refuses text that is not what the run, or one it is compared with, began with."""
+    pipeline = Pipeline(config)
+    for began in (run, *map(RunDirectory.of, compared_configs(config).values())):
+        check_unchanged(began, pipeline, TRAIN_ANEW)
+    return prepare(config, pipeline)
 
 
 def ensure_trained(name: str, config: Config, prepared: Prepared, watch: Stopwatch) -> RunDirectory:

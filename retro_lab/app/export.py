@@ -86,14 +86,12 @@ def export(request: Request) -> None:
     from retro_lab.text.tokenizers.fast import as_fast
 
     from .model_card import model_card
-    from .run_data import prepare
-    from .scores import load_model
+    from .scores import open_model
+    from .stages import Pipeline
 
-    prepared = prepare(config)
-    run.check_lineage(prepared.lineage)
-    tokenizer = prepared.pipeline.open_tokenizer()
+    tokenizer = Pipeline.of_run(config, run).open_tokenizer()
     model = RetroForCausalLM.of(
-        load_model(config, run, prepared).cpu(),
+        open_model(config, run, tokenizer).cpu(),
         max_position_embeddings=config.chunking.sequence_length,
         bos_token_id=tokenizer.boundary_id,
         eos_token_id=tokenizer.boundary_id,

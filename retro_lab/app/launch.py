@@ -23,6 +23,7 @@ from retro_lab.config.paths import conf_dir
 from retro_lab.config.register import register
 from retro_lab.config.schema import Config
 from retro_lab.config.schema.catalogue import SCHEMAS
+from retro_lab.config.text_keys import as_typed
 from retro_lab.config.typed import to_typed
 
 from .run_directory import LOCK_FILE
@@ -63,7 +64,7 @@ def run(config_name: str, task: Task, argv: Sequence[str]) -> int:
         job
     )
     try:
-        with _process([sys.argv[0], *map(_added, argv)], full_error="1"):
+        with _process([sys.argv[0], *map(_added, as_typed(argv))], full_error="1"):
             command()
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

@@ -44,7 +44,7 @@ class Database:
 
     Args:
         config: of a run with retrieval.
-        prepared: its data; building it has built the index.
+        prepared: its data; the index is built now if it was not.
         model: what is read of a neighbour.
 
     Raises:
@@ -60,12 +60,12 @@ class Database:
                 f"retriever={config.retriever.name} searches for text of the corpus only",
                 fix="add retrieval=off or neighbours_text=..., or use a run with another retriever",
             )
-        index = prepared.pipeline.store.get(prepared.pipeline.index(config.retriever))
-        assert index is not None, "prepare() builds the index before the neighbours"
+        index = prepared.pipeline.build_index(config.retriever)
         self._open(config, prepared, model)
         self.retriever = load_retriever(config.retriever, index.path)
         needs_embeddings = config.retriever.needs_embeddings
-        self.embedder = build_embedder(config.embedder) if needs_embeddings else None
+        embedder = prepared.pipeline.config.embedder
+        self.embedder = build_embedder(embedder) if needs_embeddings else None
 
     def _open(self, config: Config, prepared: Prepared, model: RetroConfig) -> None:
         self.config, self.chunks, self.corpus = config, prepared.chunks, prepared.corpus

@@ -43,18 +43,27 @@ class Prepared:
         return Prepared(pipeline, corpus, chunks, None, lineage(pipeline.chunks))
 
 
-def prepare(config: Config) -> Prepared:
+def prepare(config: Config, pipeline: Pipeline | None = None) -> Prepared:
     """Builds or finds all data that training reads.
+
+    Args:
+        pipeline: of the configuration, where it is open already or that of a trained run.
 
     Raises:
         UserError: bad input, or too few neighbours after exclusion.
     """
-    pipeline = Pipeline(config)
+    pipeline = pipeline or Pipeline(config)
     if not has_retrieval(config):
         corpus, chunks = pipeline.open_corpus(), pipeline.open_chunks()
         return Prepared(pipeline, corpus, chunks, None, lineage(pipeline.chunks))
-    artifact = pipeline.build_table(config.retriever, pipeline.filters)
+    artifact = pipeline.build_own_table()
     check_coverage(artifact.stats, config.neighbours.k, config.neighbours.min_coverage)
     table, searched = NeighbourTable.open(artifact.path), pipeline.searched
     corpus, chunks = searched.open_corpus(), searched.open_chunks()
     return Prepared(pipeline, corpus, chunks, table, lineage(artifact), artifact.stats)
+
+
+def prepare_search(pipeline: Pipeline) -> Prepared:
+    """What a search with new text reads: all text and chunks, but no table of neighbours."""
+    corpus, chunks = pipeline.searched.open_corpus(), pipeline.searched.open_chunks()
+    return Prepared(pipeline, corpus, chunks, None, lineage(pipeline.chunks))

@@ -27,6 +27,7 @@ from filelock import FileLock, Timeout
 
 from retro_lab.config.databases import database_key
 from retro_lab.config.errors import UserError
+from retro_lab.config.file_paths import located_path
 from retro_lab.config.fingerprints import (
     eval_fields,
     run_name,
@@ -100,7 +101,20 @@ class RunDirectory:
         """
         config = read_config(self.config_file)
         store = StoreConfig(store_of(self.path, config))
+        if config.recipe.backbone is not None:  # its content names the run, so it must be found
+            backbone = located_path(config.recipe.backbone, self.started_in)
+            recipe = dataclasses.replace(config.recipe, backbone=backbone)
+            config = dataclasses.replace(config, recipe=recipe)
         return dataclasses.replace(config, store=store, runs_dir=str(self.path.parent))
+
+    @property
+    def started_in(self) -> Path:
+        """Where the run's relative paths start: the folder that `runs_dir` was named from."""
+        runs, parent = Path(read_config(self.config_file).runs_dir), self.path.absolute().parent
+        above = len(parent.parts) - len(runs.parts)
+        if runs.is_absolute() or parent.parts[above:] != runs.parts:
+            return Path()
+        return Path(*parent.parts[:above])
 
     @property
     def status(self) -> dict[str, Any]:

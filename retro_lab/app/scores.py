@@ -28,6 +28,8 @@ from retro_lab.evaluation.scoring import score, without_pointer
 from retro_lab.evaluation.token_table import TokenTable
 from retro_lab.retrieval.shuffled import shuffle_neighbours
 from retro_lab.retrieval.table import NeighbourTable, check_coverage
+from retro_lab.text.chunks import ChunkStore
+from retro_lab.text.tokenizers import Tokenizer
 
 from .backbone import backbone_weights, is_backbone_alone
 from .build import LanguageModel, build_model
@@ -119,25 +121,25 @@ def _neighbours(config: Config, prepared: Prepared, condition: str) -> Neighbour
         return None
     assert prepared.table is not None
     if condition == "random":
-        return Pipeline(config).open_table(random_retriever(config))
+        return prepared.pipeline.open_table(random_retriever(config))
     if condition == "oracle":
-        return Pipeline(config).open_table(oracle_retriever())
+        return prepared.pipeline.open_table(oracle_retriever())
     if condition == "shuffled":
         chunks = prepared.chunks
         return shuffle_neighbours(prepared.table, chunks, config.eval.split, config.eval.seed)
     if condition == "filtered":
-        return _filtered(config)
+        return _filtered(config, prepared.pipeline)
     return prepared.table
 
 
-def _filtered(config: Config) -> NeighbourTable:
+def _filtered(config: Config, pipeline: Pipeline) -> NeighbourTable:
     """The run's neighbours as `eval.max_run` leaves them, the next candidates in the places left.
 
     Raises:
         UserError: too few candidates in the scored split.
     """
-    pipeline, evaluation = Pipeline(config), config.eval
-    artifact = pipeline.build_table(config.retriever, pipeline.stricter_filters)
+    evaluation = config.eval
+    artifact = pipeline.build_table(pipeline.config.retriever, pipeline.stricter_filters)
     filled = {"filled": {evaluation.split: artifact.stats["filled"][evaluation.split]}}
     k = resolve_k(evaluation, config.neighbours)
     try:
@@ -151,14 +153,25 @@ def _filtered(config: Config) -> NeighbourTable:
 
 
 def load_model(config: Config, run: RunDirectory, prepared: Prepared) -> LanguageModel:
-    """The run's trained model, in evaluation mode.
+    """The run's trained model, in evaluation mode, to meet this text.
 
     Raises:
-        UserError: if the run was trained on other text, has no checkpoint, or one of another model
-            or vocabulary.
+        UserError: as `open_model`, and if the run was trained on other text.
     """
     run.check_text(lineage(prepared.pipeline.chunks))
-    model = build_model(config, prepared.chunks.vocab_size, prepared.chunks.pad_id)
+    return open_model(config, run, prepared.chunks)
+
+
+def open_model(config: Config, run: RunDirectory, ids: ChunkStore | Tokenizer) -> LanguageModel:
+    """The run's trained model, in evaluation mode.
+
+    Args:
+        ids: says how many there are and which one is padding.
+
+    Raises:
+        UserError: if the run has no checkpoint, or one of another model or vocabulary.
+    """
+    model = build_model(config, ids.vocab_size, ids.pad_id)
     try:
         if is_backbone_alone(config):
             model.load_backbone(backbone_weights(config))
@@ -167,7 +180,7 @@ def load_model(config: Config, run: RunDirectory, prepared: Prepared) -> Languag
     except RuntimeError as error:
         raise UserError(
             f"the checkpoint of {run.path} does not fit its configuration and its tokenizer "
-            f"({prepared.chunks.vocab_size} ids): {str(error).splitlines()[-1].strip()}",
+            f"({ids.vocab_size} ids): {str(error).splitlines()[-1].strip()}",
             fix="restore config.yaml and the tokenizer that the run was trained with",
         ) from error
     device = "cuda" if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu"

@@ -53,17 +53,24 @@ class OtherCorpus:
         self.name, self.config, self.pipeline, self.key = name, config, pipeline, key
 
     @cached_property
-    def corpus(self) -> Stage:
+    def corpus(self) -> Artifact | Stage:
         with self._named_errors():
-            return corpus_stage(self.config, whole=True)
+            return self._recorded("corpus", lambda: corpus_stage(self.config, whole=True))
 
     @cached_property
-    def chunks(self) -> Stage:
-        return chunks_stage(self.pipeline.config.chunking, self.corpus, self.pipeline.tokenizer)
+    def chunks(self) -> Artifact | Stage:
+        chunking, tokenizer = self.pipeline.config.chunking, self.pipeline.tokenizer
+        return self._recorded("chunks", lambda: chunks_stage(chunking, self.corpus, tokenizer))
 
     @cached_property
-    def embeddings(self) -> Stage:
-        return embeddings_stage(self.pipeline.config.embedder, self.chunks, self.corpus)
+    def embeddings(self) -> Artifact | Stage:
+        embedder = self.pipeline.config.embedder
+        return self._recorded(
+            "embeddings", lambda: embeddings_stage(embedder, self.chunks, self.corpus)
+        )
+
+    def _recorded(self, stage: str, make: Callable[[], Stage]) -> Artifact | Stage:
+        return self.pipeline.recorded.find(f"{stage} {self.name}", make)
 
     def open_corpus(self) -> Corpus:
         stage = self.corpus
@@ -139,7 +146,7 @@ class Searched:
         self.is_own = is_training_split(config)
 
     @cached_property
-    def chunks(self) -> Stage:
+    def chunks(self) -> Artifact | Stage:
         """The stage of the store that ids refer to."""
         own = self.pipeline.chunks
         if self.is_own:
@@ -148,7 +155,7 @@ class Searched:
         return database_stage(self.config, own, others, with_training=self.with_training)
 
     @cached_property
-    def embeddings(self) -> Stage | dict[str, Stage]:
+    def embeddings(self) -> Artifact | Stage | dict[str, Artifact | Stage]:
         """The stages of its vectors, by role where there are several."""
         own = self.pipeline.embeddings
         if self.is_own:
@@ -164,7 +171,7 @@ class Searched:
         config = replace(self.config, add=self.config.add[:-1])
         return Searched(self.pipeline, config, with_training=self.with_training)
 
-    def stages(self, *, vectors: bool) -> list[Stage]:
+    def stages(self, *, vectors: bool) -> list[Artifact | Stage]:
         """Those beyond the run's own chunks, in building order."""
         found = [stage for other in self.others for stage in (other.corpus, other.chunks)]
         found.append(self.chunks)

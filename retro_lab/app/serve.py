@@ -109,7 +109,7 @@ def serve(options: ServeOptions) -> None:
     """Opens the run's index and answers until interrupted, then finishes what it began.
 
     Raises:
-        UserError: the run has no index, its data changed, or the port is taken.
+        UserError: the run has no index, its data is lost, or the port is taken.
     """
     try:
         import uvicorn
@@ -142,9 +142,8 @@ def open_index(run: RunDirectory, store: str | None = None) -> ServedIndex:
     """The index of a run and all that is needed to search it by text; built if it is not there.
 
     Raises:
-        UserError: the run has no retriever, or one that is a service; or its data changed.
+        UserError: the run has no retriever, or one that is a service; or its data is lost.
     """
-    from retro_lab.artifacts import lineage
     from retro_lab.artifacts.stage import digest
     from retro_lab.config.serialise import to_plain
     from retro_lab.retrieval.embedders import build_embedder
@@ -157,14 +156,7 @@ def open_index(run: RunDirectory, store: str | None = None) -> ServedIndex:
     _check_served(config, run)
     if store is not None:
         config.store.dir = store
-    pipeline, retriever = Pipeline(config), config.retriever
-    for stage, key in lineage(pipeline.index(retriever)).items():
-        if run.lineage.get(stage, key) != key:
-            raise UserError(
-                f"the data of {run.path} changed since the run began: {stage} "
-                f"(was {run.lineage[stage]}, is {key})",
-                fix=f"restore the corpus, or move {run.path} away and run again",
-            )
+    pipeline, retriever = Pipeline.of_run(config, run), config.retriever
     index, searched = pipeline.build_index(retriever), pipeline.searched
     settings = {"index": index.key, "search": to_plain(retriever)}
     return ServedIndex(
@@ -174,7 +166,7 @@ def open_index(run: RunDirectory, store: str | None = None) -> ServedIndex:
         chunks=searched.open_chunks(),
         corpus=searched.open_corpus(),
         tokenizer=pipeline.open_tokenizer(),
-        embedder=build_embedder(config.embedder) if retriever.needs_embeddings else None,
+        embedder=build_embedder(pipeline.config.embedder) if retriever.needs_embeddings else None,
         embeddings=searched.open_embeddings() if retriever.needs_embeddings else None,
     )
 

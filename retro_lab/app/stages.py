@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retro_lab.artifacts import Artifact, ArtifactStore, Stage, Workspace, build_engine
-from retro_lab.config.databases import has_training_split
+from retro_lab.config.databases import database_key, has_training_split
+from retro_lab.config.file_paths import located
 from retro_lab.config.fingerprints import has_retrieval
 from retro_lab.config.schema import (
     Bm25RetrieverConfig,
@@ -55,6 +56,8 @@ from retro_lab.text.tokenizers import (
     tokenizer_stage,
 )
 
+from .recorded import Recorded, recorded_keys
+from .run_directory import RunDirectory
 from .searched import Searched
 
 
@@ -66,6 +69,8 @@ class Filters(NamedTuple):
 
 
 NO_FILTERS = Filters()
+_OF_OWN_TEXT = ("corpus", "tokenizer", "chunks", "embeddings")
+"""Stages that are the same whatever is searched."""
 
 
 class Pipeline:
@@ -78,23 +83,51 @@ class Pipeline:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.store = ArtifactStore(Path(config.store.dir), build_engine(config.prepare))
+        self.recorded = Recorded(Path(), self.store, {})
+
+    @classmethod
+    def of_run(cls, config: Config, run: RunDirectory) -> Pipeline:
+        """The data of a trained run, found by the keys of its lineage wherever the raw text is.
+
+        Args:
+            config: of the run, perhaps with another store or database; what such a database adds
+                to the run's own text is read anew.
+        """
+        trained = run.config()
+        pipeline = cls(config)
+        keys = recorded_keys(pipeline.store, run.lineage)
+        if database_key(config.database) == database_key(trained.database):
+            pipeline.config = located(config, run.started_in)
+        else:
+            own = located(config, run.started_in)
+            pipeline.config = replace(own, database=config.database)
+            keys = {role: keys[role] for role in keys.keys() & _OF_OWN_TEXT}
+        pipeline.recorded = Recorded(run.path, pipeline.store, keys)
+        return pipeline
 
     @cached_property
-    def corpus(self) -> Stage:
-        return corpus_stage(self.config.corpus)
+    def corpus(self) -> Artifact | Stage:
+        return self.recorded.find("corpus", lambda: corpus_stage(self.config.corpus))
 
     @cached_property
-    def tokenizer(self) -> Stage:
-        return tokenizer_stage(self.config.tokenizer, self.corpus)
+    def tokenizer(self) -> Artifact | Stage:
+        config = self.config.tokenizer
+        return self.recorded.find("tokenizer", lambda: tokenizer_stage(config, self.corpus))
 
     @cached_property
-    def chunks(self) -> Stage:
-        imported = brings_chunks(self.config.corpus)
-        return chunks_stage(self.config.chunking, self.corpus, self.tokenizer, imported=imported)
+    def chunks(self) -> Artifact | Stage:
+        chunking, imported = self.config.chunking, brings_chunks(self.config.corpus)
+        return self.recorded.find(
+            "chunks",
+            lambda: chunks_stage(chunking, self.corpus, self.tokenizer, imported=imported),
+        )
 
     @cached_property
-    def embeddings(self) -> Stage:
-        return embeddings_stage(self.config.embedder, self.chunks, self.corpus)
+    def embeddings(self) -> Artifact | Stage:
+        config = self.config.embedder
+        return self.recorded.find(
+            "embeddings", lambda: embeddings_stage(config, self.chunks, self.corpus)
+        )
 
     @cached_property
     def searched(self) -> Searched:
@@ -142,15 +175,17 @@ class Pipeline:
 
     def stages(self) -> list[Stage]:
         """Every stage that a run of this configuration needs, in building order."""
-        found = [self.corpus, self.tokenizer, self.chunks]
+        found: list[Artifact | Stage] = [self.corpus, self.tokenizer, self.chunks]
         for retriever, filters, searched in self._searches():
             found += self._index_stages(retriever, searched)
             found.append(self.neighbours(retriever, filters, searched))
         if has_retrieval(self.config) and self._measures_overlap():
             found += [*self.leakable.stages(vectors=False), self.overlap()]
-        return list({stage.key: stage for stage in found}.values())
+        return list({stage.key: stage for stage in found if isinstance(stage, Stage)}.values())
 
-    def _index_stages(self, retriever: RetrieverConfig, searched: Searched) -> list[Stage]:
+    def _index_stages(
+        self, retriever: RetrieverConfig, searched: Searched
+    ) -> list[Artifact | Stage]:
         """The index and all that it is made of."""
         base = searched.base if extends(retriever) else None
         found = [] if base is None else self._index_stages(retriever, base)
@@ -219,19 +254,21 @@ class Pipeline:
 
     def open_tokenizer(self) -> Tokenizer:
         """The tokenizer, trained now if it was not."""
-        config, corpus = self.config.tokenizer, self.open_corpus()
-        artifact = self.store.build(self.tokenizer, lambda w: build_tokenizer(config, corpus, w))
+        config = self.config.tokenizer
+        artifact = self.store.build(
+            self.tokenizer, lambda w: build_tokenizer(config, self.open_corpus(), w)
+        )
         return load_tokenizer(artifact.path)
 
     def open_chunks(self) -> ChunkStore:
         """The chunks, cut now if they were not."""
-        source, corpus = self.config.corpus, self.open_corpus()
-        size = self.config.chunking.chunk_size
+        source, size = self.config.corpus, self.config.chunking.chunk_size
 
         def build(workspace: Workspace) -> Mapping[str, Any]:
-            tokenizer = self.open_tokenizer()
+            corpus, tokenizer = self.open_corpus(), self.open_tokenizer()
             if isinstance(source, NorlundCorpusConfig):
-                return build_imported_chunks(source, size, corpus, tokenizer, workspace)
+                with self.recorded.needed("chunks"):
+                    return build_imported_chunks(source, size, corpus, tokenizer, workspace)
             return build_chunks(size, corpus, tokenizer, workspace)
 
         artifact = self.store.build(self.chunks, build)
@@ -270,6 +307,12 @@ class Pipeline:
         else:
             below = self.build_index(retriever, base).path
         return self.store.build(stage, lambda w: build_index(retriever, chunks, vectors, w, below))
+
+    def build_own_table(self) -> Artifact:
+        """The neighbours stage that the run is trained with."""
+        retriever, filters = self.config.retriever, self.filters
+        found = self.recorded.find("neighbours", lambda: self.neighbours(retriever, filters))
+        return found if isinstance(found, Artifact) else self.build_table(retriever, filters)
 
     def build_table(
         self,

@@ -31,6 +31,10 @@ def train(config: Config) -> float | None:
         LOG.setLevel(logging.WARNING)
     finished = config.resume is not None and run.is_finished(config)
     if finished:
+        from .changed_text import TRAIN_ANEW, check_shown
+        from .stages import Pipeline
+
+        check_shown(run, Pipeline(config), TRAIN_ANEW)
         LOG.info("%s is finished already; resume=null trains it again", run.path)
     else:
         _run(config, run, watch)

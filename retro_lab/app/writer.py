@@ -90,17 +90,17 @@ class Writer:
                 fix=f"stride={size} searches once a chunk, which is the default",
             )
         device = device_of(request.device)
-        from .run_data import prepare
-        from .scores import load_model
+        from .run_data import prepare_search
+        from .scores import open_model
+        from .stages import Pipeline
 
-        prepared = prepare(config)
-        run.check_lineage(prepared.lineage)
-        model = cast("Retro", load_model(config, run, prepared))
-        tokenizer, source = prepared.pipeline.open_tokenizer(), None
+        pipeline = Pipeline.of_run(config, run)
+        tokenizer, source = pipeline.open_tokenizer(), None
+        model = cast("Retro", open_model(config, run, tokenizer))
         if request.neighbours:
             source = GivenNeighbours(request.neighbours, tokenizer, model.config)
         elif reads and request.retrieval is not False:
-            source = Database(config, prepared, model.config)
+            source = Database(config, prepare_search(pipeline), model.config)
         return cls(model.to(device), tokenizer, source, config.chunking.sequence_length)
 
     def write(

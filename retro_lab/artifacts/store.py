@@ -76,7 +76,7 @@ class ArtifactStore:
         Sizes are always checked, checksums up to 64 MB. A damaged result is named in the log and
         deleted, so that it is built again.
         """
-        artifact, damage = self._load(stage)
+        artifact, damage = self._load(stage.name, stage.key)
         if damage:
             try:
                 with self._explained_errors(stage), self._lock(stage).acquire(timeout=0):
@@ -85,17 +85,29 @@ class ArtifactStore:
                 LOG.warning("%s is damaged; another process sees to it", stage)
         return artifact
 
-    def build(self, stage: Stage, builder: Builder) -> Artifact:
-        """The published result, built first where it is missing or damaged.
+    def find(self, name: str, key: str) -> Artifact | None:
+        """The published and intact result of that stage and key, of which nothing else is known."""
+        return self._load(name, key)[0]
+
+    def spec(self, name: str, key: str) -> dict[str, JSON] | None:
+        """`Stage.spec` of a stored result; None if it isn't there."""
+        try:
+            return read_manifest(self.root / name / key)["spec"]
+        except ValueError:
+            return None
+
+    def build(self, stage: Stage | Artifact, builder: Builder) -> Artifact:
+        """The published result, built first where it is missing or damaged; an artifact is there.
 
         `builder(workspace)` writes files into `workspace.path` and returns counts. If it fails or
         is interrupted, nothing is published and what it did in blocks is resumed the next time.
         Of several processes that ask at once, one builds and the others wait for it. Raises
         UserError when the disk is full or the store can't be written.
         """
-        artifact = self.get(stage)
+        artifact = stage if isinstance(stage, Artifact) else self.get(stage)
         if artifact is not None:
             return artifact
+        assert isinstance(stage, Stage)
         with self._explained_errors(stage), self._locked(stage):
             return self._load_or_discard(stage) or self._build(stage, builder)
 
@@ -107,9 +119,9 @@ class ArtifactStore:
         """Where the stage's result lies, or would."""
         return self.root / stage.name / stage.key
 
-    def _load(self, stage: Stage) -> tuple[Artifact | None, list[str]]:
+    def _load(self, name: str, key: str) -> tuple[Artifact | None, list[str]]:
         """The artifact, or what is wrong with it; neither if it isn't there."""
-        folder = self.folder(stage)
+        folder = self.root / name / key
         if not folder.is_dir():
             return None, []
         try:
@@ -120,11 +132,11 @@ class ArtifactStore:
         damage = find_damage(folder, manifest, checksums=total <= CHECKSUM_LIMIT_BYTES)
         if damage:
             return None, damage
-        return Artifact(stage.name, stage.key, folder, manifest), []
+        return Artifact(name, key, folder, manifest), []
 
     def _load_or_discard(self, stage: Stage) -> Artifact | None:
         """As `_load`, under the stage's lock, and so with the right to delete what is damaged."""
-        artifact, damage = self._load(stage)
+        artifact, damage = self._load(stage.name, stage.key)
         if damage:
             LOG.warning(
                 "%s is damaged: %s; it is deleted and will be built again", stage, "; ".join(damage)

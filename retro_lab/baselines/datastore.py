@@ -30,7 +30,7 @@ _TRAINED_PER_LIST = 64
 _INDEX_FILE = "index.faiss"
 
 
-def states_stage(chunks: Stage, ground: Ground, weights: str) -> Stage:
+def states_stage(chunks: Artifact | Stage, ground: Ground, weights: str) -> Stage:
     """The stage of the states of all tokens of the ground."""
     fields = {
         "split": ground.split,

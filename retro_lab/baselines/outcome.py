@@ -84,7 +84,7 @@ def lowest(tried: Iterable[tuple[dict[str, Any], float]], started: float) -> Tun
 def kept(
     store: ArtifactStore,
     name: str,
-    chunks: Stage,
+    chunks: Artifact | Stage,
     ground: Ground,
     tuned_on: Ground,
     settings: Mapping[str, Any],

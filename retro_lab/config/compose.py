@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from .paths import conf_dir
 from .register import register
 from .schema import Config
+from .text_keys import as_typed
 from .typed import to_config
 
 
@@ -23,7 +24,7 @@ def compose_root(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
     register()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return compose(config_name, list(overrides), return_hydra_config=True)
+        return compose(config_name, as_typed(overrides), return_hydra_config=True)
 
 
 def load_config(overrides: Sequence[str] = ()) -> Config:

@@ -130,7 +130,7 @@ def _is_item(value: str, kind: Any) -> bool:
 
 def _keys(prefix: str, schema: type) -> Iterator[Key]:
     """Keys of a schema and of all its subclasses, since any option of a group may be chosen."""
-    for option in [schema, *_subclasses(schema)]:
+    for option in [schema, *subclasses(schema)]:
         hints = typing.get_type_hints(option)
         for field in dataclasses.fields(option):
             kind = hints[field.name]
@@ -171,7 +171,8 @@ def _options_of(node: str, owners: list[str]) -> list[str]:
     return [option for path in paths for option in options_of_schema(node, path)]
 
 
-def _subclasses(schema: type) -> Iterator[type]:
+def subclasses(schema: type) -> Iterator[type]:
+    """All classes below a schema: the options of a group that it types."""
     for subclass in schema.__subclasses__():
         yield subclass
-        yield from _subclasses(subclass)
+        yield from subclasses(subclass)

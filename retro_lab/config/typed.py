@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from .errors import ConfigError, UserError
+from .file_paths import with_plain_paths
 from .keys import unknown_key
 from .schema import Config
 
@@ -23,7 +24,7 @@ def to_config(root: DictConfig) -> Config:
 
 
 def to_typed(root: DictConfig, schema: type) -> Any:
-    """As `to_config`, for any root dataclass."""
+    """As `to_config`, for any root dataclass; each path in its one spelling."""
     values, problems = {}, []
     for name in root:
         if name == "hydra":
@@ -39,7 +40,7 @@ def to_typed(root: DictConfig, schema: type) -> Any:
         problems += [unknown_key(key) for key in _added_keys(str(name), value)]
     if problems:
         raise ConfigError(problems)
-    return schema(**values)
+    return with_plain_paths(schema(**values))
 
 
 def _missing(key: str) -> UserError:

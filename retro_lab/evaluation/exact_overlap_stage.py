@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retro_lab.artifacts import Stage, Workspace
+from retro_lab.artifacts import Artifact, Stage, Workspace
 from retro_lab.text.chunks import ChunkStore
 
 from .exact_overlap import chunk_runs, matching_runs
@@ -25,7 +25,7 @@ _BLOCK_TOKENS = 2**22  # of the database; a block of fewer than the evaluated te
 _BY_BLOCK = "by_block"
 
 
-def exact_overlap_stage(chunks: Stage, *, split: str) -> Stage:
+def exact_overlap_stage(chunks: Artifact | Stage, *, split: str) -> Stage:
     """The stage of one split's longest runs shared with any text that `chunks` searches."""
     fields = {"split": split, "database": DATABASE}
     return Stage("exact_overlap", VERSION, fields, {"chunks": chunks})

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retro_lab.artifacts import Stage, Workspace
+from retro_lab.artifacts import Artifact, Stage, Workspace
 from retro_lab.retrieval.table import NeighbourTable
 from retro_lab.text.chunks import ChunkStore
 
@@ -23,7 +23,7 @@ _BLOCK = 4096
 
 
 def overlap_stage(
-    neighbours: Stage, chunks: Stage, *, split: str, count: int, continuation_chunks: int
+    neighbours: Stage, chunks: Artifact | Stage, *, split: str, count: int, continuation_chunks: int
 ) -> Stage:
     """The stage of one split's longest shared runs.
 

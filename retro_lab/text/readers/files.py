@@ -19,9 +19,8 @@ from retro_lab.config.schema import FileCorpusConfig
 
 from .base import Unreadable, unreadable
 from .formats import DECODING_ERRORS, HEAD_BYTES, compression, decompressed, other_format
-from .left_out import left_out, uncompressed
+from .left_out import COMPRESSED, left_out, uncompressed
 
-_COMPRESSION = (".gz", ".zst", ".xz", ".bz2")
 _BUFFER_BYTES = 2**16  # what a truncated file loses at most
 
 
@@ -192,7 +191,7 @@ def open_text(file: SourceFile) -> Iterator[io.BufferedReader]:
         codec, suffix = compression(head), PurePosixPath(file.name).suffix
         if (other := other_format(head)) is not None:
             raise Unreadable(file.name, f"is {other.name}, expected text", other.fix)
-        if head and codec is None and suffix in _COMPRESSION:
+        if head and codec is None and suffix in COMPRESSED:
             problem = f"is not compressed, although its name ends in {suffix}"
             raise Unreadable(file.name, problem, "rename it, or copy it again")
         stream = decompressed(raw, codec) if codec else raw

@@ -1,0 +1,116 @@
+"""Keys that hold text take what was typed: `corpus.path=2024_11` is that folder, not 202411.
+
+Hydra's grammar reads a number where it can, and OmegaConf writes it out as text again, in another
+spelling. Such a value is quoted here before Hydra sees it, in lists and sweeps too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
+
+from antlr4 import CommonTokenStream, InputStream, ParseTreeWalker
+from hydra.conf import HydraConf
+from hydra.core.override_parser.overrides_visitor import HydraErrorListener
+from hydra.errors import HydraException
+from hydra.grammar.gen.OverrideLexer import OverrideLexer
+from hydra.grammar.gen.OverrideParser import OverrideParser
+from hydra.grammar.gen.OverrideParserListener import OverrideParserListener
+
+from .keys import subclasses
+from .paths import groups
+from .schema import Config, EvaluateConfig
+
+_NUMBER_LIKE = (OverrideLexer.INT, OverrideLexer.FLOAT, OverrideLexer.BOOL)
+_CHOICE = "choice"  # of Hydra's functions, the one whose arguments become values as they are
+
+
+def as_typed(arguments: Sequence[str]) -> list[str]:
+    """Command-line arguments with numbers and truth values in quotes where a key holds text.
+
+    `null` stays null, and flags and what Hydra cannot read are left as they are.
+    """
+    return [_quoted(argument) for argument in arguments]
+
+
+@cache
+def holds_text(key: str) -> bool:
+    """Whether a key's value is text or a list of texts; a group's is, the name of its option."""
+    group = key.partition("@")[0]
+    if group in groups() or "/" in group:
+        return True
+    if key.startswith("hydra."):
+        return str in _kinds(HydraConf, key.split(".")[1:])
+    # Of our own schemas only `run` may be anything: the path of a run, or a list of them.
+    found = _kinds(Config, key.split(".")) | _kinds(EvaluateConfig, key.split("."))
+    return bool(found & {str, Any})
+
+
+def _quoted(argument: str) -> str:
+    key, equals, value = argument.partition("=")
+    if not value or key.startswith("-") or not holds_text(key.lstrip("+~")):
+        return argument
+    try:
+        places = _number_like(value)
+    except HydraException:
+        return argument
+    for start, stop in reversed(places):
+        value = f'{value[:start]}"{value[start:stop].strip()}"{value[stop:]}'
+    return key + equals + value
+
+
+def _number_like(value: str) -> list[tuple[int, int]]:
+    """Start and end of each whole value that is not text to Hydra, blanks around it included.
+
+    Raises:
+        HydraException: it cannot be read.
+    """
+    lexer = OverrideLexer(InputStream(value))
+    lexer.mode(OverrideLexer.VALUE_MODE)
+    parser = OverrideParser(CommonTokenStream(lexer))
+    for source in (lexer, parser):
+        source.removeErrorListeners()
+        source.addErrorListener(HydraErrorListener())
+    found = _Values()
+    ParseTreeWalker.DEFAULT.walk(found, parser.value())
+    return found.places
+
+
+class _Values(OverrideParserListener):
+    """Collects the places of numbers and truth values; those in a function's arguments are its."""
+
+    def __init__(self) -> None:
+        self.places: list[tuple[int, int]] = []
+        self._functions: list[str] = []
+
+    def enterFunction(self, ctx: Any) -> None:
+        self._functions.append(ctx.getChild(0).getText())
+
+    def exitFunction(self, ctx: Any) -> None:
+        self._functions.pop()
+
+    def enterPrimitive(self, ctx: Any) -> None:
+        tokens = [child.symbol for child in ctx.getChildren()]
+        tokens = [token for token in tokens if token.type != OverrideLexer.WS]
+        as_it_is = all(name == _CHOICE for name in self._functions)
+        if as_it_is and len(tokens) == 1 and tokens[0].type in _NUMBER_LIKE:
+            self.places.append((ctx.start.start, ctx.stop.stop + 1))
+
+
+def _kinds(kind: Any, path: list[str]) -> set[Any]:
+    """The types that a path below a type may have, whatever options are chosen."""
+    options = [kind, *typing.get_args(kind)]
+    return set(options) if not path else {k for o in options for k in _below(o, path)}
+
+
+def _below(kind: Any, path: list[str]) -> Iterator[Any]:
+    if typing.get_origin(kind) is dict:  # the first part is a name of the user's own
+        yield from _kinds(typing.get_args(kind)[1], path[1:])
+    elif dataclasses.is_dataclass(kind):
+        for schema in (typing.cast(type, kind), *subclasses(typing.cast(type, kind))):
+            hints = typing.get_type_hints(schema)
+            if path[0] in hints:
+                yield from _kinds(hints[path[0]], path[1:])
