@@ -42,6 +42,7 @@ from retro_lab.evaluation.sweep import scored_k
 from retro_lab.evaluation.token_table import TokenTable
 from retro_lab.text.chunks import ChunkStore
 from retro_lab.text.duplicates import duplicates_in_training
+from retro_lab.training.publish import publish
 
 from .build import build_data
 from .inspection import GAIN_FILES, INSPECT_FILE, record_gain, write_inspection
@@ -122,6 +123,8 @@ def evaluate_run(
         write_inspection(config, out, prepared, tokens, found)
     write_run_page(results, out.path)
     out.record_evaluation(eval_fields(evaluation))
+    own = dataclasses.replace(run.config(), eval=evaluation)
+    publish(results, own, run.path, out.path, lineage=run.lineage)
     return results
 
 

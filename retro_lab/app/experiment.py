@@ -17,7 +17,6 @@ from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import (
     baseline_of,
     has_retrieval,
-    run_key,
     weights_fields,
 )
 from retro_lab.config.schema import Config, Freeze, Method
@@ -25,15 +24,18 @@ from retro_lab.training.agreement import agreed
 from retro_lab.training.diet import Diet
 from retro_lab.training.fit import FitResult, check_hardware, fit, resumable_step
 from retro_lab.training.loggers import build_loggers, close_loggers
+from retro_lab.training.publish import TOKENS_SEEN, last_figures
+from retro_lab.training.wandb_run import RunIdentity
 
 from .backbone import backbone_weights, is_backbone_alone, with_backbone
-from .build import LanguageModel, build_data, build_model
+from .build import LanguageModel, build_data, build_model, parameter_counts
 from .evaluation import evaluate_run
 from .run_data import Prepared, prepare
 from .run_directory import RunDirectory
 from .timing import Stopwatch
 
 LOG = logging.getLogger("retro_lab")
+SECOND_PHASE_VALIDATIONS = 4
 
 
 def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
@@ -74,7 +76,7 @@ def ensure_baseline(config: Config, prepared: Prepared, watch: Stopwatch) -> Run
         if agreed(config.trainer, due):
             LOG.info("baseline: %s", run.path)
             own = prepared.without_neighbours()
-            train(baseline, run, own, None, watch)
+            train(baseline, run, own, None, watch, companion="baseline")
             _evaluate(baseline, run, own, None, watch)
         else:
             run.check_text(prepared.without_neighbours().lineage)
@@ -102,10 +104,15 @@ def train(
     prepared: Prepared,
     baseline: RunDirectory | None,
     watch: Stopwatch,
+    companion: str | None = None,
 ) -> None:
     """Trains the run's model up to its last step, resuming where an earlier attempt stopped.
 
     A pretrained backbone without retrieval is done as it is.
+
+    Args:
+        companion: what the run is to the one that was asked for, such as `baseline`; None for that
+            one itself.
     """
     if run.reached("trained") and config.resume is not None:
         run.check_lineage(prepared.lineage)
@@ -117,7 +124,7 @@ def train(
         return
     run.enter("training")
     retrofit = has_retrieval(config) and config.recipe.method is Method.retrofit
-    backbone = None
+    backbone, tokens_before = None, 0
     if config.recipe.backbone is not None:
         backbone = backbone_weights(config)
     elif retrofit:
@@ -127,6 +134,7 @@ def train(
                 fix="leave out baseline=null, or use recipe=scratch",
             )
         backbone = baseline.weights()
+        tokens_before = int(last_figures(baseline.path).get(TOKENS_SEEN, 0))
     torch.manual_seed(config.seed)
     model = build_model(config, prepared.chunks.vocab_size, prepared.chunks.pad_id)
     if backbone is not None:
@@ -136,7 +144,7 @@ def train(
     model.enable_checkpointing(config.trainer.checkpointing)
     what = "retrofit" if retrofit else "baseline" if not has_retrieval(config) else "training"
     with watch.stage(f"{what} training" if what != "training" else what):
-        result = _fit(config, run, prepared, model, what, retrofit)
+        result = _fit(config, run, prepared, model, what, retrofit, companion, tokens_before)
     run.enter("trained", training=round(result.seconds, 1))
 
 
@@ -147,17 +155,20 @@ def _fit(
     model: LanguageModel,
     what: str,
     retrofit: bool,
+    companion: str | None,
+    tokens_before: int,
 ) -> FitResult:
     start = resumable_step(run.path) if config.resume is not None else 0
     if start:
         LOG.info("resuming %s at step %d", run.path, start)
-    loggers = build_loggers(
-        config.logger,
-        run.path,
-        run_key=run_key(config),
-        name=run.path.name,
-        resume_step=start,
+    identity = RunIdentity.of(
+        config,
+        run.path.name,
+        lineage=prepared.lineage,
+        parameters=parameter_counts(model),
+        companion=companion,
     )
+    loggers = build_loggers(config.logger, run.path, identity, resume_step=start)
     recipe, steps, trained_as = config.recipe, config.schedule.steps, weights_fields(config)
     held_back: list[nn.Parameter] = []
     if retrofit:
@@ -178,6 +189,7 @@ def _fit(
             diet=Diet.of(recipe, steps, prepared.chunks.pad_id),
             held_back=held_back,
             held_until=recipe.unfreeze_after or 0,
+            tokens_before=tokens_before,
             what=what,
             trained_as=trained_as,
         )
@@ -190,7 +202,8 @@ def _fit(
 def _second_phase(config: Config) -> Config:
     """The configuration with the optimiser and the rhythm of the retrofit."""
     recipe = config.recipe
-    val_every = recipe.val_every or config.trainer.val_every
+    quarter = max(recipe.steps // SECOND_PHASE_VALIDATIONS, 1)
+    val_every = recipe.val_every or min(quarter, config.trainer.val_every)
     return dataclasses.replace(
         config,
         optim=recipe.optim or config.optim,
