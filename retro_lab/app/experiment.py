@@ -23,7 +23,7 @@ from retro_lab.config.schema import Config, Freeze, Method
 from retro_lab.training.agreement import agreed
 from retro_lab.training.diet import Diet
 from retro_lab.training.fit import FitResult, check_hardware, fit, resumable_step
-from retro_lab.training.loggers import build_loggers, close_loggers
+from retro_lab.training.loggers import build_loggers, check_loggers, close_loggers
 from retro_lab.training.publish import TOKENS_SEEN, last_figures
 from retro_lab.training.wandb_run import RunIdentity
 
@@ -49,6 +49,7 @@ def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
     if config.resume is not None and run.is_finished(config):
         return run
     check_hardware(config.trainer)
+    check_loggers(config.logger)
     config = with_backbone(config)
     lock = run.acquire(wait=False)
     try:

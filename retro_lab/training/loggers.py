@@ -16,6 +16,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import LoggerConfig, TensorboardConfig, WandbConfig
 
+from .wandb_access import access, own_settings
 from .wandb_run import STEP, RunIdentity, record, start
 
 METRICS = "metrics.jsonl"
@@ -115,6 +116,16 @@ class CsvLogger(FileLogger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         self.save()
+
+
+def check_loggers(config: LoggerConfig) -> None:
+    """Refuses, before anything is computed, what `build_loggers` would refuse of W&B.
+
+    Raises:
+        UserError: if W&B must be online and cannot be, or its own settings are wrong.
+    """
+    if config.wandb is not None and rank_zero_only.rank == 0:
+        access(config.wandb.mode, own_settings())
 
 
 def build_loggers(

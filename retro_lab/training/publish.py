@@ -97,21 +97,23 @@ def _fill(
     """
     import wandb
 
-    leakage = results.leakage
+    leakage, split = results.leakage, f"{prefix}{results.evaluation.split}"
     columns: Any
     data: Any
     columns, data = curve_table(leakage)
-    logged: dict[str, Any] = {f"{prefix}leakage/table": wandb.Table(columns, data)}
-    logged[f"{prefix}leakage/bpb"] = _chart(leakage)
+    logged: dict[str, Any] = {f"{split}/leakage/table": wandb.Table(columns, data)}
+    logged[f"{split}/leakage/bpb"] = _chart(leakage)
     if (folder / PLOT_FILE).is_file():
-        logged[f"{prefix}leakage/plot"] = wandb.Image(str(folder / PLOT_FILE))
+        logged[f"{split}/leakage/plot"] = wandb.Image(str(folder / PLOT_FILE))
     run.log({**logged, STEP: step})
     run.summary.update(dict(summary))
     if "on" in results.metrics[results.evaluation.split]:
         found = verdict(leakage, results.evaluation.max_run)
-        run.summary[f"{prefix}verdict"] = "\n".join(found.sentences)
+        run.summary[f"{split}/verdict"] = "\n".join(found.sentences)
     artifact = wandb.Artifact(f"results-{run.id}", type="evaluation")
-    copies = Path(run.dir) / "evaluation"  # W&B's own copies would lie in the home folder
+    # W&B's own copies would lie in the home folder, and relative paths would tie `wandb sync` to
+    # the folder that this command was started in.
+    copies = Path(run.dir).resolve() / "evaluation"
     copies.mkdir(parents=True, exist_ok=True)
     for name in (RESULTS_FILE, CHUNKS_FILE):
         copy = shutil.copyfile(folder / name, copies / name)

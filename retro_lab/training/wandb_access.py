@@ -129,21 +129,24 @@ def access(
         return Access.offline
     if not server(settings.base_url):
         if asked is WandbMode.online:
-            raise unreachable(settings.base_url)
-        LOG.warning(
-            "the W&B server %s cannot be reached, so this run is logged offline; "
-            "`wandb sync` uploads it later",
-            settings.base_url,
-        )
+            raise UserError(
+                f"logger.wandb.mode=online, but the W&B server {settings.base_url} cannot be "
+                "reached",
+                fix="logger.wandb.mode=auto logs offline until `wandb sync`; or correct "
+                "WANDB_BASE_URL",
+            )
+        _warn_once(settings.base_url)
         return Access.offline
     return Access.online
 
 
-def unreachable(url: str) -> UserError:
-    """The message for a server that was to be online."""
-    return UserError(
-        f"logger.wandb.mode=online, but the W&B server {url} cannot be reached",
-        fix="logger.wandb.mode=auto logs offline until `wandb sync`; or correct WANDB_BASE_URL",
+@cache
+def _warn_once(url: str) -> None:
+    """A process begins several runs, and evaluates them."""
+    LOG.warning(
+        "the W&B server %s cannot be reached, so runs are logged offline; `wandb sync` uploads "
+        "them later",
+        url,
     )
 
 
