@@ -42,6 +42,7 @@ from retro_lab.evaluation.statistics import Bootstrap
 from retro_lab.evaluation.sweep import scored_k
 from retro_lab.evaluation.token_table import TokenTable
 from retro_lab.text.duplicates import duplicates_in_training
+from retro_lab.training.publish import publish
 
 from .build import build_data
 from .compared import Compared
@@ -126,6 +127,8 @@ def evaluate_run(
         write_inspection(config, out, prepared, tokens, found)
     write_run_page(results, out.path)
     out.record_evaluation(eval_fields(evaluation, wanted_plain(config) if results.plain else None))
+    own = dataclasses.replace(run.config(), eval=evaluation)
+    publish(results, own, run.path, out.path, lineage=run.lineage)
     return results
 
 

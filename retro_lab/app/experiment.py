@@ -14,15 +14,17 @@ import torch
 from torch import nn
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import has_retrieval, run_key, weights_fields
+from retro_lab.config.fingerprints import has_retrieval, weights_fields
 from retro_lab.config.schema import Config, Freeze, Method
 from retro_lab.training.agreement import agreed
 from retro_lab.training.diet import Diet
 from retro_lab.training.fit import FitResult, check_hardware, fit, resumable_step
-from retro_lab.training.loggers import build_loggers, close_loggers
+from retro_lab.training.loggers import build_loggers, check_loggers, close_loggers
+from retro_lab.training.publish import TOKENS_SEEN, last_figures
+from retro_lab.training.wandb_run import RunIdentity
 
 from .backbone import backbone_weights, is_backbone_alone, with_backbone
-from .build import LanguageModel, build_data, build_model
+from .build import LanguageModel, build_data, build_model, parameter_counts
 from .changed_text import TRAIN_ANEW, check_unchanged
 from .compared import Compared, compared_configs
 from .evaluation import evaluate_run
@@ -32,6 +34,7 @@ from .stages import Pipeline
 from .timing import Stopwatch
 
 LOG = logging.getLogger("retro_lab")
+SECOND_PHASE_VALIDATIONS = 4
 
 
 def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
@@ -45,6 +48,7 @@ def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
     if config.resume is not None and run.is_finished(config):
         return run
     check_hardware(config.trainer)
+    check_loggers(config.logger)
     config = with_backbone(config)
     lock = run.acquire(wait=False)
     try:
@@ -86,7 +90,7 @@ def ensure_trained(name: str, config: Config, prepared: Prepared, watch: Stopwat
         if agreed(config.trainer, due):
             LOG.info("%s: %s", name, run.path)
             own = prepared.without_neighbours()
-            train(config, run, own, None, watch, what=name)
+            train(config, run, own, None, watch, companion=name)
             _evaluate(config, run, own, {}, watch)
         else:
             run.check_text(prepared.without_neighbours().lineage)
@@ -114,7 +118,7 @@ def train(
     prepared: Prepared,
     baseline: RunDirectory | None,
     watch: Stopwatch,
-    what: str = "baseline",
+    companion: str | None = None,
 ) -> None:
     """Trains the run's model up to its last step, resuming where an earlier attempt stopped.
 
@@ -122,7 +126,8 @@ def train(
 
     Args:
         baseline: what a retrofit grafts on.
-        what: a model without retrieval is called in messages.
+        companion: what the run is to the one that was asked for, `baseline` or `plain`; None for
+            that one itself.
     """
     if run.reached("trained") and config.resume is not None:
         run.check_lineage(prepared.lineage)
@@ -134,7 +139,7 @@ def train(
         return
     run.enter("training")
     retrofit = has_retrieval(config) and config.recipe.method is Method.retrofit
-    backbone = None
+    backbone, tokens_before = None, 0
     if config.recipe.backbone is not None:
         backbone = backbone_weights(config)
     elif retrofit:
@@ -144,6 +149,7 @@ def train(
                 fix="leave out baseline=null, or use recipe=scratch",
             )
         backbone = baseline.weights()
+        tokens_before = int(last_figures(baseline.path).get(TOKENS_SEEN, 0))
     torch.manual_seed(config.seed)
     model = build_model(config, prepared.chunks.vocab_size, prepared.chunks.pad_id)
     if backbone is not None:
@@ -151,10 +157,11 @@ def train(
         if config.recipe.freeze is Freeze.backbone and config.recipe.unfreeze_after is None:
             model.freeze_backbone()
     model.enable_checkpointing(config.trainer.checkpointing)
+    what = companion or "baseline"
     if has_retrieval(config):
         what = "retrofit" if retrofit else "training"
     with watch.stage(f"{what} training" if what != "training" else what):
-        result = _fit(config, run, prepared, model, what, retrofit)
+        result = _fit(config, run, prepared, model, what, retrofit, companion, tokens_before)
     run.enter("trained", training=round(result.seconds, 1))
 
 
@@ -165,17 +172,20 @@ def _fit(
     model: LanguageModel,
     what: str,
     retrofit: bool,
+    companion: str | None,
+    tokens_before: int,
 ) -> FitResult:
     start = resumable_step(run.path) if config.resume is not None else 0
     if start:
         LOG.info("resuming %s at step %d", run.path, start)
-    loggers = build_loggers(
-        config.logger,
-        run.path,
-        run_key=run_key(config),
-        name=run.path.name,
-        resume_step=start,
+    identity = RunIdentity.of(
+        config,
+        run.path.name,
+        lineage=prepared.lineage,
+        parameters=parameter_counts(model),
+        companion=companion,
     )
+    loggers = build_loggers(config.logger, run.path, identity, resume_step=start)
     recipe, steps, trained_as = config.recipe, config.schedule.steps, weights_fields(config)
     held_back: list[nn.Parameter] = []
     if retrofit:
@@ -196,6 +206,7 @@ def _fit(
             diet=Diet.of(recipe, steps, prepared.chunks.pad_id),
             held_back=held_back,
             held_until=recipe.unfreeze_after or 0,
+            tokens_before=tokens_before,
             what=what,
             trained_as=trained_as,
         )
@@ -208,7 +219,8 @@ def _fit(
 def _second_phase(config: Config) -> Config:
     """The configuration with the optimiser and the rhythm of the retrofit."""
     recipe = config.recipe
-    val_every = recipe.val_every or config.trainer.val_every
+    quarter = max(recipe.steps // SECOND_PHASE_VALIDATIONS, 1)
+    val_every = recipe.val_every or min(quarter, config.trainer.val_every)
     return dataclasses.replace(
         config,
         optim=recipe.optim or config.optim,

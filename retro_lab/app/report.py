@@ -142,22 +142,23 @@ def _log_to_wandb(groups: Sequence[SeedGroup], folder: Path) -> str:
 
     from retro_lab.config.schema import WandbConfig
     from retro_lab.evaluation.seeds import report_cells
-    from retro_lab.training.loggers import wandb_arguments
+    from retro_lab.training.wandb_run import RunIdentity, start
 
     keys = sorted(row.run_key for group in groups for row in group.rows)
-    key = hashlib.sha256("".join(keys).encode()).hexdigest()[:16]
-    arguments = wandb_arguments(WandbConfig(), folder, run_key=f"report-{key}", name="report")
-    settings = wandb.Settings(silent=True, console="off")
+    key = hashlib.sha256("".join(keys).encode()).hexdigest()
+    run = start(WandbConfig(), folder, RunIdentity(key, "report", job_type="report"))
+    if run is None:
+        return "switched off by its own settings"
     cells: Any = report_cells(groups)
     heads, rows = cells
-    with wandb.init(**arguments, job_type="report", settings=settings) as run:
+    with run:
         run.log(
             {
                 "report/table": wandb.Table(columns=heads, data=rows),
                 "report/plot": wandb.Image(str(folder / "report.png")),
             }
         )
-        return run.url or "" if arguments["mode"] == "online" else run.dir
+        return run.url or run.dir
 
 
 def _results_below(path: Path, name: str) -> list[Path]:

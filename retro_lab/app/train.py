@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from retro_lab.config.fingerprints import has_retrieval
 from retro_lab.config.schema import BenchmarkConfig, Config, EvaluateConfig
+from retro_lab.training.wandb_access import Agent
 
 from .run_directory import RunDirectory
 from .timing import Stopwatch
@@ -36,6 +37,8 @@ def train(config: Config) -> float | None:
 
         check_shown(run, Pipeline(config), TRAIN_ANEW)
         LOG.info("%s is finished already; resume=null trains it again", run.path)
+        if run.leads:
+            _tell_agent(run)
     else:
         _run(config, run, watch)
     if not run.leads:
@@ -54,6 +57,18 @@ def _run(config: Config, run: RunDirectory, watch: Stopwatch) -> None:
             "interrupted; nothing is lost: the same command goes on where %s stopped", run.path
         )
         raise
+
+
+def _tell_agent(run: RunDirectory) -> None:
+    """Gives the figures of a finished run to the `wandb agent` that asked for it, if one did."""
+    agent = Agent.of_environment()
+    if agent is None:
+        return
+    from retro_lab.evaluation.results import Results
+    from retro_lab.training.publish import publish
+
+    results = Results.load(run.results_file)
+    publish(results, run.config(), run.path, run.path, lineage=run.lineage, agent=agent)
 
 
 def _further(config: Config, run: RunDirectory) -> float | None:

@@ -117,6 +117,7 @@ def fit(
     diet: Diet | None = None,
     held_back: Sequence[nn.Parameter] = (),
     held_until: int = 0,
+    tokens_before: int = 0,
     what: str = "training",
     trained_as: dict[str, Any] | None = None,
 ) -> FitResult:
@@ -130,6 +131,7 @@ def fit(
         resume: False starts again and drops the run's checkpoints.
         diet: which neighbours a training step reads.
         held_back: parameters that are not trained before step `held_until`.
+        tokens_before: scored tokens behind the model's weights as they are now.
         what: name of the progress bar.
         trained_as: settings that the weights go with; a checkpoint of others is refused.
 
@@ -158,6 +160,7 @@ def fit(
         diet=diet,
         held_back=held_back,
         held_until=held_until,
+        tokens_before=tokens_before,
     )
     console = ConsoleLogger(module.steps, start, what)
     metrics = TrainingMetrics(config.trainer.log_every)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import netrc
-import os
 import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from csv import DictWriter
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import orjson
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.schema import LoggerConfig, TensorboardConfig, WandbConfig, WandbMode
+from retro_lab.config.schema import LoggerConfig, TensorboardConfig, WandbConfig
+
+from .wandb_access import access, own_settings
+from .wandb_run import STEP, RunIdentity, record, start
 
 METRICS = "metrics.jsonl"
 
@@ -118,18 +118,27 @@ class CsvLogger(FileLogger):
         self.save()
 
 
-def build_loggers(
-    config: LoggerConfig, run_dir: Path, *, run_key: str, name: str, resume_step: int = 0
-) -> list[Logger]:
-    """The configured loggers, metrics.jsonl first.
-
-    Args:
-        run_key: identity of the run; a resumed run goes on in the same W&B run.
-        name: what people see.
-        resume_step: optimiser steps done already.
+def check_loggers(config: LoggerConfig) -> None:
+    """Refuses, before anything is computed, what `build_loggers` would refuse of W&B.
 
     Raises:
-        UserError: if a logger's package is missing, or W&B must be online without a login.
+        UserError: if W&B must be online and cannot be, or its own settings are wrong.
+    """
+    if config.wandb is not None and rank_zero_only.rank == 0:
+        access(config.wandb.mode, own_settings())
+
+
+def build_loggers(
+    config: LoggerConfig, run_dir: Path, identity: RunIdentity, *, resume_step: int = 0
+) -> list[Logger]:
+    """The configured loggers, metrics.jsonl first; without W&B where that is disabled.
+
+    Args:
+        identity: what they say of the run besides its figures.
+        resume_step: optimiser steps done already; above 0 a W&B run goes on, at 0 it begins anew.
+
+    Raises:
+        UserError: if a logger's package is missing, or W&B must be online and cannot be.
     """
     metrics = run_dir / METRICS
     loggers: list[Logger] = [JsonlLogger(metrics, resume_step)]
@@ -137,8 +146,8 @@ def build_loggers(
         loggers.append(CsvLogger(run_dir / "metrics.csv", metrics, config.csv.flush_every))
     if config.tensorboard is not None:
         loggers.append(_tensorboard(config.tensorboard, run_dir, resume_step))
-    if config.wandb is not None:
-        loggers.append(_wandb(config.wandb, run_dir, run_key, name))
+    if config.wandb is not None and rank_zero_only.rank == 0:
+        loggers += _wandb(config.wandb, run_dir, identity, resume=resume_step > 0)
     return loggers
 
 
@@ -148,7 +157,7 @@ def close_loggers(loggers: Sequence[Logger], status: str = "success") -> None:
 
     for logger in loggers:
         logger.finalize(status)
-        if isinstance(logger, WandbLogger) and rank_zero_only.rank == 0:
+        if isinstance(logger, WandbLogger):
             logger.experiment.finish(exit_code=0 if status == "success" else 1)
 
 
@@ -171,70 +180,16 @@ def _tensorboard(config: TensorboardConfig, run_dir: Path, resume_step: int) -> 
         ) from error
 
 
-def _wandb(config: WandbConfig, run_dir: Path, run_key: str, name: str) -> Logger:
-    """A W&B logger around a run that is started here, on the first process only."""
-    arguments = wandb_arguments(config, run_dir, run_key=run_key, name=name)
-    import wandb
+def _wandb(
+    config: WandbConfig, run_dir: Path, identity: RunIdentity, *, resume: bool
+) -> list[Logger]:
+    """A W&B logger around a run that is begun here; none where W&B is disabled."""
     from pytorch_lightning.loggers import WandbLogger
 
-    run = None
-    if rank_zero_only.rank == 0:
-        run = wandb.init(**arguments, settings=wandb.Settings(silent=True, console="off"))
-        run.define_metric("trainer/global_step")
-        run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-    return WandbLogger(experiment=run, save_dir=run_dir)
-
-
-def wandb_arguments(
-    config: WandbConfig, run_dir: Path, *, run_key: str, name: str
-) -> dict[str, Any]:
-    """What `wandb.init` is called with; it never asks for a login, `auto` does without one.
-
-    Raises:
-        UserError: for `mode=online` without a login.
-    """
-    online = _wandb_online(config.mode)
-    return {
-        "project": config.project,
-        "entity": config.entity,
-        "group": config.group,
-        "name": name,
-        "id": run_key,
-        "dir": str(run_dir),
-        "mode": "online" if online else "offline",
-        "resume": "allow" if online else None,  # a run on disk can be synced, but not resumed
-    }
-
-
-def _wandb_online(mode: WandbMode) -> bool:
-    """Whether W&B talks to its server; `WANDB_MODE` in the environment may forbid it.
-
-    Raises:
-        UserError: if it must, and there is no login.
-    """
-    if mode is WandbMode.offline or os.environ.get("WANDB_MODE") in {"offline", "dryrun"}:
-        return False
-    if _wandb_login():
-        return True
-    if mode is WandbMode.online:
-        raise UserError(
-            "logger.wandb.mode=online, but this machine has no W&B login",
-            fix="run `wandb login`, set WANDB_API_KEY, or leave the mode at auto",
-        )
-    return False
-
-
-def _wandb_login() -> bool:
-    """Whether W&B would find a login without asking; the login itself is not read."""
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    for file in (os.environ.get("NETRC"), "~/.netrc", "~/_netrc"):
-        path = Path(file or "").expanduser()
-        if not file or not path.is_file():
-            continue
-        try:
-            return host in netrc.netrc(path).hosts
-        except (netrc.NetrcParseError, OSError):
-            return False
-    return False
+    run = start(config, run_dir, identity, resume=resume)
+    if run is None:
+        return []
+    record(run, run_dir)
+    run.define_metric(STEP)
+    run.define_metric("*", step_metric=STEP, step_sync=True)
+    return [WandbLogger(experiment=run, save_dir=run_dir)]

@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.optim import Optimizer
@@ -40,6 +41,10 @@ class RetroModule(LightningModule):
         diet: which neighbours a training step reads; all of the batch's unless given.
         held_back: parameters that stay as they are until step `held_until`.
         held_until: optimiser steps.
+        tokens_before: scored tokens behind the weights that training begins with.
+
+    Attributes:
+        tokens_seen: scored tokens behind the weights that this process adds to the others'.
     """
 
     _token_nats: Callable[..., Tensor]
@@ -58,6 +63,7 @@ class RetroModule(LightningModule):
         diet: Diet | None = None,
         held_back: Sequence[nn.Parameter] = (),
         held_until: int = 0,
+        tokens_before: int = 0,
     ) -> None:
         super().__init__()
         self.model = model
@@ -72,6 +78,7 @@ class RetroModule(LightningModule):
         self.held_until = held_until
         self.gradient_norm = torch.zeros(())
         self._divisor = self._step_tokens = torch.zeros(())
+        self.tokens_seen = torch.tensor(tokens_before if rank_zero_only.rank == 0 else 0)
         self._sums = nn.ModuleDict({name: SumMetric() for name in ("on", "off")})
         token_nats = cast(Any, model).token_nats
         self._token_nats = torch.compile(token_nats) if compile else token_nats
@@ -105,6 +112,7 @@ class RetroModule(LightningModule):
             batch = {**batch, "neighbour_ids": shown}
         nats = self.nats(batch).sum()
         tokens = (batch["targets"] != IGNORED).sum()
+        self.tokens_seen = self.tokens_seen.to(tokens.device) + tokens
         share = tokens.to(nats.dtype)
         if self.trainer.world_size > 1:
             dist.all_reduce(share)
@@ -147,9 +155,28 @@ class RetroModule(LightningModule):
             self.emit(metrics)
 
     def emit(self, metrics: dict[str, float]) -> None:
-        """Sends figures to every logger, filed under the number of optimiser steps done."""
+        """Sends figures to every logger, filed under the number of optimiser steps done, with
+        `tokens_seen`: scored tokens behind the weights, those of the backbone included.
+
+        Every rank takes part.
+        """
+        metrics = {**metrics, "tokens_seen": self._tokens_of_all()}
         for logger in self.loggers:
             logger.log_metrics(metrics, step=self.trainer.global_step)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Every rank takes part in writing a checkpoint."""
+        checkpoint["tokens_seen"] = self._tokens_of_all()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        seen = checkpoint.get("tokens_seen", 0) if rank_zero_only.rank == 0 else 0
+        self.tokens_seen = torch.tensor(seen)
+
+    def _tokens_of_all(self) -> int:
+        total = self.tokens_seen.clone()
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(total)
+        return int(total)
 
     def configure_optimizers(self) -> Any:
         optimiser = build_optimiser(self.model, self.optim, self.lr)

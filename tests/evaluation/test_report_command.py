@@ -267,15 +267,26 @@ def test_wandb_gets_the_same_table_and_the_plot(
     logged: dict[str, Any] = {}
     started: dict[str, Any] = {}
 
-    def init(**arguments: Any) -> nullcontext:
-        started.update(arguments)
-        return nullcontext(SimpleNamespace(log=logged.update, url=None, dir="offline-run"))
+    class Run(nullcontext):
+        log = staticmethod(logged.update)
+        url = None
+        dir = "offline-run"
 
+    def init(**arguments: Any) -> Run:
+        started.update(arguments)
+        return Run()
+
+    settings = SimpleNamespace(
+        mode="offline", project=None, entity=None, run_group=None, run_notes=None, run_tags=None
+    )
     fake = SimpleNamespace(
-        init=init, Settings=dict, Image=lambda path: path, Table=lambda **table: table
+        init=init,
+        setup=lambda own: SimpleNamespace(settings=settings),
+        Settings=dict,
+        Image=lambda path: path,
+        Table=lambda **table: table,
     )
     monkeypatch.setitem(sys.modules, "wandb", fake)
-    monkeypatch.setenv("WANDB_MODE", "offline")
     runs.write("one", runs.results(1))
     runs.write("two", runs.results(2, split="validation"))
     text = runs.report("logger=wandb")

@@ -7,16 +7,16 @@ import csv
 from pathlib import Path
 
 import pytest
+import wandb
 from pytorch_lightning.loggers import TensorBoardLogger
 from rich.console import Console
+from wandb_files import without_login
 
-from retro_lab.config.errors import UserError
 from retro_lab.config.schema import (
     CsvConfig,
     LoggerConfig,
     TensorboardConfig,
     WandbConfig,
-    WandbMode,
 )
 from retro_lab.training.console import ConsoleLogger
 from retro_lab.training.loggers import (
@@ -25,21 +25,20 @@ from retro_lab.training.loggers import (
     build_loggers,
     close_loggers,
     read_metrics,
-    wandb_arguments,
 )
+from retro_lab.training.wandb_run import RunIdentity
+
+IDENTITY = RunIdentity("0123abcd" * 8, "run")
 
 
 @pytest.fixture
-def no_login(monkeypatch, tmp_path):
-    for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "NETRC", "WANDB_MODE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
+def no_login(tmp_path):
+    with without_login(tmp_path / "home") as environment:
+        yield environment
 
 
 def build(folder: Path, resume_step: int = 0, **config):
-    return build_loggers(
-        LoggerConfig(**config), folder, run_key="0123abcd", name="run", resume_step=resume_step
-    )
+    return build_loggers(LoggerConfig(**config), folder, IDENTITY, resume_step=resume_step)
 
 
 def steps(folder: Path) -> list[int]:
@@ -97,36 +96,6 @@ def test_tensorboard_writes_into_the_run_directory(tmp_path):
     assert list((tmp_path / "tensorboard").glob("events*"))
 
 
-def arguments(folder: Path, mode: WandbMode = WandbMode.auto) -> dict:
-    return wandb_arguments(WandbConfig(mode=mode), folder, run_key="0123abcd", name="run")
-
-
-def test_wandb_without_a_login_is_offline_and_keeps_the_runs_key(tmp_path, no_login):
-    found = arguments(tmp_path)
-    assert (found["mode"], found["id"], found["resume"]) == ("offline", "0123abcd", None)
-
-
-def test_wandb_with_a_login_is_online_and_resumes(tmp_path, no_login, monkeypatch):
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    found = arguments(tmp_path)
-    assert (found["mode"], found["id"], found["resume"]) == ("online", "0123abcd", "allow")
-    assert arguments(tmp_path, WandbMode.offline)["mode"] == "offline"
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    assert arguments(tmp_path)["mode"] == "offline"
-
-
-def test_a_login_in_netrc_counts(tmp_path, no_login):
-    (tmp_path / ".netrc").write_text("machine example.org login user password none\n")
-    assert arguments(tmp_path)["mode"] == "offline"
-    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password none\n")
-    assert arguments(tmp_path)["mode"] == "online"
-
-
-def test_wandb_online_without_a_login_is_a_user_error(tmp_path, no_login):
-    with pytest.raises(UserError, match=r"logger\.wandb\.mode=online"):
-        arguments(tmp_path, WandbMode.online)
-
-
 def test_two_offline_wandb_runs_in_one_process_say_nothing(tmp_path, no_login, capfd):
     for number in ("1", "2"):
         loggers = build(tmp_path / number, wandb=WandbConfig())
@@ -134,6 +103,13 @@ def test_two_offline_wandb_runs_in_one_process_say_nothing(tmp_path, no_login, c
         close_loggers(loggers)
         assert list((tmp_path / number / "wandb").glob("offline-run-*-0123abcd"))
     assert capfd.readouterr() == ("", "")
+
+
+def test_disabled_wandb_leaves_the_other_loggers(tmp_path, no_login):
+    no_login.setenv("WANDB_MODE", "disabled")
+    wandb.teardown()
+    assert len(build(tmp_path, wandb=WandbConfig())) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [METRICS]
 
 
 def test_console_shows_lines_without_a_terminal_and_a_bar_on_one(tmp_path, caplog):

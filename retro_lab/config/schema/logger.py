@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 
 class WandbMode(Enum):
-    """`auto` is online with a login and offline without."""
+    """`auto` is online with a login and a reachable server, and offline otherwise."""
 
     auto = "auto"
     online = "online"
@@ -16,12 +16,24 @@ class WandbMode(Enum):
 
 @dataclass
 class WandbConfig:
-    """Weights & Biases."""
+    """Weights & Biases.
 
-    project: str = "retro_lab"
+    Attributes:
+        project: null takes W&B's own setting (WANDB_PROJECT), else retro_lab.
+        entity: user or team; null takes W&B's own setting, else the login's default.
+        group: null takes W&B's own setting, else a name of the data and the model's size, which
+            all runs of one comparison share.
+        mode: WANDB_MODE and `wandb offline` or `wandb disabled` go before it.
+        tags: labels to filter by, besides those of WANDB_TAGS.
+        notes: free text about the run.
+    """
+
+    project: str | None = None
     entity: str | None = None
     group: str | None = None
     mode: WandbMode = WandbMode.auto
+    tags: list[str] = field(default_factory=list)
+    notes: str | None = None
 
 
 @dataclass

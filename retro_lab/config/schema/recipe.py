@@ -68,8 +68,9 @@ class RecipeConfig:
         warmup_steps: for `retrofit`, warm-up of the second phase.
         optim: for `retrofit`, optimiser of the second phase (`optim@recipe.optim=muon`), at `lr`;
             null takes `optim`.
-        val_every: for `retrofit`, steps of the second phase between validations; null takes
-            `trainer.val_every`. Never changes the result.
+        val_every: for `retrofit`, steps of the second phase between validations; null validates
+            four times, or every `trainer.val_every` steps if that is more often. Never changes the
+            result.
     """
 
     name: str = "retrofit"
