@@ -23,6 +23,7 @@ def figures(results: Results) -> dict[str, float]:
     | test/gain/bpb, .../low, .../high | RETRO[ON] minus the plain model; below 0 RETRO is better |
     | test/gain_without_leakage/... | the same on chunks with r(C) <= 0.125 |
     | test/on_minus_baseline/... | RETRO[ON] minus the baseline |
+    | test/xz/bpb, test/ngram/bpb | compressors that have read the same training text |
 
     What is not finite or was not measured is left out.
     """
@@ -33,6 +34,7 @@ def figures(results: Results) -> dict[str, float]:
             of_one = {"bpb": score.bpb, "ppl": score.ppl, "nats": score.loss}
             found |= {f"{split}/{condition}/{name}": value for name, value in of_one.items()}
     split = results.evaluation.split
+    found |= {f"{split}/{name}/bpb": bpb for name, bpb in (results.compressors or {}).items()}
     for other, word in _DIFFERENCES.items():
         for alpha, suffix in _ALPHAS.items():
             difference = results.leakage.difference("on", other, alpha)

@@ -108,7 +108,7 @@ def _fill(
     run.log({**logged, STEP: step})
     run.summary.update(dict(summary))
     if "on" in results.metrics[results.evaluation.split]:
-        found = verdict(leakage, results.evaluation.max_run)
+        found = verdict(leakage, results.evaluation.max_run, results.compressors)
         run.summary[f"{split}/verdict"] = "\n".join(found.sentences)
     artifact = wandb.Artifact(f"results-{run.id}", type="evaluation")
     # W&B's own copies would lie in the home folder, and relative paths would tie `wandb sync` to
