@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
 from retro_lab.config.console import print_error
-from retro_lab.config.errors import EXIT_USER_ERROR, refusal
+from retro_lab.config.errors import EXIT_USER_ERROR
+from retro_lab.config.refusals import refusal
 
 # A command's function, `main(argv) -> exit code`, and what it is for.
 COMMANDS = {
@@ -44,9 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = getattr(importlib.import_module(module), function)
     try:
         return command(rest)
-    except OSError as error:
+    except Exception as error:
         refused = refusal(error)
-        if refused is None:
+        if refused is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         print_error(str(refused))
         return EXIT_USER_ERROR

@@ -63,9 +63,10 @@ def run_benchmark(run: RunDirectory, command: EvaluateConfig) -> None:
         config, questions = with_passages(config, asked, run, database)
         name, record = QA_FILE, answer_questions(config, asked, questions, run, compared)
         tables = qa_tables(record)
-    out.record_benchmark(name, _about(config, run) | record)
-    if out.results_file.is_file():
-        write_run_page(Results.load(out.results_file), out.path)
+    with run.acquire(wait=True):  # an evaluation may be writing there
+        out.record_benchmark(name, _about(config, run) | record)
+        if out.results_file.is_file():
+            write_run_page(Results.load(out.results_file), out.path)
     _show(tables, config, out, name)
 
 

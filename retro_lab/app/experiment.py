@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from contextlib import ExitStack
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,7 +30,7 @@ from .changed_text import TRAIN_ANEW, check_unchanged
 from .compared import Compared, compared_configs
 from .evaluation import evaluate_run
 from .run_data import Prepared, prepare
-from .run_directory import RunDirectory
+from .run_directory import RUN_KEY, RunDirectory
 from .stages import Pipeline
 from .timing import Stopwatch
 
@@ -131,9 +132,13 @@ def train(
     """
     if run.reached("trained") and config.resume is not None:
         run.check_lineage(prepared.lineage)
+        if run.leads and not run.config_file.is_file():
+            run.describe(config)
         return
-    run.begin(config)
     run.check_lineage(prepared.lineage)
+    trained_as = weights_fields(config) | {RUN_KEY: run_key(config)}
+    start = resumable_step(run.path, trained_as) if config.resume is not None else 0
+    run.begin(config, anew=not start)
     if is_backbone_alone(config):
         run.enter("trained")
         return
@@ -161,7 +166,9 @@ def train(
     if has_retrieval(config):
         what = "retrofit" if retrofit else "training"
     with watch.stage(f"{what} training" if what != "training" else what):
-        result = _fit(config, run, prepared, model, what, retrofit, companion, tokens_before)
+        result = _fit(
+            config, run, prepared, model, what, start, trained_as, companion, tokens_before
+        )
     run.enter("trained", training=round(result.seconds, 1))
 
 
@@ -171,11 +178,18 @@ def _fit(
     prepared: Prepared,
     model: LanguageModel,
     what: str,
-    retrofit: bool,
+    start: int,
+    trained_as: dict[str, Any],
     companion: str | None,
     tokens_before: int,
 ) -> FitResult:
-    start = resumable_step(run.path) if config.resume is not None else 0
+    """Trains the model with the configured loggers.
+
+    Args:
+        start: optimiser steps that are done already.
+        trained_as: settings that the weights go with.
+    """
+    retrofit = what == "retrofit"
     if start:
         LOG.info("resuming %s at step %d", run.path, start)
     identity = RunIdentity.of(
@@ -186,7 +200,7 @@ def _fit(
         companion=companion,
     )
     loggers = build_loggers(config.logger, run.path, identity, resume_step=start)
-    recipe, steps, trained_as = config.recipe, config.schedule.steps, weights_fields(config)
+    recipe, steps = config.recipe, config.schedule.steps
     held_back: list[nn.Parameter] = []
     if retrofit:
         config, steps = _second_phase(config), recipe.steps

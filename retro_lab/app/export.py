@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import filecmp
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from retro_lab.config.console import print_error
 from retro_lab.config.errors import EXIT_USER_ERROR, UserError
+from retro_lab.config.refusals import writing
 
 from .run_directory import RunDirectory
 
@@ -65,10 +70,12 @@ def parse(argv: Sequence[str]) -> Request:
 
 
 def export(request: Request) -> None:
-    """Writes the folder, whole or not at all.
+    """Writes the folder, whole or not at all; one that holds this very export is left as it is.
+
+    Nothing is written into the run's directory.
 
     Raises:
-        UserError: the run is not finished, or the folder holds something already or can't be made.
+        UserError: the run is not finished, or the folder holds something else or can't be made.
     """
     run, out = RunDirectory(request.run), request.out
     config = run.config()
@@ -78,8 +85,8 @@ def export(request: Request) -> None:
             fix="run the train.py command again; it resumes",
         )
     here = out.resolve() == Path.cwd()  # would be replaced under the user's feet
-    if out.exists() and (here or not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} is there already", fix="give the name of a new folder")
+    if out.exists() and (here or not out.is_dir() or not _may_be_export(out)):
+        raise _taken(out)
     from retro_lab.config.console import no_loading_bar
     from retro_lab.evaluation.results import Results
     from retro_lab.huggingface import RetroForCausalLM
@@ -99,20 +106,63 @@ def export(request: Request) -> None:
     )
     if tokenizer.pad_id < model.config.vocab_size:
         model.generation_config.suppress_tokens = [tokenizer.pad_id]
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(
-            f"out={out} cannot be made: {error.strerror}", fix="give a folder where you may write"
-        ) from None
-    with no_loading_bar():
-        model.save_pretrained(partial)
-    as_fast(tokenizer, config.chunking.sequence_length).save_pretrained(partial)
     card = model_card(Results.load(run.results_file), out.name, request.licence)
-    (partial / "README.md").write_text(card, encoding="utf-8")
+    with _publishing(out) as partial:
+        with no_loading_bar():
+            model.save_pretrained(partial)
+        as_fast(tokenizer, config.chunking.sequence_length).save_pretrained(partial)
+        (partial / "README.md").write_text(card, encoding="utf-8")
+    print(f"{out}: a Hugging Face model; its README.md says how to load it")
+
+
+def _may_be_export(out: Path) -> bool:
+    """Whether a folder is empty, or looks like an export; what is in it is compared later."""
+    return not any(out.iterdir()) or (out / "model.safetensors").is_file()
+
+
+def _taken(out: Path, differing: str = "") -> UserError:
+    words = f", and its {differing} is not of this export" if differing else ""
+    return UserError(f"{out} is there already{words}", fix="give the name of a new folder")
+
+
+@contextmanager
+def _publishing(out: Path) -> Iterator[Path]:
+    """A folder to fill, which then becomes `out` by one rename; of two at once the second waits.
+
+    Raises:
+        UserError: it can't be made, or `out` holds something else by then.
+        OSError: naming `out`, if the machine refuses to write a file.
+    """
+    partial, lock = (out.with_name(f".{out.name}.{end}") for end in ("partial", "lock"))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(lock).acquire()
+    except OSError as error:
+        words = "Not a directory" if isinstance(error, FileExistsError) else error.strerror
+        raise UserError(
+            f"out={out} cannot be made: {words}", fix="give a folder where you may write"
+        ) from None
+    with held, writing(out):
+        try:
+            shutil.rmtree(partial, ignore_errors=True)  # of an export that was killed
+            partial.mkdir()
+            yield partial
+            _publish(partial, out)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+            lock.unlink(missing_ok=True)
+
+
+def _publish(partial: Path, out: Path) -> None:
+    if out.exists() and any(out.iterdir()):
+        for name in sorted({path.name for folder in (partial, out) for path in folder.iterdir()}):
+            if not _same(partial / name, out / name):
+                raise _taken(out, name)
+        return
     if out.exists():
         out.rmdir()
     partial.replace(out)
-    print(f"{out}: a Hugging Face model; its README.md says how to load it")
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)

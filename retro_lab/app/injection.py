@@ -12,8 +12,6 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from retro_lab.config.checks import check
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import eval_fields, has_retrieval
@@ -118,7 +116,14 @@ def _without_probes(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _report(run: RunDirectory, found: dict[float, RunDirectory], plain: EvalConfig) -> Injection:
     results = {dose: Results.load(out.results_file) for dose, out in found.items()}
     last = max(found)
-    halves = orjson.loads((found[last].path / "planted.json").read_bytes())["halves"]
+    planted = found[last].planted or {}
+    if "halves" not in planted:
+        folder = found[last].path
+        raise UserError(
+            f"{folder} does not say which documents were planted",
+            fix=f"move {folder} away and evaluate the run again",
+        )
+    halves = planted["halves"]
     doses = []
     for dose, out in found.items():
         database = results[dose].evaluation.database

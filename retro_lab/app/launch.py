@@ -9,24 +9,25 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from retro_lab.config.checks import check
 from retro_lab.config.compose import compose_root
 from retro_lab.config.console import print_error
-from retro_lab.config.errors import EXIT_USER_ERROR, UserError, refusal
+from retro_lab.config.errors import EXIT_USER_ERROR, UserError
 from retro_lab.config.explain import explain
 from retro_lab.config.fingerprints import canonical
 from retro_lab.config.paths import conf_dir
+from retro_lab.config.refusals import refusal
 from retro_lab.config.register import register
 from retro_lab.config.schema import Config
 from retro_lab.config.schema.catalogue import SCHEMAS
 from retro_lab.config.text_keys import as_typed
 from retro_lab.config.typed import to_typed
 
-from .run_directory import LOCK_FILE
+from .run_directory import RunDirectory
 
 EXIT_INTERRUPTED = 130
 
@@ -103,17 +104,27 @@ class _Job:
             argv, full_error = self.before
             with _process(argv, full_error):
                 result = self.task(config)
-        except UserError as error:
-            _discard_untouched(Path(hydra_config.runtime.output_dir))
+        except Exception as error:
+            folder = Path(hydra_config.runtime.output_dir)
+            mistake = self._mistake(error, folder)
+            if mistake is None:
+                raise
+            _discard_untouched(folder)
             if hydra_config.mode is RunMode.RUN:
-                print_error(str(error))
+                print_error(str(mistake))
                 self.exit_code = EXIT_USER_ERROR
                 return None
-            print_error(f"in {' '.join(hydra_config.overrides.task)}: {error}")
-            raise _Reported(error.message, error.fix) from error
+            print_error(f"in {' '.join(hydra_config.overrides.task)}: {mistake}")
+            raise _Reported(mistake.message, mistake.fix) from error
         if isinstance(result, int):
             self.exit_code = max(self.exit_code, result)
         return result
+
+    def _mistake(self, error: Exception, folder: Path) -> UserError | None:
+        """What a person can do something about; None for a bug, and for who wants tracebacks."""
+        if isinstance(error, UserError):
+            return error
+        return None if self.before[1] == "1" else refusal(error, folder)
 
     def _config(self, root: Any) -> Any:
         config = to_typed(root, SCHEMAS[self.config_name])
@@ -128,15 +139,9 @@ def _discard_untouched(folder: Path) -> None:
 
     The working directory, where `evaluate` has its output, is not ours to remove.
     """
-    if folder == Path.cwd():
-        return
-    traces = [folder / name for name in ("run.log", LOCK_FILE)]
-    if folder.is_dir() and not set(folder.iterdir()) - set(traces):
+    if folder != Path.cwd() and folder.is_dir():
         _stop_logging_to(folder)
-        for trace in traces:
-            trace.unlink(missing_ok=True)
-        with suppress(OSError):
-            folder.rmdir()
+        RunDirectory(folder).discard_untouched()
 
 
 def _stop_logging_to(folder: Path) -> None:

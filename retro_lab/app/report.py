@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from retro_lab.config.console import print_error
 from retro_lab.config.errors import EXIT_USER_ERROR, UserError
+from retro_lab.config.files import replacing
 
 if TYPE_CHECKING:
     from retro_lab.evaluation.seeds import SeedGroup
@@ -133,7 +134,8 @@ def _write_markdown(groups: Sequence[SeedGroup], title: str, path: Path) -> None
     lines = [heads, ["---"] * len(heads), *rows]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     text = f"# {title}\n\n{table}\n\n{in_words(groups)}\n\n![bits per byte](report.png)\n"
-    path.write_text(text, encoding="utf-8")
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _log_to_wandb(groups: Sequence[SeedGroup], folder: Path) -> str:
@@ -177,7 +179,7 @@ def _write_csv(rows: Sequence, path: Path) -> None:
     for name in ("all_chunks", "leak_free"):
         header += [f"{name}_delta_bpb", f"{name}_low", f"{name}_high", f"{name}_documents"]
     header += ["training_flops", "training_seconds"]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         for row in rows:

@@ -1,7 +1,7 @@
 """A run's directory: the one place where everything about the run is, and where its state is kept.
 
 config.yaml      the resolved configuration
-status.json      new, training, trained or finished, and the seconds of each stage
+status.json      new, training, trained or finished, the seconds of each stage, the run's key
 lineage.json     key of every data stage behind the run
 checkpoints/     last.ckpt (resumable) and best.ckpt
 metrics.jsonl    curves; also wandb/, metrics.csv, TensorBoard files as configured
@@ -12,12 +12,14 @@ index.html       the figures, plots and files of the run on one page
 planted.json     where the database holds copies of evaluated documents: which, and the halves
 injection.json   a leak experiment on the run (eval=injection), its figure beside it
 databases/       the same for evaluations that searched another database than the run's own
+checksums.json   SHA-256 of the files beside it, checked whenever one is read; so in checkpoints/
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,11 +27,13 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from filelock import FileLock, Timeout
 
+from retro_lab.artifacts.checksums import check_recorded, recorded
 from retro_lab.config.databases import database_key
 from retro_lab.config.errors import UserError
 from retro_lab.config.file_paths import located_path
 from retro_lab.config.fingerprints import (
     eval_fields,
+    run_key,
     run_name,
     wanted_plain,
     weights_fields,
@@ -52,6 +56,12 @@ _OF_WEIGHTS = (
 )
 """Files of single evaluations, which say nothing of weights that are trained anew."""
 STATES = ("new", "training", "trained", "finished")
+RUN_KEY = "run_key"
+"""In status.json and in every checkpoint: whose weights they are."""
+_PUT_BACK = (
+    "put back a copy; or remove it and run the train.py command again, which goes on from the "
+    "last checkpoint"
+)
 
 
 @dataclass(frozen=True)
@@ -118,12 +128,21 @@ class RunDirectory:
 
     @property
     def status(self) -> dict[str, Any]:
-        """`state` and `seconds` by stage.
+        """`state`, `seconds` by stage and, once it was begun, `run_key`.
 
         Raises:
             UserError: if the file is damaged, as of `lineage`.
         """
-        return self._read("status.json") or {"state": "new", "seconds": {}}
+        status = self._read("status.json", dict[str, Any])
+        if status is None:
+            return {"state": "new", "seconds": {}}
+        seconds = status.get("seconds")
+        numbers = seconds.values() if isinstance(seconds, dict) else [None]
+        if status.get("state") not in STATES or not all(
+            isinstance(number, (int, float)) for number in numbers
+        ):
+            raise self._damaged("status.json", "it has no such state, or no seconds by stage")
+        return status
 
     @property
     def state(self) -> str:
@@ -136,7 +155,8 @@ class RunDirectory:
 
     def enter(self, state: str, **seconds: float) -> None:
         """Moves to a state and records how long its stages took."""
-        status = {"state": state, "seconds": self.status["seconds"] | seconds}
+        status = self.status
+        status |= {"state": state, "seconds": status["seconds"] | seconds}
         self._write("status.json", status)
 
     @property
@@ -144,7 +164,7 @@ class RunDirectory:
         """Settings of the evaluation whose results the run holds; None before there is one."""
         if not (self.results_file.is_file() and self.chunks_file.is_file()):
             return None
-        return self._read(EVALUATION_FILE)
+        return self._read(EVALUATION_FILE, dict[str, Any])
 
     def is_evaluated(self, config: Config) -> bool:
         """Whether the run holds the figures that this configuration's evaluation gives.
@@ -173,15 +193,36 @@ class RunDirectory:
         """Writes what a benchmark gave into a file of its own."""
         self._write(name, record)
 
-    def begin(self, config: Config) -> None:
-        """Writes down what is to be trained; older results count no more, whatever was searched."""
+    @property
+    def planted(self) -> dict[str, Any] | None:
+        """What `record_planted` noted; None where nothing was planted.
+
+        Raises:
+            UserError: if the file is damaged.
+        """
+        return self._read("planted.json", dict[str, Any])
+
+    def begin(self, config: Config, anew: bool) -> None:
+        """Writes down what is to be trained.
+
+        Args:
+            anew: from the first step. Then older weights and results are removed, whatever was
+                searched, in an order in which none outlive what they came from; otherwise what is
+                there is of the checkpoint that training goes on from.
+        """
         if not self.leads:
             return
-        for found in (self, *map(RunDirectory, (self.path / "databases").glob("*/"))):
-            found.forget_evaluation()
-            for name in _OF_WEIGHTS:
-                (found.path / name).unlink(missing_ok=True)
+        if anew:
+            from retro_lab.training.fit import drop_checkpoints
+
+            self.enter("new")
+            drop_checkpoints(self.path)
+            for found in (self, *map(RunDirectory, (self.path / "databases").glob("*/"))):
+                found.forget_evaluation()
+                for name in _OF_WEIGHTS:
+                    (found.path / name).unlink(missing_ok=True)
         self.describe(config)
+        self._write("status.json", self.status | {RUN_KEY: run_key(config)})
 
     def describe(self, config: Config) -> None:
         """Makes the directory and writes down what is to be run."""
@@ -191,7 +232,7 @@ class RunDirectory:
     @property
     def lineage(self) -> dict[str, str]:
         """Key of each data stage behind the run; empty before it has any."""
-        return self._read("lineage.json") or {}
+        return self._read("lineage.json", dict[str, str]) or {}
 
     def check_lineage(self, lineage: dict[str, str]) -> None:
         """Records the data behind the run, or refuses other data than it began with.
@@ -201,7 +242,8 @@ class RunDirectory:
         """
         known = self.lineage
         self._refuse([stage for stage in known if lineage.get(stage) != known[stage]], lineage)
-        self.record_lineage(lineage)
+        if lineage != known:  # a directory that can only be read is not written to
+            self.record_lineage(lineage)
 
     def record_lineage(self, lineage: dict[str, str]) -> None:
         """Records the data behind an evaluation, in place of an earlier one's."""
@@ -236,7 +278,9 @@ class RunDirectory:
         path = self.path / "checkpoints" / "last.ckpt"
         if not path.is_file():
             raise UserError(f"{self.path} has no checkpoint", fix="train it first: train.py")
-        return model_weights(path, weights_fields(self.config()))
+        trained_as = weights_fields(self.config())
+        key = self.status.get(RUN_KEY)
+        return model_weights(path, trained_as if key is None else trained_as | {RUN_KEY: key})
 
     def acquire(self, wait: bool) -> FileLock:
         """Takes the lock, waiting for another process or refusing to.
@@ -244,8 +288,8 @@ class RunDirectory:
         Raises:
             UserError: if another process works on the run and `wait` is False.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / LOCK_FILE)
+        self.path.mkdir(parents=True, exist_ok=True)
         if not self.leads:
             return lock
         try:
@@ -260,24 +304,43 @@ class RunDirectory:
             lock.acquire()
         return lock
 
-    def _read(self, name: str) -> Any:
-        """What `_write` wrote; None if it isn't there."""
+    def discard_untouched(self) -> None:
+        """Removes the directory if nothing but the log of a mistake was written into it.
+
+        Another process that works on it, or waits to, keeps what it has: the directory goes under
+        its lock.
+        """
+        if not self._is_untouched():
+            return
+        lock = FileLock(self.path / LOCK_FILE)
+        with suppress(OSError, Timeout), lock.acquire(timeout=0):
+            if self._is_untouched():
+                (self.path / "run.log").unlink(missing_ok=True)
+                (self.path / LOCK_FILE).unlink()
+                self.path.rmdir()
+
+    def _is_untouched(self) -> bool:
+        return {path.name for path in self.path.iterdir()} <= {"run.log", LOCK_FILE}
+
+    def _read(self, name: str, kind: Any) -> Any:
+        """What `_write` wrote, of this type; None if it isn't there."""
         path = self.path / name
         if not path.is_file():
             return None
+        from retro_lab.evaluation.results import decode
+
+        check_recorded(path, _PUT_BACK)
         try:
-            return orjson.loads(path.read_bytes())
-        except orjson.JSONDecodeError as error:
-            raise UserError(
-                f"{path} is damaged: {error}",
-                fix="put back a copy; or remove it and run the train.py command again, which goes "
-                "on from the last checkpoint",
-            ) from error
+            return decode(kind, orjson.loads(path.read_bytes()), "")
+        except ValueError as error:
+            raise self._damaged(name, str(error)) from error
+
+    def _damaged(self, name: str, why: str) -> UserError:
+        return UserError(f"{self.path / name} is damaged: {why}", fix=_PUT_BACK)
 
     def _write(self, name: str, data: Any) -> None:
         if not self.leads:
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        temporary = self.path / f".{name}.tmp"
-        temporary.write_bytes(orjson.dumps(data, option=orjson.OPT_INDENT_2) + b"\n")
-        temporary.replace(self.path / name)
+        with recorded(self.path / name) as temporary:
+            temporary.write_bytes(orjson.dumps(data, option=orjson.OPT_INDENT_2) + b"\n")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from retro_lab.artifacts import lineage, track
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import has_retrieval, run_key
+from retro_lab.config.refusals import is_refused
 from retro_lab.config.schema import Config, resolve_k, resolve_max_run, wants_tokens
 from retro_lab.data.datamodule import RetroDataModule
 from retro_lab.evaluation.chunk_table import ChunkTable
@@ -178,6 +179,8 @@ def open_model(config: Config, run: RunDirectory, ids: ChunkStore | Tokenizer) -
         else:
             model.load_state_dict(run.weights())
     except RuntimeError as error:
+        if is_refused(error):
+            raise
         raise UserError(
             f"the checkpoint of {run.path} does not fit its configuration and its tokenizer "
             f"({ids.vocab_size} ids): {str(error).splitlines()[-1].strip()}",
@@ -260,7 +263,8 @@ def _stored(
     try:
         results, table = Results.load(run.results_file), ChunkTable.load(run.chunks_file)
         tokens = TokenTable.load(run.tokens_file) if run.tokens_file.is_file() else None
-    except UserError:
+    except UserError as error:
+        LOG.warning("%s; it is scored anew", error.message)
         return {}
     settings = results.evaluation
     known = {stage: results.lineage.get(stage) for stage in prepared.lineage}

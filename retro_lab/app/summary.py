@@ -11,6 +11,7 @@ from rich.console import Console
 from retro_lab.artifacts.progress import duration
 from retro_lab.baselines.table import RIVALS_FILE, load, rivals_table
 from retro_lab.config.databases import in_words as in_words_of
+from retro_lab.config.files import replacing
 from retro_lab.config.schema import DatabaseConfig
 from retro_lab.evaluation.chunk_table import ChunkTable
 from retro_lab.evaluation.comparison import compare
@@ -112,7 +113,7 @@ def show_comparison(runs: Sequence[RunDirectory]) -> None:
         comparison_table(rows, f"{len(runs)} runs on the same chunks; {confidence} intervals")
     )
     path = runs[0].path.parent / "comparison.csv"
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         names = "run condition alpha bpb nats tokens bytes delta_bpb low high documents"
         writer.writerow(names.split())

@@ -38,6 +38,8 @@ def train(config: Config) -> float | None:
         check_shown(run, Pipeline(config), TRAIN_ANEW)
         LOG.info("%s is finished already; resume=null trains it again", run.path)
         if run.leads:
+            if not run.config_file.is_file():
+                run.describe(config)
             _tell_agent(run)
     else:
         _run(config, run, watch)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
 import shutil
 from pathlib import Path
+
+from retro_lab.config.files import sync
 
 from .stage import JSON, digest
 
@@ -48,19 +49,26 @@ def write_record(path: Path, content: dict[str, JSON]) -> dict[str, JSON]:
     """
     record = {**content, "digest": digest(content)}
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-    temporary.write_text(json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n")
-    sync(temporary)
-    temporary.replace(path)
+    try:
+        temporary.write_text(json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n")
+        sync(temporary)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     return record
 
 
 def read_record(path: Path) -> dict[str, JSON]:
-    """What `write_record` wrote; ValueError if it is missing or was changed since."""
+    """What `write_record` wrote; ValueError if it is missing or was changed since.
+
+    An OSError, of a disk that fails or too many open files, passes: it says nothing of the file.
+    """
     try:
         record = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise ValueError(f"{path.name} is missing") from None
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"{path.name} can't be read: {error}") from None
     content = {**record} if isinstance(record, dict) else {}
     if content.pop("digest", None) != digest(content):
@@ -106,12 +114,3 @@ def discard(folder: Path) -> None:
     folder.rename(aside)
     # A network file system may refuse while a file is open; garbage collection ends the job.
     shutil.rmtree(aside, ignore_errors=True)
-
-
-def sync(path: Path) -> None:
-    """Flushes a file or a folder to disk, so that it survives a power failure."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import orjson
 from rich.table import Table
 
 from retro_lab.config.errors import UserError
 from retro_lab.evaluation.leakage import LEAK_FREE_ALPHA
+from retro_lab.evaluation.results import read_json
 
 SCHEMA_VERSION = 1
 RIVALS_FILE = "rivals.json"
@@ -27,13 +27,14 @@ def load(folder: Path) -> dict[str, Any]:
     fix = "python evaluate.py run=... eval=rivals"
     if not path.is_file():
         raise UserError(f"{path} does not exist", fix=fix)
-    try:
-        record = orjson.loads(path.read_bytes())
-    except orjson.JSONDecodeError as error:
-        raise UserError(f"{path} cannot be read as JSON: {error}", fix=fix) from error
+    record = read_json(path, fix)
     version = record.get("schema_version")
     if version != SCHEMA_VERSION:
         raise UserError(f"{path} has schema_version {version}, not {SCHEMA_VERSION}", fix=fix)
+    try:
+        rivals_table(record)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is damaged: it makes no table ({error!r})", fix=fix) from error
     return record
 
 

@@ -20,6 +20,21 @@ class ConsoleHandler(logging.Handler):
         print(paint(prefix, colour) + self.format(record), file=sys.stderr, flush=True)
 
 
+class RunLogHandler(logging.FileHandler):
+    """A run's log file; where it cannot be written, messages go to the console alone."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Says so once; a log is no reason to end a run, or to print a traceback a message."""
+        error = sys.exc_info()[1]
+        self.addFilter(lambda record: False)
+        print(
+            paint("warning: ", _YELLOW)
+            + f"{self.baseFilename}: {error}; messages are no longer written there",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
 def print_error(message: str) -> None:
     """Prints `error: message` to standard error."""
     print(paint("error: ", _RED) + message, file=sys.stderr, flush=True)

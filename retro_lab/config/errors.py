@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+from collections.abc import Iterator
 
 EXIT_USER_ERROR = 2
 
@@ -27,24 +27,6 @@ class UserError(Exception):
         return self.message if self.fix is None else f"{self.message}\n  fix: {self.fix}"
 
 
-# What a machine refuses, whoever asks: no permission, no space, a file where a folder should be.
-_REFUSALS = {
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
-    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
-}
-
-
-def refusal(error: BaseException) -> UserError | None:
-    """The message for a file or folder that the machine refuses; None for any other exception."""
-    if not isinstance(error, OSError) or error.errno not in _REFUSALS or error.filename is None:
-        return None
-    return UserError(
-        f"{error.filename}: {error.strerror}",
-        fix="make room and permission there; or runs_dir=... and store.dir=... put what train.py "
-        "writes elsewhere, and a copy of a run elsewhere can be evaluated",
-    )
-
-
 class ConfigError(UserError):
     """Every problem of one configuration, collected, so that a user fixes them in one go."""
 
@@ -59,3 +41,10 @@ class ConfigError(UserError):
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[list[UserError]]]:
         return ConfigError, (self.problems,)
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The exception, what caused it, what caused that, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

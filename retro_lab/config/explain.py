@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import (
@@ -15,7 +14,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from .errors import UserError
+from .errors import UserError, chain
 from .keys import bad_value, unknown_key
 from .paths import options
 
@@ -46,12 +45,12 @@ _NULL_GROUP = "Config group override must be a string or a list"
 
 def explain(error: BaseException) -> UserError | None:
     """The user's mistake behind an exception; None where it is not one of the configuration."""
-    chain = list(_chain(error))
-    for link in chain:
+    links = list(chain(error))
+    for link in links:
         if isinstance(link, UserError):
             return link
-    for link in chain:
-        found = _by_message(str(link)) or _by_type(link, chain)
+    for link in links:
+        found = _by_message(str(link)) or _by_type(link, links)
         if found is not None:
             return found
     if isinstance(error, (HydraException, OmegaConfBaseException)):
@@ -138,9 +137,3 @@ def _place(chain: list[BaseException]) -> str:
         if match := _IN_FILE.search(str(link)):
             return f" (in {match[1]}.yaml)"
     return ""
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

@@ -48,7 +48,7 @@ _FILTERS = ("max_jaccard", "dedup")
 # Of the recipe, what only a retrofit has.
 _SECOND_PHASE = ("freeze", "unfreeze_after", "steps", "lr", "warmup_steps", "optim")
 # What a checkpoint's weights were trained as; the data behind them has its lineage.
-_OF_WEIGHTS = ("model", "cca", "chunking", "recipe")
+_OF_WEIGHTS = ("model", "cca", "chunking", "recipe", "optim", "schedule", "seed")
 # Settings of a part that is left out, and rhythm.
 _OF_POINTER = ("pointer_heads", "pointer_start", "match_bias")
 _RHYTHM = ("val_every",)

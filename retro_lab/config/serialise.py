@@ -17,6 +17,7 @@ import yaml
 from omegaconf import MISSING
 
 from .errors import UserError
+from .files import replacing
 from .schema import Config
 
 TAG = "schema"
@@ -72,8 +73,9 @@ def from_plain(data: Any, kind: Any = Config) -> Any:
 
 
 def write_config(config: Config, path: Path) -> None:
-    """Writes the resolved configuration as YAML."""
-    path.write_text(yaml.safe_dump(to_plain(config), sort_keys=False), encoding="utf-8")
+    """Writes the resolved configuration as YAML, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(yaml.safe_dump(to_plain(config), sort_keys=False), encoding="utf-8")
 
 
 def read_config(path: Path) -> Config:
@@ -89,10 +91,11 @@ def read_config(path: Path) -> Config:
         )
     try:
         return from_plain(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-    except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise UserError(
             f"{path} is not a configuration that this version can read: {error}",
-            fix="train the run again, or use the version that wrote it",
+            fix="put back a copy, or use the version that wrote it; or remove it and run the "
+            "train.py command again, which writes it anew and trains nothing twice",
         ) from error
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-import orjson
-
 from retro_lab.config.errors import UserError
 
 from .gain import Gain
-from .results import decode, write_json
+from .results import decode, read_json, write_json
 
 SCHEMA_VERSION = 1
 GAIN_FILE = "gain.json"
@@ -27,11 +25,13 @@ def load_gain(path: Path) -> Gain:
     Raises:
         UserError: no such file, a damaged one, or one of another schema version.
     """
+    fix = "run the evaluation again; it writes the file anew"
+    if not path.is_file():
+        raise UserError(f"{path} does not exist", fix=fix)
+    record = read_json(path, fix)
     try:
-        record = orjson.loads(path.read_bytes())
         if record.pop("schema_version", None) != SCHEMA_VERSION:
             raise ValueError(f"its schema_version is not {SCHEMA_VERSION}")
         return decode(Gain, record, "")
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        fix = "run the evaluation again; it writes the file anew"
-        raise UserError(f"{path} cannot be read: {error}", fix=fix) from error
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} is damaged: {error}", fix=fix) from error

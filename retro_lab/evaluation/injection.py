@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from retro_lab.config.errors import UserError
@@ -24,7 +23,7 @@ from .chunk_table import MISSING, ChunkTable
 from .comparison import check_same_chunks
 from .leakage import LEAK_FREE_ALPHA, Difference
 from .overlap import overlap_ratio, within
-from .results import decode, write_json
+from .results import decode, read_json, write_json
 from .statistics import Bootstrap, bits_per_byte_intervals
 
 SCHEMA_VERSION = 1
@@ -139,15 +138,15 @@ class Injection:
             UserError: no such file, a damaged one, or one of another schema version.
         """
         path, fix = folder / INJECTION_FILE, "python evaluate.py run=... eval=injection"
+        if not path.is_file():
+            raise UserError(f"{path} does not exist", fix=fix)
+        record = read_json(path, fix)
         try:
-            record = orjson.loads(path.read_bytes())
-            if record["schema_version"] != SCHEMA_VERSION:
+            if record.get("schema_version") != SCHEMA_VERSION:
                 raise ValueError(f"schema_version is not {SCHEMA_VERSION}")
             return decode(cls, record, "")
-        except FileNotFoundError as error:
-            raise UserError(f"{path} does not exist", fix=fix) from error
-        except (ValueError, TypeError, KeyError) as error:
-            raise UserError(f"{path} cannot be read: {error}", fix=fix) from error
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path} is damaged: {error}", fix=fix) from error
 
 
 def sets_of(dose: Dose, first_half: Collection[str]) -> dict[str, NDArray[np.bool_]]:

@@ -12,6 +12,8 @@ from html import escape
 from itertools import groupby
 from pathlib import Path
 
+from retro_lab.config.files import replacing
+
 from .inspect_data import InspectedChunk, InspectedDocument, ReadNeighbour, Span
 
 STEPS = 5  # shades of each colour
@@ -69,9 +71,8 @@ def write_page(
         minimum_run: tokens of the shortest run that was marked, for the legend.
     """
     page = render(documents, title=title, description=description, minimum_run=minimum_run)
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(page, encoding="utf-8", newline="\n")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8", newline="\n")
 
 
 def render(

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from retro_lab.config.files import replacing
+
 from .conditions import compared_with, in_order, label
 from .leakage import Leakage
 from .reference_words import in_words
@@ -274,9 +276,8 @@ def save(figure: Figure, path: Path) -> None:
             legend.set_frame_on(False)
             for text in legend.get_texts():
                 text.set_fontsize(9)
-    temporary = path.with_name(path.name + ".partial")
     kind = path.suffix.removeprefix(".")
     unsaid: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
-    with rc_context({"svg.hashsalt": path.stem}):  # or ids in an SVG are random
+    # Without a salt the ids in an SVG are random.
+    with rc_context({"svg.hashsalt": path.stem}), replacing(path) as temporary:
         figure.savefig(temporary, dpi=DPI, format=kind, metadata=unsaid)
-    temporary.replace(path)

@@ -7,7 +7,6 @@ know. Every figure of `metrics` and `leakage` follows from chunks.parquet beside
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -15,6 +14,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import orjson
 
+from retro_lab.artifacts.checksums import check_recorded, recorded
 from retro_lab.config.errors import UserError
 
 from .chunk_table import ChunkTable
@@ -178,22 +178,28 @@ class Results:
             UserError: no such file, a damaged one, or one of another schema version.
         """
         fix = "run the evaluation again; it writes the file anew"
-        try:
-            record = orjson.loads(path.read_bytes())
-        except FileNotFoundError as error:
-            raise UserError(f"{path} does not exist", fix="evaluate the run first") from error
-        except (OSError, orjson.JSONDecodeError) as error:
-            raise UserError(f"{path} cannot be read as JSON: {error}", fix=fix) from error
-        version = record.get("schema_version") if isinstance(record, dict) else None
+        if not path.is_file():
+            raise UserError(f"{path} does not exist", fix="evaluate the run first")
+        record = read_json(path, fix)
+        version = record.get("schema_version")
         if version != SCHEMA_VERSION:
             raise UserError(
                 f"{path} has schema_version {version}, expected {SCHEMA_VERSION}",
                 fix=f"{fix}, or read it with the version of retro_lab that wrote it",
             )
         try:
-            return decode(cls, record, "")
+            return _whole(decode(cls, record, ""))
         except ValueError as error:
             raise UserError(f"{path} is damaged: {error}", fix=fix) from error
+
+
+def _whole(results: Results) -> Results:
+    """The same results; ValueError if they lack what every reader of them looks up."""
+    if results.evaluation.split not in results.metrics:
+        raise ValueError(f"metrics has no split {results.evaluation.split}")
+    if not results.leakage.curves or not all(results.leakage.curves.values()):
+        raise ValueError("leakage.curves is empty")
+    return results
 
 
 def warnings(results: Results) -> list[str]:
@@ -247,14 +253,30 @@ def recompute(chunks_path: Path, recorded: Leakage) -> Leakage:
 
 
 def write_json(record: Any, path: Path) -> None:
-    """Write a record atomically: indented, keys sorted, a newline at the end."""
+    """Write a record atomically: indented, keys sorted, a newline at the end; see `recorded`."""
     options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
-    temporary = path.with_name(path.name + ".partial")
-    with temporary.open("wb") as file:
-        file.write(orjson.dumps(record, option=options))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with recorded(path) as temporary:
+        temporary.write_bytes(orjson.dumps(record, option=options))
+
+
+def read_json(path: Path, fix: str) -> dict[str, Any]:
+    """The record that `write_json` wrote.
+
+    Args:
+        fix: what to do about a file that is damaged.
+
+    Raises:
+        UserError: a damaged file, or one that holds no JSON object.
+        OSError: it cannot be read, which is no damage; FileNotFoundError if it isn't there.
+    """
+    check_recorded(path, fix)
+    try:
+        record = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise UserError(f"{path} cannot be read as JSON: {error}", fix=fix) from error
+    if not isinstance(record, dict):
+        raise UserError(f"{path} is damaged: it holds no JSON object", fix=fix)
+    return record
 
 
 def decode(kind: Any, value: Any, where: str) -> Any:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import orjson
 
+from retro_lab.config.files import replacing
+
 from .conditions import compared_with, in_order, label
 from .reference_words import in_words
 from .results import Results, plain_in_words, warnings
@@ -73,9 +75,8 @@ def write_run_page(results: Results, folder: Path) -> Path:
         folder: the run's directory; of its plots and files those are shown that are there.
     """
     path = folder / PAGE_FILE
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(render(results, folder), encoding="utf-8", newline="\n")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(render(results, folder), encoding="utf-8", newline="\n")
     return path
 
 

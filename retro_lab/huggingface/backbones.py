@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from retro_lab.config.backbone import gguf_file
 from retro_lab.config.console import no_loading_bar
 from retro_lab.config.errors import UserError
+from retro_lab.config.refusals import is_refused
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -200,6 +201,8 @@ def _as_user_error(name: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, ImportError) as error:
+        if is_refused(error):
+            raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise UserError(
             f"recipe.backbone={name} can't be loaded: {reason}",

@@ -1,6 +1,7 @@
 """The C kernels of `kernels/`: compiled for the processor at hand when they are first needed.
 
-That takes two seconds, and what comes out is kept in the user's cache folder. Where there is no C
+That takes two seconds, and what comes out is kept in the user's cache folder, under a name that
+holds its checksum: to load a damaged library would end Python itself. Where there is no C
 compiler with OpenMP, or no such folder, `library` is None and PyTorch's plain operations serve. The
 kernels run on the threads of PyTorch's own OpenMP, whose symbols they are linked to when they are
 loaded. `native.py` and `fused_token.py` have them as functions of tensors.
@@ -138,9 +139,12 @@ def _compiled(compiler: str, dtype: torch.dtype) -> Path:
         digest.update(source.read_bytes())
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     folder = home.absolute() / "retro_lab"
-    built = folder / f"kernels-{digest.hexdigest()[:16]}.so"
-    if built.exists():
-        return built
+    name = f"kernels-{digest.hexdigest()[:16]}"
+    damaged = []
+    for built in folder.glob(f"{name}-*.so"):
+        if built.name == _with_checksum(name, built):
+            return built
+        damaged.append(built)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as place:
         units = [str(source) for source in sources if source.suffix == ".c"]
@@ -149,8 +153,18 @@ def _compiled(compiler: str, dtype: torch.dtype) -> Path:
         # Without -fopenmp: the runtime of another copy of OpenMP would compete for the cores.
         objects = [str(path) for path in Path(place).glob("*.o")]
         subprocess.run([compiler, "-shared", "-o", "kernels.so", *objects, "-lm"], **options)
-        (Path(place) / "kernels.so").replace(built)  # at once, whoever else builds it too
+        library = Path(place) / "kernels.so"
+        built = folder / _with_checksum(name, library)
+        library.replace(built)  # at once, whoever else builds it too
+    for other in damaged:
+        if other != built:
+            other.unlink(missing_ok=True)
     return built
+
+
+def _with_checksum(name: str, library: Path) -> str:
+    """The file name under which a library is kept."""
+    return f"{name}-{hashlib.sha256(library.read_bytes()).hexdigest()[:16]}.so"
 
 
 def _instructions() -> list[str]:

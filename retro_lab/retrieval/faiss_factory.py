@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from retro_lab.config.errors import UserError
+from retro_lab.config.refusals import is_refused
 from retro_lab.config.schema import FaissRetrieverConfig
 
 POINTS_PER_CENTROID = 39  # below it, FAISS warns that k-means is undertrained
@@ -210,6 +211,8 @@ def as_user_error(
     try:
         yield
     except RuntimeError as error:
+        if is_refused(error):
+            raise
         reason = re.split(r"failed: |\.cpp:\d+: ", str(error))[-1].strip()
         raise UserError(
             f"{key}.factory={written} (here {factory}): FAISS can't index {size} chunks of "

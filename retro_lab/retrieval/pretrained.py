@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 
 from retro_lab.config.console import no_loading_bar
 from retro_lab.config.errors import UserError
+from retro_lab.config.refusals import is_refused
 
 WEIGHTS = "model.safetensors"
 
@@ -74,6 +75,8 @@ def loading(key: str, name: str) -> Iterator[None]:
         with no_loading_bar():
             yield
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        if is_refused(error):
+            raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"{key}={name} is no encoder that can be loaded: {reason}", fix=_ENCODERS

@@ -21,11 +21,9 @@ from torch.optim import Optimizer
 from retro_lab.config.errors import UserError
 from retro_lab.evaluation.metrics import Score
 
+from .checkpoint import BEST, LAST
 from .module import RetroModule
 
-LAST = "last.ckpt"
-BEST = "best.ckpt"
-TRAINED_AS = "trained_as"  # in a checkpoint: settings that its weights go with
 SUMS = ("nats", "tokens", "bytes", "filled", "slots")
 
 
@@ -153,17 +151,13 @@ class Checkpoints(Checkpoint):
         folder: where both are kept.
         every: optimiser steps between checkpoints.
         validate_every: optimiser steps between validations; one also follows the last step.
-        trained_as: settings that the weights go with, written into `last.ckpt`.
     """
 
-    def __init__(
-        self, folder: Path, every: int, validate_every: int, trained_as: dict[str, Any]
-    ) -> None:
+    def __init__(self, folder: Path, every: int, validate_every: int) -> None:
         self.last = folder / LAST
         self.best = folder / BEST
         self.every = every
         self.validate_every = validate_every
-        self.trained_as = trained_as
         self.stopped_by: int | None = None
         self._best_loss = float("inf")
 
@@ -201,11 +195,6 @@ class Checkpoints(Checkpoint):
             self._best_loss = loss
             trainer.save_checkpoint(self.best, weights_only=True)
         self._save_last_if_due(trainer)
-
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        checkpoint[TRAINED_AS] = self.trained_as
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_loss": self._best_loss}

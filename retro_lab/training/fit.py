@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -21,11 +20,11 @@ from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, Strategy
 from torch import Tensor, nn
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import differing
 from retro_lab.config.schema import Config, TrainerConfig
 from retro_lab.data.datamodule import RetroDataModule
 
-from .callbacks import BEST, LAST, TRAINED_AS, Checkpoints, Interrupted, TrainingMetrics
+from .callbacks import Checkpoints, Interrupted, TrainingMetrics
+from .checkpoint import BEST, LAST, RecordedCheckpointIO, read_checkpoint
 from .console import ConsoleLogger
 from .diet import Diet
 from .module import RetroModule
@@ -87,7 +86,7 @@ def resumable_step(run_dir: Path, trained_as: dict[str, Any] | None = None) -> i
         UserError: naming the settings that differ.
     """
     path = checkpoint_folder(run_dir) / LAST
-    return _read(path, trained_as)["global_step"] if path.exists() else 0
+    return read_checkpoint(path, trained_as)["global_step"] if path.exists() else 0
 
 
 def model_weights(path: Path, trained_as: dict[str, Any] | None = None) -> dict[str, Tensor]:
@@ -99,8 +98,14 @@ def model_weights(path: Path, trained_as: dict[str, Any] | None = None) -> dict[
     Raises:
         UserError: naming the settings that differ.
     """
-    state = _read(path, trained_as)["state_dict"]
+    state = read_checkpoint(path, trained_as)["state_dict"]
     return {name.removeprefix("model."): value for name, value in state.items()}
+
+
+def drop_checkpoints(run_dir: Path) -> None:
+    """Removes a run's checkpoints, the one that training would go on from first."""
+    for name in (LAST, BEST):
+        (checkpoint_folder(run_dir) / name).unlink(missing_ok=True)
 
 
 def fit(
@@ -144,10 +149,9 @@ def fit(
     folder = checkpoint_folder(run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     last = folder / LAST
-    if not resume:
-        for name in (LAST, BEST):
-            (folder / name).unlink(missing_ok=True)
-    start = resumable_step(run_dir, trained_as)
+    start = resumable_step(run_dir, trained_as) if resume else 0
+    if not start:
+        drop_checkpoints(run_dir)
     module = RetroModule(
         model,
         optim=config.optim,
@@ -164,13 +168,16 @@ def fit(
     )
     console = ConsoleLogger(module.steps, start, what)
     metrics = TrainingMetrics(config.trainer.log_every)
-    checkpoints = Checkpoints(
-        folder, config.trainer.checkpoint_every, config.trainer.val_every, trained_as or {}
-    )
+    checkpoints = Checkpoints(folder, config.trainer.checkpoint_every, config.trainer.val_every)
     with quiet_lightning():
         _prepare_torch(config.trainer)
         trainer = _trainer(
-            config.trainer, module, run_dir, [metrics, checkpoints], [*loggers, console]
+            config.trainer,
+            module,
+            run_dir,
+            [metrics, checkpoints],
+            [*loggers, console],
+            RecordedCheckpointIO(trained_as or {}),
         )
         model.train()
         console.open()
@@ -201,6 +208,7 @@ def _trainer(
     run_dir: Path,
     callbacks: list[Any],
     loggers: list[Logger],
+    checkpoint_io: RecordedCheckpointIO,
 ) -> Trainer:
     """A Trainer that does what it is told and says nothing."""
     return Trainer(
@@ -220,6 +228,7 @@ def _trainer(
         enable_model_summary=False,
         callbacks=callbacks,
         logger=loggers,
+        plugins=[checkpoint_io],
         default_root_dir=run_dir,
     )
 
@@ -261,24 +270,3 @@ def quiet_lightning() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
-
-
-def _read(path: Path, trained_as: dict[str, Any] | None) -> dict[str, Any]:
-    """A checkpoint's content, tensors left in the file until they are used; refused where it is
-    damaged, or its weights were trained with other settings.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, EOFError, UnpicklingError) as error:
-        raise UserError(
-            f"{path} is damaged: torch cannot read it",
-            fix="put back a copy, or train the run again with resume=null",
-        ) from error
-    wrong = differing(checkpoint.get(TRAINED_AS, {}), trained_as or {})
-    if wrong:
-        raise UserError(
-            f"{path} was written by a run of another configuration: {'; '.join(wrong)}",
-            fix="put this run's own checkpoint and config.yaml back, or train it again with "
-            "resume=null",
-        )
-    return checkpoint

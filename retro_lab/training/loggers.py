@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -14,11 +15,14 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from retro_lab.config.errors import UserError
+from retro_lab.config.files import replacing
+from retro_lab.config.refusals import writing
 from retro_lab.config.schema import LoggerConfig, TensorboardConfig, WandbConfig
 
 from .wandb_access import access, own_settings
 from .wandb_run import STEP, RunIdentity, record, start
 
+LOG = logging.getLogger("retro_lab")
 METRICS = "metrics.jsonl"
 
 
@@ -59,14 +63,13 @@ class JsonlLogger(FileLogger):
     def _prepare(self, resume_step: int) -> None:
         kept = [r for r in read_metrics(self.path) if r["step"] <= resume_step and resume_step]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.path.with_suffix(".partial")
-        draft.write_bytes(b"".join(_line(record) for record in kept))
-        draft.replace(self.path)
+        with replacing(self.path) as draft:
+            draft.write_bytes(b"".join(_line(record) for record in kept))
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         record = {"step": step, "time": round(time.time(), 3), **metrics}
-        with self.path.open("ab") as file:
+        with writing(self.path), self.path.open("ab") as file:
             file.write(_line(record))
 
 
@@ -75,11 +78,32 @@ def _line(record: Mapping[str, Any]) -> bytes:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Records of a metrics.jsonl; a last line cut short by a crash is passed over."""
+    """Records of a metrics.jsonl.
+
+    A last line cut short by a crash is passed over; any other that is no record is, with a warning.
+    """
     if not path.exists():
         return []
-    lines = path.read_bytes().split(b"\n")
-    return [orjson.loads(line) for line in lines[:-1]]
+    records = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        record = _record(line)
+        if record is None:
+            LOG.warning("%s, line %d: no record of a training step; it is skipped", path, number)
+        else:
+            records.append(record)
+    return records
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """A line's record: a step, a time and figures; None if it is damaged."""
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(record, dict) or type(record.get("step")) is not int:
+        return None
+    numbers = all(value is None or isinstance(value, (int, float)) for value in record.values())
+    return record if numbers else None
 
 
 class CsvLogger(FileLogger):
@@ -108,7 +132,7 @@ class CsvLogger(FileLogger):
         self._pending = 0
         records = read_metrics(self.source)
         columns = list(dict.fromkeys(name for record in records for name in record))
-        with self.path.open("w", newline="") as file:
+        with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
             writer = DictWriter(file, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(records)

@@ -4,6 +4,8 @@ somebody else's code, and its card says so.
 
 from __future__ import annotations
 
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -91,11 +93,55 @@ def test_the_working_directory_is_not_replaced(
         assert "is there already" in capsys.readouterr().err
 
 
-def test_what_cannot_be_exported(
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+def test_typed_again_it_finds_its_export_and_writes_nothing(
     finished: RunDirectory, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["export", f"run={finished.path}", f"out={folder}"]) == 2
+    """Neither into the folder nor into the run, which may be read-only."""
+    before, run = contents(folder.parent), contents(finished.path)
+    assert main(["export", f"run={finished.path}", f"out={folder}"]) == 0
+    assert "a Hugging Face model" in capsys.readouterr().out
+    assert contents(folder.parent) == before
+    assert contents(finished.path) == run
+
+
+def test_an_export_that_was_changed_is_not_overwritten(
+    finished: RunDirectory, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "golden"
+    shutil.copytree(folder, out)
+    with (out / "README.md").open("a") as card:
+        card.write("my own words\n")
+    before = contents(tmp_path)
+    assert main(["export", f"run={finished.path}", f"out={out}"]) == 2
+    assert "is there already, and its README.md is not of this export" in capsys.readouterr().err
+    assert contents(tmp_path) == before
+
+
+def test_of_two_at_once_both_give_the_whole_export(
+    finished: RunDirectory, folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "golden"
+    with ThreadPoolExecutor(2) as pool:
+        codes = pool.map(lambda _: main(["export", f"run={finished.path}", f"out={out}"]), range(2))
+        assert list(codes) == [0, 0]
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == {
+        path.name: path.read_bytes() for path in folder.iterdir()
+    }
+    assert [path.name for path in tmp_path.iterdir()] == ["golden"]
+
+
+def test_what_cannot_be_exported(
+    finished: RunDirectory, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert main(["export", f"run={finished.path}", f"out={tmp_path}"]) == 2
     assert "is there already" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
     assert main(["export", f"run={finished.path}"]) == 2
     assert "export needs out" in capsys.readouterr().err
     file = folder / "config.json"

@@ -111,7 +111,7 @@ def test_the_others_neither_lock_nor_write(tmp_path: Path) -> None:
     lock = leader.acquire(wait=False)
     follower.acquire(wait=False).release()
     assert lock.is_locked
-    follower.begin(config_of(*SMALL))
+    follower.begin(config_of(*SMALL), anew=True)
     follower.enter("finished")
     follower.record_lineage({"chunks": "x"})
     assert leader.state == "new"

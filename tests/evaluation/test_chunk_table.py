@@ -3,6 +3,7 @@ documented columns, conditions on the same tokens only, and clear words about a 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from older import without_checksums
 
+from retro_lab.artifacts.checksums import CHECKSUMS
 from retro_lab.config.errors import UserError
 from retro_lab.evaluation.chunk_table import ChunkTable
 from retro_lab.evaluation.metrics import ChunkScores
@@ -39,7 +42,7 @@ def test_round_trip_is_lossless(make_table: Make, tmp_path: Path, with_overlap: 
     table = make_table(with_overlap=with_overlap)
     table.save(tmp_path / "chunks.parquet")
     assert_equal(ChunkTable.load(tmp_path / "chunks.parquet"), table)
-    assert [path.name for path in tmp_path.iterdir()] == ["chunks.parquet"]
+    assert {path.name for path in tmp_path.iterdir()} == {"chunks.parquet", CHECKSUMS}
 
 
 def test_the_same_table_gives_the_same_bytes(make_table: Make, tmp_path: Path) -> None:
@@ -125,6 +128,46 @@ def test_a_bad_file_is_a_user_error(tmp_path: Path, content: bytes | None) -> No
 def test_a_file_without_a_needed_column_is_a_user_error(make_table: Make, tmp_path: Path) -> None:
     path = tmp_path / "chunks.parquet"
     make_table().save(path)
+    without_checksums(tmp_path)
     pq.write_table(pq.read_table(path).drop_columns(["tokens"]), path)
     with pytest.raises(UserError, match="no column tokens"):
         ChunkTable.load(path)
+
+
+def test_every_flipped_bit_is_named(make_table: Make, tmp_path: Path) -> None:
+    path, rng = tmp_path / "chunks.parquet", random.Random(0)
+    make_table().save(path)
+    written = path.read_bytes()
+    for _ in range(50):
+        path.write_bytes(flipped(written, rng))
+        with pytest.raises(UserError, match=r"chunks\.parquet is damaged"):
+            ChunkTable.load(path)
+    path.write_bytes(written)
+    assert_equal(ChunkTable.load(path), make_table())
+
+
+def test_without_a_record_no_flipped_bit_of_the_data_is_read(
+    make_table: Make, tmp_path: Path
+) -> None:
+    """Every page has a checksum; what is left is Parquet's own description of the columns."""
+    path, rng = tmp_path / "chunks.parquet", random.Random(0)
+    make_table().save(path)
+    without_checksums(tmp_path)
+    written = path.read_bytes()
+    footer = int.from_bytes(written[-8:-4], "little") + 8
+    named = 0
+    for _ in range(100):
+        path.write_bytes(flipped(written[:-footer], rng) + written[-footer:])
+        try:
+            found = ChunkTable.load(path)
+        except UserError:
+            named += 1
+        else:
+            assert_equal(found, make_table())
+    assert named > 50
+
+
+def flipped(content: bytes, rng: random.Random) -> bytes:
+    changed = bytearray(content)
+    changed[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    return bytes(changed)

@@ -12,7 +12,9 @@ from typing import Any
 
 import orjson
 import pytest
+from older import without_checksums
 
+from retro_lab.artifacts.checksums import CHECKSUMS
 from retro_lab.config.errors import UserError
 from retro_lab.evaluation.chunk_table import ChunkTable
 from retro_lab.evaluation.environment import environment
@@ -56,7 +58,7 @@ def results(make_table: Make) -> Results:
     )
 
 
-def test_round_trip_is_lossless_and_leaves_one_file(results: Results, tmp_path: Path) -> None:
+def test_round_trip_is_lossless_and_leaves_no_more_files(results: Results, tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     results.save(path)
     assert Results.load(path) == results
@@ -64,7 +66,7 @@ def test_round_trip_is_lossless_and_leaves_one_file(results: Results, tmp_path: 
     Results.load(path).save(path)
     assert path.read_bytes() == first
     assert first.endswith(b"}\n")
-    assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
+    assert {p.name for p in tmp_path.iterdir()} == {"results.json", CHECKSUMS}
 
 
 def test_a_record_from_before_a_field_was_added_is_read(results: Results, tmp_path: Path) -> None:
@@ -73,6 +75,7 @@ def test_a_record_from_before_a_field_was_added_is_read(results: Results, tmp_pa
     record = orjson.loads(path.read_bytes())
     for name in ("duplicates", "unread", "coverage", "recall_at_10", "spelt", "unknown"):
         del record["data"][name]
+    without_checksums(tmp_path)
     path.write_bytes(orjson.dumps(record))
     assert Results.load(path) == results
 
@@ -157,12 +160,15 @@ def damaged(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "data.chunks is str, expected int": record | {"data": record["data"] | {"chunks": "many"}},
         "metrics is list, expected dict": record | {"metrics": []},
         "leakage has no field alphas": record | {"leakage": {"reference": None}},
+        "metrics has no split test": record | {"metrics": {}},
+        "leakage.curves is empty": record | {"leakage": record["leakage"] | {"curves": {}}},
     }
 
 
 def test_damage_is_a_user_error_that_names_it(results: Results, tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     results.save(path)
+    without_checksums(tmp_path)
     for words, record in damaged(orjson.loads(path.read_bytes())).items():
         path.write_bytes(orjson.dumps(record))
         with pytest.raises(UserError) as caught:
@@ -170,6 +176,15 @@ def test_damage_is_a_user_error_that_names_it(results: Results, tmp_path: Path) 
         assert words in str(caught.value)
         assert "results.json" in str(caught.value)
         assert caught.value.fix
+
+
+def test_a_changed_digit_is_named(results: Results, tmp_path: Path) -> None:
+    """Although the file is as good as before to look at."""
+    path = tmp_path / "results.json"
+    results.save(path)
+    path.write_bytes(path.read_bytes().replace(b"60.0", b"61.0"))
+    with pytest.raises(UserError, match=r"results\.json is damaged: it has SHA-256"):
+        Results.load(path)
 
 
 @pytest.mark.parametrize("content", [b"", b'{"schema_version": 1', b"[]"])
@@ -187,6 +202,7 @@ def test_fields_that_came_later_are_passed_over(results: Results, tmp_path: Path
     results.save(path)
     record = orjson.loads(path.read_bytes())
     record["leakage"]["later"] = record["later"] = {"more": 1}
+    without_checksums(tmp_path)
     path.write_bytes(orjson.dumps(record))
     assert Results.load(path) == results
 

@@ -4,6 +4,7 @@ none, and nothing else happens.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -81,3 +82,22 @@ def test_kernels_are_built_once_for_each_precision(
     compiled._loaded.cache_clear()
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("compiled again"))
     assert compiled.library(torch.float32) is not None
+
+
+@needs_kernels
+@pytest.mark.parametrize("damage", ["truncated", "a flipped bit", "empty"])
+def test_a_damaged_library_is_compiled_again_and_never_loaded(damage: str, fresh: Path) -> None:
+    """The dynamic loader would die of it, and Python with it."""
+    assert compiled.library(torch.float32) is not None
+    [built] = fresh.iterdir()
+    content = built.read_bytes()
+    flipped = content[:9000] + bytes([content[9000] ^ 1]) + content[9001:]
+    damaged = {"truncated": content[:5000], "a flipped bit": flipped, "empty": b""}[damage]
+    aside = fresh / "aside"
+    aside.write_bytes(damaged)
+    aside.replace(built)  # the library that is loaded now keeps its own bytes
+    compiled._loaded.cache_clear()
+    assert compiled.library(torch.float32) is not None
+    [again] = fresh.iterdir()
+    assert hashlib.sha256(again.read_bytes()).hexdigest()[:16] in again.name
+    assert again.read_bytes() != damaged

@@ -73,6 +73,21 @@ def test_a_line_cut_short_by_a_crash_is_dropped(tmp_path):
     assert steps(tmp_path) == [1, 2]
 
 
+@pytest.mark.parametrize(
+    "bad", [b'{"step":2,"ti', b"", b"\x00\xff", b"[2]", b'{"time":1}', b'{"step":2,"a":"b"}']
+)
+def test_a_bad_line_in_the_middle_is_skipped_and_named(tmp_path, caplog, bad):
+    logger = JsonlLogger(tmp_path / METRICS)
+    logger.log_metrics({"a": 1.0}, step=1)
+    with (tmp_path / METRICS).open("ab") as file:
+        file.write(bad + b"\n")
+    logger.log_metrics({"a": 3.0}, step=3)
+    assert steps(tmp_path) == [1, 3]
+    assert f"{tmp_path / METRICS}, line 2: " in caplog.text
+    JsonlLogger(tmp_path / METRICS, resume_step=3).log_metrics({"a": 4.0}, step=4)
+    assert steps(tmp_path) == [1, 3, 4]
+
+
 def test_csv_is_the_same_table(tmp_path):
     loggers = build(tmp_path, csv=CsvConfig(flush_every=100))
     for logger in loggers:

@@ -177,10 +177,13 @@ def test_other_data_is_refused(tmp_path):
     assert state["samples_consumed"] == 0
 
 
-@pytest.mark.parametrize("content", [b"", b"no checkpoint at all"])
-def test_a_damaged_checkpoint_is_named(tmp_path, content):
-    last = checkpoint_folder(tmp_path) / LAST
-    last.parent.mkdir()
-    last.write_bytes(content)
-    with pytest.raises(UserError, match=r"last\.ckpt is damaged"):
-        resumable_step(tmp_path)
+def test_weights_of_an_earlier_training_do_not_outlive_a_new_start(tmp_path):
+    folder = checkpoint_folder(tmp_path)
+    small_fit(tmp_path, small_config())
+    assert (folder / BEST).exists()
+    (folder / LAST).unlink()  # as a death in the middle of `resume=False` leaves it
+    config = small_config(val_every=10_000, schedule=ScheduleConfig(steps=20, batch_size=4))
+    with pytest.raises(KeyboardInterrupt):
+        small_fit(tmp_path, config, model=troubled(Trouble, 6))
+    assert resumable_step(tmp_path) == 6
+    assert not (folder / BEST).exists()

@@ -1,0 +1,77 @@
+"""Checkpoint files: written whole beside their place, with a checksum; read only where they fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from retro_lab.artifacts.checksums import check_recorded, recorded
+from retro_lab.config.errors import UserError
+from retro_lab.config.fingerprints import differing
+from retro_lab.config.refusals import is_refused
+
+LAST = "last.ckpt"
+BEST = "best.ckpt"
+TRAINED_AS = "trained_as"  # in a checkpoint: settings that its weights go with
+_HAS = ("state_dict", "global_step")
+
+
+class RecordedCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints for Lightning, under every strategy that collects them on one process.
+
+    Lightning's own writer goes through the folder of temporary files and copies over the old
+    checkpoint where that is another file system; here the old one stays until the new one, beside
+    it, is whole and flushed to disk.
+
+    Args:
+        trained_as: settings that the weights go with, written into every checkpoint.
+    """
+
+    def __init__(self, trained_as: dict[str, Any]) -> None:
+        self.trained_as = trained_as
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Writes one file, atomically; raises OSError with its path if there is no room."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with recorded(target) as temporary, temporary.open("wb") as file:
+            torch.save({**checkpoint, TRAINED_AS: self.trained_as}, file)
+
+
+def read_checkpoint(path: Path, trained_as: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A checkpoint's content on the CPU, tensors left in the file until they are used.
+
+    Args:
+        trained_as: the run's settings, which the checkpoint must go with.
+
+    Raises:
+        UserError: it is damaged, or its weights were trained by another run.
+        OSError, MemoryError, RuntimeError: it could not be read, which says nothing about it.
+    """
+    fix = (
+        f"put back a copy of it; or move {path.parent} away, and the train.py command trains the "
+        "run again"
+    )
+    check_recorded(path, fix)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # a damaged file of an older run raises whatever its bytes come to
+        if is_refused(error) or isinstance(error, FileNotFoundError):
+            raise
+        raise UserError(f"{path} is damaged: torch cannot read it", fix=fix) from error
+    missing = [name for name in _HAS if not isinstance(checkpoint, dict) or name not in checkpoint]
+    if missing:
+        raise UserError(f"{path} is no checkpoint of a run: it has no {missing[0]}", fix=fix)
+    wrong = differing(checkpoint.get(TRAINED_AS, {}), trained_as or {})
+    if wrong:
+        raise UserError(
+            f"{path} was written by a run of another configuration: {'; '.join(wrong)}",
+            fix="put this run's own checkpoint and config.yaml back; or move "
+            f"{path.parent} away, and the train.py command trains the run again",
+        )
+    return checkpoint

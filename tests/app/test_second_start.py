@@ -1,0 +1,93 @@
+"""Contract: of starts of one run at once a single one works; the others are refused with exit code
+2 and touch nothing, so that no later start takes the lock of the one that works.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from composed import config_of
+from filelock import FileLock, Timeout
+
+from retro_lab.app import launch
+from retro_lab.app.run_directory import LOCK_FILE, RunDirectory
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import Config
+from retro_lab.training.loggers import METRICS, read_metrics
+
+TRAIN = Path(__file__).parents[2] / "train.py"
+
+
+@pytest.fixture(autouse=True)
+def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def refuse(config: Config) -> None:
+    """What a start does before anything else."""
+    RunDirectory.of(config).acquire(wait=False).release()
+    logging.getLogger("retro_lab").info("it works")
+    raise UserError("but not for long")
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int, int]]:
+    found = {path: path.stat() for path in sorted(folder.rglob("*"))}
+    return {str(path): (s.st_ino, s.st_size, s.st_mtime_ns) for path, s in found.items()}
+
+
+def test_a_refused_start_touches_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """Not even a directory in which the start that works has not written yet."""
+    run = RunDirectory.of(config_of())
+    with run.acquire(wait=False):
+        before = snapshot(run.path)
+        for _ in range(3):
+            assert launch.run("train", refuse, []) == 2
+            assert "another process is working on" in capfd.readouterr().err
+            assert snapshot(run.path) == before
+            with pytest.raises(UserError, match="another process"):
+                run.acquire(wait=False)
+    assert (run.path / LOCK_FILE).exists()
+
+
+def test_a_start_that_fails_alone_leaves_no_directory(capfd: pytest.CaptureFixture[str]) -> None:
+    assert launch.run("train", refuse, []) == 2
+    assert "but not for long" in capfd.readouterr().err
+    assert list(Path("runs").iterdir()) == []
+
+
+def test_whoever_waited_for_a_directory_that_was_discarded_takes_a_lock_that_holds() -> None:
+    run = RunDirectory.of(config_of())
+    waiting = FileLock(run.path / LOCK_FILE)
+    with run.acquire(wait=False), pytest.raises(Timeout):
+        waiting.acquire(timeout=0)
+    run.discard_untouched()
+    assert not run.path.exists()
+    with run.acquire(wait=False), pytest.raises(Timeout):
+        waiting.acquire(timeout=0)
+
+
+@pytest.mark.slow
+def test_of_three_starts_one_trains(tmp_path: Path) -> None:
+    command = [sys.executable, str(TRAIN), "debug=fast", "trainer.threads=1", "logger=none"]
+    environment = {**os.environ, "PYTHONPATH": str(TRAIN.parent)}
+    starts = [
+        subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    said = [start.communicate(timeout=500)[1] for start in starts]
+    assert sorted(start.returncode for start in starts) == [0, 2, 2], said
+    assert sum("another process is working on" in text for text in said) == 2
+    for file in (tmp_path / "runs").glob(f"*/{METRICS}"):
+        steps = [record["step"] for record in read_metrics(file) if "train/loss" in record]
+        assert steps == sorted(set(steps)), "trained twice"
