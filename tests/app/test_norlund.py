@@ -131,6 +131,11 @@ def test_tokens_stay_on_their_grid_and_bytes_are_those_that_they_spell(world: Wo
         assert not counted[len(tokens) :].any()
         rows.append(last - first)
     assert sum(rows) == chunks.num_chunks
+    built = pipeline.store.get(pipeline.chunks)
+    assert built is not None
+    assert built.stats["unknown"] == 3  # the unknown token, and "</s>" and "<pad>" in a text
+    counts = built.stats["splits"].values()
+    assert sum(split["unknown"] for split in counts) == 3
     texts = "".join(chunks.texts(np.arange(chunks.num_chunks), corpus))
     assert texts == "".join(corpus.text(i) for i in range(corpus.num_documents))
     last = len(world.validation[0].documents)

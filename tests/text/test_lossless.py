@@ -23,6 +23,8 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers
 
 from retro_lab.config.errors import UserError
+from retro_lab.retrieval.base import text_tokens
+from retro_lab.text.runs import pair_runs
 from retro_lab.text.tokenizers.base import LosesText
 from retro_lab.text.tokenizers.huggingface import HuggingFaceTokenizer, Source
 
@@ -139,6 +141,16 @@ def test_chunks_count_the_bytes_that_are_spelt(tmp_path) -> None:
     assert (store.tokens != tokenizer.pad_id).sum() - corpus.num_documents == stats["tokens"]
     _, plain = built_chunks(corpus, byte_level(), 4, tmp_path)
     assert "spelt" not in plain
+
+
+def test_a_copy_that_spells_an_end_token_is_a_copy_token_for_token(tmp_path) -> None:
+    text = "the </s> a</s>b <unk> x " * 4
+    corpus = stored_corpus([text, text, "the"], tmp_path)
+    store, _ = built_chunks(corpus, unigram(), 16, tmp_path)
+    first, second = (store.tokens[store.document == d] for d in (0, 1))
+    inside = [text_tokens(rows, store.pad_id, store.boundary_id)[1:-1] for rows in (first, second)]
+    assert len(inside[0]) > 1
+    assert (pair_runs(*inside) == store.chunk_size).all()
 
 
 def test_random_letters_cost_what_they_hold(tmp_path) -> None:
