@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import has_retrieval, weights_fields
+from retro_lab.config.fingerprints import has_retrieval, run_key, weights_fields
 from retro_lab.config.schema import Config, Freeze, Method
 from retro_lab.training.agreement import agreed
 from retro_lab.training.diet import Diet

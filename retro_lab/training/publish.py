@@ -98,6 +98,10 @@ def _fill(
     import wandb
 
     leakage, split = results.leakage, f"{prefix}{results.evaluation.split}"
+    run.summary.update(dict(summary))
+    if "on" in results.metrics[results.evaluation.split]:
+        found = verdict(leakage, results.evaluation.max_run, results.compressors)
+        run.summary[f"{split}/verdict"] = "\n".join(found.sentences)
     columns: Any
     data: Any
     columns, data = curve_table(leakage)
@@ -106,10 +110,6 @@ def _fill(
     if (folder / PLOT_FILE).is_file():
         logged[f"{split}/leakage/plot"] = wandb.Image(str(folder / PLOT_FILE))
     run.log({**logged, STEP: step})
-    run.summary.update(dict(summary))
-    if "on" in results.metrics[results.evaluation.split]:
-        found = verdict(leakage, results.evaluation.max_run, results.compressors)
-        run.summary[f"{split}/verdict"] = "\n".join(found.sentences)
     artifact = wandb.Artifact(f"results-{run.id}", type="evaluation")
     # W&B's own copies would lie in the home folder, and relative paths would tie `wandb sync` to
     # the folder that this command was started in.
