@@ -1,0 +1,37 @@
+"""All faults: how many of each, in the whole and in the slice that the default tests run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import fault_imports  # noqa: F401  (once here, not in every child)
+from bit_flips import bit_flips
+from concurrent_starts import concurrent_starts
+from fault_counts import Counts
+from fault_world import World
+from full_disk import full_disk
+from kills import kills
+
+Fault = Callable[..., list[Counts]]
+
+FAULTS: dict[str, tuple[Fault, Fault]] = {
+    "kills": (partial(kills, trials=110), partial(kills, trials=3)),
+    "full_disk": (partial(full_disk, sizes=20), partial(full_disk, sizes=2)),
+    "concurrent_starts": (partial(concurrent_starts, trials=12), partial(concurrent_starts, trials=1)),
+    "bit_flips": (partial(bit_flips, flips=1000), partial(bit_flips, flips=12)),
+}
+"""By name: the whole and the slice."""
+
+
+def run_all(
+    folder: Path, names: list[str], *, small: bool, seed: int, say: Callable[[str], object]
+) -> list[Counts]:
+    """The rows of the faults that are named, one after the other."""
+    world = World(folder / "world", small=small)
+    rows: list[Counts] = []
+    for name in names:
+        say(f"{name} ...")
+        rows += FAULTS[name][small](world, seed=seed)
+    return rows
