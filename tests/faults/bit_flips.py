@@ -8,7 +8,6 @@ import hashlib
 import io
 import random
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,8 +112,9 @@ def bit_flips(world: World, flips: int, seed: int = 0) -> list[Counts]:
     rng = random.Random(seed)
     after = world.phases.get("evaluate", world.phases["train"]).end
     stopped = _stopped(world)
-    targets = [t for t in TARGETS if (after / "runs" / world.run / t.file).exists() or "/" in t.file
-               or t.file == "store"]
+    has_tokens = (after / "runs" / world.run / "tokens.parquet").is_file()
+    targets = [one for one in TARGETS if has_tokens or one.file != "tokens.parquet"]
+    counts.must_hit = frozenset(one.file for one in targets[:flips])
     clean: dict[Target, str] = {}
     for number in range(flips):
         target = rng.choices(targets, [one.weight for one in targets])[0]

@@ -12,15 +12,24 @@ from concurrent_starts import concurrent_starts
 from fault_counts import Counts
 from fault_world import World
 from full_disk import full_disk
+from hostile_clients import hostile_clients
 from kills import kills
+from mutated_corpora import mutated_corpora
+from odd_overrides import odd_overrides
 
 Fault = Callable[..., list[Counts]]
 
 FAULTS: dict[str, tuple[Fault, Fault]] = {
-    "kills": (partial(kills, trials=110), partial(kills, trials=3)),
-    "full_disk": (partial(full_disk, sizes=20), partial(full_disk, sizes=2)),
-    "concurrent_starts": (partial(concurrent_starts, trials=12), partial(concurrent_starts, trials=1)),
-    "bit_flips": (partial(bit_flips, flips=1000), partial(bit_flips, flips=12)),
+    "kills": (
+        partial(kills, trials=110),
+        partial(kills, trials=2, names=("train", "export")),
+    ),
+    "full_disk": (partial(full_disk, sizes=20), partial(full_disk, sizes=3)),
+    "starts": (partial(concurrent_starts, trials=12), partial(concurrent_starts, trials=1)),
+    "flips": (partial(bit_flips, flips=1000), partial(bit_flips, flips=8)),
+    "overrides": (partial(odd_overrides, lines=5000), partial(odd_overrides, lines=60)),
+    "corpora": (partial(mutated_corpora, files=2000), partial(mutated_corpora, files=60)),
+    "clients": (partial(hostile_clients, seconds=180), partial(hostile_clients, seconds=1)),
 }
 """By name: the whole and the slice."""
 

@@ -15,6 +15,7 @@ import select
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -119,6 +120,7 @@ class Child:
                 os._exit(code)
         os.close(writing)
         self._said = reading
+        self._heard = b""
         self._handle = os.pidfd_open(self.pid)
 
     def wait(self, patience: float = PATIENCE) -> Ended:
@@ -130,7 +132,20 @@ class Child:
         _, status = os.waitpid(self.pid, 0)
         code = os.waitstatus_to_exitcode(status) if over else None
         with os.fdopen(self._said, "rb") as said:
-            return Ended(code, said.read().decode(errors="replace"))
+            return Ended(code, (self._heard + said.read()).decode(errors="replace"))
+
+    def hear(self, words: str, patience: float) -> str:
+        """What it said by the time it had said a line with these words, or had ended."""
+        stop = time.monotonic() + patience
+        while words.encode() not in self._heard or not self._heard.endswith(b"\n"):
+            left = max(stop - time.monotonic(), 0)
+            if not select.select([self._said], [], [], left)[0]:
+                break
+            data = os.read(self._said, 65536)
+            if not data:
+                break
+            self._heard += data
+        return self._heard.decode(errors="replace")
 
     def is_over(self, patience: float) -> bool:
         """Whether it ends within so many seconds; it is left alone if not."""
@@ -199,7 +214,9 @@ def counting(roots: list[Path], at: Callable[[int, str], None]) -> Callable[[], 
         def hear(event: str, arguments: tuple) -> None:
             nonlocal seen
             if event == "open":
-                if not isinstance(arguments[2], int) or not arguments[2] & (os.O_WRONLY | os.O_RDWR):
+                if not isinstance(arguments[2], int) or not arguments[2] & (
+                    os.O_WRONLY | os.O_RDWR
+                ):
                     return
             elif event not in _CHANGES:
                 return
@@ -231,8 +248,8 @@ def _paths(event: str, arguments: tuple) -> list[str]:
     count = 2 if event in ("os.rename", "shutil.move") else 1
     named = [a for a in arguments[:count] if isinstance(a, (str, bytes, os.PathLike))]
     handle = arguments[-1] if event in ("os.remove", "os.rmdir") else -1
-    folder = os.readlink(f"/proc/self/fd/{handle}") if handle >= 0 else ""
-    return [os.path.abspath(os.path.join(folder, os.fsdecode(path))) for path in named]
+    folder = Path(f"/proc/self/fd/{handle}").readlink() if handle >= 0 else Path.cwd()
+    return [os.path.normpath(folder / os.fsdecode(path)) for path in named]
 
 
 def _redirect(descriptor: int) -> None:

@@ -18,6 +18,7 @@ class Counts:
         tracebacks: of them, how many users would have seen one.
         skipped: why nothing or less was tried; empty if all was.
         hit: how often each phase, file or place was struck.
+        must_hit: of them, those that the trials are worth nothing without.
         findings: one sentence for each thing that should not have happened.
     """
 
@@ -28,11 +29,18 @@ class Counts:
     tracebacks: int = 0
     skipped: str = ""
     hit: Counter[str] = field(default_factory=Counter)
+    must_hit: frozenset[str] = frozenset()
     findings: list[str] = field(default_factory=list)
 
     @property
     def clean(self) -> bool:
-        return not (self.lost or self.wrong or self.tracebacks)
+        """Whether nothing was found, where everything was struck that there was to strike."""
+        return not (self.findings or self.missed)
+
+    @property
+    def missed(self) -> list[str]:
+        """What should have been struck and was not, unless a reason says why."""
+        return [] if self.skipped else sorted(self.must_hit - set(self.hit))
 
     def found(self, kind: str, sentence: str) -> None:
         """Counts a failure: `lost`, `wrong` or `tracebacks`."""

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import hydra._internal.hydra
-import matplotlib.pyplot
-import pyarrow.parquet
-import pytorch_lightning.strategies
-import torch._dynamo
 import transformers  # noqa: F401
 
 import retro_lab.app.evaluate

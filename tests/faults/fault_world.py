@@ -16,7 +16,6 @@ import numpy as np
 import orjson
 import pyarrow.parquet as pq
 import torch
-
 from fault_children import Child, Ended, command, counting
 
 _OF_TIME = {"training_seconds"}
@@ -101,9 +100,7 @@ class World:
         if ended.code != 0:
             raise RuntimeError(f"{name} failed undisturbed:\n{ended.said}")
         labels = record.read_text().splitlines()
-        self.phases[name] = Phase(
-            name, argv, self.folder / start, end, labels, fingerprint(end)
-        )
+        self.phases[name] = Phase(name, argv, self.folder / start, end, labels, fingerprint(end))
 
     def child(self, argv: list[str], folder: Path, **options) -> Child:
         """A command in a folder, as a child that has begun."""

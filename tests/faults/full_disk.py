@@ -20,24 +20,26 @@ _ROOMY = 2**28
 
 def full_disk(world: World, sizes: int, seed: int = 0) -> list[Counts]:
     """Two rows: a small file system of its own, and a limit on the size of files."""
-    full, limited = Counts("disk full"), Counts("file too large")
+    every = frozenset(world.phases)
+    full, limited = Counts("disk full", must_hit=every), Counts("file too large", must_hit=every)
     rng = random.Random(seed)
-    phases = list(world.phases.values())
-    disk = world.folder / "disk"
-    for number in range(sizes):
-        phase = phases[number % len(phases)]
-        if full.skipped:
-            break
-        for share in (rng.uniform(0, 0.95), rng.uniform(0, 0.3)):
-            try:
-                _on_small_disk(world, phase, disk, share, full)
-            except PermissionError as error:
-                full.skipped = f"not tried: no file system may be mounted here ({error})"
-                break
-    for number in range(sizes):
-        phase = phases[number % len(phases)]
-        _with_limit(world, phase, int(2 ** rng.uniform(9, 17)), limited)
+    try:
+        for phase in _in_turn(world, sizes, full):
+            _on_small_disk(world, phase, world.folder / "disk", rng.uniform(0, 0.9), full)
+    except PermissionError as error:
+        full.skipped = f"not tried: no file system may be mounted here ({error})"
+    for phase in _in_turn(world, sizes, limited):
+        _with_limit(world, phase, int(2 ** rng.uniform(8, 15)), limited)
     return [full, limited]
+
+
+def _in_turn(world: World, times: int, counts: Counts) -> Iterator[Phase]:
+    """The phases one after the other until so many faults have struck, or it is hopeless."""
+    phases = list(world.phases.values())
+    for number in range(4 * times):
+        if counts.tried >= times:
+            return
+        yield phases[number % len(phases)]
 
 
 def _on_small_disk(world: World, phase: Phase, disk: Path, share: float, counts: Counts) -> None:
@@ -68,9 +70,7 @@ def _with_limit(world: World, phase: Phase, limit: int, counts: Counts) -> None:
     shutil.rmtree(folder)
 
 
-def _count_refused(
-    ended: Ended, phase: Phase, disk: str, story: str, counts: Counts
-) -> None:
+def _count_refused(ended: Ended, phase: Phase, disk: str, story: str, counts: Counts) -> None:
     """A refused write is one message with exit code 2 that names a path."""
     counts.tried += 1
     counts.hit[phase.name] += 1

@@ -1,5 +1,4 @@
-"""Sudden deaths over every command: what was done is kept, and the command goes on to the same end.
-"""
+"""Sudden deaths over every command: nothing is lost, and the command goes on to the same end."""
 
 from __future__ import annotations
 
@@ -30,10 +29,13 @@ def kills(world: World, trials: int, seed: int = 0, names: tuple[str, ...] = ())
             counts.skipped = f"not tried: {why_not}"
             continue
         phases = [phase for phase in world.phases.values() if not names or phase.name in names]
-        for number in range(trials):
+        counts.must_hit = frozenset(phase.name for phase in phases)
+        number = 0
+        while counts.tried < trials and number < 2 * trials:
             phase = phases[number % len(phases)]
             event = draw_event(rng, phase)
             trial(world, phase, base / f"trial-{seed}-{number}", draw_death(rng, event), counts)
+            number += 1
         if base != world.folder:
             shutil.rmtree(base)
     return rows
