@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from pathlib import Path
 import orjson
 from fault_children import Child, Death, draw_nothing, dying
 from fault_counts import Counts, last_line
-from fault_world import World, fingerprint
+from fault_world import World, fingerprint, quick_place
 
 from retro_lab.app.evaluate import evaluate
 from retro_lab.app.experiment import run_experiment
@@ -116,21 +117,19 @@ def bit_flips(world: World, flips: int, seed: int = 0) -> list[Counts]:
     targets = [one for one in TARGETS if has_tokens or one.file != "tokens.parquet"]
     counts.must_hit = frozenset(one.file for one in targets[:flips])
     clean: dict[Target, str] = {}
-    for number in range(flips):
-        target = rng.choices(targets, [one.weight for one in targets])[0]
-        if number < len(targets):
-            target = targets[number]  # each at least once
-        source = stopped if target.stopped else after
-        if target not in clean:
-            clean[target] = _used(world, source, target, None)[1]
-        _flip_once(world, source, target, rng, clean[target], counts)
+    with quick_place(world.folder) as place:
+        for number in range(flips):
+            target = rng.choices(targets, [one.weight for one in targets])[0]
+            if number < len(targets):
+                target = targets[number]  # each at least once
+            trial = Trial(world, stopped if target.stopped else after, place / "flipped", target)
+            if target not in clean:
+                clean[target] = trial.use(None)[1]
+            _judge(*trial.use(rng), clean[target], target, counts)
     return [counts]
 
 
-def _flip_once(
-    world: World, source: Path, target: Target, rng: random.Random, clean: str, counts: Counts
-) -> None:
-    code, said = _used(world, source, target, rng)
+def _judge(code: int | None, said: str, clean: str, target: Target, counts: Counts) -> None:
     story = f"{target.file}, {target.use.__name__.strip('_')}"
     counts.tried += 1
     counts.hit[target.file] += 1
@@ -144,34 +143,39 @@ def _flip_once(
         counts.hit["no effect, or mended"] += 1
 
 
-def _used(world: World, source: Path, target: Target, rng: random.Random | None) -> tuple:
-    """Exit code and last line of what a child says who uses a copy, flipped or not."""
-    folder = world.folder / "flipped"
-    shutil.copytree(source, folder)
-    if rng is not None:
-        _flip(_chosen(folder, world, target, rng), rng)
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A copy of `source` in `folder`, of which the target's file is used."""
 
-    def work() -> int:
-        import os
+    world: World
+    source: Path
+    folder: Path
+    target: Target
 
-        os.chdir(folder)
+    def use(self, rng: random.Random | None) -> tuple[int | None, str]:
+        """Exit code and what a child says who uses the file, in which `rng` flips a bit."""
+        shutil.copytree(self.source, self.folder)
+        if rng is not None:
+            _flip(_chosen(self.folder, self.world, self.target, rng), rng)
+        ended = Child(self._work).wait()
+        shutil.rmtree(self.folder)
+        if ended.code == 0:
+            return 0, ended.said.rpartition("\nused:")[2]
+        return ended.code, ended.said
+
+    def _work(self) -> int:
+        os.chdir(self.folder)
         draw_nothing()
         try:
-            seen = target.use(folder / "runs" / world.run, target.file)
+            seen = self.target.use(self.folder / "runs" / self.world.run, self.target.file)
         except Exception as error:
             refused = error if isinstance(error, UserError) else refusal(error)
             if refused is None:
                 raise
             print("\nrefused:", refused)
             return _REFUSED
-        print("\nused:", hashlib.sha256(orjson.dumps(repr(seen))).hexdigest())
+        print("\nused:", hashlib.sha256(repr(seen).encode()).hexdigest())
         return 0
-
-    ended = Child(work).wait()
-    shutil.rmtree(folder)
-    if ended.code == 0:
-        return 0, ended.said.rpartition("\nused:")[2]
-    return ended.code, ended.said
 
 
 def _chosen(folder: Path, world: World, target: Target, rng: random.Random) -> Path:

@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 import torch
 from fault_children import Child, Ended, command, counting
 
+MEMORY = Path("/dev/shm")
 _OF_TIME = {"training_seconds"}
 """Columns of report.csv that no two runs have in common."""
 
@@ -198,13 +200,20 @@ def differences(found: dict[str, str], expected: dict[str, str]) -> list[str]:
     return [name for name, digest in expected.items() if found.get(name) != digest]
 
 
+@contextmanager
+def quick_place(folder: Path) -> Iterator[Path]:
+    """A new folder in memory where there is one, for trials that are not about devices."""
+    base = MEMORY if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) else folder
+    with tempfile.TemporaryDirectory(prefix="retro-faults-", dir=base) as place:
+        yield Path(place)
+
+
 def places(folder: Path) -> Iterator[tuple[str, Path | None, str]]:
     """Where runs can lie: (name, folder or None, why not)."""
     yield "same device", folder, ""
-    memory = Path("/dev/shm")
-    if not (memory.is_dir() and os.access(memory, os.W_OK)):
-        yield "other device", None, f"{memory} is not there, or may not be written"
-    elif memory.stat().st_dev == folder.stat().st_dev:
-        yield "other device", None, f"{memory} is the device of the temporary folder"
+    if not (MEMORY.is_dir() and os.access(MEMORY, os.W_OK)):
+        yield "other device", None, f"{MEMORY} is not there, or may not be written"
+    elif MEMORY.stat().st_dev == folder.stat().st_dev:
+        yield "other device", None, f"{MEMORY} is the device of the temporary folder"
     else:
-        yield "other device", Path(tempfile.mkdtemp(prefix="retro-faults-", dir=memory)), ""
+        yield "other device", Path(tempfile.mkdtemp(prefix="retro-faults-", dir=MEMORY)), ""

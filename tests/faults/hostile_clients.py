@@ -29,7 +29,7 @@ _HEAD = (
 
 
 def hostile_clients(world: World, seconds: float, seed: int = 0) -> list[Counts]:
-    """A row: requests of twelve kinds for so long, and a question with a known answer in between."""
+    """A row: requests of twelve kinds for so long, and a question with a known answer between."""
     counts = Counts("hostile requests to serve")
     if seconds > 10:
         counts.must_hit = frozenset(attack.__name__.strip("_") for attack in ATTACKS)

@@ -16,7 +16,7 @@ import zstandard
 from composed import config_of
 from fault_children import Child, Ended
 from fault_counts import Counts, last_line
-from fault_world import World
+from fault_world import World, quick_place
 
 from retro_lab.app.stages import Pipeline
 from retro_lab.config.errors import UserError, refusal
@@ -25,6 +25,7 @@ from retro_lab.text.corpus import Corpus
 
 KINDS = ("jsonl", "jsonl.gz", "jsonl.zst", "txt", "parquet", "ids")
 _MARK = "@file "
+_CHOICES = ("tokenizer=byte", "retriever=none")
 _BATCH = 50  # files a child; a crash of a library's C code costs no more than these
 _INSERTS = (
     *(b"\x00", b"\xff", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\r", b"\n\n", b"\r\n", b"\xe2\x80\xa8"),
@@ -54,12 +55,13 @@ _INSERTS = (
 def mutated_corpora(world: World, files: int, seed: int = 0) -> list[Counts]:
     """A row over so many files, in children that read some each."""
     counts = Counts("mutated corpus files", must_hit=frozenset({*KINDS, "read", "refused"}))
-    for first in range(0, files, _BATCH):
-        numbers = range(first, min(first + _BATCH, files))
-        folder = world.folder / "corpora"
-        child = Child(lambda n=numbers, f=folder: _read_all(f, n, seed))
-        _count(child.wait(), numbers, counts)
-        shutil.rmtree(folder, ignore_errors=True)
+    for corpus in ("jsonl", "parquet", "text"):  # composed here, not in every child
+        config_of(f"corpus={corpus}", *_CHOICES)
+    with quick_place(world.folder) as folder:
+        for first in range(0, files, _BATCH):
+            numbers = range(first, min(first + _BATCH, files))
+            child = Child(lambda numbers=numbers: _read_all(folder, numbers, seed))
+            _count(child.wait(), numbers, counts)
     return [counts]
 
 
@@ -115,7 +117,7 @@ def _write(folder: Path, kind: str, rng: random.Random) -> Config:
     }
     lines = b"".join(orjson.dumps({"id": n, "text": t}) + b"\n" for n, t in texts.items())
     path = folder / f"docs.{kind}"
-    overrides = [f"store.dir={folder / 'store'}", "tokenizer=byte", "retriever=none"]
+    overrides = [f"store.dir={folder / 'store'}", *_CHOICES]
     overrides += ["corpus.split.validation=0.3", "corpus.split.test=0.3"]
     if kind == "txt":
         for name, text in texts.items():
