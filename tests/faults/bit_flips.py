@@ -17,12 +17,13 @@ from fault_children import Child, Death, draw_nothing, dying
 from fault_counts import Counts, last_line
 from fault_world import World, fingerprint, quick_place
 
+from retro_lab.__main__ import refusal  # that of every command
 from retro_lab.app.evaluate import evaluate
 from retro_lab.app.experiment import run_experiment
 from retro_lab.app.report import report
 from retro_lab.app.run_directory import RunDirectory
 from retro_lab.app.timing import Stopwatch
-from retro_lab.config.errors import UserError, refusal
+from retro_lab.config.errors import UserError
 from retro_lab.config.schema import EvaluateConfig
 
 Use = Callable[[Path, str], object]
@@ -103,6 +104,8 @@ TARGETS = (
     Target("lineage.json", _scored_anew, 1),
     Target("evaluation.json", _shown, 1),
     Target("metrics.jsonl", _resumed, 1, stopped=True),
+    Target("checksums.json", _shown, 1),
+    Target("checkpoints/checksums.json", _scored_anew, 1),
     Target("store", _scored_anew, 2),
 )
 
@@ -113,8 +116,8 @@ def bit_flips(world: World, flips: int, seed: int = 0) -> list[Counts]:
     rng = random.Random(seed)
     after = world.phases.get("evaluate", world.phases["train"]).end
     stopped = _stopped(world)
-    has_tokens = (after / "runs" / world.run / "tokens.parquet").is_file()
-    targets = [one for one in TARGETS if has_tokens or one.file != "tokens.parquet"]
+    lacking = "tokens.parquet" if "evaluate" not in world.phases else None
+    targets = [one for one in TARGETS if one.file != lacking]
     counts.must_hit = frozenset(one.file for one in targets[:flips])
     clean: dict[Target, str] = {}
     with quick_place(world.folder) as place:

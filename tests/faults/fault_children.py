@@ -195,8 +195,11 @@ def draw_nothing() -> None:
     """Plots are files without a picture from now on: drawing takes half of an evaluation's time."""
     from matplotlib.figure import Figure
 
-    def write(figure: Figure, path: Path, **options: Any) -> None:
-        Path(path).write_bytes(b"a plot")
+    def write(figure: Figure, target: Any, **options: Any) -> None:
+        if hasattr(target, "write"):
+            target.write(b"a plot")
+        else:
+            Path(target).write_bytes(b"a plot")
 
     Figure.savefig = write
 

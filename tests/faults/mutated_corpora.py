@@ -18,8 +18,9 @@ from fault_children import Child, Ended
 from fault_counts import Counts, last_line
 from fault_world import World, quick_place
 
+from retro_lab.__main__ import refusal  # that of every command
 from retro_lab.app.stages import Pipeline
-from retro_lab.config.errors import UserError, refusal
+from retro_lab.config.errors import UserError
 from retro_lab.config.schema import Config
 from retro_lab.text.corpus import Corpus
 
@@ -56,7 +57,7 @@ def mutated_corpora(world: World, files: int, seed: int = 0) -> list[Counts]:
     """A row over so many files, in children that read some each."""
     counts = Counts("mutated corpus files", must_hit=frozenset({*KINDS, "read", "refused"}))
     for corpus in ("jsonl", "parquet", "text"):  # composed here, not in every child
-        config_of(f"corpus={corpus}", *_CHOICES)
+        config_of(f"corpus={corpus}", "corpus.path=here", *_CHOICES)
     with quick_place(world.folder) as folder:
         for first in range(0, files, _BATCH):
             numbers = range(first, min(first + _BATCH, files))

@@ -17,10 +17,10 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from retro_lab.__main__ import refusal  # that of every command
 from retro_lab.app.evaluate import main as evaluate
 from retro_lab.config.checks import check
 from retro_lab.config.compose import compose_root
-from retro_lab.config.errors import refusal
 from retro_lab.config.explain import explain
 from retro_lab.config.fingerprints import canonical, run_name
 from retro_lab.config.keys import known_keys
