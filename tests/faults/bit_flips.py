@@ -92,11 +92,11 @@ class Target:
 
 TARGETS = (
     Target("checkpoints/last.ckpt", _scored_anew, 5),
+    Target("results.json", _shown, 4),
+    Target("chunks.parquet", _evaluated_otherwise, 6),
     Target("checkpoints/last.ckpt", _resumed, 5, stopped=True),
     Target("baseline/checkpoints/last.ckpt", _resumed, 2, stopped=True),
-    Target("results.json", _shown, 4),
     Target("results.json", _reported, 4),
-    Target("chunks.parquet", _evaluated_otherwise, 6),
     Target("tokens.parquet", _evaluated_otherwise, 4),
     Target("config.yaml", _scored_anew, 3),
     Target("config.yaml", _resumed, 1, stopped=True),
@@ -115,10 +115,10 @@ def bit_flips(world: World, flips: int, seed: int = 0) -> list[Counts]:
     counts = Counts("bit flips in run files and store")
     rng = random.Random(seed)
     after = world.phases.get("evaluate", world.phases["train"]).end
-    stopped = _stopped(world)
     lacking = "tokens.parquet" if "evaluate" not in world.phases else None
     targets = [one for one in TARGETS if one.file != lacking]
     counts.must_hit = frozenset(one.file for one in targets[:flips])
+    stopped = _stopped(world) if any(one.stopped for one in targets[:flips]) else after
     clean: dict[Target, str] = {}
     with quick_place(world.folder) as place:
         for number in range(flips):

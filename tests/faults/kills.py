@@ -22,17 +22,18 @@ def kills(world: World, trials: int, seed: int = 0, names: tuple[str, ...] = ())
     """
     rng = random.Random(seed)
     rows = []
-    for place, base, why_not in places(world.folder):
+    for turn, (place, base, why_not) in enumerate(places(world.folder), start=1):
         counts = Counts(f"sudden deaths, runs on the {place}")
         rows.append(counts)
         if base is None:
             counts.skipped = f"not tried: {why_not}"
             continue
         phases = [phase for phase in world.phases.values() if not names or phase.name in names]
-        counts.must_hit = frozenset(phase.name for phase in phases)
+        if trials >= len(phases):
+            counts.must_hit = frozenset(phase.name for phase in phases)
         number = 0
         while counts.tried < trials and number < 2 * trials:
-            phase = phases[number % len(phases)]
+            phase = phases[(turn + number) % len(phases)]
             event = draw_event(rng, phase)
             trial(world, phase, base / f"trial-{seed}-{number}", draw_death(rng, event), counts)
             number += 1
