@@ -1,0 +1,66 @@
+"""What a fault campaign found, in four numbers a row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Counts:
+    """Trials of one kind of fault.
+
+    Attributes:
+        name: of the row.
+        tried: faults that really struck.
+        lost: what was done before is gone, or the same command does not come to the same end.
+        wrong: figures differ, and nothing says so.
+        tracebacks: of them, how many users would have seen one.
+        skipped: why nothing or less was tried; empty if all was.
+        hit: how often each phase, file or place was struck.
+        must_hit: of them, those that the trials are worth nothing without.
+        findings: one sentence for each thing that should not have happened.
+    """
+
+    name: str
+    tried: int = 0
+    lost: int = 0
+    wrong: int = 0
+    tracebacks: int = 0
+    skipped: str = ""
+    hit: Counter[str] = field(default_factory=Counter)
+    must_hit: frozenset[str] = frozenset()
+    findings: list[str] = field(default_factory=list)
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was found, where everything was struck that there was to strike."""
+        return not (self.findings or self.missed)
+
+    @property
+    def missed(self) -> list[str]:
+        """What should have been struck and was not, unless a reason says why."""
+        return [] if self.skipped else sorted(self.must_hit - set(self.hit))
+
+    def found(self, kind: str, sentence: str) -> None:
+        """Counts a failure: `lost`, `wrong` or `tracebacks`."""
+        setattr(self, kind, getattr(self, kind) + 1)
+        self.findings.append(f"{kind}: {sentence}")
+
+
+HEAD = ("fault", "tried", "lost", "silently wrong", "tracebacks")
+
+
+def table(rows: list[Counts]) -> str:
+    """The rows as Markdown."""
+    lines = [HEAD, ("---", *["---:"] * 4)]
+    lines += [(r.name, f"{r.tried:,}", *map(str, (r.lost, r.wrong, r.tracebacks))) for r in rows]
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    notes = [f"{row.name}: {row.skipped}" for row in rows if row.skipped]
+    return "\n".join([text, *notes])
+
+
+def last_line(said: str) -> str:
+    """The last line of a traceback or message, short enough for a list."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return (lines[-1] if lines else "nothing said")[:300]

@@ -1,0 +1,219 @@
+"""A small corpus, commands on it, and what each leaves behind when nothing goes wrong."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pyarrow.parquet as pq
+import torch
+from fault_children import Child, Ended, command, counting
+
+MEMORY = Path("/dev/shm")
+_OF_TIME = {"training_seconds"}
+"""Columns of report.csv that no two runs have in common."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A command, where it starts from, and what it leaves when nothing goes wrong.
+
+    Attributes:
+        name: of the phase.
+        argv: the command line, as typed in a folder of its own.
+        start: a folder with the content before.
+        end: the folder in which it ran.
+        events: number of changes of files that it makes, undisturbed.
+        labels: kind of file of each change.
+        expected: content of the folder after it, as `fingerprint` gives it.
+    """
+
+    name: str
+    argv: list[str]
+    start: Path
+    end: Path
+    labels: list[str]
+    expected: dict[str, str]
+
+    @property
+    def events(self) -> int:
+        return len(self.labels)
+
+
+class World:
+    """The folder of everything: a corpus, and the phases' folders of reference.
+
+    Args:
+        folder: a new one.
+        small: only the phases that the slice strikes.
+    """
+
+    def __init__(self, folder: Path, *, small: bool = False) -> None:
+        self.folder = folder
+        corpus = folder / "corpus"
+        corpus.mkdir(parents=True)
+        write_corpus(corpus)
+        ids = [f"corpus.split.{s}_ids={corpus / s}.txt" for s in ("train", "validation", "test")]
+        self.settings = [
+            "debug=fast", "corpus=jsonl", f"corpus.path={corpus / 'corpus.jsonl'}", *ids,
+            "corpus.max_bytes=null", "tokenizer.vocab_size=300", "model.d_model=16",
+            "model.num_heads=1", "model.head_dim=16", "model.d_ff=32", "model.encoder.d_model=16",
+            "chunking.sequence_length=64", "logger=none", "trainer.threads=1",
+            "trainer.checkpoint_every=1", "eval.bootstrap_samples=20", "runs_dir=runs",
+            "store.dir=runs/.store",
+        ]  # fmt: skip
+        self.phases: dict[str, Phase] = {}
+        (folder / "empty").mkdir()
+        self._add("prepare", ["prepare", *self.settings], "empty")
+        self._add("train", ["train", *self.settings], "after-prepare")
+        self.run, self.baseline = self._runs(folder / "after-train")
+        of_run = f"run=runs/{self.run}"
+        self._add("export", ["export", of_run, "out=exported"], "after-train")
+        if small:
+            return
+        evaluation = ["eval.tokens=true", "eval.bootstrap_samples=30"]
+        self._add("evaluate", ["evaluate", of_run, *evaluation], "after-train")
+        self._add("sweep", ["train", "-m", "neighbours=k1,k2", *self.settings], "after-train")
+        self._add("report", ["report", "runs"], "after-sweep")
+
+    def _add(self, name: str, argv: list[str], start: str) -> None:
+        """Runs a phase undisturbed and remembers what it did."""
+        end = self.folder / f"after-{name}"
+        shutil.copytree(self.folder / start, end)
+        record = self.folder / f"{name}.events"
+
+        def write(number: int, path: str) -> None:
+            descriptor = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.write(descriptor, f"{label(path, end)}\n".encode())
+            os.close(descriptor)
+
+        # The record itself is not below the folder that is listened to.
+        ended = self.child(argv, end, before=counting([end], write)).wait()
+        if ended.code != 0:
+            raise RuntimeError(f"{name} failed undisturbed:\n{ended.said}")
+        labels = record.read_text().splitlines()
+        self.phases[name] = Phase(name, argv, self.folder / start, end, labels, fingerprint(end))
+
+    def child(self, argv: list[str], folder: Path, **options) -> Child:
+        """A command in a folder, as a child that has begun."""
+        scratch = self.folder / "scratch"
+        return Child(command(argv, folder, scratch=scratch, **options))
+
+    def do(self, argv: list[str], folder: Path, **options) -> Ended:
+        """A command in a folder, to its end."""
+        return self.child(argv, folder, **options).wait()
+
+    def _runs(self, folder: Path) -> tuple[str, str]:
+        names = sorted(path.parent.name for path in folder.glob("runs/*/status.json"))
+        (retro,) = [name for name in names if "-bm25-" in name]
+        (baseline,) = [name for name in names if "-none-" in name and "plain" not in name][:1]
+        return retro, baseline
+
+
+def write_corpus(folder: Path) -> None:
+    """28 documents of random words; a test document is a copy of a training document."""
+    rng = np.random.default_rng(7)
+    words = ["".join(rng.choice(list("abcdefghij"), 4)) for _ in range(120)]
+    texts = {f"train-{i:02}": " ".join(rng.choice(words, 90)) for i in range(18)}
+    texts |= {f"validation-{i}": " ".join(rng.choice(words, 60)) for i in range(3)}
+    texts |= {f"test-{i}": " ".join(rng.choice(words, 90)) for i in range(6)}
+    texts |= {"planted": texts["train-03"]}
+    lines = [orjson.dumps({"id": name, "text": text}) for name, text in texts.items()]
+    (folder / "corpus.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    for split, prefixes in (
+        ("train", ("train",)),
+        ("validation", ("validation",)),
+        ("test", ("test", "planted")),
+    ):
+        names = [name for name in texts if name.startswith(prefixes)]
+        (folder / f"{split}.txt").write_text("\n".join(names) + "\n")
+
+
+def label(path: str, folder: Path) -> str:
+    """Kind of a file: the stage it belongs to, or its name in the run."""
+    parts = Path(path).relative_to(folder).parts
+    if parts[:2] == ("runs", ".store"):
+        return f"store/{parts[2]}" if len(parts) > 2 else "store"
+    if parts[0] == "runs" and len(parts) > 2:
+        return f"run/{parts[2].lstrip('.').removesuffix('.tmp')}"
+    if parts[0] == "runs" and len(parts) == 2:
+        return parts[1] if "report" in parts[1] else "run"
+    return parts[0].lstrip(".").removesuffix(".partial")
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    """Digest of everything below a folder of commands that a user would miss or quote.
+
+    Figures, weights, tables, exported weights, the report and the store's manifests; not times.
+    """
+    found: dict[str, str] = {}
+    for path in sorted(folder.rglob("*")):
+        content = _content(path) if path.is_file() else None
+        if content is not None:
+            found[path.relative_to(folder).as_posix()] = hashlib.sha256(content).hexdigest()[:16]
+    return found
+
+
+def _content(path: Path) -> bytes | None:
+    """What must be the same; None of a file that need not be."""
+    if ".partial" in str(path) or ".discarded" in str(path):
+        return None
+    if path.name == "manifest.json":
+        return orjson.dumps(orjson.loads(path.read_bytes())["files"], option=orjson.OPT_SORT_KEYS)
+    if path.name == "results.json":
+        results = orjson.loads(path.read_bytes())
+        kept = {name: results[name] for name in ("metrics", "leakage", "data", "lineage")}
+        return orjson.dumps(kept, option=orjson.OPT_SORT_KEYS)
+    if path.name == "last.ckpt":
+        return weights_digest(path)
+    if path.suffix == ".parquet":
+        return repr(pq.read_table(path).to_pydict()).encode()
+    if path.suffix == ".safetensors" or path.name == "tokenizer.json":
+        return path.read_bytes()
+    if path.name == "report.csv":
+        rows = list(csv.DictReader(io.StringIO(path.read_text())))
+        return repr([{k: v for k, v in row.items() if k not in _OF_TIME} for row in rows]).encode()
+    return None
+
+
+def weights_digest(path: Path) -> bytes:
+    """Of a checkpoint's weights and step."""
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    digest = hashlib.sha256(str(checkpoint["global_step"]).encode())
+    for name, value in sorted(checkpoint["state_dict"].items()):
+        digest.update(name.encode() + value.contiguous().numpy().tobytes())
+    return digest.digest()
+
+
+def differences(found: dict[str, str], expected: dict[str, str]) -> list[str]:
+    """Names of files that are missing or not as expected."""
+    return [name for name, digest in expected.items() if found.get(name) != digest]
+
+
+@contextmanager
+def quick_place(folder: Path) -> Iterator[Path]:
+    """A new folder in memory where there is one, for trials that are not about devices."""
+    base = MEMORY if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) else folder
+    with tempfile.TemporaryDirectory(prefix="retro-faults-", dir=base) as place:
+        yield Path(place)
+
+
+def places(folder: Path) -> Iterator[tuple[str, Path | None, str]]:
+    """Where runs can lie: (name, folder or None, why not)."""
+    yield "same device", folder, ""
+    if not (MEMORY.is_dir() and os.access(MEMORY, os.W_OK)):
+        yield "other device", None, f"{MEMORY} is not there, or may not be written"
+    elif MEMORY.stat().st_dev == folder.stat().st_dev:
+        yield "other device", None, f"{MEMORY} is the device of the temporary folder"
+    else:
+        yield "other device", Path(tempfile.mkdtemp(prefix="retro-faults-", dir=MEMORY)), ""
