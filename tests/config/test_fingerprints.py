@@ -17,12 +17,16 @@ from hypothesis import strategies as st
 
 from retro_lab.config.compose import compose_root, load_config
 from retro_lab.config.fingerprints import (
+    at_rate,
     baseline_of,
     canonical,
     eval_fields,
+    plain_of,
     run_fields,
     run_key,
     run_name,
+    steps_of,
+    wanted_plain,
 )
 from retro_lab.config.schema import (
     Config,
@@ -30,6 +34,8 @@ from retro_lab.config.schema import (
     HashingEmbedderConfig,
     MuonConfig,
     NoneRetrieverConfig,
+    PlainConfig,
+    PlainMatch,
 )
 
 Build = Callable[..., Config]
@@ -39,7 +45,7 @@ GOLDEN_DEFAULT = "d64cf24bdab121bb343529baaece7701179b0e9d555f997acf70c4e0dca8dd
 GOLDEN_BASELINE = "b1ca52deec99ee35106ffece0169b572abf86f7d6774b3da8f49fccc501f3371"
 
 OUTSIDE = """
-logger eval store prepare runs_dir resume database.name neighbours.min_coverage
+logger eval plain store prepare runs_dir resume database.name neighbours.min_coverage
 trainer.name trainer.accelerator
 trainer.devices trainer.num_nodes trainer.strategy trainer.threads trainer.num_workers
 trainer.compile trainer.val_every trainer.val_windows trainer.log_every trainer.checkpoint_every
@@ -252,8 +258,42 @@ def test_eval_fields() -> None:
         assert (eval_fields(changed(BASE, [f"eval.{name}"]).eval) == plain) is outside
 
 
+def test_another_plain_model_is_another_evaluation() -> None:
+    without = eval_fields(BASE.eval)
+    by_tokens = eval_fields(BASE.eval, PlainConfig())
+    assert "plain" not in without
+    assert by_tokens != eval_fields(BASE.eval, PlainConfig(match=PlainMatch.flops))
+    assert by_tokens != eval_fields(BASE.eval, PlainConfig(lr=1.0))
+
+
+def test_the_plain_model_is_the_baseline_of_all_of_retros_steps(config_of: Build) -> None:
+    retrofit, scratch = config_of("recipe.steps=7"), config_of("recipe=scratch")
+    assert (steps_of(retrofit), steps_of(scratch)) == (407, 400)
+    plain = plain_of(retrofit, steps_of(retrofit))
+    assert run_key(plain) == run_key(config_of("retriever=none", "schedule.steps=407"))
+    assert run_key(plain_of(scratch, 400)) == run_key(baseline_of(scratch))
+    other = config_of("recipe.steps=7", "retriever=random", "neighbours=k4")
+    assert run_key(plain_of(other, 407)) == run_key(plain), "it is shared"
+
+
+def test_the_plain_model_may_have_a_rate_of_its_own(config_of: Build) -> None:
+    plain = plain_of(config_of("plain.lr=0.006"), 480)
+    assert plain.optim.lr == 0.006
+    muon = config_of("optim=muon")
+    faster = at_rate(muon.optim, 2 * muon.optim.lr)
+    assert faster.muon_lr == 2 * muon.optim.muon_lr
+
+
+@pytest.mark.parametrize(
+    "override", ["retriever=none", "baseline=null", "plain=none", "recipe.backbone=owner/Model"]
+)
+def test_some_runs_have_no_plain_model(override: str, config_of: Build) -> None:
+    assert wanted_plain(config_of(override)) is None
+    assert wanted_plain(config_of()) == PlainConfig()
+
+
 def test_switches_that_came_later_leave_older_records(config_of: Build) -> None:
-    assert not {"words", "max_run"} & eval_fields(config_of().eval).keys()
+    assert not {"words", "max_run", "without_pointer"} & eval_fields(config_of().eval).keys()
     assert eval_fields(config_of("eval.max_run=8").eval)["max_run"] == 8
 
 
