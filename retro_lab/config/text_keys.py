@@ -72,14 +72,15 @@ def _number_like(value: str) -> list[tuple[int, int]]:
     """
     lexer = OverrideLexer(InputStream(value))
     lexer.mode(OverrideLexer.VALUE_MODE)
-    parser = OverrideParser(CommonTokenStream(lexer))
+    tokens = CommonTokenStream(lexer)
+    parser = OverrideParser(tokens)
     for source in (lexer, parser):
         source.removeErrorListeners()
         source.addErrorListener(HydraErrorListener())
     found = _Values()
     ParseTreeWalker.DEFAULT.walk(found, parser.value())
-    if parser.getCurrentToken().type != Token.EOF:
-        raise HydraException(f"no value ends at {parser.getCurrentToken().text}")
+    if tokens.LA(1) != Token.EOF:
+        raise HydraException(f"{value} goes on behind its first value")
     return found.places
 
 
