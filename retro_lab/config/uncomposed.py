@@ -17,6 +17,7 @@ _NOT_CHOSEN = {
     },
     "evaluate": {
         "database": "database=train, or another option",
+        "plain": "plain=tokens, or another option",
         "trainer": "trainer=cpu, or another option",
     },
 }
