@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from omegaconf import MISSING
@@ -32,11 +33,21 @@ class StoreConfig:
     dir: str = "runs/.store"
 
 
+class Objective(Enum):
+    """What an optimiser minimises, over all chunks of the evaluated split: the run's own bits per
+    byte, or RETRO[ON] minus the plain model, which is below zero where retrieval gains.
+    """
+
+    bpb = "bpb"
+    gain = "gain"
+
+
 @dataclass
 class Config:
     """One run.
 
     Attributes:
+        objective: what `sweep=optuna` and other optimisers minimise; changes no run.
         baseline: `auto` trains the shared baseline when it is missing; null leaves it out.
         resume: `auto` goes on from the last checkpoint; null starts again.
         seed: of initialisation, data order and dropout.
@@ -62,6 +73,7 @@ class Config:
     prepare: PrepareConfig = field(default_factory=PrepareConfig)
     baseline: str | None = "auto"
     resume: str | None = "auto"
+    objective: Objective = Objective.bpb
     seed: int = 1
     runs_dir: str = "runs"
 
