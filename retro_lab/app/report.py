@@ -201,9 +201,8 @@ def _write_markdown(
 
     text = f"# {sum(len(part.rows) for part in shown)} runs\n\n"
     for part in shown:
-        cells = group_cells(part, sort)
-        heads = [" ".join(head.split()).replace("bits/ byte", "bits/byte") for head in cells.heads]
-        lines = [heads, ["---"] * len(heads), *cells.rows]
+        heads, *cells = group_cells(part, sort).lines
+        lines = [heads, ["---"] * len(heads), *cells]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         text += f"## {part.name}\n\n{table}\n\n{in_words(part)}\n\n"
     if left:
@@ -226,10 +225,8 @@ def _log_to_wandb(shown: Sequence[Part], sort: str | None, folder: Path) -> str:
     settings = wandb.Settings(silent=True, console="off")
     logged: dict[str, Any] = {"report/plot": wandb.Image(str(folder / "report.png"))}
     for part in shown:
-        cells = group_cells(part, sort)
-        heads: Any = [" ".join(head.split()) for head in cells.heads]
-        rows: Any = cells.rows
-        logged[f"report/{part.name}"] = wandb.Table(columns=heads, data=rows)
+        cells: Any = group_cells(part, sort).lines
+        logged[f"report/{part.name}"] = wandb.Table(columns=cells[0], data=cells[1:])
     with wandb.init(**arguments, job_type="report", settings=settings) as run:
         run.log(logged)
         return run.url or "" if arguments["mode"] == "online" else run.dir

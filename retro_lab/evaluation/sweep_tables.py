@@ -49,7 +49,8 @@ class Cells:
         names: headings of what tells rows apart.
         figures: headings of the figures.
         rows: a cell a heading, names first.
-        optional: figures at the end that a narrow terminal does without.
+        optional: figures at the end that a narrow terminal does without; one more goes before
+            a number is broken.
     """
 
     names: list[str]
@@ -61,11 +62,18 @@ class Cells:
     def heads(self) -> list[str]:
         return [*self.names, *self.figures]
 
-    def merged(self) -> Cells:
+    @property
+    def lines(self) -> list[list[str]]:
+        """For files: the headings, a line each, and the rows."""
+        heads = [head.replace("/\n", "/").replace("\n", " ") for head in self.heads]
+        return [heads, *self.rows]
+
+    def merged(self, sign: str = "=") -> Cells:
         """With one column for all names, `optim.lr=0.003 model=tiny`."""
         count = len(self.names)
-        told = [zip(self.names, row, strict=False) for row in self.rows]
-        words = [" ".join(f"{n.replace(' ', '_')}={v}" for n, v in pairs if v) for pairs in told]
+        keys = [name.replace(" ", "_") for name in self.names]
+        told = [zip(keys, row, strict=False) for row in self.rows]
+        words = [" ".join(f"{key}{sign}{v}" for key, v in pairs if v) for pairs in told]
         rows = [[word, *row[count:]] for word, row in zip(words, self.rows, strict=True)]
         return Cells(["settings"], self.figures, rows, self.optional)
 
@@ -144,14 +152,17 @@ def whole(title: str, shown: Cells, width: int) -> Table:
     """The table with nothing broken: where names are too wide they share a column, and the figures
     that matter least are left out.
     """
-    for one in (shown, shown.merged()):
-        for count in range(one.optional + 1):
-            fewer = one.without(count)
-            if found := layout.widths(fewer.columns(), width):
-                return layout.table(title, fewer.heads, fewer.rows, found, len(fewer.figures))
-    # A setting with a value longer than a line: only that is broken.
-    least = shown.merged().without(shown.optional)
-    figures = layout.widths(least.columns()[1:], 60) or [10] * len(least.figures)
+    enough = range(shown.optional + 1)
+    gains = sum(head.startswith("on - ") for head in shown.figures)
+    for counts in (enough, [shown.optional + 1] if gains > 1 else []):
+        for one in (shown, shown.merged()):
+            for count in counts:
+                fewer = one.without(count)
+                if found := layout.widths(fewer.columns(), width):
+                    return layout.table(title, fewer.heads, fewer.rows, found, len(fewer.figures))
+    # A name or value longer than a line: only that is broken.
+    least = shown.merged("= ").without(shown.optional)
+    figures = layout.widths(least.columns()[1:], width - 21) or [10] * len(least.figures)
     return layout.table(title, least.heads, least.rows, [20, *figures], len(figures))
 
 
@@ -160,7 +171,7 @@ def in_words(part: Part) -> str:
     groups = by_settings(part.rows)
     single = sum(len(group.rows) == 1 for group in groups)
     words = []
-    if part.against:
+    if any(row.difference and row.difference.low is not None for row in part.rows):
         words.append("In brackets: the paired interval over documents.")
     if part.against == "baseline":
         words.append("The baseline has read fewer training tokens than RETRO.")
