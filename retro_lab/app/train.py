@@ -23,8 +23,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def train(config: Config) -> float | None:
-    """One job: the objective of a sweeper, or None on ranks that do not report."""
-    from .summary import objective, show_results
+    """One job: what an optimiser minimises, or None on ranks that do not report."""
+    from retro_lab.evaluation.objective import objective
+    from retro_lab.evaluation.results import Results
+
+    from .summary import show_results
 
     run = RunDirectory.of(config)
     watch = Stopwatch()
@@ -46,7 +49,9 @@ def train(config: Config) -> float | None:
     if not run.leads:
         return None
     seconds = None if finished else watch.seconds
-    return _further(config, run) or objective(show_results(run, seconds))
+    if _further(config, run) is None:
+        show_results(run, seconds)
+    return objective(Results.load(run.results_file), config.objective)
 
 
 def _run(config: Config, run: RunDirectory, watch: Stopwatch) -> None:
