@@ -205,7 +205,7 @@ def _write_markdown(
         heads, *cells = group_cells(part, sort).lines
         lines = [heads, ["---"] * len(heads), *cells]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        text += f"## {part.name}\n\n{table}\n\n{in_words(part)}\n\n"
+        text += f"## {part.name}\n\n{table}\n\n{in_words(part, brackets=False)}\n\n"
     if left:
         lines = [line for run in left for line in run.lines()]
         text += "## Not finished\n\n" + "\n".join(f"    {line}" for line in lines) + "\n\n"

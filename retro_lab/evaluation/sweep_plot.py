@@ -90,14 +90,17 @@ def plot_sweep(rows: Sequence[SweepRow], path: Path, *, title: str) -> None:
     from that model's own value: a bar that stays clear of its line is a difference that chance
     does not explain. Where a point has several seeds, a line goes through their means, bars are
     intervals over seeds, of which a point with one has none, and each seed is a small dot. Where
-    that would be too many lines, as in a search, each setting has a panel of points of its own.
+    that would be too many lines, or lines of one point each, as in a search, each setting has a
+    panel of points of its own.
     """
     from matplotlib.figure import Figure
 
     splits = by_split(in_sweep_order(rows))
     names = _drawn(rows)
     lines = {split: _lines(found, names) for split, found in splits.items()}
-    searched = max(map(len, lines.values())) > MOST_LINES
+    numbers = sum(Axis.of(rows, name).is_number for name in names)
+    alone = all(len(by_settings(line)) == 1 for found in lines.values() for line in found.values())
+    searched = max(map(len, lines.values())) > MOST_LINES or (alone and numbers > 1)
     columns = min(len(names), MOST_PANELS) if searched else 1
     size = (max(7.2, 3.4 * columns), 1.2 + 3.4 * len(splits))
     figure = Figure(figsize=size, layout="constrained")

@@ -166,12 +166,16 @@ def whole(title: str, shown: Cells, width: int) -> Table:
     return layout.table(title, least.heads, least.rows, [20, *figures], len(figures))
 
 
-def in_words(part: Part) -> str:
-    """What the figures of a part mean, which have no interval, and what choosing among them is."""
+def in_words(part: Part, brackets: bool = True) -> str:
+    """What the figures of a part mean, which have no interval, and what choosing among them is.
+
+    Args:
+        brackets: whether the table shows paired intervals, as that of the runs does.
+    """
     groups = by_settings(part.rows)
     single = sum(len(group.rows) == 1 for group in groups)
     words = []
-    if any(row.difference and row.difference.low is not None for row in part.rows):
+    if brackets and any(row.difference and row.difference.low is not None for row in part.rows):
         words.append("In brackets: the paired interval over documents.")
     if part.against == "baseline":
         words.append("The baseline has read fewer training tokens than RETRO.")
