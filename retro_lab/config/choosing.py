@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .errors import UserError
-from .fingerprints import has_retrieval
+from .fingerprints import wanted_plain
 from .schema import Config, Objective
 
 
@@ -19,8 +19,9 @@ def check_choosing(config: Config) -> None:
             "score that settings were chosen by says nothing of other text",
             fix="eval.split=validation, and evaluate the chosen run on the test split once",
         )
-    if config.objective is Objective.gain and not has_retrieval(config):
+    if config.objective is Objective.gain and wanted_plain(config) is None:
         raise UserError(
-            "objective=gain: a run without retrieval has none",
-            fix="objective=bpb, or another retriever than none",
+            "objective=gain: a gain is over a plain model, and this run has none (retriever=none, "
+            "plain=none, baseline=null or a pretrained backbone)",
+            fix="objective=bpb, or train with retrieval and plain=tokens",
         )
