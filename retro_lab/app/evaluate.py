@@ -7,9 +7,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from retro_lab.config.console import print_error
 from retro_lab.config.databases import database_key
-from retro_lab.config.errors import EXIT_USER_ERROR, UserError
+from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import canonical, has_retrieval
 from retro_lab.config.schema import BenchmarkConfig, Config, DatabaseConfig, EvaluateConfig
 
@@ -23,13 +22,6 @@ def main(argv: Sequence[str]) -> int:
     """Exit code of `evaluate.py <argv>`."""
     from . import launch
 
-    for group, option in (("database", "train"), ("plain", "tokens"), ("trainer", "cpu")):
-        inside = [argument for argument in argv if argument.startswith(f"{group}.")]
-        if inside and not any(argument.startswith(f"{group}=") for argument in argv):
-            # Hydra would fail on a setting inside a group of which no option is chosen.
-            fix = f"add {group}={option}, or another option"
-            print_error(f"{inside[0]}: which {group}?\n  fix: {fix}")
-            return EXIT_USER_ERROR
     return launch.run("evaluate", evaluate, with_lists(argv))
 
 

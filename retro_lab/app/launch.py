@@ -24,8 +24,10 @@ from retro_lab.config.refusals import refusal
 from retro_lab.config.register import register
 from retro_lab.config.schema import Config
 from retro_lab.config.schema.catalogue import SCHEMAS
+from retro_lab.config.secrets import refuse_passwords
 from retro_lab.config.text_keys import as_typed
 from retro_lab.config.typed import to_typed
+from retro_lab.config.uncomposed import uncomposed
 
 from .run_directory import RunDirectory
 
@@ -65,12 +67,15 @@ def run(config_name: str, task: Task, argv: Sequence[str]) -> int:
         job
     )
     try:
+        refuse_passwords(argv)
         with _process([sys.argv[0], *map(_added, as_typed(argv))], full_error="1"):
             command()
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except Exception as error:
         mistake = explain(error) or refusal(error)
+        if mistake is None and not job.began:
+            mistake = uncomposed(error, config_name, argv)
         if mistake is None or os.environ.get(_FULL_ERROR) == "1":
             raise
         if not isinstance(mistake, _Reported):
@@ -91,11 +96,13 @@ class _Job:
         self.task = task
         self.before = before
         self.exit_code = 0
+        self.began = False
 
     def __call__(self, root: Any) -> int | float | None:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
+        self.began = True
         hydra_config = HydraConfig.get()
         try:
             config = self._config(root)

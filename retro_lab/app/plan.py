@@ -18,6 +18,7 @@ from retro_lab.config.explain import explain
 from retro_lab.config.fingerprints import has_retrieval
 from retro_lab.config.keys import known_keys
 from retro_lab.config.schema import Config
+from retro_lab.config.uncomposed import uncomposed
 from retro_lab.retrieval.embedders import known_width
 from retro_lab.retrieval.plan import Database, building_memory, planned_chunks, planned_files
 
@@ -155,10 +156,7 @@ def _config(request: Request) -> Config:
     try:
         config = load_config(request.overrides)
     except Exception as error:
-        mistake = explain(error)
-        if mistake is None:
-            raise
-        raise mistake from error
+        raise explain(error) or uncomposed(error, "train", request.overrides) from error
     dim = request.numbers["embedder.dim"]
     if dim is not None and hasattr(config.embedder, "dim"):
         config.embedder = dataclasses.replace(config.embedder, dim=int(dim))

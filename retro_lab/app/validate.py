@@ -17,6 +17,7 @@ from retro_lab.config.fingerprints import canonical, has_retrieval
 from retro_lab.config.paths import groups
 from retro_lab.config.schema import Config, FaissRetrieverConfig, resolve_layers, resolve_stride
 from retro_lab.config.typed import to_config
+from retro_lab.config.uncomposed import uncomposed
 
 _LARGE = 10_000_000  # chunks, enough to train anything
 _USAGE = """\
@@ -35,7 +36,10 @@ def main(argv: Sequence[str]) -> int:
         return 0
     try:
         root = _compose(list(argv))
-        config = to_config(root)
+        try:
+            config = to_config(root)
+        except Exception as error:
+            raise explain(error) or uncomposed(error, "train", argv) from error
         check(config)
         _check_factory(config)
         print(_summary(canonical(config), str(root.hydra.run.dir)))
@@ -55,9 +59,7 @@ def _compose(overrides: list[str]) -> DictConfig:
     try:
         return compose_root("train", overrides)
     except Exception as error:
-        first = explain(error)
-        if first is None:
-            raise
+        first = explain(error) or uncomposed(error, "train", overrides)
     accepted: list[str] = []
     problems: list[UserError] = []
     for override in sorted(overrides, key=_is_value):
@@ -65,7 +67,7 @@ def _compose(overrides: list[str]) -> DictConfig:
             compose_root("train", [*accepted, override])
             accepted.append(override)
         except Exception as error:
-            problems.append(explain(error) or UserError(str(error)))
+            problems.append(explain(error) or uncomposed(error, "train", [override]))
     raise ConfigError(problems or [first])
 
 

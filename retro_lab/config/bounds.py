@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Callable, Iterable, Iterator
 from math import inf
@@ -120,6 +121,52 @@ _FRACTIONS = [
     "retriever.bm25.b",
     "retriever.lexical.b",
 ]
+# Far above what anyone trains, and below what takes all memory or never ends.
+_AT_MOST = {
+    "model.d_model": 2**16,
+    "model.num_layers": 2**10,
+    "model.num_heads": 2**10,
+    "model.head_dim": 2**12,
+    "model.d_ff": 2**20,
+    "model.encoder.d_model": 2**16,
+    "model.encoder.num_layers": 2**10,
+    "model.encoder.num_heads": 2**10,
+    "model.encoder.head_dim": 2**12,
+    "chunking.chunk_size": 2**16,
+    "chunking.sequence_length": 2**22,
+    "chunking.continuation_chunks": 2**10,
+    "neighbours.k": 2**12,
+    "neighbours.k_store": 2**12,
+    "schedule.steps": 10**9,
+    "schedule.batch_size": 2**20,
+    "recipe.steps": 10**9,
+    "recipe.pointer_heads": 2**10,
+    "tokenizer.vocab_size": 2**24,
+    "embedder.dim": 2**16,
+    "embedder.ngram": 2**10,
+    "embedder.batch_size": 2**20,
+    "trainer.devices": 2**12,
+    "trainer.num_nodes": 2**16,
+    "trainer.accumulate": 2**20,
+    "trainer.threads": 2**12,
+    "trainer.num_workers": 2**12,
+    "trainer.val_windows": 2**31,
+    "prepare.workers": 2**16,
+    "eval.batch_size": 2**20,
+    "eval.bootstrap_samples": 10**6,
+    "eval.passages": 2**12,
+    "eval.answer_tokens": 2**20,
+    "eval.pages": 2**16,
+    "eval.in_prompt": 2**12,
+    "retriever.ef_search": 2**20,
+    "retriever.pool": 2**20,
+    "retriever.depth": 2**20,
+    "retriever.batch_size": 2**20,
+    "retriever.dense.ef_search": 2**20,
+    "retriever.rerank": 2**12,
+    "retriever.dense.rerank": 2**12,
+}
+_LARGEST_INT = 2**63 - 1  # what torch, NumPy and Parquet hold
 
 
 def problem(key: str, value: object, rule: str, fix: str) -> UserError:
@@ -147,6 +194,22 @@ def values(config: Config, keys: Iterable[str]) -> Iterator[tuple[str, object]]:
             yield key, value
 
 
+def whole_numbers(node: object, prefix: str = "") -> Iterator[tuple[str, int]]:
+    """Every whole number of the configuration, with its key; those in lists under the list's."""
+    if isinstance(node, (list, tuple)):
+        for item in node:
+            yield from whole_numbers(item, prefix)
+    elif isinstance(node, dict):
+        for name, item in node.items():
+            yield from whole_numbers(item, f"{prefix}.{name}")
+    elif dataclasses.is_dataclass(node):
+        for field in dataclasses.fields(node):
+            name = f"{prefix}.{field.name}" if prefix else field.name
+            yield from whole_numbers(getattr(node, field.name), name)
+    elif isinstance(node, int) and not isinstance(node, bool):
+        yield prefix, node
+
+
 def broken_bounds(config: Config) -> Iterator[UserError]:
     """One error for each setting of the chosen options that is out of its range."""
     bounds: list[tuple[Iterable[str], Callable, str, str]] = [
@@ -171,6 +234,12 @@ def broken_bounds(config: Config) -> Iterator[UserError]:
         for key, value in values(config, keys):
             if not holds(value):
                 yield problem(key, value, rule, f"set {key} to {fix}")
+    for key, value in values(config, _AT_MOST):
+        if isinstance(value, int) and value > _AT_MOST[key]:
+            yield problem(key, value, f"must be at most {_AT_MOST[key]}", f"lower {key}")
+    for key, value in whole_numbers(config):
+        if abs(value) > _LARGEST_INT and key not in _AT_MOST:
+            yield problem(key, value, "is beyond 64 bits", f"set {key} to less than 2**63")
     for key, value in values(config, _CHOICES):
         if value not in _CHOICES[key]:
             offered = [text(choice) for choice in _CHOICES[key]]

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from .paths import conf_dir
 from .register import register
 from .schema import Config
+from .secrets import refuse_passwords
 from .text_keys import as_typed
 from .typed import to_config
 
@@ -20,7 +21,9 @@ def compose_root(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
 
     Raises:
         hydra.errors.HydraException: as Hydra raises it; `explain` turns it into words.
+        UserError: an override holds a password, which Hydra would print.
     """
+    refuse_passwords(overrides)
     register()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):

@@ -18,6 +18,7 @@ from .schema import (
     NorlundCorpusConfig,
     StoredRetrieverConfig,
 )
+from .secrets import masked, refuse_passwords
 
 _ENCODERS = ("embedder.model", "embedder.query_model", "embedder.key_model")
 # Settings that act through the factory string only, and the placeholders that they fill.
@@ -141,10 +142,14 @@ def imported(config: Config) -> Iterator[UserError]:
 
 
 def _http(service: HttpRetrieverConfig) -> Iterator[UserError]:
+    try:
+        refuse_passwords([f"retriever.url={service.url}"])
+    except UserError as error:
+        yield error
     if not service.url.startswith(("http://", "https://")):
         yield problem(
             "retriever.url",
-            service.url,
+            masked(service.url),
             "must begin with http:// or https://",
             "retriever.url=http://127.0.0.1:8765",
         )

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from antlr4 import CommonTokenStream, InputStream, ParseTreeWalker
+from antlr4 import CommonTokenStream, InputStream, ParseTreeWalker, Token
 from hydra.conf import HydraConf
 from hydra.core.override_parser.overrides_visitor import HydraErrorListener
 from hydra.errors import HydraException
@@ -25,13 +25,15 @@ from .paths import groups
 from .schema import Config, EvaluateConfig
 
 _NUMBER_LIKE = (OverrideLexer.INT, OverrideLexer.FLOAT, OverrideLexer.BOOL)
+_GRAMMAR = frozenset("\\\"',()[]{}")  # what may be meant as Hydra's, even where it is wrong
 _CHOICE = "choice"  # of Hydra's functions, the one whose arguments become values as they are
 
 
 def as_typed(arguments: Sequence[str]) -> list[str]:
     """Command-line arguments with numbers and truth values in quotes where a key holds text.
 
-    `null` stays null, and flags and what Hydra cannot read are left as they are.
+    Likewise a value with characters that Hydra's grammar lacks, such as `~`. `null` stays null;
+    flags, and what was meant as Hydra's grammar but cannot be read, are left as they are.
     """
     return [_quoted(argument) for argument in arguments]
 
@@ -55,8 +57,8 @@ def _quoted(argument: str) -> str:
         return argument
     try:
         places = _number_like(value)
-    except HydraException:
-        return argument
+    except HydraException:  # its grammar has no ~, no =, and no letter beyond ASCII
+        return argument if _GRAMMAR.intersection(value) else f'{key}="{value}"'
     for start, stop in reversed(places):
         value = f'{value[:start]}"{value[start:stop].strip()}"{value[stop:]}'
     return key + equals + value
@@ -70,12 +72,15 @@ def _number_like(value: str) -> list[tuple[int, int]]:
     """
     lexer = OverrideLexer(InputStream(value))
     lexer.mode(OverrideLexer.VALUE_MODE)
-    parser = OverrideParser(CommonTokenStream(lexer))
+    tokens = CommonTokenStream(lexer)
+    parser = OverrideParser(tokens)
     for source in (lexer, parser):
         source.removeErrorListeners()
         source.addErrorListener(HydraErrorListener())
     found = _Values()
     ParseTreeWalker.DEFAULT.walk(found, parser.value())
+    if tokens.LA(1) != Token.EOF:
+        raise HydraException(f"{value} goes on behind its first value")
     return found.places
 
 

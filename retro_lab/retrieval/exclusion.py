@@ -85,7 +85,9 @@ def _settled(
     Only rows from which something was dropped are looked at again.
     """
     if passes is not None:
-        allowed = _first_passing(ids, allowed, k, asking, passes)
+        # Rows that are fetched again weren't filled by half of this: all of that is asked at once.
+        at_once = k if ids.shape[1] <= k + MARGIN else ids.shape[1] // 2
+        allowed = _first_passing(ids, allowed, k, asking, passes, at_once)
     pending = np.arange(len(ids) if repeats is not None else 0)
     while repeats is not None and len(pending):
         rows, names = allowed[pending], ids[pending]
@@ -99,32 +101,44 @@ def _settled(
         changed = dropped.any(axis=1)
         if passes is not None:
             again = pending[changed]
-            rows[changed] = _first_passing(ids[again], rows[changed], k, asking[again], passes)
+            rows[changed] = _first_passing(ids[again], rows[changed], k, asking[again], passes, k)
         allowed[pending] = rows
         pending = pending[changed]
     return allowed
 
 
 def _first_passing(
-    ids: np.ndarray, allowed: np.ndarray, k: int, asking: np.ndarray, passes: PairFilter
+    ids: np.ndarray,
+    allowed: np.ndarray,
+    k: int,
+    asking: np.ndarray,
+    passes: PairFilter,
+    at_once: int,
 ) -> np.ndarray:
     """`allowed` [Q, F] without those that don't pass, true to the k-th that does and open beyond.
 
-    What is dropped moves the next candidate up, which is asked about in turn.
+    What is dropped moves the next candidates up: a row is asked in its next turn about as many as
+    it had refused until then. Rows of which nearly all are refused, as of files that begin with
+    one licence, then take a turn for each doubling and not one for each k.
+
+    Args:
+        at_once: candidates of a row in its first turn, at least k.
     """
-    pending, asked = np.arange(len(ids)), ~allowed
+    number = np.cumsum(allowed, axis=1, dtype=np.int32)  # of a candidate among those of its row
+    asked, refused = np.zeros((2, len(ids)), np.int32)
+    until = np.full(len(ids), at_once, np.int32)
+    pending = np.arange(len(ids))
     while len(pending):
-        rows, known = allowed[pending], asked[pending]
-        among_first = rows & (np.cumsum(rows, axis=1, dtype=np.int32) <= k)
-        row, column = np.nonzero(among_first & ~known)
-        if not len(row):
-            break
-        kept = passes(asking[pending[row]], ids[pending[row], column])
-        allowed[pending[row], column] = kept
-        asked[pending[row], column] = True
-        refused = np.zeros(len(pending), bool)
-        refused[row[~kept]] = True
-        pending = pending[refused]
+        turn = (number[pending] > asked[pending, None]) & (number[pending] <= until[pending, None])
+        row, column = np.nonzero(turn & allowed[pending])
+        row = pending[row]
+        kept = passes(asking[row], ids[row, column])
+        allowed[row, column] = kept
+        refused += np.bincount(row[~kept], minlength=len(ids)).astype(np.int32)
+        lacking = (until - refused < k) & (until < number[:, -1])
+        pending = pending[lacking[pending]]
+        asked[pending] = until[pending]
+        until[pending] += refused[pending]
     return allowed
 
 

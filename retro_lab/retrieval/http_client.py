@@ -21,6 +21,7 @@ import orjson
 from retro_lab.artifacts.workspace import Workspace
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import HttpRetrieverConfig
+from retro_lab.config.secrets import refuse_passwords
 from retro_lab.retrieval.base import NO_CHUNK, Neighbours, Queries, RowSource
 
 if TYPE_CHECKING:
@@ -218,7 +219,8 @@ def open_client(config: HttpRetrieverConfig) -> httpx.Client:
     """Connections to the service, kept open between requests.
 
     Raises:
-        UserError: the extra `serve` isn't installed, or the address is no URL.
+        UserError: the extra `serve` isn't installed, the address is no URL or has a password, or
+            the API key cannot be sent.
     """
     try:
         import httpx
@@ -226,7 +228,13 @@ def open_client(config: HttpRetrieverConfig) -> httpx.Client:
         raise UserError(
             "retriever=http needs the package httpx", fix='pip install -e ".[serve]"'
         ) from None
+    refuse_passwords([f"retriever.url={config.url}"])
     key = os.environ.get(API_KEY_VARIABLE)
+    if key and not (key.isascii() and key.isprintable()):  # httpx would print it in its complaint
+        raise UserError(
+            f"{API_KEY_VARIABLE} holds a character that no HTTP header takes",
+            fix="choose a key of printable ASCII characters, for the service as well",
+        )
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         return httpx.Client(base_url=config.url, timeout=config.timeout, headers=headers)

@@ -56,7 +56,7 @@ class _Passes:
         self._kept = _Texts(settings, chunks, nothing, nothing)
 
     def __call__(self, query_ids: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        if len(ids) > _TEXTS and len(np.unique(ids)) > _TEXTS:
+        if len(ids) > _TEXTS and len(_distinct(ids)) > _TEXTS:
             halves = zip(np.array_split(query_ids, 2), np.array_split(ids, 2), strict=True)
             return np.concatenate([self(*half) for half in halves])
         there = self._kept.hold(query_ids, ids)
@@ -77,7 +77,7 @@ class _Texts:
     def __init__(
         self, settings: LeakFilter, chunks: ChunkStore, query_ids: np.ndarray, ids: np.ndarray
     ) -> None:
-        self._queries, self._ids = np.unique(query_ids), np.unique(ids)
+        self._queries, self._ids = _distinct(query_ids), _distinct(ids)
         self._length = settings.max_run
         self._left = _text(chunks, self._queries, SCORED_CHUNKS)
         self._right = _text(chunks, self._ids, settings.continuation_chunks)
@@ -98,6 +98,16 @@ class _Texts:
         own = np.flatnonzero(self._left_owner[row] == self._right_owner[column])  # no table asks
         leaks[own] = pair_runs(self._left[row[own]], self._right[column[own]]) >= self._length
         return ~leaks
+
+
+def _distinct(ids: np.ndarray) -> np.ndarray:
+    """As np.unique, which sorts: many pairs of few chunks are told apart by marking them."""
+    size = ids.max(initial=-1) + 1
+    if size > len(ids):
+        return np.unique(ids)
+    there = np.zeros(size, bool)
+    there[ids] = True
+    return np.flatnonzero(there)
 
 
 def _text(chunks: ChunkStore, ids: np.ndarray, continuation: int) -> np.ndarray:

@@ -74,12 +74,16 @@ class LexicalRetriever:
         return {"vocabulary": vocabulary, "postings": int(self.weights.nnz)}
 
     def candidates(self, queries: Queries, k: int) -> Neighbours:
-        """The k chunks of highest score, among those that share a token with the query."""
-        found = Neighbours.empty(len(queries.tokens), k)
-        for start in range(0, len(found.ids), QUERY_BLOCK):
+        """The k chunks of highest score, among those that share a token with the query.
+
+        Equal queries, as the heads of files with one licence are, are searched once.
+        """
+        tokens, place = np.unique(queries.tokens, axis=0, return_inverse=True)
+        found = Neighbours.empty(len(tokens), k)
+        for start in range(0, len(tokens), QUERY_BLOCK):
             block = slice(start, start + QUERY_BLOCK)
-            found.ids[block], found.scores[block] = self._search_block(queries.tokens[block], k)
-        return found
+            found.ids[block], found.scores[block] = self._search_block(tokens[block], k)
+        return Neighbours(found.ids[place], found.scores[place])
 
     def scores_of(self, tokens: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """Scores of given chunks, those that share nothing included.

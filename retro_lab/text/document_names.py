@@ -1,8 +1,8 @@
 """Whose names say what a document is, and whose only say where it lay when it was read.
 
-A record without an id is named after its place (`train.jsonl:17`), a text file after its path.
-Such a name is unique in its corpus and nothing more: another corpus has a `train.jsonl:17` as well,
-which is another document.
+A record without an id is named after its place (`train.jsonl:17`), a text file after its path. Such
+a name is unique in its corpus and nothing more: another one may have a `train.jsonl:17` too, which
+is another document.
 """
 
 from __future__ import annotations

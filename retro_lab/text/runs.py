@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .frequent_windows import FrequentWindows, frequent
+
 PAIR_BLOCK = 1024
 """Pairs a pass: two [M, PAIR_BLOCK] tables of small integers stay in a core's cache."""
 
@@ -113,18 +115,34 @@ class CommonRuns:
         self._keys = text * shape[1] + starts.indices
         there = np.ones(len(self._keys), bool)
         self._windows: Any = csr_array((there, starts.indices, starts.indptr), shape=shape)
+        often = frequent(starts.indices)
+        tokens = self._tokens(text[often], self._starts[often])
+        self._often = FrequentWindows(text[often], starts.indices[often], tokens, shape[0])
 
     def shared(self, row: NDArray[np.integer], column: NDArray[np.integer]) -> NDArray[np.bool_]:
         """bool [P], of pairs of a row of `left` and a row of `right`."""
-        shared = np.zeros(len(row), bool)
-        for start in range(0, len(row), _LOOKED_UP):
-            left = row[start : start + _LOOKED_UP]
-            right = column[start : start + _LOOKED_UP]
+        shared = self._often.shared(row, column + len(self._left))
+        rest = np.flatnonzero(~shared)
+        for start in range(0, len(rest), _LOOKED_UP):
+            asked = rest[start : start + _LOOKED_UP]
+            left, right = row[asked], column[asked]
             both = self._windows[left].multiply(self._windows[right + len(self._left)])
             pair = np.flatnonzero(np.diff(both.indptr))
             window = both.indices[both.indptr[pair]]  # any of its windows decides a pair
-            shared[start + pair] = self._same(left[pair], right[pair], window)
+            shared[asked[pair]] = self._same(left[pair], right[pair], window)
         return shared
+
+    def _tokens(self, text: NDArray[np.integer], start: NDArray[np.integer]) -> NDArray[np.int32]:
+        """[E, length], the windows of texts of both sides that begin at these places."""
+        tokens = np.empty((len(text), self._length), np.int32)
+        ours = text < len(self._left)
+        for side, texts, offset in (
+            (ours, self._left, 0),
+            (~ours, self._right, len(self._left)),
+        ):
+            where = start[side, None] + np.arange(self._length)
+            tokens[side] = texts[text[side, None] - offset, where]
+        return tokens
 
     def _same(
         self,

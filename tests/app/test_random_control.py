@@ -1,4 +1,4 @@
-"""Contract: the random control is its own draw, whatever the run reads and whatever the seeds."""
+"""Contract: the random control is a draw of its own, whatever the run reads and with any seeds."""
 
 from __future__ import annotations
 

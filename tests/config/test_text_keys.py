@@ -48,6 +48,12 @@ def test_text_is_what_was_typed(typed: str) -> None:
     assert vars(vars(config.database)["corpora"]["b"])["path"] == typed
 
 
+@pytest.mark.parametrize("typed", ["~/x.jsonl", "a=b", "été/漢字.jsonl", "a&b;c#d", "a!<b>"])
+def test_characters_that_the_grammar_lacks_are_text(typed: str) -> None:
+    config = load_config(["corpus=jsonl", f"corpus.path={typed}"])
+    assert vars(config.corpus)["path"] == typed
+
+
 def test_points_of_a_sweep_are_what_was_typed() -> None:
     seen = []
     argv = ["-m", "corpus=jsonl", "corpus.path=2024_11,2024_12", "seed=1_0,3", "runs_dir=1_0"]

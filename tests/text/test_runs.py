@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from retro_lab.text import runs
+from retro_lab.text.frequent_windows import FREQUENT
 from retro_lab.text.runs import CommonRuns, pair_runs
 
 
@@ -126,3 +127,47 @@ def test_no_pair_is_measured_unless_hashes_collide(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(runs, "pair_runs", lambda a, b: measured.append(len(a)) or exact(a, b))
     assert np.flatnonzero(share_run(left, right, row, column, 32)).tolist() == [7]
     assert sum(measured) == 0
+
+
+def many_texts_of_few_stretches(stretches: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """80 texts a side, of rare tokens and one or two of these stretches of eight tokens."""
+    rng = np.random.default_rng(seed)
+    common = rng.integers(0, 50, (stretches, 8))
+    sides = []
+    for width in (24, 33):
+        texts = rng.integers(100, 5000, (80, width))
+        for number, text in enumerate(texts):
+            text[1:9] = common[number % stretches]
+            if number % 3:
+                text[12:20] = common[int(rng.integers(0, stretches))]
+        sides.append(texts)
+    return sides[0], sides[1]
+
+
+@pytest.mark.parametrize("stretches", [1, 2, 5, 90])
+@pytest.mark.parametrize("length", [3, 8])
+def test_stretches_that_many_texts_have_are_told_exactly(stretches: int, length: int) -> None:
+    left, right = many_texts_of_few_stretches(stretches, stretches)
+    row, column = (pairs.reshape(-1) for pairs in np.indices((len(left), len(right))))
+    expected = pair_runs(left[row], right[column]) >= length
+    assert share_run(left, right, row, column, length).tolist() == expected.tolist()
+    assert stretches == 1 or 0 < expected.sum() < len(expected)
+
+
+def test_equal_hashes_of_frequent_windows_decide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    left, right = many_texts_of_few_stretches(3, 0)
+    row, column = (pairs.reshape(-1) for pairs in np.indices((len(left), len(right))))
+    hashed = share_run(left, right, row, column, 8)
+    of_all = runs._window_hashes
+    monkeypatch.setattr(runs, "_window_hashes", lambda tokens, n: of_all(tokens, n) & np.uint64(7))
+    assert share_run(left, right, row, column, 8).tolist() == hashed.tolist()
+
+
+def test_hundreds_of_frequent_windows_are_kept_apart() -> None:
+    """More than have a bit; and those that have one don't share it."""
+    texts = np.repeat(np.arange(400), FREQUENT)
+    row, column = np.random.default_rng(0).integers(0, len(texts), (2, 20_000))
+    left = texts[:, None] * 10 + np.arange(4)
+    shared = share_run(left, left, row, column, 4)
+    assert shared.tolist() == (texts[row] == texts[column]).tolist()
+    assert share_run(left, left, row, row, 4).all()

@@ -1,4 +1,4 @@
-"""Files of a folder or glob that are no text of the corpus: hidden ones, our own output, copies."""
+"""Which files of a folder or glob are no text of the corpus: hidden ones, our output, copies."""
 
 from __future__ import annotations
 

@@ -1,0 +1,105 @@
+"""Contract: any argument gets a result or one message with exit code 2, also where Hydra itself
+breaks down; sizes with which nothing could end are refused; a password is never shown.
+"""
+
+from __future__ import annotations
+
+import pytest
+from composed import config_of
+
+from retro_lab.app import launch, validate
+from retro_lab.config.checks import check
+from retro_lab.config.compose import load_config
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import HttpRetrieverConfig
+from retro_lab.retrieval.http_client import open_client
+
+BREAKING = [
+    ("train", "recipe.optim.lr=1e-3", "add optim@recipe.optim=adamw"),
+    ("train", "++recipe.optim.lr=1e-3", "no option of recipe.optim is chosen"),
+    ("train", "logger=[1,2]", "options of logger are names: csv"),
+    ("train", "logger=[null]", "options of logger are names: csv"),
+    ("train", "schedule=[null]", "options of schedule are names"),
+    ("train", "logger=csv logger.wandb.project=x", "add wandb to the list logger"),
+    ("train", "~trainer=-0.0", "cannot compose"),
+    ("train", "model.encoder=${x}", "x"),
+    ("evaluate", "run=x ++trainer.threads=1", "add trainer=cpu"),
+    ("evaluate", "run=x database.max_bytes=3", "add database=train"),
+]
+
+
+@pytest.mark.parametrize(("command", "overrides", "says"), BREAKING)
+def test_where_hydra_breaks_down_there_is_one_message(
+    command: str, overrides: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def task(_: object) -> None:
+        pytest.fail("nothing is to be run")
+
+    assert launch.run(command, task, overrides.split()) == 2
+    printed = capsys.readouterr().err
+    assert says in printed
+    assert printed.count("error:") == 1
+    assert "Traceback" not in printed
+    if command == "train":
+        assert validate.main(overrides.split()) == 2
+        assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "eval.bootstrap_samples=100000000000",
+        "model.d_model=10000000",
+        "model.num_layers=100000",
+        "schedule.batch_size=10000000",
+        "neighbours.k_store=100000",
+        "trainer.threads=100000",
+        "chunking.sequence_length=64000000",
+        "tokenizer.vocab_size=100000000",
+        "embedder.batch_size=100000000",
+    ],
+)
+def test_hopeless_sizes_are_refused(override: str) -> None:
+    key, _, value = override.partition("=")
+    with pytest.raises(UserError, match=f"{key}={value}: must be at most"):
+        check(config_of(override))
+
+
+@pytest.mark.parametrize("key", ["seed", "eval.seed", "trainer.log_every"])
+def test_whole_numbers_have_64_bits(key: str) -> None:
+    with pytest.raises(UserError, match=f"{key}=9223372036854775808: is beyond 64 bits"):
+        check(config_of(f"{key}={2**63}"))
+
+
+def test_the_largest_seed_is_taken() -> None:
+    check(config_of(f"seed={2**63 - 1}"))
+
+
+@pytest.mark.parametrize("user", ["u:sesame@", "sesame@", "u:pw@sesame@", ":sesame@"])
+def test_a_password_in_an_address_is_refused_and_never_shown(
+    user: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"http://{user}host:8765"
+    service = HttpRetrieverConfig(url=url)
+    for said in (
+        lambda: load_config(["retriever=http", f"retriever.url={url}"]),
+        lambda: check(config_of("retriever=http", f"retriever.url={url}")),
+        lambda: open_client(service),
+    ):
+        with pytest.raises(UserError, match="RETRO_LAB_API_KEY") as caught:
+            said()
+        assert "sesame" not in str(caught.value)
+    argv = ["-m", "retriever=http", f"retriever.url={url}"]
+    assert launch.run("train", lambda _: None, argv) == 2
+    assert validate.main(argv[1:]) == 2
+    printed = "".join(capsys.readouterr())
+    assert printed.count("***@host") == 2
+    assert "sesame" not in printed
+
+
+def test_a_key_that_no_header_can_hold_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("sesame\n", "sésame"):
+        monkeypatch.setenv("RETRO_LAB_API_KEY", key)
+        with pytest.raises(UserError, match="RETRO_LAB_API_KEY") as caught:
+            open_client(HttpRetrieverConfig())
+        assert "same" not in str(caught.value)
