@@ -70,12 +70,14 @@ class ArtifactStore:
         self.root = Path(root)
         self.engine = engine
 
-    def get(self, stage: Stage) -> Artifact | None:
+    def get(self, stage: Stage | Artifact) -> Artifact | None:
         """The published result, if there is one and it is intact; otherwise None.
 
         Sizes are always checked, checksums up to 64 MB. A damaged result is named in the log and
-        deleted, so that it is built again.
+        deleted, so that it is built again. An artifact was opened, and so checked, before.
         """
+        if isinstance(stage, Artifact):
+            return stage
         artifact, damage = self._load(stage.name, stage.key)
         if damage:
             try:
@@ -104,7 +106,7 @@ class ArtifactStore:
         Of several processes that ask at once, one builds and the others wait for it. Raises
         UserError when the disk is full or the store can't be written.
         """
-        artifact = stage if isinstance(stage, Artifact) else self.get(stage)
+        artifact = self.get(stage)
         if artifact is not None:
             return artifact
         assert isinstance(stage, Stage)

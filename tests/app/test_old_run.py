@@ -49,16 +49,27 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def command() -> Config:
-    config = config_of(*OVERRIDES)
+def command(plain: str = "none") -> Config:
+    """The command of then; that version knew no plain model."""
+    config = config_of(*OVERRIDES, f"plain={plain}")
     check(config)
     return canonical(config)
+
+
+def evaluate_again(run: Path) -> None:
+    config = command()
+    evaluate(EvaluateConfig(run=str(run), eval=config.eval, plain=config.plain))
 
 
 def figures(run: Path) -> dict[str, float]:
     """Bits per byte of each condition."""
     metrics = Results.load(run / "results.json").metrics["test"]
     return {condition: score.bpb for condition, score in metrics.items()}
+
+
+def losses(records: list[dict]) -> dict[int, float]:
+    """Training loss by step."""
+    return {line["step"]: line["train/loss"] for line in records if "train/loss" in line}
 
 
 def test_the_same_command_finds_it_finished() -> None:
@@ -84,7 +95,7 @@ def test_it_is_evaluated_to_the_recorded_figures() -> None:
         for name in ("results.json", "chunks.parquet"):
             (run / name).unlink()
     for run in (BASELINE, RETRO):
-        evaluate(EvaluateConfig(run=str(run), eval=command().eval))
+        evaluate_again(run)
     assert set(recorded) == {"on", "off", "random", "baseline"}
     for run, expected in ((RETRO, recorded), (BASELINE, own)):
         found = figures(run)
@@ -94,7 +105,7 @@ def test_it_is_evaluated_to_the_recorded_figures() -> None:
 def test_recorded_results_are_read_as_they_are() -> None:
     """Without a word about the figures in the way: an evaluation asked for again does nothing."""
     before = {path: path.read_bytes() for path in RETRO.iterdir() if path.is_file()}
-    evaluate(EvaluateConfig(run=str(RETRO), eval=command().eval))
+    evaluate_again(RETRO)
     assert {path: path.read_bytes() for path in before} == before
 
 
@@ -112,11 +123,19 @@ def test_what_was_stopped_goes_on_to_the_same_figures(folder: Path) -> None:
     found = figures(RETRO)
     assert {name: found[name] for name in recorded} == pytest.approx(recorded, **SAME)
     after = read_metrics(RETRO / METRICS)
-    assert [line["step"] for line in after] == [line["step"] for line in curves]
-    losses = [[r["train/loss"] for r in lines if "train/loss" in r] for lines in (after, curves)]
-    assert losses[0] == pytest.approx(losses[1], **SAME)
+    assert losses(after) == pytest.approx(losses(curves), **SAME)
     stopped = read_metrics(folder / "stopped" / METRICS)
     assert [line["time"] for line in after[: len(stopped)]] == [line["time"] for line in stopped]
+
+
+def test_the_plain_model_of_later_versions_is_added_to_it() -> None:
+    recorded, trained = figures(RETRO), RunDirectory(RETRO).weights()
+    run = run_experiment(command(plain="tokens"), Stopwatch())
+    assert run.path == RETRO
+    found = figures(RETRO)
+    assert set(found) == {*recorded, "plain"}
+    assert {name: found[name] for name in recorded} == pytest.approx(recorded, **SAME)
+    assert all(torch.equal(weights, trained[name]) for name, weights in run.weights().items())
 
 
 def test_it_is_exported(folder: Path) -> None:

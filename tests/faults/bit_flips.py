@@ -35,7 +35,7 @@ def _shown(run: Path, name: str) -> object:
     config = RunDirectory(run).config()
     with contextlib.redirect_stdout(io.StringIO()) as said:
         evaluate(EvaluateConfig(run=str(run), eval=config.eval))
-    return [line for line in said.getvalue().splitlines() if not line.startswith("time")]
+    return said.getvalue().partition("\ntime ")[0]
 
 
 def _reported(run: Path, name: str) -> object:
