@@ -27,14 +27,13 @@ from retro_lab.config.register import register
 from retro_lab.config.schema import Config
 from retro_lab.config.schema.catalogue import SCHEMAS
 from retro_lab.config.secrets import refuse_passwords
+from retro_lab.config.terminal import interrupted
 from retro_lab.config.text_keys import as_typed
 from retro_lab.config.typed import to_typed
 from retro_lab.config.uncomposed import uncomposed
 
 from .failure import failure_recorded
 from .run_directory import FAILURE_FILE, RunDirectory
-
-EXIT_INTERRUPTED = 130
 
 _HELP = {"--help", "-h"}
 _FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -74,11 +73,11 @@ def run(config_name: str, task: Task, argv: Sequence[str]) -> int:
         refuse_passwords(argv)
         with _process([sys.argv[0], *map(_added, as_typed(argv))], full_error="1"):
             command()
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+    except KeyboardInterrupt as error:
+        return interrupted(error)
     except Exception as error:
         mistake = explain(error) or refusal(error)
-        if mistake is None and not job.began:
+        if mistake is None and not job.began and not isinstance(error, OSError):
             mistake = uncomposed(error, config_name, argv)
         if mistake is None or os.environ.get(_FULL_ERROR) == "1":
             raise

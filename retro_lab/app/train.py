@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from retro_lab.config.fingerprints import has_retrieval
 from retro_lab.config.schema import BenchmarkConfig, Config, EvaluateConfig
+from retro_lab.config.terminal import ToldInterrupt
 from retro_lab.training.wandb_access import Agent
 
 from .run_directory import RunDirectory
@@ -59,11 +60,11 @@ def _run(config: Config, run: RunDirectory, watch: Stopwatch) -> None:
         with watch.stage("imports"):
             from .experiment import run_experiment
         run_experiment(config, watch)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         LOG.warning(
             "interrupted; nothing is lost: the same command goes on where %s stopped", run.path
         )
-        raise
+        raise ToldInterrupt from error
 
 
 def _tell_agent(run: RunDirectory) -> None:
