@@ -6,9 +6,14 @@ import sys
 
 
 def main() -> int:
-    from retro_lab.app.train import main as train
+    from retro_lab.config.terminal import run_command
 
-    return train(sys.argv[1:])
+    def command(argv: list[str]) -> int:
+        from retro_lab.app.train import main as train
+
+        return train(argv)
+
+    return run_command(sys.argv[1:], command)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from retro_lab.config.console import print_error
 from retro_lab.config.errors import EXIT_USER_ERROR
 from retro_lab.config.refusals import refusal
+from retro_lab.config.terminal import run_command
 
 # A command's function, `main(argv) -> exit code`, and what it is for.
 COMMANDS = {
@@ -32,7 +33,10 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code; `argv` is taken from the process if None."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    return run_command(sys.argv[1:] if argv is None else argv, _command)
+
+
+def _command(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_help())
         return 0 if arguments else EXIT_USER_ERROR

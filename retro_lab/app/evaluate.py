@@ -46,7 +46,9 @@ def evaluate(command: EvaluateConfig) -> float | None:
     Raises:
         UserError: a run that cannot be evaluated, or several that cannot be compared.
     """
-    from .summary import objective, show_comparison, show_results
+    from retro_lab.evaluation.objective import objective
+
+    from .summary import show_comparison, show_results
 
     given = [command.run] if isinstance(command.run, str) else command.run
     paths = [Path(str(path)) for path in given] if isinstance(given, list) else []

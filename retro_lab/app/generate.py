@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from io import TextIOWrapper
 
 from retro_lab.config.console import paint, print_error
 from retro_lab.config.errors import EXIT_USER_ERROR, UserError
+from retro_lab.config.terminal import decoded
 
 from .generate_request import USAGE, Request, parse
 from .neighbour_sources import Found, GivenNeighbours, NeighbourSource
 from .writer import Reading, Writer
 
-EXIT_INTERRUPTED = 130
 _COMMAND = "/neighbours"
 _LINE = 96  # characters of a neighbour in one line
 
@@ -38,9 +39,6 @@ def main(argv: Sequence[str]) -> int:
     except UserError as error:
         print_error(str(error))
         return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        print()
-        return EXIT_INTERRUPTED
     return 0
 
 
@@ -115,11 +113,19 @@ def _asked() -> Iterator[str]:
     """Prompts typed by the user, to the end of the input."""
     import readline  # noqa: F401  (gives input() its line editing and history)
 
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
     while True:
         try:
-            yield input("prompt> " if sys.stdin.isatty() else "")
+            line = input("prompt> " if sys.stdin.isatty() else "")
         except EOFError:
             return
+        text = decoded(line)
+        if "\ufffd" in text and "\ufffd" not in line:
+            print(
+                paint("warning: ", "33") + "bytes that are no UTF-8 were replaced", file=sys.stderr
+            )
+        yield text
 
 
 def _told(writer: Writer, request: Request, reading: Reading) -> str:

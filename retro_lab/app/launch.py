@@ -9,29 +9,31 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from retro_lab.config.checks import check
+from retro_lab.config.choosing import check_choosing
 from retro_lab.config.compose import compose_root
 from retro_lab.config.console import print_error
 from retro_lab.config.errors import EXIT_USER_ERROR, UserError
 from retro_lab.config.explain import explain
 from retro_lab.config.fingerprints import canonical
 from retro_lab.config.paths import conf_dir
+from retro_lab.config.ranks import leads
 from retro_lab.config.refusals import refusal
 from retro_lab.config.register import register
 from retro_lab.config.schema import Config
 from retro_lab.config.schema.catalogue import SCHEMAS
 from retro_lab.config.secrets import refuse_passwords
+from retro_lab.config.terminal import interrupted
 from retro_lab.config.text_keys import as_typed
 from retro_lab.config.typed import to_typed
 from retro_lab.config.uncomposed import uncomposed
 
-from .run_directory import RunDirectory
-
-EXIT_INTERRUPTED = 130
+from .failure import failure_recorded
+from .run_directory import FAILURE_FILE, RunDirectory
 
 _HELP = {"--help", "-h"}
 _FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -58,6 +60,7 @@ def run(config_name: str, task: Task, argv: Sequence[str]) -> int:
     import hydra
 
     register()
+    _register_sweepers()
     if not _HELP.isdisjoint(argv):
         # Hydra's own --help lists every schema and takes seconds to do so.
         print(compose_root(config_name).hydra.help.template)
@@ -70,11 +73,11 @@ def run(config_name: str, task: Task, argv: Sequence[str]) -> int:
         refuse_passwords(argv)
         with _process([sys.argv[0], *map(_added, as_typed(argv))], full_error="1"):
             command()
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+    except KeyboardInterrupt as error:
+        return interrupted(error)
     except Exception as error:
         mistake = explain(error) or refusal(error)
-        if mistake is None and not job.began:
+        if mistake is None and not job.began and not isinstance(error, OSError):
             mistake = uncomposed(error, config_name, argv)
         if mistake is None or os.environ.get(_FULL_ERROR) == "1":
             raise
@@ -82,6 +85,21 @@ def run(config_name: str, task: Task, argv: Sequence[str]) -> int:
             print_error(str(mistake))
         return EXIT_USER_ERROR
     return job.exit_code
+
+
+def _register_sweepers() -> None:
+    """Makes our sweepers known to Hydra, GridSweeper in place of its own basic one."""
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.plugins import Plugins
+
+    from .grid_sweeper import GridSweeper
+    from .optuna_sweeper import OptunaSweeper
+
+    known = Plugins.instance().class_name_to_class
+    for sweeper in (GridSweeper, OptunaSweeper):  # Hydra takes plugins of this namespace only
+        known[f"hydra_plugins.retro_lab.{sweeper.__name__}"] = sweeper
+    grid = {"_target_": "hydra_plugins.retro_lab.GridSweeper", "max_batch_size": None, "params": {}}
+    ConfigStore.instance().store("basic", grid, group="hydra/sweeper", provider="retro_lab")
 
 
 class _Reported(UserError):
@@ -106,17 +124,20 @@ class _Job:
         hydra_config = HydraConfig.get()
         try:
             config = self._config(root)
-            if hydra_config.mode is RunMode.MULTIRUN and isinstance(config, Config):
-                _refuse_processes(config, hydra_config)
+            if isinstance(config, Config):
+                _check_place(config, hydra_config)
+                if hydra_config.mode is RunMode.MULTIRUN:
+                    _check_point(config, hydra_config)
             argv, full_error = self.before
-            with _process(argv, full_error):
+            with _process(argv, full_error), _recorded(config, hydra_config):
                 result = self.task(config)
         except Exception as error:
             folder = Path(hydra_config.runtime.output_dir)
             mistake = self._mistake(error, folder)
             if mistake is None:
                 raise
-            _discard_untouched(folder)
+            if hydra_config.mode is RunMode.RUN or not (folder / FAILURE_FILE).exists():
+                _discard_untouched(folder)
             if hydra_config.mode is RunMode.RUN:
                 print_error(str(mistake))
                 self.exit_code = EXIT_USER_ERROR
@@ -160,6 +181,31 @@ def _stop_logging_to(folder: Path) -> None:
         ):
             root.removeHandler(handler)
             handler.close()
+
+
+def _recorded(config: Any, hydra_config: Any) -> AbstractContextManager[None]:
+    """Notes in the run's directory why a training failed; an evaluation has no such place."""
+    if not isinstance(config, Config) or not leads(config.trainer):
+        return nullcontext()
+    run = Path(hydra_config.runtime.output_dir)
+    return failure_recorded(run, list(hydra_config.overrides.task))
+
+
+def _check_place(config: Config, hydra_config: Any) -> None:
+    """Refuses a directory for Hydra that isn't the run's own, which depends on its settings."""
+    given, own = Path(hydra_config.runtime.output_dir), RunDirectory.of(config).path
+    if own.resolve() != given.resolve():
+        raise UserError(
+            f"hydra.run.dir and hydra.sweep.dir don't move a run: {given} isn't {own}, the "
+            "directory named after its settings",
+            fix="leave them out; runs_dir=<folder> puts all runs elsewhere",
+        )
+
+
+def _check_point(config: Config, hydra_config: Any) -> None:
+    _refuse_processes(config, hydra_config)
+    if hydra_config.runtime.choices["hydra/sweeper"] != "basic":
+        check_choosing(config)
 
 
 def _refuse_processes(config: Config, hydra_config: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,22 +12,30 @@ from retro_lab.config.console import print_error
 from retro_lab.config.errors import EXIT_USER_ERROR, UserError
 from retro_lab.config.files import replacing
 
+from .unfinished import Unfinished, unfinished
+
 if TYPE_CHECKING:
-    from retro_lab.evaluation.seeds import SeedGroup
     from retro_lab.evaluation.sweep import SweepRow
+    from retro_lab.evaluation.sweep_tables import Part
 
-USAGE = """usage: python -m retro_lab report <run directory or folder of runs> [...] [logger=wandb]
+USAGE = """usage: python -m retro_lab report <run directory or folder of runs> [...]
+                              [where=<condition>] [sort=<key>] [logger=wandb]
 
-Compares finished runs: bits per byte, the paired difference from the baseline with its interval,
-on all chunks and on those without local leakage. Runs that differ in their seed alone are shown
-together: mean, interval over seeds, best, FLOPs and time of training. What was read, the text and
-how it was scored must agree for that; what differs of them has a column. Results that are given
-twice count once. Writes report.csv (a row a run), report.md, report.png and report.svg beside the
-runs.
+Compares finished runs: bits per byte, the paired difference from the plain model with its interval,
+on all chunks and on those without local leakage; a table and a row of plots for each scored split.
+Runs that differ in their seed alone are also shown together: mean, interval over seeds, best, FLOPs
+and time of training. What was read, the text and how it was scored must agree for that; whatever
+differs has a column. Results that are given twice count once. Runs that failed are named with the
+reason, and those still to be run, each with its command. Writes report.csv (a row a run),
+report.md, report.png and report.svg beside the runs.
   python -m retro_lab report runs
+  python -m retro_lab report runs where=split=validation sort=bpb
+  python -m retro_lab report runs where=retriever=bm25,none 'where=optim.lr<0.01' sort=-optim.lr
   python -m retro_lab report runs/tiny-bm25-* runs/tiny-none-*
-  python -m retro_lab report runs logger=wandb     also to W&B; offline without a login"""
-WANDB = "logger=wandb"
+  python -m retro_lab report runs logger=wandb     also to W&B; offline without a login
+Keys of where and sort are columns, figures (bpb gain leak_free flops time) and settings; sort=-key
+goes downwards."""
+WANDB, WHERE, SORT = "logger=wandb", "where=", "sort="
 
 
 def main(argv: Sequence[str]) -> int:
@@ -35,58 +43,118 @@ def main(argv: Sequence[str]) -> int:
     if not argv or {"--help", "-h"} & set(argv):
         print(USAGE)
         return 0 if argv else EXIT_USER_ERROR
+    conditions = [word.removeprefix(WHERE) for word in argv if word.startswith(WHERE)]
+    keys = [word.removeprefix(SORT) for word in argv if word.startswith(SORT)]
+    paths = [Path(word) for word in argv if word != WANDB and not word.startswith((WHERE, SORT))]
     try:
-        paths = [Path(argument) for argument in argv if argument != WANDB]
-        report(paths, to_wandb=WANDB in argv)
+        if len(keys) > 1:
+            raise UserError(f"sort={keys[1]}: rows are sorted by one key", fix=f"sort={keys[0]}")
+        sort = keys[0] if keys else None
+        report(paths, to_wandb=WANDB in argv, where=conditions, sort=sort)
     except UserError as error:
         print_error(str(error))
         return EXIT_USER_ERROR
     return 0
 
 
-def report(paths: Sequence[Path], *, to_wandb: bool = False) -> None:
+def report(
+    paths: Sequence[Path],
+    *,
+    to_wandb: bool = False,
+    where: Sequence[str] = (),
+    sort: str | None = None,
+) -> None:
     """Prints the tables and writes report.csv, report.md, report.png and report.svg.
 
     Args:
         to_wandb: also log the tables and the plot to Weights & Biases.
+        where: conditions that rows must hold.
+        sort: a key to sort by; see `evaluation.selection`.
 
     Raises:
-        UserError: if a path does not exist, there is no finished run below them, or two results of
-            one run and one evaluation have different figures.
+        UserError: if a path does not exist, there is no run below them, two results of one run and
+            one evaluation have different figures, or a condition is none.
     """
-    from rich.console import Console
-
-    from retro_lab.evaluation.plots import plot_sweep
     from retro_lab.evaluation.results import RESULTS_FILE
-    from retro_lab.evaluation.seeds import by_settings, in_words
-    from retro_lab.evaluation.sweep import told_apart
-    from retro_lab.evaluation.tables import report_table, sweep_table
+    from retro_lab.evaluation.selection import where as chosen
 
     files = sorted({file for path in paths for file in _results_below(path, RESULTS_FILE)})
-    if not files:
+    left = [run for path in dict.fromkeys(paths) for run in _unfinished_below(path)]
+    if not files and not left:
         raise UserError(
             f"no finished run in {', '.join(map(str, paths)) or 'no directory'}",
             fix="give run directories, or the folder that holds them, such as runs",
         )
     rows, repeated = _distinct(files)
-    rows = told_apart(rows)
-    groups = by_settings(rows)
-    folder, title = files[0].parent.parent, f"{len(rows)} runs"
+    rows = chosen(rows, where)
+    if files and not rows:
+        raise UserError(
+            f"no run holds {' and '.join(where)}", fix="leave out a condition, or write another"
+        )
+    _show(rows, left, files[0].parent.parent if files else Path(), repeated, sort, to_wandb)
+
+
+def report_sweep(folder: Path, runs: Iterable[str]) -> None:
+    """Ends a sweep: the report of its own runs.
+
+    Args:
+        folder: that holds the runs.
+        runs: names of their directories.
+    """
+    from retro_lab.evaluation.results import RESULTS_FILE
+
+    names = sorted(set(runs))
+    files = [folder / name / RESULTS_FILE for name in names]
+    rows, _ = _distinct([file for file in files if file.is_file()])
+    _show(rows, unfinished(folder, names), folder, [], None, False)
+
+
+def _show(
+    rows: list[SweepRow],
+    left: Sequence[Unfinished],
+    folder: Path,
+    repeated: Sequence[str],
+    sort: str | None,
+    to_wandb: bool,
+) -> None:
+    """Prints and writes all there is to say of the rows and of the runs without one."""
+    from rich.console import Console
+
+    from retro_lab.evaluation.sweep import told_apart
+    from retro_lab.evaluation.sweep_plot import plot_sweep
+    from retro_lab.evaluation.sweep_tables import in_words, part_tables, parts
+
     console = Console(highlight=False)
-    console.print(sweep_table(rows, title))
-    console.print()
-    console.print(report_table(groups, f"{len(groups)} settings"))
-    console.print(f"\n{in_words(groups)}")
-    for line in repeated:
-        console.print(line, soft_wrap=True)
-    _write_csv(rows, folder / "report.csv")
-    _write_markdown(groups, title, folder / "report.md")
+    rows = told_apart(rows)
+    shown = parts(rows, sort)
+    for part in shown:
+        for table in part_tables(part, sort, console.width):
+            console.print()
+            console.print(table)
+        console.print(in_words(part), markup=False)
+    counts = {state: sum(run.state == state for run in left) for state in ("failed", "pending")}
+    said = [f"{len(rows)} finished", *(f"{n} {state}" for state, n in counts.items() if n)]
+    console.print(f"\n{', '.join(said)}")
+    for line in [line for run in left for line in run.lines()] + list(repeated):
+        console.print(line, soft_wrap=True, markup=False)
+    if not rows:
+        return
+    _write_csv([row for part in shown for row in part.rows], folder / "report.csv")
+    _write_markdown(shown, left, sort, folder / "report.md")
     for name in ("report.png", "report.svg"):
-        plot_sweep(rows, folder / name, title=title)
+        plot_sweep(rows, folder / name, title=said[0].replace("finished", "runs"))
     for what, name in (("table", "csv"), ("table", "md"), ("plot", "png"), ("plot", "svg")):
         console.print(f"{what:<7} {folder / 'report'}.{name}", soft_wrap=True)
     if to_wandb:
-        console.print(f"W&B     {_log_to_wandb(groups, folder)}", soft_wrap=True)
+        console.print(f"W&B     {_log_to_wandb(shown, sort, folder)}", soft_wrap=True)
+
+
+def _unfinished_below(path: Path) -> list[Unfinished]:
+    """Of a folder of runs, or of the one run that the path is."""
+    path = path.resolve()
+    if (path / "config.yaml").is_file() or (path / "failure.json").is_file():
+        return unfinished(path.parent, [path.name])
+    return unfinished(path)
 
 
 def _distinct(files: Sequence[Path]) -> tuple[list[SweepRow], list[str]]:
@@ -127,39 +195,43 @@ def _row(file: Path) -> SweepRow:
         return row
 
 
-def _write_markdown(groups: Sequence[SeedGroup], title: str, path: Path) -> None:
-    from retro_lab.evaluation.seeds import in_words, report_cells
+def _write_markdown(
+    shown: Sequence[Part], left: Sequence[Unfinished], sort: str | None, path: Path
+) -> None:
+    from retro_lab.evaluation.sweep_tables import group_cells, in_words
 
-    heads, rows = report_cells(groups)
-    lines = [heads, ["---"] * len(heads), *rows]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    text = f"# {title}\n\n{table}\n\n{in_words(groups)}\n\n![bits per byte](report.png)\n"
+    text = f"# {sum(len(part.rows) for part in shown)} runs\n\n"
+    for part in shown:
+        heads, *cells = group_cells(part, sort).lines
+        lines = [heads, ["---"] * len(heads), *cells]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        text += f"## {part.name}\n\n{table}\n\n{in_words(part, brackets=False)}\n\n"
+    if left:
+        lines = [line for run in left for line in run.lines()]
+        text += "## Not finished\n\n" + "\n".join(f"    {line}" for line in lines) + "\n\n"
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(f"{text}![bits per byte](report.png)\n", encoding="utf-8")
 
 
-def _log_to_wandb(groups: Sequence[SeedGroup], folder: Path) -> str:
+def _log_to_wandb(shown: Sequence[Part], sort: str | None, folder: Path) -> str:
     """Logs the report as a W&B run of its own and returns where it lies."""
     import wandb
 
     from retro_lab.config.schema import WandbConfig
-    from retro_lab.evaluation.seeds import report_cells
+    from retro_lab.evaluation.sweep_tables import group_cells
     from retro_lab.training.wandb_run import RunIdentity, start
 
-    keys = sorted(row.run_key for group in groups for row in group.rows)
+    keys = sorted(row.run_key for part in shown for row in part.rows)
     key = hashlib.sha256("".join(keys).encode()).hexdigest()
     run = start(WandbConfig(), folder, RunIdentity(key, "report", job_type="report"))
     if run is None:
         return "switched off by its own settings"
-    cells: Any = report_cells(groups)
-    heads, rows = cells
+    logged: dict[str, Any] = {"report/plot": wandb.Image(str(folder / "report.png"))}
+    for part in shown:
+        cells: Any = group_cells(part, sort).lines
+        logged[f"report/{part.name}"] = wandb.Table(columns=cells[0], data=cells[1:])
     with run:
-        run.log(
-            {
-                "report/table": wandb.Table(columns=heads, data=rows),
-                "report/plot": wandb.Image(str(folder / "report.png")),
-            }
-        )
+        run.log(logged)
         return run.url or run.dir
 
 
@@ -170,12 +242,15 @@ def _results_below(path: Path, name: str) -> list[Path]:
     return [own] if own.is_file() else sorted(path.glob(f"*/{name}"))
 
 
-def _write_csv(rows: Sequence, path: Path) -> None:
+def _write_csv(rows: Sequence[SweepRow], path: Path) -> None:
+    """A row a run, figures unrounded; rows of one split stand together."""
     import csv
 
     from retro_lab.evaluation.sweep import AXES, MEASURED
 
-    header = ["run_key", *AXES, "k", *MEASURED, "bpb", "baseline_bpb"]
+    others = list(rows[0].others)
+    header = ["run_key", *AXES, *others, "k", *MEASURED, "bpb", "baseline_bpb", "plain_bpb"]
+    header.append("against")
     for name in ("all_chunks", "leak_free"):
         header += [f"{name}_delta_bpb", f"{name}_low", f"{name}_high", f"{name}_documents"]
     header += ["training_flops", "training_seconds"]
@@ -183,18 +258,10 @@ def _write_csv(rows: Sequence, path: Path) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         for row in rows:
-            cells = [row.run_key, *(getattr(row, axis) for axis in AXES), row.k]
-            cells += [getattr(row, name) for name in MEASURED]
-            cells += [row.score.bpb, row.baseline.bpb if row.baseline else None]
-            for difference in (row.difference, row.leak_free):
-                cells += (
-                    [None] * 4
-                    if difference is None
-                    else [
-                        difference.delta_bpb,
-                        difference.low,
-                        difference.high,
-                        difference.documents,
-                    ]
-                )
+            cells = [row.run_key, *(getattr(row, axis) for axis in AXES), *row.others.values()]
+            cells += [row.k, *(getattr(row, name) for name in MEASURED), row.score.bpb]
+            cells += [score and score.bpb for score in (row.baseline, row.plain)]
+            cells.append(row.against if row.difference else None)
+            for d in (row.difference, row.leak_free):
+                cells += [None] * 4 if d is None else [d.delta_bpb, d.low, d.high, d.documents]
             writer.writerow([*cells, row.flops, row.seconds])

@@ -49,12 +49,15 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("retro_lab")
 LOCK_FILE = ".lock"
+FAILURE_FILE = "failure.json"
 EVALUATION_FILE = "evaluation.json"
 _OF_WEIGHTS = (
     *("harness.json", "qa.json", "rivals.json", "rivals.parquet"),
     *("injection.json", "injection.png", "injection.svg"),
 )
 """Files of single evaluations, which say nothing of weights that are trained anew."""
+_TRACES = ("run.log", FAILURE_FILE, LOCK_FILE)
+"""What a start leaves that was refused before it did anything; the lock goes last."""
 STATES = ("new", "training", "trained", "finished")
 RUN_KEY = "run_key"
 """In status.json and in every checkpoint: whose weights they are."""
@@ -315,12 +318,12 @@ class RunDirectory:
         lock = FileLock(self.path / LOCK_FILE)
         with suppress(OSError, Timeout), lock.acquire(timeout=0):
             if self._is_untouched():
-                (self.path / "run.log").unlink(missing_ok=True)
-                (self.path / LOCK_FILE).unlink()
+                for trace in _TRACES:
+                    (self.path / trace).unlink(missing_ok=True)
                 self.path.rmdir()
 
     def _is_untouched(self) -> bool:
-        return {path.name for path in self.path.iterdir()} <= {"run.log", LOCK_FILE}
+        return {path.name for path in self.path.iterdir()} <= set(_TRACES)
 
     def _read(self, name: str, kind: Any) -> Any:
         """What `_write` wrote, of this type; None if it isn't there."""

@@ -36,7 +36,7 @@ _KEYS = ("run", "host", "port", "api_key", "store", *_LIMITS)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit code of `serve <argv>`: 0 when stopped."""
+    """Exit code of `serve <argv>`."""
     if not argv or {"--help", "-h"} & set(argv):
         print(USAGE)
         return 0 if argv else EXIT_USER_ERROR
@@ -45,8 +45,6 @@ def main(argv: Sequence[str]) -> int:
     except UserError as error:
         print_error(str(error))
         return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        pass  # the server has finished what it began
     return 0
 
 
@@ -109,6 +107,7 @@ def serve(options: ServeOptions) -> None:
     """Opens the run's index and answers until interrupted, then finishes what it began.
 
     Raises:
+        KeyboardInterrupt: on Ctrl-C, once that is done.
         UserError: the run has no index, its data is lost, or the port is taken.
     """
     try:

@@ -276,7 +276,8 @@ class Pipeline:
 
     def mended_shares(self, split: str) -> dict[str, float]:
         """What `mended_shares` says of the run's own chunks, which are there."""
-        artifact = self.store.get(self.chunks)
+        chunks = self.chunks
+        artifact = chunks if isinstance(chunks, Artifact) else self.store.get(chunks)
         assert artifact is not None
         return mended_shares(artifact.stats["splits"][split])
 

@@ -187,9 +187,3 @@ def _show_files(console: Console, run: RunDirectory, old: set[str]) -> None:
         path = run.path / name
         if path.is_file() and name not in old:
             console.print(f"{label:<7} {path}", soft_wrap=True)
-
-
-def objective(results: Results) -> float:
-    """What a sweeper minimises: bits per byte of the run itself, on its evaluated split."""
-    scores = results.metrics[results.evaluation.split]
-    return scores["on" if "on" in scores else "baseline"].bpb

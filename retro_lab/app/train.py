@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from retro_lab.config.fingerprints import has_retrieval
 from retro_lab.config.schema import BenchmarkConfig, Config, EvaluateConfig
+from retro_lab.config.terminal import ToldInterrupt
 from retro_lab.training.wandb_access import Agent
 
 from .run_directory import RunDirectory
@@ -23,8 +24,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def train(config: Config) -> float | None:
-    """One job: the objective of a sweeper, or None on ranks that do not report."""
-    from .summary import objective, show_results
+    """One job: what an optimiser minimises, or None on ranks that do not report."""
+    from retro_lab.evaluation.objective import objective
+    from retro_lab.evaluation.results import Results
+
+    from .summary import show_results
 
     run = RunDirectory.of(config)
     watch = Stopwatch()
@@ -46,7 +50,9 @@ def train(config: Config) -> float | None:
     if not run.leads:
         return None
     seconds = None if finished else watch.seconds
-    return _further(config, run) or objective(show_results(run, seconds))
+    if _further(config, run) is None:
+        show_results(run, seconds)
+    return objective(Results.load(run.results_file), config.objective)
 
 
 def _run(config: Config, run: RunDirectory, watch: Stopwatch) -> None:
@@ -54,11 +60,11 @@ def _run(config: Config, run: RunDirectory, watch: Stopwatch) -> None:
         with watch.stage("imports"):
             from .experiment import run_experiment
         run_experiment(config, watch)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         LOG.warning(
             "interrupted; nothing is lost: the same command goes on where %s stopped", run.path
         )
-        raise
+        raise ToldInterrupt from error
 
 
 def _tell_agent(run: RunDirectory) -> None:

@@ -34,7 +34,6 @@ _PLUGINS = {
         "joblib": "cluster",
         "ray": "ray-launcher",
     },
-    "hydra/sweeper": {"optuna": "sweep"},
 }
 # Options named after a number, and the key that takes any.
 _NUMBERED = {"chunking": ("m", "chunking.chunk_size"), "neighbours": ("k", "neighbours.k")}

@@ -39,7 +39,7 @@ SCHEMA_VERSION = 1
 
 # Left out of the key, because the trained weights don't depend on them: what is measured and
 # logged afterwards, where things lie, and who prepares them.
-_OUTSIDE = ("logger", "eval", "plain", "store", "prepare", "runs_dir", "resume")
+_OUTSIDE = ("logger", "eval", "plain", "store", "prepare", "runs_dir", "resume", "objective")
 # Of the trainer only precision changes what is computed; min_coverage only decides on an error.
 _TRAINER_FIELDS = ("precision",)
 _THRESHOLDS = ("min_coverage",)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .sweep import SweepRow, in_sweep_order, varying
+from .sweep import SweepRow, in_sweep_order
 
 CONFIDENCE = 0.95
 
@@ -38,7 +38,7 @@ class SeedGroup:
     Attributes:
         rows: in the order of their seeds.
         bpb: bits per byte over all chunks.
-        gain: on minus baseline, all chunks; None where a run has no baseline beside it.
+        gain: on minus plain, or minus baseline, all chunks; None unless every run has the same.
         leak_free: the same on chunks with r(C) <= 0.125.
         flops: a run's training, mean over seeds; None if it is not known.
         seconds: a run's training, mean over seeds; None if it is not known.
@@ -78,8 +78,9 @@ def by_settings(rows: Iterable[SweepRow]) -> list[SeedGroup]:
 
 
 def _group(rows: list[SweepRow]) -> SeedGroup:
-    gains = [row.difference.delta_bpb for row in rows if row.difference is not None]
-    clean = [row.leak_free.delta_bpb for row in rows if row.leak_free is not None]
+    same = [row for row in rows if row.against == rows[0].against]
+    gains = [row.difference.delta_bpb for row in same if row.difference is not None]
+    clean = [row.leak_free.delta_bpb for row in same if row.leak_free is not None]
     return SeedGroup(
         rows,
         spread([row.score.bpb for row in rows]),
@@ -99,63 +100,3 @@ def _of_all(values: list[float | None], count: int) -> Spread | None:
 def _mean(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return math.fsum(known) / len(known) if known and len(known) == len(values) else None
-
-
-FIGURES = 8  # columns at the end of a report, from k on
-
-
-def report_cells(groups: Sequence[SeedGroup]) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows of the report, as text: what tells groups apart, then the figures."""
-    rows = [row for group in groups for row in group.rows]
-    names = [name for name in varying(rows) if name != "seed"]
-    heads = [
-        *(name.replace("_", " ") for name in names),
-        *("k", "seeds", "bits/byte", f"best on {_scored(groups)}"),
-        *("on - baseline", "r(C) ≤ 0.125", "FLOPs", "time"),
-    ]
-    cells = [
-        [
-            *(str(getattr(group.rows[0], name)) for name in names),
-            str(group.rows[0].k or "-"),
-            str(len(group.rows)),
-            _text(group.bpb, ".4f"),
-            f"{group.best.score.bpb:.4f}",
-            _text(group.gain, "+.4f"),
-            _text(group.leak_free, "+.4f"),
-            "-" if group.flops is None else f"{group.flops:.2g}",
-            "-" if group.seconds is None else _duration(group.seconds),
-        ]
-        for group in groups
-    ]
-    return heads, cells
-
-
-def _scored(groups: Sequence[SeedGroup]) -> str:
-    splits = {row.split for group in groups for row in group.rows}
-    return splits.pop() if len(splits) == 1 else "its split"
-
-
-def _text(found: Spread | None, form: str) -> str:
-    """`2.1908 ± 0.0123`; with one seed the value alone."""
-    if found is None:
-        return "-"
-    if found.high is None:
-        return format(found.mean, form)
-    return f"{found.mean:{form}} ± {found.high - found.mean:.4f}"
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
-
-
-def in_words(groups: Sequence[SeedGroup]) -> str:
-    """What the intervals of a report are, which groups have none, and what "best" was picked on."""
-    single = sum(len(group.rows) == 1 for group in groups)
-    words = f"± is the {100 * CONFIDENCE:g} % t interval over seeds"
-    if single == len(groups):
-        words = "One seed each: there is no interval over seeds, train others with seed=2, seed=3"
-    elif single:
-        words += f"; {single} of {len(groups)} have one seed, and so no interval"
-    split = _scored(groups)
-    chosen = split if split == "its split" else f"the {split} split"
-    return f"{words}. Best is picked on {chosen}: a choice made on it is no estimate."

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,15 @@ from .results import Results, SearchedDatabase
 
 # Of a configuration, what does not tell two results apart but for the seed, or at all; what an
 # evaluation and a trainer change of the figures is added in `_settings`.
-_ASIDE = ("seed", "logger", "eval", "store", "prepare", "runs_dir", "resume", "trainer")
+_ASIDE = (
+    *("seed", "logger", "eval", "store", "prepare", "runs_dir", "resume", "trainer"),
+    "objective",
+)
 TRAINING = in_words(DatabaseConfig())
-AXES = ("retriever", "database", "model", "recipe", "chunk_size", "cca", "other", "seed")
+AXES = ("retriever", "database", "model", "recipe", "chunk_size", "cca", "seed")
 MEASURED = ("corpus", "split", "stride", "reference")
-_OF_RETRIEVAL = ("retriever", "database", "recipe", "cca", "reference")
+OF_RETRIEVAL = ("retriever", "database", "recipe", "cca", "reference", "k")
+SPLITS = ("validation", "test", "train")
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,9 @@ class SweepRow:
         k: neighbours a chunk reads; 0 for a run without retrieval.
         score: of RETRO[ON], or of the run itself when it has no retrieval.
         baseline: of the shared baseline; None when the run has none.
-        difference: on minus baseline, all chunks.
-        leak_free: on minus baseline, chunks with r(C) <= 0.125.
+        plain: of the plain model that read as many training tokens; None in older results.
+        difference: on minus plain, or minus baseline where there is no plain; all chunks.
+        leak_free: the same, chunks with r(C) <= 0.125.
         corpus: what was scored, by its option and, if it has one, the last part of its path.
         split: the scored one.
         stride: tokens between windows.
@@ -46,7 +51,8 @@ class SweepRow:
         flops: of its training; None if it is not known.
         database: what was searched, in words, and what the run was trained with where that is
             another one; none for a run without retrieval.
-        other: settings without a column, `optim.lr=0.006`; see `told_apart`.
+        others: settings without a column of their own, `optim.lr` say, in which runs that would
+            look alike differ; see `told_apart`.
     """
 
     run_key: str
@@ -69,7 +75,23 @@ class SweepRow:
     seconds: float | None = None
     flops: float | None = None
     database: str = TRAINING
-    other: str = ""
+    plain: Score | None = None
+    others: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def against(self) -> str:
+        """The condition that RETRO[ON] is compared with: plain, else baseline."""
+        return "baseline" if self.plain is None else "plain"
+
+    @property
+    def compared(self) -> Score | None:
+        """Score of that condition."""
+        return self.baseline if self.plain is None else self.plain
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Dotted keys and values of the run's configuration; empty if it isn't known."""
+        return flatten(json.loads(self.settings)[0]) if self.settings else {}
 
 
 def sweep_row(results: Results) -> SweepRow:
@@ -80,6 +102,7 @@ def sweep_row(results: Results) -> SweepRow:
     k = scored_k(config) if retrieves else 0
     database = _database(measured.database) if retrieves else "none"
     reference = _reference(results)
+    against = "plain" if retrieves and "plain" in scores else "baseline"
     return SweepRow(
         run_key=results.run_key,
         retriever=config["retriever"]["name"],
@@ -91,8 +114,8 @@ def sweep_row(results: Results) -> SweepRow:
         k=k,
         score=scores["on" if retrieves else "baseline"],
         baseline=scores.get("baseline"),
-        difference=results.leakage.difference("on", "baseline", UNFILTERED),
-        leak_free=results.leakage.difference("on", "baseline", LEAK_FREE_ALPHA),
+        difference=results.leakage.difference("on", against, UNFILTERED),
+        leak_free=results.leakage.difference("on", against, LEAK_FREE_ALPHA),
         corpus=_corpus(config["corpus"]),
         split=measured.split,
         stride=measured.stride,
@@ -100,6 +123,7 @@ def sweep_row(results: Results) -> SweepRow:
         settings=_settings(results, [k, database, reference]),
         seconds=results.timing.get("training"),
         database=database,
+        plain=scores.get("plain") if retrieves else None,
     )
 
 
@@ -149,28 +173,33 @@ def _cca(config: dict[str, Any]) -> str:
 
 
 def told_apart(rows: Sequence[SweepRow]) -> list[SweepRow]:
-    """The rows; those that look alike but for their seed say in which settings they differ."""
-    own = [flatten(json.loads(row.settings)[0]) if row.settings else {} for row in rows]
+    """The rows; if some look alike but for their seed, with the settings in which they differ."""
     alike: dict[tuple, list[dict[str, Any]]] = {}
-    for row, settings in zip(rows, own, strict=True):
-        alike.setdefault(_looks(row), []).append(settings)
-    differing = {looks: _differing(group) for looks, group in alike.items()}
-
-    def other(row: SweepRow, settings: dict[str, Any]) -> str:
-        return " ".join(f"{key}={settings.get(key)}" for key in differing[_looks(row)])
-
-    return [replace(row, other=other(row, one)) for row, one in zip(rows, own, strict=True)]
+    for row in rows:
+        alike.setdefault(_looks(row), []).append(row.options)
+    keys = sorted({key for group in alike.values() for key in _differing(group)})
+    return [replace(row, others={key: row.options.get(key) for key in keys}) for row in rows]
 
 
 def _differing(group: Sequence[dict[str, Any]]) -> list[str]:
-    """Keys whose value isn't the same everywhere."""
-    first = group[0]
-    return sorted({key for one in group for key in first | one if one.get(key) != first.get(key)})
+    """Keys whose value isn't the same everywhere, but for what another option brings with it."""
+    keys = {key for one in group for key in one if any(o.get(key) != one.get(key) for o in group)}
+    named = {key for key in keys if key.endswith(".name")}
+    return [key for key in keys if key in named or not any(_brought(group, key, n) for n in named)]
+
+
+def _brought(group: Sequence[dict[str, Any]], key: str, name: str) -> bool:
+    """Whether the option that `name` names decides on `key` of the same part, as its schema."""
+    if not key.startswith(name.removesuffix("name")):
+        return False
+    return len({(one.get(name), str(one.get(key))) for one in group}) == len(
+        {one.get(name) for one in group}
+    )
 
 
 def _looks(row: SweepRow) -> tuple:
     """What the tables show of a run, but for its seed and figures."""
-    names = [name for name in (*AXES, *MEASURED, "k") if name not in ("other", "seed")]
+    names = [name for name in (*AXES, *MEASURED, "k") if name != "seed"]
     return tuple(getattr(row, name) for name in names)
 
 
@@ -179,17 +208,43 @@ def in_sweep_order(rows: Iterable[SweepRow]) -> list[SweepRow]:
 
     def key(row: SweepRow) -> tuple:
         axes, measured = ([getattr(row, name) for name in names] for names in (AXES, MEASURED))
-        return row.k > 0, axes, row.k, measured
+        *told, seed = axes
+        others = [_comparable(value) for value in row.others.values()]
+        return row.k > 0, told, others, row.k, measured, seed
 
     return sorted(rows, key=key)
 
 
+def _comparable(value: Any) -> tuple[bool, float, str]:
+    """Numbers by size, then everything else by its text."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return False, value, ""
+    return True, 0.0, str(value)
+
+
+def value_of(row: SweepRow, name: str) -> Any:
+    """What a row has in one of the columns that tell rows apart."""
+    return row.others[name] if name in row.others else getattr(row, name)
+
+
 def varying(rows: Sequence[SweepRow]) -> list[str]:
-    """What runs differ in, the retriever always; what only retrieval has, among runs with it."""
+    """What runs differ in; what only retrieval has, among runs with it. Never nothing."""
     retrieving = [row for row in rows if row.k] or rows
 
     def differs(name: str) -> bool:
-        having = retrieving if name in _OF_RETRIEVAL else rows
-        return name != "retriever" and len({getattr(row, name) for row in having}) > 1
+        having = retrieving if name in OF_RETRIEVAL and name != "retriever" else rows
+        return len({str(value_of(row, name)) for row in having}) > 1
 
-    return ["retriever", *filter(differs, (*AXES, *MEASURED))]
+    others = list(dict.fromkeys(key for row in rows for key in row.others))
+    *axes, seed = AXES
+    measured = [name for name in MEASURED if name != "split"]
+    names = list(filter(differs, (*axes, *others, seed, *measured)))
+    return names if set(names) - {"seed"} else ["retriever", *names]
+
+
+def by_split(rows: Iterable[SweepRow]) -> dict[str, list[SweepRow]]:
+    """Rows of each scored split, validation first; figures of two splits don't compare."""
+    found: dict[str, list[SweepRow]] = {}
+    for row in sorted(rows, key=lambda row: SPLITS.index(row.split)):
+        found.setdefault(row.split, []).append(row)
+    return found

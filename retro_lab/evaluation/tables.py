@@ -15,8 +15,6 @@ from .injection_verdict import percent
 from .leakage import LEAK_FREE_ALPHA, UNFILTERED, Difference, Leakage
 from .metrics import Score
 from .reference_words import in_words
-from .seeds import FIGURES, SeedGroup, report_cells
-from .sweep import SweepRow, in_sweep_order, varying
 
 NONE = "-"
 # In a table of their own; they would not fit.
@@ -111,19 +109,6 @@ def _minus_on(leakage: Leakage, name: str, alpha: float) -> Difference | None:
     return Difference(name, "on", alpha, -found.delta_bpb, -found.high, -found.low, found.documents)
 
 
-def report_table(groups: Sequence[SeedGroup], title: str | None = None) -> Table:
-    """Settings side by side, their seeds together: see `report_cells`."""
-    heads, rows = report_cells(groups)
-    table = _table(title, heads[0])
-    for number, head in enumerate(heads[1:], 1):
-        figure = number >= len(heads) - FIGURES
-        words = head.replace("/", "/\n")
-        table.add_column(words, justify="right" if figure else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(escape, row))
-    return table
-
-
 def comparison_table(rows: Sequence[ComparedRun], title: str | None = None) -> Table:
     """Runs on the same chunks: bits per byte, and the paired difference from the first."""
     table = _table(title, "run")
@@ -160,29 +145,6 @@ def injection_table(injection: Injection, title: str | None = None) -> Table:
                 *(_number(found.bpb.get(name), ".3f") for name in figures),
                 difference_text(found.change) if dose.share else NONE,
             )
-    return table
-
-
-def sweep_table(rows: Sequence[SweepRow], title: str | None = None) -> Table:
-    """Runs side by side: what tells them apart, bits per byte, and the paired differences."""
-    rows = in_sweep_order(rows)
-    names = varying(rows)
-    table = _table(title, names[0])
-    for name in names[1:]:
-        table.add_column(name.replace("_", " "), overflow="fold")
-    for heading in ("k", "bits/\nbyte"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for chunks in ("all chunks", f"r(C) ≤ {LEAK_FREE_ALPHA:g}"):
-        # Rich narrows what is widest: an interval goes below its figure before words are broken.
-        table.add_column(f"on - baseline\n{chunks}", justify="right", overflow="fold")
-    for row in rows:
-        table.add_row(
-            *(escape(str(getattr(row, name))) for name in names),
-            str(row.k or NONE),
-            _number(row.score.bpb, ".4f"),
-            difference_text(row.difference),
-            difference_text(row.leak_free),
-        )
     return table
 
 

@@ -4,6 +4,7 @@ from nothing takes away what was before in an order that survives a death at any
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from dying import DEAD, die_at, in_a_child
 from retro_lab.app.run_directory import RunDirectory
 from retro_lab.config.compose import load_config
 from retro_lab.config.errors import UserError
-from retro_lab.config.serialise import read_config
+from retro_lab.config.schema import Config
 
 
 @pytest.mark.parametrize(("name", "asked"), [("status.json", "state"), ("lineage.json", "lineage")])
@@ -139,10 +140,10 @@ def test_an_odd_configuration_is_named(content: str, tmp_path: Path) -> None:
         RunDirectory(tmp_path).config()
 
 
-def finished_run(folder: Path) -> RunDirectory:
+def finished_run(folder: Path, config: Config) -> RunDirectory:
     """With weights and results, as far as files go."""
     run = RunDirectory(folder)
-    run.describe(load_config([]))
+    run.describe(config)
     (folder / "checkpoints").mkdir()
     for name in ("checkpoints/last.ckpt", "checkpoints/best.ckpt", *OLD):
         (folder / name).write_text("old")
@@ -155,18 +156,19 @@ OLD = ("results.json", "chunks.parquet", "rivals.json", "qa.json", "metrics.json
 
 
 def test_a_death_while_it_starts_again_leaves_nothing_without_its_weights(tmp_path: Path) -> None:
-    last = None
+    config, last = load_config([]), None
+    before = finished_run(tmp_path / "before", config)
     for number in range(1, 200):
-        run = finished_run(tmp_path / str(number))
+        run = RunDirectory(shutil.copytree(before.path, tmp_path / str(number)))
 
         def begin(run: RunDirectory = run, number: int = number) -> None:
             die_at(number, run.path)
-            run.begin(load_config([]), anew=True)
+            run.begin(config, anew=True)
 
         code = in_a_child(begin)
         weights = (run.path / "checkpoints" / "last.ckpt").exists()
         assert weights or not run.reached("training")
-        assert read_config(run.config_file) == load_config([])
+        assert run.config_file.read_bytes() == before.config_file.read_bytes()
         if code != DEAD:
             last = run
             break
@@ -180,8 +182,9 @@ def test_a_death_while_it_starts_again_leaves_nothing_without_its_weights(tmp_pa
 
 def test_going_on_from_a_checkpoint_keeps_what_was_measured(tmp_path: Path) -> None:
     """As where only the status was lost."""
-    run = finished_run(tmp_path / "run")
+    config = load_config([])
+    run = finished_run(tmp_path / "run", config)
     (run.path / "status.json").unlink()
-    run.begin(load_config([]), anew=False)
+    run.begin(config, anew=False)
     assert all((run.path / name).exists() for name in ("checkpoints/last.ckpt", *OLD))
     assert run.evaluation == {"split": "test"}

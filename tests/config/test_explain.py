@@ -116,7 +116,6 @@ def test_mistake_in_a_file_names_the_file(tmp_path: Path, body: str, message: st
     [
         ("hydra/launcher/submitit_slurm", "cluster"),
         ("hydra/launcher/ray", "ray-launcher"),
-        ("hydra/sweeper/optuna", "sweep"),
     ],
 )
 def test_a_plugin_that_is_missing_names_its_extra(option: str, extra: str) -> None:

@@ -148,6 +148,8 @@ def test_sweeps_need_no_flag(name: str) -> None:
     root = compose_root("train", [f"sweep={name}"])
     assert root.hydra.mode.name == "MULTIRUN"
     for key, values in root.hydra.sweeper.params.items():
+        if "(" in values:
+            continue  # a search space: tests/app/test_sweeps.py
         if key in GROUPS:
             assert set(values.split(",")) <= set(options(key))
         else:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from retro_lab.app.failure import failure_recorded
 from retro_lab.app.report import main
 from retro_lab.evaluation.chunk_table import ChunkTable
 from retro_lab.evaluation.leakage import analyse
@@ -83,13 +84,18 @@ class Runs:
             return list(csv.DictReader(file))
 
     def markdown(self) -> list[dict[str, str]]:
+        """Rows of all tables."""
         lines = (self.folder / "report.md").read_text(encoding="utf-8").splitlines()
-        cells = [
-            [cell.strip() for cell in line.strip("|").split("|")]
-            for line in lines
-            if line.startswith("|")
-        ]
-        return [dict(zip(cells[0], line, strict=True)) for line in cells[2:]]
+        found, heads = [], None
+        for line in lines:
+            cells = [cell.strip() for cell in line.strip("|").split("|")]
+            if not line.startswith("|"):
+                heads = None
+            elif heads is None:
+                heads = cells
+            elif "---" not in cells:
+                found.append(dict(zip(heads, cells, strict=True)))
+        return found
 
 
 @pytest.fixture
@@ -112,13 +118,13 @@ def test_seeds_are_one_row_in_table_and_markdown_and_a_row_each_in_the_csv(runs:
     assert row["retriever"] == "bm25"
     assert (row["k"], row["seeds"], row["time"], row["FLOPs"]) == ("2", "2", "60 s", "-")
     assert row["bits/byte"].startswith(f"{sum(bpb) / 2:.4f} ± ")
-    assert row["best on test"] == f"{min(bpb):.4f}"
+    assert row["best seed"] == f"{min(bpb):.4f}"
     assert not {"corpus", "split", "stride", "reference"} & set(row), "they are the same for all"
-    assert "1 settings" in text
+    assert "test split, against the baseline: 1 setting, seeds together" in text
     assert row["bits/byte"] in text
-    assert "Best is picked on the test split: a choice made on it is no estimate." in text
     markdown = (runs.folder / "report.md").read_text()
-    assert "Best is picked on the test split: a choice made on it is no estimate." in markdown
+    for said in (" ".join(text.split()), markdown):
+        assert "A choice made on the test split is no estimate of it." in said
     rows = runs.csv()
     assert [row["seed"] for row in rows] == ["1", "2"]
     assert [float(row["bpb"]) for row in rows] == bpb
@@ -157,7 +163,6 @@ def measured_otherwise(runs: Runs, case: str) -> Results:
     [
         ("k", "k", ["2", "8"]),
         ("neighbours searched", "reference", [TEN, "20 own neighbours (bm25)"]),
-        ("split", "split", ["test", "validation"]),
         ("stride", "stride", ["256", "64"]),
         ("reference", "reference", [TEN, "any training text (exact)"]),
         ("database", "database", ["all of it", "half of it; trained with all of it"]),
@@ -194,6 +199,20 @@ def test_own_neighbours_count_only_where_they_are_the_reference(runs: Runs) -> N
     assert sweep_row(one).settings == sweep_row(other).settings
 
 
+def test_no_table_and_no_row_holds_figures_of_two_splits(runs: Runs) -> None:
+    runs.write("one", runs.results(1))
+    for seed in (1, 2):
+        runs.write(f"v{seed}", runs.results(seed, split="validation"))
+    text = runs.report("sort=-bpb")
+    markdown = (runs.folder / "report.md").read_text()
+    for said in (text, markdown):
+        assert said.index("validation split") < said.index("test split")
+    assert "validation split, against the baseline: 2 runs" in text
+    assert "test split, against the baseline: 1 run" in text
+    assert [row["seeds"] for row in runs.markdown()] == ["2", "1"]
+    assert [row["split"] for row in runs.csv()] == ["validation", "validation", "test"]
+
+
 def test_runs_on_other_corpora_and_a_baseline_on_another_split_show_it(runs: Runs) -> None:
     runs.write("one", runs.results(1))
     runs.write("two", runs.results(1, with_part("corpus", path="texts/manuals.jsonl")))
@@ -201,13 +220,9 @@ def test_runs_on_other_corpora_and_a_baseline_on_another_split_show_it(runs: Run
     score = alone.metrics["validation"]["baseline"]
     runs.write("three", replace(alone, metrics={"validation": {"baseline": score}}))
     text = runs.report()
-    shown = [(row["corpus"], row["split"], row["k"]) for row in runs.markdown()]
-    assert shown == [
-        ("python", "validation", "-"),
-        ("python", "test", "2"),
-        ("python manuals.jsonl", "test", "2"),
-    ]
-    assert "best on its split" in text
+    shown = [(row.get("corpus"), row["k"]) for row in runs.markdown()]
+    assert shown == [(None, "-"), ("python", "2"), ("python manuals.jsonl", "2")]
+    assert text.index("validation split") < text.index("test split, against the baseline")
     assert [row["reference"] for row in runs.csv()].count("none") == 1
 
 
@@ -217,10 +232,9 @@ def test_runs_that_look_alike_say_in_which_settings_they_differ(runs: Runs) -> N
         runs.write(f"a-{seed}", runs.results(seed, config))
     runs.write("b", runs.results(4, with_part("chunking", chunk_size=32)))
     runs.report()
-    found = {(row["chunk size"], row["other"], row["seeds"]) for row in runs.markdown()}
-    assert found == {("64", "optim.lr=0.003", "2"), ("64", "optim.lr=0.006", "1"), ("32", "", "1")}
-    others = ["optim.lr=0.003", "optim.lr=0.003", "optim.lr=0.006", ""]
-    assert [row["other"] for row in runs.csv()] == others
+    found = {(row["chunk size"], row["optim.lr"], row["seeds"]) for row in runs.markdown()}
+    assert found == {("64", "0.003", "2"), ("64", "0.006", "1"), ("32", "", "1")}
+    assert [row["optim.lr"] for row in runs.csv()] == ["", "0.003", "0.003", "0.006"]
 
 
 def test_the_same_results_count_once_and_it_is_said(runs: Runs) -> None:
@@ -232,7 +246,7 @@ def test_the_same_results_count_once_and_it_is_said(runs: Runs) -> None:
     [row] = runs.markdown()
     assert (row["seeds"], "±" in row["bits/byte"]) == ("1", False)
     assert len(runs.csv()) == 1
-    assert "1 runs" in text
+    assert "1 finished" in text
     first = runs.folder / "copy" / "results.json"
     for name in ("run", "trained again"):
         assert f"{runs.folder / name / 'results.json'} repeats {first} and was left out." in text
@@ -259,6 +273,50 @@ def test_nothing_to_report_is_one_message(runs: Runs, tmp_path: Path) -> None:
     for path, words in ((tmp_path, "no finished run in"), (tmp_path / "x", "does not exist")):
         assert main([str(path)]) == 2
         assert words in runs.capture.readouterr().err
+
+
+def test_rows_are_chosen_and_sorted(runs: Runs) -> None:
+    for seed, lr in ((1, 0.003), (2, 0.006), (3, 0.012)):
+        runs.write(f"a-{seed}", runs.results(seed, CONFIG | {"optim": {"lr": lr}}))
+    runs.report("where=optim.lr>=0.006", "where=seed=2,3", "sort=-optim.lr")
+    assert [row["optim.lr"] for row in runs.csv()] == ["0.012", "0.006"]
+    runs.report("sort=bpb", "where=retriever!=none")
+    found = [float(row["bpb"]) for row in runs.csv()]
+    assert found == sorted(found)
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("where=optim.lr", "is no condition"),
+        ("where=optm.lr=1", "did you mean"),
+        ("sort=bbp", "did you mean bpb?"),
+        ("where=seed=9", "no run holds seed=9"),
+        ("where=seed>x", "x is no number"),
+    ],
+)
+def test_a_wrong_choice_is_one_message(runs: Runs, argument: str, message: str) -> None:
+    runs.write("one", runs.results(1, CONFIG | {"optim": {"lr": 0.1}}))
+    assert main([str(runs.folder), argument]) == 2
+    assert message in runs.capture.readouterr().err
+    assert not list(runs.folder.glob("report.*"))
+
+
+def test_runs_without_results_are_named_with_reason_and_command(runs: Runs) -> None:
+    runs.write("one", runs.results(1))
+    with (
+        pytest.raises(ValueError),
+        failure_recorded(runs.write("two", runs.results(2)), ["seed=2"]),
+    ):
+        raise ValueError("no luck")
+    (runs.folder / "three").mkdir()
+    (runs.folder / "three" / "status.json").write_text('{"state": "training", "seconds": {}}')
+    text = runs.report()
+    assert "2 finished, 1 failed, 1 pending" in text
+    assert "failed  two: ValueError: no luck\n        python train.py seed=2\n" in text
+    assert "pending three: training\n" in text
+    assert "ValueError: no luck" in (runs.folder / "report.md").read_text()
 
 
 def test_wandb_gets_the_same_table_and_the_plot(
@@ -290,9 +348,11 @@ def test_wandb_gets_the_same_table_and_the_plot(
     runs.write("one", runs.results(1))
     runs.write("two", runs.results(2, split="validation"))
     text = runs.report("logger=wandb")
-    heads, rows = logged["report/table"]["columns"], logged["report/table"]["data"]
-    assert [dict(zip(heads, row, strict=True)) for row in rows] == runs.markdown()
-    assert {"split", "best on its split"} <= set(heads)
+    found = []
+    for split in ("validation", "test"):
+        table = logged[f"report/{split} split, against the baseline"]
+        found += [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    assert found == runs.markdown()
     assert logged["report/plot"] == str(runs.folder / "report.png")
     assert (started["mode"], started["job_type"]) == ("offline", "report")
     assert "offline-run" in text

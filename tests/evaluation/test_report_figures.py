@@ -4,27 +4,28 @@ and not errors, and tables are whole on a terminal of 80 columns."""
 from __future__ import annotations
 
 import io
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from matplotlib import image
 from rich.console import Console, RenderableType
 
 from retro_lab.evaluation.chunk_table import ChunkTable
 from retro_lab.evaluation.leakage import Difference, Leakage, analyse
 from retro_lab.evaluation.metrics import Score
-from retro_lab.evaluation.plots import plot_leakage, plot_sweep
-from retro_lab.evaluation.seeds import by_settings
+from retro_lab.evaluation.plots import plot_leakage
 from retro_lab.evaluation.statistics import Bootstrap
-from retro_lab.evaluation.sweep import SweepRow
+from retro_lab.evaluation.sweep import SweepRow, told_apart
+from retro_lab.evaluation.sweep_plot import plot_sweep
+from retro_lab.evaluation.sweep_tables import part_tables, parts
 from retro_lab.evaluation.tables import (
     conditions_table,
     leakage_table,
     probes_table,
-    report_table,
-    sweep_table,
 )
 
 Make = Callable[..., ChunkTable]
@@ -73,6 +74,10 @@ def printed(table: RenderableType, width: int = 80) -> str:
     return buffer.getvalue()
 
 
+def shown(rows: list[SweepRow], width: int = 80) -> str:
+    return "".join(printed(t, width) for p in parts(rows) for t in part_tables(p, width=width))
+
+
 def write_leakage(leakage: Leakage, path: Path) -> bytes:
     plot_leakage(leakage, path, corpus="python", model="tiny", split="test")
     return path.read_bytes()
@@ -114,33 +119,67 @@ def test_sweep_plot_is_deterministic(rows: list[SweepRow], tmp_path: Path) -> No
 def test_tables_are_whole_in_80_columns(leakage: Leakage, make_table: Make) -> None:
     table = make_table()
     scores = {name: table.score(name) for name in table.nats}
-    for renderable in (conditions_table(scores), leakage_table(leakage), sweep_table(sweep_rows())):
+    for renderable in (conditions_table(scores), leakage_table(leakage)):
         text = printed(renderable)
         assert "…" not in text
         assert max(map(len, text.splitlines())) <= 80
 
 
-def test_intervals_go_below_their_figures_before_words_are_broken() -> None:
-    rows = [
-        replace(row, settings=f"{row.k} {row.retriever}", leak_free=row.difference)
-        for row in sweep_rows()
-    ]
-    more = {"split": "train", "stride": 128, "seed": 2}
-    rows += [replace(row, settings=f"train {row.settings}", **more) for row in rows]
-    for text in (printed(sweep_table(rows)), printed(report_table(by_settings(rows)))):
-        words = {word for line in text.splitlines() for word in line.split()}
-        assert {"retriever", "split", "stride", "train", "256", "faiss_flat", "byte"} <= words
-    assert "(-0.0400..-0.0200)" in printed(sweep_table(rows)).split()
+def searched(keys: int, seeds: int) -> list[SweepRow]:
+    """Rows that differ in many settings, as those of a search do."""
+    names = ["optim.lr", "recipe.lr", "model.dropout", "model.encoder.num_layers"][:keys]
+    rows = []
+    for number, point in enumerate(sweep_rows()[:5]):
+        own = dict.fromkeys(names, (number + 1) * 0.0012345678901)
+        for seed in range(seeds):
+            lines = json.dumps([flat_to_nested(own), "32-true"])
+            bpb = replace(point.score, nats=point.score.nats * (1 + 0.01 * seed))
+            key = f"{point.run_key}-{seed}"
+            told = {"settings": lines, "flops": 1.234e18, "seconds": 7000.0, "k": 2}
+            rows.append(replace(point, run_key=key, seed=seed, score=bpb, retriever="bm25", **told))
+    return told_apart(rows)
 
 
-def test_nothing_of_a_report_is_left_out_where_many_columns_differ() -> None:
-    rows = [replace(row, settings=f"{row.k} {row.retriever}") for row in sweep_rows()]
-    other = "any training text (exact)"
-    rows += [replace(row, split="validation", reference=other, seed=2) for row in rows]
-    groups = by_settings(rows)
-    for text in (printed(sweep_table(rows)), printed(report_table(groups))):
-        assert "…" not in text
-        assert max(map(len, text.splitlines())) <= 80
+def flat_to_nested(flat: dict[str, float]) -> dict:
+    nested: dict = {}
+    for name, value in flat.items():
+        node = nested
+        *path, last = name.split(".")
+        for part in path:
+            node = node.setdefault(part, {})
+        node[last] = value
+    return nested
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("keys", [1, 2, 3, 4])
+def test_no_heading_and_no_number_of_a_report_is_broken(keys: int, seeds: int, width: int) -> None:
+    rows = searched(keys, seeds)
+    rows = [replace(row, leak_free=row.difference) for row in rows]
+    text = shown(rows, width)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    words = {word for line in text.splitlines() for word in line.split()}
+    for row in rows:
+        for name, value in row.others.items():
+            short = f"{value:.4g}"
+            assert {short, f"{name}={short}"} & words
+        if seeds == 1:
+            assert f"{row.score.bpb:.4f}" in words
+            assert row.difference is not None
+            low, high = row.difference.low, row.difference.high
+            assert f"({low:+.4f}..{high:+.4f})" in words
+    assert {"baseline", "byte", "k"} <= words
+
+
+def test_only_a_value_longer_than_a_line_is_broken() -> None:
+    names = ("corpus.jsonl", "a-very-long-folder/" * 6)
+    rows = [replace(row, corpus=name) for row in sweep_rows()[:2] for name in names]
+    text = shown([replace(row, settings=None, leak_free=row.difference) for row in rows])
+    assert max(map(len, text.splitlines())) <= 80
+    words = {word for line in text.splitlines() for word in line.split()}
+    assert {"settings", "baseline", "2.2900", "(-0.0200..+0.0000)"} <= words
 
 
 def test_conditions_keep_their_brackets(make_table: Make) -> None:
@@ -193,9 +232,19 @@ def test_an_empty_alpha_shows_dashes(make_table: Make) -> None:
     assert first == ["0.125", "0", "0%", "0", "-", "-", "-", "-", "-"]
 
 
-def test_sweep_table_puts_the_baseline_first_and_sorts_by_k() -> None:
-    lines = printed(sweep_table(sweep_rows())).splitlines()[2:]
-    order = [tuple(line.split()[:2]) for line in lines]
+def test_a_report_puts_the_baseline_first_and_sorts_by_k() -> None:
+    lines = shown(sweep_rows()).splitlines()[3:]
+    order = [tuple(line.split()[:2]) for line in lines if line[0] != " "]
     of_k = [str(k) for k in (1, 2, 4)]
     expected = [(name, k) for name in ("bm25", "faiss_flat") for k in of_k]
     assert order == [("none", "-"), *expected]
+
+
+@pytest.mark.parametrize("keys", [1, 3])
+def test_a_plot_of_a_search_and_of_two_splits_is_drawn(keys: int, tmp_path: Path) -> None:
+    rows = searched(keys, seeds=1)
+    both = [*rows, *(replace(row, split="validation") for row in rows)]
+    plot_sweep(rows, tmp_path / "one.png", title="One")
+    plot_sweep(both, tmp_path / "two.png", title="Two")
+    one, two = (image.imread(tmp_path / f"{name}.png") for name in ("one", "two"))
+    assert two.shape[0] > 1.5 * one.shape[0], "a row of panels a split"

@@ -3,6 +3,7 @@ interval covers the true mean as often as it says, and one seed claims no interv
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
@@ -11,9 +12,10 @@ import pytest
 
 from retro_lab.evaluation.leakage import Difference
 from retro_lab.evaluation.metrics import Score
-from retro_lab.evaluation.plots import bar, baselines, plot_sweep
-from retro_lab.evaluation.seeds import by_settings, in_words, report_cells, spread
+from retro_lab.evaluation.seeds import by_settings, spread
 from retro_lab.evaluation.sweep import SweepRow
+from retro_lab.evaluation.sweep_plot import bar, compared, plot_sweep
+from retro_lab.evaluation.sweep_tables import Cells, group_cells, in_words, parts
 
 
 def row(settings: str, seed: int, bpb: float, k: int = 2) -> SweepRow:
@@ -22,7 +24,9 @@ def row(settings: str, seed: int, bpb: float, k: int = 2) -> SweepRow:
     paired = Difference("on", "baseline", 1.0, bpb - 2.3, bpb - 2.4, bpb - 2.2, 9)
     of_run = (f"{settings}{seed}", "bm25", "tiny", "retrofit", 64, "mid", seed, k)
     measured = ("python", "test", 256, "any training text (exact)")
-    return SweepRow(*of_run, score, base, paired, None, *measured, settings, 60.0 * seed, 1e12)
+    cost = (60.0 * seed, 1e12)
+    own = json.dumps([{"own": settings}])
+    return SweepRow(*of_run, score, base, paired, None, *measured, own, *cost)
 
 
 def test_seeds_of_the_same_settings_are_one_group() -> None:
@@ -39,9 +43,10 @@ def test_seeds_of_the_same_settings_are_one_group() -> None:
     # Student's t with two degrees of freedom: 4.3027 standard errors of 0.1 / sqrt(3).
     assert first.bpb.high == pytest.approx(2.2 + 4.302653 * 0.1 / math.sqrt(3))
     assert (second.bpb.low, second.bpb.high) == (None, None)
-    assert "1 of 2 have one seed" in in_words([first, second])
-    assert "One seed each" in in_words([second])
-    assert "picked on the test split: a choice made on it is no estimate" in in_words([first])
+    [part] = parts([*first.rows, *second.rows])
+    assert "1 of 2 have one seed" in in_words(part)
+    assert "One seed each" in in_words(replace(part, rows=second.rows))
+    assert "A choice made on the test split is no estimate of it" in in_words(part)
 
 
 def test_bars_of_a_plot_are_of_one_kind() -> None:
@@ -74,35 +79,56 @@ def test_the_interval_covers_the_mean_as_often_as_it_says(seeds: int) -> None:
     assert covered / trials == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / trials))
 
 
+def cells_of(rows: list[SweepRow]) -> tuple[Cells, dict[str, str]]:
+    [part] = parts(rows)
+    found = group_cells(part)
+    return found, dict(zip(found.heads, found.rows[0], strict=True))
+
+
 def test_cells_show_mean_interval_best_and_cost() -> None:
-    heads, cells = report_cells(by_settings([row("a", 1, 2.1), row("a", 2, 2.3)]))
-    found = dict(zip(heads, cells[0], strict=True))
-    assert "seed" not in heads
+    cells, found = cells_of([row("a", 1, 2.1), row("a", 2, 2.3)])
+    assert "seed" not in cells.heads
     assert found["seeds"] == "2"
-    assert found["bits/byte"].startswith("2.2000 ± ")
-    assert found["best on test"] == "2.1000"
+    assert found["bits/\nbyte"].startswith("2.2000 ± ")
+    assert found["on - baseline\nall chunks"].startswith("-0.1000 ± ")
+    assert found["best\nseed"] == "2.1000"
     assert found["FLOPs"] == "1e+12"
     assert found["time"] == "90 s"
 
 
-def test_a_best_of_several_splits_names_none_of_them() -> None:
-    groups = by_settings([row("a", 1, 2.1), replace(row("b", 1, 2.3), split="validation")])
-    heads, cells = report_cells(groups)
-    assert "best on its split" in heads
-    assert [line[heads.index("split")] for line in cells] == ["test", "validation"]
-    assert "Best is picked on its split" in in_words(groups)
+def test_splits_and_what_is_compared_with_are_parts_of_their_own() -> None:
+    plain = Score(2.2 * math.log(2) * 1000, 300, 1000)
+    rows = [
+        row("a", 1, 2.1),
+        replace(row("b", 1, 2.3), split="validation"),
+        replace(row("c", 1, 2.0), plain=plain),
+        replace(row("d", 1, 2.3, 0), difference=None, baseline=None),
+    ]
+    found = parts(rows, "-bpb")
+    assert [part.name for part in found] == [
+        "validation split, against the baseline",
+        "test split",
+        "test split, against the baseline",
+    ]
+    assert [[r.run_key for r in part.rows] for part in found] == [["b1"], ["d1", "c1"], ["a1"]]
+    assert "on - plain\nall chunks" in group_cells(found[1]).heads
+    assert "on - plain\nall chunks" not in group_cells(found[2]).heads
+    assert "has read fewer training tokens" in in_words(found[2])
+
+
+def test_a_gain_over_other_models_is_no_mean() -> None:
+    plain = Score(2.2 * math.log(2) * 1000, 300, 1000)
+    [group] = by_settings([row("a", 1, 2.1), replace(row("a", 2, 2.3), plain=plain)])
+    assert group.gain is None
 
 
 def test_a_plot_takes_baselines_together_only_if_they_are_seeds_of_one_experiment() -> None:
     rows = [with_baseline("a", 1, 2.0), with_baseline("a", 2, 2.2)]
-    [(name, found)] = baselines(rows)
+    [(name, found)] = compared(rows)
     assert (name, found.mean) == ("baseline", pytest.approx(2.1))
     assert found.low is not None
-    other = replace(with_baseline("b", 1, 3.0), split="validation")
-    both = [(name, found.mean) for name, found in baselines([*rows, other])]
-    assert both == [("baseline, test", pytest.approx(2.1)), ("baseline, validation", 3.0)]
     trained_otherwise = with_baseline("c", 1, 3.0)
-    apart = baselines([*rows, trained_otherwise])
+    apart = compared([*rows, trained_otherwise])
     assert [found.mean for _, found in apart] == pytest.approx([2.0, 2.2, 3.0])
     assert all(found.low is None for _, found in apart)
 

@@ -75,7 +75,7 @@ from .rivals import (
     RalmConfig,
     RivalsConfig,
 )
-from .root import Config, EvaluateConfig, RunStoreConfig, StoreConfig
+from .root import Config, EvaluateConfig, Objective, RunStoreConfig, StoreConfig
 from .schedule import Decay, ScheduleConfig
 from .tokenizer import (
     BpeTokenizerConfig,
@@ -135,6 +135,7 @@ __all__ = [
     "NgramConfig",
     "NoneRetrieverConfig",
     "NorlundCorpusConfig",
+    "Objective",
     "OnError",
     "OptimConfig",
     "OracleRetrieverConfig",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from omegaconf import MISSING
@@ -33,12 +34,22 @@ class StoreConfig:
     dir: str = "runs/.store"
 
 
+class Objective(Enum):
+    """What an optimiser minimises, over all chunks of the evaluated split: the run's own bits per
+    byte, or RETRO[ON] minus the plain model, which is below zero where retrieval gains.
+    """
+
+    bpb = "bpb"
+    gain = "gain"
+
+
 @dataclass
 class Config:
     """One run.
 
     Attributes:
         plain: the model without retrieval that a gain is measured against.
+        objective: what `sweep=optuna` and other optimisers minimise; changes no run.
         baseline: `auto` trains the shared baseline when it is missing; null leaves it and the plain
             model out.
         resume: `auto` goes on from the last checkpoint; null starts again.
@@ -66,6 +77,7 @@ class Config:
     plain: PlainConfig = field(default_factory=PlainConfig)
     baseline: str | None = "auto"
     resume: str | None = "auto"
+    objective: Objective = Objective.bpb
     seed: int = 1
     runs_dir: str = "runs"
 

@@ -1,4 +1,4 @@
-"""Group `trainer`: the hardware and the rhythm of training; never changes what is computed."""
+"""Group `trainer`: the hardware and the rhythm of training; of it only precision makes a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class TrainerConfig:
         devices: processes a node.
         num_nodes: nodes.
         strategy: auto, ddp or fsdp.
-        precision: 32-true or bf16-mixed.
+        precision: 32-true or bf16-mixed; alone of these it is part of the run's identity.
         accumulate: micro-batches a step; divides the batch size.
         threads: torch threads a process; null takes the machine's cores.
         num_workers: data-loading processes.
