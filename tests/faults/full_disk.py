@@ -39,9 +39,9 @@ def full_disk(world: World, sizes: int, seed: int = 0, names: tuple[str, ...] = 
 
 
 def _in_turn(phases: list[Phase], times: int, counts: Counts) -> Iterator[Phase]:
-    """The phases one after the other until so many faults have struck, or it is hopeless."""
+    """The phases in turn until so many faults have struck, and each of them; or it is hopeless."""
     for number in range(4 * times):
-        if counts.tried >= times:
+        if counts.tried >= times and not counts.missed:
             return
         yield phases[number % len(phases)]
 

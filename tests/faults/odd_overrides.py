@@ -26,8 +26,11 @@ from retro_lab.config.fingerprints import canonical, run_name
 from retro_lab.config.keys import known_keys
 from retro_lab.config.paths import groups, options
 from retro_lab.config.schema import Config
+from retro_lab.config.secrets import refuse_passwords
 from retro_lab.config.serialise import from_plain, to_plain
+from retro_lab.config.text_keys import as_typed
 from retro_lab.config.typed import to_config
+from retro_lab.config.uncomposed import uncomposed
 
 NUMBERS = ("0", "-1", "1", "2", "3", "7", "0.5", "1e-3", "1e9", "100000000000", "null", "true")
 VALUES = (
@@ -78,27 +81,33 @@ def _line(rng: random.Random) -> tuple[str, str, str]:
     overrides = draw_overrides(rng)
     story = f"{command} {overrides!r:.200}"
     start = time.monotonic()
-    outcome, sentence = "accepted", ""
     try:
-        if command == "evaluate":
-            outcome = "refused" if evaluate([*overrides, "run=no-such-run"]) == 2 else "accepted"
-        elif problem := not_the_same_again(configured(overrides)):
-            outcome, sentence = "wrong", f"{story}: {problem}"
+        outcome, sentence = _came_of(command, overrides)
     except Exception as error:
-        outcome = "refused"
+        outcome, sentence = "refused", ""
         if explain(error) is None and refusal(error) is None:
             said = traceback.format_exception_only(error)[-1].strip()
-            outcome, sentence = "tracebacks", f"{story}: {said:.200}"
+            outcome, sentence = "tracebacks", f"{said:.200}"
     if time.monotonic() - start > _SLOW:
-        return command, "lost", f"{story}: took more than {_SLOW:.0f} s"
-    return command, outcome, sentence
+        outcome, sentence = "lost", f"took more than {_SLOW:.0f} s"
+    return command, outcome, f"{story}: {sentence}"
 
 
-def configured(overrides: list[str]) -> Config:
-    """The configuration that `train` would run with."""
-    config = to_config(_root(overrides))
+def _came_of(command: str, overrides: list[str]) -> tuple[str, str]:
+    """`accepted`, `refused` or `wrong`, and why; raises what the command would raise."""
+    if command == "evaluate":
+        code = evaluate([*overrides, "run=no-such-run"])
+        return ("refused" if code == 2 else "accepted"), ""
+    try:
+        root = _root(overrides)
+    except Exception as error:
+        if explain(error) is None and refusal(error) is None:
+            uncomposed(error, command, overrides)
+        return "refused", ""
+    config = to_config(root)
     check(config)
-    return canonical(config)
+    problem = not_the_same_again(canonical(config))
+    return ("accepted", "") if problem is None else ("wrong", problem)
 
 
 def not_the_same_again(config: Config) -> str | None:
@@ -146,7 +155,8 @@ def _root(overrides: list[str]) -> DictConfig:
 
     Hydra composes anew for each line, which takes a third of a second.
     """
-    parsed = OverridesParser.create().parse_overrides(overrides)
+    refuse_passwords(overrides)
+    parsed = OverridesParser.create().parse_overrides(as_typed(overrides))
     of_values = all(p.key_or_group not in groups() and "/" not in p.key_or_group for p in parsed)
     if not of_values or any(p.is_sweep_override() for p in parsed):
         return compose_root("train", overrides)
