@@ -40,6 +40,11 @@ def test_it_loads_and_is_the_runs_model(finished: RunDirectory, folder: Path) ->
     assert (tokenizer.bos_token_id, tokenizer.eos_token_id) == (store.boundary_id,) * 2
     assert tokenizer.pad_token_id == store.pad_id
     assert theirs.generation_config.suppress_tokens == [store.pad_id]
+    assert store.boundary_id != 0, "or the ids below could be left out"
+    for config_of_theirs in (theirs.config, theirs.generation_config):
+        assert config_of_theirs.bos_token_id == store.boundary_id
+        assert config_of_theirs.eos_token_id == store.boundary_id
+        assert config_of_theirs.pad_token_id == store.pad_id
     text = "abcd efgh\n  def é 漢字 1234"
     own = prepared.pipeline.open_tokenizer()
     ids = own.encode_batch([text])[0].ids.tolist()

@@ -113,6 +113,45 @@ def test_first_chunks_read_nothing_and_score_alike(table: ChunkTable) -> None:
     assert np.array_equal(table.nats["on"][first], table.nats["off"][first])
 
 
+def test_the_table_names_what_was_read_and_measures_what_is_alike(
+    golden: Golden, finished: RunDirectory, table: ChunkTable
+) -> None:
+    """A chunk is predicted with the neighbours of the chunk before it; r(C) is its own with its own
+    ten neighbours, each with the chunk that follows it.
+    """
+    from retro_lab.app.run_data import prepare
+
+    prepared = prepare(golden.config())
+    assert prepared.table is not None
+    assert table.overlap is not None
+    chunks, ids = prepared.chunks, np.asarray(prepared.table.ids)
+    first = {name: chunks.first_chunk[d] for d, name in enumerate(prepared.corpus.ids)}
+
+    def text(chunk: int) -> list[int]:
+        tokens = chunks.tokens[chunk].tolist()
+        return [t for t in tokens if t not in (chunks.pad_id, chunks.boundary_id)]
+
+    def runs(tokens: list[int], length: int) -> set[tuple[int, ...]]:
+        return {tuple(tokens[i : i + length]) for i in range(len(tokens) - length + 1)}
+
+    beyond = 0
+    for row, (document, index) in enumerate(zip(table.document_id, table.chunk_index, strict=True)):
+        chunk = int(first[document] + index)
+        read = ids[chunk - 1][: table.neighbours.shape[1]] if index else []
+        assert [n for n in table.neighbours[row] if n >= 0] == [n for n in read if n >= 0]
+        own, longest, alone = text(chunk), 0, 0
+        for neighbour in (int(n) for n in ids[chunk][:10] if n >= 0):
+            follows = neighbour + 1 < chunks.first_chunk[chunks.document[neighbour] + 1]
+            both = text(neighbour) + (text(neighbour + 1) if follows else [])
+            while runs(own, longest + 1) & runs(both, longest + 1):
+                longest += 1
+            while runs(own, alone + 1) & runs(text(neighbour), alone + 1):
+                alone += 1
+        assert table.overlap.longest_run[row] == longest, (document, index)
+        beyond += longest > alone
+    assert beyond, "no run reaches into what follows a neighbour, so it could be left out"
+
+
 def test_no_neighbour_is_of_the_chunks_own_document(golden: Golden, finished: RunDirectory) -> None:
     from retro_lab.app.run_data import prepare
 

@@ -32,6 +32,7 @@ def test_the_second_phase_follows_its_recipe(golden: Golden, checkpointed: list[
         "recipe.unfreeze_after=2",
         "recipe.val_every=1",
         "optim@recipe.optim=muon",
+        "recipe.lr=0.00123",
         "trainer.checkpointing=true",
         "eval.k=3",
     )
@@ -42,7 +43,12 @@ def test_the_second_phase_follows_its_recipe(golden: Golden, checkpointed: list[
     assert off[0] == off[1]
     assert len(set(off)) == 3, "the backbone moves once it is trained"
     state = torch.load(run.path / "checkpoints" / "last.ckpt", weights_only=True)
-    assert len(state["optimizer_states"][0]["parts"]) == 2  # AdamW and Muon
+    parts = state["optimizer_states"][0]["parts"]
+    assert len(parts) == 2  # AdamW and Muon
+    rates = [group["initial_lr"] for part in parts for group in part["param_groups"]]
+    assert min(rates) == pytest.approx(0.00123)
+    optim = run.config().recipe.optim
+    assert max(rates) == pytest.approx(optim.muon_lr * 0.00123 / optim.lr)
     table = ChunkTable.load(run.chunks_file)
     assert table.neighbours.shape[1] == 3
     assert not np.array_equal(table.nats["off"], table.nats["baseline"])

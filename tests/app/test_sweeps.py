@@ -18,6 +18,7 @@ from retro_lab.app.sweep_points import command
 from retro_lab.app.unfinished import unfinished
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import Config
+from retro_lab.config.terminal import EXIT_INTERRUPTED
 
 SEARCH = ["sweep=optuna", "recipe.lr=interval(0.001,0.009)"]
 
@@ -75,7 +76,7 @@ def test_a_study_ends_when_enough_trials_are_complete_and_goes_on_for_more(
 def test_an_interrupted_trial_is_run_again_first() -> None:
     pytest.importorskip("optuna")
     stopped, after = Task({2: KeyboardInterrupt()}), Task()
-    assert search(stopped, 3) == launch.EXIT_INTERRUPTED
+    assert search(stopped, 3) == EXIT_INTERRUPTED
     assert search(after, 3) == 0
     assert after.seen[0] == stopped.seen[1]
     assert len(after.seen) == 2
@@ -105,7 +106,11 @@ def test_a_failed_trial_does_not_end_the_study_and_is_tried_once_a_command(
         (["eval.split=train"], "chooses on the validation split", "eval.split=validation"),
         (["eval.split=validation,test"], "chooses no eval.split", "search settings"),
         (["seed=1,2"], "chooses no seed", "search settings"),
-        (["objective=gain", "retriever=none"], "without retrieval has none", "objective=bpb"),
+        (
+            ["objective=gain", "retriever=none"],
+            "a gain is over a plain model, and this run has none",
+            "objective=bpb",
+        ),
         (["recipe.lr=interval(2,1)"], "is no search space", "interval(0,1)"),
         (["recipe.lr=1e-3", "neighbours=k2"], "nothing to search", "give one several"),
         (["hydra.sweeper.trials=0"], "hydra.sweeper.trials=0", "hydra.sweeper.trials=20"),
@@ -224,7 +229,7 @@ def test_a_sweep_ends_with_what_failed_and_how_to_try_again(
 def test_points_that_have_not_begun_are_pending(capfd: pytest.CaptureFixture[str]) -> None:
     stopped = Task({1: KeyboardInterrupt()})
     sweep = ["-m", "recipe.lr=1e-3,2e-3"]
-    assert launch.run("train", stopped, sweep) == launch.EXIT_INTERRUPTED
+    assert launch.run("train", stopped, sweep) == EXIT_INTERRUPTED
     left = {run.reason: run for run in unfinished(Path("runs"))}
     assert {run.state for run in left.values()} == {"pending"}
     assert left["interrupted"].retry == "python train.py recipe.lr=0.001"

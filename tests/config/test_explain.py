@@ -29,7 +29,7 @@ MISTAKES = [
     ("modle.d_ff=3", "modle.d_ff is not a key", "did you mean model.d_ff?"),
     ("model.encodr.num_layers=1", "model.encodr.num_layers", "model.encoder.num_layers or"),
     ("chunk_size=32", "chunk_size is not a key", "did you mean chunking.chunk_size?"),
-    ("lr=1", "lr is not a key", "did you mean optim.lr or recipe.lr or recipe.optim.lr?"),
+    ("lr=1", "lr is not a key", "did you mean plain.lr or optim.lr or recipe.lr?"),
     ("optim.lr=abc", "optim.lr=abc: expected a number", "optim.lr=0.003, the default"),
     ("model.d_model=1.5", "model.d_model=1.5: expected a whole number", "model.d_model=128"),
     ("trainer.compile=maybe", "expected true or false", "trainer.compile=false"),

@@ -17,11 +17,11 @@ from retro_lab.retrieval.http_client import open_client
 BREAKING = [
     ("train", "recipe.optim.lr=1e-3", "add optim@recipe.optim=adamw"),
     ("train", "++recipe.optim.lr=1e-3", "no option of recipe.optim is chosen"),
-    ("train", "logger=[1,2]", "options of logger are names: csv"),
+    ("train", "logger=[1,2]", "options of logger: csv"),
     ("train", "logger=[null]", "options of logger are names: csv"),
     ("train", "schedule=[null]", "options of schedule are names"),
     ("train", "logger=csv logger.wandb.project=x", "add wandb to the list logger"),
-    ("train", "~trainer=-0.0", "cannot compose"),
+    ("train", "~trainer=-0.0", "Could not delete 'trainer=-0.0'"),
     ("train", "model.encoder=${x}", "x"),
     ("evaluate", "run=x ++trainer.threads=1", "add trainer=cpu"),
     ("evaluate", "run=x database.max_bytes=3", "add database=train"),

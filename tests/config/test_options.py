@@ -41,8 +41,8 @@ NEEDS = {
 # What it goes with.
 GOES_WITH = {("retriever", "stored"): ["corpus=norlund", *NEEDS["corpus", "norlund"]]}
 EXPECTED_GROUPS = """
-model cca recipe chunking neighbours retriever embedder tokenizer corpus database optim schedule
-trainer logger eval experiment sweep debug
+model cca recipe chunking neighbours retriever embedder tokenizer corpus database plain optim
+schedule trainer logger eval experiment sweep debug
 """
 
 

@@ -138,6 +138,7 @@ def test_a_log_that_cannot_be_written_is_said_once(capsys: pytest.CaptureFixture
         pytest.skip("this system has no /dev/full")
     log = logging.getLogger("a run that has no room")
     log.setLevel(logging.INFO)
+    log.propagate = False  # handlers that other tests left at the root
     handler = RunLogHandler(full)
     log.addHandler(handler)
     for number in range(3):

@@ -120,7 +120,7 @@ def test_seeds_are_one_row_in_table_and_markdown_and_a_row_each_in_the_csv(runs:
     assert row["bits/byte"].startswith(f"{sum(bpb) / 2:.4f} ± ")
     assert row["best seed"] == f"{min(bpb):.4f}"
     assert not {"corpus", "split", "stride", "reference"} & set(row), "they are the same for all"
-    assert "test split, against the baseline: 1 setting, seeds together" in text
+    assert "test split: 1 setting, seeds together" in text
     assert row["bits/byte"] in text
     markdown = (runs.folder / "report.md").read_text()
     for said in (" ".join(text.split()), markdown):
@@ -207,8 +207,8 @@ def test_no_table_and_no_row_holds_figures_of_two_splits(runs: Runs) -> None:
     markdown = (runs.folder / "report.md").read_text()
     for said in (text, markdown):
         assert said.index("validation split") < said.index("test split")
-    assert "validation split, against the baseline: 2 runs" in text
-    assert "test split, against the baseline: 1 run" in text
+    assert "validation split: 2 runs" in text
+    assert "test split: 1 run" in text
     assert [row["seeds"] for row in runs.markdown()] == ["2", "1"]
     assert [row["split"] for row in runs.csv()] == ["validation", "validation", "test"]
 
@@ -222,7 +222,7 @@ def test_runs_on_other_corpora_and_a_baseline_on_another_split_show_it(runs: Run
     text = runs.report()
     shown = [(row.get("corpus"), row["k"]) for row in runs.markdown()]
     assert shown == [(None, "-"), ("python", "2"), ("python manuals.jsonl", "2")]
-    assert text.index("validation split") < text.index("test split, against the baseline")
+    assert text.index("validation split") < text.index("test split")
     assert [row["reference"] for row in runs.csv()].count("none") == 1
 
 
@@ -350,7 +350,7 @@ def test_wandb_gets_the_same_table_and_the_plot(
     text = runs.report("logger=wandb")
     found = []
     for split in ("validation", "test"):
-        table = logged[f"report/{split} split, against the baseline"]
+        table = logged[f"report/{split} split"]
         found += [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
     assert found == runs.markdown()
     assert logged["report/plot"] == str(runs.folder / "report.png")

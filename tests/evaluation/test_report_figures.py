@@ -212,8 +212,8 @@ def test_probes_are_shown_minus_on_with_their_intervals(make_table: Make) -> Non
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= 80
     rows = {line.split()[0]: line.split()[1:] for line in text.splitlines()[2:]}
-    probes = ("OFF", "random", "shuffled", "filtered", "oracle")
-    assert list(rows) == [f"RETRO[{name}]" for name in probes]
+    probes = ("random", "shuffled", "filtered", "oracle")
+    assert list(rows) == ["backbone", *(f"RETRO[{name}]" for name in probes)]
     on_shuffled = found.difference("on", "shuffled", 1.0)
     assert on_shuffled is not None
     assert on_shuffled.delta_bpb is not None

@@ -16,11 +16,11 @@ from retro_lab.training.fit import checkpoint_folder, model_weights, resumable_s
 from retro_lab.training.loggers import METRICS, read_metrics
 
 
-def train(folder: Path, processes: int, interrupt: int = 0) -> str:
+def train(folder: Path, processes: int, interrupt: int = 0, accumulate: int = 1) -> str:
     script = Path(__file__).with_name("ddp_run.py")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
     done = subprocess.run(
-        [sys.executable, str(script), str(folder), str(processes), str(interrupt)],
+        [sys.executable, script, folder, *map(str, (processes, interrupt, accumulate))],
         env=environment,
         capture_output=True,
         text=True,
@@ -37,6 +37,17 @@ def test_two_processes_train_like_one(tmp_path):
     assert "KeyboardInterrupt" in train(tmp_path / "2", processes=2, interrupt=7)
     assert resumable_step(tmp_path / "2") == 7
     train(tmp_path / "2", processes=2)
+    assert_alike(tmp_path)
+
+
+@pytest.mark.slow
+def test_two_processes_that_accumulate_train_like_one(tmp_path):
+    train(tmp_path / "1", processes=1)
+    train(tmp_path / "2", processes=2, accumulate=2)
+    assert_alike(tmp_path)
+
+
+def assert_alike(tmp_path: Path) -> None:
     one, two = (read_metrics(tmp_path / name / METRICS) for name in ("1", "2"))
     assert [r["step"] for r in one] == [r["step"] for r in two]
     for alone, shared in zip(one, two, strict=True):

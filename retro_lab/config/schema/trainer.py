@@ -15,7 +15,8 @@ class TrainerConfig:
         num_nodes: nodes.
         strategy: auto, ddp or fsdp.
         precision: 32-true or bf16-mixed; alone of these it is part of the run's identity.
-        accumulate: micro-batches a step; divides the batch size.
+        accumulate: micro-batches a step, which share `schedule.batch_size`; the step is the whole
+            batch's, up to rounding.
         threads: torch threads a process; null takes the machine's cores.
         num_workers: data-loading processes.
         compile: torch.compile the model.
