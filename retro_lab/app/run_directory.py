@@ -5,6 +5,7 @@ status.json      new, training, trained or finished, the seconds of each stage, 
 lineage.json     key of every data stage behind the run
 checkpoints/     last.ckpt (resumable) and best.ckpt
 metrics.jsonl    curves; also wandb/, metrics.csv, TensorBoard files as configured
+wandb.json       the run's id and project in W&B
 results.json     figures;  chunks.parquet a row a scored chunk;  tokens.parquet a row a token
 gain.json        where the gain is, its figure beside it
 harness.json     figures of lm-eval's tasks;  qa.json  answers to questions, and their recall

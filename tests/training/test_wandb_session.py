@@ -86,7 +86,7 @@ def test_a_group_is_the_data_and_the_size() -> None:
     retro = config_of("retriever=bm25")
     same = [baseline_of(retro), config_of("neighbours=k4"), config_of("seed=2", "schedule.steps=9")]
     others = [
-        config_of("model=small"),
+        config_of("model.d_model=96"),
         config_of("corpus.max_bytes=1000"),
         config_of("tokenizer=byte"),
     ]
