@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-import math
 import os
 import socket
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ Serves the search index of a run: /search, /candidates (for retriever=http), /he
   curl -s localhost:8765/search --json '{"texts": ["def main():"], "k": 3}'"""
 
 _LIMITS = {"max_k": int, "max_queries": int, "max_bytes": int, "timeout": float}
+_MOST = 2**31 - 1
 _KEYS = ("run", "host", "port", "api_key", "store", *_LIMITS)
 
 
@@ -90,7 +90,7 @@ def parse(argv: Sequence[str]) -> ServeOptions:
         api_key=given.get("api_key") or os.environ.get("RETRO_LAB_API_KEY") or None,
         store=given.get("store") or os.environ.get("RETRO_LAB_STORE") or None,
         limits={
-            key: _number(key, given[key], kind, least=1)
+            key: _number(key, given[key], kind, least=1, most=_MOST)
             for key, kind in _LIMITS.items()
             if key in given
         },
@@ -196,16 +196,15 @@ def _loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _number(key: str, value: str, kind: type, *, least: int, most: float = math.inf) -> int | float:
+def _number(key: str, value: str, kind: type, *, least: int, most: int) -> int | float:
     try:
         number = kind(value)
     except ValueError:
         number = None
     if number is None or not least <= number <= most:
         kind_name = "a whole number" if kind is int else "a number"
-        upper = "" if most == math.inf else f" and at most {most}"
         raise UserError(
-            f"{key}={value}: must be {kind_name} of at least {least}{upper}",
+            f"{key}={value}: must be {kind_name} of at least {least} and at most {most}",
             fix=f"leave out {key} for its default",
         )
     return number

@@ -22,6 +22,8 @@ from retro_lab.config.errors import UserError
         (["run=x", "port=many"], "port=many: must be a whole number"),
         (["run=x", "port=65536"], "at most 65535"),
         (["run=x", "timeout=nan"], "timeout=nan: must be a number"),
+        (["run=x", "timeout=inf"], "timeout=inf: must be a number"),
+        (["run=x", "max_bytes=99999999999"], "at most 2147483647"),
         (["run=x", "host=0.0.0.0"], r"host=0\.0\.0\.0: anyone who reaches it"),
         (["run=x", "host=::"], "anyone who reaches it"),
         (["run=x", "host=example.org"], "anyone who reaches it"),
