@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import fused_token
@@ -84,4 +85,4 @@ def document_mask(document_ids: Tensor) -> Tensor:
 def has_previous(document_ids: Tensor) -> Tensor:
     """[B, N], True where the previous position belongs to the same document."""
     same = document_ids[:, 1:] == document_ids[:, :-1]
-    return torch.cat((torch.zeros_like(same[:, :1]), same), dim=1)
+    return F.pad(same, (1, 0))  # the first position has none, also in a row of one
