@@ -71,6 +71,7 @@ def test_a_study_ends_when_enough_trials_are_complete_and_goes_on_for_more(
     assert "eval.split=test" in said, "the one command that scores the chosen run"
     assert search(whole, 3, "hydra.sweeper.study=whole") == 0
     assert whole.seen == [*first.seen, *more.seen], "as if it had never been stopped"
+    assert len(set(whole.seen)) == 3, "each proposal is another"
 
 
 def test_an_interrupted_trial_is_run_again_first() -> None:
@@ -78,8 +79,9 @@ def test_an_interrupted_trial_is_run_again_first() -> None:
     stopped, after = Task({2: KeyboardInterrupt()}), Task()
     assert search(stopped, 3) == EXIT_INTERRUPTED
     assert search(after, 3) == 0
-    assert after.seen[0] == stopped.seen[1]
-    assert len(after.seen) == 2
+    whole = Task()
+    assert search(whole, 3, "hydra.sweeper.study=whole") == 0
+    assert after.seen == whole.seen[1:], "resumed, and then as if it had never been stopped"
 
 
 def test_a_failed_trial_does_not_end_the_study_and_is_tried_once_a_command(
