@@ -39,6 +39,8 @@ def hostile_clients(world: World, seconds: float, seed: int = 0) -> list[Counts]
         ["serve", f"run=runs/{world.run}", "port=0", f"api_key={_KEY}", *limits], start
     )
     heard = child.hear("serving http", 120.0)
+    if "serving http" not in heard:
+        raise RuntimeError(f"serve did not begin: {child.wait().said}")
     port = int(heard.partition(f"http://{_HOST}:")[2].split()[0])
     expected = _ask(port)
     before = _peak_megabytes(child.pid)

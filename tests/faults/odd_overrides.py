@@ -15,7 +15,7 @@ from fault_counts import Counts, last_line
 from fault_world import World
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, open_dict
 
 from retro_lab.__main__ import refusal  # that of every command
 from retro_lab.app.evaluate import main as evaluate
@@ -161,12 +161,14 @@ def _root(overrides: list[str]) -> DictConfig:
     if not of_values or any(p.is_sweep_override() for p in parsed):
         return compose_root("train", overrides)
     root = copy.deepcopy(_composed())
-    OmegaConf.set_struct(root, True)
     ConfigLoaderImpl._apply_overrides_to_config(parsed, root)
     return root
 
 
 @cache
 def _composed() -> DictConfig:
+    """Without Hydra's own node, which takes long to copy."""
     root = compose_root("train")
-    return OmegaConf.masked_copy(root, [key for key in root if key != "hydra"])
+    with open_dict(root):
+        del root["hydra"]
+    return root
