@@ -51,7 +51,7 @@ def config(golden: Golden, folder: Path, tmp_path: Path) -> Config:
 def begun(config: Config, state: str) -> RunDirectory:
     """A run whose data is prepared, said to be that far."""
     run = RunDirectory.of(config)
-    run.begin(config)
+    run.begin(config, anew=True)
     run.check_lineage(prepare(config).lineage)
     run.enter(state)
     return run
@@ -87,7 +87,7 @@ def test_a_finished_run_is_not_shown_for_other_text(config: Config, folder: Path
 
 def test_a_baseline_of_other_text_is_said_first(config: Config, folder: Path) -> None:
     run = RunDirectory.of(baseline_of(config))
-    run.begin(baseline_of(config))
+    run.begin(baseline_of(config), anew=True)
     run.check_lineage(lineage(Pipeline(config).chunks))
     Pipeline(config).open_corpus()
     (folder / "a.jsonl").write_bytes(MORE)

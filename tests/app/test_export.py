@@ -68,7 +68,7 @@ def test_the_card_has_the_figures(finished: RunDirectory, folder: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["byte", "hf"])
 def test_other_tokenizers_keep_their_ids(kind: str, tmp_path: Path) -> None:
-    from tokenizers import Tokenizer, models, pre_tokenizers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     from retro_lab.text.tokenizers.byte import ByteTokenizer
     from retro_lab.text.tokenizers.fast import as_fast
@@ -77,6 +77,7 @@ def test_other_tokenizers_keep_their_ids(kind: str, tmp_path: Path) -> None:
     letters = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     backend = Tokenizer(models.BPE(letters | {"</s>": 256}, []))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
     own = ByteTokenizer() if kind == "byte" else HuggingFaceTokenizer(backend, 256)
     fast = as_fast(own)
     text = "a  é\n漢 x"

@@ -195,7 +195,9 @@ def test_evaluating_twice_gives_the_same_bytes(golden: Golden, finished: RunDire
     compared = {"baseline": golden.baseline(), "plain": golden.plain()}
     evaluate_run(config, config.eval, finished, prepare(config), compared)
     assert finished.chunks_file.read_bytes() == chunks
-    assert finished.results_file.read_bytes() == figures
+    again = finished.results_file.read_bytes()
+    assert orjson.loads(again) == orjson.loads(figures)  # names what differs
+    assert again == figures
 
 
 def test_a_changed_corpus_is_refused(golden: Golden, tmp_path: Path) -> None:
@@ -206,7 +208,7 @@ def test_a_changed_corpus_is_refused(golden: Golden, tmp_path: Path) -> None:
     run = golden.run(*overrides)
     copy.write_text(text.replace("test-00", "test-00", 1).replace(" ", "  ", 1))
     (run.path / "evaluation.json").unlink()
-    with pytest.raises(UserError, match="changed since the run began"):
+    with pytest.raises(UserError, match="is not what it was made from"):
         golden.run(*overrides)
 
 
@@ -217,7 +219,7 @@ def test_a_baseline_of_other_text_is_not_grafted_on(golden: Golden, tmp_path: Pa
     overrides = (f"corpus.path={copy}", f"runs_dir={tmp_path}")
     golden.run(*overrides, "retriever=none")
     copy.write_text(text.replace(" ", "  ", 1))
-    with pytest.raises(UserError, match=r"none-s1-\w+ changed since the run began"):
+    with pytest.raises(UserError, match=r"none-s1-\w+ is not what it was made from"):
         golden.run(*overrides)
     assert not list(tmp_path.glob("*-bm25-*/checkpoints")), "it was refused after training"
 

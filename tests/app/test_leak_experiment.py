@@ -156,7 +156,7 @@ def test_other_intervals_need_no_model(
     assert Injection.load(copy.path).bootstrap.samples == 60
     half = copy.searching(PlantedDatabaseConfig(plant_share=0.5))
     assert half.evaluation is not None
-    copy.begin(copy.config())  # trained again, it has other weights
+    copy.begin(copy.config(), anew=True)  # trained again, it has other weights
     assert copy.evaluation is half.evaluation is None
     assert not (copy.path / "injection.json").exists()
 

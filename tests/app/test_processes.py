@@ -138,7 +138,7 @@ def test_the_first_process_decides_on_the_baseline(
 
     monkeypatch.setattr(experiment, "agreed", says)
     monkeypatch.setattr(
-        experiment, "train", lambda *arguments, what: trained.append(arguments[1].path)
+        experiment, "train", lambda *arguments, companion: trained.append(arguments[1].path)
     )
     monkeypatch.setattr(experiment, "_evaluate", lambda *arguments: None)
     prepared = Mock()

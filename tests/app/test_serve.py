@@ -53,7 +53,7 @@ def test_a_right_command_line_is_understood(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_run_without_an_index_is_not_served(tmp_path: Path) -> None:
     for retriever in ("none", "http"):
         run = RunDirectory(tmp_path / retriever)
-        run.begin(load_config([f"retriever={retriever}"]))
+        run.begin(load_config([f"retriever={retriever}"]), anew=True)
         with pytest.raises(UserError, match=f"no index of its own: retriever={retriever}"):
             open_index(run)
 

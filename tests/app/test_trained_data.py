@@ -14,6 +14,7 @@ import pytest
 from golden import Golden
 
 from retro_lab.__main__ import main
+from retro_lab.app.compared import compared_configs
 from retro_lab.app.evaluate import evaluate
 from retro_lab.app.run_data import prepare
 from retro_lab.app.run_directory import RunDirectory
@@ -21,7 +22,6 @@ from retro_lab.app.serve import open_index
 from retro_lab.app.stages import Pipeline
 from retro_lab.artifacts import lineage
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import baseline_of
 from retro_lab.config.schema import Config, EvaluateConfig, SplitConfig, StoreConfig
 from retro_lab.config.serialise import write_config
 from retro_lab.evaluation.results import Results
@@ -30,7 +30,7 @@ from retro_lab.evaluation.results import Results
 @pytest.fixture
 def run(golden: Golden, finished: RunDirectory, tmp_path: Path) -> RunDirectory:
     """The golden run and its baseline as if trained on a file in a folder that is gone."""
-    for source in (golden.baseline(), finished):
+    for source in (golden.baseline(), golden.plain(), finished):
         config = of_gone_text(source.config(), tmp_path)
         copy = RunDirectory.of(config)
         shutil.copytree(source.path, copy.path)
@@ -48,8 +48,8 @@ def of_gone_text(config: Config, folder: Path) -> Config:
 
 
 def evaluated(run: RunDirectory) -> Results:
-    """Scored anew, the baseline too."""
-    for each in (run, RunDirectory.of(baseline_of(run.config()))):
+    """Scored anew, the plain models too."""
+    for each in (run, *map(RunDirectory.of, compared_configs(run.config()).values())):
         each.forget_evaluation()
     evaluate(EvaluateConfig(run=str(run.path), eval=run.config().eval))
     return Results.load(run.results_file)
@@ -121,7 +121,7 @@ def test_the_store_may_be_named_beside_any_command(
 def test_an_export_needs_the_tokenizer_only(run: RunDirectory, tmp_path: Path) -> None:
     store = with_own_store(run, tmp_path)
     for stage in store.iterdir():
-        if stage.name != "tokenizer":
+        if stage.name not in ("tokenizer", "locks"):
             shutil.rmtree(stage)
     assert main(["export", f"run={run.path}", f"out={tmp_path / 'export'}"]) == 0
     asked = ["generate", f"run={run.path}", "prompt=abcd", "tokens=3"]
@@ -158,7 +158,7 @@ def test_a_run_of_several_corpora_knows_which_is_which(golden: Golden, tmp_path:
     )
     trained = prepare(config)
     run = RunDirectory(tmp_path / "run")
-    run.begin(config)
+    run.begin(config, anew=True)
     run.check_lineage(trained.lineage)
     assert "+" in run.lineage["corpus"]
     books.unlink()

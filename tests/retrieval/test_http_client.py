@@ -184,7 +184,7 @@ def test_a_run_is_served_and_another_run_retrieves_from_it(use: Callable, tmp_pa
 
     own, _, expected = tabled("bm25")
     run = RunDirectory(tmp_path / "run")
-    run.begin(own.config)
+    run.begin(own.config, anew=True)
     served = open_index(run)
     use(InProcess(create_app(served)))
     client, http, found = tabled("http")
@@ -200,7 +200,7 @@ def test_a_run_is_served_and_another_run_retrieves_from_it(use: Callable, tmp_pa
     np.testing.assert_array_equal(client.open_table(pinned).ids, expected)
 
     own.config.retriever.b = 0.9  # type: ignore[attr-defined]
-    run.begin(own.config)
+    run.begin(own.config, anew=True)
     use(InProcess(create_app(open_index(run))))
     assert client.index(http).key != before  # so no stale neighbours are read
     other = Pipeline(
