@@ -49,7 +49,8 @@ def run_command(argv: Sequence[str], command: Callable[[list[str]], int]) -> int
         return interrupted(error)
     except BrokenPipeError:
         # What is still to be written goes nowhere, or Python would complain as it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_UNREAD
     return code
 
