@@ -55,7 +55,7 @@ def test_columns_are_the_documented_ones(make_table: Make, tmp_path: Path) -> No
     table = make_table()
     table.save(tmp_path / "chunks.parquet")
     read = pq.read_table(tmp_path / "chunks.parquet")
-    nats = ["nats_baseline", "nats_off", "nats_random", "nats_on"]
+    nats = ["nats_baseline", "nats_plain", "nats_off", "nats_random", "nats_on"]
     assert set(read.column_names) == {
         *("document_id", "chunk_index", "tokens", "bytes", "with_retrieval", "neighbours"),
         *("neighbour_scores", "neighbour_runs"),

@@ -118,11 +118,11 @@ def test_fields_are_the_documented_ones(results: Results, tmp_path: Path) -> Non
     assert record["schema_version"] == 1
     assert set(record) == {
         *("schema_version", "run_key", "config", "lineage", "environment", "data"),
-        *("evaluation", "metrics", "leakage", "timing"),
+        *("evaluation", "metrics", "leakage", "timing", "plain", "compressors"),
     }
     counts = {"documents", "chunks", "tokens", "bytes", "duplicates", "unread"}
     assert set(record["data"]) == counts | {"coverage", "recall_at_10", "spelt", "unknown"}
-    assert set(record["metrics"]["test"]) == {"on", "off", "random", "baseline"}
+    assert set(record["metrics"]["test"]) == {"on", "off", "random", "baseline", "plain"}
     assert set(record["metrics"]["test"]["on"]) == {"nats", "tokens", "bytes", "loss", "ppl", "bpb"}
     leakage = record["leakage"]
     assert {"reference", "alphas", "curves", "differences"} <= set(leakage)
@@ -233,7 +233,7 @@ def test_a_sweep_row_takes_its_figures_from_results(results: Results) -> None:
     assert (row.retriever, row.k, row.cca, row.chunk_size) == ("bm25", 2, "mid", 64)
     assert row.score == results.metrics["test"]["on"]
     assert row.baseline == results.metrics["test"]["baseline"]
-    assert row.difference == results.leakage.difference("on", "baseline", 1.0)
+    assert row.difference == results.leakage.difference("on", "plain", 1.0)
     assert row.leak_free is not None
     assert row.leak_free.alpha == 0.125
     assert (row.corpus, row.split, row.stride) == ("jsonl manuals.jsonl.zst", "test", 256)
@@ -262,7 +262,9 @@ def test_axes_that_tell_runs_apart(results: Results) -> None:
     explicit = CONFIG | {"cca": {"placement": "mid", "layers": [2, 4]}}
     other = sweep_row(replace(results, config=explicit))
     assert other.cca == "layers 2,4"
-    assert varying([row, other]) == ["retriever", "cca"]
+    assert varying([row, other]) == ["cca"]
     without = replace(row, k=0, recipe="none", reference="none")
     assert varying([row, without]) == ["retriever"]
-    assert varying([row, replace(without, split="train")]) == ["retriever", "split"]
+    rows = [row, replace(without, split="train")]
+    assert varying(rows) == ["retriever"], "each split has a table of its own"
+    assert list(by_split(rows)) == ["test", "train"]
