@@ -27,7 +27,7 @@ from retro_lab.evaluation.results import (
     warnings,
 )
 from retro_lab.evaluation.statistics import Bootstrap
-from retro_lab.evaluation.sweep import in_sweep_order, sweep_row, varying
+from retro_lab.evaluation.sweep import by_split, in_sweep_order, sweep_row, varying
 
 CONFIG: dict[str, Any] = {
     "retriever": {"name": "bm25"},
