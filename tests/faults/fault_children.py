@@ -24,7 +24,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 TRACEBACK = "Traceback (most recent call last)"
-PATIENCE = 180.0  # seconds after which a child counts as hung
+PATIENCE = 600.0  # seconds after which a child counts as hung, on a busy machine too
 _SCRIPTS = {"train": "train.py", "evaluate": "evaluate.py"}
 _CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.move")
 
