@@ -27,9 +27,14 @@ from retro_lab.training.loggers import METRICS, read_metrics
 
 
 def curves(run: RunDirectory) -> list[dict]:
+    """What training logged, less what differs by the clock.
+
+    Every evaluation of a run adds its figures to the same file, and other tests evaluate this one.
+    """
     records = read_metrics(run.path / METRICS)
     times = {"time", "train/tokens_per_second"}
-    return [{k: v for k, v in record.items() if k not in times} for record in records]
+    of_training = [r for r in records if any(k.startswith(("train/", "val/")) for k in r)]
+    return [{k: v for k, v in record.items() if k not in times} for record in of_training]
 
 
 class Killed(BaseException):
