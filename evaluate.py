@@ -9,7 +9,7 @@ def main() -> int:
     from retro_lab.config.terminal import run_command
 
     def command(argv: list[str]) -> int:
-        from retro_lab.app.evaluate import main as evaluate
+        from retro_lab.commands.evaluate import main as evaluate
 
         return evaluate(argv)
 

@@ -9,7 +9,7 @@ def main() -> int:
     from retro_lab.config.terminal import run_command
 
     def command(argv: list[str]) -> int:
-        from retro_lab.app.train import main as train
+        from retro_lab.commands.train import main as train
 
         return train(argv)
 

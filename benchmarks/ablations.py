@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 
-from retro_lab.app.run_directory import RunDirectory
 from retro_lab.config.console import print_error
 from retro_lab.config.errors import EXIT_USER_ERROR, UserError
 from retro_lab.config.fingerprints import (
@@ -30,8 +29,10 @@ from retro_lab.config.fingerprints import (
     steps_of,
 )
 from retro_lab.config.schema import Config, Method
-from retro_lab.evaluation.ablation_plot import Curve, plot_ablations
-from retro_lab.evaluation.ablations import (
+from retro_lab.evaluation.measure.statistics import Bootstrap
+from retro_lab.evaluation.records.chunk_table import ChunkTable
+from retro_lab.evaluation.report.ablation_plot import Curve, plot_ablations
+from retro_lab.evaluation.report.ablations import (
     Ablation,
     ablation,
     in_study_order,
@@ -39,8 +40,7 @@ from retro_lab.evaluation.ablations import (
     same_text,
     tokens_text,
 )
-from retro_lab.evaluation.chunk_table import ChunkTable
-from retro_lab.evaluation.statistics import Bootstrap
+from retro_lab.run.directory import RunDirectory
 from retro_lab.training.loggers import METRICS, read_metrics
 
 REFERENCE = "retrofit"  # the default recipe, drawn in every panel

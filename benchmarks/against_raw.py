@@ -17,8 +17,8 @@ import numpy as np
 
 from retro_lab.config.schema import Bm25RetrieverConfig, FaissRetrieverConfig
 from retro_lab.retrieval.base import Queries
-from retro_lab.retrieval.bm25 import Bm25Retriever
-from retro_lab.retrieval.faiss_index import FaissRetriever
+from retro_lab.retrieval.search.bm25 import Bm25Retriever
+from retro_lab.retrieval.search.faiss_index import FaissRetriever
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def embedding(
         batch_size: texts a forward pass.
     """
     from retro_lab.config.schema import SentenceTransformerConfig
-    from retro_lab.retrieval.sentence_transformer import SentenceTransformerEmbedder
+    from retro_lab.retrieval.embed.sentence_transformer import SentenceTransformerEmbedder
 
     model = SentenceTransformerEmbedder(SentenceTransformerConfig())._model
     batches = _tokenised(model, texts, batch_size)

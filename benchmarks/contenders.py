@@ -113,7 +113,7 @@ class OursInPlainOperations(Ours):
     """The same where there is no C compiler."""
 
     def __init__(self, shape: Shape) -> None:
-        from retro_lab.nn import fused
+        from retro_lab.nn.cpu import fused
 
         fused.fits = lambda x: False
         super().__init__(shape)

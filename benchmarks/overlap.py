@@ -18,8 +18,8 @@ import tempfile
 import time
 from collections.abc import Sequence
 
-from retro_lab.app.stages import Pipeline
 from retro_lab.config.compose import load_config
+from retro_lab.run.stages import Pipeline
 
 
 def main() -> None:

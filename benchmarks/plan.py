@@ -22,14 +22,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from retro_lab.app.plan_rates import measure_embed, measure_search
-from retro_lab.app.stages import Pipeline
-from retro_lab.artifacts.workspace import Workspace
 from retro_lab.config.compose import load_config
-from retro_lab.retrieval.embedders import build_embeddings
+from retro_lab.planner.plan import Database
+from retro_lab.planner.plan_rates import measure_embed, measure_search
+from retro_lab.retrieval.embed.embedders import build_embeddings
 from retro_lab.retrieval.index_stage import build_index
-from retro_lab.retrieval.plan import Database
 from retro_lab.retrieval.table import build_neighbours
+from retro_lab.run.stages import Pipeline
+from retro_lab.store.workspace import Workspace
 
 CLOCKS: dict[str, Callable[[], float]] = {"cpu": time.process_time, "wall": time.perf_counter}
 

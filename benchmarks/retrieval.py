@@ -26,14 +26,14 @@ from against_raw import Compared, bm25, embedding, faiss_build, faiss_search
 from rich.console import Console
 from rich.table import Table
 
-from retro_lab.app.stages import Pipeline
 from retro_lab.config.compose import load_config
 from retro_lab.config.schema import Config, PythonCorpusConfig
 from retro_lab.retrieval.base import NO_CHUNK, chunk_queries, text_tokens
-from retro_lab.retrieval.embedders import build_embedder
-from retro_lab.retrieval.exclusion import search_filled
-from retro_lab.retrieval.leak_filter import LeakFilter
-from retro_lab.retrieval.registry import load_retriever
+from retro_lab.retrieval.embed.embedders import build_embedder
+from retro_lab.retrieval.filters.exclusion import search_filled
+from retro_lab.retrieval.filters.leak_filter import LeakFilter
+from retro_lab.retrieval.search.registry import load_retriever
+from retro_lab.run.stages import Pipeline
 from retro_lab.text.readers import Malformed, read_documents
 
 FACTORIES = ("Flat", "IVF{nlist},Flat", "IVF{nlist},PQ{pq}", "HNSW32", "SQ8")

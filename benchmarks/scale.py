@@ -23,14 +23,14 @@ from typing import Any
 import faiss
 import numpy as np
 
-from retro_lab.app.stages import Pipeline
-from retro_lab.artifacts import Artifact, ArtifactStore, Stage, Workspace
 from retro_lab.config.compose import load_config
 from retro_lab.config.schema import FaissRetrieverConfig
 from retro_lab.retrieval.base import Queries, Rows
-from retro_lab.retrieval.exact_search import ExactSearch
-from retro_lab.retrieval.faiss_blocks import BLOCK
-from retro_lab.retrieval.faiss_index import FaissRetriever
+from retro_lab.retrieval.search.exact_search import ExactSearch
+from retro_lab.retrieval.search.faiss_blocks import BLOCK
+from retro_lab.retrieval.search.faiss_index import FaissRetriever
+from retro_lab.run.stages import Pipeline
+from retro_lab.store import Artifact, ArtifactStore, Stage, Workspace
 
 NOISE = 0.3  # length of the noise, where a real vector has length 1
 TOP = 10

@@ -82,7 +82,7 @@ class Worker:
     @torch.no_grad()
     def exactness(self, threads: int) -> dict[str, float]:
         """Largest difference in nats from the same model in plain operations."""
-        from retro_lab.nn import fused
+        from retro_lab.nn.cpu import fused
 
         torch.set_num_threads(threads)
         fast = self._nats()

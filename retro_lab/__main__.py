@@ -15,19 +15,22 @@ from retro_lab.config.terminal import run_command
 
 # A command's function, `main(argv) -> exit code`, and what it is for.
 COMMANDS = {
-    "train": ("retro_lab.app.train:main", "train and evaluate one run, or a sweep with -m"),
-    "evaluate": ("retro_lab.app.evaluate:main", "evaluate a finished run: run=runs/..."),
-    "prepare": ("retro_lab.app.prepare:main", "build the data of a run, and no more"),
-    "report": ("retro_lab.app.report:main", "compare finished runs in tables and plots"),
-    "serve": ("retro_lab.app.serve:main", "answer searches over HTTP: run=runs/..."),
-    "generate": ("retro_lab.app.generate:main", "continue a prompt, searching: run=runs/..."),
+    "train": ("retro_lab.commands.train:main", "train and evaluate one run, or a sweep with -m"),
+    "evaluate": ("retro_lab.commands.evaluate:main", "evaluate a finished run: run=runs/..."),
+    "prepare": ("retro_lab.commands.prepare:main", "build the data of a run, and no more"),
+    "report": ("retro_lab.commands.report:main", "compare finished runs in tables and plots"),
+    "serve": ("retro_lab.commands.serve:main", "answer searches over HTTP: run=runs/..."),
+    "generate": ("retro_lab.commands.generate:main", "continue a prompt, searching: run=runs/..."),
     "export": (
-        "retro_lab.app.export:main",
+        "retro_lab.commands.export:main",
         "a run as a Hugging Face model folder: run=... out=...",
     ),
-    "validate": ("retro_lab.app.validate:main", "check a configuration in seconds, run nothing"),
-    "plan": ("retro_lab.app.plan:main", "size and time of a corpus before anything is built"),
-    "doctor": ("retro_lab.app.doctor:main", "check this installation and the stored data"),
+    "validate": (
+        "retro_lab.commands.validate:main",
+        "check a configuration in seconds, run nothing",
+    ),
+    "plan": ("retro_lab.commands.plan:main", "size and time of a corpus before anything is built"),
+    "doctor": ("retro_lab.commands.doctor:main", "check this installation and the stored data"),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from retro_lab.artifacts.checksums import CHECKSUMS
+from retro_lab.store.checksums import CHECKSUMS
 
 
 def without_checksums(folder: Path) -> None:

@@ -6,6 +6,7 @@ never Lightning; the two scripts are short and import nothing before `main`.
 from __future__ import annotations
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,15 +16,18 @@ PACKAGE = REPO / "retro_lab"
 RANK = {
     "config": 1,
     "nn": 1,
-    "artifacts": 2,
+    "store": 2,
     "huggingface": 2,
     "text": 3,
     "retrieval": 4,
     "data": 5,
     "evaluation": 6,
     "training": 7,
-    "baselines": 8,
-    "app": 9,
+    "run": 8,
+    "rivals": 9,
+    "planner": 9,
+    "sweeps": 9,
+    "commands": 10,
 }
 LIGHTNING = {"pytorch_lightning", "lightning", "lightning_fabric"}
 FORBIDDEN = {
@@ -101,7 +105,7 @@ def test_package_roots_import_only_config() -> None:
         ("retro_lab.retrieval.base", "from ..data import windows"),
         ("retro_lab.retrieval.base", "import lightning"),
         ("retro_lab.text.__init__", "from ..retrieval.base import Retriever"),
-        ("retro_lab.data.windows", "from retro_lab import app"),
+        ("retro_lab.data.windows", "from retro_lab import run"),
     ],
 )
 def test_a_wrong_import_is_seen(module: str, source: str) -> None:
@@ -113,12 +117,58 @@ def test_a_wrong_import_is_seen(module: str, source: str) -> None:
     [
         ("retro_lab.nn.cca", "from .layers import norm\nimport torch"),
         ("retro_lab.data.windows", "from ..text.chunks import ChunkStore\nimport torch"),
-        ("retro_lab.app.build", "from retro_lab import nn, training"),
+        ("retro_lab.run.model", "from retro_lab import nn, training"),
         ("retro_lab.text.__init__", "from .chunks import ChunkStore"),
     ],
 )
 def test_a_right_import_passes(module: str, source: str) -> None:
     assert violations(source, module) == []
+
+
+def circles(imports: dict[str, set[str]]) -> list[list[str]]:
+    """Modules that import each other in a ring, each ring sorted."""
+    sorter = TopologicalSorter(imports)
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        ring = error.args[1]
+        return [sorted(set(ring))]
+    return []
+
+
+def needed_at_run_time(source: str, module: str) -> set[str]:
+    """Modules of the package that `source` imports, those for type checkers alone left out."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            node.body = [ast.Pass()]
+    known = {dotted(path).removesuffix(".__init__") for path in MODULES}
+    found = set()
+    for name in imported_modules(ast.unparse(tree), module):
+        parent = name.rpartition(".")[0]
+        found |= {name} & known or {parent} & known
+    return found - {module.removesuffix(".__init__"), "retro_lab"}
+
+
+def test_no_modules_import_each_other() -> None:
+    imports = {
+        dotted(path).removesuffix(".__init__"): needed_at_run_time(
+            path.read_text(encoding="utf-8"), dotted(path)
+        )
+        for path in MODULES
+    }
+    assert circles(imports) == []
+
+
+def test_a_ring_is_seen() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+    assert circles({"a": {"b", "c"}, "b": {"c"}}) == []
+
+
+def test_no_room_is_crowded() -> None:
+    """At most 24 files lie directly in a folder: more can't be read as a list."""
+    folders = {path.parent for path in MODULES}
+    assert {str(f): n for f in folders if (n := len(list(f.glob("*.py")))) > 24} == {}
 
 
 @pytest.mark.parametrize("script", ["train.py", "evaluate.py"])

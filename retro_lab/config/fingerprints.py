@@ -8,8 +8,8 @@ import json
 from typing import Any
 
 from .backbone import identity, plain_name, tokenizer_path
-from .bounds import text as as_typed
 from .databases import is_training_split
+from .rules.bounds import text as as_typed
 from .schema import (
     RETRIEVAL_SETTINGS,
     AdamWConfig,

@@ -22,7 +22,7 @@ from transformers import (
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from retro_lab.nn import Retro, RetroConfig
-from retro_lab.nn.cache import Cache
+from retro_lab.nn.decode.cache import Cache
 from retro_lab.nn.initialise import initialise
 
 from .backbones import build_backbone

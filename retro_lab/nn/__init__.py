@@ -13,8 +13,8 @@ Layers are counted from 1, as in the paper, in configurations and messages.
 """
 
 from .config import RetroConfig
-from .generation import Query, generate
+from .decode.generation import Query, generate
+from .decode.sampling import Sampling
 from .retro import Retro
-from .sampling import Sampling
 
 __all__ = ["Query", "Retro", "RetroConfig", "Sampling", "generate"]

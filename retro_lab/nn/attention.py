@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import fused_attention, fused_token
-from .cache import AttentionCache, NewPlaces
-from .fused_attention import Layer, Weights
-from .fused_token import Past
+from .cpu import fused_attention, fused_token
+from .cpu.fused_attention import Layer, Weights
+from .cpu.fused_token import Past
+from .cpu.native import Attention
+from .decode.cache import AttentionCache, NewPlaces
 from .layers import Linear, RMSNorm, Smear, drops, must_be_called
-from .native import Attention
 from .positions import Positions
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from .attention import CrossAttention
-from .cache import HeldNeighbours, NewPlaces
 from .chunks import RetrievedChunks, attending_chunks, put_back
 from .config import RetroConfig
+from .decode.cache import HeldNeighbours, NewPlaces
 from .positions import Axis, build_positions
 
 

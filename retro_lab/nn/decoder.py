@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import fused_token
 from .attention import SelfAttention
-from .cache import AttentionCache, HeldNeighbours, NewPlaces
 from .cca import ChunkedCrossAttention
 from .chunks import RetrievedChunks
 from .config import RetroConfig
+from .cpu import fused_token
+from .decode.cache import AttentionCache, HeldNeighbours, NewPlaces
 from .layers import RMSNorm, add_feed_forward, feed_forward, suits_kernels
 from .positions import build_positions
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.modules import module as every
 from torch.utils.checkpoint import checkpoint
 
-from . import fused, fused_token
 from .config import FeedForwardKind
+from .cpu import fused, fused_token
 
 
 class RMSNorm(nn.RMSNorm):

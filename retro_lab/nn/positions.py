@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from . import fused
 from .config import PositionKind
-from .native import Turns
+from .cpu import fused
+from .cpu.native import Turns
 
 FURTHEST = 256  # tokens; distances beyond share the outermost bucket
 LOG_BUCKETS = 32  # for both directions together

@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import fused
-from .cache import AttentionCache, Cache
 from .chunks import RetrievedChunks
 from .config import RetroConfig
+from .cpu import fused
+from .decode.cache import AttentionCache, Cache
+from .decode.incremental import step
+from .decode.schedule import Schedule
 from .decoder import DecoderBlock, document_mask, has_previous
 from .encoder import NeighbourEncoder, noisy
-from .incremental import step
 from .initialise import initialise
 from .layers import RMSNorm, at_least_single, linear, run
 from .pointer import (
@@ -26,7 +27,6 @@ from .pointer import (
     mixture_nats,
 )
 from .positions import Axis
-from .schedule import Schedule
 
 IGNORED = -100
 

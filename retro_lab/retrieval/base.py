@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, Typ
 import numpy as np
 
 if TYPE_CHECKING:
-    from retro_lab.artifacts.workspace import Workspace
-    from retro_lab.retrieval.embedders import Embeddings
+    from retro_lab.store.workspace import Workspace
     from retro_lab.text.chunks import ChunkStore
+
+    from .embed.embedders import Embeddings
 
 NO_CHUNK = -1
 """In an array of chunk ids: no neighbour here."""

@@ -11,16 +11,17 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from retro_lab.artifacts.store import Artifact, Stage
-from retro_lab.artifacts.workspace import Workspace
 from retro_lab.config.schema import EmbedderConfig, FaissRetrieverConfig, RetrieverConfig
-from retro_lab.retrieval.base import Retriever, Rows, text_tokens
-from retro_lab.retrieval.embedders import Embeddings, known_width
-from retro_lab.retrieval.faiss_factory import check_factory
-from retro_lab.retrieval.faiss_index import FaissRetriever
-from retro_lab.retrieval.parts import part_fields
-from retro_lab.retrieval.registry import build_retriever
+from retro_lab.store.store import Artifact, Stage
+from retro_lab.store.workspace import Workspace
 from retro_lab.text.chunks import ChunkStore
+
+from .base import Retriever, Rows, text_tokens
+from .embed.embedders import Embeddings, known_width
+from .search.faiss_factory import check_factory
+from .search.faiss_index import FaissRetriever
+from .search.parts import part_fields
+from .search.registry import build_retriever
 
 INDEX_VERSION = 1
 

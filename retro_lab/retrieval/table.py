@@ -15,32 +15,33 @@ from typing import Any
 
 import numpy as np
 
-from retro_lab.artifacts.store import Artifact, Stage
-from retro_lab.artifacts.workspace import Workspace
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import RetrieverConfig
-from retro_lab.retrieval.base import (
+from retro_lab.store.store import Artifact, Stage
+from retro_lab.store.workspace import Workspace
+from retro_lab.text.chunks import ChunkStore
+
+from .base import (
     NO_CHUNK,
     Neighbours,
     TextOf,
     chunk_queries,
 )
-from retro_lab.retrieval.block_search import BlockSearch
-from retro_lab.retrieval.embedders import Embeddings
-from retro_lab.retrieval.exact_search import exactly
-from retro_lab.retrieval.exclusion import other_documents, search_filled
-from retro_lab.retrieval.index_stage import Vectors, given_embeddings, searched_parents
-from retro_lab.retrieval.leak_filter import LeakFilter
-from retro_lab.retrieval.near_duplicates import NearDuplicates
-from retro_lab.retrieval.parts import kind_of
-from retro_lab.retrieval.ranking import first_allowed
-from retro_lab.retrieval.table_facts import (
+from .embed.embedders import Embeddings
+from .filters.exclusion import other_documents, search_filled
+from .filters.leak_filter import LeakFilter
+from .filters.near_duplicates import NearDuplicates
+from .index_stage import Vectors, given_embeddings, searched_parents
+from .search.block_search import BlockSearch
+from .search.exact_search import exactly
+from .search.parts import kind_of
+from .search.ranking import first_allowed
+from .table_facts import (
     dropped_shares,
     filled_shares,
     in_words,
     refused_share,
 )
-from retro_lab.text.chunks import ChunkStore
 
 LOG = logging.getLogger("retro_lab")
 NEIGHBOURS_VERSION = 1

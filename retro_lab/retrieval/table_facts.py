@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from retro_lab.retrieval.base import NO_CHUNK
-from retro_lab.retrieval.exclusion import PairFilter
 from retro_lab.text.chunks import ChunkStore
 from retro_lab.text.corpus import SPLITS
+
+from .base import NO_CHUNK
+from .filters.exclusion import PairFilter
 
 LOG = logging.getLogger("retro_lab")
 _COUNTED = 2**16  # rows of the table looked at together

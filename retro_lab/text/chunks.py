@@ -14,10 +14,10 @@ import numpy as np
 import orjson
 from numpy.typing import ArrayLike, NDArray
 
-from retro_lab.artifacts import Artifact, Stage, Workspace
-from retro_lab.artifacts.workspace import Produce
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import ChunkingConfig
+from retro_lab.store import Artifact, Stage, Workspace
+from retro_lab.store.workspace import Produce
 
 from .corpus import SPLITS, Corpus
 from .tokenizers.base import Encoded, LosesText, Tokenizer, batches

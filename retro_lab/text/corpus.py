@@ -16,9 +16,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from retro_lab.artifacts import Stage, Workspace, track
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import CorpusConfig
+from retro_lab.store import Stage, Workspace, track
 
 from .readers import Document, Malformed, build_reader, read_documents
 from .splits import SPLITS, assign_splits, id_list_digests, id_lists

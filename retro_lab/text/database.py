@@ -20,10 +20,10 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from retro_lab.artifacts import Artifact, Stage, Workspace
 from retro_lab.config.databases import in_words, planted
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import DatabaseConfig
+from retro_lab.store import Artifact, Stage, Workspace
 
 from .chunks import ChunkStore
 from .corpus import Corpus

@@ -12,7 +12,7 @@ from collections.abc import Container
 import numpy as np
 from numpy.typing import NDArray
 
-from retro_lab.artifacts.integrity import read_manifest
+from retro_lab.store.integrity import read_manifest
 
 from .corpus import Corpus
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retro_lab.artifacts import Workspace
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import CorpusConfig, NorlundCorpusConfig
+from retro_lab.store import Workspace
 
 from .chunks import ChunkStore, chunk_arrays, count_tokens, token_type, write_chunks
 from .corpus import SPLITS, Corpus

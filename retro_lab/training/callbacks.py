@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from retro_lab.config.errors import UserError
-from retro_lab.evaluation.metrics import Score
+from retro_lab.evaluation.measure.metrics import Score
 
 from .checkpoint import BEST, LAST
 from .module import RetroModule

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from retro_lab.artifacts.checksums import check_recorded, recorded
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import differing
 from retro_lab.config.refusals import is_refused
+from retro_lab.store.checksums import check_recorded, recorded
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"

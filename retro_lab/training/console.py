@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from retro_lab.artifacts.progress import duration
+from retro_lab.store.progress import duration
 
 LOG = logging.getLogger(__name__)
 

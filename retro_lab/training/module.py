@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from retro_lab.config.schema import OptimConfig, ScheduleConfig
-from retro_lab.evaluation.sum_metric import SumMetric
+from retro_lab.evaluation.measure.sum_metric import SumMetric
 
 from .diet import Diet
 from .optimisers import build_optimiser

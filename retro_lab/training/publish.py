@@ -12,11 +12,11 @@ from typing import Any
 from pytorch_lightning.loggers import WandbLogger
 
 from retro_lab.config.schema import Config
-from retro_lab.evaluation.conditions import in_order, label
-from retro_lab.evaluation.figures import curve_table, figures
-from retro_lab.evaluation.leakage import Leakage
-from retro_lab.evaluation.results import CHUNKS_FILE, RESULTS_FILE, Results
-from retro_lab.evaluation.verdict import verdict
+from retro_lab.evaluation.measure.conditions import in_order, label
+from retro_lab.evaluation.measure.leakage import Leakage
+from retro_lab.evaluation.records.figures import curve_table, figures
+from retro_lab.evaluation.records.results import CHUNKS_FILE, RESULTS_FILE, Results
+from retro_lab.evaluation.report.verdict import verdict
 
 from .loggers import METRICS, build_loggers, close_loggers, read_metrics
 from .wandb_access import Agent

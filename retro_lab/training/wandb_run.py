@@ -18,7 +18,7 @@ from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import baseline_of, has_retrieval, run_fields, run_key
 from retro_lab.config.schema import Config, WandbConfig, WandbMode
 from retro_lab.config.serialise import to_plain
-from retro_lab.evaluation.results import write_json
+from retro_lab.evaluation.records.results import write_json
 
 from .wandb_access import Access, Agent, access, own_settings
 

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from golden import Golden, write_corpus
 
-from retro_lab.app.run_directory import RunDirectory
+from retro_lab.run.directory import RunDirectory
 
 
 @pytest.fixture(scope="session")

@@ -9,12 +9,12 @@ import numpy as np
 import orjson
 from composed import config_of
 
-from retro_lab.app.experiment import run_experiment
-from retro_lab.app.run_directory import RunDirectory
-from retro_lab.app.timing import Stopwatch
-from retro_lab.config.checks import check
 from retro_lab.config.fingerprints import baseline_of, canonical, plain_of, steps_of
+from retro_lab.config.rules.checks import check
 from retro_lab.config.schema import Config
+from retro_lab.run.directory import RunDirectory
+from retro_lab.run.experiment import run_experiment
+from retro_lab.run.timing import Stopwatch
 
 PLANTED = ("planted-a", "planted-b")
 

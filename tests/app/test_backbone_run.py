@@ -13,14 +13,14 @@ import torch
 from golden import Golden
 from norlund_dataset import write_tokenizer
 
-from retro_lab.app.compared import compared_runs
-from retro_lab.app.contestants import Contestants
-from retro_lab.app.run_directory import RunDirectory
-from retro_lab.app.train import main as train
-from retro_lab.app.validate import main as validate
+from retro_lab.commands.train import main as train
+from retro_lab.commands.validate import main as validate
 from retro_lab.config.fingerprints import run_key, run_name
-from retro_lab.evaluation.chunk_table import ChunkTable
-from retro_lab.evaluation.text_scoring import ScoredText
+from retro_lab.evaluation.measure.text_scoring import ScoredText
+from retro_lab.evaluation.records.chunk_table import ChunkTable
+from retro_lab.run.compared import compared_runs
+from retro_lab.run.contestants import Contestants
+from retro_lab.run.directory import RunDirectory
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "huggingface"))
 from local_backbone import write_backbone

@@ -12,14 +12,8 @@ from pathlib import Path
 import pytest
 from golden import Golden
 
-from retro_lab.app.evaluate import evaluate
-from retro_lab.app.experiment import run_experiment
-from retro_lab.app.run_data import prepare
-from retro_lab.app.run_directory import RunDirectory
-from retro_lab.app.stages import Pipeline
-from retro_lab.app.timing import Stopwatch
-from retro_lab.app.train import train
-from retro_lab.artifacts import lineage
+from retro_lab.commands.evaluate import evaluate
+from retro_lab.commands.train import train
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import baseline_of, eval_fields
 from retro_lab.config.schema import (
@@ -28,6 +22,12 @@ from retro_lab.config.schema import (
     EvaluateConfig,
     JsonlCorpusConfig,
 )
+from retro_lab.run.directory import RunDirectory
+from retro_lab.run.experiment import run_experiment
+from retro_lab.run.run_data import prepare
+from retro_lab.run.stages import Pipeline
+from retro_lab.run.timing import Stopwatch
+from retro_lab.store import lineage
 
 MORE = b'{"id": "one-more", "text": "abcd bcde"}\n'
 
@@ -99,7 +99,7 @@ def test_a_baseline_of_other_text_is_said_first(config: Config, folder: Path) ->
 def test_text_that_is_gone_does_not_hide_results(
     config: Config, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from retro_lab.app.changed_text import check_shown
+    from retro_lab.run.changed_text import check_shown
 
     run = begun(config, "finished")
     shutil.rmtree(folder)

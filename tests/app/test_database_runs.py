@@ -13,11 +13,7 @@ import orjson
 import pytest
 from golden import Golden
 
-from retro_lab.app.evaluate import evaluate
-from retro_lab.app.run_data import prepare
-from retro_lab.app.run_directory import RunDirectory
-from retro_lab.app.stages import Pipeline
-from retro_lab.artifacts import lineage
+from retro_lab.commands.evaluate import evaluate
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import (
     CorpusDatabaseConfig,
@@ -27,8 +23,12 @@ from retro_lab.config.schema import (
     PlantedDatabaseConfig,
     Reference,
 )
-from retro_lab.evaluation.chunk_table import ChunkTable
-from retro_lab.evaluation.results import Results
+from retro_lab.evaluation.records.chunk_table import ChunkTable
+from retro_lab.evaluation.records.results import Results
+from retro_lab.run.directory import RunDirectory
+from retro_lab.run.run_data import prepare
+from retro_lab.run.stages import Pipeline
+from retro_lab.store import lineage
 
 
 @pytest.fixture(scope="module")

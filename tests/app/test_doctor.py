@@ -7,8 +7,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from retro_lab.app.doctor import main
-from retro_lab.artifacts import ArtifactStore, Stage, Workspace, lineage
+from retro_lab.commands.doctor import main
+from retro_lab.store import ArtifactStore, Stage, Workspace, lineage
 
 NEEDED, OTHER = (Stage("corpus", 1, {"of": name}, {}) for name in ("a run", "nobody"))
 

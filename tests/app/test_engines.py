@@ -11,11 +11,13 @@ import orjson
 import pytest
 from composed import config_of
 
-from retro_lab.app.stages import Pipeline
-from retro_lab.artifacts import Artifact
-from retro_lab.artifacts.engine import Work
-from retro_lab.artifacts.stage import JSON
-from retro_lab.retrieval import embedders, faiss_blocks, table
+from retro_lab.retrieval import table
+from retro_lab.retrieval.embed import embedders
+from retro_lab.retrieval.search import faiss_blocks
+from retro_lab.run.stages import Pipeline
+from retro_lab.store import Artifact
+from retro_lab.store.engine import Work
+from retro_lab.store.stage import JSON
 from retro_lab.text import chunks as chunks_module
 
 TIMES = {"queries_per_second"}

@@ -15,16 +15,16 @@ import pytest
 import torch
 from golden import PLANTED, Golden
 
-from retro_lab.app import evaluation as evaluation_module
-from retro_lab.app import scores as scores_module
-from retro_lab.app.evaluate import evaluate, main, with_lists
-from retro_lab.app.run_directory import RunDirectory
+from retro_lab.commands.evaluate import evaluate, main, with_lists
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import EvalConfig, EvaluateConfig
-from retro_lab.evaluation.chunk_table import ChunkTable
-from retro_lab.evaluation.gain_file import load_gain
-from retro_lab.evaluation.results import Results, warnings
-from retro_lab.evaluation.token_table import TokenTable
+from retro_lab.evaluation.records.chunk_table import ChunkTable
+from retro_lab.evaluation.records.gain_file import load_gain
+from retro_lab.evaluation.records.results import Results, warnings
+from retro_lab.evaluation.records.token_table import TokenTable
+from retro_lab.run import evaluate as evaluation_module
+from retro_lab.run import scores as scores_module
+from retro_lab.run.directory import RunDirectory
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from golden import PLANTED, Golden
 
-from retro_lab.app.evaluation import evaluate_run
-from retro_lab.app.run_data import prepare
-from retro_lab.app.run_directory import RunDirectory
-from retro_lab.app.stages import Pipeline
-from retro_lab.evaluation.chunk_table import ChunkTable
-from retro_lab.evaluation.results import Results
+from retro_lab.evaluation.records.chunk_table import ChunkTable
+from retro_lab.evaluation.records.results import Results
+from retro_lab.run.directory import RunDirectory
+from retro_lab.run.evaluate import evaluate_run
+from retro_lab.run.run_data import prepare
+from retro_lab.run.stages import Pipeline
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ import torch
 from golden import Golden
 
 from retro_lab.__main__ import main
-from retro_lab.app.run_data import prepare
-from retro_lab.app.run_directory import RunDirectory
-from retro_lab.app.scores import load_model
-from retro_lab.evaluation.results import Results
+from retro_lab.evaluation.records.results import Results
+from retro_lab.run.directory import RunDirectory
+from retro_lab.run.run_data import prepare
+from retro_lab.run.scores import load_model
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,10 @@ import orjson
 import pytest
 from composed import config_of
 
-from retro_lab.app.stages import Pipeline
-from retro_lab.artifacts.stage import Artifact
-from retro_lab.retrieval import embedders, table
+from retro_lab.retrieval import table
+from retro_lab.retrieval.embed import embedders
+from retro_lab.run.stages import Pipeline
+from retro_lab.store.stage import Artifact
 from retro_lab.text import chunks as chunks_module
 
 STAGES = {"corpus", "tokenizer", "chunks", "embeddings", "index", "neighbours", "overlap"}

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from golden import PLANTED, Golden
 
-from retro_lab.app import scores as scores_module
-from retro_lab.app.evaluate import evaluate, main
-from retro_lab.app.run_directory import RunDirectory
-from retro_lab.app.stages import Pipeline
+from retro_lab.commands.evaluate import evaluate, main
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import EvaluateConfig
-from retro_lab.evaluation.chunk_table import ChunkTable
-from retro_lab.evaluation.results import Results
+from retro_lab.evaluation.records.chunk_table import ChunkTable
+from retro_lab.evaluation.records.results import Results
 from retro_lab.retrieval.table import NeighbourTable
+from retro_lab.run import scores as scores_module
+from retro_lab.run.directory import RunDirectory
+from retro_lab.run.stages import Pipeline
 
 
 @pytest.fixture

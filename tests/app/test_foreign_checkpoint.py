@@ -13,8 +13,8 @@ from golden import Golden
 from older import without_checksums
 
 from retro_lab.__main__ import main as retro_lab
-from retro_lab.app.evaluate import main as evaluate
-from retro_lab.app.run_directory import RunDirectory
+from retro_lab.commands.evaluate import main as evaluate
+from retro_lab.run.directory import RunDirectory
 
 COMMANDS: dict[str, Callable[[Path, Path], int]] = {
     "evaluate": lambda run, out: evaluate([f"run={run}", "eval.seed=3"]),

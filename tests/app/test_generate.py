@@ -15,14 +15,14 @@ import torch
 from golden import Golden
 
 from retro_lab.__main__ import main as retro_lab
-from retro_lab.app.generate import main
-from retro_lab.app.generate_request import Request, parse
-from retro_lab.app.neighbour_sources import Database, GivenNeighbours
-from retro_lab.app.run_directory import RunDirectory
-from retro_lab.app.writer import Reading, Text, Writer
+from retro_lab.commands.generate import main
+from retro_lab.commands.generate_request import Request, parse
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import baseline_of
-from retro_lab.nn.sampling import Sampler
+from retro_lab.nn.decode.sampling import Sampler
+from retro_lab.run.directory import RunDirectory
+from retro_lab.run.new_text import Database, GivenNeighbours
+from retro_lab.run.writer import Reading, Text, Writer
 from retro_lab.text.corpus import Corpus
 from retro_lab.text.tokenizers.byte import ByteTokenizer
 
@@ -217,10 +217,10 @@ def test_a_service_gives_what_the_run_finds_itself(
 ) -> None:
     from fastapi.testclient import TestClient
 
-    from retro_lab.app.run_data import prepare
-    from retro_lab.app.serve import open_index
-    from retro_lab.retrieval import http_client
-    from retro_lab.retrieval.service import Limits, create_app
+    from retro_lab.commands.serve import open_index
+    from retro_lab.retrieval.service import client as http_client
+    from retro_lab.retrieval.service.server import Limits, create_app
+    from retro_lab.run.run_data import prepare
 
     app = create_app(open_index(finished), Limits(), None)
 

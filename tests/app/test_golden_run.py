@@ -15,12 +15,12 @@ import pytest
 import torch
 from golden import PLANTED, Golden
 
-from retro_lab.app.run_directory import RunDirectory
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import baseline_of
-from retro_lab.evaluation.chunk_table import ChunkTable
-from retro_lab.evaluation.results import Results, recompute
-from retro_lab.evaluation.verdict import verdict
+from retro_lab.evaluation.records.chunk_table import ChunkTable
+from retro_lab.evaluation.records.results import Results, recompute
+from retro_lab.evaluation.report.verdict import verdict
+from retro_lab.run.directory import RunDirectory
 from retro_lab.training.loggers import read_metrics
 
 
@@ -119,7 +119,7 @@ def test_the_table_names_what_was_read_and_measures_what_is_alike(
     """A chunk is predicted with the neighbours of the chunk before it; r(C) is its own with its own
     ten neighbours, each with the chunk that follows it.
     """
-    from retro_lab.app.run_data import prepare
+    from retro_lab.run.run_data import prepare
 
     prepared = prepare(golden.config())
     assert prepared.table is not None
@@ -153,7 +153,7 @@ def test_the_table_names_what_was_read_and_measures_what_is_alike(
 
 
 def test_no_neighbour_is_of_the_chunks_own_document(golden: Golden, finished: RunDirectory) -> None:
-    from retro_lab.app.run_data import prepare
+    from retro_lab.run.run_data import prepare
 
     prepared = prepare(golden.config())
     assert prepared.table is not None
@@ -186,8 +186,8 @@ def test_the_baseline_is_shared_and_data_is_built_once(
 
 
 def test_evaluating_twice_gives_the_same_bytes(golden: Golden, finished: RunDirectory) -> None:
-    from retro_lab.app.evaluation import evaluate_run
-    from retro_lab.app.run_data import prepare
+    from retro_lab.run.evaluate import evaluate_run
+    from retro_lab.run.run_data import prepare
 
     config = golden.config()
     chunks, figures = finished.chunks_file.read_bytes(), finished.results_file.read_bytes()
@@ -235,7 +235,7 @@ def test_results_say_what_was_measured(results: Results) -> None:
 def test_a_stored_run_is_evaluated_by_its_directory_alone(
     golden: Golden, finished: RunDirectory
 ) -> None:
-    from retro_lab.app.evaluate import evaluate
+    from retro_lab.commands.evaluate import evaluate
     from retro_lab.config.schema import EvalConfig, EvaluateConfig
 
     before = Results.load(finished.results_file)
@@ -262,7 +262,7 @@ def test_leaky_neighbours_are_replaced_before_they_are_read(golden: Golden) -> N
 
 
 def test_the_page_shows_where_the_gain_comes_from(golden: Golden, finished: RunDirectory) -> None:
-    from retro_lab.app.evaluate import evaluate
+    from retro_lab.commands.evaluate import evaluate
     from retro_lab.config.schema import EvaluateConfig
 
     evaluation = golden.config("eval=inspect", "eval.pages=1", "debug=fast").eval

@@ -6,7 +6,7 @@ import pytest
 import torch
 from golden import Golden
 
-from retro_lab.app.train import main as train
+from retro_lab.commands.train import main as train
 
 
 @pytest.mark.parametrize(

@@ -14,16 +14,16 @@ import pytest
 from golden import Golden, write_corpus
 
 from retro_lab.__main__ import main as command
-from retro_lab.app import benchmarks
-from retro_lab.app.compared import compared_runs
-from retro_lab.app.contestants import Contestants
-from retro_lab.app.evaluate import main
-from retro_lab.app.run_directory import RunDirectory
+from retro_lab.commands.evaluate import main
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import resolve_stride
-from retro_lab.evaluation.chunk_table import ChunkTable
-from retro_lab.evaluation.results import Results
-from retro_lab.evaluation.text_scoring import ScoredText
+from retro_lab.evaluation.measure.text_scoring import ScoredText
+from retro_lab.evaluation.records.chunk_table import ChunkTable
+from retro_lab.evaluation.records.results import Results
+from retro_lab.run import tasks as benchmarks
+from retro_lab.run.compared import compared_runs
+from retro_lab.run.contestants import Contestants
+from retro_lab.run.directory import RunDirectory
 
 needs_lm_eval = pytest.mark.skipif(find_spec("lm_eval") is None, reason="lm-eval is an extra")
 
@@ -94,7 +94,7 @@ def test_random_neighbours_are_each_chunks_own(
 def test_requests_of_lm_eval_are_documents(contestants: Contestants, texts: dict[str, str]) -> None:
     from lm_eval.api.instance import Instance
 
-    from retro_lab.evaluation.harness import RunLM
+    from retro_lab.evaluation.tasks.harness import RunLM
 
     model = RunLM(contestants.scorer("on"), contestants.writer("on"), contestants.tokenizer, "on")
     text = texts["test-04"]
@@ -244,7 +244,7 @@ def test_lm_evals_own_model_class_gives_a_run_the_same_bits_per_byte(tmp_path: P
     """
     from lm_eval.models.huggingface import HFLM
 
-    from retro_lab.evaluation.harness_tasks import Tasks
+    from retro_lab.evaluation.tasks.harness_tasks import Tasks
 
     baseline = whole_windows(tmp_path)
     config = baseline.config()

@@ -13,9 +13,7 @@ import numpy as np
 import pytest
 from golden import Golden
 
-from retro_lab.app import scores as scores_module
-from retro_lab.app.evaluate import evaluate
-from retro_lab.app.run_directory import RunDirectory
+from retro_lab.commands.evaluate import evaluate
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import (
     DatabaseConfig,
@@ -23,8 +21,7 @@ from retro_lab.config.schema import (
     InjectionConfig,
     PlantedDatabaseConfig,
 )
-from retro_lab.evaluation.chunk_table import ChunkTable
-from retro_lab.evaluation.injection import (
+from retro_lab.evaluation.measure.injection import (
     FIRST,
     FIRST_FILTERED,
     INJECTED,
@@ -33,6 +30,9 @@ from retro_lab.evaluation.injection import (
     SECOND_FILTERED,
     Injection,
 )
+from retro_lab.evaluation.records.chunk_table import ChunkTable
+from retro_lab.run import scores as scores_module
+from retro_lab.run.directory import RunDirectory
 
 DOSES = (0.1, 0.5, 1.0)  # of six documents
 

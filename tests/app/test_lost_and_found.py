@@ -14,14 +14,14 @@ import pytest
 from golden import Golden
 
 from retro_lab.__main__ import main as retro_lab
-from retro_lab.app.evaluate import evaluate
-from retro_lab.app.experiment import run_experiment
-from retro_lab.app.run_data import prepare
-from retro_lab.app.run_directory import RunDirectory
-from retro_lab.app.timing import Stopwatch
+from retro_lab.commands.evaluate import evaluate
 from retro_lab.config.refusals import refusal
 from retro_lab.config.schema import EvaluateConfig
-from retro_lab.evaluation.results import Results
+from retro_lab.evaluation.records.results import Results
+from retro_lab.run.directory import RunDirectory
+from retro_lab.run.experiment import run_experiment
+from retro_lab.run.run_data import prepare
+from retro_lab.run.timing import Stopwatch
 from retro_lab.training.fit import resumable_step
 from retro_lab.training.loggers import METRICS, read_metrics
 

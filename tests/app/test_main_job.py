@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from retro_lab.evaluation.results import Results
-from retro_lab.evaluation.verdict import verdict
+from retro_lab.evaluation.records.results import Results
+from retro_lab.evaluation.report.verdict import verdict
 
 TRAIN = Path(__file__).parents[2] / "train.py"
 

@@ -23,14 +23,14 @@ from norlund_dataset import (
     write_tokenizer,
 )
 
-from retro_lab.app.experiment import run_experiment
-from retro_lab.app.stages import Pipeline
-from retro_lab.app.timing import Stopwatch
-from retro_lab.config.checks import check
 from retro_lab.config.errors import ConfigError, UserError
 from retro_lab.config.fingerprints import canonical
+from retro_lab.config.rules.checks import check
 from retro_lab.config.schema import Config
-from retro_lab.evaluation.results import Results
+from retro_lab.evaluation.records.results import Results
+from retro_lab.run.experiment import run_experiment
+from retro_lab.run.stages import Pipeline
+from retro_lab.run.timing import Stopwatch
 
 K = 3
 
@@ -208,7 +208,7 @@ def test_its_chunks_can_be_searched_anew(world: World) -> None:
 
 def test_text_from_elsewhere_can_not_be_searched(world: World) -> None:
     from retro_lab.retrieval.base import Queries
-    from retro_lab.retrieval.registry import build_retriever
+    from retro_lab.retrieval.search.registry import build_retriever
 
     retriever = build_retriever(world.config().retriever)
     nothing = np.zeros(1, np.int64)

@@ -17,14 +17,14 @@ import torch
 from composed import config_of
 
 from retro_lab.__main__ import main
-from retro_lab.app.evaluate import evaluate
-from retro_lab.app.experiment import run_experiment
-from retro_lab.app.run_directory import RunDirectory
-from retro_lab.app.timing import Stopwatch
-from retro_lab.config.checks import check
+from retro_lab.commands.evaluate import evaluate
 from retro_lab.config.fingerprints import baseline_of, canonical
+from retro_lab.config.rules.checks import check
 from retro_lab.config.schema import Config, EvaluateConfig
-from retro_lab.evaluation.results import Results
+from retro_lab.evaluation.records.results import Results
+from retro_lab.run.directory import RunDirectory
+from retro_lab.run.experiment import run_experiment
+from retro_lab.run.timing import Stopwatch
 from retro_lab.training.loggers import METRICS, read_metrics
 
 ARCHIVE = Path(__file__).with_name("old_run.tar.xz")

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from golden import Golden
 
-from retro_lab.app.plan import main, parse
-from retro_lab.app.plan_tables import in_bytes, in_time
-from retro_lab.app.stages import Pipeline
+from retro_lab.commands.plan import main, parse
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import Config
-from retro_lab.retrieval.plan import Database, planned_chunks, planned_files
+from retro_lab.planner.plan import Database, planned_chunks, planned_files
+from retro_lab.planner.plan_tables import in_bytes, in_time
+from retro_lab.run.stages import Pipeline
 
 TOKENS = "database.tokens=1e6"
 EXACT = ("corpus", "chunks", "embeddings", "neighbours")

@@ -7,15 +7,15 @@ from typing import Any
 import faiss
 import pytest
 
-from retro_lab.app import plan_rates
 from retro_lab.config.schema import (
     Bm25RetrieverConfig,
     FaissRetrieverConfig,
     RandomRetrieverConfig,
     RetrieverConfig,
 )
-from retro_lab.retrieval.faiss_index import FaissRetriever
-from retro_lab.retrieval.plan import Database
+from retro_lab.planner import plan_rates
+from retro_lab.planner.plan import Database
+from retro_lab.retrieval.search.faiss_index import FaissRetriever
 
 WIDTH = 16
 CALL, CENTROID, CODE = 1e-6, 1e-8, 1e-9  # seconds

@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 import pytest
 
-from retro_lab.app.prepare import main
+from retro_lab.commands.prepare import main
 from retro_lab.text.readers.jsonl import JsonlReader
 
 

@@ -14,11 +14,11 @@ import orjson
 import pytest
 from composed import config_of
 
-from retro_lab.app.run_directory import RunDirectory
-from retro_lab.app.timing import Stopwatch
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import baseline_of
 from retro_lab.config.schema import Config, TrainerConfig
+from retro_lab.run.directory import RunDirectory
+from retro_lab.run.timing import Stopwatch
 
 TRAIN = Path(__file__).parents[2] / "train.py"
 SMALL = [
@@ -123,7 +123,7 @@ def test_the_first_process_decides_on_the_baseline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, due: bool
 ) -> None:
     """It does so where no other job can change it; the others do as it says, not as they see."""
-    from retro_lab.app import experiment
+    from retro_lab.run import experiment
 
     config: Config = config_of(*SMALL, "trainer=ddp", f"runs_dir={tmp_path}")
     held, trained = [], []

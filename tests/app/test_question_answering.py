@@ -14,14 +14,14 @@ import pytest
 import torch
 from golden import Golden
 
-from retro_lab.app import qa
-from retro_lab.app.contestants import Contestants
-from retro_lab.app.evaluate import main
-from retro_lab.app.run_directory import RunDirectory
-from retro_lab.app.train import train
+from retro_lab.commands.evaluate import main
+from retro_lab.commands.train import train
 from retro_lab.config.schema import QaConfig
-from retro_lab.evaluation.qa import Question
+from retro_lab.evaluation.tasks.qa import Question
 from retro_lab.nn import Query
+from retro_lab.run import questions as qa
+from retro_lab.run.contestants import Contestants
+from retro_lab.run.directory import RunDirectory
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from composed import config_of
 
-from retro_lab.app.stages import random_retriever
-from retro_lab.config.checks import check
 from retro_lab.config.errors import UserError
+from retro_lab.config.rules.checks import check
 from retro_lab.config.schema import RandomRetrieverConfig
 from retro_lab.retrieval.base import Queries
-from retro_lab.retrieval.random_neighbours import RandomRetriever
+from retro_lab.retrieval.search.random_neighbours import RandomRetriever
+from retro_lab.run.stages import random_retriever
 
 SEEDS = (0, 1, 2, 41, 42, 2**31, 2**62)
 

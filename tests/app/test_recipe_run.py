@@ -7,9 +7,9 @@ import pytest
 import torch
 from golden import Golden
 
-from retro_lab.evaluation.chunk_table import ChunkTable
-from retro_lab.evaluation.results import Results
-from retro_lab.evaluation.verdict import verdict
+from retro_lab.evaluation.records.chunk_table import ChunkTable
+from retro_lab.evaluation.records.results import Results
+from retro_lab.evaluation.report.verdict import verdict
 from retro_lab.nn import Retro
 from retro_lab.training.loggers import METRICS, read_metrics
 

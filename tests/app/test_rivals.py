@@ -8,14 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 from golden import Golden
 
-from retro_lab.app import matched_runs, rivals
-from retro_lab.app.compressors import ngram, xz
-from retro_lab.app.evaluate import evaluate
-from retro_lab.app.run_directory import RunDirectory
-from retro_lab.baselines import table
+from retro_lab.commands.evaluate import evaluate
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import RIVALS, EvaluateConfig
-from retro_lab.evaluation.chunk_table import ChunkTable
+from retro_lab.evaluation.records.chunk_table import ChunkTable
+from retro_lab.rivals import matched_runs, rivals, table
+from retro_lab.run.compressors import ngram, xz
+from retro_lab.run.directory import RunDirectory
 
 TUNED = {"knn_lm": rivals.knn_lm, "ralm": rivals.ralm, "ngram": ngram}
 GRIDS = (

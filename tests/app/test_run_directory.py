@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from dying import DEAD, die_at, in_a_child
 
-from retro_lab.app.run_directory import RunDirectory
 from retro_lab.config.compose import load_config
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import Config
+from retro_lab.run.directory import RunDirectory
 
 
 @pytest.mark.parametrize(("name", "asked"), [("status.json", "state"), ("lineage.json", "lineage")])

@@ -15,10 +15,10 @@ import pytest
 from composed import config_of
 from filelock import FileLock, Timeout
 
-from retro_lab.app import launch
-from retro_lab.app.run_directory import LOCK_FILE, RunDirectory
+from retro_lab.commands import launch
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import Config
+from retro_lab.run.directory import LOCK_FILE, RunDirectory
 from retro_lab.training.loggers import METRICS, read_metrics
 
 TRAIN = Path(__file__).parents[2] / "train.py"

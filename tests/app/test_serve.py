@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from retro_lab.app.run_directory import RunDirectory
-from retro_lab.app.serve import main, open_index, parse
+from retro_lab.commands.serve import main, open_index, parse
 from retro_lab.config.compose import load_config
 from retro_lab.config.errors import UserError
+from retro_lab.run.directory import RunDirectory
 
 
 @pytest.mark.parametrize(

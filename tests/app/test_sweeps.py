@@ -11,14 +11,14 @@ import orjson
 import pytest
 from filelock import FileLock
 
-from retro_lab.app import launch
-from retro_lab.app.failure import FAILURE_FILE, failure_recorded, read_failure
-from retro_lab.app.run_directory import LOCK_FILE
-from retro_lab.app.sweep_points import command
-from retro_lab.app.unfinished import unfinished
+from retro_lab.commands import launch
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import Config
 from retro_lab.config.terminal import EXIT_INTERRUPTED
+from retro_lab.run.directory import LOCK_FILE
+from retro_lab.sweeps.failure import FAILURE_FILE, failure_recorded, read_failure
+from retro_lab.sweeps.points import command
+from retro_lab.sweeps.unfinished import unfinished
 
 SEARCH = ["sweep=optuna", "recipe.lr=interval(0.001,0.009)"]
 
@@ -152,7 +152,7 @@ def test_hydras_grammar_is_the_search_space() -> None:
     optuna = pytest.importorskip("optuna")
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    from retro_lab.app.search_space import as_overrides, search_space
+    from retro_lab.sweeps.search_space import as_overrides, search_space
 
     given = [
         "a=interval(0,1)", "b=tag(log,interval(0.001,1))", "c=int(interval(1,8))",

@@ -14,17 +14,17 @@ import pytest
 from golden import Golden
 
 from retro_lab.__main__ import main
-from retro_lab.app.compared import compared_configs
-from retro_lab.app.evaluate import evaluate
-from retro_lab.app.run_data import prepare
-from retro_lab.app.run_directory import RunDirectory
-from retro_lab.app.serve import open_index
-from retro_lab.app.stages import Pipeline
-from retro_lab.artifacts import lineage
+from retro_lab.commands.evaluate import evaluate
+from retro_lab.commands.serve import open_index
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import Config, EvaluateConfig, SplitConfig, StoreConfig
 from retro_lab.config.serialise import write_config
-from retro_lab.evaluation.results import Results
+from retro_lab.evaluation.records.results import Results
+from retro_lab.run.compared import compared_configs
+from retro_lab.run.directory import RunDirectory
+from retro_lab.run.run_data import prepare
+from retro_lab.run.stages import Pipeline
+from retro_lab.store import lineage
 
 
 @pytest.fixture

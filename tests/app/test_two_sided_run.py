@@ -14,12 +14,12 @@ import orjson
 import pytest
 from golden import Golden
 
-from retro_lab.app.neighbour_sources import Database
-from retro_lab.app.plan import main
-from retro_lab.app.run_data import Prepared, prepare
+from retro_lab.commands.plan import main
 from retro_lab.config.schema import HashingEmbedderConfig
-from retro_lab.retrieval import embedders
-from retro_lab.retrieval.hashing import HashingEmbedder
+from retro_lab.retrieval.embed import embedders
+from retro_lab.retrieval.embed.hashing import HashingEmbedder
+from retro_lab.run.new_text import Database
+from retro_lab.run.run_data import Prepared, prepare
 
 
 @dataclass

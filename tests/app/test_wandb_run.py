@@ -15,13 +15,13 @@ import pytest
 from golden import Golden
 from wandb_files import history, offline_files, one, records, summary, without_login
 
-from retro_lab.app.evaluate import evaluate
-from retro_lab.app.run_directory import RunDirectory
-from retro_lab.app.train import train
+from retro_lab.commands.evaluate import evaluate
+from retro_lab.commands.train import train
 from retro_lab.config.fingerprints import baseline_of
 from retro_lab.config.schema import Config, EvalConfig, EvaluateConfig
-from retro_lab.evaluation.figures import figures
-from retro_lab.evaluation.results import Results
+from retro_lab.evaluation.records.figures import figures
+from retro_lab.evaluation.records.results import Results
+from retro_lab.run.directory import RunDirectory
 from retro_lab.training.loggers import METRICS, read_metrics
 
 AGENT = {"WANDB_SWEEP_ID": "sweep1", "WANDB_RUN_ID": "agentrun"}

@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 import pytest
 
-from retro_lab.app import evaluate
-from retro_lab.config.checks import check
+from retro_lab.commands import evaluate
 from retro_lab.config.compose import load_config
 from retro_lab.config.databases import added_corpora, database_key, in_words, other_corpora
 from retro_lab.config.errors import EXIT_USER_ERROR, ConfigError
 from retro_lab.config.fingerprints import baseline_of, canonical, run_key
+from retro_lab.config.rules.checks import check
 from retro_lab.config.schema import (
     Config,
     DatabaseConfig,

@@ -17,7 +17,7 @@ import pytest
 
 from retro_lab.__main__ import COMMANDS
 from retro_lab.__main__ import main as dispatch
-from retro_lab.app import launch, validate
+from retro_lab.commands import launch, validate
 from retro_lab.config.compose import compose_root, load_config
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import run_name

@@ -7,12 +7,12 @@ from __future__ import annotations
 import pytest
 from composed import config_of
 
-from retro_lab.app import launch, validate
-from retro_lab.config.checks import check
+from retro_lab.commands import launch, validate
 from retro_lab.config.compose import load_config
 from retro_lab.config.errors import UserError
+from retro_lab.config.rules.checks import check
 from retro_lab.config.schema import HttpRetrieverConfig
-from retro_lab.retrieval.http_client import open_client
+from retro_lab.retrieval.service.client import open_client
 
 BREAKING = [
     ("train", "recipe.optim.lr=1e-3", "add optim@recipe.optim=adamw"),

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from retro_lab.config.checks import check
 from retro_lab.config.compose import compose_root, load_config
 from retro_lab.config.errors import ConfigError
 from retro_lab.config.fingerprints import run_key
 from retro_lab.config.paths import conf_dir, groups, options
+from retro_lab.config.rules.checks import check
 from retro_lab.config.schema import CcaConfig, Config, EvaluateConfig, Placement, resolve_layers
 from retro_lab.config.schema.catalogue import SCHEMAS
 from retro_lab.config.serialise import read_config, write_config

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from retro_lab.config.checks import check
 from retro_lab.config.errors import ConfigError
+from retro_lab.config.rules.checks import check
 from retro_lab.config.schema import Config
 
 # retriever, setting that breaks one rule, start of its message, what mends it

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from retro_lab.config.checks import check
 from retro_lab.config.compose import load_config
 from retro_lab.config.errors import ConfigError
+from retro_lab.config.rules.checks import check
 
 
 def problems(*overrides: str) -> list[str]:

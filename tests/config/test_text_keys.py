@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from retro_lab.app import evaluate, launch
+from retro_lab.commands import evaluate, launch
 from retro_lab.config.compose import load_config
 from retro_lab.config.schema import HfCorpusConfig, JsonlCorpusConfig
 from retro_lab.config.text_keys import as_typed, holds_text

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from retro_lab.evaluation.chunk_table import ChunkTable, Overlap, Reading
+from retro_lab.evaluation.records.chunk_table import ChunkTable, Overlap, Reading
 
 CHUNK_SIZE = 64
 

@@ -11,14 +11,18 @@ import numpy as np
 import pytest
 
 from retro_lab.config.errors import UserError
-from retro_lab.evaluation.ablation_plot import Curve, plot_ablations
-from retro_lab.evaluation.ablations import (
+from retro_lab.evaluation.measure.statistics import (
+    Bootstrap,
+    bits_per_byte_intervals,
+    pooled_interval,
+)
+from retro_lab.evaluation.records.chunk_table import ChunkTable
+from retro_lab.evaluation.report.ablation_plot import Curve, plot_ablations
+from retro_lab.evaluation.report.ablations import (
     ablation,
     in_study_order,
     markdown_table,
 )
-from retro_lab.evaluation.chunk_table import ChunkTable
-from retro_lab.evaluation.statistics import Bootstrap, bits_per_byte_intervals, pooled_interval
 
 BOOTSTRAP = Bootstrap(samples=400)
 DOCUMENTS = 20

@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from retro_lab.evaluation import statistics
-from retro_lab.evaluation.statistics import (
+from retro_lab.evaluation.measure import statistics
+from retro_lab.evaluation.measure.statistics import (
     FEWEST,
     Bootstrap,
     bits_per_byte_intervals,

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from older import without_checksums
 
-from retro_lab.artifacts.checksums import CHECKSUMS
 from retro_lab.config.errors import UserError
-from retro_lab.evaluation.chunk_table import ChunkTable
-from retro_lab.evaluation.metrics import ChunkScores
+from retro_lab.evaluation.measure.metrics import ChunkScores
+from retro_lab.evaluation.records.chunk_table import ChunkTable
+from retro_lab.store.checksums import CHECKSUMS
 
 Make = Callable[..., ChunkTable]
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from retro_lab.config.errors import UserError
-from retro_lab.evaluation.chunk_table import ChunkTable, Overlap
-from retro_lab.evaluation.comparison import compare
-from retro_lab.evaluation.overlap import within
-from retro_lab.evaluation.statistics import Bootstrap
+from retro_lab.evaluation.measure.comparison import compare
+from retro_lab.evaluation.measure.overlap import within
+from retro_lab.evaluation.measure.statistics import Bootstrap
+from retro_lab.evaluation.records.chunk_table import ChunkTable, Overlap
 
 Make = Callable[..., ChunkTable]
 FEW = Bootstrap(100)

@@ -12,11 +12,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from retro_lab.artifacts import ArtifactStore, Stage
-from retro_lab.evaluation import exact_overlap_stage as stage_module
-from retro_lab.evaluation.exact_overlap import chunk_runs, covered, matching_runs
-from retro_lab.evaluation.exact_overlap_stage import build_exact_overlap, exact_overlap_stage
-from retro_lab.evaluation.overlap import longest_common_run
+from retro_lab.evaluation.measure import exact_overlap_stage as stage_module
+from retro_lab.evaluation.measure.exact_overlap import chunk_runs, covered, matching_runs
+from retro_lab.evaluation.measure.exact_overlap_stage import (
+    build_exact_overlap,
+    exact_overlap_stage,
+)
+from retro_lab.evaluation.measure.overlap import longest_common_run
+from retro_lab.store import ArtifactStore, Stage
 from retro_lab.text.chunks import ChunkStore
 
 PAD, BOUNDARY = 9, 8

@@ -15,16 +15,16 @@ from older import without_checksums
 from rich.console import Console
 
 from retro_lab.config.errors import UserError
-from retro_lab.evaluation.chunk_table import ChunkTable
-from retro_lab.evaluation.gain import Gain, gain
-from retro_lab.evaluation.gain_file import load_gain, save_gain
-from retro_lab.evaluation.gain_plot import plot_gain
-from retro_lab.evaluation.leakage import analyse
-from retro_lab.evaluation.ngram_overlap import Similarity
-from retro_lab.evaluation.overlap import overlap_ratio
-from retro_lab.evaluation.statistics import Bootstrap
-from retro_lab.evaluation.tables import gain_tables
-from retro_lab.evaluation.token_table import TokenTable
+from retro_lab.evaluation.measure.gain import Gain, gain
+from retro_lab.evaluation.measure.leakage import analyse
+from retro_lab.evaluation.measure.ngram_overlap import Similarity
+from retro_lab.evaluation.measure.overlap import overlap_ratio
+from retro_lab.evaluation.measure.statistics import Bootstrap
+from retro_lab.evaluation.records.chunk_table import ChunkTable
+from retro_lab.evaluation.records.gain_file import load_gain, save_gain
+from retro_lab.evaluation.records.token_table import TokenTable
+from retro_lab.evaluation.report.gain_plot import plot_gain
+from retro_lab.evaluation.report.tables import gain_tables
 
 Make = Callable[..., ChunkTable]
 FEW = Bootstrap(50)

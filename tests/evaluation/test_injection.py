@@ -18,8 +18,7 @@ from older import without_checksums
 from rich.console import Console
 
 from retro_lab.config.errors import UserError
-from retro_lab.evaluation.chunk_table import ChunkTable, Overlap
-from retro_lab.evaluation.injection import (
+from retro_lab.evaluation.measure.injection import (
     FIRST,
     FIRST_FILTERED,
     INJECTED,
@@ -35,12 +34,13 @@ from retro_lab.evaluation.injection import (
     figures_of,
     sets_of,
 )
-from retro_lab.evaluation.injection_plot import plot_injection
-from retro_lab.evaluation.injection_verdict import injection_verdict, is_flat
-from retro_lab.evaluation.leakage import Difference
-from retro_lab.evaluation.overlap import within
-from retro_lab.evaluation.statistics import Bootstrap
-from retro_lab.evaluation.tables import injection_table
+from retro_lab.evaluation.measure.leakage import Difference
+from retro_lab.evaluation.measure.overlap import within
+from retro_lab.evaluation.measure.statistics import Bootstrap
+from retro_lab.evaluation.records.chunk_table import ChunkTable, Overlap
+from retro_lab.evaluation.report.injection_plot import plot_injection
+from retro_lab.evaluation.report.injection_verdict import injection_verdict, is_flat
+from retro_lab.evaluation.report.tables import injection_table
 
 Make = Callable[..., ChunkTable]
 FEW = Bootstrap(100)

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retro_lab.evaluation.inspect_data import Inspection, shared_tokens
-from retro_lab.evaluation.inspect_page import render, shade, write_page
+from retro_lab.evaluation.report.inspect_data import Inspection, shared_tokens
+from retro_lab.evaluation.report.inspect_page import render, shade, write_page
 from retro_lab.retrieval.table import NeighbourTable
 from retro_lab.text.chunks import ChunkStore
 

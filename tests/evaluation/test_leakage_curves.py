@@ -9,11 +9,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from retro_lab.evaluation.chunk_table import ChunkTable, Overlap
-from retro_lab.evaluation.leakage import analyse
-from retro_lab.evaluation.metrics import ChunkScores
-from retro_lab.evaluation.statistics import FEWEST, Bootstrap
-from retro_lab.evaluation.verdict_words import copies_in_words
+from retro_lab.evaluation.measure.leakage import analyse
+from retro_lab.evaluation.measure.metrics import ChunkScores
+from retro_lab.evaluation.measure.statistics import FEWEST, Bootstrap
+from retro_lab.evaluation.records.chunk_table import ChunkTable, Overlap
+from retro_lab.evaluation.report.verdict_words import copies_in_words
 
 Make = Callable[..., ChunkTable]
 ALPHAS = [0.125, 0.25, 0.5, 0.75, 1.0]

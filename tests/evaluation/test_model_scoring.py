@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from retro_lab.config.errors import UserError
-from retro_lab.evaluation.metrics import ChunkScores
-from retro_lab.evaluation.scoring import score
+from retro_lab.evaluation.measure.metrics import ChunkScores
+from retro_lab.evaluation.measure.scoring import score
 
 M, PAD, CHUNKS, VOCABULARY = 4, 31, 6, 32
 

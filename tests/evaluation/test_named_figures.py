@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import pytest
 
-from retro_lab.evaluation.chunk_table import ChunkTable
-from retro_lab.evaluation.figures import curve_table, figures
-from retro_lab.evaluation.leakage import LEAK_FREE_ALPHA, UNFILTERED, Difference, analyse
-from retro_lab.evaluation.results import DataCounts, EvaluationSettings, Results
-from retro_lab.evaluation.statistics import Bootstrap
+from retro_lab.evaluation.measure.leakage import LEAK_FREE_ALPHA, UNFILTERED, Difference, analyse
+from retro_lab.evaluation.measure.statistics import Bootstrap
+from retro_lab.evaluation.records.chunk_table import ChunkTable
+from retro_lab.evaluation.records.figures import curve_table, figures
+from retro_lab.evaluation.records.results import DataCounts, EvaluationSettings, Results
 
 ALPHAS = [0.001, LEAK_FREE_ALPHA, UNFILTERED]
 

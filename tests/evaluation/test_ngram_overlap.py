@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retro_lab.evaluation.ngram_overlap import ngram_jaccard, unigram_overlap
+from retro_lab.evaluation.measure.ngram_overlap import ngram_jaccard, unigram_overlap
 
 PAD, BOUNDARY = 9, 8
 SPECIAL = (PAD, BOUNDARY)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from retro_lab.evaluation import overlap
-from retro_lab.evaluation.overlap import longest_common_run, overlap_ratio, within
+from retro_lab.evaluation.measure import overlap
+from retro_lab.evaluation.measure.overlap import longest_common_run, overlap_ratio, within
 
 PAD, BOUNDARY = 9, 8
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from retro_lab.config.errors import UserError
-from retro_lab.evaluation.qa import (
+from retro_lab.evaluation.tasks.qa import (
     Passage,
     Question,
     exact_match,

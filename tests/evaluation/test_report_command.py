@@ -16,18 +16,18 @@ from typing import Any
 
 import pytest
 
-from retro_lab.app.failure import failure_recorded
-from retro_lab.app.report import main
-from retro_lab.evaluation.chunk_table import ChunkTable
-from retro_lab.evaluation.leakage import analyse
-from retro_lab.evaluation.results import (
+from retro_lab.commands.report import main
+from retro_lab.evaluation.measure.leakage import analyse
+from retro_lab.evaluation.measure.statistics import Bootstrap
+from retro_lab.evaluation.records.chunk_table import ChunkTable
+from retro_lab.evaluation.records.results import (
     DataCounts,
     EvaluationSettings,
     Results,
     SearchedDatabase,
 )
-from retro_lab.evaluation.statistics import Bootstrap
-from retro_lab.evaluation.sweep import sweep_row
+from retro_lab.evaluation.report.sweep import sweep_row
+from retro_lab.sweeps.failure import failure_recorded
 
 CONFIG: dict[str, Any] = {
     "retriever": {"name": "bm25"},

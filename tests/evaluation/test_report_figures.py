@@ -14,15 +14,15 @@ import pytest
 from matplotlib import image
 from rich.console import Console, RenderableType
 
-from retro_lab.evaluation.chunk_table import ChunkTable
-from retro_lab.evaluation.leakage import Difference, Leakage, analyse
-from retro_lab.evaluation.metrics import Score
-from retro_lab.evaluation.plots import plot_leakage
-from retro_lab.evaluation.statistics import Bootstrap
-from retro_lab.evaluation.sweep import SweepRow, told_apart
-from retro_lab.evaluation.sweep_plot import plot_sweep
-from retro_lab.evaluation.sweep_tables import part_tables, parts
-from retro_lab.evaluation.tables import (
+from retro_lab.evaluation.measure.leakage import Difference, Leakage, analyse
+from retro_lab.evaluation.measure.metrics import Score
+from retro_lab.evaluation.measure.statistics import Bootstrap
+from retro_lab.evaluation.records.chunk_table import ChunkTable
+from retro_lab.evaluation.report.plots import plot_leakage
+from retro_lab.evaluation.report.sweep import SweepRow, told_apart
+from retro_lab.evaluation.report.sweep_plot import plot_sweep
+from retro_lab.evaluation.report.sweep_tables import part_tables, parts
+from retro_lab.evaluation.report.tables import (
     conditions_table,
     leakage_table,
     probes_table,

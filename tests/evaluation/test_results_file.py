@@ -14,20 +14,20 @@ import orjson
 import pytest
 from older import without_checksums
 
-from retro_lab.artifacts.checksums import CHECKSUMS
 from retro_lab.config.errors import UserError
-from retro_lab.evaluation.chunk_table import ChunkTable
-from retro_lab.evaluation.environment import environment
-from retro_lab.evaluation.leakage import analyse
-from retro_lab.evaluation.results import (
+from retro_lab.evaluation.measure.leakage import analyse
+from retro_lab.evaluation.measure.statistics import Bootstrap
+from retro_lab.evaluation.records.chunk_table import ChunkTable
+from retro_lab.evaluation.records.environment import environment
+from retro_lab.evaluation.records.results import (
     DataCounts,
     EvaluationSettings,
     Results,
     recompute,
     warnings,
 )
-from retro_lab.evaluation.statistics import Bootstrap
-from retro_lab.evaluation.sweep import by_split, in_sweep_order, sweep_row, varying
+from retro_lab.evaluation.report.sweep import by_split, in_sweep_order, sweep_row, varying
+from retro_lab.store.checksums import CHECKSUMS
 
 CONFIG: dict[str, Any] = {
     "retriever": {"name": "bm25"},

@@ -9,8 +9,8 @@ import orjson
 import pytest
 import torch
 
-from retro_lab.evaluation.metrics import Score
-from retro_lab.evaluation.sum_metric import SumMetric
+from retro_lab.evaluation.measure.metrics import Score
+from retro_lab.evaluation.measure.sum_metric import SumMetric
 
 
 def test_figures_follow_their_definitions() -> None:

@@ -10,12 +10,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from retro_lab.evaluation.leakage import Difference
-from retro_lab.evaluation.metrics import Score
-from retro_lab.evaluation.seeds import by_settings, spread
-from retro_lab.evaluation.sweep import SweepRow
-from retro_lab.evaluation.sweep_plot import bar, compared, plot_sweep
-from retro_lab.evaluation.sweep_tables import Cells, group_cells, in_words, parts
+from retro_lab.evaluation.measure.leakage import Difference
+from retro_lab.evaluation.measure.metrics import Score
+from retro_lab.evaluation.measure.seeds import by_settings, spread
+from retro_lab.evaluation.report.sweep import SweepRow
+from retro_lab.evaluation.report.sweep_plot import bar, compared, plot_sweep
+from retro_lab.evaluation.report.sweep_tables import Cells, group_cells, in_words, parts
 
 
 def row(settings: str, seed: int, bpb: float, k: int = 2) -> SweepRow:

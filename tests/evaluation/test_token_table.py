@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from retro_lab.config.errors import UserError
-from retro_lab.evaluation.chunk_table import ChunkTable
-from retro_lab.evaluation.metrics import ChunkScores, TokenScores
-from retro_lab.evaluation.token_table import TokenTable
+from retro_lab.evaluation.measure.metrics import ChunkScores, TokenScores
+from retro_lab.evaluation.records.chunk_table import ChunkTable
+from retro_lab.evaluation.records.token_table import TokenTable
 from retro_lab.text.chunks import ChunkStore
 
 M, PAD, BOUNDARY = 4, 9, 8

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from retro_lab.evaluation.leakage import Copies, CurvePoint, Difference, Leakage
-from retro_lab.evaluation.statistics import Bootstrap
-from retro_lab.evaluation.verdict import Outcome, outcome_of, verdict
+from retro_lab.evaluation.measure.leakage import Copies, CurvePoint, Difference, Leakage
+from retro_lab.evaluation.measure.statistics import Bootstrap
+from retro_lab.evaluation.report.verdict import Outcome, outcome_of, verdict
 
 Interval = tuple[float, float] | None
 BETTER, WORSE, UNCLEAR, NONE = (-0.3, -0.1), (0.1, 0.3), (-0.1, 0.3), None

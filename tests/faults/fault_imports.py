@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import transformers  # noqa: F401
 
-import retro_lab.app.evaluate
-import retro_lab.app.evaluation
-import retro_lab.app.experiment
-import retro_lab.app.export
-import retro_lab.app.launch
-import retro_lab.app.model_card
-import retro_lab.app.prepare
-import retro_lab.app.report
-import retro_lab.app.summary
-import retro_lab.app.train
-import retro_lab.evaluation.plots
+import retro_lab.commands.evaluate
+import retro_lab.commands.export
+import retro_lab.commands.launch
+import retro_lab.commands.prepare
+import retro_lab.commands.report
+import retro_lab.commands.summary
+import retro_lab.commands.train
+import retro_lab.evaluation.report.model_card
+import retro_lab.evaluation.report.plots
 import retro_lab.huggingface
+import retro_lab.run.evaluate
+import retro_lab.run.experiment
 import retro_lab.text.tokenizers.fast  # noqa: F401

@@ -19,9 +19,9 @@ from fault_counts import Counts, last_line
 from fault_world import World, quick_place
 
 from retro_lab.__main__ import refusal  # that of every command
-from retro_lab.app.stages import Pipeline
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import Config
+from retro_lab.run.stages import Pipeline
 from retro_lab.text.corpus import Corpus
 
 KINDS = ("jsonl", "jsonl.gz", "jsonl.zst", "txt", "parquet", "ids")

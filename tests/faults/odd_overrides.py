@@ -18,13 +18,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, open_dict
 
 from retro_lab.__main__ import refusal  # that of every command
-from retro_lab.app.evaluate import main as evaluate
-from retro_lab.config.checks import check
+from retro_lab.commands.evaluate import main as evaluate
 from retro_lab.config.compose import compose_root
 from retro_lab.config.explain import explain
 from retro_lab.config.fingerprints import canonical, run_name
 from retro_lab.config.keys import known_keys
 from retro_lab.config.paths import groups, options
+from retro_lab.config.rules.checks import check
 from retro_lab.config.schema import Config
 from retro_lab.config.secrets import refuse_passwords
 from retro_lab.config.serialise import from_plain, to_plain

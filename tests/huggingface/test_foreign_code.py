@@ -20,8 +20,8 @@ from retro_lab.config.schema import (
     SentenceTransformerConfig,
 )
 from retro_lab.huggingface.backbones import load_weights, read_config
-from retro_lab.retrieval.dense_neural_rerank import load_scorer
-from retro_lab.retrieval.sentence_transformer import load_encoder
+from retro_lab.retrieval.embed.sentence_transformer import load_encoder
+from retro_lab.retrieval.search.dense_neural_rerank import load_scorer
 from retro_lab.text.readers.hub import HubReader
 from retro_lab.text.tokenizers.huggingface import load_source
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import PAD, K, M, R, grafted, tokens
 
-from retro_lab.evaluation.greedy import GreedyWriter
+from retro_lab.evaluation.tasks.greedy import GreedyWriter
 from retro_lab.huggingface import RetroForCausalLM
 from retro_lab.nn import Query
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from retro_lab.nn import compiled
-from retro_lab.nn.native import Turns
+from retro_lab.nn.cpu import compiled
+from retro_lab.nn.cpu.native import Turns
 from retro_lab.nn.positions import Axis, RotaryPositions
 
 needs_kernels = pytest.mark.skipif(

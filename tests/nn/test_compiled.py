@@ -14,7 +14,7 @@ import pytest
 import torch
 from precision import needs_kernels
 
-from retro_lab.nn import compiled
+from retro_lab.nn.cpu import compiled
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from shapes import make_case
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from retro_lab.nn import fused
+from retro_lab.nn.cpu import fused
 from retro_lab.nn.flops import count_flops
 
 

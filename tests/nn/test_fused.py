@@ -16,7 +16,7 @@ from shapes import Case, cases, make_case
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from retro_lab.nn import fused, fused_attention
+from retro_lab.nn.cpu import fused, fused_attention
 from retro_lab.nn.layers import add_feed_forward
 
 pytestmark = needs_kernels

@@ -15,10 +15,10 @@ from precision import both, close, needs_kernels, randn, turns
 from shapes import Case, cases, in_steps, make_case
 from torch import Tensor
 
-from retro_lab.nn import fused, fused_token
-from retro_lab.nn.fused_attention import Weights
-from retro_lab.nn.fused_token import Past
-from retro_lab.nn.native import Turns
+from retro_lab.nn.cpu import fused, fused_token
+from retro_lab.nn.cpu.fused_attention import Weights
+from retro_lab.nn.cpu.fused_token import Past
+from retro_lab.nn.cpu.native import Turns
 from retro_lab.nn.positions import rotate
 
 pytestmark = needs_kernels

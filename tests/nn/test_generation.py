@@ -14,7 +14,8 @@ from shapes import PAD, VOCABULARY, Case, cases, make_case
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from retro_lab.nn import Query, Sampling, fused, generate
+from retro_lab.nn import Query, Sampling, generate
+from retro_lab.nn.cpu import fused
 
 
 def found_for(case: Case, queries: list[Query]) -> Tensor:

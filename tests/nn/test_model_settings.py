@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from composed import config_of
 
-from retro_lab.app.build import retro_config
-from retro_lab.config.checks import check
 from retro_lab.config.fingerprints import baseline_of
+from retro_lab.config.rules.checks import check
 from retro_lab.nn import RetroConfig
+from retro_lab.run.model import retro_config
 
 # override, field of the model's own configuration, value; whether the baseline has it too
 SETTINGS = [

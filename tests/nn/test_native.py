@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from precision import both, close, needs_kernels, randn, turns
 from torch import Tensor
 
-from retro_lab.nn import native
+from retro_lab.nn.cpu import native
+from retro_lab.nn.cpu.native import Attention
 from retro_lab.nn.layers import Smear
-from retro_lab.nn.native import Attention
 
 WIDTH = 16  # of a head: as many as any vector has
 EXTREMES = [0.0, -0.0, 1e-30, 12.0, -12.0, 80.0, -80.0, 1e4, -1e4, 1e30, -1e30]

@@ -7,9 +7,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from retro_lab.app.build import build_model
 from retro_lab.config.compose import load_config
 from retro_lab.nn import Retro
+from retro_lab.run.model import build_model
 
 # option, published millions with retrieval (RETRO, section 2.5 and Table 2)
 SIZES = [("retro_172m", 172), ("retro_425m", 425), ("retro_1_5b", 1451), ("retro_7_5b", 7532)]

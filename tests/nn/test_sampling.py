@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import torch
 
-from retro_lab.nn.sampling import Sampler, Sampling
+from retro_lab.nn.decode.sampling import Sampler, Sampling
 
 LOGITS = torch.tensor([[0.0, 1.0, 2.0, 9.0]])
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from shapes import PAD, POSITIONS, Case, cases, make_case
 from torch import Tensor
 
-from retro_lab.nn.cache import Cache
-from retro_lab.nn.schedule import Schedule
+from retro_lab.nn.decode.cache import Cache
+from retro_lab.nn.decode.schedule import Schedule
 
 
 def assert_same(found: Tensor, expected: Tensor) -> None:

@@ -21,9 +21,9 @@ from retro_lab.config.schema import (
     RetrieverConfig,
 )
 from retro_lab.retrieval.base import text_tokens
-from retro_lab.retrieval.http_client import HttpRetriever
-from retro_lab.retrieval.registry import build_retriever
-from retro_lab.retrieval.served_index import ServedIndex
+from retro_lab.retrieval.search.registry import build_retriever
+from retro_lab.retrieval.service.client import HttpRetriever
+from retro_lab.retrieval.service.served_index import ServedIndex
 from retro_lab.text.tokenizers.base import Encoded
 
 KINDS = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from retro_lab.retrieval.base import Queries, text_tokens
-from retro_lab.retrieval.embedders import Embeddings
+from retro_lab.retrieval.embed.embedders import Embeddings
 from retro_lab.text.chunks import ChunkStore
 from retro_lab.text.corpus import Corpus
 

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from small_world import SmallChunks, bag_of_words, make_queries, small_chunks
 
-from retro_lab.artifacts.stage import Stage
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import (
     Bm25RetrieverConfig,
@@ -26,13 +25,14 @@ from retro_lab.config.schema import (
     RetrieverConfig,
     TfidfRetrieverConfig,
 )
-from retro_lab.retrieval import dense_neural_rerank
 from retro_lab.retrieval.base import Neighbours, Queries, Retriever, chunk_queries, text_tokens
-from retro_lab.retrieval.bm25 import Bm25Retriever
-from retro_lab.retrieval.hybrid import fuse
 from retro_lab.retrieval.index_stage import index_stage
-from retro_lab.retrieval.ranking import append_tail, repeated_in_row
-from retro_lab.retrieval.registry import build_retriever
+from retro_lab.retrieval.search import dense_neural_rerank
+from retro_lab.retrieval.search.bm25 import Bm25Retriever
+from retro_lab.retrieval.search.hybrid import fuse
+from retro_lab.retrieval.search.ranking import append_tail, repeated_in_row
+from retro_lab.retrieval.search.registry import build_retriever
+from retro_lab.store.stage import Stage
 
 ROWS = np.arange(3, 900, 37)
 PARENTS = (Stage("chunks", 1, {}, {}), Stage("embeddings", 1, {}, {}))

@@ -14,8 +14,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_world import SmallChunks, bag_of_words
 
-from retro_lab.artifacts.stage import Stage
-from retro_lab.artifacts.workspace import Workspace
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import (
     Bm25RetrieverConfig,
@@ -25,8 +23,10 @@ from retro_lab.config.schema import (
 )
 from retro_lab.retrieval.base import chunk_queries
 from retro_lab.retrieval.index_stage import build_index, index_stage
-from retro_lab.retrieval.registry import load_retriever
+from retro_lab.retrieval.search.registry import load_retriever
 from retro_lab.retrieval.table import NeighbourTable, build_neighbours
+from retro_lab.store.stage import Stage
+from retro_lab.store.workspace import Workspace
 
 CONFIGS = [FaissRetrieverConfig(), Bm25RetrieverConfig(), RandomRetrieverConfig()]
 QUICK = settings(

@@ -10,24 +10,24 @@ import numpy as np
 import pytest
 from small_world import SmallChunks, small_chunks
 
-from retro_lab.artifacts.stage import Stage
-from retro_lab.artifacts.store import ArtifactStore
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import (
     EmbedderConfig,
     HashingEmbedderConfig,
     SentenceTransformerConfig,
 )
-from retro_lab.retrieval import embedders
-from retro_lab.retrieval.embedders import (
+from retro_lab.retrieval.embed import embedders
+from retro_lab.retrieval.embed.embedders import (
     Embeddings,
     build_embedder,
     build_embeddings,
     embeddings_stage,
 )
-from retro_lab.retrieval.hashing import HashingEmbedder
-from retro_lab.retrieval.pretrained import model_folder
-from retro_lab.retrieval.sentence_transformer import check_weights
+from retro_lab.retrieval.embed.hashing import HashingEmbedder
+from retro_lab.retrieval.embed.pretrained import model_folder
+from retro_lab.retrieval.embed.sentence_transformer import check_weights
+from retro_lab.store.stage import Stage
+from retro_lab.store.store import ArtifactStore
 
 CHUNKS = Stage("chunks", 1, {}, {})
 CORPUS = Stage("corpus", 1, {}, {})

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_world import make_queries
 
-from retro_lab.retrieval import exclusion
 from retro_lab.retrieval.base import Neighbours, Queries
-from retro_lab.retrieval.exclusion import other_documents, search_filled
-from retro_lab.retrieval.ranking import sort_rows
+from retro_lab.retrieval.filters import exclusion
+from retro_lab.retrieval.filters.exclusion import other_documents, search_filled
+from retro_lab.retrieval.search.ranking import sort_rows
 
 
 class RankedByTable:

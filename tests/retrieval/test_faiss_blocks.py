@@ -11,18 +11,19 @@ import numpy as np
 import pytest
 from small_world import SmallChunks, bag_of_words, small_chunks
 
-from retro_lab.artifacts import ArtifactStore, Stage, Workspace
 from retro_lab.config.schema import (
     FaissRetrieverConfig,
     HybridRetrieverConfig,
     RetrieverConfig,
 )
-from retro_lab.retrieval import exact_search, faiss_blocks, faiss_index, table
+from retro_lab.retrieval import table
 from retro_lab.retrieval.base import Rows, chunk_queries
-from retro_lab.retrieval.exact_search import ExactSearch
-from retro_lab.retrieval.faiss_index import FaissRetriever
 from retro_lab.retrieval.index_stage import build_index
-from retro_lab.retrieval.registry import load_retriever
+from retro_lab.retrieval.search import exact_search, faiss_blocks, faiss_index
+from retro_lab.retrieval.search.exact_search import ExactSearch
+from retro_lab.retrieval.search.faiss_index import FaissRetriever
+from retro_lab.retrieval.search.registry import load_retriever
+from retro_lab.store import ArtifactStore, Stage, Workspace
 
 STAGE = Stage("index", 1, {}, {})
 ON_DISK = (

@@ -6,7 +6,7 @@ import faiss
 import numpy as np
 import pytest
 
-from retro_lab.retrieval.faiss_search import search
+from retro_lab.retrieval.search.faiss_search import search
 
 
 def test_given_lists_are_scanned_by_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,19 +24,19 @@ from in_process_service import (
 )
 from small_world import SmallChunks, small_chunks
 
-from retro_lab.app.run_directory import RunDirectory
-from retro_lab.app.serve import open_index
-from retro_lab.app.stages import Pipeline
+from retro_lab.commands.serve import open_index
 from retro_lab.config.compose import load_config
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import (
     HttpRetrieverConfig,
     RetrieverConfig,
 )
-from retro_lab.retrieval import http_client
 from retro_lab.retrieval.base import chunk_queries
-from retro_lab.retrieval.http_client import HttpRetriever, Service
-from retro_lab.retrieval.service import Limits, create_app
+from retro_lab.retrieval.service import client as http_client
+from retro_lab.retrieval.service.client import HttpRetriever, Service
+from retro_lab.retrieval.service.server import Limits, create_app
+from retro_lab.run.directory import RunDirectory
+from retro_lab.run.stages import Pipeline
 
 
 @pytest.fixture

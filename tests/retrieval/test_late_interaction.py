@@ -11,10 +11,10 @@ from tiny_models import TEXTS, changed_config, hidden, late, save_encoder, unit
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import DenseNeuralRetrieverConfig, SentenceTransformerConfig
-from retro_lab.retrieval import late_interaction
 from retro_lab.retrieval.base import chunk_queries
-from retro_lab.retrieval.embedders import Embeddings, build_embedder
-from retro_lab.retrieval.registry import build_retriever
+from retro_lab.retrieval.embed import late_interaction
+from retro_lab.retrieval.embed.embedders import Embeddings, build_embedder
+from retro_lab.retrieval.search.registry import build_retriever
 
 
 def maxsim(query: np.ndarray, text: np.ndarray) -> float:

@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 from small_world import BOUNDARY, CHUNK, PAD, WORDS, SmallChunks, bag_of_words
 
-from retro_lab.artifacts.stage import Artifact, Stage
-from retro_lab.artifacts.store import ArtifactStore
 from retro_lab.config.schema import (
     Bm25RetrieverConfig,
     ChunkingConfig,
@@ -22,14 +20,17 @@ from retro_lab.config.schema import (
     NeighboursConfig,
     RetrieverConfig,
 )
-from retro_lab.retrieval import block_search, table
-from retro_lab.retrieval import leak_filter as filter_module
+from retro_lab.retrieval import table
 from retro_lab.retrieval.base import chunk_queries
-from retro_lab.retrieval.exclusion import search_filled
+from retro_lab.retrieval.filters import leak_filter as filter_module
+from retro_lab.retrieval.filters.exclusion import search_filled
+from retro_lab.retrieval.filters.leak_filter import LeakFilter, leak_filter
 from retro_lab.retrieval.index_stage import build_index, index_stage
-from retro_lab.retrieval.leak_filter import LeakFilter, leak_filter
-from retro_lab.retrieval.registry import load_retriever
+from retro_lab.retrieval.search import block_search
+from retro_lab.retrieval.search.registry import load_retriever
 from retro_lab.retrieval.table import NeighbourTable, build_neighbours, neighbours_stage
+from retro_lab.store.stage import Artifact, Stage
+from retro_lab.store.store import ArtifactStore
 
 CHUNKS, VECTORS = Stage("chunks", 1, {}, {}), Stage("embeddings", 1, {}, {})
 MAX_RUN = 5

@@ -13,19 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_world import PAD, SmallChunks
 
-from retro_lab.artifacts.stage import Stage
-from retro_lab.artifacts.workspace import Workspace
 from retro_lab.config.schema import Bm25RetrieverConfig, NeighboursConfig, RandomRetrieverConfig
 from retro_lab.retrieval.base import chunk_queries, text_tokens
-from retro_lab.retrieval.exclusion import PairFilter, search_filled
-from retro_lab.retrieval.index_stage import build_index
-from retro_lab.retrieval.near_duplicates import (
+from retro_lab.retrieval.filters.exclusion import PairFilter, search_filled
+from retro_lab.retrieval.filters.near_duplicates import (
     NearDuplicates,
     jaccard_within,
     near_duplicates,
 )
-from retro_lab.retrieval.registry import build_retriever
+from retro_lab.retrieval.index_stage import build_index
+from retro_lab.retrieval.search.registry import build_retriever
 from retro_lab.retrieval.table import NeighbourTable, build_neighbours, neighbours_stage
+from retro_lab.store.stage import Stage
+from retro_lab.store.workspace import Workspace
 
 QUICK = settings(deadline=None, max_examples=40)
 THRESHOLDS = st.sampled_from([None, 0.2, 0.5, 1.0])
@@ -145,7 +145,7 @@ def test_blocks_change_nothing(blocks: int, monkeypatch: pytest.MonkeyPatch) -> 
     ids = np.random.default_rng(2).integers(-1, chunks.num_chunks, (len(queries), 6))
     filters = NearDuplicates(0.5, 0.5, ngram=2)
     expected = filters.of(chunks)(queries, ids)
-    monkeypatch.setattr("retro_lab.retrieval.near_duplicates._BLOCK_BYTES", blocks)
+    monkeypatch.setattr("retro_lab.retrieval.filters.near_duplicates._BLOCK_BYTES", blocks)
     again = filters.of(chunks)
     assert np.array_equal(again(queries, ids), expected)
     assert again.like_query + again.like_better == expected.sum() > 0

@@ -14,8 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_world import SmallChunks, bag_of_words, small_chunks
 
-from retro_lab.artifacts.stage import Artifact, Stage
-from retro_lab.artifacts.store import ArtifactStore
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import (
     Bm25RetrieverConfig,
@@ -23,14 +21,17 @@ from retro_lab.config.schema import (
     RandomRetrieverConfig,
     RetrieverConfig,
 )
-from retro_lab.retrieval import block_search, table
+from retro_lab.retrieval import table
 from retro_lab.retrieval.index_stage import build_index, index_stage
+from retro_lab.retrieval.search import block_search
 from retro_lab.retrieval.table import (
     NeighbourTable,
     build_neighbours,
     check_coverage,
     neighbours_stage,
 )
+from retro_lab.store.stage import Artifact, Stage
+from retro_lab.store.store import ArtifactStore
 
 CHUNKS = Stage("chunks", 1, {}, {})
 VECTORS = Stage("embeddings", 1, {}, {})

@@ -19,9 +19,7 @@ from retro_lab.config.schema import (
     RetrieverConfig,
     TfidfRetrieverConfig,
 )
-from retro_lab.retrieval.faiss_blocks import SAMPLE
-from retro_lab.retrieval.faiss_factory import create_index, fill_factory, train_index
-from retro_lab.retrieval.plan import (
+from retro_lab.planner.plan import (
     MOST_CHUNKS,
     Database,
     Lists,
@@ -32,6 +30,8 @@ from retro_lab.retrieval.plan import (
     planned_files,
     workers_for,
 )
+from retro_lab.retrieval.search.faiss_blocks import SAMPLE
+from retro_lab.retrieval.search.faiss_factory import create_index, fill_factory, train_index
 
 SIZE, WIDTH = 1500, 32
 

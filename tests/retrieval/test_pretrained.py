@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 from tiny_models import TEXTS, changed_config, hidden, late, save_encoder, unit
 from transformers import AutoTokenizer, BertModel
 
-from retro_lab.artifacts.stage import Stage
 from retro_lab.config.compose import load_config
 from retro_lab.config.errors import UserError
 from retro_lab.config.paths import options
@@ -25,13 +24,14 @@ from retro_lab.config.schema import (
     EmbedderConfig,
     SentenceTransformerConfig,
 )
-from retro_lab.retrieval.embedders import (
+from retro_lab.retrieval.embed.embedders import (
     Embedder,
     build_embedder,
     embed_queries,
     embeddings_stage,
 )
-from retro_lab.retrieval.pretrained import digest_of, model_folder
+from retro_lab.retrieval.embed.pretrained import digest_of, model_folder
+from retro_lab.store.stage import Stage
 
 CHUNKS, CORPUS = Stage("chunks", 1, {}, {}), Stage("corpus", 1, {}, {})
 OPTIONS = options("embedder")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from retro_lab.config.schema import RandomRetrieverConfig
 from retro_lab.retrieval.base import Queries
-from retro_lab.retrieval.random_neighbours import RandomRetriever, keyed_permutation
+from retro_lab.retrieval.search.random_neighbours import RandomRetriever, keyed_permutation
 
 
 def retriever_of(size: int, seed: int = 0) -> RandomRetriever:

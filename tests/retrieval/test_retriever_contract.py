@@ -19,12 +19,13 @@ from retro_lab.config.compose import load_config
 from retro_lab.config.errors import UserError
 from retro_lab.config.paths import options
 from retro_lab.config.schema import Bm25RetrieverConfig, NoneRetrieverConfig, RetrieverConfig
-from retro_lab.retrieval import dense_neural_rerank, http_client
 from retro_lab.retrieval.base import Queries, Retriever, chunk_queries, text_tokens
-from retro_lab.retrieval.embedders import Embeddings
-from retro_lab.retrieval.exclusion import search_filled
-from retro_lab.retrieval.registry import build_retriever, load_retriever
-from retro_lab.retrieval.service import create_app
+from retro_lab.retrieval.embed.embedders import Embeddings
+from retro_lab.retrieval.filters.exclusion import search_filled
+from retro_lab.retrieval.search import dense_neural_rerank
+from retro_lab.retrieval.search.registry import build_retriever, load_retriever
+from retro_lab.retrieval.service import client as http_client
+from retro_lab.retrieval.service.server import create_app
 
 OPTIONS = [option for option in options("retriever") if option != "none"]
 

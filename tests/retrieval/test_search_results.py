@@ -14,12 +14,12 @@ from small_world import bag_of_words, make_queries, small_chunks
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import Bm25RetrieverConfig, FaissRetrieverConfig
-from retro_lab.retrieval import lexical
 from retro_lab.retrieval.base import Neighbours, Queries
-from retro_lab.retrieval.bm25 import Bm25Retriever
-from retro_lab.retrieval.faiss_factory import check_factory, fill_factory
-from retro_lab.retrieval.faiss_index import FaissRetriever
-from retro_lab.retrieval.ranking import sort_rows
+from retro_lab.retrieval.search import lexical
+from retro_lab.retrieval.search.bm25 import Bm25Retriever
+from retro_lab.retrieval.search.faiss_factory import check_factory, fill_factory
+from retro_lab.retrieval.search.faiss_index import FaissRetriever
+from retro_lab.retrieval.search.ranking import sort_rows
 
 
 def dense_queries(vectors: np.ndarray) -> Queries:

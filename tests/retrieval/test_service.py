@@ -14,8 +14,8 @@ import pytest
 from in_process_service import InProcess, client_of, index_of, world
 
 from retro_lab.retrieval.base import Neighbours, chunk_queries
-from retro_lab.retrieval.served_index import ServedIndex
-from retro_lab.retrieval.service import Limits, create_app
+from retro_lab.retrieval.service.served_index import ServedIndex
+from retro_lab.retrieval.service.server import Limits, create_app
 
 CHUNK_1 = {"index": "x", "chunk_ids": [1], "tokens": [[1]], "k": 1}
 BM25 = {"index": "key-of-bm25"}

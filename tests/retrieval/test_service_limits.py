@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from retro_lab.retrieval.service_limits import Connection, Guard, Limits, connection_type
+from retro_lab.retrieval.service.limits import Connection, Guard, Limits, connection_type
 
 KEY = [(b"authorization", b"Bearer secret")]
 

@@ -14,10 +14,10 @@ from retro_lab.config.schema import (
     RetrieverConfig,
 )
 from retro_lab.retrieval.base import Neighbours, Queries, chunk_queries, text_tokens
-from retro_lab.retrieval.exclusion import MARGIN, search_filled
-from retro_lab.retrieval.leak_filter import LeakFilter
-from retro_lab.retrieval.near_duplicates import NearDuplicates
-from retro_lab.retrieval.registry import build_retriever
+from retro_lab.retrieval.filters.exclusion import MARGIN, search_filled
+from retro_lab.retrieval.filters.leak_filter import LeakFilter
+from retro_lab.retrieval.filters.near_duplicates import NearDuplicates
+from retro_lab.retrieval.search.registry import build_retriever
 
 MAX_RUN, K, DOCUMENTS, LENGTH = 5, 4, 150, 6
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from small_world import small_chunks
 
 from retro_lab.config.errors import UserError
-from retro_lab.retrieval.shuffled import derangement, shuffle_neighbours
+from retro_lab.retrieval.filters.shuffled import derangement, shuffle_neighbours
 from retro_lab.retrieval.table import NeighbourTable
 
 

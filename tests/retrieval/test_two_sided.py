@@ -12,23 +12,24 @@ import pytest
 from in_process_service import served_index
 from small_world import SmallChunks, bag_of_words, small_chunks
 
-from retro_lab.artifacts.stage import Stage
-from retro_lab.artifacts.store import ArtifactStore
-from retro_lab.artifacts.workspace import Workspace
 from retro_lab.config.schema import (
     DualEncoderConfig,
     FaissRetrieverConfig,
     HashingEmbedderConfig,
     RetrieverConfig,
 )
-from retro_lab.retrieval import embedders, faiss_index
 from retro_lab.retrieval.base import chunk_queries
-from retro_lab.retrieval.embedders import Embeddings, build_embeddings, embeddings_stage
-from retro_lab.retrieval.faiss_index import FaissRetriever
-from retro_lab.retrieval.faiss_search import inner_products
-from retro_lab.retrieval.hashing import HashingEmbedder
+from retro_lab.retrieval.embed import embedders
+from retro_lab.retrieval.embed.embedders import Embeddings, build_embeddings, embeddings_stage
+from retro_lab.retrieval.embed.hashing import HashingEmbedder
 from retro_lab.retrieval.index_stage import build_index
+from retro_lab.retrieval.search import faiss_index
+from retro_lab.retrieval.search.faiss_index import FaissRetriever
+from retro_lab.retrieval.search.faiss_search import inner_products
 from retro_lab.retrieval.table import NeighbourTable, build_neighbours
+from retro_lab.store.stage import Stage
+from retro_lab.store.store import ArtifactStore
+from retro_lab.store.workspace import Workspace
 
 
 @dataclass

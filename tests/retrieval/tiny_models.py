@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
 
 from retro_lab.config.schema import DenseNeuralRetrieverConfig
-from retro_lab.retrieval.late_interaction import LateInteraction
+from retro_lab.retrieval.embed.late_interaction import LateInteraction
 
 WORDS = [f"w{i}" for i in range(40)]
 TEXTS = ["w1 w2 w3", "", "w4 w5 " * 20, "w1", "w3 w2 w1", "unknown w9", "w1 w2 w3", " \n"]

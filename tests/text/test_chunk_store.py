@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from text_builders import built_chunks, built_tokenizer, small_bpe, stored_corpus, workspace
 
-from retro_lab.artifacts import ArtifactStore, Stage
 from retro_lab.config.schema import ByteTokenizerConfig, ChunkingConfig
+from retro_lab.store import ArtifactStore, Stage
 from retro_lab.text import chunks as chunks_module
 from retro_lab.text.chunks import ChunkStore, build_chunks, chunks_stage
 from retro_lab.text.corpus import SPLITS

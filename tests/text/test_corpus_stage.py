@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from text_builders import built_corpus, workspace, write_jsonl
 
-from retro_lab.artifacts import ArtifactStore
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import JsonlCorpusConfig, OnError, SplitConfig
+from retro_lab.store import ArtifactStore
 from retro_lab.text.corpus import SPLITS, Corpus, build_corpus, corpus_stage
 
 SPLIT = SplitConfig(validation=0.3, test=0.3)

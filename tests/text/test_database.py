@@ -15,7 +15,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from text_builders import built_chunks, stored_corpus, workspace
 
-from retro_lab.artifacts import Stage
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import (
     CorporaDatabaseConfig,
@@ -23,6 +22,7 @@ from retro_lab.config.schema import (
     Half,
     PlantedDatabaseConfig,
 )
+from retro_lab.store import Stage
 from retro_lab.text import database as module
 from retro_lab.text.corpus import Corpus
 from retro_lab.text.database import (

@@ -13,7 +13,6 @@ import pyarrow.parquet
 import pytest
 from text_builders import built_corpus, write_jsonl
 
-from retro_lab.artifacts import ArtifactStore
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import (
     CorpusConfig,
@@ -23,6 +22,7 @@ from retro_lab.config.schema import (
     TextCorpusConfig,
     WikitextCorpusConfig,
 )
+from retro_lab.store import ArtifactStore
 from retro_lab.text.corpus import build_corpus, corpus_in_words, corpus_stage
 from retro_lab.text.readers import build_reader, input_digest, read_documents
 

@@ -15,7 +15,6 @@ from text_builders import built_tokenizer, small_bpe, stored_corpus, workspace
 from tokenizers import Tokenizer as Backend
 from tokenizers import models
 
-from retro_lab.artifacts import Stage
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import (
     BpeTokenizerConfig,
@@ -23,6 +22,7 @@ from retro_lab.config.schema import (
     HfTokenizerConfig,
     TokenizerConfig,
 )
+from retro_lab.store import Stage
 from retro_lab.text.tokenizers import base, build_tokenizer, tokenizer_stage
 from retro_lab.text.tokenizers.bpe import FILE
 

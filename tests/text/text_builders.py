@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from retro_lab.artifacts import ArtifactStore, Workspace
-from retro_lab.artifacts.integrity import write_record
 from retro_lab.config.schema import BpeTokenizerConfig, CorpusConfig, TokenizerConfig
+from retro_lab.store import ArtifactStore, Workspace
+from retro_lab.store.integrity import write_record
 from retro_lab.text.chunks import ChunkStore, build_chunks
 from retro_lab.text.corpus import SPLITS, Corpus, build_corpus, corpus_stage
 from retro_lab.text.tokenizers import Tokenizer, build_tokenizer, load_tokenizer

@@ -20,9 +20,9 @@ import torch
 from dying import DEAD, die_at, in_a_child
 from small_run import small_config, small_fit
 
-from retro_lab.artifacts.checksums import CHECKSUMS
 from retro_lab.config.errors import UserError
 from retro_lab.config.refusals import refusal
+from retro_lab.store.checksums import CHECKSUMS
 from retro_lab.training.checkpoint import BEST, LAST, RecordedCheckpointIO, read_checkpoint
 from retro_lab.training.fit import checkpoint_folder
 

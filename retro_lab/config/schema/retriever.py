@@ -39,7 +39,7 @@ class FaissRetrieverConfig(RetrieverConfig):
 
     Attributes:
         factory: FAISS factory string; `{nlist}`, `{pq}` and `{opq}` are filled from the corpus and
-            the embedding's width by the rules in `retro_lab/retrieval/faiss_factory.py`.
+            the embedding's width by the rules in `retro_lab/retrieval/search/faiss_factory.py`.
         nlist: inverted lists, in place of the rule for `{nlist}`.
         pq: sub-quantisers a vector, in place of the rule for `{pq}` and `{opq}`; with 8 bits each,
             the bytes of a code.

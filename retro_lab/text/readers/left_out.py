@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TypeVar
 
-from retro_lab.artifacts.integrity import MANIFEST
-from retro_lab.artifacts.stage import KEY
+from retro_lab.store.integrity import MANIFEST
+from retro_lab.store.stage import KEY
 
 _Path = TypeVar("_Path", bound=PurePath)
 

@@ -237,7 +237,7 @@ def unknown_token(config: NorlundCorpusConfig) -> int:
 
 @lru_cache(maxsize=1)
 def _definition(path: str) -> dict[str, Any]:
-    from retro_lab.text.tokenizers.huggingface import load_source
+    from ..tokenizers.huggingface import load_source
 
     found = orjson.loads(load_source(path).definition)
     if b'"Metaspace"' not in orjson.dumps(found["decoder"]):

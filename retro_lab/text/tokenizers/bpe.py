@@ -10,10 +10,10 @@ import numpy as np
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from retro_lab.artifacts import track
 from retro_lab.config.schema import BpeTokenizerConfig
-from retro_lab.text.corpus import Corpus
+from retro_lab.store import track
 
+from ..corpus import Corpus
 from .base import Encoded, batches, cut_all, pieces
 
 FILE = "tokenizer.json"

@@ -9,7 +9,6 @@ from typing import Any
 
 import orjson
 
-from retro_lab.artifacts import Artifact, Stage, Workspace
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import (
     BpeTokenizerConfig,
@@ -17,8 +16,9 @@ from retro_lab.config.schema import (
     HfTokenizerConfig,
     TokenizerConfig,
 )
-from retro_lab.text.corpus import Corpus
+from retro_lab.store import Artifact, Stage, Workspace
 
+from ..corpus import Corpus
 from .base import Tokenizer
 
 VERSION = 1

@@ -1,1 +1,0 @@
-"""Commands: the only place where a configuration becomes objects."""

@@ -1,1 +1,0 @@
-"""Rivals of RETRO on the same data, the same database and the same scored tokens."""

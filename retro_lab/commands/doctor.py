@@ -1,0 +1,101 @@
+"""`python -m retro_lab doctor`: checks installation and store; `--collect` frees the unused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from retro_lab.config.console import print_error
+from retro_lab.config.errors import EXIT_USER_ERROR, UserError
+
+USAGE = """usage: python -m retro_lab doctor [store=DIR] [runs=DIR] [--collect [--yes]]
+
+Prints versions and hardware, and verifies the checksum of every stored stage. With --collect it
+lists the stages that no run in runs=DIR needs, and removes them with --yes."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit code of `doctor <argv>`: 2 if anything stored is damaged."""
+    options = dict(argument.split("=", 1) for argument in argv if "=" in argument)
+    flags = {argument for argument in argv if "=" not in argument}
+    unknown = (set(options) - {"store", "runs"}) | (flags - {"--collect", "--yes", "--help", "-h"})
+    if unknown or flags & {"--help", "-h"}:
+        print(USAGE)
+        if unknown:
+            print_error(f"unknown argument {sorted(unknown)[0]}")
+        return EXIT_USER_ERROR if unknown else 0
+    try:
+        runs = _folder("runs", options.get("runs"), Path("runs"), needed="--collect" in flags)
+        default = Path(os.environ.get("RETRO_LAB_STORE") or runs / ".store")
+        store = _folder("store", options.get("store"), default, needed=False)
+        _show_environment()
+        healthy = _verify(store)
+        if "--collect" in flags:
+            _collect(store, runs, dry_run="--yes" not in flags)
+    except UserError as error:
+        print_error(str(error))
+        return EXIT_USER_ERROR
+    return 0 if healthy else EXIT_USER_ERROR
+
+
+def _folder(key: str, given: str | None, default: Path, needed: bool) -> Path:
+    """A folder of the command line, or the default, which only has to be there if it is needed.
+
+    Raises:
+        UserError: there is no such folder. Of no runs every stage would be garbage, and of a store
+            that isn't there all would be intact.
+    """
+    folder = default if given is None else Path(given)
+    if (needed or given is not None) and not folder.is_dir():
+        raise UserError(
+            f"{key}={folder}: there is no such folder (looked in {Path.cwd()})",
+            fix=f"{key}=<the folder that train.py was given, {default} by default>",
+        )
+    return folder
+
+
+def _show_environment() -> None:
+    from retro_lab.evaluation.records.environment import environment
+    from retro_lab.nn.cpu import compiled
+
+    compiled.describe()  # asks for them, so that they are among what is named
+    for name, value in environment().items():
+        words = value
+        if isinstance(value, dict):
+            words = ", ".join(f"{key} {item}" for key, item in value.items())
+        elif isinstance(value, list):
+            words = ", ".join(map(str, value)) or "none"
+        print(f"{name:<12}{words}")
+
+
+def _verify(store: Path) -> bool:
+    from retro_lab.store import verify
+
+    if not store.is_dir():
+        print(f"store       {store}: nothing is stored yet")
+        return True
+    problems = verify(store)
+    for problem in problems:
+        print(problem.line())
+    print(f"store       {store}: {'damaged' if problems else 'intact'}")
+    return not problems
+
+
+def _collect(store: Path, runs: Path, dry_run: bool) -> None:
+    """Removes stages that no run's lineage names."""
+    from retro_lab.run.directory import RunDirectory
+    from retro_lab.store import collect_garbage
+
+    keep = {
+        (stage, key)
+        for pattern in ("*/lineage.json", "*/databases/*/lineage.json")
+        for path in runs.glob(pattern)
+        for stage, keys in RunDirectory(path.parent).lineage.items()
+        for key in keys.split("+")
+    }
+    garbage = collect_garbage(store, keep, dry_run=dry_run)
+    for removable in garbage.removed:
+        print(removable.line())
+    verb = "would free" if dry_run else "freed"
+    print(f"{verb} {garbage.freed_bytes / 1e6:,.1f} MB{'; --yes removes it' if dry_run else ''}")

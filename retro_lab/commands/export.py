@@ -1,0 +1,166 @@
+"""`python -m retro_lab export run=... out=...`: a run as a Hugging Face model folder."""
+
+from __future__ import annotations
+
+import difflib
+import filecmp
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from retro_lab.config.console import print_error
+from retro_lab.config.errors import EXIT_USER_ERROR, UserError
+from retro_lab.config.refusals import writing
+from retro_lab.run.directory import RunDirectory
+
+LOG = logging.getLogger("retro_lab")
+USAGE = """usage: python -m retro_lab export run=runs/... out=FOLDER [licence=...]
+
+Writes a finished run as a Hugging Face model: config.json, model.safetensors, the tokenizer, and a
+model card (README.md) with the run's figures. After `import retro_lab.huggingface`,
+AutoModelForCausalLM.from_pretrained("FOLDER") loads it.
+  licence=apache-2.0   of the weights, for the model card; by default "other": yours to state"""
+_KEYS = ("run", "out", "licence")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asks for; fields as in `USAGE`."""
+
+    run: Path
+    out: Path
+    licence: str = "other"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit code of `export <argv>`."""
+    if not argv or {"--help", "-h"} & set(argv):
+        print(USAGE)
+        return 0 if argv else EXIT_USER_ERROR
+    try:
+        export(parse(argv))
+    except UserError as error:
+        print_error(str(error))
+        return EXIT_USER_ERROR
+    return 0
+
+
+def parse(argv: Sequence[str]) -> Request:
+    """The arguments as a request.
+
+    Raises:
+        UserError: an unknown or missing key.
+    """
+    given = {key: value for key, _, value in (argument.partition("=") for argument in argv)}
+    for key in given:
+        if key not in _KEYS:
+            near = difflib.get_close_matches(key, _KEYS, n=1)
+            fix = f"did you mean {near[0]}=...?" if near else f"keys: {', '.join(_KEYS)}"
+            raise UserError(f"{key} is not a key of export", fix=fix)
+    for key, example in (("run", "runs/..., a finished run's directory"), ("out", "FOLDER")):
+        if not given.get(key):
+            raise UserError(f"export needs {key}", fix=f"add {key}={example}")
+    return Request(Path(given["run"]), Path(given["out"]), given.get("licence") or "other")
+
+
+def export(request: Request) -> None:
+    """Writes the folder, whole or not at all; one that holds this very export is left as it is.
+
+    Nothing is written into the run's directory.
+
+    Raises:
+        UserError: the run is not finished, or the folder holds something else or can't be made.
+    """
+    run, out = RunDirectory(request.run), request.out
+    config = run.config()
+    if not run.reached("finished"):
+        raise UserError(
+            f"{run.path} is not finished: its state is {run.state!r}",
+            fix="run the train.py command again; it resumes",
+        )
+    here = out.resolve() == Path.cwd()  # would be replaced under the user's feet
+    if out.exists() and (here or not out.is_dir() or not _may_be_export(out)):
+        raise _taken(out)
+    from retro_lab.config.console import no_loading_bar
+    from retro_lab.evaluation.records.results import Results
+    from retro_lab.evaluation.report.model_card import model_card
+    from retro_lab.huggingface import RetroForCausalLM
+    from retro_lab.run.scores import open_model
+    from retro_lab.run.stages import Pipeline
+    from retro_lab.text.tokenizers.fast import as_fast
+
+    tokenizer = Pipeline.of_run(config, run).open_tokenizer()
+    model = RetroForCausalLM.of(
+        open_model(config, run, tokenizer).cpu(),
+        max_position_embeddings=config.chunking.sequence_length,
+        bos_token_id=tokenizer.boundary_id,
+        eos_token_id=tokenizer.boundary_id,
+        pad_token_id=tokenizer.pad_id,
+    )
+    if tokenizer.pad_id < model.config.vocab_size:
+        model.generation_config.suppress_tokens = [tokenizer.pad_id]
+    card = model_card(Results.load(run.results_file), out.name, request.licence)
+    with _publishing(out) as partial:
+        with no_loading_bar():
+            model.save_pretrained(partial)
+        as_fast(tokenizer, config.chunking.sequence_length).save_pretrained(partial)
+        (partial / "README.md").write_text(card, encoding="utf-8")
+    print(f"{out}: a Hugging Face model; its README.md says how to load it")
+
+
+def _may_be_export(out: Path) -> bool:
+    """Whether a folder is empty, or looks like an export; what is in it is compared later."""
+    return not any(out.iterdir()) or (out / "model.safetensors").is_file()
+
+
+def _taken(out: Path, differing: str = "") -> UserError:
+    words = f", and its {differing} is not of this export" if differing else ""
+    return UserError(f"{out} is there already{words}", fix="give the name of a new folder")
+
+
+@contextmanager
+def _publishing(out: Path) -> Iterator[Path]:
+    """A folder to fill, which then becomes `out` by one rename; of two at once the second waits.
+
+    Raises:
+        UserError: it can't be made, or `out` holds something else by then.
+        OSError: naming `out`, if the machine refuses to write a file.
+    """
+    partial, lock = (out.with_name(f".{out.name}.{end}") for end in ("partial", "lock"))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(lock).acquire()
+    except OSError as error:
+        words = "Not a directory" if isinstance(error, FileExistsError) else error.strerror
+        raise UserError(
+            f"out={out} cannot be made: {words}", fix="give a folder where you may write"
+        ) from None
+    with held, writing(out):
+        try:
+            shutil.rmtree(partial, ignore_errors=True)  # of an export that was killed
+            partial.mkdir()
+            yield partial
+            _publish(partial, out)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+            lock.unlink(missing_ok=True)
+
+
+def _publish(partial: Path, out: Path) -> None:
+    if out.exists() and any(out.iterdir()):
+        for name in sorted({path.name for folder in (partial, out) for path in folder.iterdir()}):
+            if not _same(partial / name, out / name):
+                raise _taken(out, name)
+        return
+    if out.exists():
+        out.rmdir()
+    partial.replace(out)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)

@@ -1,0 +1,168 @@
+"""`python -m retro_lab generate run=...`: a finished run writes on, and searches as it goes.
+
+At the end of every chunk the run's own index is searched with the text of that chunk, exactly as
+the run's training data was; the model reads what was found from the next token on.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from io import TextIOWrapper
+
+from retro_lab.config.console import paint, print_error
+from retro_lab.config.errors import EXIT_USER_ERROR, UserError
+from retro_lab.config.terminal import decoded
+from retro_lab.run.new_text import Found, GivenNeighbours, NeighbourSource
+from retro_lab.run.writer import Reading, Request, Writer
+
+from .generate_request import USAGE, parse
+
+_COMMAND = "/neighbours"
+_LINE = 96  # characters of a neighbour in one line
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit code of `generate <argv>`."""
+    if not argv or {"--help", "-h"} & set(argv):
+        print(USAGE)
+        return 0 if argv else EXIT_USER_ERROR
+    try:
+        request = parse(argv)
+        writer = Writer.load(request)
+        if len(request.prompts) > 1:
+            _print_batch(writer, request)
+        elif request.prompts:
+            _stream(writer, request, request.prompts[0])
+        else:
+            _converse(writer, request)
+    except UserError as error:
+        print_error(str(error))
+        return EXIT_USER_ERROR
+    return 0
+
+
+def _stream(writer: Writer, request: Request, prompt: str) -> None:
+    """Prints one continuation while it is made."""
+    _warn_of_length(writer, request, [prompt])
+
+    shown = False
+
+    def show(reading: Reading) -> None:
+        nonlocal shown
+        shown = True
+        print("\n" + _told(writer, request, reading), flush=True)
+
+    for _, piece in writer.write([prompt], request, show if request.show else None):
+        print(piece, end="", flush=True)
+    print()
+    if request.show and not shown:
+        every = request.stride or writer.model.config.chunk_size
+        print(
+            f"[nothing was read: a search comes every {every} tokens; left_pad=on begins with one]"
+        )
+
+
+def _print_batch(writer: Writer, request: Request) -> None:
+    """Prints the continuations of all prompts, one after the other, when they are done."""
+    _warn_of_length(writer, request, request.prompts)
+    parts: list[list[str]] = [[] for _ in request.prompts]
+
+    def show(reading: Reading) -> None:
+        parts[reading.row].append("\n" + _told(writer, request, reading) + "\n")
+
+    for row, piece in writer.write(request.prompts, request, show if request.show else None):
+        parts[row].append(piece)
+    for number, (prompt, pieces) in enumerate(zip(request.prompts, parts, strict=True), start=1):
+        print(f"[prompt {number}: {_in_a_line(prompt)}]")
+        print("".join(pieces))
+
+
+def _converse(writer: Writer, request: Request) -> None:
+    """Continues what the user types, and takes neighbours from them."""
+    searched = None if isinstance(writer.source, GivenNeighbours) else writer.source
+    for line in _asked():
+        if line.split(" ")[0] != _COMMAND:
+            _stream(writer, request, line)
+            continue
+        try:
+            _neighbours_typed(writer, line.removeprefix(_COMMAND).strip(), searched)
+        except UserError as error:
+            print_error(str(error))
+
+
+def _neighbours_typed(writer: Writer, text: str, searched: NeighbourSource | None) -> None:
+    """Does what `/neighbours <text>` says: adds one, shows them, or goes back to searching."""
+    given = writer.source if isinstance(writer.source, GivenNeighbours) else None
+    if text == "off":
+        writer.source = searched
+        given = None
+    elif text:
+        writer.give([*(given.texts if given else ()), text])
+        given = writer.source
+    if isinstance(given, GivenNeighbours):
+        print("reads, in place of what a search finds:")
+        print("\n".join(_lines(given.found, whole=True)))
+    elif writer.source is None:
+        print("reads no neighbours")
+    else:
+        print("reads what a search finds")
+
+
+def _asked() -> Iterator[str]:
+    """Prompts typed by the user, to the end of the input."""
+    import readline  # noqa: F401  (gives input() its line editing and history)
+
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
+    while True:
+        try:
+            line = input("prompt> " if sys.stdin.isatty() else "")
+        except EOFError:
+            return
+        text = decoded(line)
+        if "\ufffd" in text and "\ufffd" not in line:
+            print(
+                paint("warning: ", "33") + "bytes that are no UTF-8 were replaced", file=sys.stderr
+            )
+        yield text
+
+
+def _told(writer: Writer, request: Request, reading: Reading) -> str:
+    """What is read from here on, for people."""
+    size = writer.model.config.chunk_size
+    where = f"chunk {-(-reading.end // size)}"  # left padding fills up the first
+    if request.stride is not None and request.stride < size:
+        where = f"token {reading.end}"
+    count = len(reading.found)
+    title = f"[{where} read {count} neighbour{'' if count == 1 else 's'}]"
+    return "\n".join([title, *_lines(reading.found, whole=request.show == "text")])
+
+
+def _lines(found: Sequence[Found], whole: bool) -> Iterator[str]:
+    """A line for each neighbour, or its text in full under its document and score."""
+    for one in found:
+        score = "" if one.score is None else f"  {one.score:.3f}"
+        if whole:
+            yield f"  {one.document}{score}"
+            yield from (f"    | {line}" for line in one.text.splitlines())
+        else:
+            yield f"  {one.document}{score}  {_in_a_line(one.text)}"
+
+
+def _in_a_line(text: str) -> str:
+    joined = " ".join(text.split())
+    return joined if len(joined) <= _LINE else joined[: _LINE - 3] + "..."
+
+
+def _warn_of_length(writer: Writer, request: Request, prompts: Sequence[str]) -> None:
+    """Says so if the text grows beyond what the model was trained on; it can be written all the
+    same, since every kind of position is a distance.
+    """
+    longest = max(len(writer.encode(prompt)) for prompt in prompts) + request.tokens
+    if longest > writer.window:
+        message = (
+            f"{longest:,} tokens with the prompt, but the model was trained on windows of "
+            f"{writer.window:,}: expect worse text beyond them"
+        )
+        print(paint("warning: ", "33") + message, file=sys.stderr)

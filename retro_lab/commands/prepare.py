@@ -1,0 +1,70 @@
+"""`python -m retro_lab prepare`: builds data and no more; `--explain` says what it would build."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from retro_lab.config.schema import Config
+
+if TYPE_CHECKING:
+    from retro_lab.store import Artifact
+
+LOG = logging.getLogger("retro_lab")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit code of `prepare <argv>`."""
+    from . import launch
+
+    explain = "--explain" in argv
+    task = explain_stages if explain else build_stages
+    return launch.run("train", task, [argument for argument in argv if argument != "--explain"])
+
+
+def explain_stages(config: Config) -> int:
+    """Prints hit or miss for each stage, and which key caused a miss; builds nothing."""
+    from retro_lab.run.stages import Pipeline
+
+    pipeline = Pipeline(config)
+    for explanation in pipeline.store.explain(pipeline.stages()):
+        print(explanation.line())
+    return 0
+
+
+def build_stages(config: Config) -> int:
+    """Builds everything that training and evaluation will read, and says what it came to.
+
+    Raises:
+        UserError: bad input, or too few neighbours after exclusion, as training would say.
+    """
+    from retro_lab.run.run_data import prepare
+
+    pipeline = prepare(config).pipeline  # another one would read the raw text for its digest again
+    pipeline.build_all()
+    for stage in pipeline.stages():
+        print(f"{stage.name:<12}{pipeline.store.folder(stage)}")
+        if words := _in_words(pipeline.store.get(stage)):
+            print(" " * 12 + words)
+    return 0
+
+
+def _in_words(artifact: Artifact | None) -> str | None:
+    """What is worth telling of a stage's counts; None where there is nothing."""
+    from retro_lab.retrieval.table_facts import in_words
+    from retro_lab.text.chunks import mended_shares
+    from retro_lab.text.corpus import corpus_in_words
+
+    if artifact is None or artifact.stage not in ("corpus", "chunks", "neighbours"):
+        return None
+    if artifact.stage == "corpus":
+        return corpus_in_words(artifact.stats)
+    if artifact.stage == "chunks":
+        shares = mended_shares(artifact.stats)
+        words = {
+            "spelt": "of the bytes are tokens of their own: the tokenizer loses them",
+            "unknown": "of the tokens stand for text that the dataset does not hold",
+        }
+        return "; ".join(f"{share:.2%} {words[name]}" for name, share in shares.items()) or None
+    return f"{artifact.manifest['spec']['fields']['kind']}: {in_words(artifact.stats)}"

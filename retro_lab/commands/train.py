@@ -1,0 +1,91 @@
+"""`python train.py`: prepares data, trains the baseline and the run, evaluates, and says so."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from retro_lab.config.fingerprints import has_retrieval
+from retro_lab.config.schema import BenchmarkConfig, Config, EvaluateConfig
+from retro_lab.config.terminal import ToldInterrupt
+from retro_lab.run.directory import RunDirectory
+from retro_lab.run.timing import Stopwatch
+from retro_lab.training.wandb_access import Agent
+
+LOG = logging.getLogger("retro_lab")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit code of `train.py <argv>`."""
+    from . import launch
+
+    return launch.run("train", train, argv)
+
+
+def train(config: Config) -> float | None:
+    """One job: what an optimiser minimises, or None on ranks that do not report."""
+    from retro_lab.evaluation.records.objective import objective
+    from retro_lab.evaluation.records.results import Results
+
+    from .summary import show_results
+
+    run = RunDirectory.of(config)
+    watch = Stopwatch()
+    if not run.leads:
+        LOG.setLevel(logging.WARNING)
+    finished = config.resume is not None and run.is_finished(config)
+    if finished:
+        from retro_lab.run.changed_text import TRAIN_ANEW, check_shown
+        from retro_lab.run.stages import Pipeline
+
+        check_shown(run, Pipeline(config), TRAIN_ANEW)
+        LOG.info("%s is finished already; resume=null trains it again", run.path)
+        if run.leads:
+            if not run.config_file.is_file():
+                run.describe(config)
+            _tell_agent(run)
+    else:
+        _run(config, run, watch)
+    if not run.leads:
+        return None
+    seconds = None if finished else watch.seconds
+    if _further(config, run) is None:
+        show_results(run, seconds)
+    return objective(Results.load(run.results_file), config.objective)
+
+
+def _run(config: Config, run: RunDirectory, watch: Stopwatch) -> None:
+    try:
+        with watch.stage("imports"):
+            from retro_lab.run.experiment import run_experiment
+        run_experiment(config, watch)
+    except KeyboardInterrupt as error:
+        LOG.warning(
+            "interrupted; nothing is lost: the same command goes on where %s stopped", run.path
+        )
+        raise ToldInterrupt from error
+
+
+def _tell_agent(run: RunDirectory) -> None:
+    """Gives the figures of a finished run to the `wandb agent` that asked for it, if one did."""
+    agent = Agent.of_environment()
+    if agent is None:
+        return
+    from retro_lab.evaluation.records.results import Results
+    from retro_lab.training.publish import publish
+
+    results = Results.load(run.results_file)
+    publish(results, run.config(), run.path, run.path, lineage=run.lineage, agent=agent)
+
+
+def _further(config: Config, run: RunDirectory) -> float | None:
+    """As `evaluate.py`, with its tables, if rivals, a leak experiment or a benchmark are asked for;
+    they need a finished run.
+    """
+    more = config.eval.rivals.which or config.eval.injection.doses
+    benchmark = isinstance(config.eval, BenchmarkConfig)
+    if not benchmark and not (more and has_retrieval(config)):
+        return None
+    from .evaluate import evaluate
+
+    return evaluate(EvaluateConfig(run=str(run.path), eval=config.eval))

@@ -1,0 +1,130 @@
+"""python -m retro_lab validate <overrides>: is it right, what is it called, how large is it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from omegaconf import DictConfig
+
+from retro_lab.config.compose import compose_root
+from retro_lab.config.console import print_error
+from retro_lab.config.databases import in_words
+from retro_lab.config.errors import EXIT_USER_ERROR, ConfigError, UserError
+from retro_lab.config.explain import explain
+from retro_lab.config.fingerprints import canonical, has_retrieval
+from retro_lab.config.paths import groups
+from retro_lab.config.rules.bounds import text
+from retro_lab.config.rules.checks import check
+from retro_lab.config.schema import Config, FaissRetrieverConfig, resolve_layers, resolve_stride
+from retro_lab.config.typed import to_config
+from retro_lab.config.uncomposed import uncomposed
+
+_LARGE = 10_000_000  # chunks, enough to train anything
+_USAGE = """\
+usage: python -m retro_lab validate [key=value ...]
+
+Takes what train.py takes. Composes the configuration, applies every rule, builds the model
+without memory for its weights, and prints the run directory and sizes. It reads no data.
+
+Exit code 0 if all is well; 2 with every misspelling listed, or else every broken rule."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints a summary or every problem; returns 0 or 2."""
+    if {"-h", "--help"} & set(argv):
+        print(_USAGE)
+        return 0
+    try:
+        root = _compose(list(argv))
+        try:
+            config = to_config(root)
+        except Exception as error:
+            raise explain(error) or uncomposed(error, "train", argv) from error
+        check(config)
+        _check_factory(config)
+        print(_summary(canonical(config), str(root.hydra.run.dir)))
+    except UserError as error:
+        print_error(str(error))
+        return EXIT_USER_ERROR
+    return 0
+
+
+def _compose(overrides: list[str]) -> DictConfig:
+    """The composed root.
+
+    Raises:
+        ConfigError: holds the mistake of every override that Hydra refuses, where Hydra itself
+            stops at the first.
+    """
+    try:
+        return compose_root("train", overrides)
+    except Exception as error:
+        first = explain(error) or uncomposed(error, "train", overrides)
+    accepted: list[str] = []
+    problems: list[UserError] = []
+    for override in sorted(overrides, key=_is_value):
+        try:
+            compose_root("train", [*accepted, override])
+            accepted.append(override)
+        except Exception as error:
+            problems.append(explain(error) or uncomposed(error, "train", [override]))
+    raise ConfigError(problems or [first])
+
+
+def _is_value(override: str) -> bool:
+    """Orders choices of options before the values inside them."""
+    key = override.partition("=")[0].lstrip("+~")
+    return key not in groups() and "/" not in key
+
+
+def _check_factory(config: Config) -> None:
+    """FAISS itself reads the factory, if the embedding's width is known without a model.
+
+    Raises:
+        UserError: it can't; too small a corpus is for `prepare` to find out.
+    """
+    from retro_lab.retrieval.embed.embedders import known_width
+    from retro_lab.retrieval.search.faiss_factory import check_factory
+
+    width = known_width(config.embedder)
+    searches = {
+        "retriever": config.retriever,
+        "retriever.dense": getattr(config.retriever, "dense", None),
+    }
+    for key, search in searches.items():
+        if isinstance(search, FaissRetrieverConfig) and width is not None:
+            check_factory(search, _LARGE, width, key)
+
+
+def _summary(config: Config, directory: str) -> str:
+    import torch
+
+    from retro_lab.run.backbone import with_backbone
+    from retro_lab.run.model import build_model
+
+    config = with_backbone(config)
+    with torch.device("meta"):
+        model = build_model(config)
+    parameters = sum(weight.numel() for weight in model.parameters())
+    chunking = config.chunking
+    rows = {
+        "run directory": directory,
+        "parameters": f"{parameters:,}",
+        "windows": f"{chunking.sequence_length} tokens = "
+        f"{chunking.sequence_length // chunking.chunk_size} chunks of {chunking.chunk_size}, "
+        f"evaluated every {resolve_stride(config.eval, chunking)} tokens",
+        "training": f"{config.schedule.steps} steps of {config.schedule.batch_size} windows",
+    }
+    if has_retrieval(config):
+        layers = resolve_layers(config.cca, config.model.num_layers)
+        length = chunking.chunk_size * (1 + chunking.continuation_chunks)
+        rows["CCA"] = f"layers {text(layers)} of {config.model.num_layers}"
+        rows["neighbours"] = (
+            f"{config.neighbours.k} of {length} tokens a chunk, found by {config.retriever.name}"
+        )
+        rows["database"] = (
+            f"chunks of {in_words(config.database)}, never of the document that they are read in"
+        )
+    else:
+        rows["retrieval"] = "none: this is a baseline"
+    return "\n".join(f"{name + ':':<15}{value}" for name, value in rows.items())

@@ -1,0 +1,1 @@
+"""What must hold of settings: bounds of one, and rules between several."""

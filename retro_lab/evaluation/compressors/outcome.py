@@ -1,0 +1,128 @@
+"""What a rival leaves behind: nats by chunk or by document, what it cost, how it was tuned."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retro_lab.store import Artifact, ArtifactStore, Stage, Workspace
+
+from .ground import Ground
+
+VERSION = 1
+STAGE = "rival"
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a rival was tuned.
+
+    Attributes:
+        chosen: the settings of the lowest bits per byte.
+        trials: every setting tried, with its `bits_per_byte` on the tuning documents.
+        seconds: spent on it.
+    """
+
+    chosen: dict[str, Any] = field(default_factory=dict)
+    trials: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A rival's scores on a `Ground` of S chunks and D documents.
+
+    Attributes:
+        document_nats: float64 [D].
+        chunk_nats: float64 [S]; None where only whole documents have a figure.
+        tuning: on validation.
+        seconds: of scoring, with what had to be built for it.
+        parameters: learned numbers of the models it needs; None for counts and codes.
+        datastore_bytes: on disk, beside the model.
+        facts: what else is worth knowing, for the record.
+    """
+
+    document_nats: NDArray[np.float64]
+    chunk_nats: NDArray[np.float64] | None
+    tuning: Tuning
+    seconds: float
+    parameters: int | None = None
+    datastore_bytes: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def by_chunk(cls, ground: Ground, chunk_nats: NDArray[np.float64], **rest: Any) -> Outcome:
+        """From nats of each chunk; the documents' are their sums."""
+        place = np.searchsorted(ground.documents, ground.document)
+        sums = np.bincount(place, chunk_nats, len(ground.documents))
+        return cls(sums.astype(np.float64), chunk_nats, **rest)
+
+
+def bits_per_byte(ground: Ground, chunk_nats: NDArray[np.float64]) -> float:
+    """Of nats [S] on the ground's chunks."""
+    return math.fsum(chunk_nats) / math.log(2) / int(ground.bytes.sum())
+
+
+def lowest(tried: Iterable[tuple[dict[str, Any], float]], started: float) -> Tuning:
+    """The tuning of these settings with their bits per byte; the first of equals is chosen.
+
+    Args:
+        started: `time.perf_counter()` when it began.
+    """
+    trials = [settings | {"bits_per_byte": round(bits, 6)} for settings, bits in tried]
+    best = min(trials, key=lambda trial: trial["bits_per_byte"])
+    chosen = {name: value for name, value in best.items() if name != "bits_per_byte"}
+    return Tuning(chosen, trials, round(time.perf_counter() - started, 1))
+
+
+def kept(
+    store: ArtifactStore,
+    name: str,
+    chunks: Artifact | Stage,
+    ground: Ground,
+    tuned_on: Ground,
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    score: Callable[[], Outcome],
+) -> Outcome:
+    """The outcome of the same rival on the same text from the store, or worked out now.
+
+    Args:
+        chunks: the stage of the chunks.
+        settings: all that the outcome depends on beside the text.
+        inputs: digests of weights.
+    """
+    fields = {
+        "rival": name,
+        "settings": dict(settings),
+        "documents": ground.documents.tolist(),
+        "tuned_on": tuned_on.documents.tolist(),
+        "window": ground.chunking.sequence_length,
+        "stride": ground.stride,
+    }
+    stage = Stage(STAGE, VERSION, fields, {"chunks": chunks}, inputs)
+    return _open(store.build(stage, lambda workspace: _write(score(), workspace)))
+
+
+def _write(outcome: Outcome, workspace: Workspace) -> Mapping[str, Any]:
+    np.save(workspace.path / "document_nats.npy", outcome.document_nats)
+    if outcome.chunk_nats is not None:
+        np.save(workspace.path / "chunk_nats.npy", outcome.chunk_nats)
+    rest = ("seconds", "parameters", "datastore_bytes", "facts")
+    return {"tuning": asdict(outcome.tuning)} | {name: getattr(outcome, name) for name in rest}
+
+
+def _open(artifact: Artifact) -> Outcome:
+    chunk_nats = None
+    if "chunk_nats.npy" in artifact.manifest["files"]:
+        chunk_nats = np.load(artifact.file("chunk_nats.npy"), allow_pickle=False)
+    stats = dict(artifact.stats)
+    tuning = Tuning(**stats.pop("tuning"))
+    document_nats = np.load(artifact.file("document_nats.npy"), allow_pickle=False)
+    return Outcome(document_nats, chunk_nats, tuning, **stats)

@@ -1,0 +1,98 @@
+"""What xz needs for a document once it has read the training text: a compressor as a model.
+
+Bits are those of the raw LZMA2 stream of training text and document, less those of the training
+text alone, so no header is counted and no evaluated document helps another. LZMA finds what lies
+within its dictionary, at most 64 MiB at the highest preset: of a longer training text the last
+64 MiB are read. It copies whole runs and models bytes little: a weak model of new text, a strong
+one of leaked text.
+"""
+
+from __future__ import annotations
+
+import lzma
+import math
+import os
+import struct
+import time
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retro_lab.store import track
+from retro_lab.text.corpus import Corpus
+
+from .ground import Ground
+from .outcome import Outcome, Tuning
+
+WINDOW = 64 * 2**20
+_PIECE = 2**20
+
+
+def document_bits(training: bytes, documents: Sequence[bytes]) -> NDArray[np.int64]:
+    """Bits that each document adds to the compressed training text, [D].
+
+    The encoder that has read the training text cannot be copied, so a child process is forked for
+    each document: the training text is compressed once.
+    """
+    longest = max((len(document) for document in documents), default=0)
+    size = min(max(len(training) + longest, 4096), WINDOW)
+    filters = [
+        {
+            "id": lzma.FILTER_LZMA2,
+            "preset": 9 | lzma.PRESET_EXTREME,
+            "dict_size": size,
+        }
+    ]
+    encoder = lzma.LZMACompressor(lzma.FORMAT_RAW, filters=filters)
+    training = training[-WINDOW:]
+    with track(len(training), "xz reads training text", "bytes") as advance:
+        for start in range(0, len(training), _PIECE):
+            piece = training[start : start + _PIECE]
+            encoder.compress(piece)
+            advance(len(piece))
+    alone = _in_child(encoder, b"")
+    sizes = []
+    with track(len(documents), "xz", "documents") as advance:
+        for document in documents:
+            sizes.append(8 * (_in_child(encoder, document) - alone))
+            advance(1)
+    return np.array(sizes, np.int64)
+
+
+def _in_child(encoder: lzma.LZMACompressor, data: bytes) -> int:
+    """Bytes that the encoder would still write if `data` were all that follows."""
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        # The child runs the encoder and nothing else, whatever other threads held when it began.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if not child:
+        try:
+            size = len(encoder.compress(data)) + len(encoder.flush())
+            os.write(writer, struct.pack("q", size))
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        answer = pipe.read()
+    os.waitpid(child, 0)
+    if not answer:
+        raise RuntimeError("xz failed in a child process, perhaps for want of memory")
+    return struct.unpack("q", answer)[0]
+
+
+def score(corpus: Corpus, training: Ground, ground: Ground) -> Outcome:
+    """Nats of each document of `ground`; there is nothing to tune and no figure for a chunk."""
+    start = time.perf_counter()
+    text = b"".join(corpus.raw(document) for document in training.documents.tolist())
+    documents = [corpus.raw(document) for document in ground.documents.tolist()]
+    bits = document_bits(text, documents)
+    return Outcome(
+        bits.astype(np.float64) * math.log(2),
+        None,
+        Tuning(),
+        round(time.perf_counter() - start, 1),
+        facts={"training_bytes": len(text), "window_bytes": WINDOW},
+    )

@@ -1,0 +1,1 @@
+"""What is measured: scores, overlap, leakage, gain, and their intervals."""

@@ -1,0 +1,102 @@
+"""Runs that differ in their seed alone, as one: mean, interval over seeds, best, and cost.
+
+The interval over seeds says how far a figure would move if the run were trained again; the paired
+interval over documents, which each run has, says how far it would move on other text. Neither
+stands for the other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ..report.sweep import SweepRow, in_sweep_order
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure over seeds.
+
+    Attributes:
+        mean: over seeds.
+        low: lower end of Student's t interval of the mean; None with one seed.
+        high: upper end.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class SeedGroup:
+    """Runs of the same settings, one a seed.
+
+    Attributes:
+        rows: in the order of their seeds.
+        bpb: bits per byte over all chunks.
+        gain: on minus plain, or minus baseline, all chunks; None unless every run has the same.
+        leak_free: the same on chunks with r(C) <= 0.125.
+        flops: a run's training, mean over seeds; None if it is not known.
+        seconds: a run's training, mean over seeds; None if it is not known.
+    """
+
+    rows: list[SweepRow]
+    bpb: Spread
+    gain: Spread | None
+    leak_free: Spread | None
+    flops: float | None
+    seconds: float | None
+
+    @property
+    def best(self) -> SweepRow:
+        """The run with the fewest bits per byte."""
+        return min(self.rows, key=lambda row: row.score.bpb)
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Mean and Student's t interval of at least one value."""
+    n, mean = len(values), math.fsum(values) / len(values)
+    if n < 2:
+        return Spread(mean, None, None)
+    from scipy.stats import t
+
+    error = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1) / n)
+    half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
+    return Spread(mean, mean - half, mean + half)
+
+
+def by_settings(rows: Iterable[SweepRow]) -> list[SeedGroup]:
+    """Groups in the order of a sweep; runs without recorded settings stay apart."""
+    groups: dict[str, list[SweepRow]] = {}
+    for row in in_sweep_order(rows):
+        groups.setdefault(row.settings or row.run_key, []).append(row)
+    return [_group(group) for group in groups.values()]
+
+
+def _group(rows: list[SweepRow]) -> SeedGroup:
+    same = [row for row in rows if row.against == rows[0].against]
+    gains = [row.difference.delta_bpb for row in same if row.difference is not None]
+    clean = [row.leak_free.delta_bpb for row in same if row.leak_free is not None]
+    return SeedGroup(
+        rows,
+        spread([row.score.bpb for row in rows]),
+        _of_all(gains, len(rows)),
+        _of_all(clean, len(rows)),
+        _mean([row.flops for row in rows]),
+        _mean([row.seconds for row in rows]),
+    )
+
+
+def _of_all(values: list[float | None], count: int) -> Spread | None:
+    """A spread only where every run has the figure: a mean of some would be of other seeds."""
+    known = [value for value in values if value is not None]
+    return spread(known) if len(known) == count else None
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known and len(known) == len(values) else None

@@ -1,0 +1,1 @@
+"""What is written down: results.json and the Parquet tables."""

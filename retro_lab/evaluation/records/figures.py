@@ -1,0 +1,72 @@
+"""Figures of an evaluation by the names under which loggers keep them."""
+
+from __future__ import annotations
+
+import math
+
+from ..measure.conditions import in_order
+from ..measure.leakage import LEAK_FREE_ALPHA, UNFILTERED, Leakage
+from .results import Results
+
+# A gain is measured against the plain model, which has read as many tokens as RETRO; the difference
+# from the baseline, which has read fewer, is named after what it is.
+_DIFFERENCES = {"plain": "gain", "baseline": "on_minus_baseline"}
+_ALPHAS = {UNFILTERED: "", LEAK_FREE_ALPHA: "_without_leakage"}
+
+
+def figures(results: Results) -> dict[str, float]:
+    """Every condition's figures, and what RETRO[ON] differs by, with its interval.
+
+    | name | meaning |
+    | --- | --- |
+    | test/on/bpb, .../ppl, .../nats | of each split and condition; a byte, a token, a token |
+    | test/gain/bpb, .../low, .../high | RETRO[ON] minus the plain model; below 0 RETRO is better |
+    | test/gain_without_leakage/... | the same on chunks with r(C) <= 0.125 |
+    | test/on_minus_baseline/... | RETRO[ON] minus the baseline |
+    | test/xz/bpb, test/ngram/bpb | compressors that have read the same training text |
+
+    What is not finite or was not measured is left out.
+    """
+    found: dict[str, float | None] = {}
+    for split, scores in results.metrics.items():
+        for condition in in_order(scores):
+            score = scores[condition]
+            of_one = {"bpb": score.bpb, "ppl": score.ppl, "nats": score.loss}
+            found |= {f"{split}/{condition}/{name}": value for name, value in of_one.items()}
+    split = results.evaluation.split
+    found |= {f"{split}/{name}/bpb": bpb for name, bpb in (results.compressors or {}).items()}
+    for other, word in _DIFFERENCES.items():
+        for alpha, suffix in _ALPHAS.items():
+            difference = results.leakage.difference("on", other, alpha)
+            if difference is None:
+                continue
+            name = f"{split}/{word}{suffix}"
+            found |= {
+                f"{name}/bpb": difference.delta_bpb,
+                f"{name}/low": difference.low,
+                f"{name}/high": difference.high,
+            }
+    return {name: x for name, x in found.items() if x is not None and math.isfinite(x)}
+
+
+def curve_table(leakage: Leakage) -> tuple[list[str], list[list[float | int | None]]]:
+    """bpb(alpha) as columns of numbers: alpha, the text kept, each condition, then differences."""
+    conditions = in_order(leakage.curves)
+    pairs = [
+        pair
+        for pair in (("on", other) for other in _DIFFERENCES)
+        if leakage.difference(*pair, UNFILTERED) is not None
+    ]
+    heads = ["alpha", "chunks", "bytes", "documents", *conditions]
+    heads += [f"{a}_minus_{b}{end}" for a, b in pairs for end in ("", "_low", "_high")]
+    rows = []
+    for number, alpha in enumerate(leakage.alphas):
+        points = [leakage.curves[name][number] for name in conditions]
+        first = points[0]
+        row: list[float | int | None] = [alpha, first.chunks, first.bytes, first.documents]
+        row += [point.bpb for point in points]
+        for a, b in pairs:
+            found = leakage.difference(a, b, alpha)
+            row += [found.delta_bpb, found.low, found.high] if found is not None else [None] * 3
+        rows.append(row)
+    return heads, rows

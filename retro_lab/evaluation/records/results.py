@@ -1,0 +1,309 @@
+"""results.json: the typed, versioned record of one evaluated run.
+
+Others may rely on its fields: they are added to, never renamed; a reader ignores what it does not
+know. Every figure of `metrics` and `leakage` follows from chunks.parquet beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import orjson
+
+from retro_lab.config.errors import UserError
+from retro_lab.store.checksums import check_recorded, recorded
+
+from ..measure.leakage import Leakage, analyse
+from ..measure.metrics import Score
+from .chunk_table import ChunkTable
+
+SCHEMA_VERSION = 1
+RESULTS_FILE = "results.json"
+CHUNKS_FILE = "chunks.parquet"
+
+
+@dataclass(frozen=True)
+class DataCounts:
+    """Size of the corpus, all splits together.
+
+    Attributes:
+        duplicates: documents of the scored split whose text is, white space aside, that of a
+            document of the training split; None in files from before they were counted.
+        unread: scored documents of which no token could read a neighbour, since they are not
+            longer than a chunk or none was found; None where nothing reads neighbours.
+        coverage: of each split the share of stored neighbour slots that are filled; None where
+            nothing reads neighbours.
+        recall_at_10: of an approximate search, against exact search on a sample; None of an exact.
+        spelt: share of the scored split's bytes that are tokens of their own, because the tokenizer
+            loses them otherwise; None of a tokenizer that loses nothing.
+        unknown: share of the scored split's tokens that stand for text which an imported dataset
+            does not hold; None of any other corpus.
+    """
+
+    documents: int
+    chunks: int
+    tokens: int
+    bytes: int
+    duplicates: int | None = None
+    unread: int | None = None
+    coverage: dict[str, float] | None = None
+    recall_at_10: float | None = None
+    spelt: float | None = None
+    unknown: float | None = None
+
+
+@dataclass(frozen=True)
+class SearchedDatabase:
+    """What neighbours were taken from.
+
+    Attributes:
+        name: in words.
+        trained_with: the database that the run was trained with, in words.
+        documents: those that were searched.
+        chunks: those that were searched.
+        planted: ids of evaluated documents whose copies were planted in it.
+    """
+
+    name: str
+    trained_with: str
+    documents: int
+    chunks: int
+    planted: list[str]
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How the figures were measured.
+
+    Attributes:
+        split: the scored split that chunks.parquet and `leakage` are about.
+        window: tokens of context, the length of a window.
+        stride: tokens between windows.
+        scored_with_retrieval_fraction: share of scored tokens that could read a neighbour.
+        database: what was searched; None without retrieval, and in results written before it was
+            recorded.
+        words: what white space parts in the raw text of the split, and line ends; None if they were
+            not counted.
+        max_run: shortest run shared with the text for which a neighbour was replaced under
+            RETRO[filtered]; None if that was not scored.
+    """
+
+    split: str
+    window: int
+    stride: int
+    scored_with_retrieval_fraction: float | None
+    database: SearchedDatabase | None = None
+    words: int | None = None
+    max_run: int | None = None
+
+
+@dataclass(frozen=True)
+class PlainModel:
+    """The model without retrieval that the gain is measured against.
+
+    Attributes:
+        run: name of its directory, beside the run's own.
+        run_key: digest of its configuration.
+        match: what it has as much of as RETRO, `tokens` or `flops`.
+        steps: optimiser steps.
+        training_tokens: read in these steps, padding and repeated documents included.
+        lr: its peak learning rate.
+    """
+
+    run: str
+    run_key: str
+    match: str
+    steps: int
+    training_tokens: int
+    lr: float
+
+
+@dataclass(frozen=True)
+class Results:
+    """One run, evaluated.
+
+    Attributes:
+        run_key: digest of the configuration that changes results.
+        config: the resolved configuration, plain JSON values.
+        lineage: key of each stage that the data went through.
+        environment: see `environment()`.
+        data: size of the corpus.
+        evaluation: how it was measured.
+        metrics: by split and condition.
+        leakage: curves and paired differences.
+        timing: seconds by activity.
+        plain: what the condition `plain` is; None if it was not scored, as in older results.
+        compressors: bits per byte of compressors that read the same training text, by name; None
+            where they were not run.
+    """
+
+    run_key: str
+    config: dict[str, Any]
+    lineage: dict[str, str]
+    environment: dict[str, Any]
+    data: DataCounts
+    evaluation: EvaluationSettings
+    metrics: dict[str, dict[str, Score]]
+    leakage: Leakage
+    timing: dict[str, float]
+    plain: PlainModel | None = None
+    compressors: dict[str, float] | None = None
+    schema_version: int = SCHEMA_VERSION
+
+    def save(self, path: Path) -> None:
+        """Write as `write_json` does."""
+        metrics = {
+            split: {name: self._plain(score) for name, score in scores.items()}
+            for split, scores in self.metrics.items()
+        }
+        record = {f.name: getattr(self, f.name) for f in fields(self)} | {"metrics": metrics}
+        write_json(record, path)
+
+    def _plain(self, score: Score) -> dict[str, Any]:
+        words = self.evaluation.words
+        if words is None:
+            return score.as_dict()
+        per_word = score.per_word(words)
+        return score.as_dict() | {"word_ppl": per_word if math.isfinite(per_word) else None}
+
+    @classmethod
+    def load(cls, path: Path) -> Results:
+        """Read results.json.
+
+        Raises:
+            UserError: no such file, a damaged one, or one of another schema version.
+        """
+        fix = "run the evaluation again; it writes the file anew"
+        if not path.is_file():
+            raise UserError(f"{path} does not exist", fix="evaluate the run first")
+        record = read_json(path, fix)
+        version = record.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise UserError(
+                f"{path} has schema_version {version}, expected {SCHEMA_VERSION}",
+                fix=f"{fix}, or read it with the version of retro_lab that wrote it",
+            )
+        try:
+            return _whole(decode(cls, record, ""))
+        except ValueError as error:
+            raise UserError(f"{path} is damaged: {error}", fix=fix) from error
+
+
+def _whole(results: Results) -> Results:
+    """The same results; ValueError if they lack what every reader of them looks up."""
+    if results.evaluation.split not in results.metrics:
+        raise ValueError(f"metrics has no split {results.evaluation.split}")
+    if not results.leakage.curves or not all(results.leakage.curves.values()):
+        raise ValueError("leakage.curves is empty")
+    return results
+
+
+def warnings(results: Results) -> list[str]:
+    """What about the data makes its figures say less than they seem to, in sentences."""
+    split, data = results.evaluation.split, results.data
+    documents = next(iter(results.leakage.curves.values()))[-1].documents
+    found = []
+    if split == "train":
+        found.append(
+            "WARNING: the scored split is the training text itself. Its figures show what was "
+            "learned by heart, not what can be done with new text; evaluate with eval.split=test."
+        )
+    if data.duplicates:
+        found.append(
+            f"WARNING: {data.duplicates:,} of {documents:,} scored documents of the {split} split "
+            "stand word for word in the training split. Figures over all chunks reward copying; "
+            "read those at r(C) <= 0.125, or take the copies out of the corpus."
+        )
+    if data.unread:
+        found.append(
+            f"NOTE: {data.unread:,} of {documents:,} scored documents read no neighbour: they "
+            "are not longer than a chunk, or none was found. Retrieval cannot change their score."
+        )
+    if data.spelt:
+        found.append(
+            f"NOTE: {data.spelt:.2%} of the {split} split's bytes are tokens of their own, because "
+            "the tokenizer loses them otherwise. They are predicted and counted like all others."
+        )
+    if data.unknown:
+        found.append(
+            f"NOTE: {data.unknown:.2%} of the {split} split's tokens stand for text that the "
+            "dataset's tokenizer did not know. They are predicted but have no bytes: bits per byte "
+            "are of the text that the other tokens spell."
+        )
+    return found
+
+
+def plain_in_words(plain: PlainModel) -> str:
+    """What the plain model has read, in a line."""
+    as_much = {"tokens": "as many training tokens", "flops": "as many training FLOPs"}
+    return (
+        f"plain: {as_much[plain.match]} as RETRO, {plain.steps:,} steps, "
+        f"{plain.training_tokens:,} tokens, learning rate {plain.lr:g} ({plain.run})"
+    )
+
+
+def recompute(chunks_path: Path, recorded: Leakage) -> Leakage:
+    """The leakage report again, from chunks.parquet and the recorded settings alone."""
+    table = ChunkTable.load(chunks_path)
+    return analyse(table, recorded.alphas, recorded.reference, recorded.bootstrap)
+
+
+def write_json(record: Any, path: Path) -> None:
+    """Write a record atomically: indented, keys sorted, a newline at the end; see `recorded`."""
+    options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
+    with recorded(path) as temporary:
+        temporary.write_bytes(orjson.dumps(record, option=options))
+
+
+def read_json(path: Path, fix: str) -> dict[str, Any]:
+    """The record that `write_json` wrote.
+
+    Args:
+        fix: what to do about a file that is damaged.
+
+    Raises:
+        UserError: a damaged file, or one that holds no JSON object.
+        OSError: it cannot be read, which is no damage; FileNotFoundError if it isn't there.
+    """
+    check_recorded(path, fix)
+    try:
+        record = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise UserError(f"{path} cannot be read as JSON: {error}", fix=fix) from error
+    if not isinstance(record, dict):
+        raise UserError(f"{path} is damaged: it holds no JSON object", fix=fix)
+    return record
+
+
+def decode(kind: Any, value: Any, where: str) -> Any:
+    """A JSON value as a typed one; ValueError names the field that does not fit."""
+    if kind is Any:
+        return value
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):  # only "X | None" is used
+        if value is None:
+            return None
+        return decode(next(a for a in arguments if a is not NoneType), value, where)
+    if origin is dict and isinstance(value, dict):
+        return {k: decode(arguments[1], v, f"{where}.{k}") for k, v in value.items()}
+    if origin is list and isinstance(value, list):
+        return [decode(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
+    if is_dataclass(kind) and isinstance(value, dict):
+        hints = get_type_hints(kind)
+        required = [f.name for f in fields(kind) if f.default is f.default_factory is MISSING]
+        missing = [name for name in required if name not in value]
+        if missing:
+            raise ValueError(f"{where.lstrip('.') or 'it'} has no field {', '.join(missing)}")
+        make: Any = kind
+        known = [f.name for f in fields(kind) if f.name in value]
+        return make(**{n: decode(hints[n], value[n], f"{where}.{n}") for n in known})
+    if kind is float and type(value) is int:
+        return float(value)
+    if origin is None and type(value) is kind:
+        return value
+    expected = getattr(origin or kind, "__name__", str(kind))
+    raise ValueError(f"{where.lstrip('.')} is {type(value).__name__}, expected {expected}")

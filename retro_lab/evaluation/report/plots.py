@@ -1,0 +1,164 @@
+"""Figures: bpb(alpha) like the paper's Figure 6; `sweep_plot` draws those of a report.
+
+The figures use the object interface, so nothing global changes, and carry no date or version, so
+the same results give the same bytes. Colours are Okabe and Ito's, told apart by every eye;
+markers differ as well.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from retro_lab.config.files import replacing
+
+from ..measure.conditions import compared_with, in_order, label
+from ..measure.leakage import Leakage
+from .reference_words import in_words
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DPI = 150
+INK, SOFT, PALE = "#222222", "#666666", "#c9cdd2"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#222222")
+MARKERS = "osD^vPX*"
+STYLES = {
+    "on": {"color": "#0072B2", "marker": "o", "linestyle": "-", "linewidth": 2.2, "zorder": 5},
+    "baseline": {"color": INK, "marker": "s", "linestyle": "-", "linewidth": 1.3, "zorder": 2},
+    "plain": {"color": "#D55E00", "marker": "s", "linestyle": "-", "linewidth": 1.8, "zorder": 4},
+    "off": {"color": "#E69F00", "marker": "^", "linestyle": "--", "linewidth": 1.4, "zorder": 3},
+    "random": {"color": "#CC79A7", "marker": "D", "linestyle": ":", "linewidth": 1.6, "zorder": 2},
+    "shuffled": {
+        "color": "#7F3C8D",
+        "marker": "v",
+        "linestyle": ":",
+        "linewidth": 1.6,
+        "zorder": 2,
+    },
+    "filtered": {
+        "color": "#56B4E9",
+        "marker": "X",
+        "linestyle": "--",
+        "linewidth": 1.6,
+        "zorder": 4,
+    },
+    "oracle": {"color": "#009E73", "marker": "P", "linestyle": "-.", "linewidth": 1.4, "zorder": 1},
+}
+OTHER = {"color": SOFT, "marker": "X", "linestyle": "-.", "linewidth": 1.4, "zorder": 1}
+
+
+def plot_leakage(leakage: Leakage, path: Path, *, corpus: str, model: str, split: str) -> None:
+    """Write bpb(alpha), on minus baseline with its interval, and the text kept, as a PNG.
+
+    Args:
+        corpus: name of the corpus, for the title.
+        model: name of the model, for the title.
+        split: name of the scored split, for the title.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 7.4), layout="constrained")
+    curves, difference, kept = figure.subplots(
+        3, 1, sharex=True, gridspec_kw={"height_ratios": [3.2, 2.0, 1.0]}
+    )
+    _draw_curves(curves, leakage)
+    _draw_difference(difference, leakage)
+    _draw_kept(kept, leakage)
+    # Of many alphas every n-th is written, counted back from 1, so that 1 always is.
+    ticks = leakage.alphas[:: -math.ceil(len(leakage.alphas) / 10)]
+    kept.set_xticks(ticks, [f"{alpha:g}" for alpha in ticks])
+    kept.set_xlabel(r"$\alpha$: largest overlap r(C) of the chunks kept (share of the chunk)")
+    title = f"Bits per byte under a leakage filter: {corpus}, {split}"
+    figure.suptitle(title, x=0.02, ha="left", fontsize=12, fontweight="bold", color=INK)
+    documents = next(iter(leakage.curves.values()))[-1].documents
+    curves.set_title(
+        f"model {model}, {documents:,} documents; overlap with {in_words(leakage.reference)}",
+        loc="left",
+        fontsize=9.5,
+        color=SOFT,
+    )
+    save(figure, path)
+
+
+def _draw_curves(axes: Axes, leakage: Leakage) -> None:
+    for condition in in_order(leakage.curves):
+        points = leakage.curves[condition]
+        axes.plot(
+            [p.alpha for p in points],
+            [math.nan if p.bpb is None else p.bpb for p in points],
+            label=label(condition),
+            markersize=6.5,
+            markeredgecolor="white",
+            markeredgewidth=0.6,
+            **STYLES.get(condition, OTHER),
+        )
+    axes.set_ylabel("bits per byte (lower is better)")
+    axes.legend(loc="best")
+    tidy(axes)
+
+
+def _draw_difference(axes: Axes, leakage: Leakage) -> None:
+    other = compared_with(leakage.curves) or "baseline"
+    found = [
+        d for d in leakage.differences if (d.a, d.b) == ("on", other) and d.delta_bpb is not None
+    ]
+    axes.axhline(0.0, color=INK, linewidth=1.0)
+    axes.set_ylabel(f"on minus {label(other)}\n(bits per byte)")
+    tidy(axes)
+    if not found:
+        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=SOFT)
+        return
+    alphas = [d.alpha for d in found]
+    delta = [d.delta_bpb for d in found if d.delta_bpb is not None]
+    low = [math.nan if d.low is None else d.low for d in found]
+    high = [math.nan if d.high is None else d.high for d in found]
+    percent = f"{100 * leakage.bootstrap.confidence:g} % paired bootstrap over documents"
+    colour = STYLES["on"]["color"]
+    axes.fill_between(alphas, low, high, color=colour, alpha=0.2, linewidth=0, label=percent)
+    axes.plot(alphas, delta, color=colour, marker="o", linewidth=1.8, markersize=5)
+    axes.legend(loc="best")
+
+
+def _draw_kept(axes: Axes, leakage: Leakage) -> None:
+    points = next(iter(leakage.curves.values()))
+    total = points[-1].bytes or 1
+    gaps = [b - a for a, b in zip(leakage.alphas, leakage.alphas[1:], strict=False)]
+    width = max(0.7 * min(gaps, default=0.2), 0.012)
+    shares = [100 * p.bytes / total for p in points]
+    bars = axes.bar([p.alpha for p in points], shares, width=width, color=PALE)
+    texts = [f"{share:.0f}" if share >= 1 or not share else f"{share:.1g}" for share in shares]
+    axes.bar_label(bars, texts, fontsize=8, color=SOFT, padding=1)
+    axes.set_ylim(0, 125)
+    axes.set_yticks([0, 50, 100])
+    axes.set_ylabel("text kept\n(% of bytes)")
+    tidy(axes)
+    axes.grid(visible=False)
+
+
+def tidy(axes: Axes) -> None:
+    """Light grid, no frame."""
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(SOFT)
+    axes.tick_params(colors=INK, labelsize=9)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a PNG or an SVG atomically; the same figure gives the same bytes."""
+    from matplotlib import rc_context
+
+    for axes in figure.axes:
+        legend = axes.get_legend()
+        if legend is not None:
+            legend.set_frame_on(False)
+            for text in legend.get_texts():
+                text.set_fontsize(9)
+    kind = path.suffix.removeprefix(".")
+    unsaid: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
+    # Without a salt the ids in an SVG are random.
+    with rc_context({"svg.hashsalt": path.stem}), replacing(path) as temporary:
+        figure.savefig(temporary, dpi=DPI, format=kind, metadata=unsaid)

@@ -1,0 +1,250 @@
+"""Many runs side by side: each result as one row, and what tells the rows apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from retro_lab.config.databases import in_words
+from retro_lab.config.schema import DatabaseConfig
+from retro_lab.config.serialise import flatten
+
+from ..measure.leakage import LEAK_FREE_ALPHA, UNFILTERED, Difference
+from ..measure.metrics import Score
+from ..records.results import Results, SearchedDatabase
+from .reference_words import in_words as reference_in_words
+
+# Of a configuration, what does not tell two results apart but for the seed, or at all; what an
+# evaluation and a trainer change of the figures is added in `_settings`.
+_ASIDE = (
+    *("seed", "logger", "eval", "store", "prepare", "runs_dir", "resume", "trainer"),
+    "objective",
+)
+TRAINING = in_words(DatabaseConfig())
+AXES = ("retriever", "database", "model", "recipe", "chunk_size", "cca", "seed")
+MEASURED = ("corpus", "split", "stride", "reference")
+OF_RETRIEVAL = ("retriever", "database", "recipe", "cca", "reference", "k")
+SPLITS = ("validation", "test", "train")
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """One run of a sweep, on all chunks of its scored split.
+
+    Attributes:
+        k: neighbours a chunk reads; 0 for a run without retrieval.
+        score: of RETRO[ON], or of the run itself when it has no retrieval.
+        baseline: of the shared baseline; None when the run has none.
+        plain: of the plain model that read as many training tokens; None in older results.
+        difference: on minus plain, or minus baseline where there is no plain; all chunks.
+        leak_free: the same, chunks with r(C) <= 0.125.
+        corpus: what was scored, by its option and, if it has one, the last part of its path.
+        split: the scored one.
+        stride: tokens between windows.
+        reference: of r(C), in words; none where overlap was not measured.
+        settings: the run's configuration but for its seed, its data, and how it was evaluated:
+            equal for runs that are the same but for the seed.
+        seconds: of its training; None if it is not known.
+        flops: of its training; None if it is not known.
+        database: what was searched, in words, and what the run was trained with where that is
+            another one; none for a run without retrieval.
+        others: settings without a column of their own, `optim.lr` say, in which runs that would
+            look alike differ; see `told_apart`.
+    """
+
+    run_key: str
+    retriever: str
+    model: str
+    recipe: str
+    chunk_size: int
+    cca: str
+    seed: int
+    k: int
+    score: Score
+    baseline: Score | None
+    difference: Difference | None
+    leak_free: Difference | None
+    corpus: str
+    split: str
+    stride: int
+    reference: str
+    settings: str | None = None
+    seconds: float | None = None
+    flops: float | None = None
+    database: str = TRAINING
+    plain: Score | None = None
+    others: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def against(self) -> str:
+        """The condition that RETRO[ON] is compared with: plain, else baseline."""
+        return "baseline" if self.plain is None else "plain"
+
+    @property
+    def compared(self) -> Score | None:
+        """Score of that condition."""
+        return self.baseline if self.plain is None else self.plain
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Dotted keys and values of the run's configuration; empty if it isn't known."""
+        return flatten(json.loads(self.settings)[0]) if self.settings else {}
+
+
+def sweep_row(results: Results) -> SweepRow:
+    """The row of one run's results."""
+    config, measured = results.config, results.evaluation
+    scores = results.metrics[measured.split]
+    retrieves = "on" in scores
+    k = scored_k(config) if retrieves else 0
+    database = _database(measured.database) if retrieves else "none"
+    reference = _reference(results)
+    against = "plain" if retrieves and "plain" in scores else "baseline"
+    return SweepRow(
+        run_key=results.run_key,
+        retriever=config["retriever"]["name"],
+        model=config["model"]["name"],
+        recipe=config["recipe"]["name"] if retrieves else "none",
+        chunk_size=config["chunking"]["chunk_size"],
+        cca=_cca(config["cca"]) if retrieves else "none",
+        seed=config["seed"],
+        k=k,
+        score=scores["on" if retrieves else "baseline"],
+        baseline=scores.get("baseline"),
+        difference=results.leakage.difference("on", against, UNFILTERED),
+        leak_free=results.leakage.difference("on", against, LEAK_FREE_ALPHA),
+        corpus=_corpus(config["corpus"]),
+        split=measured.split,
+        stride=measured.stride,
+        reference=reference,
+        settings=_settings(results, [k, database, reference]),
+        seconds=results.timing.get("training"),
+        database=database,
+        plain=scores.get("plain") if retrieves else None,
+    )
+
+
+def _settings(results: Results, read: list[Any]) -> str:
+    """All that runs must share to be seeds of one group.
+
+    Args:
+        read: what a scored chunk read and was filtered by, the defaults of null filled in.
+    """
+    own = {name: value for name, value in results.config.items() if name not in _ASIDE}
+    precision = results.config.get("trainer", {}).get("precision")
+    windows = [results.evaluation.split, results.evaluation.window, results.evaluation.stride]
+    return json.dumps([own, precision, results.lineage, windows, read], sort_keys=True)
+
+
+def _corpus(corpus: dict[str, Any]) -> str:
+    path = corpus.get("path")
+    return f"{corpus['name']} {Path(path).name}" if path else corpus["name"]
+
+
+def _database(searched: SearchedDatabase | None) -> str:
+    if searched is None:
+        return TRAINING
+    if searched.name == searched.trained_with:
+        return searched.name
+    return f"{searched.name}; trained with {searched.trained_with}"
+
+
+def _reference(results: Results) -> str:
+    """In words; of own neighbours also how many were searched, since more find more."""
+    reference = results.leakage.reference
+    if reference is None:
+        return "none"
+    count = results.config.get("eval", {}).get("overlap_neighbours")
+    counted = count is not None and reference.startswith("own_neighbours")
+    return f"{count} {reference_in_words(reference)}" if counted else reference_in_words(reference)
+
+
+def scored_k(config: dict[str, Any]) -> int:
+    """Neighbours that a scored chunk read, from a run's configuration as in results.json."""
+    return config.get("eval", {}).get("k") or config["neighbours"]["k"]
+
+
+def _cca(config: dict[str, Any]) -> str:
+    layers = config.get("layers")
+    return "layers " + ",".join(map(str, layers)) if layers else config["placement"]
+
+
+def told_apart(rows: Sequence[SweepRow]) -> list[SweepRow]:
+    """The rows; if some look alike but for their seed, with the settings in which they differ."""
+    alike: dict[tuple, list[dict[str, Any]]] = {}
+    for row in rows:
+        alike.setdefault(_looks(row), []).append(row.options)
+    keys = sorted({key for group in alike.values() for key in _differing(group)})
+    return [replace(row, others={key: row.options.get(key) for key in keys}) for row in rows]
+
+
+def _differing(group: Sequence[dict[str, Any]]) -> list[str]:
+    """Keys whose value isn't the same everywhere, but for what another option brings with it."""
+    keys = {key for one in group for key in one if any(o.get(key) != one.get(key) for o in group)}
+    named = {key for key in keys if key.endswith(".name")}
+    return [key for key in keys if key in named or not any(_brought(group, key, n) for n in named)]
+
+
+def _brought(group: Sequence[dict[str, Any]], key: str, name: str) -> bool:
+    """Whether the option that `name` names decides on `key` of the same part, as its schema."""
+    if not key.startswith(name.removesuffix("name")):
+        return False
+    return len({(one.get(name), str(one.get(key))) for one in group}) == len(
+        {one.get(name) for one in group}
+    )
+
+
+def _looks(row: SweepRow) -> tuple:
+    """What the tables show of a run, but for its seed and figures."""
+    names = [name for name in (*AXES, *MEASURED, "k") if name != "seed"]
+    return tuple(getattr(row, name) for name in names)
+
+
+def in_sweep_order(rows: Iterable[SweepRow]) -> list[SweepRow]:
+    """Rows without retrieval first, then by every axis, k, and how they were measured."""
+
+    def key(row: SweepRow) -> tuple:
+        axes, measured = ([getattr(row, name) for name in names] for names in (AXES, MEASURED))
+        *told, seed = axes
+        others = [_comparable(value) for value in row.others.values()]
+        return row.k > 0, told, others, row.k, measured, seed
+
+    return sorted(rows, key=key)
+
+
+def _comparable(value: Any) -> tuple[bool, float, str]:
+    """Numbers by size, then everything else by its text."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return False, value, ""
+    return True, 0.0, str(value)
+
+
+def value_of(row: SweepRow, name: str) -> Any:
+    """What a row has in one of the columns that tell rows apart."""
+    return row.others[name] if name in row.others else getattr(row, name)
+
+
+def varying(rows: Sequence[SweepRow]) -> list[str]:
+    """What runs differ in; what only retrieval has, among runs with it. Never nothing."""
+    retrieving = [row for row in rows if row.k] or rows
+
+    def differs(name: str) -> bool:
+        having = retrieving if name in OF_RETRIEVAL and name != "retriever" else rows
+        return len({str(value_of(row, name)) for row in having}) > 1
+
+    others = list(dict.fromkeys(key for row in rows for key in row.others))
+    *axes, seed = AXES
+    measured = [name for name in MEASURED if name != "split"]
+    names = list(filter(differs, (*axes, *others, seed, *measured)))
+    return names if set(names) - {"seed"} else ["retriever", *names]
+
+
+def by_split(rows: Iterable[SweepRow]) -> dict[str, list[SweepRow]]:
+    """Rows of each scored split, validation first; figures of two splits don't compare."""
+    found: dict[str, list[SweepRow]] = {}
+    for row in sorted(rows, key=lambda row: SPLITS.index(row.split)):
+        found.setdefault(row.split, []).append(row)
+    return found

@@ -1,0 +1,235 @@
+"""The tables of a report: a part for each scored split, since figures of two don't compare.
+
+Runs with a plain model beside them are compared with it, and older ones with the shared baseline,
+which read fewer training tokens; these are a part of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+
+from ..measure.leakage import LEAK_FREE_ALPHA
+from ..measure.seeds import CONFIDENCE, Spread, by_settings
+from . import layout
+from .selection import sorted_groups, sorted_rows
+from .sweep import SweepRow, by_split, value_of, varying
+from .tables import NONE, difference_text
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows whose figures may stand in one table.
+
+    Attributes:
+        split: the scored one.
+        against: what RETRO[ON] is compared with, plain or baseline; empty without retrieval.
+        rows: in the order in which they are shown.
+    """
+
+    split: str
+    against: str
+    rows: list[SweepRow]
+
+    @property
+    def name(self) -> str:
+        """`validation split`, `test split, against the baseline`."""
+        against = ", against the baseline" if self.against == "baseline" else ""
+        return f"{self.split} split{against}"
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A table as text.
+
+    Attributes:
+        names: headings of what tells rows apart.
+        figures: headings of the figures.
+        rows: a cell a heading, names first.
+        optional: figures at the end that a narrow terminal does without; one more goes before
+            a number is broken.
+    """
+
+    names: list[str]
+    figures: list[str]
+    rows: list[list[str]]
+    optional: int
+
+    @property
+    def heads(self) -> list[str]:
+        return [*self.names, *self.figures]
+
+    @property
+    def lines(self) -> list[list[str]]:
+        """For files: the headings, a line each, and the rows."""
+        heads = [head.replace("/\n", "/").replace("\n", " ") for head in self.heads]
+        return [heads, *self.rows]
+
+    def merged(self, sign: str = "=") -> Cells:
+        """With one column for all names, `optim.lr=0.003 model=tiny`."""
+        count = len(self.names)
+        keys = [name.replace(" ", "_") for name in self.names]
+        told = [zip(keys, row, strict=False) for row in self.rows]
+        words = [" ".join(f"{key}{sign}{v}" for key, v in pairs if v) for pairs in told]
+        rows = [[word, *row[count:]] for word, row in zip(words, self.rows, strict=True)]
+        return Cells(["settings"], self.figures, rows, self.optional)
+
+    def without(self, count: int) -> Cells:
+        """Less the last figures."""
+        end = len(self.heads) - count
+        figures = self.figures[: len(self.figures) - count]
+        return Cells(self.names, figures, [row[:end] for row in self.rows], self.optional)
+
+    def columns(self) -> list[list[str]]:
+        return [[head, *(row[c] for row in self.rows)] for c, head in enumerate(self.heads)]
+
+
+def parts(rows: Sequence[SweepRow], sort: str | None = None) -> list[Part]:
+    """The rows, split by split and, within one, by what they are compared with.
+
+    Args:
+        sort: what to sort rows by; see `selection`.
+    """
+    found = []
+    for split, scored in by_split(rows).items():
+        kinds = sorted({row.against for row in scored if row.difference}, reverse=True)
+        for against in kinds or [""]:
+            # Runs without retrieval are compared with nothing: they stand in the first part.
+            alone = kinds[:1] in ([], [against])
+            own = [r for r in scored if (r.against == against if r.difference else alone)]
+            found.append(Part(split, against, sorted_rows(own, sort)))
+    return found
+
+
+def cells(part: Part) -> Cells:
+    """A row a run."""
+    names = varying(part.rows)
+    gains = _gain_heads(part)
+    rows = [
+        [
+            *_told(row, names),
+            f"{row.score.bpb:.4f}",
+            *[difference_text(row.difference), difference_text(row.leak_free)][: len(gains)],
+            *_cost(row.flops, row.seconds),
+        ]
+        for row in part.rows
+    ]
+    return Cells(_heads(names), ["k", "bits/\nbyte", *gains, "FLOPs", "time"], rows, 2)
+
+
+def group_cells(part: Part, sort: str | None = None) -> Cells:
+    """A row for all seeds of the same settings."""
+    names = [name for name in varying(part.rows) if name != "seed"]
+    gains = _gain_heads(part)
+    rows = []
+    for group in sorted_groups(by_settings(part.rows), sort):
+        *told, k = _told(group.rows[0], names)
+        gain = [_text(group.gain, "+.4f"), _text(group.leak_free, "+.4f")][: len(gains)]
+        figures = [_text(group.bpb, ".4f"), *gain, f"{group.best.score.bpb:.4f}"]
+        rows.append([*told, k, str(len(group.rows)), *figures, *_cost(group.flops, group.seconds)])
+    heads = ["k", "seeds", "bits/\nbyte", *gains, "best\nseed", "FLOPs", "time"]
+    return Cells(_heads(names), heads, rows, 3)
+
+
+def part_tables(part: Part, sort: str | None = None, width: int = 80) -> list[Table]:
+    """A table of the runs, and where some differ in their seed alone another of the settings.
+
+    Args:
+        width: of the terminal; from 80 columns on no heading and no figure is broken.
+    """
+    found = [whole(f"{part.name}: {_count(len(part.rows), 'run')}", cells(part), width)]
+    groups = len(by_settings(part.rows))
+    if groups < len(part.rows):
+        title = f"{part.name}: {_count(groups, 'setting')}, seeds together"
+        found.append(whole(title, group_cells(part, sort), width))
+    return found
+
+
+def whole(title: str, shown: Cells, width: int) -> Table:
+    """The table with nothing broken: where names are too wide they share a column, and the figures
+    that matter least are left out.
+    """
+    enough = range(shown.optional + 1)
+    gains = sum(head.startswith("on - ") for head in shown.figures)
+    for counts in (enough, [shown.optional + 1] if gains > 1 else []):
+        for one in (shown, shown.merged()):
+            for count in counts:
+                fewer = one.without(count)
+                if found := layout.widths(fewer.columns(), width):
+                    return layout.table(title, fewer.heads, fewer.rows, found, len(fewer.figures))
+    # A name or value longer than a line: only that is broken.
+    least = shown.merged("= ").without(shown.optional)
+    figures = layout.widths(least.columns()[1:], width - 21) or [10] * len(least.figures)
+    return layout.table(title, least.heads, least.rows, [20, *figures], len(figures))
+
+
+def in_words(part: Part, brackets: bool = True) -> str:
+    """What the figures of a part mean, which have no interval, and what choosing among them is.
+
+    Args:
+        brackets: whether the table shows paired intervals, as that of the runs does.
+    """
+    groups = by_settings(part.rows)
+    single = sum(len(group.rows) == 1 for group in groups)
+    words = []
+    if brackets and any(row.difference and row.difference.low is not None for row in part.rows):
+        words.append("In brackets: the paired interval over documents.")
+    if part.against == "baseline":
+        words.append("The baseline has read fewer training tokens than RETRO.")
+    if single == len(groups):
+        words.append("One seed each: there is no interval over seeds, train others with seed=2.")
+    else:
+        words.append(f"± is the {100 * CONFIDENCE:g} % t interval over seeds")
+        words[-1] += f"; {single} of {len(groups)} have one seed, and so no interval." * bool(
+            single
+        )
+        words[-1] = words[-1].removesuffix(".") + "."
+    words.append(f"A choice made on the {part.split} split is no estimate of it.")
+    return " ".join(words)
+
+
+def _heads(names: Sequence[str]) -> list[str]:
+    return [name.replace("_", " ") if "." not in name else name for name in names]
+
+
+def _told(row: SweepRow, names: Sequence[str]) -> list[str]:
+    return [*(short(value_of(row, name)) for name in names), str(row.k or NONE)]
+
+
+def short(value: Any) -> str:
+    """A setting's value as it is shown: numbers to four digits."""
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _gain_heads(part: Part) -> list[str]:
+    if not part.against:
+        return []
+    clean = any(row.leak_free for row in part.rows)
+    over = ["all chunks", f"r(C) ≤ {LEAK_FREE_ALPHA:g}"][: 1 + clean]
+    return [f"on - {part.against}\n{chunks}" for chunks in over]
+
+
+def _cost(flops: float | None, seconds: float | None) -> list[str]:
+    return [NONE if flops is None else f"{flops:.2g}", NONE if seconds is None else _time(seconds)]
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+
+
+def _text(found: Spread | None, form: str) -> str:
+    """`2.1908 ± 0.0123`; with one seed the value alone."""
+    if found is None:
+        return NONE
+    if found.high is None:
+        return format(found.mean, form)
+    return f"{found.mean:{form}} ± {found.high - found.mean:.4f}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

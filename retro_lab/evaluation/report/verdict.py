@@ -1,0 +1,268 @@
+"""What the numbers show, in words that claim no more than the intervals allow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from ..measure.conditions import CONTROLS, label
+from ..measure.leakage import LEAK_FREE_ALPHA, UNFILTERED, Difference, Leakage
+from .verdict_words import (
+    WITH_ARTICLE,
+    compressors_in_words,
+    copies_in_words,
+    pointer_in_words,
+    seeds_in_words,
+)
+
+_RIVALS = ("plain", "random")  # what ON has to beat
+UNMOVED_BPB = 0.001  # a change of neighbours that moves the score by less than this is none
+
+
+class Outcome(Enum):
+    """How a difference of bits per byte stands to zero."""
+
+    better = "better"  # the whole interval lies below zero
+    worse = "worse"  # the whole interval lies above zero
+    unclear = "unclear"  # the interval has zero in it
+    unmeasured = "unmeasured"  # no such pair, no chunk, or too few documents for an interval
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One paired difference and its outcome; `difference` is None where it was not measured."""
+
+    a: str
+    b: str
+    alpha: float
+    outcome: Outcome
+    difference: Difference | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was shown; None means that it was not measured, False that it was not shown.
+
+    Attributes:
+        gate: copying has emerged: ON does better than both OFF, its backbone, and random
+            neighbours, all chunks.
+        gain: retrieval helps: ON beats both random neighbours and the plain model, which has read
+            as many training tokens, all chunks. A gate without a gain says that the same training
+            without retrieval gives as much.
+        gain_without_leakage: the same on chunks with r(C) <= 0.125.
+        off_is_baseline: OFF and the baseline score alike, as behind a frozen backbone.
+        ignores_neighbours: no control moves the score: with random and with shuffled neighbours,
+            those of them that were scored, it changes by less than 0.001 bits per byte, and every
+            interval has zero in it.
+        findings: the differences behind it.
+        sentences: the verdict for people, most important first.
+    """
+
+    gate: bool | None
+    gain: bool | None
+    gain_without_leakage: bool | None
+    off_is_baseline: bool | None
+    ignores_neighbours: bool | None
+    findings: list[Finding]
+    sentences: list[str]
+
+
+def verdict(
+    leakage: Leakage,
+    max_run: int | None = None,
+    compressors: Mapping[str, float] | None = None,
+) -> Verdict:
+    """Judge a run's differences: at alpha = 1, and at 0.125 where nothing local can leak.
+
+    Args:
+        max_run: shortest run for which a neighbour was replaced under RETRO[filtered].
+        compressors: bits per byte of compressors on the same text.
+    """
+    everywhere = [_finding(leakage, "on", other, UNFILTERED) for other in _RIVALS]
+    filtered = [_finding(leakage, "on", other, LEAK_FREE_ALPHA) for other in _RIVALS]
+    off = _finding(leakage, "on", "off", UNFILTERED)
+    gain, without = _all_better(everywhere), _all_better(filtered)
+    gate = _all_better([off, everywhere[1]])
+    same = _off_is_baseline(leakage.difference("off", "baseline", UNFILTERED))
+    controls = [_finding(leakage, "on", other, UNFILTERED) for other in CONTROLS]
+    ignores = _ignores_neighbours(controls)
+    why = _reasons(filtered)
+    if leakage.reference is None:
+        why = "overlap was not measured"
+    elif LEAK_FREE_ALPHA not in leakage.alphas:
+        why = "no figure was asked for (eval.alphas)"
+    sentences = [_headline(gain, everywhere), _headline_without_leakage(gain, without, why)]
+    if gate and not gain:
+        sentences.append(
+            "Copying has emerged, since RETRO[ON] does better than its backbone and with random "
+            f"neighbours, but it is no gain ({_figures(off)} against the backbone)."
+        )
+    if same is False:
+        sentences.append(
+            "The backbone (RETRO[OFF]) is no longer the baseline: its own weights were trained "
+            "with retrieval."
+        )
+    if ignores:
+        sentences.append(_ignored(controls))
+    findings = everywhere + filtered
+    sentences += copies_in_words(leakage)
+    sentences += [_sentence(f) for f in findings if f.outcome is not Outcome.unmeasured]
+    sentences += pointer_in_words(leakage) + _with_random(leakage)
+    if max_run is not None:
+        sentences += _with_filtered(leakage, max_run)
+    sentences += _with_oracle(leakage)
+    sentences += compressors_in_words(leakage, compressors)
+    if everywhere[0].difference is not None:
+        sentences.append(seeds_in_words(everywhere[0].difference.documents))
+    return Verdict(gate, gain, without, same, ignores, findings, sentences + leakage.notes)
+
+
+def _finding(leakage: Leakage, a: str, b: str, alpha: float) -> Finding:
+    difference = leakage.difference(a, b, alpha)
+    return Finding(a, b, alpha, outcome_of(difference), difference)
+
+
+def outcome_of(difference: Difference | None) -> Outcome:
+    """Outcome of a difference; a zero at the very end of an interval counts as inside it."""
+    if difference is None or difference.low is None or difference.high is None:
+        return Outcome.unmeasured
+    if difference.high < 0:
+        return Outcome.better
+    return Outcome.worse if difference.low > 0 else Outcome.unclear
+
+
+def _all_better(findings: list[Finding]) -> bool | None:
+    return all_better(finding.outcome for finding in findings)
+
+
+def all_better(found: Iterable[Outcome]) -> bool | None:
+    """Whether every outcome is better; None if none speaks against it but not all were measured."""
+    outcomes = set(found)
+    if outcomes & {Outcome.worse, Outcome.unclear}:
+        return False
+    return None if Outcome.unmeasured in outcomes else True
+
+
+def _off_is_baseline(difference: Difference | None) -> bool | None:
+    if difference is None or difference.delta_bpb is None:
+        return None
+    return difference.delta_bpb == 0 and {difference.low, difference.high} <= {0, None}
+
+
+def _ignores_neighbours(controls: list[Finding]) -> bool | None:
+    measured = [c for c in controls if c.outcome is not Outcome.unmeasured]
+    return all(map(_unmoved, measured)) if measured else None
+
+
+def _unmoved(finding: Finding) -> bool:
+    difference = finding.difference
+    if difference is None or difference.delta_bpb is None:
+        return False
+    return finding.outcome is Outcome.unclear and abs(difference.delta_bpb) < UNMOVED_BPB
+
+
+def _ignored(controls: list[Finding]) -> str:
+    measured = [c for c in controls if c.outcome is not Outcome.unmeasured]
+    others = " or by ".join(CONTROLS[c.b] for c in measured)
+    figures = "; ".join(f"{label(c.a)} minus {label(c.b)} {_figures(c)}" for c in measured)
+    return (
+        f"The score does not move when the neighbours are replaced by {others}: the model does "
+        f"not use what it retrieves. It moves by less than {UNMOVED_BPB:g} bits per byte and the "
+        f"interval has zero in it: {figures}."
+    )
+
+
+def _with_random(leakage: Leakage) -> list[str]:
+    """What is gained without the right neighbours, if anything is."""
+    found = _finding(leakage, "random", "plain", UNFILTERED)
+    if found.outcome is not Outcome.better:
+        return []
+    return [
+        f"Random neighbours beat the plain model too ({_figures(found)}): so much comes from how "
+        "the model was trained, not from what is retrieved."
+    ]
+
+
+def _with_oracle(leakage: Leakage) -> list[str]:
+    """What better neighbours could give this model, where that was measured."""
+    found = _finding(leakage, "oracle", "on", UNFILTERED)
+    if found.outcome is Outcome.unmeasured:
+        return []
+    words = {
+        Outcome.better: "A search that knew the text to come would give more",
+        Outcome.worse: "Even neighbours found with the text to come do not help this model",
+        Outcome.unclear: "Neighbours found with the text to come give no clear gain",
+    }
+    return [f"{words[found.outcome]}: oracle minus RETRO[ON] {_figures(found)}."]
+
+
+def _with_filtered(leakage: Leakage, max_run: int) -> list[str]:
+    """What is left of a gain when leaky neighbours are replaced, where that was measured."""
+    found = _finding(leakage, "filtered", "plain", UNFILTERED)
+    if found.outcome is Outcome.unmeasured:
+        return []
+    words = {
+        Outcome.better: "a gain over the plain model is left",
+        Outcome.worse: "the model is worse than the plain model",
+        Outcome.unclear: "no clear gain over the plain model is left",
+    }
+    return [
+        f"When the next candidate replaces each neighbour that shares a run of {max_run} or more "
+        f"tokens with the text, {words[found.outcome]}: {label('filtered')} minus plain "
+        f"{_figures(found)}."
+    ]
+
+
+def _headline(gain: bool | None, findings: list[Finding]) -> str:
+    if gain:
+        return (
+            "Retrieval helps: RETRO[ON] beats both the plain model, which has read as many "
+            "training tokens, and random neighbours."
+        )
+    if findings[0].difference is None:
+        return (
+            "A gain from retrieval was not shown: no plain model that has read as many training "
+            "tokens was scored (plain=tokens in the run's train.py command trains one)."
+        )
+    return f"A gain from retrieval was not shown: {_reasons(findings)}."
+
+
+def _headline_without_leakage(gain: bool | None, without: bool | None, why: str) -> str:
+    where = f"chunks with r(C) <= {LEAK_FREE_ALPHA:g}"
+    if without and gain:
+        return f"The gain is not only leakage: it holds on {where} as well."
+    if without:
+        return f"RETRO[ON] beats both the plain model and random neighbours on {where}."
+    if gain:
+        return f"That the gain is more than leakage was not shown: on {where}, {why}."
+    return f"Nor was one shown on {where}: {why}."
+
+
+def _reasons(findings: list[Finding]) -> str:
+    reasons = {
+        Outcome.worse: "it is worse than {other}",
+        Outcome.unclear: "its difference from {other} may be chance",
+        Outcome.unmeasured: "there is no interval against {other}",
+    }
+    parts = [
+        reasons[finding.outcome].format(other=WITH_ARTICLE[finding.b])
+        for finding in findings
+        if finding.outcome in reasons
+    ]
+    return " and ".join(parts)
+
+
+def _sentence(finding: Finding) -> str:
+    chunks = (
+        "all chunks" if finding.alpha == UNFILTERED else f"chunks with r(C) <= {finding.alpha:g}"
+    )
+    return f"{label(finding.a)} minus {label(finding.b)}, {chunks}: {_figures(finding)}."
+
+
+def _figures(finding: Finding) -> str:
+    difference = finding.difference
+    assert difference is not None, "figures are of measured findings only"
+    interval = f"interval {difference.low:+.4f} to {difference.high:+.4f}"
+    documents = f"{difference.documents:,} documents"
+    return f"{difference.delta_bpb:+.4f} bits per byte, {interval}, {documents}"

@@ -1,0 +1,1 @@
+"""Other people's tasks: lm-eval, and questions."""

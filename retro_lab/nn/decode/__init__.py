@@ -1,0 +1,1 @@
+"""Generation: caches, the forward pass of one token, sampling, when to search."""

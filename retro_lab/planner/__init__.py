@@ -1,0 +1,1 @@
+"""What a corpus will cost in size and time, before anything is built."""

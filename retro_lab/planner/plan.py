@@ -1,0 +1,362 @@
+"""What a corpus will cost before it is bought: files of every stage, their bytes, and the time.
+
+Arithmetic over the formats that the stages write, so that a test can hold it against real files.
+FAISS reads its own factory strings: an empty index says how many bytes a vector takes in it.
+
+Legend: C chunks of all splits, S chunks of the database, D documents, M tokens a chunk, E width of
+an embedding, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import (
+    Bm25RetrieverConfig,
+    DenseBm25RetrieverConfig,
+    DenseNeuralRetrieverConfig,
+    FaissRetrieverConfig,
+    HybridRetrieverConfig,
+    NoneRetrieverConfig,
+    OracleRetrieverConfig,
+    RandomRetrieverConfig,
+    RetrieverConfig,
+    StoredRetrieverConfig,
+    TfidfRetrieverConfig,
+)
+from retro_lab.retrieval.search.faiss_blocks import sample_size, writes_blocks
+from retro_lab.retrieval.search.faiss_factory import (
+    as_user_error,
+    centroids,
+    create_index,
+    fill_factory,
+    lists_visited,
+)
+
+MOST_CHUNKS = 2**31 - 1
+"""Chunk numbers are stored as int32."""
+
+_HEADER = 128  # of an npy file
+_SMALL_VOCABULARY = 65_535  # tokens are uint16 up to here, else int32
+_LISTS = re.compile(r"IVF(\d+)")
+_DISTINCT_BYTES = 16 + 16 + 8 + 8  # digest, its sorted copy, order, inverse
+_NUMBER_BYTES = 8 + 8  # of a chunk: while those without text are left out, and after
+
+
+@dataclass(frozen=True)
+class Database:
+    """The corpus that is planned for.
+
+    Attributes:
+        chunks: C.
+        database: S, chunks of the training split.
+        documents: D.
+        text_bytes: UTF-8 bytes of the text.
+        chunk_size: M.
+        vocab_size: V.
+        distinct: distinct tokens of a chunk, as a share of M; lexical indexes store only these.
+    """
+
+    chunks: int
+    database: int
+    documents: int
+    text_bytes: int
+    chunk_size: int
+    vocab_size: int
+    distinct: float
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """A file of a stage; `name` is its path in the artifact's folder."""
+
+    stage: str
+    name: str
+    bytes: int
+
+
+def planned_chunks(tokens: float, chunk_size: int, document_tokens: float | None = None) -> int:
+    """Chunks of a corpus of so many tokens.
+
+    Args:
+        document_tokens: mean length of a document. Each then has a boundary token more, and its
+            last chunk is half padding on average; None takes one endless document, as the
+            published counts do.
+    """
+    if document_tokens is None:
+        return math.ceil(tokens / chunk_size)
+    of_document = (document_tokens + 1) / chunk_size + (chunk_size - 1) / (2 * chunk_size)
+    return math.ceil(tokens / document_tokens * max(1.0, of_document))
+
+
+def planned_files(
+    planned: Database,
+    retriever: RetrieverConfig,
+    width: int,
+    k_store: int,
+    *,
+    two_sided: bool = False,
+) -> list[PlannedFile]:
+    """Every large file of the stages, in building order; ids.json and manifests are left out.
+
+    Args:
+        width: E.
+        k_store: neighbours kept a chunk.
+        two_sided: chunks have other vectors as queries.
+
+    Raises:
+        UserError: FAISS doesn't know the factory, or its size isn't known here.
+    """
+    chunks, documents = planned.chunks, planned.documents
+    token = 2 if planned.vocab_size <= _SMALL_VOCABULARY else 4
+    files = [
+        PlannedFile("corpus", "text.bin", planned.text_bytes),
+        _array("corpus", "offsets", documents + 1, 8),
+        _array("corpus", "split", documents, 1),
+        _array("chunks", "tokens", chunks * planned.chunk_size, token),
+        _array("chunks", "token_bytes", chunks * planned.chunk_size, 4),
+        _array("chunks", "document", chunks, 4),
+        _array("chunks", "index", chunks, 4),
+        _array("chunks", "text_start", chunks, 8),
+        _array("chunks", "split", chunks, 1),
+        _array("chunks", "first_chunk", documents + 1, 8),
+    ]
+    if isinstance(retriever, NoneRetrieverConfig):
+        return files
+    if retriever.needs_embeddings:
+        kept = ("vectors", "queries") if two_sided else ("vectors",)
+        files += [_array("embeddings", name, chunks * width, 2) for name in kept]
+        files.append(_array("embeddings", "row", chunks, 4))
+    files += _index_files(planned, retriever, width, "")
+    return [
+        *files,
+        _array("neighbours", "ids", chunks * k_store, 4),
+        _array("neighbours", "scores", chunks * k_store, 4),
+    ]
+
+
+def index_bytes(config: FaissRetrieverConfig, size: int, width: int) -> int:
+    """Bytes of a FAISS index of `size` vectors, by the sizes that the corpus gives the factory.
+
+    Raises:
+        UserError: FAISS doesn't know the factory, or its size isn't known here.
+    """
+    empty, lists = _empty_index(config, size, width)
+    return _FaissSize(config.factory, lists).of(empty, size)
+
+
+def building_memory(
+    planned: Database, retriever: RetrieverConfig, width: int, files: list[PlannedFile]
+) -> dict[str, int]:
+    """Bytes that a stage holds at once beside its bounded blocks, by stage.
+
+    `embeddings` sorts a digest a chunk. `index` holds a number a chunk, what FAISS trains on, and
+    of an index that isn't built on disk all of it; a lexical one is built from all tokens at once.
+    `neighbours` holds a number a chunk and maps the index, which is read at full speed only from
+    memory, but needn't be there.
+    """
+    held = {"corpus": 0, "chunks": 0}
+    if isinstance(retriever, NoneRetrieverConfig):
+        return held
+    index = {file.name: file.bytes for file in files if file.stage == "index"}
+    building = planned.database * _NUMBER_BYTES
+    dense = None
+    if retriever.needs_embeddings:
+        dense = _dense_part(retriever)
+        held["embeddings"] = planned.chunks * _DISTINCT_BYTES
+    if dense is not None:
+        building += _training_bytes(dense, planned.database, width)
+    whole = [size for name, size in index.items() if not _on_disk(dense, name, planned, width)]
+    if any(name.endswith("indptr.npy") for name in index):
+        building += planned.database * planned.chunk_size * 4
+    return {**held, "index": building + sum(whole), "neighbours": planned.database * _NUMBER_BYTES}
+
+
+def _training_bytes(config: FaissRetrieverConfig, size: int, width: int) -> int:
+    """Of the vectors to train on, as they are stored and in float32."""
+    empty, lists = _empty_index(config, size, width)
+    if empty.is_trained:
+        return 0
+    return sample_size(size, max(lists, centroids(empty))) * width * (2 + 4)
+
+
+def _on_disk(dense: FaissRetrieverConfig | None, name: str, planned: Database, width: int) -> bool:
+    """Whether a file of the index is written without being held."""
+    if name.endswith("index.faiss"):
+        assert dense is not None
+        return writes_blocks(_empty_index(dense, planned.database, width)[0])
+    return name.endswith(("vectors.npy", "chunk_ids.npy"))
+
+
+def workers_for(seconds: float, deadline: float) -> int:
+    """Workers that share independent blocks, so that `seconds` of work end within `deadline`."""
+    return max(1, math.ceil(seconds / deadline))
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Inverted lists of an index.
+
+    Attributes:
+        factory: with every size written out.
+        count: lists.
+        probed: lists that a query visits.
+    """
+
+    factory: str
+    count: int
+    probed: int
+
+
+def inverted_lists(config: FaissRetrieverConfig, size: int, width: int) -> Lists | None:
+    """Those of an index of `size` vectors; None if it has none."""
+    factory = fill_factory(config.factory, size, width, config.nlist, config.pq)
+    found = _LISTS.search(factory)
+    if found is None:
+        return None
+    count = int(found.group(1))
+    return Lists(factory, count, lists_visited(count, config.nprobe))
+
+
+def _index_files(
+    planned: Database, retriever: RetrieverConfig, width: int, folder: str
+) -> list[PlannedFile]:
+    size = planned.database
+    ids = _array("index", f"{folder}chunk_ids", size, 8)
+    match retriever:
+        case FaissRetrieverConfig():
+            found = [
+                ids,
+                PlannedFile("index", f"{folder}index.faiss", index_bytes(retriever, size, width)),
+            ]
+            if retriever.rerank is not None:
+                found.append(_array("index", f"{folder}vectors", size * width, 2))
+            return found
+        case Bm25RetrieverConfig():
+            return [ids, *_postings(planned, folder)]
+        case TfidfRetrieverConfig():
+            idf = _array("index", f"{folder}idf", planned.vocab_size, 4)
+            return [ids, *_postings(planned, folder), idf]
+        case RandomRetrieverConfig() | StoredRetrieverConfig():
+            return [ids]
+        case OracleRetrieverConfig():
+            tokens = _array("index", f"{folder}tokens", size * planned.chunk_size, 4)
+            return [*_index_files(planned, retriever.bm25, width, f"{folder}bm25/"), tokens]
+    parts = _parts(retriever)
+    return [f for name, part in parts for f in _index_files(planned, part, width, f"{name}/")]
+
+
+def _parts(retriever: RetrieverConfig) -> list[tuple[str, RetrieverConfig]]:
+    match retriever:
+        case HybridRetrieverConfig():
+            return [("dense", retriever.dense), ("lexical", retriever.lexical)]
+        case DenseBm25RetrieverConfig():
+            return [("dense", retriever.dense), ("bm25", retriever.bm25)]
+        case DenseNeuralRetrieverConfig():
+            return [("dense", retriever.dense)]
+    raise UserError(
+        f"retriever={retriever.name}: the planner doesn't know what it stores",
+        fix="plan with the retriever whose index it searches",
+    )
+
+
+def _empty_index(config: FaissRetrieverConfig, size: int, width: int) -> tuple[Any, int]:
+    """An index as the factory has it but for its lists, and their number.
+
+    A million empty lists take memory and say nothing: one is created, and counted as many.
+    """
+    factory = fill_factory(config.factory, size, width, config.nlist, config.pq)
+    lists = [int(count) for count in _LISTS.findall(factory)]
+    with as_user_error(config.factory, factory, size, width):
+        return create_index(_LISTS.sub("IVF1", factory), width), lists[0] if lists else 0
+
+
+def _dense_part(retriever: RetrieverConfig) -> FaissRetrieverConfig | None:
+    if isinstance(retriever, FaissRetrieverConfig):
+        return retriever
+    parts = [part for _, part in _parts(retriever) if isinstance(part, FaissRetrieverConfig)]
+    return parts[0] if parts else None
+
+
+def _postings(planned: Database, folder: str) -> list[PlannedFile]:
+    """A score for each distinct token of each chunk, as a sparse matrix by rows."""
+    count = round(planned.database * planned.chunk_size * planned.distinct)
+    number = 4 if max(count, planned.vocab_size) <= MOST_CHUNKS else 8
+    return [
+        _array("index", f"{folder}data", count, 4),
+        _array("index", f"{folder}indices", count, number),
+        _array("index", f"{folder}indptr", planned.database + 1, number),
+    ]
+
+
+def _array(stage: str, name: str, numbers: int, bytes_each: int) -> PlannedFile:
+    return PlannedFile(stage, f"{name}.npy", _HEADER + numbers * bytes_each)
+
+
+@dataclass(frozen=True)
+class _FaissSize:
+    """Bytes of an index, part by part.
+
+    Attributes:
+        factory: as written, for messages.
+        lists: inverted lists, which the empty index has only one of.
+    """
+
+    factory: str
+    lists: int
+
+    def of(self, empty: Any, size: int) -> int:
+        """Bytes of an index like `empty` with `size` vectors."""
+        import faiss
+
+        index = faiss.downcast_index(empty)
+        if isinstance(index, faiss.IndexPreTransform):
+            chain: Any = index.chain
+            steps = [faiss.downcast_VectorTransform(chain.at(i)) for i in range(chain.size())]
+            return sum(map(_transform_bytes, steps)) + self.of(index.index, size)
+        if isinstance(index, faiss.IndexRefine):
+            return self.of(index.base_index, size) + self.of(index.refine_index, size)
+        if isinstance(index, (faiss.IndexIDMap, faiss.IndexIDMap2)):
+            return 8 * size + self.of(index.index, size)
+        if isinstance(index, faiss.IndexHNSW):
+            return self.of(index.storage, size) + round(size * _link_bytes(index.hnsw))
+        if isinstance(index, faiss.IndexIVF):
+            centroids = self.of(index.quantizer, self.lists)
+            stored = size * (index.code_size + 8) + 8 * self.lists
+            return stored + centroids + _codebook_bytes(index)
+        if isinstance(index, faiss.IndexFlatCodes):
+            return size * index.code_size + _codebook_bytes(index)
+        raise UserError(
+            f"retriever.factory={self.factory}: the planner doesn't know the size of "
+            f"{type(index).__name__}",
+            fix="plan with a factory of Flat, IVF, PQ, SQ, HNSW and OPQ, or build a sample of it",
+        )
+
+
+def _link_bytes(hnsw: Any) -> float:
+    """Mean bytes of links a vector, with its level and the offset of its links.
+
+    A vector is on level l with a probability that falls by the degree M each level.
+    """
+    degree = hnsw.nb_neighbors(1)
+    links = hnsw.nb_neighbors(0) + degree / (degree - 1)
+    return 4 * links + 4 + 8
+
+
+def _codebook_bytes(index: Any) -> int:
+    """Centroids of a product quantiser, or the ranges of a scalar one."""
+    if hasattr(index, "pq"):
+        return 4 * index.pq.ksub * index.pq.d
+    return 8 * index.d if hasattr(index, "sq") else 0
+
+
+def _transform_bytes(transform: Any) -> int:
+    import faiss
+
+    if isinstance(transform, faiss.PCAMatrix):  # keeps the whole basis beside its part of it
+        return 4 * (transform.d_in + transform.d_out + 2) * transform.d_in
+    return 4 * transform.d_in * transform.d_out

@@ -1,0 +1,218 @@
+"""Rates of this machine for the planner, measured in seconds and scaled to the planned size."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import EmbedderConfig, FaissRetrieverConfig, RetrieverConfig
+from retro_lab.retrieval.base import Queries
+from retro_lab.retrieval.embed.embedders import build_embedder
+from retro_lab.retrieval.filters.exclusion import search_filled
+from retro_lab.retrieval.search.faiss_factory import centroids, create_index
+from retro_lab.retrieval.search.registry import build_retriever
+
+from .plan import Database, Lists, inverted_lists
+
+EMBEDDED = 256
+INDEXED = (16_384, 65_536)
+SEARCHED = 1024
+MOST_LISTS = 1024
+UNEVEN = 1.3  # 1.1 to 1.5 on real text (docs/scaling.md)
+DEEPER = 1.25  # likewise: equal texts and long documents make a dense search look further
+
+_WARM_UP = 8
+_REPEATS = 3  # the fastest counts: the others were disturbed
+_OPQ = re.compile(r"OPQ\d+(?:_(\d+))?")  # a rotation that takes minutes to learn
+_DOCUMENT = 32  # chunks; neighbours are never of the query's own
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What one worker does in a second; None where it isn't known.
+
+    Attributes:
+        embed: chunks.
+        search: queries, in a database of the planned size.
+        note: where they come from.
+    """
+
+    embed: float | None
+    search: float | None
+    note: str = "rates as given"
+
+
+def measure_embed(
+    config: EmbedderConfig, planned: Database, clock: Clock = time.perf_counter
+) -> float:
+    """Chunks/s for pieces of Python's documentation, as long as the planned chunks; as keys and as
+    queries where these are two vectors.
+
+    Args:
+        clock: seconds; another than the wall's shows what other processes had no part in.
+
+    Raises:
+        UserError: the embedder's model isn't there.
+    """
+    from pydoc_data.topics import topics
+
+    length = max(1, planned.text_bytes // max(1, planned.chunks))
+    text = "".join(topics.values())
+    starts = np.random.default_rng(0).integers(0, len(text) - length, EMBEDDED)
+    texts = [text[start : start + length] for start in starts]
+    embedder = build_embedder(config)
+    sides = [embedder] if embedder.query is None else [embedder, embedder.query]
+    for side in sides:
+        side.embed(texts[:_WARM_UP])
+    return EMBEDDED / _fastest(lambda: [side.embed(texts) for side in sides], clock)
+
+
+def measure_search(
+    config: RetrieverConfig,
+    planned: Database,
+    width: int,
+    k: int,
+    clock: Clock = time.perf_counter,
+) -> float:
+    """Queries/s in the planned database, from indexes of at most 65,536 random chunks.
+
+    A query is what it is in the stage: over-fetched, and without its own document. A smaller
+    database is measured at its own size. Of a larger one, the time at two sizes is taken as a
+    constant and a part that grows with the database; a graph's and a random search's is taken as
+    it is at 16,384. For inverted lists see `_seconds_in_lists`. Random chunks are all different and
+    never found in their own document; `DEEPER` makes up for it.
+
+    Raises:
+        UserError: the search needs more than vectors and tokens.
+    """
+    if config.needs_texts or config.name == "http":
+        raise UserError(
+            f"rates=measure: retriever={config.name} can't be measured on random chunks",
+            fix="give rates.search=<queries/s> and rates.embed=<chunks/s>",
+        )
+    deeper = DEEPER if config.needs_embeddings else 1.0
+    chunks = _RandomChunks.of(planned, width, k, clock)
+    if isinstance(config, FaissRetrieverConfig):
+        lists = inverted_lists(config, planned.database, width)
+        if lists is not None:
+            return 1 / (deeper * _seconds_in_lists(config, lists, chunks, planned.database))
+    sizes = [min(planned.database, size) for size in INDEXED]
+    if not _grows(config):
+        sizes = sizes[:1]
+    seconds = [chunks.seconds_a_query(chunks.indexed(config, size), size) for size in sizes]
+    growth = max(0.0, seconds[-1] - seconds[0]) / max(1, sizes[-1] - sizes[0])
+    beyond = growth * (planned.database - sizes[-1])
+    return 1 / (deeper * (seconds[-1] + beyond))
+
+
+def _grows(config: RetrieverConfig) -> bool:
+    """Whether a query's time grows with the database."""
+    if isinstance(config, FaissRetrieverConfig):
+        return "HNSW" not in config.factory
+    return config.name != "random"
+
+
+def _seconds_in_lists(
+    config: FaissRetrieverConfig, lists: Lists, chunks: _RandomChunks, database: int
+) -> float:
+    """Seconds a query where only some lists are scanned.
+
+    Measured with the planned number of lists, or 1,024 of them, and as large a share visited. What
+    stays the same as chunks are added is centroids and calls, and grows with the number of lists;
+    the rest is the codes scanned. Random vectors fill all lists alike. Real ones don't, and a query
+    visits the full lists oftener: `UNEVEN` says by how much more it scans.
+    """
+    count = min(lists.count, MOST_LISTS)
+    probed = max(1, round(lists.probed * count / lists.count))
+    many = max(probed, count // 4)  # of a few lists' codes the growth is lost in noise
+    factory = lists.factory.replace(f"IVF{lists.count}", f"IVF{count}")
+    factory = _OPQ.sub(lambda found: f"RR{found[1] or chunks.width}", factory)
+    config = dataclasses.replace(config, factory=factory, nprobe=many)
+    large = min(database, INDEXED[-1])
+    small = min(large, max(large // 4, centroids(create_index(factory, chunks.width))))
+    retriever = chunks.indexed(config, small)
+    quick = chunks.seconds_a_query(retriever, small)
+    retriever.extend(chunks.ids[small:large], chunks.vectors[small:large])
+    slow = chunks.seconds_a_query(retriever, large)
+    growth = max(0.0, slow - quick) / max(1.0, (large - small) * many / count)
+    _visit(retriever, probed)
+    constant = chunks.seconds_a_query(retriever, large) - growth * large * probed / count
+    scanned = UNEVEN * database * lists.probed / lists.count
+    return max(0.0, constant) * lists.count / count + growth * scanned
+
+
+def _visit(retriever: Any, probed: int) -> None:
+    import faiss
+
+    faiss.extract_index_ivf(retriever.index).nprobe = probed
+
+
+@dataclass(frozen=True)
+class _RandomChunks:
+    """What an index of random chunks is made of.
+
+    Attributes:
+        tokens: int32 [S, M], their frequencies by Zipf's law.
+        vectors: float32 [S, E] of length 1; no columns for a search without them.
+        k: neighbours a query.
+        clock: seconds.
+    """
+
+    tokens: np.ndarray
+    vectors: np.ndarray
+    k: int
+    clock: Clock
+
+    @classmethod
+    def of(cls, planned: Database, width: int, k: int, clock: Clock) -> _RandomChunks:
+        """As many as are indexed at most."""
+        rng, size = np.random.default_rng(0), min(planned.database, INDEXED[-1])
+        tokens = rng.zipf(1.2, (size, planned.chunk_size)) % planned.vocab_size
+        vectors = rng.standard_normal((size, width), np.float32)
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+        return cls(tokens.astype(np.int32), vectors, k, clock)
+
+    @property
+    def width(self) -> int:
+        """E."""
+        return self.vectors.shape[1]
+
+    @property
+    def ids(self) -> np.ndarray:
+        """int64 [S]."""
+        return np.arange(len(self.tokens))
+
+    def indexed(self, config: RetrieverConfig, size: int) -> Any:
+        """A retriever over the first `size`."""
+        retriever = build_retriever(config)
+        vectors = self.vectors[:size] if self.width else None
+        retriever.build(self.ids[:size], self.tokens[:size], vectors)
+        return retriever
+
+    def seconds_a_query(self, retriever: Any, size: int) -> float:
+        """Of the stage's search for some of the first `size`."""
+        document = self.ids // _DOCUMENT
+        asked = np.random.default_rng(1).permutation(size)[:SEARCHED]
+        vectors = self.vectors if self.width else None
+        queries = Queries(self.tokens, vectors, document, self.ids, self.tokens).take(asked)
+        k = min(self.k, size)
+        seconds = _fastest(lambda: search_filled(retriever, queries, k, document), self.clock)
+        return seconds / len(asked)
+
+
+def _fastest(work: Callable[[], object], clock: Clock) -> float:
+    seconds = []
+    for _ in range(_REPEATS):
+        begun = clock()
+        work()
+        seconds.append(clock() - begun)
+    return min(seconds)

@@ -1,0 +1,1 @@
+"""Embedders: a vector, or several, for each chunk."""

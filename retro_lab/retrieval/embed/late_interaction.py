@@ -1,0 +1,90 @@
+"""Late interaction: a text is a vector a token, and a candidate is worth the sum, over the query's
+tokens, of the best match among its own (ColBERT's MaxSim). Queries and candidates never meet inside
+the model, so that each costs one forward pass in however many pairs it is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import DenseNeuralRetrieverConfig
+
+from .pretrained import loading, model_folder, settings_of
+
+if TYPE_CHECKING:
+    from sentence_transformers import MultiVectorEncoder
+
+_PAIRS = 4096  # scored at once: bounds the token vectors in memory, 33 kB a chunk of 64 by ColBERT
+
+
+class LateInteraction:
+    """MaxSim of token vectors, by a ColBERT model or by any encoder without a projection.
+
+    Source: Khattab and Zaharia, "ColBERT: efficient and effective passage search via contextualized
+    late interaction over BERT", 2020.
+    """
+
+    def __init__(self, config: DenseNeuralRetrieverConfig) -> None:
+        self._model = load_multi_vector(model_folder("retriever.model", config.model), config.model)
+        self._batch_size = config.batch_size
+
+    def __call__(self, pairs: list[tuple[str, str]]) -> np.ndarray:
+        """float32 scores of (query, candidate) texts."""
+        starts = range(0, len(pairs), _PAIRS)
+        return np.concatenate([self._scores(pairs[start : start + _PAIRS]) for start in starts])
+
+    def _scores(self, pairs: list[tuple[str, str]]) -> np.ndarray:
+        size = self._batch_size
+        queries, texts = (list(dict.fromkeys(side)) for side in zip(*pairs, strict=True))
+        asked = self._model.encode_query(queries, batch_size=size, show_progress_bar=False)
+        known = self._model.encode_document(texts, batch_size=size, show_progress_bar=False)
+        of_query = dict(zip(queries, asked, strict=True))
+        of_text = dict(zip(texts, known, strict=True))
+        scores = self._model.similarity_pairwise(
+            [of_query[query] for query, _ in pairs], [of_text[text] for _, text in pairs]
+        )
+        return scores.cpu().numpy()
+
+
+def load_multi_vector(folder: Path, name: str) -> MultiVectorEncoder:
+    """The model of a folder, its queries as long as its documents: here they are chunks as well.
+
+    Raises:
+        UserError: it is no encoder of single texts, or none that can be loaded.
+    """
+    if any(name.endswith("ForSequenceClassification") for name in _architectures(folder)):
+        raise UserError(
+            f"retriever.model={name} scores pairs of texts; it has no vectors of single ones",
+            fix="give a ColBERT model or an encoder, or set retriever.scorer=cross_encoder",
+        )
+    from sentence_transformers import MultiVectorEncoder
+    from sentence_transformers.base.modules import Normalize, Transformer
+    from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+
+    with loading("retriever.model", name):
+        if _is_multi_vector(folder):
+            model = MultiVectorEncoder(str(folder), local_files_only=True, trust_remote_code=False)
+        else:  # the library would add a projection with random weights
+            tokens = Normalize(module_input_name="token_embeddings")
+            parts = ("model_kwargs", "processor_kwargs", "config_kwargs")
+            untrusted: Any = {part: {"trust_remote_code": False} for part in parts}
+            modules = [Transformer(str(folder), **untrusted), MultiVectorMask(), tokens]
+            model = MultiVectorEncoder(modules=modules)
+    transformer: Any = model[0]
+    transformer.query_expansion = None
+    transformer.query_length = transformer.document_length
+    return model
+
+
+def _is_multi_vector(folder: Path) -> bool:
+    """Whether a model was made for late interaction, in any of its three formats."""
+    packaged = settings_of(folder, "config_sentence_transformers.json").get("model_type")
+    return packaged in ("ColBERT", "MultiVectorEncoder") or "HF_ColBERT" in _architectures(folder)
+
+
+def _architectures(folder: Path) -> list[str]:
+    return settings_of(folder).get("architectures") or []

@@ -1,0 +1,1 @@
+"""What a chunk may not read: its own document, leaks, near-duplicates."""

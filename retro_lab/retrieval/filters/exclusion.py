@@ -1,0 +1,160 @@
+"""Neighbours never share the query's document: the rule that keeps a sequence's future out of it.
+
+RETRO drops same-document neighbours in training (RETRO, section 2.1 and "causality filter"); here
+every search does. Exclusion is by document id, never by rank or distance, so a duplicate that
+outranks the query itself costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..base import NO_CHUNK, Neighbours, Queries, Retriever
+from ..search.ranking import first_allowed
+
+MARGIN = 64
+"""Candidates fetched beyond k at first: enough for nine chunks in ten, cheap for every backend."""
+
+MAX_FETCHED = 1 << 24
+"""Candidates held at once, queries times candidates: bounds memory when a row needs very many."""
+
+
+PairFilter = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""From ids of query chunks [P] and of their candidates [P] to bool [P]: may it be a neighbour?"""
+
+RowFilter = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""From ids of query chunks [Q] and of the best candidates of each [Q, K], -1 at the end, to bool
+[Q, K]: which to drop. What it keeps of the first K it keeps whatever follows.
+"""
+
+
+def search_filled(
+    retriever: Retriever,
+    queries: Queries,
+    k: int,
+    chunk_document: np.ndarray,
+    passes: PairFilter | None = None,
+    repeats: RowFilter | None = None,
+) -> Neighbours:
+    """The k best neighbours of each query from other documents.
+
+    Fetches k and a margin, drops the query's own document, and doubles the fetch for the rows
+    that aren't full, until each has k or its candidates are exhausted; those rows end in -1.
+
+    Args:
+        retriever: a built or loaded retriever.
+        queries: Q queries.
+        k: neighbours a query.
+        chunk_document: int [C], the document of every chunk in the store (its `identity`).
+        passes: a further condition on query and neighbour; asked only of those that would stay.
+        repeats: drops of those that would stay what repeats the query or a better one.
+    """
+    filled = Neighbours.empty(len(queries.document), k)
+    pending = np.arange(len(queries.document))
+    fetch = k + MARGIN
+    while len(pending):
+        unfilled = []
+        block = max(1, MAX_FETCHED // fetch)
+        for start in range(0, len(pending), block):
+            rows = pending[start : start + block]
+            asked = queries.take(rows)
+            found = retriever.candidates(asked, fetch)
+            allowed = other_documents(found.ids, asked.document[:, None], chunk_document)
+            allowed = _settled(found.ids, allowed, k, asked.chunk_ids, passes, repeats)
+            kept = first_allowed(found, allowed, k)
+            filled.ids[rows], filled.scores[rows] = kept
+            more = (kept.ids[:, -1] == NO_CHUNK) & (found.ids[:, -1] != NO_CHUNK)
+            unfilled.append(rows[more])
+        pending = np.concatenate(unfilled)
+        fetch *= 2
+    return filled
+
+
+def _settled(
+    ids: np.ndarray,
+    allowed: np.ndarray,
+    k: int,
+    asking: np.ndarray,
+    passes: PairFilter | None,
+    repeats: RowFilter | None,
+) -> np.ndarray:
+    """`allowed` [Q, F] as both filters leave it, true to the k-th neighbour and open beyond.
+
+    Only rows from which something was dropped are looked at again.
+    """
+    if passes is not None:
+        # Rows that are fetched again weren't filled by half of this: all of that is asked at once.
+        at_once = k if ids.shape[1] <= k + MARGIN else ids.shape[1] // 2
+        allowed = _first_passing(ids, allowed, k, asking, passes, at_once)
+    pending = np.arange(len(ids) if repeats is not None else 0)
+    while repeats is not None and len(pending):
+        rows, names = allowed[pending], ids[pending]
+        rank = np.cumsum(rows, axis=1, dtype=np.int32) - 1
+        row, column = np.nonzero(rows & (rank < k))
+        place = rank[row, column]
+        best = np.full((len(names), k), NO_CHUNK, names.dtype)
+        best[row, place] = names[row, column]
+        dropped = repeats(asking[pending], best)
+        rows[row, column] = ~dropped[row, place]
+        changed = dropped.any(axis=1)
+        if passes is not None:
+            again = pending[changed]
+            rows[changed] = _first_passing(ids[again], rows[changed], k, asking[again], passes, k)
+        allowed[pending] = rows
+        pending = pending[changed]
+    return allowed
+
+
+def _first_passing(
+    ids: np.ndarray,
+    allowed: np.ndarray,
+    k: int,
+    asking: np.ndarray,
+    passes: PairFilter,
+    at_once: int,
+) -> np.ndarray:
+    """`allowed` [Q, F] without those that don't pass, true to the k-th that does and open beyond.
+
+    What is dropped moves the next candidates up: a row is asked in its next turn about as many as
+    it had refused until then. Rows of which nearly all are refused, as of files that begin with
+    one licence, then take a turn for each doubling and not one for each k.
+
+    Args:
+        at_once: candidates of a row in its first turn, at least k.
+    """
+    number = np.cumsum(allowed, axis=1, dtype=np.int32)  # of a candidate among those of its row
+    asked, refused = np.zeros((2, len(ids)), np.int32)
+    until = np.full(len(ids), at_once, np.int32)
+    pending = np.arange(len(ids))
+    while len(pending):
+        turn = (number[pending] > asked[pending, None]) & (number[pending] <= until[pending, None])
+        row, column = np.nonzero(turn & allowed[pending])
+        row = pending[row]
+        kept = passes(asking[row], ids[row, column])
+        allowed[row, column] = kept
+        refused += np.bincount(row[~kept], minlength=len(ids)).astype(np.int32)
+        lacking = (until - refused < k) & (until < number[:, -1])
+        pending = pending[lacking[pending]]
+        asked[pending] = until[pending]
+        until[pending] += refused[pending]
+    return allowed
+
+
+def other_documents(ids: np.ndarray, banned: np.ndarray, chunk_document: np.ndarray) -> np.ndarray:
+    """Which neighbours exist and lie in none of the row's banned documents.
+
+    Args:
+        ids: int [Q, K], chunk ids, -1 for none.
+        banned: int [Q, W], documents, padded with -1.
+        chunk_document: int [C], the document of every chunk in the store.
+
+    Returns:
+        bool [Q, K].
+    """
+    document = chunk_document[ids]
+    allowed = ids != NO_CHUNK
+    for column in range(banned.shape[1]):  # W is the documents of one sequence: few
+        allowed &= document != banned[:, column : column + 1]
+    return allowed

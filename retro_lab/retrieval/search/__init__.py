@@ -1,0 +1,1 @@
+"""Searches: lexical, by FAISS, fused, re-ranked, and the controls."""

@@ -1,0 +1,59 @@
+"""Dense candidates in the order of BM25: part of BM25's gain without a lexical search over all.
+
+Source: Doostmohammadi et al., "Surface-based retrieval reduces perplexity of retrieval-augmented
+language models", 2023: k1 = 0.9, b = 0.4, token statistics of the whole database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from retro_lab.config.schema import DenseBm25RetrieverConfig
+from retro_lab.store.workspace import Workspace
+
+from ..base import Queries, RowSource
+from .bm25 import Bm25Retriever
+from .dense_rerank import DenseReranker
+from .parts import load_part, part_fields, save_part
+
+
+class DenseBm25Reranker(DenseReranker):
+    """Candidates by meaning, order by shared tokens; equal scores by ascending id."""
+
+    def __init__(self, config: DenseBm25RetrieverConfig) -> None:
+        super().__init__(config)
+        self.bm25 = Bm25Retriever(config.bm25)
+
+    @classmethod
+    def index_fields(cls, config: DenseBm25RetrieverConfig) -> dict[str, Any]:
+        """Those of both parts."""
+        return {**super().index_fields(config), "bm25": part_fields(config.bm25)}
+
+    def build(
+        self,
+        chunk_ids: np.ndarray,
+        tokens: RowSource,
+        embeddings: RowSource | None,
+        workspace: Workspace | None = None,
+    ) -> Mapping[str, Any]:
+        """Index the embeddings, and score every token of every chunk."""
+        lexical = self.bm25.build(chunk_ids, tokens, None)
+        return {**super().build(chunk_ids, tokens, embeddings, workspace), **lexical}
+
+    def score(self, queries: Queries, ids: np.ndarray) -> np.ndarray:
+        """BM25 of each candidate."""
+        return self.bm25.scores_of(queries.tokens, ids)
+
+    def save(self, folder: Path) -> None:
+        super().save(folder)
+        save_part(self.bm25, folder, "bm25")
+
+    @classmethod
+    def load(cls, folder: Path, config: DenseBm25RetrieverConfig) -> Self:
+        retriever = super().load(folder, config)
+        retriever.bm25 = load_part(config.bm25, folder, "bm25")
+        return retriever

@@ -1,0 +1,98 @@
+"""Dense candidates in the order of a neural ranker: the pipeline that RETRO's search is compared
+with. A cross-encoder reads both texts at once, so it costs a forward pass a candidate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import DenseNeuralRetrieverConfig
+
+from ..base import NO_CHUNK, Queries
+from ..embed.late_interaction import LateInteraction
+from ..embed.pretrained import digest_of, loading, model_folder, on_hub, settings_of
+from .dense_rerank import DenseReranker
+
+Scorer = Callable[[list[tuple[str, str]]], np.ndarray]
+"""From (query, candidate) texts to float32 scores, one a pair."""
+
+
+class DenseNeuralReranker(DenseReranker):
+    """A cross-encoder or late interaction over the first dense candidates.
+
+    Equal pairs of texts are scored once. Scores may differ in the last bit between
+    machines, as all that a network computes does.
+    """
+
+    @classmethod
+    def index_fields(cls, config: DenseNeuralRetrieverConfig) -> dict[str, Any]:
+        """The dense search's, and which weights rank: a local folder's by content.
+
+        Raises:
+            UserError: the folder has no weights.
+        """
+        name = config.model
+        ranker = name if on_hub(name) else digest_of(model_folder("retriever.model", name))
+        return {**super().index_fields(config), "ranker": ranker}
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The model, loaded when the first pair is scored."""
+        return load_scorer(self.config)
+
+    def score(self, queries: Queries, ids: np.ndarray) -> np.ndarray:
+        """The ranker's score of each candidate.
+
+        Raises:
+            UserError: the model isn't there, or the query is no text of the store.
+        """
+        text_of = queries.text_of
+        if text_of is None or (queries.chunk_ids == NO_CHUNK).any():
+            raise UserError(
+                "retriever=dense_neural_rerank compares raw text, which this search doesn't have",
+                fix="search for chunks of the corpus, or use retriever=dense_bm25_rerank",
+            )
+        rows, columns = np.nonzero(ids != NO_CHUNK)
+        chunks, place = np.unique(ids[rows, columns], return_inverse=True)
+        asked, texts = text_of(queries.chunk_ids), text_of(chunks)
+        pairs = [(asked[row], texts[at]) for row, at in zip(rows, place, strict=True)]
+        distinct = {pair: number for number, pair in enumerate(dict.fromkeys(pairs))}
+        scores = np.zeros(ids.shape, dtype=np.float32)
+        if distinct:
+            found = np.asarray(self.scorer(list(distinct)), dtype=np.float32)
+            scores[rows, columns] = found[[distinct[pair] for pair in pairs]]
+        return scores
+
+
+def load_scorer(config: DenseNeuralRetrieverConfig) -> Scorer:
+    """The ranker; a hub model is downloaded unless it is cached.
+
+    Raises:
+        UserError: there is no such folder or hub model, no network to fetch it, or no
+            model in it that scores so.
+    """
+    if config.scorer == "late_interaction":
+        return LateInteraction(config)
+    folder = model_folder("retriever.model", config.model)
+    from sentence_transformers import CrossEncoder
+
+    architectures = settings_of(folder).get("architectures") or []
+    if architectures and all(name.endswith("Model") for name in architectures):
+        raise UserError(
+            f"retriever.model={config.model} embeds single texts; it has no head that scores pairs",
+            fix="give a cross-encoder, or set retriever.scorer=late_interaction",
+        )
+    with loading("retriever.model", config.model):
+        model = CrossEncoder(
+            str(folder), num_labels=1, local_files_only=True, trust_remote_code=False
+        )
+
+    def score(pairs: list[tuple[str, str]]) -> np.ndarray:
+        return model.predict(pairs, batch_size=config.batch_size, show_progress_bar=False)
+
+    return score

@@ -1,0 +1,69 @@
+"""Dense candidates put in another order: the retriever and ranker pipeline, less its ranker.
+
+The ranker sees the first `pool` candidates of a chunk; those behind them stay as they were, so that
+a chunk whose pool is its own document still gets its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from retro_lab.store.workspace import Workspace
+
+from ..base import Neighbours, Queries, RowSource
+from .parts import load_part, part_fields, save_part
+from .ranking import reranked
+from .registry import build_retriever
+
+
+class DenseReranker:
+    """A dense search and a second opinion on its first candidates."""
+
+    needs_embeddings = True
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+        self.dense: Any = build_retriever(config.dense)
+
+    def score(self, queries: Queries, ids: np.ndarray) -> np.ndarray:
+        """float32 [Q, P], the ranker's scores of chunks `ids` [Q, P], -1 for none."""
+        raise NotImplementedError
+
+    @property
+    def exact(self) -> bool:
+        """As the dense search is: the ranker scores what that one finds."""
+        return self.dense.exact
+
+    @classmethod
+    def index_fields(cls, config: Any) -> dict[str, Any]:
+        """Those of the dense search; the pool acts at search time."""
+        return {"dense": part_fields(config.dense)}
+
+    def build(
+        self,
+        chunk_ids: np.ndarray,
+        tokens: RowSource,
+        embeddings: RowSource | None,
+        workspace: Workspace | None = None,
+    ) -> Mapping[str, Any]:
+        """Index the embeddings; raises as the dense search does."""
+        return self.dense.build(chunk_ids, tokens, embeddings, workspace)
+
+    def candidates(self, queries: Queries, k: int) -> Neighbours:
+        """The first `pool` dense candidates by the ranker's score, then the others."""
+        pool = self.config.pool
+        first = self.dense.candidates(queries, max(k, pool))
+        return reranked(first, pool, k, lambda ids: self.score(queries, ids))
+
+    def save(self, folder: Path) -> None:
+        save_part(self.dense, folder, "dense")
+
+    @classmethod
+    def load(cls, folder: Path, config: Any) -> Self:
+        retriever = cls(config)
+        retriever.dense = load_part(config.dense, folder, "dense")
+        return retriever

@@ -1,0 +1,54 @@
+"""Exact search over stored vectors, without an index: what an approximate one is measured against.
+
+Every vector is read once a question, a block in memory at a time.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any
+
+import numpy as np
+
+from retro_lab.config.schema import FaissRetrieverConfig
+
+from ..base import Neighbours, Queries, Retriever, Rows
+from ..embed.embedders import Embeddings
+from .faiss_blocks import BLOCK
+from .faiss_index import FaissRetriever
+from .ranking import sort_rows
+
+
+class ExactSearch:
+    """Finds what `FaissRetriever` finds with `Flat`, to the last bit.
+
+    Args:
+        vectors: of the database's chunks.
+    """
+
+    needs_embeddings = True
+
+    def __init__(self, vectors: Rows) -> None:
+        self.vectors = vectors
+
+    def candidates(self, queries: Queries, k: int) -> Neighbours:
+        """The k best chunks by inner product."""
+        best = Neighbours.empty(len(queries.document), 0)
+        for start in range(0, len(self.vectors), BLOCK):
+            block = slice(start, start + BLOCK)
+            flat, ids = FaissRetriever(FaissRetrieverConfig()), self.vectors.ids[block]
+            flat.build(ids, np.empty((len(ids), 0), np.int32), self.vectors[block])
+            found = zip(best, flat.candidates(queries, k), strict=True)
+            best = sort_rows(Neighbours(*(np.concatenate(pair, axis=1) for pair in found)))
+            best = Neighbours(best.ids[:, :k], best.scores[:, :k])
+        return best
+
+
+def exactly(retriever: Retriever, chunk_ids: np.ndarray, embeddings: Embeddings) -> Any:
+    """A retriever whose dense part, or all of it, is replaced by exact search."""
+    exact = ExactSearch(Rows(chunk_ids, embeddings.of))
+    if isinstance(retriever, FaissRetriever):
+        return exact
+    whole: Any = copy(retriever)
+    whole.dense = exact
+    return whole

@@ -1,0 +1,220 @@
+"""A FAISS index trained and written block by block: memory holds a sample and a block of it.
+
+FAISS fills an index in memory and writes it whole. Most of its kinds end, as files, in what they
+store of each vector: whole ones (Flat, SQ) in the codes, inverted files in their lists. Here the
+codes are made in blocks, and those ends are written from disk; the file is the one that FAISS
+itself would have written, so all else reads it as before. Codes of inverted files are blocks of
+the stage: a killed build goes on behind the last of them.
+
+Training takes a sample, one vector from each of as many equal parts of the database; one that isn't
+larger than the sample is taken whole.
+
+Legend: S vectors, E width of one, B bytes of a code.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from retro_lab.store.progress import track
+from retro_lab.store.workspace import Workspace
+
+from ..base import RowSource
+from .faiss_factory import centroids, train_index
+from .faiss_search import behind_transforms, transformed
+
+BLOCK = 2**16
+"""Vectors in memory at once, and those that an interrupted build loses at most."""
+
+SAMPLE = 2**18
+"""Vectors to train on: so many, or `POINTS` for each centroid where that is more."""
+
+POINTS = 64
+
+_SORTED_BYTES = 2**27  # entries of inverted lists put in order at once
+_SCANNED = 2**22  # list numbers looked through at once
+_NO_CODES = struct.pack("<Q", 0)  # how a file of an empty index ends: no codes, ...
+
+
+def sample_size(size: int, centroids: int) -> int:
+    """Vectors of `size` that an index is trained on."""
+    return min(size, max(SAMPLE, POINTS * centroids))
+
+
+def trained(index: Any, vectors: RowSource, workspace: Workspace | None) -> Any:
+    """The index, trained; with a workspace it is trained once, however often a build is killed."""
+    import faiss
+
+    def train() -> None:
+        size = len(vectors)
+        count = sample_size(size, centroids(index))
+        sample = vectors[_spread(size, count)] if count < size else vectors[:]
+        train_index(index, sample.astype(np.float32, copy=False))
+
+    if workspace is None:
+        train()
+        return index
+
+    def produce(start: int, stop: int) -> dict[str, np.ndarray]:
+        train()
+        return {"trained": faiss.serialize_index(index)}
+
+    workspace.blocks(1, 1, produce, what="training", unit="indexes", published=False)
+    return faiss.deserialize_index(np.load(workspace.scratch / "trained.npy"))
+
+
+def writes_blocks(index: Any) -> bool:
+    """Whether `write_filled` knows how a file of this empty index ends."""
+    import faiss
+
+    inner = behind_transforms(index)
+    whole = (faiss.IndexFlat, faiss.IndexFlatIP, faiss.IndexScalarQuantizer)
+    lists = (faiss.IndexIVFFlat, faiss.IndexIVFPQ, faiss.IndexIVFScalarQuantizer)
+    if type(inner) not in (*whole, *lists):
+        return False
+    end = _no_lists(inner) if type(inner) in lists else _NO_CODES
+    return faiss.serialize_index(index).tobytes().endswith(end)
+
+
+def write_filled(index: Any, vectors: RowSource, path: Path, workspace: Workspace) -> None:
+    """Writes a trained, empty index as if all vectors, [S, E], had been added to it.
+
+    Args:
+        index: one that `writes_blocks`; it stays empty, but may not be used any more.
+    """
+    import faiss
+
+    with path.open("wb") as out:
+        if isinstance(behind_transforms(index), faiss.IndexIVF):
+            _write_lists(index, *_encoded(index, vectors, workspace), out)
+        else:
+            _write_codes(index, vectors, out)
+
+
+def _spread(size: int, count: int) -> np.ndarray:
+    """int64 [count], ascending: a random place from each of `count` equal parts."""
+    edges = np.linspace(0, size, count + 1).astype(np.int64)
+    share = np.random.default_rng(0).random(count)
+    return edges[:-1] + (share * np.diff(edges)).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class _Encoding:
+    """Inverted list int32 [n] and code uint8 [n, B] of a block of vectors, wherever that is done.
+
+    Attributes:
+        trained: an empty index, as FAISS serialises it.
+        vectors: [S, E].
+    """
+
+    trained: np.ndarray
+    vectors: RowSource
+
+    def __reduce__(self) -> tuple[type[_Encoding], tuple]:
+        return type(self), (self.trained, self.vectors)
+
+    @cached_property
+    def index(self) -> Any:
+        """The index, opened by each process that is handed this."""
+        import faiss
+
+        return faiss.deserialize_index(self.trained)
+
+    def __call__(self, start: int, stop: int) -> dict[str, np.ndarray]:
+        import faiss
+
+        inner = behind_transforms(self.index)
+        centres = faiss.downcast_index(inner.quantizer)
+        block = transformed(self.index, self.vectors[start:stop].astype(np.float32))
+        lists = centres.assign(block, 1)[:, 0]
+        codes = np.empty((len(block), inner.code_size), np.uint8)
+        pointers = map(faiss.swig_ptr, (block, lists, codes))
+        inner.encode_vectors(len(block), *pointers)
+        return {"lists": lists.astype(np.int32), "codes": codes}
+
+
+def _encoded(index: Any, vectors: RowSource, workspace: Workspace) -> tuple[np.ndarray, np.ndarray]:
+    """Inverted list int32 [S] and code uint8 [S, B] of each vector, mapped."""
+    import faiss
+
+    work, size = _Encoding(faiss.serialize_index(index), vectors), len(vectors)
+    workspace.blocks(
+        size, BLOCK, work, what="indexing", unit="chunks", published=False, anywhere=True
+    )
+    lists, codes = (
+        np.load(workspace.scratch / name, mmap_mode="r", allow_pickle=False)
+        for name in ("lists.npy", "codes.npy")
+    )
+    return lists, codes
+
+
+def _write_codes(index: Any, vectors: RowSource, out: BinaryIO) -> None:
+    import faiss
+
+    inner, size = behind_transforms(index), len(vectors)
+    numbers = isinstance(inner, faiss.IndexFlat)  # counts its codes in float32
+    out.write(_head(index, size, _NO_CODES))
+    out.write(struct.pack("<Q", size * inner.code_size // (4 if numbers else 1)))
+    with track(size, "indexing", "chunks") as advance:
+        for start in range(0, size, BLOCK):
+            block = transformed(index, vectors[start : start + BLOCK].astype(np.float32))
+            out.write(inner.sa_encode(block).tobytes())
+            advance(len(block))
+
+
+def _write_lists(index: Any, lists: np.ndarray, codes: np.ndarray, out: BinaryIO) -> None:
+    """Lists one after the other, each its codes and then the places of their vectors."""
+    inner = behind_transforms(index)
+    count = inner.nlist
+    sizes = np.zeros(count, np.int64)
+    for _, part in _parts(lists):
+        sizes += np.bincount(part, minlength=count)
+    out.write(_head(index, len(lists), _no_lists(inner)))
+    out.write(_lists_head(inner) + struct.pack("<4sQ", b"full", count) + sizes.tobytes())
+    ends = np.cumsum(sizes)
+    at_once = _SORTED_BYTES // (inner.code_size + 8)
+    first = 0
+    with track(len(lists), "joining the index", "chunks") as advance:
+        while first < count:
+            written = int(ends[first - 1]) if first else 0
+            last = max(first + 1, int(np.searchsorted(ends, written + at_once, "right")))
+            places = np.concatenate(
+                [at + np.flatnonzero((p >= first) & (p < last)) for at, p in _parts(lists)]
+            )
+            order = np.argsort(lists[places], kind="stable")
+            ordered, stored = places[order], codes[places][order]
+            for stop, size in zip(ends[first:last] - written, sizes[first:last], strict=True):
+                out.write(stored[stop - size : stop].tobytes())
+                out.write(ordered[stop - size : stop].tobytes())
+            advance(len(places))
+            first = last
+
+
+def _parts(lists: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Where each part of the list numbers begins, and the part."""
+    for start in range(0, len(lists), _SCANNED):
+        yield start, lists[start : start + _SCANNED]
+
+
+def _head(index: Any, size: int, end: bytes) -> bytes:
+    """What a file of `size` vectors in an index like this empty one begins with."""
+    import faiss
+
+    index.ntotal = behind_transforms(index).ntotal = size
+    return faiss.serialize_index(index).tobytes().removesuffix(end)
+
+
+def _lists_head(inner: Any) -> bytes:
+    return struct.pack("<4sQQ", b"ilar", inner.nlist, inner.code_size)
+
+
+def _no_lists(inner: Any) -> bytes:
+    """... or no lists."""
+    return _lists_head(inner) + struct.pack("<4sQ", b"sprs", 0)

@@ -1,0 +1,47 @@
+"""What searches without an index share: the ids of the database's chunks, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from retro_lab.store.workspace import Workspace
+
+from ..base import RowSource
+
+
+class ListedChunks:
+    """The database as int64 [S] `chunk_ids`; how it is searched is for a subclass to say."""
+
+    exact = True
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+        self.chunk_ids = np.empty(0, dtype=np.int64)
+
+    @classmethod
+    def index_fields(cls, config: Any) -> dict[str, Any]:
+        """Nothing: what settings there are act at search time."""
+        return {}
+
+    def build(
+        self,
+        chunk_ids: np.ndarray,
+        tokens: RowSource,
+        embeddings: RowSource | None,
+        workspace: Workspace | None = None,
+    ) -> dict[str, Any]:
+        """Remember the ids; tokens and embeddings aren't read."""
+        self.chunk_ids = chunk_ids
+        return {}
+
+    def save(self, folder: Path) -> None:
+        np.save(folder / "chunk_ids.npy", self.chunk_ids, allow_pickle=False)
+
+    @classmethod
+    def load(cls, folder: Path, config: Any) -> Self:
+        retriever = cls(config)
+        retriever.chunk_ids = np.load(folder / "chunk_ids.npy", mmap_mode="r", allow_pickle=False)
+        return retriever

@@ -1,0 +1,40 @@
+"""`retriever=stored`: the neighbours that an imported dataset brings with it, looked up.
+
+Only those in the database count, as with every other retriever: a neighbour in a validation
+document, say, is dropped, and the table's coverage tells how many are left.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import StoredRetrieverConfig
+
+from ..base import Neighbours, Queries
+from .listed import ListedChunks
+from .ranking import first_allowed, repeated_in_row
+
+
+class StoredRetriever(ListedChunks):
+    """A table of neighbours; it knows those of stored chunks, and can't search for text."""
+
+    needs_embeddings = StoredRetrieverConfig.needs_embeddings
+
+    def candidates(self, queries: Queries, k: int) -> Neighbours:
+        """The first k of those that the store has for each query; a score is minus the rank.
+
+        Raises:
+            UserError: the queries aren't chunks of a store that has neighbours.
+        """
+        if queries.given is None:
+            raise UserError(
+                "retriever=stored only knows the neighbours of the corpus's own chunks: it can't "
+                "search for other text",
+                fix="use a retriever that searches, such as retriever=bm25",
+            )
+        ids = queries.given
+        place = np.minimum(np.searchsorted(self.chunk_ids, ids), len(self.chunk_ids) - 1)
+        allowed = (self.chunk_ids[place] == ids) & ~repeated_in_row(ids)
+        scores = np.broadcast_to(-np.arange(ids.shape[1], dtype=np.float32), ids.shape)
+        return first_allowed(Neighbours(ids, scores), allowed, k)

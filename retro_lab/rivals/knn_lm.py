@@ -1,0 +1,106 @@
+"""kNN-LM: the baseline's next-token distribution mixed with the tokens that followed like states.
+
+p(y) = w * p_kNN(y) + (1 - w) * p_LM(y), with p_kNN proportional to exp(-d / T) over the k nearest
+states of the database, d the squared distance (Khandelwal et al. 2020, "Generalization through
+Memorization", equations 2 and 3). k, T and w are chosen on validation.
+
+Shapes: T scored tokens of a batch, K neighbours.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retro_lab.config.schema import KnnLmConfig
+from retro_lab.evaluation.compressors.ground import Ground
+from retro_lab.evaluation.compressors.outcome import Outcome, Tuning, lowest
+from retro_lab.nn import Retro
+from retro_lab.store import track
+
+from .datastore import Datastore
+from .states import token_states
+
+
+def knn_log_probs(
+    distances: NDArray[np.float32], hit: NDArray[np.bool_], temperature: float
+) -> NDArray[np.float64]:
+    """[T] log p_kNN of the true token; -inf where no neighbour has it.
+
+    Args:
+        distances: [T, K], ascending, infinite where there is no neighbour.
+        hit: [T, K], whether the neighbour's token is the true one.
+    """
+    nearest = np.where(np.isfinite(distances[:, :1]), distances[:, :1], 0.0)
+    weights = np.exp(-(distances.astype(np.float64) - nearest) / temperature)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = np.where(hit, weights, 0.0).sum(axis=1) / weights.sum(axis=1)
+        return np.log(np.nan_to_num(shares))
+
+
+def mixed_nats(
+    nats: NDArray[np.float64], knn: NDArray[np.float64], weight: float
+) -> NDArray[np.float64]:
+    """[T] nats of the mixture; without weight, the language model's own, bit for bit."""
+    if weight == 0:
+        return nats
+    return -np.logaddexp(math.log(weight) + knn, math.log1p(-weight) - nats)
+
+
+def tune(
+    model: Retro, datastore: Datastore, ground: Ground, config: KnnLmConfig, batch_size: int
+) -> Tuning:
+    """The best k, T and w of the grid on `ground`, by bits per byte; one search for all."""
+    start = time.perf_counter()
+    k = max(config.neighbours)
+    grid = list(itertools.product(config.neighbours, config.temperatures, config.weights))
+    sums = np.zeros(len(grid))
+    for nats, distances, hit, _ in _searched(model, datastore, ground, k, batch_size, "tuning"):
+        for at, group in itertools.groupby(range(len(grid)), lambda i: grid[i][:2]):
+            count, temperature = at
+            knn = knn_log_probs(distances[:, :count], hit[:, :count], temperature)
+            for i in group:
+                sums[i] += mixed_nats(nats, knn, grid[i][2]).sum()
+    bits = sums / math.log(2) / ground.bytes.sum()
+    settings = ({"neighbours": k, "temperature": t, "weight": w} for k, t, w in grid)
+    return lowest(zip(settings, bits.tolist(), strict=True), start)
+
+
+def score(
+    model: Retro, datastore: Datastore, ground: Ground, tuning: Tuning, batch_size: int
+) -> Outcome:
+    """The mixture with the chosen settings on every token of `ground`."""
+    start = time.perf_counter()
+    chosen: dict[str, Any] = tuning.chosen
+    totals = np.zeros(ground.store.num_chunks)
+    batches = _searched(model, datastore, ground, chosen["neighbours"], batch_size, "scoring")
+    for nats, distances, hit, chunk in batches:
+        knn = knn_log_probs(distances, hit, chosen["temperature"])
+        np.add.at(totals, chunk, mixed_nats(nats, knn, chosen["weight"]))
+    return Outcome.by_chunk(
+        ground,
+        totals[ground.rows],
+        tuning=tuning,
+        seconds=round(time.perf_counter() - start, 1),
+        parameters=sum(p.numel() for p in model.parameters()),
+        datastore_bytes=datastore.num_bytes,
+        facts={"datastore_tokens": len(datastore.tokens)},
+    )
+
+
+def _searched(
+    model: Retro, datastore: Datastore, ground: Ground, k: int, batch_size: int, what: str
+):
+    """Batches of (nats [T], distances [T, K], hit [T, K], chunk [T])."""
+    data, windows = ground.windows()
+    with track(int(ground.tokens.sum()), f"{what} kNN-LM", "tokens") as advance:
+        for part in token_states(model, data, windows, batch_size):
+            document = np.asarray(ground.store.document)[part.chunk]
+            distances, tokens = datastore.search(part.keys, document, k)
+            yield part.nats, distances, tokens == part.tokens[:, None], part.chunk
+            advance(len(part.nats))

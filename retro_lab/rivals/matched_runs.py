@@ -1,0 +1,94 @@
+"""Rivals that are plain language models of RETRO's size: runs with keys of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+from retro_lab.config.fingerprints import plain_of, steps_of
+from retro_lab.config.rules.checks import check
+from retro_lab.config.schema import Config, PlainConfig
+from retro_lab.evaluation.compressors.outcome import Outcome, bits_per_byte, lowest
+from retro_lab.run.directory import RunDirectory
+from retro_lab.run.experiment import train
+from retro_lab.run.run_data import Prepared
+from retro_lab.run.timing import Stopwatch
+
+from .matched import Match, parameters
+from .rival_session import RivalSession
+from .states import plain_nats, weights_digest
+
+
+def matched_outcome(session: RivalSession, name: str, match: Match) -> Outcome:
+    """Trains a run for each learning rate; the one that validation chooses is scored."""
+    runs = {}
+    for factor in session.asked.matched.lr_factors:
+        config = matched_config(session.config, name, match, factor)
+        runs[factor] = train_match(config, session.prepared, session.watch)
+    models = {factor: session.load(run) for factor, run in runs.items()}
+    text, batch = session.text, session.batch
+
+    def score() -> Outcome:
+        start = time.perf_counter()
+        tried = []
+        for factor, model in models.items():
+            nats = plain_nats(model, text.tuning, batch)
+            tried.append(({"lr_factor": factor}, bits_per_byte(text.tuning, nats)))
+        tuning = lowest(tried, start)
+        chosen = tuning.chosen["lr_factor"]
+        model = models[chosen]
+        training = sum(run.status["seconds"].get("training", 0.0) for run in runs.values())
+        return Outcome.by_chunk(
+            text.test,
+            plain_nats(model, text.test, batch),
+            tuning=tuning,
+            seconds=round(training + time.perf_counter() - start, 1),
+            parameters=parameters(model.config),
+            facts={
+                "run": runs[chosen].path.name,
+                "flops_per_token": session.flops(model.config),
+                "match": match.arithmetic,
+            },
+        )
+
+    settings = {"lr_factors": session.asked.matched.lr_factors}
+    inputs = {f"{factor:g}": weights_digest(model) for factor, model in models.items()}
+    return session.kept(name, text.test, settings, inputs, score)
+
+
+def train_match(config: Config, prepared: Prepared, watch: Stopwatch) -> RunDirectory:
+    """The run of a plain language model, trained now if it was not; it is not evaluated.
+
+    Args:
+        config: of `matched_config`.
+        prepared: RETRO's data.
+        watch: collects the seconds.
+    """
+    check(config)
+    run = RunDirectory.of(config)
+    lock = run.acquire(wait=True)
+    try:
+        train(config, run, prepared.without_neighbours(), None, watch)
+    finally:
+        lock.release()
+    return run
+
+
+def matched_config(config: Config, name: str, match: Match, lr_factor: float) -> Config:
+    """The run of a plain language model: RETRO's baseline in another size, on as many tokens.
+
+    Args:
+        config: of the RETRO.
+        name: of the rival, which becomes part of the model's.
+        match: layers and inner width.
+        lr_factor: multiplies the learning rate.
+    """
+    model = dataclasses.replace(
+        config.model,
+        name=f"{config.model.name}_{name}",
+        num_layers=match.num_layers,
+        d_ff=match.d_ff,
+    )
+    rate = PlainConfig(lr=config.optim.lr * lr_factor)
+    sized = dataclasses.replace(config, model=model, plain=rate, resume="auto")
+    return plain_of(sized, steps_of(config))

@@ -1,0 +1,232 @@
+"""rivals.json and rivals.parquet: every rival beside RETRO on the same text, with intervals.
+
+rivals.parquet has a row a scored chunk in the order of chunks.parquet: document_id, chunk_index,
+tokens, bytes, overlap where it was measured, subsample, nats_<name>, null where a rival has no
+figure. What has figures for whole documents only is in rivals.json as `document_nats`.
+
+Shapes: S scored chunks, D documents.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from retro_lab.evaluation.compressors.ground import Ground
+from retro_lab.evaluation.compressors.outcome import Outcome, Tuning
+from retro_lab.evaluation.measure.leakage import LEAK_FREE_ALPHA
+from retro_lab.evaluation.measure.metrics import Score
+from retro_lab.evaluation.measure.overlap import overlap_ratio
+from retro_lab.evaluation.measure.statistics import Bootstrap, bits_per_byte_intervals
+from retro_lab.evaluation.records.chunk_table import PREFIX, ChunkTable
+from retro_lab.evaluation.records.parquet import write_columns
+from retro_lab.evaluation.records.results import write_json
+
+from .table import RIVALS_FILE, SCHEMA_VERSION
+
+CHUNKS_FILE = "rivals.parquet"
+RETRO = "on"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the table before its figures are known.
+
+    Attributes:
+        name: of its column.
+        label: for people.
+        ground: what it was scored on: the whole split, or the subsample.
+        outcome: its nats.
+    """
+
+    name: str
+    label: str
+    ground: Ground
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A score on some of the text, and how far it is from RETRO's.
+
+    Attributes:
+        documents: with a scored byte there.
+        difference: bits per byte less RETRO[ON]'s; above zero, RETRO is better.
+        low: of its interval over documents; None with fewer than five documents.
+        high: likewise.
+    """
+
+    nats: float
+    tokens: int
+    bytes: int
+    bits_per_byte: float | None
+    documents: int
+    difference: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A rival's record.
+
+    Attributes:
+        figures: by part: all, leak_free (r(C) at most 0.125) and subsample; None where the rival
+            has no figure there.
+        seconds: to tune and to score, and what had to be trained or built.
+        document_nats: by document id, where there are no nats of chunks.
+    """
+
+    name: str
+    label: str
+    figures: dict[str, Figure | None]
+    tuning: Tuning
+    seconds: float
+    parameters: int | None
+    datastore_bytes: int
+    facts: dict[str, Any] = field(default_factory=dict)
+    document_nats: dict[str, float] | None = None
+
+
+class Board:
+    """Entries on one ground, and the parts of it on which they are compared.
+
+    Args:
+        ground: the whole split.
+        subsample: documents on which every entry is scored.
+        table: the run's own chunks; must be of the same text.
+
+    Raises:
+        ValueError: if the table scored other tokens.
+    """
+
+    def __init__(self, ground: Ground, subsample: Ground, table: ChunkTable) -> None:
+        if not (
+            np.array_equal(table.tokens, ground.tokens)
+            and np.array_equal(table.bytes, ground.bytes)
+        ):
+            raise ValueError("the rivals' tokens are not those of chunks.parquet")
+        self.ground = ground
+        self.table = table
+        self.place = np.searchsorted(ground.documents, ground.document)
+        self.sampled = np.isin(ground.document, subsample.documents)
+        self.ratio: NDArray[np.float64] | None = None
+        if table.overlap is not None:
+            self.ratio = overlap_ratio(table.overlap.longest_run, table.tokens)
+
+    @property
+    def parts(self) -> dict[str, NDArray[np.bool_]]:
+        """[S] chunks of each part; leak_free is missing where overlap was not measured."""
+        found = {"all": np.ones(len(self.sampled), bool), "subsample": self.sampled}
+        if self.ratio is not None:
+            found["leak_free"] = self.ratio <= LEAK_FREE_ALPHA
+        return found
+
+    def own(self, condition: str) -> NDArray[np.float64]:
+        """[S] nats of one of the run's own conditions."""
+        return self.table.nats[condition]
+
+    def row(self, entry: Entry, bootstrap: Bootstrap) -> Row:
+        """The entry's figures on every part."""
+        outcome = entry.outcome
+        ids = dict(zip(self.ground.document.tolist(), self.table.document_id, strict=True))
+        documents = entry.ground.documents.tolist()
+        by_document = None
+        if outcome.chunk_nats is None:
+            nats = outcome.document_nats.tolist()
+            by_document = {str(ids[d]): n for d, n in zip(documents, nats, strict=True)}
+        return Row(
+            entry.name,
+            entry.label,
+            {part: self._figure(entry, kept, bootstrap) for part, kept in self.parts.items()},
+            outcome.tuning,
+            outcome.seconds,
+            outcome.parameters,
+            outcome.datastore_bytes,
+            outcome.facts,
+            by_document,
+        )
+
+    def chunk_nats(self, entry: Entry) -> NDArray[np.float64]:
+        """[S] nats by chunk, NaN where there is no figure."""
+        nats = np.full(len(self.sampled), np.nan)
+        if entry.outcome.chunk_nats is not None:
+            nats[np.isin(self.ground.rows, entry.ground.rows)] = entry.outcome.chunk_nats
+        return nats
+
+    def _figure(self, entry: Entry, kept: NDArray[np.bool_], bootstrap: Bootstrap) -> Figure | None:
+        """The entry against RETRO[ON] on the kept chunks, if it has a figure for all of them."""
+        size = len(self.ground.documents)
+        theirs = self._document_nats(entry, kept)
+        if theirs is None or not kept.any():
+            return None
+        columns = (self.own(RETRO), self.ground.tokens, self.ground.bytes)
+        retro, tokens, num_bytes = (
+            np.bincount(self.place[kept], column[kept], size) for column in columns
+        )
+        present = num_bytes > 0
+        nats = {entry.name: theirs[present], "retro": retro[present]}
+        interval = bits_per_byte_intervals(
+            nats, num_bytes[present], [(entry.name, "retro")], bootstrap
+        )[entry.name, "retro"]
+        score = Score(math.fsum(theirs[present]), int(tokens.sum()), int(num_bytes.sum()))
+        reference = Score(math.fsum(retro), score.tokens, score.bytes)
+        low, high = interval or (None, None)
+        itself = entry.name == RETRO
+        return Figure(
+            **{name: getattr(score, name) for name in ("nats", "tokens", "bytes")},
+            bits_per_byte=score.bpb,
+            documents=int(present.sum()),
+            difference=None if itself else score.bpb - reference.bpb,
+            low=None if itself else low,
+            high=None if itself else high,
+        )
+
+    def _document_nats(self, entry: Entry, kept: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+        """[D] nats on the kept chunks; None if the entry has no figure for one of them."""
+        size = len(self.ground.documents)
+        if entry.outcome.chunk_nats is not None:
+            nats = self.chunk_nats(entry)[kept]
+            if np.isnan(nats).any():
+                return None
+            return np.bincount(self.place[kept], nats, size).astype(np.float64)
+        scored = np.isin(self.ground.documents, entry.ground.documents)
+        chunks = np.bincount(self.place[kept], minlength=size)
+        touched, whole = chunks > 0, chunks == np.bincount(self.place, minlength=size)
+        if not (scored & whole)[touched].all():
+            return None
+        nats = np.zeros(size)
+        nats[scored] = entry.outcome.document_nats
+        return np.where(touched, nats, 0.0)
+
+
+def save(folder: Path, board: Board, entries: Sequence[Entry], about: dict[str, Any]) -> None:
+    """Writes both files atomically.
+
+    Args:
+        about: what the rows have in common; holds `bootstrap`, the intervals' settings.
+    """
+    bootstrap = Bootstrap(**about["bootstrap"])
+    rows = [asdict(board.row(entry, bootstrap)) for entry in entries]
+    record = {"schema_version": SCHEMA_VERSION, **about, "rivals": rows}
+    columns: dict[str, Any] = {
+        "document_id": pa.array(board.table.document_id, pa.string()),
+        "chunk_index": pa.array(board.table.chunk_index, pa.int32()),
+        "tokens": pa.array(board.ground.tokens, pa.int64()),
+        "bytes": pa.array(board.ground.bytes, pa.int64()),
+        "subsample": pa.array(board.sampled, pa.bool_()),
+    }
+    if board.ratio is not None:
+        columns["overlap"] = pa.array(board.ratio, pa.float64())
+    for entry in entries:
+        nats = board.chunk_nats(entry)
+        columns[PREFIX + entry.name] = pa.array(nats, pa.float64(), from_pandas=True)
+    write_columns(columns, folder / CHUNKS_FILE)
+    write_json(record, folder / RIVALS_FILE)

@@ -1,0 +1,85 @@
+"""What all rivals of one run share: its text and baseline, what a model costs, and the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, cast
+
+from retro_lab.config.schema import Config, RivalsConfig, resolve_stride
+from retro_lab.evaluation.compressors.ground import Ground, Grounds
+from retro_lab.evaluation.compressors.outcome import Outcome, kept
+from retro_lab.nn import Retro, RetroConfig
+from retro_lab.nn.flops import count_flops
+from retro_lab.run.directory import RunDirectory
+from retro_lab.run.model import retro_config
+from retro_lab.run.run_data import Prepared
+from retro_lab.run.scores import load_model
+from retro_lab.run.timing import Stopwatch
+
+from .states import weights_digest
+
+
+class RivalSession:
+    """One run whose rivals are scored.
+
+    Args:
+        config: of the run, with the evaluation asked for.
+        prepared: the run's data.
+        baseline: its baseline, whose states and distributions some rivals use.
+        watch: collects the seconds.
+
+    Attributes:
+        asked: which rivals, and what is tried when each is tuned.
+        batch: windows a forward pass.
+        weights: digest of the baseline's, for outcomes that depend on them.
+        text: what rivals learn from, are tuned on and are scored on.
+    """
+
+    def __init__(
+        self, config: Config, prepared: Prepared, baseline: RunDirectory, watch: Stopwatch
+    ) -> None:
+        self.config, self.prepared, self.watch = config, prepared, watch
+        self.asked: RivalsConfig = config.eval.rivals
+        self.batch = config.eval.batch_size
+        self.model = self.load(baseline)
+        self.weights = {"baseline": weights_digest(self.model)}
+        self.text = Grounds.of(
+            prepared.chunks,
+            config.eval.split,
+            config.chunking,
+            resolve_stride(config.eval, config.chunking),
+            config.eval.seed,
+            self.asked,
+        )
+
+    def load(self, run: RunDirectory) -> Retro:
+        """A model of our own: the rules refuse rivals of a pretrained backbone."""
+        return cast(Retro, load_model(run.config(), run, self.prepared))
+
+    def kept(
+        self,
+        name: str,
+        ground: Ground,
+        settings: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        score: Callable[[], Outcome],
+        tuned_on: Ground | None = None,
+    ) -> Outcome:
+        """As `outcome.kept`, tuned on the session's own validation text unless told."""
+        pipeline = self.prepared.pipeline
+        tuned_on = tuned_on or self.text.tuning
+        return kept(
+            pipeline.store, name, pipeline.chunks, ground, tuned_on, settings, inputs, score
+        )
+
+    @cached_property
+    def retro(self) -> RetroConfig:
+        """The run's own model."""
+        chunks = self.prepared.chunks
+        return retro_config(self.config, chunks.vocab_size, chunks.pad_id)
+
+    def flops(self, model: RetroConfig) -> int:
+        """Of a forward pass, by scored token."""
+        window = self.config.chunking.sequence_length
+        return count_flops(model, 1, window, self.config.neighbours.k).forward // window

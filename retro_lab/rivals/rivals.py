@@ -1,0 +1,270 @@
+"""`evaluate.py run=... eval=rivals`: tunes rivals on validation, scores them on the run's tokens.
+
+Every outcome is a stage in the store, keyed by text, settings and weights, and the baselines of
+equal size are runs: what was interrupted goes on, and what is there is not done again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from retro_lab.config.errors import UserError
+from retro_lab.config.fingerprints import eval_fields, has_retrieval, run_key
+from retro_lab.config.schema import Bm25RetrieverConfig, Config, Method
+from retro_lab.evaluation.compressors.ground import Ground
+from retro_lab.evaluation.compressors.outcome import Outcome, Tuning
+from retro_lab.evaluation.measure.conditions import label
+from retro_lab.evaluation.records.chunk_table import ChunkTable
+from retro_lab.evaluation.records.environment import environment
+from retro_lab.evaluation.records.results import Results
+from retro_lab.evaluation.report.run_page import write_run_page
+from retro_lab.retrieval.index_stage import build_index as build_search
+from retro_lab.retrieval.search.registry import load_retriever
+from retro_lab.run.compared import Compared
+from retro_lab.run.compressors import ngram_outcome, xz_outcome
+from retro_lab.run.directory import RunDirectory
+from retro_lab.run.run_data import Prepared
+from retro_lab.run.timing import Stopwatch
+from retro_lab.store import Artifact
+
+from . import knn_lm, ralm, report
+from .datastore import (
+    Datastore,
+    build_index,
+    build_states,
+    index_stage,
+    states_stage,
+)
+from .matched import matched, parameters
+from .matched_runs import matched_outcome
+from .report import Board, Entry
+from .rival_session import RivalSession
+
+
+def run_rivals(
+    config: Config,
+    run: RunDirectory,
+    prepared: Prepared,
+    compared: Compared,
+    watch: Stopwatch,
+) -> None:
+    """Writes rivals.json and rivals.parquet beside the run's results, and the page that links them.
+
+    Args:
+        config: of the run, with the evaluation asked for.
+        run: evaluated, so that chunks.parquet is there.
+        compared: with the baseline, whose states and distributions kNN-LM and RALM use.
+
+    Raises:
+        UserError: a run without retrieval or without its baseline, or too few documents.
+    """
+    if not has_retrieval(config):
+        raise UserError(
+            f"{run.path} has no retrieval, and rivals are compared with RETRO",
+            fix="evaluate a run with retrieval; its baseline is one of the rivals",
+        )
+    baseline = compared.get("baseline")
+    if baseline is None:
+        raise UserError(
+            f"the baseline of {run.path} is missing, and kNN-LM and RALM are made of it",
+            fix="run the train.py command again; it trains the baseline",
+        )
+    session = RivalSession(config, prepared, baseline, watch)
+    table = ChunkTable.load(run.chunks_file)
+    entries = _own(session, run, compared, table)
+    for name in session.asked.which:
+        with watch.stage(name):
+            entries += _RIVALS[name](session)
+    board = Board(session.text.test, session.text.subsample, table)
+    report.save(run.path, board, entries, _about(session, run))
+    write_run_page(Results.load(run.results_file), run.path)
+
+
+def _own(
+    session: RivalSession, run: RunDirectory, compared: Compared, table: ChunkTable
+) -> list[Entry]:
+    """RETRO and its plain models, from chunks.parquet; their seconds are those of training."""
+    config, pipeline = session.config, session.prepared.pipeline
+    plain = session.retro.baseline
+    models = {"on": session.retro} | dict.fromkeys(("plain", "baseline"), plain)
+    seconds = {name: _training_seconds(compared[name]) for name in compared}
+    seconds["on"] = _training_seconds(run)
+    if config.recipe.method is Method.retrofit:
+        seconds["on"] += seconds["baseline"]
+    index = _size(pipeline.store.get(pipeline.index(config.retriever)))
+    entries = []
+    for name in (name for name in models if name in seconds):
+        if name not in table.nats:
+            raise UserError(
+                f"{run.chunks_file} has no figures of {label(name)}",
+                fix="evaluate the run again with its baseline in place",
+            )
+        outcome = Outcome.by_chunk(
+            session.text.test,
+            table.nats[name],
+            tuning=Tuning(),
+            seconds=round(seconds[name], 1),
+            parameters=parameters(models[name]),
+            datastore_bytes=index if name == "on" else 0,
+            facts={"flops_per_token": session.flops(models[name])},
+        )
+        entries.append(Entry(name, label(name), session.text.test, outcome))
+    return entries
+
+
+def _training_seconds(run: RunDirectory) -> float:
+    return run.status["seconds"].get("training", 0.0)
+
+
+def _knn_lm(session: RivalSession) -> list[Entry]:
+    """kNN-LM over the training split, by the baseline's states."""
+    config, text, model, batch = session.asked.knn_lm, session.text, session.model, session.batch
+    store = session.prepared.pipeline.store
+
+    def score() -> Outcome:
+        stage = states_stage(
+            session.prepared.pipeline.chunks, text.training, session.weights["baseline"]
+        )
+        states = store.build(stage, lambda w: build_states(model, text.training, batch, w))
+        index = store.build(index_stage(stage, config), lambda w: build_index(states, config, w))
+        datastore = Datastore(states, index, config.nprobe)
+        tuning = knn_lm.tune(model, datastore, text.tuning, config, batch)
+        outcome = knn_lm.score(model, datastore, text.test, tuning, batch)
+        building = states.manifest["seconds"] + index.manifest["seconds"]
+        return _with_seconds(outcome, building + tuning.seconds, **index.stats)
+
+    outcome = session.kept("knn_lm", text.test, asdict(config), session.weights, score)
+    return [Entry("knn_lm", "kNN-LM", text.test, outcome)]
+
+
+def _ralm(session: RivalSession) -> list[Entry]:
+    """A rival for each stride; small ones are scored and tuned on less text."""
+    asked, own = session.asked.ralm, session.config.retriever
+    bm25 = own if isinstance(own, Bm25RetrieverConfig) else Bm25RetrieverConfig(name="bm25")
+    entries = []
+    for stride in sorted(asked.strides, reverse=True):
+        ground, tuned_on = session.text.for_stride(stride)
+        name = f"ralm_{stride}"
+        settings = {
+            "stride": stride,
+            "query_lengths": asked.query_lengths,
+            "continuations": asked.continuations,
+            "k1": bm25.k1,
+            "b": bm25.b,
+        }
+        score = partial(_score_ralm, session, bm25, stride, ground, tuned_on)
+        outcome = session.kept(name, ground, settings, session.weights, score, tuned_on)
+        entries.append(Entry(name, f"RALM s={stride}", ground, outcome))
+    return entries
+
+
+def _score_ralm(
+    session: RivalSession,
+    bm25: Bm25RetrieverConfig,
+    stride: int,
+    ground: Ground,
+    tuned_on: Ground,
+) -> Outcome:
+    asked, model, pipeline = session.asked.ralm, session.model, session.prepared.pipeline
+    index = pipeline.store.build(
+        pipeline.index(bm25), lambda w: build_search(bm25, session.prepared.chunks, None, w)
+    )
+    retriever = load_retriever(bm25, index.path)
+    tuning = ralm.tune(
+        model,
+        retriever,
+        tuned_on,
+        stride,
+        asked.query_lengths,
+        asked.continuations,
+        session.batch,
+    )
+    outcome = ralm.score(model, retriever, ground, stride, tuning, session.batch)
+    outcome = dataclasses.replace(outcome, datastore_bytes=_size(index))
+    return _with_seconds(outcome, tuning.seconds, tuned_on_documents=len(tuned_on.documents))
+
+
+def _equal_parameters(session: RivalSession) -> list[Entry]:
+    """A plain language model of as many parameters as RETRO."""
+    match = matched(session.retro, parameters)
+    outcome = matched_outcome(session, "equal_parameters", match)
+    return [Entry("equal_parameters", "equal params", session.text.test, outcome)]
+
+
+def _equal_flops(session: RivalSession) -> list[Entry]:
+    """A plain language model of as many FLOPs a token as RETRO."""
+    match = matched(session.retro, session.flops)
+    outcome = matched_outcome(session, "equal_flops", match)
+    return [Entry("equal_flops", "equal FLOPs", session.text.test, outcome)]
+
+
+def _ngram(session: RivalSession) -> list[Entry]:
+    """A PPM-like byte n-gram of the training split and the document so far."""
+    prepared, text = session.prepared, session.text
+    outcome = ngram_outcome(prepared.pipeline, prepared.corpus, text, session.asked.ngram)
+    return [Entry("ngram", "byte n-gram", text.test, outcome)]
+
+
+def _xz(session: RivalSession) -> list[Entry]:
+    """xz after it has read the training split."""
+    outcome = xz_outcome(session.prepared.pipeline, session.prepared.corpus, session.text)
+    return [Entry("xz", "xz", session.text.test, outcome)]
+
+
+_RIVALS: dict[str, Callable[[RivalSession], list[Entry]]] = {
+    "knn_lm": _knn_lm,
+    "ralm": _ralm,
+    "equal_parameters": _equal_parameters,
+    "equal_flops": _equal_flops,
+    "ngram": _ngram,
+    "xz": _xz,
+}
+
+
+def _about(session: RivalSession, run: RunDirectory) -> dict[str, Any]:
+    """What all rows of rivals.json have in common."""
+    config, text, ids = session.config, session.text, session.prepared.corpus.ids
+    evaluation = config.eval
+
+    def named(ground: Ground) -> dict[str, Any]:
+        return {
+            "split": ground.split,
+            "documents": [ids[d] for d in ground.documents.tolist()],
+            "tokens": int(ground.tokens.sum()),
+            "bytes": int(ground.bytes.sum()),
+        }
+
+    return {
+        "run_key": run_key(config),
+        "evaluation": eval_fields(evaluation),
+        "settings": asdict(session.asked),
+        "environment": environment(),
+        "bootstrap": {
+            "samples": evaluation.bootstrap_samples,
+            "confidence": evaluation.confidence,
+            "seed": evaluation.seed,
+        },
+        "window": config.chunking.sequence_length,
+        "stride": text.test.stride,
+        "scored": named(text.test),
+        "tuned_on": named(text.tuning),
+        "subsample": named(text.subsample) | {"seed": evaluation.seed},
+        "run": str(run.path),
+    }
+
+
+def _with_seconds(outcome: Outcome, seconds: float, **facts: Any) -> Outcome:
+    """The outcome with what was spent before it was scored."""
+    total = round(outcome.seconds + seconds, 1)
+    return dataclasses.replace(outcome, seconds=total, facts=outcome.facts | facts)
+
+
+def _size(artifact: Artifact | None) -> int:
+    """Bytes of an artifact's files."""
+    if artifact is None:
+        return 0
+    return sum(int(file["size"]) for file in artifact.manifest["files"].values())

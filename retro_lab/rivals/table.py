@@ -1,0 +1,127 @@
+"""rivals.json as it is read again, and the table it makes; needs neither torch nor the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from retro_lab.config.errors import UserError
+from retro_lab.evaluation.measure.leakage import LEAK_FREE_ALPHA
+from retro_lab.evaluation.records.results import read_json
+
+SCHEMA_VERSION = 1
+RIVALS_FILE = "rivals.json"
+NONE = "-"
+
+
+def load(folder: Path) -> dict[str, Any]:
+    """rivals.json of a run as plain data.
+
+    Raises:
+        UserError: if there is none, a damaged one, or one of another schema version.
+    """
+    path = folder / RIVALS_FILE
+    fix = "python evaluate.py run=... eval=rivals"
+    if not path.is_file():
+        raise UserError(f"{path} does not exist", fix=fix)
+    record = read_json(path, fix)
+    version = record.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise UserError(f"{path} has schema_version {version}, not {SCHEMA_VERSION}", fix=fix)
+    try:
+        rivals_table(record)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is damaged: it makes no table ({error!r})", fix=fix) from error
+    return record
+
+
+def rivals_table(record: Mapping[str, Any]) -> Table:
+    """A row a rival: bits per byte by part of the text, and what it is worth and costs."""
+    scored, sample = record["scored"], record["subsample"]
+    title = (
+        f"rivals on {len(scored['documents'])} documents of the {scored['split']} split, tuned on "
+        f"{len(record['tuned_on']['documents'])} of {record['tuned_on']['split']}"
+    )
+    table = Table(
+        title=title, title_justify="left", header_style="bold", box=None, padding=(0, 1, 0, 0)
+    )
+    table.add_column("rival", no_wrap=True)
+    for heading in (
+        "bits/\nbyte",
+        f"r(C)≤\n{LEAK_FREE_ALPHA:g}",
+        f"{len(sample['documents'])}\ndocs",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("less RETRO[ON]", "tried", "s", "params", "MB"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in record["rivals"]:
+        figures = row["figures"]
+        shown = figures.get("all") or figures["subsample"]
+        only = "" if figures.get("all") else " *"
+        parameters = row["parameters"]
+        table.add_row(
+            row["label"] + only,
+            *(_bits(figures.get(part)) for part in ("all", "leak_free", "subsample")),
+            _difference(shown),
+            str(len(row["tuning"]["trials"]) or NONE),
+            f"{row['seconds']:,.0f}",
+            NONE if parameters is None else _short(parameters),
+            _megabytes(row["datastore_bytes"]),
+        )
+    table.caption = "\n".join(_notes(record["rivals"])) or None
+    table.caption_justify = "left"
+    return table
+
+
+def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the figures alone don't say."""
+    notes = []
+    if any(row["figures"].get("all") is None for row in rows):
+        notes.append("* compared on the sampled documents alone")
+    ends = [f"{row['label']} ({', '.join(found)})" for row in rows if (found := _ends(row))]
+    if ends:
+        notes.append(f"At the end of what was tried, so more may be better: {'; '.join(ends)}.")
+    for row in rows:
+        factor = row["tuning"]["chosen"].get("lr_factor", 1)
+        if factor != 1:
+            notes.append(
+                f"NOTE: {row['label']} learned best at {factor:g} times the run's optim.lr. The "
+                "run's own baseline may do so too: tune optim.lr before its gain is quoted."
+            )
+            break
+    return notes
+
+
+def _ends(row: Mapping[str, Any]) -> list[str]:
+    """Chosen numbers, as `name=value`, that are the first or last of three or more tried."""
+    found = []
+    for name, value in row["tuning"]["chosen"].items():
+        tried = {trial[name] for trial in row["tuning"]["trials"]}
+        if len(tried) > 2 and value in (min(tried), max(tried)):
+            found.append(f"{name}={value:g}")
+    return found
+
+
+def _short(count: int) -> str:
+    """`240k`, `1.24M`."""
+    return f"{count / 1e3:.0f}k" if count < 1e6 else f"{count / 1e6:.3g}M"
+
+
+def _megabytes(count: int) -> str:
+    """`5.5`, `1,521`."""
+    return f"{count / 1e6:,.{0 if count >= 1e8 else 1}f}" if count else NONE
+
+
+def _bits(figure: Mapping[str, Any] | None) -> str:
+    return NONE if figure is None else f"{figure['bits_per_byte']:.3f}"
+
+
+def _difference(figure: Mapping[str, Any] | None) -> str:
+    if figure is None or figure["difference"] is None:
+        return NONE
+    if figure["low"] is None:
+        return f"{figure['difference']:+.3f}"
+    return f"{figure['difference']:+.3f} ({figure['low']:+.3f}..{figure['high']:+.3f})"

@@ -1,0 +1,1 @@
+"""A run: its directory, its data, its model, its training and its evaluation."""

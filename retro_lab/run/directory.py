@@ -1,0 +1,350 @@
+"""A run's directory: the one place where everything about the run is, and where its state is kept.
+
+config.yaml      the resolved configuration
+status.json      new, training, trained or finished, the seconds of each stage, the run's key
+lineage.json     key of every data stage behind the run
+checkpoints/     last.ckpt (resumable) and best.ckpt
+metrics.jsonl    curves; also wandb/, metrics.csv, TensorBoard files as configured
+wandb.json       the run's id and project in W&B
+results.json     figures;  chunks.parquet a row a scored chunk;  tokens.parquet a row a token
+gain.json        where the gain is, its figure beside it
+harness.json     figures of lm-eval's tasks;  qa.json  answers to questions, and their recall
+index.html       the figures, plots and files of the run on one page
+planted.json     where the database holds copies of evaluated documents: which, and the halves
+injection.json   a leak experiment on the run (eval=injection), its figure beside it
+databases/       the same for evaluations that searched another database than the run's own
+checksums.json   SHA-256 of the files beside it, checked whenever one is read; so in checkpoints/
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from filelock import FileLock, Timeout
+
+from retro_lab.config.databases import database_key
+from retro_lab.config.errors import UserError
+from retro_lab.config.file_paths import located_path
+from retro_lab.config.fingerprints import (
+    eval_fields,
+    run_key,
+    run_name,
+    wanted_plain,
+    weights_fields,
+)
+from retro_lab.config.ranks import leads
+from retro_lab.config.schema import Config, DatabaseConfig, StoreConfig
+from retro_lab.config.serialise import read_config, write_config
+from retro_lab.store.checksums import check_recorded, recorded
+
+from .store_path import store_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LOG = logging.getLogger("retro_lab")
+LOCK_FILE = ".lock"
+FAILURE_FILE = "failure.json"
+EVALUATION_FILE = "evaluation.json"
+_OF_WEIGHTS = (
+    *("harness.json", "qa.json", "rivals.json", "rivals.parquet"),
+    *("injection.json", "injection.png", "injection.svg"),
+)
+"""Files of single evaluations, which say nothing of weights that are trained anew."""
+_TRACES = ("run.log", FAILURE_FILE, LOCK_FILE)
+"""What a start leaves that was refused before it did anything; the lock goes last."""
+STATES = ("new", "training", "trained", "finished")
+RUN_KEY = "run_key"
+"""In status.json and in every checkpoint: whose weights they are."""
+_PUT_BACK = (
+    "put back a copy; or remove it and run the train.py command again, which goes on from the "
+    "last checkpoint"
+)
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Paths and state of one run.
+
+    Attributes:
+        path: the directory, as a user would type it.
+        leads: of several processes that train the run together, whether this one locks the
+            directory and writes into it; the others only read.
+    """
+
+    path: Path
+    leads: bool = True
+
+    @classmethod
+    def of(cls, config: Config) -> RunDirectory:
+        """The directory that this configuration always has."""
+        return cls(Path(config.runs_dir) / run_name(config), leads(config.trainer))
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def results_file(self) -> Path:
+        return self.path / "results.json"
+
+    @property
+    def chunks_file(self) -> Path:
+        return self.path / "chunks.parquet"
+
+    @property
+    def tokens_file(self) -> Path:
+        return self.path / "tokens.parquet"
+
+    def searching(self, database: DatabaseConfig) -> RunDirectory:
+        """Where results lie that were measured with another database than the run's own."""
+        folder = f"{database.name}-{database_key(database)}"
+        return RunDirectory(self.path / "databases" / folder, self.leads)
+
+    def config(self) -> Config:
+        """The configuration that the run was trained with, with the folders that it has here.
+
+        Raises:
+            UserError: if this is no run directory.
+        """
+        config = read_config(self.config_file)
+        store = StoreConfig(store_of(self.path, config))
+        if config.recipe.backbone is not None:  # its content names the run, so it must be found
+            backbone = located_path(config.recipe.backbone, self.started_in)
+            recipe = dataclasses.replace(config.recipe, backbone=backbone)
+            config = dataclasses.replace(config, recipe=recipe)
+        return dataclasses.replace(config, store=store, runs_dir=str(self.path.parent))
+
+    @property
+    def started_in(self) -> Path:
+        """Where the run's relative paths start: the folder that `runs_dir` was named from."""
+        runs, parent = Path(read_config(self.config_file).runs_dir), self.path.absolute().parent
+        above = len(parent.parts) - len(runs.parts)
+        if runs.is_absolute() or parent.parts[above:] != runs.parts:
+            return Path()
+        return Path(*parent.parts[:above])
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """`state`, `seconds` by stage and, once it was begun, `run_key`.
+
+        Raises:
+            UserError: if the file is damaged, as of `lineage`.
+        """
+        status = self._read("status.json", dict[str, Any])
+        if status is None:
+            return {"state": "new", "seconds": {}}
+        seconds = status.get("seconds")
+        numbers = seconds.values() if isinstance(seconds, dict) else [None]
+        if status.get("state") not in STATES or not all(
+            isinstance(number, (int, float)) for number in numbers
+        ):
+            raise self._damaged("status.json", "it has no such state, or no seconds by stage")
+        return status
+
+    @property
+    def state(self) -> str:
+        """One of `STATES`."""
+        return self.status["state"]
+
+    def reached(self, state: str) -> bool:
+        """Whether the run is at least that far."""
+        return STATES.index(self.state) >= STATES.index(state)
+
+    def enter(self, state: str, **seconds: float) -> None:
+        """Moves to a state and records how long its stages took."""
+        status = self.status
+        status |= {"state": state, "seconds": status["seconds"] | seconds}
+        self._write("status.json", status)
+
+    @property
+    def evaluation(self) -> dict[str, Any] | None:
+        """Settings of the evaluation whose results the run holds; None before there is one."""
+        if not (self.results_file.is_file() and self.chunks_file.is_file()):
+            return None
+        return self._read(EVALUATION_FILE, dict[str, Any])
+
+    def is_evaluated(self, config: Config) -> bool:
+        """Whether the run holds the figures that this configuration's evaluation gives.
+
+        Those of a run that was evaluated without the plain model that is asked for are not.
+        """
+        return self.evaluation == eval_fields(config.eval, wanted_plain(config))
+
+    def is_finished(self, config: Config) -> bool:
+        """Whether the run is trained, and evaluated as this configuration asks."""
+        return self.reached("finished") and self.is_evaluated(config)
+
+    def forget_evaluation(self) -> None:
+        """Notes that the results are not those of the weights, or are only partly written."""
+        (self.path / EVALUATION_FILE).unlink(missing_ok=True)
+
+    def record_evaluation(self, fields: dict[str, Any]) -> None:
+        """Notes how the results were measured, once they are all written."""
+        self._write(EVALUATION_FILE, fields)
+
+    def record_planted(self, plants: dict[str, Any]) -> None:
+        """Notes which evaluated documents had copies in the database, and the halves of them."""
+        self._write("planted.json", plants)
+
+    def record_benchmark(self, name: str, record: dict[str, Any]) -> None:
+        """Writes what a benchmark gave into a file of its own."""
+        self._write(name, record)
+
+    @property
+    def planted(self) -> dict[str, Any] | None:
+        """What `record_planted` noted; None where nothing was planted.
+
+        Raises:
+            UserError: if the file is damaged.
+        """
+        return self._read("planted.json", dict[str, Any])
+
+    def begin(self, config: Config, anew: bool) -> None:
+        """Writes down what is to be trained.
+
+        Args:
+            anew: from the first step. Then older weights and results are removed, whatever was
+                searched, in an order in which none outlive what they came from; otherwise what is
+                there is of the checkpoint that training goes on from.
+        """
+        if not self.leads:
+            return
+        if anew:
+            from retro_lab.training.fit import drop_checkpoints
+
+            self.enter("new")
+            drop_checkpoints(self.path)
+            for found in (self, *map(RunDirectory, (self.path / "databases").glob("*/"))):
+                found.forget_evaluation()
+                for name in _OF_WEIGHTS:
+                    (found.path / name).unlink(missing_ok=True)
+        self.describe(config)
+        self._write("status.json", self.status | {RUN_KEY: run_key(config)})
+
+    def describe(self, config: Config) -> None:
+        """Makes the directory and writes down what is to be run."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_config(config, self.config_file)
+
+    @property
+    def lineage(self) -> dict[str, str]:
+        """Key of each data stage behind the run; empty before it has any."""
+        return self._read("lineage.json", dict[str, str]) or {}
+
+    def check_lineage(self, lineage: dict[str, str]) -> None:
+        """Records the data behind the run, or refuses other data than it began with.
+
+        Raises:
+            UserError: if the corpus or a stage changed since.
+        """
+        known = self.lineage
+        self._refuse([stage for stage in known if lineage.get(stage) != known[stage]], lineage)
+        if lineage != known:  # a directory that can only be read is not written to
+            self.record_lineage(lineage)
+
+    def record_lineage(self, lineage: dict[str, str]) -> None:
+        """Records the data behind an evaluation, in place of an earlier one's."""
+        self._write("lineage.json", lineage)
+
+    def check_text(self, lineage: dict[str, str]) -> None:
+        """As `check_lineage` for the run's own text alone, whatever is searched; records nothing.
+
+        Args:
+            lineage: of the run's own chunks.
+        """
+        known = {stage: keys.split("+") for stage, keys in self.lineage.items()}
+        self._refuse([s for s, key in lineage.items() if key not in known.get(s, [key])], lineage)
+
+    def _refuse(self, changed: list[str], lineage: dict[str, str]) -> None:
+        if changed:
+            raise UserError(
+                f"the data of {self.path} changed since the run began: {', '.join(changed)} "
+                f"(was {self.lineage[changed[0]]}, is {lineage.get(changed[0])})",
+                fix="restore the corpus (and what else is searched, if the run has another "
+                f"database), or move {self.path} away and run again",
+            )
+
+    def weights(self) -> dict[str, Tensor]:
+        """The trained weights: the last ones, so that nothing was picked by its score.
+
+        Raises:
+            UserError: if the run has no checkpoint, or that of another configuration.
+        """
+        from retro_lab.training.fit import model_weights
+
+        path = self.path / "checkpoints" / "last.ckpt"
+        if not path.is_file():
+            raise UserError(f"{self.path} has no checkpoint", fix="train it first: train.py")
+        trained_as = weights_fields(self.config())
+        key = self.status.get(RUN_KEY)
+        return model_weights(path, trained_as if key is None else trained_as | {RUN_KEY: key})
+
+    def acquire(self, wait: bool) -> FileLock:
+        """Takes the lock, waiting for another process or refusing to.
+
+        Raises:
+            UserError: if another process works on the run and `wait` is False.
+        """
+        lock = FileLock(self.path / LOCK_FILE)
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not self.leads:
+            return lock
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not wait:
+                raise UserError(
+                    f"another process is working on {self.path}",
+                    fix="wait for it, or stop it and run the same command again: it resumes",
+                ) from None
+            LOG.info("waiting for another process that is working on %s", self.path)
+            lock.acquire()
+        return lock
+
+    def discard_untouched(self) -> None:
+        """Removes the directory if nothing but the log of a mistake was written into it.
+
+        Another process that works on it, or waits to, keeps what it has: the directory goes under
+        its lock.
+        """
+        if not self._is_untouched():
+            return
+        lock = FileLock(self.path / LOCK_FILE)
+        with suppress(OSError, Timeout), lock.acquire(timeout=0):
+            if self._is_untouched():
+                for trace in _TRACES:
+                    (self.path / trace).unlink(missing_ok=True)
+                self.path.rmdir()
+
+    def _is_untouched(self) -> bool:
+        return {path.name for path in self.path.iterdir()} <= set(_TRACES)
+
+    def _read(self, name: str, kind: Any) -> Any:
+        """What `_write` wrote, of this type; None if it isn't there."""
+        path = self.path / name
+        if not path.is_file():
+            return None
+        from retro_lab.evaluation.records.results import decode
+
+        check_recorded(path, _PUT_BACK)
+        try:
+            return decode(kind, orjson.loads(path.read_bytes()), "")
+        except ValueError as error:
+            raise self._damaged(name, str(error)) from error
+
+    def _damaged(self, name: str, why: str) -> UserError:
+        return UserError(f"{self.path / name} is damaged: {why}", fix=_PUT_BACK)
+
+    def _write(self, name: str, data: Any) -> None:
+        if not self.leads:
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        with recorded(self.path / name) as temporary:
+            temporary.write_bytes(orjson.dumps(data, option=orjson.OPT_INDENT_2) + b"\n")

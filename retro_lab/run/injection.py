@@ -1,0 +1,140 @@
+"""`evaluate.py run=... eval=injection`: plants growing shares of the test text, and reports on it.
+
+Every dose is an evaluation of the run with `database=planted`, kept where such evaluations lie;
+what is there is not done again. The report reads their chunks.parquet; injection.json and its
+figure lie beside the run's own results.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from retro_lab.config.errors import UserError
+from retro_lab.config.fingerprints import eval_fields, has_retrieval
+from retro_lab.config.rules.checks import check
+from retro_lab.config.schema import (
+    EvalConfig,
+    EvaluateConfig,
+    Half,
+    InjectionConfig,
+    PlantedDatabaseConfig,
+    RivalsConfig,
+)
+from retro_lab.evaluation.measure.injection import Dose, Injection, figures_of
+from retro_lab.evaluation.records.chunk_table import ChunkTable
+from retro_lab.evaluation.records.results import Results
+from retro_lab.evaluation.report.injection_plot import plot_injection
+from retro_lab.evaluation.report.injection_verdict import percent
+from retro_lab.evaluation.report.run_page import write_run_page
+
+from .directory import RunDirectory
+from .finished import evaluate_one, other_database
+
+LOG = logging.getLogger("retro_lab")
+PLOTS = ("injection.png", "injection.svg")
+_PROBES = {
+    "random": False,
+    "shuffled": False,
+    "oracle": False,
+    "max_run": None,
+    "without_pointer": False,
+    "tokens": False,
+    "ngram": None,
+}  # parts of an evaluation that the experiment doesn't need
+
+
+def check_injection(run: RunDirectory, command: EvaluateConfig) -> None:
+    """Refuses an experiment that can't be one, before anything is evaluated.
+
+    Raises:
+        UserError: a broken rule of the settings, a run without retrieval, or a database that is
+            given beside the doses.
+    """
+    config = run.config()
+    check(dataclasses.replace(config, eval=command.eval))
+    if not has_retrieval(config):
+        raise UserError(
+            f"{run.path} is a baseline: it searches nothing, so no leak can reach it",
+            fix="evaluate a run with retrieval",
+        )
+    if command.database is not None:
+        raise UserError(
+            f"database={command.database.name}: eval.injection plants in the training split itself",
+            fix="leave database out, or take another eval",
+        )
+
+
+def run_injection(run: RunDirectory, command: EvaluateConfig) -> dict[str, float]:
+    """Evaluates the run at every dose and writes the report; returns the seconds of each dose.
+
+    Args:
+        run: evaluated with the command's own settings.
+    """
+    plain = dataclasses.replace(
+        command.eval, pages=0, rivals=RivalsConfig(), injection=InjectionConfig(), **_PROBES
+    )
+    seconds: dict[str, float] = {}
+    found: dict[float, RunDirectory] = {}
+    for dose in sorted({0.0, *command.eval.injection.doses}):
+        LOG.info("%s of the first half planted", percent(dose))
+        found[dose], spent = _evaluated(run, command, plain, dose)
+        seconds[f"dose {percent(dose)}"] = spent
+    injection = _report(run, found, plain)
+    injection.save(run.path)
+    results = Results.load(run.results_file)
+    title = f"A planted leak: {results.config['corpus']['name']}, model {run.path.name}"
+    for name in PLOTS:
+        plot_injection(injection, run.path / name, title=title)
+    write_run_page(results, run.path)
+    return {name: spent for name, spent in seconds.items() if spent}
+
+
+def _evaluated(
+    run: RunDirectory, command: EvaluateConfig, plain: EvalConfig, dose: float
+) -> tuple[RunDirectory, float]:
+    """Where the results of a dose lie, and what they took; nothing if they were there."""
+    database = PlantedDatabaseConfig(
+        plant_split=plain.split, plant_half=Half.first, plant_share=dose
+    )
+    other = other_database(run, run.config(), database)
+    out = run if other is None else run.searching(other)
+    held = out.evaluation
+    if held is not None and _without_probes(held) == _without_probes(eval_fields(plain)):
+        return out, 0.0
+    asked = dataclasses.replace(command, eval=plain, database=database)
+    _, spent = evaluate_one(run, asked)
+    return out, sum((spent or {}).values())
+
+
+def _without_probes(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in {*_PROBES, "plain"}}
+
+
+def _report(run: RunDirectory, found: dict[float, RunDirectory], plain: EvalConfig) -> Injection:
+    results = {dose: Results.load(out.results_file) for dose, out in found.items()}
+    last = max(found)
+    planted = found[last].planted or {}
+    if "halves" not in planted:
+        folder = found[last].path
+        raise UserError(
+            f"{folder} does not say which documents were planted",
+            fix=f"move {folder} away and evaluate the run again",
+        )
+    halves = planted["halves"]
+    doses = []
+    for dose, out in found.items():
+        database = results[dose].evaluation.database
+        assert database is not None, "a run with retrieval searched something"
+        doses.append(Dose(dose, database.planted, str(out.path), ChunkTable.load(out.chunks_file)))
+    leakage = results[last].leakage
+    return Injection(
+        run_key=results[last].run_key,
+        evaluation=eval_fields(plain),
+        reference=leakage.reference,
+        bootstrap=leakage.bootstrap,
+        documents=[len(halves["first"]), len(halves["second"])],
+        doses=figures_of(doses, halves["first"], leakage.bootstrap),
+    )

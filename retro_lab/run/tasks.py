@@ -1,0 +1,134 @@
+"""`evaluate.py run=... eval=harness` and `eval=qa`: a finished run on other people's tasks.
+
+Their figures lie apart from the run's own, in harness.json and qa.json.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from importlib.util import find_spec
+from typing import Any
+
+from rich.console import Console
+
+from retro_lab.config.databases import in_words
+from retro_lab.config.errors import UserError
+from retro_lab.config.fingerprints import run_key
+from retro_lab.config.rules.checks import check
+from retro_lab.config.schema import (
+    Config,
+    DatabaseConfig,
+    EvaluateConfig,
+    HarnessConfig,
+    QaConfig,
+    resolve_k,
+    resolve_stride,
+)
+from retro_lab.evaluation.measure.conditions import label
+from retro_lab.evaluation.records.environment import environment
+from retro_lab.evaluation.records.results import Results
+from retro_lab.evaluation.report.benchmark_tables import harness_table, qa_tables
+from retro_lab.evaluation.report.run_page import PAGE_FILE, write_run_page
+
+from .compared import Compared, compared_runs
+from .contestants import Contestants
+from .directory import RunDirectory
+from .finished import as_asked, other_database
+
+SCHEMA_VERSION = 1
+HARNESS_FILE, QA_FILE = "harness.json", "qa.json"
+
+
+def run_benchmark(run: RunDirectory, command: EvaluateConfig) -> None:
+    """Measures a run as asked, writes the figures down and shows them.
+
+    Raises:
+        UserError: a run, a task or a file that cannot be used.
+    """
+    config = as_asked(run, command)
+    compared = compared_runs(config)
+    database = other_database(run, config, command.database)
+    if database is not None:
+        config = dataclasses.replace(config, database=database)
+    check(config)
+    out = run if database is None else run.searching(database)
+    asked = config.eval
+    if isinstance(asked, HarnessConfig):
+        name, record = HARNESS_FILE, _harness(config, asked, run, compared)
+        tables = [harness_table(record, f"lm-eval, {_limit(asked.limit)}")]
+    else:
+        assert isinstance(asked, QaConfig)
+        from .questions import answer_questions, with_passages
+
+        config, questions = with_passages(config, asked, run, database)
+        name, record = QA_FILE, answer_questions(config, asked, questions, run, compared)
+        tables = qa_tables(record)
+    with run.acquire(wait=True):  # an evaluation may be writing there
+        out.record_benchmark(name, _about(config, run) | record)
+        if out.results_file.is_file():
+            write_run_page(Results.load(out.results_file), out.path)
+    _show(tables, config, out, name)
+
+
+def _harness(
+    config: Config, asked: HarnessConfig, run: RunDirectory, compared: Compared
+) -> dict[str, Any]:
+    """lm-eval's figures by task, metric and condition.
+
+    Raises:
+        UserError: lm-eval is not installed.
+    """
+    if find_spec("lm_eval") is None:
+        raise UserError("eval=harness needs the package lm-eval", fix='pip install -e ".[eval]"')
+    from retro_lab.evaluation.tasks.harness import RunLM
+    from retro_lab.evaluation.tasks.harness_tasks import Tasks
+
+    tasks = Tasks(asked.tasks, asked.files)
+    contestants = Contestants(config, run, compared)
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for name in contestants.names:
+        model = RunLM(
+            contestants.scorer(name),
+            contestants.writer(name),
+            contestants.tokenizer,
+            label(name),
+        )
+        figures = tasks.evaluate(
+            model, limit=asked.limit, bootstrap_samples=asked.bootstrap_samples
+        )
+        for task, metrics in figures.items():
+            for metric, figure in metrics.items():
+                found.setdefault(task, {}).setdefault(metric, {})[name] = figure
+    settings = {"tasks": asked.tasks, "files": asked.files, "limit": asked.limit}
+    return {"settings": settings, "conditions": contestants.names, "tasks": found}
+
+
+def _about(config: Config, run: RunDirectory) -> dict[str, Any]:
+    """What the record of any benchmark says of the run and of how it was measured."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": str(run.path),
+        "run_key": run_key(run.config()),
+        "environment": environment(),
+        "database": in_words(config.database),
+        "k": resolve_k(config.eval, config.neighbours),
+        "window": config.chunking.sequence_length,
+        "stride": resolve_stride(config.eval, config.chunking),
+    }
+
+
+def _limit(limit: int | None) -> str:
+    return "all documents" if limit is None else f"at most {limit:,} documents a task"
+
+
+def _show(tables: list[Any], config: Config, out: RunDirectory, name: str) -> None:
+    console = Console(highlight=False, soft_wrap=False)
+    for table in tables:
+        console.print()
+        console.print(table)
+    console.print()
+    if config.database != DatabaseConfig():
+        console.print(f"database: {in_words(config.database)}", highlight=False)
+    for what, file in (("figures", name), ("page", PAGE_FILE)):
+        if (out.path / file).is_file():
+            console.print(f"{what:<7} {out.path / file}", soft_wrap=True)

@@ -1,0 +1,75 @@
+"""Why a run stopped: one line and its overrides in `failure.json`, until the run succeeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from retro_lab.config.errors import UserError
+from retro_lab.config.files import replacing
+from retro_lab.run.directory import FAILURE_FILE, LOCK_FILE
+
+INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Attributes:
+    reason: one line.
+    overrides: what `train.py` was told, so that the run can be tried again.
+    """
+
+    reason: str
+    overrides: list[str]
+
+
+@contextmanager
+def failure_recorded(folder: Path, overrides: Sequence[str]) -> Iterator[None]:
+    """Writes `failure.json` into the run's directory if the block raises, else removes it.
+
+    A run on which another process works has not failed, so nothing is written then.
+    """
+    path = folder / FAILURE_FILE
+    try:
+        yield
+    except BaseException as error:
+        failure = Failure(one_line(error), list(overrides))
+        # The disk may be full: what is raised matters more than the note of it.
+        with suppress(OSError, Timeout), FileLock(folder / LOCK_FILE, timeout=0):
+            _write(path, failure)
+        raise
+    path.unlink(missing_ok=True)
+
+
+def read_failure(folder: Path) -> Failure | None:
+    """What `failure_recorded` wrote into a run's directory; None if nothing.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = folder / FAILURE_FILE
+    if not path.is_file():
+        return None
+    try:
+        return Failure(**json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} is damaged: {error}", fix="remove it") from error
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of what an exception says, with its type unless it is a user's mistake."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    said = error.message if isinstance(error, UserError) else str(error)
+    first = next(iter(said.strip().splitlines()), "")
+    return first if isinstance(error, UserError) else f"{type(error).__name__}: {first}"
+
+
+def _write(path: Path, failure: Failure) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(asdict(failure), indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,140 @@
+"""Launches the points of a sweep by Hydra's launcher, lists them and reports at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+from hydra.errors import OverrideParseException
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from retro_lab.config.errors import UserError
+from retro_lab.config.fingerprints import run_name
+from retro_lab.config.serialise import flatten
+from retro_lab.config.typed import to_config
+
+from .failure import one_line
+from .points import Point, write_points
+from .report import report_sweep
+
+PARAMS = "hydra.sweeper.params"
+
+
+class Points:
+    """Launches points and keeps the list of them.
+
+    Args:
+        config: as Hydra composed it for the sweep, without any point's own overrides.
+
+    Raises:
+        UserError: `hydra.sweep.dir` is not the folder in which the runs are made.
+    """
+
+    def __init__(self, context: HydraContext, task: TaskFunction, config: DictConfig) -> None:
+        self.config = config
+        self.loader = context.config_loader
+        self.folder = Path(config.runs_dir) if "runs_dir" in config else None
+        if self.folder is not None:
+            _refuse_other_folder(config, self.folder)
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=context, task_function=task, config=config
+        )
+        self.planned: list[Point] = []
+        self.failures: list[Exception] = []
+        self.launched = 0
+
+    def parse(self, params: Any, arguments: Sequence[str]) -> list[Override]:
+        """Overrides of `hydra.sweeper.params` and of the command line, which counts more.
+
+        Raises:
+            UserError: for parameters that are no mapping, or a value that cannot be read.
+        """
+        if OmegaConf.is_config(params):
+            params = OmegaConf.to_container(params)
+        if not isinstance(params, dict):
+            raise UserError(
+                f"{PARAMS}={params} is no mapping of keys to values",
+                fix=f"for example '{PARAMS}.seed=\"1,2\"'",
+            )
+        parser = OverridesParser.create(config_loader=self.loader)
+        found: dict[str, Override] = {}
+        for key, value in flatten(params).items():
+            try:
+                [override] = parser.parse_overrides([f"{key}={value}"])
+            except OverrideParseException as error:
+                raise UserError(
+                    f"{PARAMS}.{key}={value} cannot be read as values of {key}",
+                    fix="write several as 1,2 or choice(1,2), a range as interval(0,1); an "
+                    "opened bracket or quote must be closed",
+                ) from error
+            found[override.get_key_element()] = override
+        for override in parser.parse_overrides(list(arguments)):
+            found[override.get_key_element()] = override
+        return list(found.values())
+
+    def plan(self, batch: Sequence[Sequence[str]]) -> list[Point]:
+        """Adds points to the list; a mistake in one is found now, before anything is run."""
+        added = []
+        for overrides in batch:
+            composed = self.loader.load_sweep_config(self.config, list(overrides))
+            run = "" if self.folder is None else run_name(to_config(composed))
+            added.append(Point(run, list(overrides)))
+        self.planned += added
+        self._write()
+        return added
+
+    def launch(self, count: int) -> list[JobReturn]:
+        """Runs the next planned points; notes which failed, and goes on."""
+        points = self.planned[self.launched : self.launched + count]
+        batch = [point.overrides for point in points]
+        jobs = list(self.launcher.launch(batch, initial_job_idx=self.launched))
+        self.launched += count
+        for point, job in zip(points, jobs, strict=True):
+            if (error := failure_of(job)) is not None:
+                point.error = one_line(error)
+                self.failures.append(error)
+        self._write()
+        return jobs
+
+    def report(self, runs: Sequence[str] = ()) -> None:
+        """Shows the sweep as `report` does, with runs of earlier commands that belong to it."""
+        if self.folder is not None:
+            report_sweep(self.folder, {*runs, *(point.run for point in self.planned)})
+
+    def raise_failure(self) -> None:
+        """Raises what a point raised, a bug before a user's mistake."""
+        bugs = [error for error in self.failures if not isinstance(error, UserError)]
+        for error in [*bugs, *self.failures]:
+            raise error
+
+    def _write(self) -> None:
+        if self.folder is not None:
+            write_points(self.folder, self.planned)
+
+
+def failure_of(job: JobReturn) -> Exception | None:
+    """What a job raised; None if it succeeded."""
+    try:
+        with redirect_stderr(StringIO()):  # Hydra writes the overrides there, which were said
+            _ = job.return_value
+    except Exception as error:
+        return error
+    return None
+
+
+def _refuse_other_folder(config: DictConfig, folder: Path) -> None:
+    asked = Path(config.hydra.sweep.dir)
+    if asked.resolve() != folder.resolve():
+        raise UserError(
+            f"hydra.sweep.dir={asked}: runs are made in runs_dir={folder}, each in a directory "
+            "named after its settings",
+            fix=f"runs_dir={asked}",
+        )

@@ -1,0 +1,123 @@
+"""`sweep=optuna`: settings proposed by Optuna, tried by Hydra's launcher, kept in a database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from filelock import FileLock, Timeout
+from hydra.core.override_parser.types import Override
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from retro_lab.config.choosing import check_choosing
+from retro_lab.config.errors import UserError
+from retro_lab.config.fingerprints import eval_fields, run_fields
+from retro_lab.config.rules.checks import check
+from retro_lab.config.schema import Config
+from retro_lab.config.serialise import flatten
+from retro_lab.config.typed import to_config
+
+from .grid_sweeper import at_least_one
+from .launching import PARAMS, Points
+
+
+class OptunaSweeper(Sweeper):
+    """Minimises `objective` over the settings that have several values.
+
+    Args:
+        study: its name in the storage.
+        storage: a database as SQLAlchemy names it, `sqlite:///runs/optuna.db`.
+        trials: to be completed in the whole study.
+        max_batch_size: trials proposed and launched together; null is one.
+        seed: of the proposals.
+        params: the search space, and single values, as one types them after `-m`.
+    """
+
+    points: Points
+
+    def __init__(
+        self,
+        study: str,
+        storage: str,
+        trials: int,
+        max_batch_size: int | None,
+        seed: int,
+        params: Any = None,
+    ) -> None:
+        self.name = str(study)
+        self.storage = str(storage)
+        self.trials = trials
+        self.max_batch_size = max_batch_size
+        self.seed = seed
+        self.params = params
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self.points = Points(hydra_context, task_function, config)
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Completes the study.
+
+        Raises:
+            UserError: settings of the sweep that are wrong, another process that works on the
+                study, a storage that cannot be used; or by a trial that failed.
+        """
+        try:
+            from .search_space import search_space
+            from .study import Trials, open_study, say, storage_errors
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"sweep=optuna needs a package that isn't installed: {error.name}",
+                fix='pip install -e ".[sweep]"',
+            ) from error
+        batch = at_least_one("max_batch_size", self.max_batch_size, 1) or 1
+        wanted = at_least_one("trials", self.trials, 20) or 1
+        overrides = self.points.parse(self.params, arguments)
+        space = search_space(overrides)
+        fixed = [str(o.input_line) for o in overrides if not o.is_sweep_override()]
+        config = to_config(self.points.loader.load_sweep_config(self.points.config, fixed))
+        check_choosing(config)
+        check(config)
+        with self._held(Path(config.runs_dir)), storage_errors(self.storage):
+            study = open_study(self.name, self.storage, _settings(config, overrides))
+            trials = Trials(study, space, self.seed)
+            trials.run(self.points, fixed, wanted, batch)
+            runs = trials.runs()
+        self.points.report(runs)
+        say(study, config, wanted)
+        self.points.raise_failure()
+
+    @contextmanager
+    def _held(self, folder: Path) -> Iterator[None]:
+        """The study for this process alone: trials that another one runs look interrupted."""
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / f".study-{quote(self.name, safe='')}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"another process is working on the study {self.name}",
+                fix="wait for it, or begin another: hydra.sweeper.study=<name>; trials side by "
+                "side are hydra.sweeper.max_batch_size with hydra/launcher=cores",
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _settings(config: Config, overrides: Sequence[Override]) -> dict[str, Any]:
+    """What all trials of a study share: the run's settings, the measure and the search space."""
+    searched = sorted(str(o.input_line) for o in overrides if o.is_sweep_override())
+    return {
+        **flatten(run_fields(config)),
+        **flatten({"eval": eval_fields(config.eval)}),
+        "objective": config.objective.name,
+        PARAMS: searched,
+    }

@@ -1,0 +1,227 @@
+"""Finished runs side by side, and what is left to run: tables, files, a plot, and W&B."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from retro_lab.config.errors import UserError
+from retro_lab.config.files import replacing
+
+from .unfinished import Unfinished, unfinished
+
+if TYPE_CHECKING:
+    from retro_lab.evaluation.report.sweep import SweepRow
+    from retro_lab.evaluation.report.sweep_tables import Part
+
+
+def report(
+    paths: Sequence[Path],
+    *,
+    to_wandb: bool = False,
+    where: Sequence[str] = (),
+    sort: str | None = None,
+) -> None:
+    """Prints the tables and writes report.csv, report.md, report.png and report.svg.
+
+    Args:
+        to_wandb: also log the tables and the plot to Weights & Biases.
+        where: conditions that rows must hold.
+        sort: a key to sort by; see `evaluation.selection`.
+
+    Raises:
+        UserError: if a path does not exist, there is no run below them, two results of one run and
+            one evaluation have different figures, or a condition is none.
+    """
+    from retro_lab.evaluation.records.results import RESULTS_FILE
+    from retro_lab.evaluation.report.selection import where as chosen
+
+    files = sorted({file for path in paths for file in _results_below(path, RESULTS_FILE)})
+    left = [run for path in dict.fromkeys(paths) for run in _unfinished_below(path)]
+    if not files and not left:
+        raise UserError(
+            f"no finished run in {', '.join(map(str, paths)) or 'no directory'}",
+            fix="give run directories, or the folder that holds them, such as runs",
+        )
+    rows, repeated = _distinct(files)
+    rows = chosen(rows, where)
+    if files and not rows:
+        raise UserError(
+            f"no run holds {' and '.join(where)}", fix="leave out a condition, or write another"
+        )
+    _show(rows, left, files[0].parent.parent if files else Path(), repeated, sort, to_wandb)
+
+
+def report_sweep(folder: Path, runs: Iterable[str]) -> None:
+    """Ends a sweep: the report of its own runs.
+
+    Args:
+        folder: that holds the runs.
+        runs: names of their directories.
+    """
+    from retro_lab.evaluation.records.results import RESULTS_FILE
+
+    names = sorted(set(runs))
+    files = [folder / name / RESULTS_FILE for name in names]
+    rows, _ = _distinct([file for file in files if file.is_file()])
+    _show(rows, unfinished(folder, names), folder, [], None, False)
+
+
+def _show(
+    rows: list[SweepRow],
+    left: Sequence[Unfinished],
+    folder: Path,
+    repeated: Sequence[str],
+    sort: str | None,
+    to_wandb: bool,
+) -> None:
+    """Prints and writes all there is to say of the rows and of the runs without one."""
+    from rich.console import Console
+
+    from retro_lab.evaluation.report.sweep import told_apart
+    from retro_lab.evaluation.report.sweep_plot import plot_sweep
+    from retro_lab.evaluation.report.sweep_tables import in_words, part_tables, parts
+
+    console = Console(highlight=False)
+    rows = told_apart(rows)
+    shown = parts(rows, sort)
+    for part in shown:
+        for table in part_tables(part, sort, console.width):
+            console.print()
+            console.print(table)
+        console.print(in_words(part), markup=False)
+    counts = {state: sum(run.state == state for run in left) for state in ("failed", "pending")}
+    said = [f"{len(rows)} finished", *(f"{n} {state}" for state, n in counts.items() if n)]
+    console.print(f"\n{', '.join(said)}")
+    for line in [line for run in left for line in run.lines()] + list(repeated):
+        console.print(line, soft_wrap=True, markup=False)
+    if not rows:
+        return
+    _write_csv([row for part in shown for row in part.rows], folder / "report.csv")
+    _write_markdown(shown, left, sort, folder / "report.md")
+    for name in ("report.png", "report.svg"):
+        plot_sweep(rows, folder / name, title=said[0].replace("finished", "runs"))
+    for what, name in (("table", "csv"), ("table", "md"), ("plot", "png"), ("plot", "svg")):
+        console.print(f"{what:<7} {folder / 'report'}.{name}", soft_wrap=True)
+    if to_wandb:
+        console.print(f"W&B     {_log_to_wandb(shown, sort, folder)}", soft_wrap=True)
+
+
+def _unfinished_below(path: Path) -> list[Unfinished]:
+    """Of a folder of runs, or of the one run that the path is."""
+    path = path.resolve()
+    if (path / "config.yaml").is_file() or (path / "failure.json").is_file():
+        return unfinished(path.parent, [path.name])
+    return unfinished(path)
+
+
+def _distinct(files: Sequence[Path]) -> tuple[list[SweepRow], list[str]]:
+    """A row for each run and evaluation, and a sentence for each file that says one again."""
+    first: dict[tuple[str, str | None], tuple[Path, SweepRow]] = {}
+    repeated = []
+    for file in files:
+        row = _row(file)
+        before, known = first.setdefault((row.run_key, row.settings), (file, row))
+        if _figures(known) != _figures(row):
+            raise UserError(
+                f"{before} and {file} are of the same run and the same evaluation, but their "
+                "figures differ",
+                fix="report one of the two, or evaluate that run again and copy its folder anew",
+            )
+        if before != file:
+            repeated.append(f"{file} repeats {before} and was left out.")
+    return [row for _, row in first.values()], repeated
+
+
+def _figures(row: SweepRow) -> SweepRow:
+    """Without what training cost, which is another time on every machine."""
+    return dataclasses.replace(row, seconds=None, flops=None)
+
+
+def _row(file: Path) -> SweepRow:
+    """The row of a run; without FLOPs where its configuration cannot be read."""
+    from retro_lab.evaluation.records.results import Results
+    from retro_lab.evaluation.report.sweep import sweep_row
+    from retro_lab.run.cost import training_flops
+    from retro_lab.run.directory import RunDirectory
+
+    row = sweep_row(Results.load(file))
+    try:
+        return dataclasses.replace(row, flops=training_flops(RunDirectory(file.parent).config()))
+    except UserError:
+        return row
+
+
+def _write_markdown(
+    shown: Sequence[Part], left: Sequence[Unfinished], sort: str | None, path: Path
+) -> None:
+    from retro_lab.evaluation.report.sweep_tables import group_cells, in_words
+
+    text = f"# {sum(len(part.rows) for part in shown)} runs\n\n"
+    for part in shown:
+        heads, *cells = group_cells(part, sort).lines
+        lines = [heads, ["---"] * len(heads), *cells]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        text += f"## {part.name}\n\n{table}\n\n{in_words(part, brackets=False)}\n\n"
+    if left:
+        lines = [line for run in left for line in run.lines()]
+        text += "## Not finished\n\n" + "\n".join(f"    {line}" for line in lines) + "\n\n"
+    with replacing(path) as temporary:
+        temporary.write_text(f"{text}![bits per byte](report.png)\n", encoding="utf-8")
+
+
+def _log_to_wandb(shown: Sequence[Part], sort: str | None, folder: Path) -> str:
+    """Logs the report as a W&B run of its own and returns where it lies."""
+    import wandb
+
+    from retro_lab.config.schema import WandbConfig
+    from retro_lab.evaluation.report.sweep_tables import group_cells
+    from retro_lab.training.wandb_run import RunIdentity, start
+
+    keys = sorted(row.run_key for part in shown for row in part.rows)
+    key = hashlib.sha256("".join(keys).encode()).hexdigest()
+    run = start(WandbConfig(), folder, RunIdentity(key, "report", job_type="report"))
+    if run is None:
+        return "switched off by its own settings"
+    logged: dict[str, Any] = {"report/plot": wandb.Image(str(folder / "report.png"))}
+    for part in shown:
+        cells: Any = group_cells(part, sort).lines
+        logged[f"report/{part.name}"] = wandb.Table(columns=cells[0], data=cells[1:])
+    with run:
+        run.log(logged)
+        return run.url or run.dir
+
+
+def _results_below(path: Path, name: str) -> list[Path]:
+    if not path.exists():
+        raise UserError(f"{path} does not exist", fix="give a run directory or a folder of runs")
+    own = path / name
+    return [own] if own.is_file() else sorted(path.glob(f"*/{name}"))
+
+
+def _write_csv(rows: Sequence[SweepRow], path: Path) -> None:
+    """A row a run, figures unrounded; rows of one split stand together."""
+    import csv
+
+    from retro_lab.evaluation.report.sweep import AXES, MEASURED
+
+    others = list(rows[0].others)
+    header = ["run_key", *AXES, *others, "k", *MEASURED, "bpb", "baseline_bpb", "plain_bpb"]
+    header.append("against")
+    for name in ("all_chunks", "leak_free"):
+        header += [f"{name}_delta_bpb", f"{name}_low", f"{name}_high", f"{name}_documents"]
+    header += ["training_flops", "training_seconds"]
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        for row in rows:
+            cells = [row.run_key, *(getattr(row, axis) for axis in AXES), *row.others.values()]
+            cells += [row.k, *(getattr(row, name) for name in MEASURED), row.score.bpb]
+            cells += [score and score.bpb for score in (row.baseline, row.plain)]
+            cells.append(row.against if row.difference else None)
+            for d in (row.difference, row.leak_free):
+                cells += [None] * 4 if d is None else [d.delta_bpb, d.low, d.high, d.documents]
+            writer.writerow([*cells, row.flops, row.seconds])

@@ -1,0 +1,168 @@
+"""A study of Optuna: its storage, which trials are to be run, and what came of them.
+
+The command typed again goes on with the same study: first with trials that were interrupted, then
+with those that failed, then with new ones until enough are complete. Each proposal depends on the
+seed, its number and the trials before it, so a study that was interrupted proposes what it would
+have proposed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from hydra.core.utils import JobReturn
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import OptunaError
+from optuna.samplers import TPESampler
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from retro_lab.config.errors import UserError
+from retro_lab.config.fingerprints import differing
+from retro_lab.config.schema import Config
+
+from .launching import Points, failure_of
+from .search_space import as_overrides
+
+LOG = logging.getLogger("retro_lab")
+RUN, SETTINGS = "run", "settings"  # what is noted of a trial, and of a study
+
+
+def open_study(name: str, storage: str, settings: dict[str, Any]) -> optuna.Study:
+    """The study of this name, new or as it was left.
+
+    Raises:
+        UserError: it was begun with other settings.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(
+        study_name=name, storage=storage, direction="minimize", load_if_exists=True
+    )
+    known = study.user_attrs.get(SETTINGS)
+    if known is None:
+        study.set_user_attr(SETTINGS, json.dumps(settings))
+    elif changed := differing(json.loads(known), settings):
+        raise UserError(
+            f"the study {name} was begun with other settings: {'; '.join(changed)}",
+            fix="give the same command, or begin another: hydra.sweeper.study=<name>",
+        )
+    return study
+
+
+class Trials:
+    """A study's trials.
+
+    Args:
+        space: distribution of each searched key.
+        seed: of the proposals.
+    """
+
+    def __init__(self, study: optuna.Study, space: dict[str, BaseDistribution], seed: int) -> None:
+        self.study = study
+        self.space = space
+        self.seed = seed
+
+    def run(self, points: Points, fixed: Sequence[str], wanted: int, batch: int) -> None:
+        """Runs trials in batches until enough are complete, each failed one tried once more.
+
+        It stops early when a trial has failed and none of the study is complete.
+        """
+        due = wanted - len(self._in(TrialState.COMPLETE))
+        interrupted, failed = self._interrupted(), self._failed()
+        while due > 0:
+            count = min(batch, due)
+            numbers = []
+            for _ in range(count):
+                trial = interrupted.pop(0) if interrupted else self._ask(failed)
+                [point] = points.plan([[*as_overrides(trial.params), *fixed]])
+                if isinstance(trial, Trial):
+                    trial.set_user_attr(RUN, point.run)
+                numbers.append(trial.number)
+            for number, job in zip(numbers, points.launch(count), strict=True):
+                self._tell(number, job)
+            due -= count
+            if points.failures and not self._in(TrialState.COMPLETE):
+                LOG.warning("the study stops here: a trial failed and none has been completed yet")
+                return
+
+    def runs(self) -> list[str]:
+        """Names of the run directories of all trials."""
+        return [t.user_attrs[RUN] for t in self.study.trials if RUN in t.user_attrs]
+
+    def _ask(self, failed: list[dict[str, Any]]) -> Trial:
+        """A new trial, with values that failed before if any are left."""
+        if failed:
+            self.study.enqueue_trial(failed.pop(0))
+        # Reseeded for each trial, so that a study that goes on does not repeat its first draws.
+        self.study.sampler = TPESampler(seed=self.seed + len(self.study.trials))
+        return self.study.ask(self.space)
+
+    def _interrupted(self) -> list[FrozenTrial]:
+        """Trials that were begun and not told: their runs go on where they stopped."""
+        found = []
+        for trial in self._in(TrialState.RUNNING):
+            if RUN in trial.user_attrs:
+                found.append(trial)
+            else:  # stopped while it was proposed
+                self.study.tell(trial.number, state=TrialState.FAIL)
+        return found
+
+    def _failed(self) -> list[dict[str, Any]]:
+        """Values that failed whenever they were tried, each once."""
+        found: list[dict[str, Any]] = []
+        others = [t.params for t in self._in(TrialState.COMPLETE, TrialState.RUNNING)]
+        for trial in self._in(TrialState.FAIL):
+            if RUN in trial.user_attrs and trial.params not in [*others, *found]:
+                found.append(trial.params)
+        return found
+
+    def _tell(self, number: int, job: JobReturn) -> None:
+        value = None if failure_of(job) else job.return_value
+        if isinstance(value, float) and math.isfinite(value):
+            self.study.tell(number, value)
+            return
+        if isinstance(value, float):
+            LOG.warning("trial %d: the objective is %s; it counts as failed", number, value)
+        self.study.tell(number, state=TrialState.FAIL)
+
+    def _in(self, *states: TrialState) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=states)
+
+
+def say(study: optuna.Study, config: Config, wanted: int) -> None:
+    """Names the best trial, and the command that scores it on the test split."""
+    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    print(f"study   {study.study_name}: {len(complete)} of {wanted} trials are complete")
+    if not complete:
+        return
+    best = study.best_trial
+    values = " ".join(f"{key}={_short(value)}" for key, value in best.params.items())
+    print(f"best    {config.objective.name} {best.value:.4f} on {config.eval.split}: {values}")
+    print("        chosen by this figure, which is therefore no estimate; once, at the end:")
+    run = Path(config.runs_dir) / best.user_attrs[RUN]
+    print(f"        python evaluate.py run={run} eval=leakage eval.split=test")
+
+
+@contextmanager
+def storage_errors(storage: str) -> Iterator[None]:
+    """Says in one message what the storage refuses; finished runs stay where they are."""
+    try:
+        yield
+    except (OptunaError, SQLAlchemyError) as error:
+        said = next(iter(str(error.__cause__ or error).strip().splitlines()), "")
+        raise UserError(
+            f"hydra.sweeper.storage={storage} cannot be used: {said}",
+            fix="make room and permission there, or name another database, such as "
+            "hydra.sweeper.storage=sqlite:///study.db; finished runs are not run again",
+        ) from error
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
