@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import types
+import typing
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -38,6 +40,9 @@ def to_typed(root: DictConfig, schema: type) -> Any:
     problems += [unknown_key(str(name)) for name in values if name not in known]
     for name, value in values.items():
         problems += [unknown_key(key) for key in _added_keys(str(name), value)]
+    hints = typing.get_type_hints(schema)
+    for name in values.keys() & hints.keys():
+        problems += _misfits(name, values[name], hints[name])
     if problems:
         raise ConfigError(problems)
     return with_plain_paths(schema(**values))
@@ -45,6 +50,41 @@ def to_typed(root: DictConfig, schema: type) -> Any:
 
 def _missing(key: str) -> UserError:
     return UserError(f"{key} has no value and needs one", fix=f"add {key}=<value>")
+
+
+def _misfits(key: str, value: Any, hint: Any) -> list[UserError]:
+    """Settings that hold something else than their type: OmegaConf converts what is typed, and
+    what `${...}` stands for where one value is expected, but not where a group or a list is.
+    """
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if typing.Any in options:
+        return []
+    kinds = tuple(typing.get_origin(option) or option for option in options)
+    if not isinstance(value, (*kinds, *((int,) if float in kinds else ()))):
+        what = "a group of settings" if dataclasses.is_dataclass(kinds[0]) else _called(kinds[0])
+        said = f"{key}={value!r} is not {what}"
+        return [UserError(said, fix=f"leave {key} out for its default, or write its value")]
+    if dataclasses.is_dataclass(value):
+        hints = typing.get_type_hints(type(value))
+        return [
+            problem
+            for field in dataclasses.fields(value)
+            for problem in _misfits(
+                f"{key}.{field.name}", getattr(value, field.name), hints[field.name]
+            )
+        ]
+    if isinstance(value, list):
+        [inner] = next(typing.get_args(o) for o in options if typing.get_origin(o) is list)
+        return [
+            problem
+            for number, item in enumerate(value)
+            for problem in _misfits(f"{key}[{number}]", item, inner)
+        ]
+    return []
+
+
+def _called(kind: type) -> str:
+    return {list: "a list", dict: "a mapping", str: "text"}.get(kind, f"of type {kind.__name__}")
 
 
 def _added_keys(prefix: str, value: Any) -> list[str]:

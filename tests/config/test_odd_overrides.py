@@ -23,6 +23,9 @@ BREAKING = [
     ("train", "logger=csv logger.wandb.project=x", "add wandb to the list logger"),
     ("train", "~trainer=-0.0", "Could not delete 'trainer=-0.0'"),
     ("train", "model.encoder=${x}", "x"),
+    ("train", "model.encoder=${runs_dir}", "model.encoder='runs' is not a group of settings"),
+    ("train", "model.encoder.cca_layers=${seed}", "model.encoder.cca_layers=1 is not a list"),
+    ("train", "model.encoder.cca_layers=${cca.layers}", "model.encoder.cca_layers=None"),
     ("evaluate", "run=x ++trainer.threads=1", "add trainer=cpu"),
     ("evaluate", "run=x database.max_bytes=3", "add database=train"),
 ]
