@@ -19,7 +19,8 @@ import time
 from collections.abc import Sequence
 
 from retro_lab.config.compose import load_config
-from retro_lab.run.stages import Pipeline
+from retro_lab.run.graph import DataGraph
+from retro_lab.run.probes import matching_runs
 
 
 def main() -> None:
@@ -42,10 +43,11 @@ def main() -> None:
 
 def measure(overrides: Sequence[str]) -> dict[str, float]:
     """Seconds and peak resident bytes of the stage; its chunks are built before the clock runs."""
-    pipeline = Pipeline(load_config(list(overrides)))
-    chunks = pipeline.open_chunks()
+    config = load_config(list(overrides))
+    graph = DataGraph(config)
+    chunks = graph.own.chunks.data
     begun = time.perf_counter()
-    pipeline.open_matching()
+    matching_runs(graph, config)
     return {
         "seconds": time.perf_counter() - begun,
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
@@ -62,7 +64,7 @@ def _of_size(corpus: str, size: int, evaluated: int, store: str) -> dict[str, fl
         *(f"corpus.split.test={evaluated / whole:.4f}", "corpus.split.validation=0.01"),
         *("retriever=random", "eval=exact", f"store.dir={store}"),
     ]
-    Pipeline(load_config(overrides)).open_chunks()
+    _ = DataGraph(load_config(overrides)).own.chunks.data
     command = [sys.executable, __file__, "--corpus", corpus, "--overrides", *overrides]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])

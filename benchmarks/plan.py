@@ -28,7 +28,7 @@ from retro_lab.planner.plan_rates import measure_embed, measure_search
 from retro_lab.retrieval.embed.embedders import build_embeddings
 from retro_lab.retrieval.index_stage import build_index
 from retro_lab.retrieval.table import build_neighbours
-from retro_lab.run.stages import Pipeline
+from retro_lab.run.graph import DataGraph
 from retro_lab.store.workspace import Workspace
 
 CLOCKS: dict[str, Callable[[], float]] = {"cpu": time.process_time, "wall": time.perf_counter}
@@ -52,10 +52,10 @@ def compare(
     """A row for the search, and one for embedding where the retriever needs it."""
     overrides = [*arguments.overrides, f"retriever={retriever}", f"embedder={arguments.embedder}"]
     overrides += [f"corpus.max_bytes={max_bytes}", f"store.dir={folder}/store"]
-    pipeline = Pipeline(load_config(overrides))
-    chunks, config = pipeline.open_chunks(), pipeline.config
+    graph = DataGraph(load_config(overrides))
+    chunks, config = graph.own.chunks.data, graph.groups
     dense = config.retriever.needs_embeddings
-    vectors = pipeline.open_embeddings() if dense else None
+    vectors = graph.own.embeddings.data if dense else None
     planned = Database(
         chunks=chunks.num_chunks,
         database=len(chunks.searched),
@@ -86,7 +86,7 @@ def compare(
 
         def embed() -> None:
             target = Workspace(Path(tempfile.mkdtemp(dir=folder)))
-            build_embeddings(config.embedder, chunks, pipeline.open_corpus(), target)
+            build_embeddings(config.embedder, chunks, graph.own.corpus.data, target)
 
         found.append(
             _row(

@@ -33,7 +33,7 @@ from retro_lab.retrieval.embed.embedders import build_embedder
 from retro_lab.retrieval.filters.exclusion import search_filled
 from retro_lab.retrieval.filters.leak_filter import LeakFilter
 from retro_lab.retrieval.search.registry import load_retriever
-from retro_lab.run.stages import Pipeline
+from retro_lab.run.graph import DataGraph
 from retro_lab.text.readers import Malformed, read_documents
 
 FACTORIES = ("Flat", "IVF{nlist},Flat", "IVF{nlist},PQ{pq}", "HNSW32", "SQ8")
@@ -95,12 +95,12 @@ def measure(corpus: Path, sizes: Sizes, work: Path) -> dict[str, Any]:
     ]
     config = load_config(overrides)
     begun = time.perf_counter()
-    Pipeline(config).build_table(config.retriever)
+    _ = DataGraph(config).neighbours(config.retriever).artifact
     end_to_end = time.perf_counter() - begun
-    pipeline = Pipeline(config)
+    graph = DataGraph(config)
 
-    raw = compare_with_libraries(pipeline, sizes)
-    filtering = {str(run): leak_filtering(pipeline, run, sizes) for run in RUNS}
+    raw = compare_with_libraries(graph, sizes)
+    filtering = {str(run): leak_filtering(graph, run, sizes) for run in RUNS}
     return {
         "embed_overhead": raw["embedding"]["overhead"],
         "faiss_overhead": raw["search Flat"]["overhead"],
@@ -110,7 +110,7 @@ def measure(corpus: Path, sizes: Sizes, work: Path) -> dict[str, Any]:
         "jsonl_to_neighbours_s": round(end_to_end, 2),
         "computed_from": {
             "sizes": vars(sizes),
-            "stages": stages(pipeline),
+            "stages": stages(graph),
             "against_libraries": raw,
             "filter_and_table": filtering,
             "backends": {name: backend(config, name, sizes) for name in BACKENDS},
@@ -120,27 +120,25 @@ def measure(corpus: Path, sizes: Sizes, work: Path) -> dict[str, Any]:
     }
 
 
-def stages(pipeline: Pipeline) -> dict[str, Any]:
+def stages(graph: DataGraph) -> dict[str, Any]:
     """Seconds of each stage as the store recorded them, and what went through it."""
-    config, store = pipeline.config, pipeline.store
-    corpus, chunks = pipeline.open_corpus(), pipeline.open_chunks()
-    built = [pipeline.corpus, pipeline.tokenizer, pipeline.chunks, pipeline.embeddings]
-    built += [pipeline.index(config.retriever), pipeline.neighbours(config.retriever)]
+    config = graph.groups
+    corpus, chunks = graph.own.corpus.data, graph.own.chunks.data
+    built = [graph.own.corpus, graph.tokenizer, graph.own.chunks, graph.own.embeddings]
+    built += [graph.index(config.retriever), graph.neighbours(config.retriever)]
     tokens = int((chunks.tokens != chunks.pad_id).sum()) - chunks.num_documents
     work = {"documents": corpus.num_documents, "chunks": chunks.num_chunks, "tokens": tokens}
     found = {}
-    for stage in built:
-        artifact = store.get(stage)
-        assert artifact is not None
+    for artifact in (node.artifact for node in built):
         seconds = artifact.manifest["seconds"]
         rates = {f"{name}_per_s": round(count / max(seconds, 1e-3)) for name, count in work.items()}
-        found[stage.name] = {"seconds": seconds, **rates}
+        found[artifact.stage] = {"seconds": seconds, **rates}
     return {"of": work, **found}
 
 
-def compare_with_libraries(pipeline: Pipeline, sizes: Sizes) -> dict[str, Any]:
+def compare_with_libraries(graph: DataGraph, sizes: Sizes) -> dict[str, Any]:
     """Build and search of FAISS and bm25s, and sentence-transformers, each against ours."""
-    chunks, corpus, config = pipeline.open_chunks(), pipeline.open_corpus(), pipeline.config
+    chunks, corpus, config = graph.own.chunks.data, graph.own.corpus.data, graph.groups
     found: dict[str, Compared] = {}
     embedder = build_embedder(config.embedder)
     ids = np.linspace(0, chunks.num_chunks - 1, sizes.embedded).astype(np.int64)
@@ -150,7 +148,7 @@ def compare_with_libraries(pipeline: Pipeline, sizes: Sizes) -> dict[str, Any]:
         getattr(config.embedder, "batch_size", 64),
         sizes.repeats,
     )
-    vectors = _vectors(pipeline, sizes.vectors)
+    vectors = _vectors(graph, sizes.vectors)
     queries = vectors[np.linspace(0, len(vectors) - 1, sizes.queries).astype(np.int64)]
     for factory in FACTORIES:
         found[f"search {factory}"] = faiss_search(factory, vectors, queries, DEPTH, sizes.repeats)
@@ -163,16 +161,15 @@ def compare_with_libraries(pipeline: Pipeline, sizes: Sizes) -> dict[str, Any]:
     return {name: compared.as_json() for name, compared in found.items()}
 
 
-def leak_filtering(pipeline: Pipeline, max_run: int, sizes: Sizes) -> dict[str, Any]:
+def leak_filtering(graph: DataGraph, max_run: int, sizes: Sizes) -> dict[str, Any]:
     """Neighbours/s of the filter, and of all of a table but its search: exclusion, filter, refill.
 
     The candidates are BM25's, which share far more text with the query than dense ones do.
     """
-    chunks = pipeline.open_chunks()
+    chunks = graph.own.chunks.data
     config = load_config(["retriever=bm25"]).retriever
-    pipeline.build_table(config)
-    artifact = pipeline.store.get(pipeline.index(config))
-    assert artifact is not None
+    _ = graph.neighbours(config).artifact
+    artifact = graph.index(config).artifact
     searching = _Timed(load_retriever(config, artifact.path))
     filtering = _TimedFilter(LeakFilter(max_run, continuation_chunks=1).of(chunks))
     ids = np.arange(min(chunks.num_chunks, 4 * sizes.queries))
@@ -194,10 +191,9 @@ def leak_filtering(pipeline: Pipeline, max_run: int, sizes: Sizes) -> dict[str, 
 def backend(config: Config, name: str, sizes: Sizes) -> dict[str, Any]:
     """Queries/s of a whole table search, exclusion included; recall where it is approximate."""
     retriever = load_config([f"retriever={name}"]).retriever
-    pipeline = Pipeline(replace(config, retriever=retriever))
-    built = pipeline.build_table(retriever)
-    index = pipeline.store.get(pipeline.index(retriever))
-    assert index is not None
+    graph = DataGraph(replace(config, retriever=retriever))
+    built = graph.neighbours(retriever).artifact
+    index = graph.index(retriever).artifact
     return {
         "index_s": index.manifest["seconds"],
         "queries_per_s": built.stats["queries_per_second"],
@@ -243,9 +239,9 @@ class _TimedFilter:
         return kept
 
 
-def _vectors(pipeline: Pipeline, count: int) -> np.ndarray:
+def _vectors(graph: DataGraph, count: int) -> np.ndarray:
     """Unit vectors: the corpus's embeddings, repeated with noise as long as half of each."""
-    real = pipeline.open_embeddings().vectors
+    real = graph.own.embeddings.data.vectors
     rng = np.random.default_rng(0)
     picked = real[np.arange(count) % len(real)].astype(np.float32)
     noise = rng.standard_normal(picked.shape, np.float32) * (0.5 / np.sqrt(picked.shape[1]))

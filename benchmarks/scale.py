@@ -29,7 +29,7 @@ from retro_lab.retrieval.base import Queries, Rows
 from retro_lab.retrieval.search.exact_search import ExactSearch
 from retro_lab.retrieval.search.faiss_blocks import BLOCK
 from retro_lab.retrieval.search.faiss_index import FaissRetriever
-from retro_lab.run.stages import Pipeline
+from retro_lab.run.graph import DataGraph
 from retro_lab.store import Artifact, ArtifactStore, Stage, Workspace
 
 NOISE = 0.3  # length of the noise, where a real vector has length 1
@@ -105,7 +105,7 @@ def real_vectors(arguments: argparse.Namespace) -> np.ndarray:
     if arguments.corpus:
         overrides += ["corpus=jsonl", f"corpus.path={arguments.corpus.resolve()}"]
     config = load_config([*overrides, f"store.dir={arguments.work}/store"])
-    found = np.asarray(Pipeline(config).open_embeddings().vectors, np.float32)
+    found = np.asarray(DataGraph(config).own.embeddings.data.vectors, np.float32)
     lengths = np.linalg.norm(found, axis=1, keepdims=True)
     return (found / np.maximum(lengths, 1e-9))[lengths[:, 0] > 0]
 

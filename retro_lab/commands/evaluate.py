@@ -72,7 +72,7 @@ def _evaluate_fully(
     run: RunDirectory, command: EvaluateConfig
 ) -> tuple[RunDirectory, dict[str, float] | None]:
     """As `evaluate_one`, with rivals, and at every dose of a leak experiment, if asked for."""
-    from retro_lab.run.finished import evaluate_one
+    from retro_lab.run.reevaluate import evaluate_one
 
     rivals = None
     if command.eval.rivals.which:

@@ -16,7 +16,6 @@ from filelock import FileLock
 from retro_lab.config.console import print_error
 from retro_lab.config.errors import EXIT_USER_ERROR, UserError
 from retro_lab.config.refusals import writing
-from retro_lab.run.directory import RunDirectory
 
 LOG = logging.getLogger("retro_lab")
 USAGE = """usage: python -m retro_lab export run=runs/... out=FOLDER [licence=...]
@@ -76,39 +75,32 @@ def export(request: Request) -> None:
     Raises:
         UserError: the run is not finished, or the folder holds something else or can't be made.
     """
-    run, out = RunDirectory(request.run), request.out
-    config = run.config()
-    if not run.reached("finished"):
-        raise UserError(
-            f"{run.path} is not finished: its state is {run.state!r}",
-            fix="run the train.py command again; it resumes",
-        )
+    from retro_lab.run.finished import FinishedRun
+
+    run, out = FinishedRun.open(request.run, "finished"), request.out
     here = out.resolve() == Path.cwd()  # would be replaced under the user's feet
     if out.exists() and (here or not out.is_dir() or not _may_be_export(out)):
         raise _taken(out)
     from retro_lab.config.console import no_loading_bar
-    from retro_lab.evaluation.records.results import Results
     from retro_lab.evaluation.report.model_card import model_card
     from retro_lab.huggingface import RetroForCausalLM
-    from retro_lab.run.scores import open_model
-    from retro_lab.run.stages import Pipeline
     from retro_lab.text.tokenizers.fast import as_fast
 
-    tokenizer = Pipeline.of_run(config, run).open_tokenizer()
+    tokenizer, length = run.tokenizer, run.config.chunking.sequence_length
     model = RetroForCausalLM.of(
-        open_model(config, run, tokenizer).cpu(),
-        max_position_embeddings=config.chunking.sequence_length,
+        run.model().cpu(),
+        max_position_embeddings=length,
         bos_token_id=tokenizer.boundary_id,
         eos_token_id=tokenizer.boundary_id,
         pad_token_id=tokenizer.pad_id,
     )
     if tokenizer.pad_id < model.config.vocab_size:
         model.generation_config.suppress_tokens = [tokenizer.pad_id]
-    card = model_card(Results.load(run.results_file), out.name, request.licence)
+    card = model_card(run.results(), out.name, request.licence)
     with _publishing(out) as partial:
         with no_loading_bar():
             model.save_pretrained(partial)
-        as_fast(tokenizer, config.chunking.sequence_length).save_pretrained(partial)
+        as_fast(tokenizer, length).save_pretrained(partial)
         (partial / "README.md").write_text(card, encoding="utf-8")
     print(f"{out}: a Hugging Face model; its README.md says how to load it")
 

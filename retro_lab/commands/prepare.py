@@ -25,10 +25,14 @@ def main(argv: Sequence[str]) -> int:
 
 def explain_stages(config: Config) -> int:
     """Prints hit or miss for each stage, and which key caused a miss; builds nothing."""
-    from retro_lab.run.stages import Pipeline
+    from retro_lab.run.graph import DataGraph
+    from retro_lab.run.nodes import in_building_order
+    from retro_lab.run.probes import nodes_of_run
+    from retro_lab.store import Stage
 
-    pipeline = Pipeline(config)
-    for explanation in pipeline.store.explain(pipeline.stages()):
+    graph = DataGraph(config)
+    stages = [node.stage for node in in_building_order(nodes_of_run(graph, config))]
+    for explanation in graph.store.explain([s for s in stages if isinstance(s, Stage)]):
         print(explanation.line())
     return 0
 
@@ -39,24 +43,27 @@ def build_stages(config: Config) -> int:
     Raises:
         UserError: bad input, or too few neighbours after exclusion, as training would say.
     """
-    from retro_lab.run.run_data import prepare
+    from retro_lab.run.graph import DataGraph
+    from retro_lab.run.nodes import in_building_order
+    from retro_lab.run.probes import nodes_of_run
 
-    pipeline = prepare(config).pipeline  # another one would read the raw text for its digest again
-    pipeline.build_all()
-    for stage in pipeline.stages():
-        print(f"{stage.name:<12}{pipeline.store.folder(stage)}")
-        if words := _in_words(pipeline.store.get(stage)):
+    graph = DataGraph(config)
+    graph.prepare()
+    for node in in_building_order(nodes_of_run(graph, config)):
+        artifact = node.artifact
+        print(f"{artifact.stage:<12}{artifact.path}")
+        if words := _in_words(artifact):
             print(" " * 12 + words)
     return 0
 
 
-def _in_words(artifact: Artifact | None) -> str | None:
+def _in_words(artifact: Artifact) -> str | None:
     """What is worth telling of a stage's counts; None where there is nothing."""
     from retro_lab.retrieval.table_facts import in_words
     from retro_lab.text.chunks import mended_shares
     from retro_lab.text.corpus import corpus_in_words
 
-    if artifact is None or artifact.stage not in ("corpus", "chunks", "neighbours"):
+    if artifact.stage not in ("corpus", "chunks", "neighbours"):
         return None
     if artifact.stage == "corpus":
         return corpus_in_words(artifact.stats)

@@ -146,25 +146,26 @@ def open_index(run: RunDirectory, store: str | None = None) -> ServedIndex:
     from retro_lab.retrieval.embed.embedders import build_embedder
     from retro_lab.retrieval.search.registry import load_retriever
     from retro_lab.retrieval.service.served_index import ServedIndex
-    from retro_lab.run.stages import Pipeline
+    from retro_lab.run.finished import FinishedRun
     from retro_lab.store.stage import digest
 
     config = run.config()
     _check_served(config, run)
     if store is not None:
         config.store.dir = store
-    pipeline, retriever = Pipeline.of_run(config, run), config.retriever
-    index, searched = pipeline.build_index(retriever), pipeline.searched
+    opened, retriever = FinishedRun(run, config), config.retriever
+    graph, vectors = opened.graph, retriever.needs_embeddings
+    index = graph.index(retriever).artifact
     settings = {"index": index.key, "search": to_plain(retriever)}
     return ServedIndex(
         config=retriever,
         key=digest(settings)[:16],
         retriever=load_retriever(retriever, index.path),
-        chunks=searched.open_chunks(),
-        corpus=searched.open_corpus(),
-        tokenizer=pipeline.open_tokenizer(),
-        embedder=build_embedder(pipeline.config.embedder) if retriever.needs_embeddings else None,
-        embeddings=searched.open_embeddings() if retriever.needs_embeddings else None,
+        chunks=graph.chunks,
+        corpus=graph.corpus,
+        tokenizer=opened.tokenizer,
+        embedder=build_embedder(graph.groups.embedder) if vectors else None,
+        embeddings=graph.searched.embeddings if vectors else None,
     )
 
 

@@ -36,9 +36,9 @@ def train(config: Config) -> float | None:
     finished = config.resume is not None and run.is_finished(config)
     if finished:
         from retro_lab.run.changed_text import TRAIN_ANEW, check_shown
-        from retro_lab.run.stages import Pipeline
+        from retro_lab.run.graph import DataGraph
 
-        check_shown(run, Pipeline(config), TRAIN_ANEW)
+        check_shown(run, DataGraph(config), TRAIN_ANEW)
         LOG.info("%s is finished already; resume=null trains it again", run.path)
         if run.leads:
             if not run.config_file.is_file():

@@ -134,10 +134,14 @@ def baseline_of(config: Config) -> Config:
     return canonical(dataclasses.replace(config, retriever=NoneRetrieverConfig()))
 
 
+def is_retrofit(config: Config) -> bool:
+    """Whether retrieval is grafted on a trained backbone."""
+    return has_retrieval(config) and config.recipe.method is Method.retrofit
+
+
 def steps_of(config: Config) -> int:
     """Optimiser steps that a run reads training tokens in, the backbone's included."""
-    retrofit = has_retrieval(config) and config.recipe.method is Method.retrofit
-    return config.schedule.steps + (config.recipe.steps if retrofit else 0)
+    return config.schedule.steps + (config.recipe.steps if is_retrofit(config) else 0)
 
 
 def plain_of(config: Config, steps: int) -> Config:

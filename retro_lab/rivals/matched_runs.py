@@ -11,7 +11,7 @@ from retro_lab.config.schema import Config, PlainConfig
 from retro_lab.evaluation.compressors.outcome import Outcome, bits_per_byte, lowest
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.experiment import train
-from retro_lab.run.run_data import Prepared
+from retro_lab.run.graph import DataGraph
 from retro_lab.run.timing import Stopwatch
 
 from .matched import Match, parameters
@@ -24,7 +24,7 @@ def matched_outcome(session: RivalSession, name: str, match: Match) -> Outcome:
     runs = {}
     for factor in session.asked.matched.lr_factors:
         config = matched_config(session.config, name, match, factor)
-        runs[factor] = train_match(config, session.prepared, session.watch)
+        runs[factor] = train_match(config, session.graph, session.watch)
     models = {factor: session.load(run) for factor, run in runs.items()}
     text, batch = session.text, session.batch
 
@@ -56,19 +56,19 @@ def matched_outcome(session: RivalSession, name: str, match: Match) -> Outcome:
     return session.kept(name, text.test, settings, inputs, score)
 
 
-def train_match(config: Config, prepared: Prepared, watch: Stopwatch) -> RunDirectory:
+def train_match(config: Config, graph: DataGraph, watch: Stopwatch) -> RunDirectory:
     """The run of a plain language model, trained now if it was not; it is not evaluated.
 
     Args:
         config: of `matched_config`.
-        prepared: RETRO's data.
+        graph: RETRO's data.
         watch: collects the seconds.
     """
     check(config)
     run = RunDirectory.of(config)
     lock = run.acquire(wait=True)
     try:
-        train(config, run, prepared.without_neighbours(), None, watch)
+        train(config, run, graph.without_retrieval(), watch)
     finally:
         lock.release()
     return run

@@ -12,9 +12,8 @@ from retro_lab.evaluation.compressors.outcome import Outcome, kept
 from retro_lab.nn import Retro, RetroConfig
 from retro_lab.nn.flops import count_flops
 from retro_lab.run.directory import RunDirectory
-from retro_lab.run.model import retro_config
-from retro_lab.run.run_data import Prepared
-from retro_lab.run.scores import load_model
+from retro_lab.run.graph import DataGraph
+from retro_lab.run.model import load_model, retro_config
 from retro_lab.run.timing import Stopwatch
 
 from .states import weights_digest
@@ -25,7 +24,7 @@ class RivalSession:
 
     Args:
         config: of the run, with the evaluation asked for.
-        prepared: the run's data.
+        graph: the run's data.
         baseline: its baseline, whose states and distributions some rivals use.
         watch: collects the seconds.
 
@@ -37,15 +36,15 @@ class RivalSession:
     """
 
     def __init__(
-        self, config: Config, prepared: Prepared, baseline: RunDirectory, watch: Stopwatch
+        self, config: Config, graph: DataGraph, baseline: RunDirectory, watch: Stopwatch
     ) -> None:
-        self.config, self.prepared, self.watch = config, prepared, watch
+        self.config, self.graph, self.watch = config, graph, watch
         self.asked: RivalsConfig = config.eval.rivals
         self.batch = config.eval.batch_size
         self.model = self.load(baseline)
         self.weights = {"baseline": weights_digest(self.model)}
         self.text = Grounds.of(
-            prepared.chunks,
+            graph.chunks,
             config.eval.split,
             config.chunking,
             resolve_stride(config.eval, config.chunking),
@@ -55,7 +54,7 @@ class RivalSession:
 
     def load(self, run: RunDirectory) -> Retro:
         """A model of our own: the rules refuse rivals of a pretrained backbone."""
-        return cast(Retro, load_model(run.config(), run, self.prepared))
+        return cast(Retro, load_model(run.config(), run, self.graph))
 
     def kept(
         self,
@@ -67,16 +66,14 @@ class RivalSession:
         tuned_on: Ground | None = None,
     ) -> Outcome:
         """As `outcome.kept`, tuned on the session's own validation text unless told."""
-        pipeline = self.prepared.pipeline
+        chunks = self.graph.own.chunks.stage
         tuned_on = tuned_on or self.text.tuning
-        return kept(
-            pipeline.store, name, pipeline.chunks, ground, tuned_on, settings, inputs, score
-        )
+        return kept(self.graph.store, name, chunks, ground, tuned_on, settings, inputs, score)
 
     @cached_property
     def retro(self) -> RetroConfig:
         """The run's own model."""
-        chunks = self.prepared.chunks
+        chunks = self.graph.chunks
         return retro_config(self.config, chunks.vocab_size, chunks.pad_id)
 
     def flops(self, model: RetroConfig) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import eval_fields, has_retrieval, run_key
-from retro_lab.config.schema import Bm25RetrieverConfig, Config, Method
+from retro_lab.config.schema import Bm25RetrieverConfig, Method
 from retro_lab.evaluation.compressors.ground import Ground
 from retro_lab.evaluation.compressors.outcome import Outcome, Tuning
 from retro_lab.evaluation.measure.conditions import label
@@ -22,12 +22,11 @@ from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.environment import environment
 from retro_lab.evaluation.records.results import Results
 from retro_lab.evaluation.report.run_page import write_run_page
-from retro_lab.retrieval.index_stage import build_index as build_search
 from retro_lab.retrieval.search.registry import load_retriever
 from retro_lab.run.compared import Compared
 from retro_lab.run.compressors import ngram_outcome, xz_outcome
 from retro_lab.run.directory import RunDirectory
-from retro_lab.run.run_data import Prepared
+from retro_lab.run.finished import FinishedRun
 from retro_lab.run.timing import Stopwatch
 from retro_lab.store import Artifact
 
@@ -45,23 +44,17 @@ from .report import Board, Entry
 from .rival_session import RivalSession
 
 
-def run_rivals(
-    config: Config,
-    run: RunDirectory,
-    prepared: Prepared,
-    compared: Compared,
-    watch: Stopwatch,
-) -> None:
+def run_rivals(opened: FinishedRun, compared: Compared, watch: Stopwatch) -> None:
     """Writes rivals.json and rivals.parquet beside the run's results, and the page that links them.
 
     Args:
-        config: of the run, with the evaluation asked for.
-        run: evaluated, so that chunks.parquet is there.
+        opened: with the evaluation asked for; evaluated, so that chunks.parquet is there.
         compared: with the baseline, whose states and distributions kNN-LM and RALM use.
 
     Raises:
         UserError: a run without retrieval or without its baseline, or too few documents.
     """
+    config, run = opened.config, opened.directory
     if not has_retrieval(config):
         raise UserError(
             f"{run.path} has no retrieval, and rivals are compared with RETRO",
@@ -73,7 +66,7 @@ def run_rivals(
             f"the baseline of {run.path} is missing, and kNN-LM and RALM are made of it",
             fix="run the train.py command again; it trains the baseline",
         )
-    session = RivalSession(config, prepared, baseline, watch)
+    session = RivalSession(config, opened.graph, baseline, watch)
     table = ChunkTable.load(run.chunks_file)
     entries = _own(session, run, compared, table)
     for name in session.asked.which:
@@ -88,14 +81,14 @@ def _own(
     session: RivalSession, run: RunDirectory, compared: Compared, table: ChunkTable
 ) -> list[Entry]:
     """RETRO and its plain models, from chunks.parquet; their seconds are those of training."""
-    config, pipeline = session.config, session.prepared.pipeline
+    config = session.config
     plain = session.retro.baseline
     models = {"on": session.retro} | dict.fromkeys(("plain", "baseline"), plain)
     seconds = {name: _training_seconds(compared[name]) for name in compared}
     seconds["on"] = _training_seconds(run)
     if config.recipe.method is Method.retrofit:
         seconds["on"] += seconds["baseline"]
-    index = _size(pipeline.store.get(pipeline.index(config.retriever)))
+    index = _size(session.graph.index(config.retriever).artifact)
     entries = []
     for name in (name for name in models if name in seconds):
         if name not in table.nats:
@@ -123,11 +116,11 @@ def _training_seconds(run: RunDirectory) -> float:
 def _knn_lm(session: RivalSession) -> list[Entry]:
     """kNN-LM over the training split, by the baseline's states."""
     config, text, model, batch = session.asked.knn_lm, session.text, session.model, session.batch
-    store = session.prepared.pipeline.store
+    store = session.graph.store
 
     def score() -> Outcome:
         stage = states_stage(
-            session.prepared.pipeline.chunks, text.training, session.weights["baseline"]
+            session.graph.own.chunks.stage, text.training, session.weights["baseline"]
         )
         states = store.build(stage, lambda w: build_states(model, text.training, batch, w))
         index = store.build(index_stage(stage, config), lambda w: build_index(states, config, w))
@@ -169,10 +162,8 @@ def _score_ralm(
     ground: Ground,
     tuned_on: Ground,
 ) -> Outcome:
-    asked, model, pipeline = session.asked.ralm, session.model, session.prepared.pipeline
-    index = pipeline.store.build(
-        pipeline.index(bm25), lambda w: build_search(bm25, session.prepared.chunks, None, w)
-    )
+    asked, model = session.asked.ralm, session.model
+    index = session.graph.index(bm25).artifact
     retriever = load_retriever(bm25, index.path)
     tuning = ralm.tune(
         model,
@@ -204,14 +195,14 @@ def _equal_flops(session: RivalSession) -> list[Entry]:
 
 def _ngram(session: RivalSession) -> list[Entry]:
     """A PPM-like byte n-gram of the training split and the document so far."""
-    prepared, text = session.prepared, session.text
-    outcome = ngram_outcome(prepared.pipeline, prepared.corpus, text, session.asked.ngram)
+    text = session.text
+    outcome = ngram_outcome(session.graph, text, session.asked.ngram)
     return [Entry("ngram", "byte n-gram", text.test, outcome)]
 
 
 def _xz(session: RivalSession) -> list[Entry]:
     """xz after it has read the training split."""
-    outcome = xz_outcome(session.prepared.pipeline, session.prepared.corpus, session.text)
+    outcome = xz_outcome(session.graph, session.text)
     return [Entry("xz", "xz", session.text.test, outcome)]
 
 
@@ -227,7 +218,7 @@ _RIVALS: dict[str, Callable[[RivalSession], list[Entry]]] = {
 
 def _about(session: RivalSession, run: RunDirectory) -> dict[str, Any]:
     """What all rows of rivals.json have in common."""
-    config, text, ids = session.config, session.text, session.prepared.corpus.ids
+    config, text, ids = session.config, session.text, session.graph.corpus.ids
     evaluation = config.eval
 
     def named(ground: Ground) -> dict[str, Any]:
@@ -263,8 +254,6 @@ def _with_seconds(outcome: Outcome, seconds: float, **facts: Any) -> Outcome:
     return dataclasses.replace(outcome, seconds=total, facts=outcome.facts | facts)
 
 
-def _size(artifact: Artifact | None) -> int:
+def _size(artifact: Artifact) -> int:
     """Bytes of an artifact's files."""
-    if artifact is None:
-        return 0
     return sum(int(file["size"]) for file in artifact.manifest["files"].values())

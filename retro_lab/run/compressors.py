@@ -1,6 +1,6 @@
 """Bits per byte of compressors on the scored split: what a language model is worth at all.
 
-They are two of the rivals (`baselines/xz.py`, `baselines/ngram.py`) with their default settings,
+They are two of the rivals (`evaluation/compressors/`) with their default settings,
 take seconds, and stand beside every verdict.
 """
 
@@ -15,17 +15,15 @@ from retro_lab.config.schema import Config, NgramConfig
 from retro_lab.evaluation.compressors import ngram, xz
 from retro_lab.evaluation.compressors.ground import Grounds
 from retro_lab.evaluation.compressors.outcome import Outcome, kept
-from retro_lab.text.corpus import Corpus
 
-from .run_data import Prepared
-from .stages import Pipeline
+from .graph import DataGraph
 
 LOG = logging.getLogger("retro_lab")
 MAX_BYTES = 64 * 2**20
 """Of training text and scored text together; beyond it they would take minutes, not seconds."""
 
 
-def compressed(config: Config, prepared: Prepared, stride: int) -> dict[str, float] | None:
+def compressed(config: Config, graph: DataGraph, stride: int) -> dict[str, float] | None:
     """Bits per byte of `xz` and of the byte `ngram`, which read the run's own training text.
 
     Args:
@@ -34,8 +32,8 @@ def compressed(config: Config, prepared: Prepared, stride: int) -> dict[str, flo
     Returns:
         None if the text is longer than `MAX_BYTES`, or there is no validation text to tune on.
     """
-    pipeline, split = prepared.pipeline, config.eval.split
-    corpus, chunks = pipeline.open_corpus(), pipeline.open_chunks()
+    split = config.eval.split
+    corpus, chunks = graph.own.corpus.data, graph.own.chunks.data
     size = corpus.num_bytes("train") + corpus.num_bytes(split)
     if size > MAX_BYTES or not corpus.num_bytes("validation"):
         LOG.info("xz and the byte n-gram are left out: eval=rivals runs them on any text")
@@ -43,8 +41,8 @@ def compressed(config: Config, prepared: Prepared, stride: int) -> dict[str, flo
     asked = config.eval.rivals
     text = Grounds.of(chunks, split, config.chunking, stride, config.eval.seed, asked)
     outcomes = {
-        "xz": xz_outcome(pipeline, corpus, text),
-        "ngram": ngram_outcome(pipeline, corpus, text, asked.ngram),
+        "xz": xz_outcome(graph, text),
+        "ngram": ngram_outcome(graph, text, asked.ngram),
     }
     size = int(text.test.bytes.sum())
     return {
@@ -53,25 +51,31 @@ def compressed(config: Config, prepared: Prepared, stride: int) -> dict[str, flo
     }
 
 
-def xz_outcome(pipeline: Pipeline, corpus: Corpus, text: Grounds) -> Outcome:
+def xz_outcome(graph: DataGraph, text: Grounds) -> Outcome:
     """What `xz` needs for the scored documents once it has read the training text; kept."""
 
     def score() -> Outcome:
-        return xz.score(corpus, text.training, text.test)
+        return xz.score(graph.own.corpus.data, text.training, text.test)
 
-    return kept(pipeline.store, "xz", pipeline.chunks, text.test, text.tuning, {}, {}, score)
+    return kept(graph.store, "xz", graph.own.chunks.stage, text.test, text.tuning, {}, {}, score)
 
 
-def ngram_outcome(
-    pipeline: Pipeline, corpus: Corpus, text: Grounds, config: NgramConfig
-) -> Outcome:
+def ngram_outcome(graph: DataGraph, text: Grounds, config: NgramConfig) -> Outcome:
     """The byte n-gram of the training text and of the document so far, tuned; kept."""
 
     def score() -> Outcome:
+        corpus = graph.own.corpus.data
         tuning = ngram.tune(corpus, text.training, text.tuning, config)
         outcome = ngram.score(corpus, text.training, text.test, tuning)
         return dataclasses.replace(outcome, seconds=round(outcome.seconds + tuning.seconds, 1))
 
     return kept(
-        pipeline.store, "ngram", pipeline.chunks, text.test, text.tuning, asdict(config), {}, score
+        graph.store,
+        "ngram",
+        graph.own.chunks.stage,
+        text.test,
+        text.tuning,
+        asdict(config),
+        {},
+        score,
     )

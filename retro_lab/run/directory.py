@@ -4,6 +4,7 @@ config.yaml      the resolved configuration
 status.json      new, training, trained or finished, the seconds of each stage, the run's key
 lineage.json     key of every data stage behind the run
 checkpoints/     last.ckpt (resumable) and best.ckpt
+model.json       sizes and ids of the model;  tokenizer/ the tokenizer whose ids it reads
 metrics.jsonl    curves; also wandb/, metrics.csv, TensorBoard files as configured
 wandb.json       the run's id and project in W&B
 results.json     figures;  chunks.parquet a row a scored chunk;  tokens.parquet a row a token
@@ -193,8 +194,8 @@ class RunDirectory:
         """Notes which evaluated documents had copies in the database, and the halves of them."""
         self._write("planted.json", plants)
 
-    def record_benchmark(self, name: str, record: dict[str, Any]) -> None:
-        """Writes what a benchmark gave into a file of its own."""
+    def record(self, name: str, record: dict[str, Any]) -> None:
+        """Writes plain data into a file of its own."""
         self._write(name, record)
 
     @property
@@ -217,7 +218,7 @@ class RunDirectory:
         if not self.leads:
             return
         if anew:
-            from retro_lab.training.fit import drop_checkpoints
+            from retro_lab.training.checkpoint import drop_checkpoints
 
             self.enter("new")
             drop_checkpoints(self.path)
@@ -277,9 +278,9 @@ class RunDirectory:
         Raises:
             UserError: if the run has no checkpoint, or that of another configuration.
         """
-        from retro_lab.training.fit import model_weights
+        from retro_lab.training.checkpoint import LAST, checkpoint_folder, model_weights
 
-        path = self.path / "checkpoints" / "last.ckpt"
+        path = checkpoint_folder(self.path) / LAST
         if not path.is_file():
             raise UserError(f"{self.path} has no checkpoint", fix="train it first: train.py")
         trained_as = weights_fields(self.config())

@@ -14,7 +14,6 @@ from retro_lab.config.databases import in_words, is_training_split
 from retro_lab.config.fingerprints import eval_fields, run_key, wanted_plain
 from retro_lab.config.schema import (
     Config,
-    DatabaseConfig,
     EvalConfig,
     Reference,
     resolve_k,
@@ -47,11 +46,11 @@ from retro_lab.training.publish import publish
 from .compared import Compared
 from .compressors import compressed
 from .directory import RunDirectory
+from .graph import DataGraph
 from .inspection import GAIN_FILES, INSPECT_FILE, record_gain, write_inspection
 from .model import build_data
-from .run_data import Prepared
-from .scores import conditions, neighbours_read, score_conditions
-from .stages import overlap_retriever
+from .probes import longest_runs, matching_runs, overlap_retriever
+from .scores import Scoring, conditions, neighbours_read
 
 LOG = logging.getLogger("retro_lab")
 PLOT_FILE = "leakage.png"
@@ -59,57 +58,52 @@ PLOT_FILE = "leakage.png"
 
 def evaluate_run(
     config: Config,
-    evaluation: EvalConfig,
     run: RunDirectory,
-    prepared: Prepared,
+    out: RunDirectory,
+    graph: DataGraph,
     compared: Compared,
-    database: DatabaseConfig | None = None,
 ) -> Results:
     """Scores every condition on the same tokens and writes the run's results.
 
     Args:
-        config: of the run.
-        database: searched instead of the run's own; `prepared` must be its data, and the results
-            lie apart, in `run.searching(database)`.
-        evaluation: what to measure; may differ from the configuration's own.
-        prepared: the run's data.
+        config: of the run, with the evaluation and the database that are asked for.
+        run: has the weights.
+        out: where the results are to lie.
+        graph: the data, of that database.
         compared: the plain models to compare with, by condition.
     """
-    key, out = run_key(config), run
-    config = dataclasses.replace(config, eval=evaluation)
-    if database is not None:
-        config, out = dataclasses.replace(config, database=database), run.searching(database)
-    data = build_data(config, prepared)
+    evaluation = config.eval
+    data = build_data(config, graph)
     torch.set_num_threads(config.trainer.threads or torch.get_num_threads())
-    scores = score_conditions(config, run, out, prepared, data, compared)
-    table = _table(config, prepared, scores)
-    tokens = _tokens(config, prepared, scores, conditions(config, compared))
-    expected = prepared.pipeline.open_corpus().num_bytes(evaluation.split)
+    scores = Scoring(config, run, out, graph, data, compared).scores()
+    table = _table(config, graph, scores)
+    tokens = _tokens(config, graph, scores, conditions(config, compared))
+    expected = graph.own.corpus.data.num_bytes(evaluation.split)
     if int(table.bytes.sum()) != expected:
         raise ValueError(f"{table.bytes.sum()} bytes scored of {expected} in the split")
     reference = _reference(config) if table.overlap is not None else None
     bootstrap = Bootstrap(evaluation.bootstrap_samples, evaluation.confidence, evaluation.seed)
     leakage = analyse(table, evaluation.alphas, reference, bootstrap)
     results = Results(
-        run_key=key,
+        run_key=run_key(run.config()),
         config=to_plain(config),
-        lineage=prepared.lineage,
+        lineage=graph.lineage,
         environment=environment(),
-        data=_counts(config, prepared, table),
+        data=_counts(config, graph, table),
         evaluation=EvaluationSettings(
             split=evaluation.split,
             window=config.chunking.sequence_length,
             stride=data.stride,
             scored_with_retrieval_fraction=table.retrieval_fraction,
-            database=_database(config, prepared, run) if prepared.table is not None else None,
-            words=_words(config, prepared) if evaluation.words else None,
+            database=_database(config, graph, run) if graph.table is not None else None,
+            words=_words(config, graph) if evaluation.words else None,
             max_run=_max_run(config, out) if "filtered" in scores else None,
         ),
         metrics={evaluation.split: {name: table.score(name) for name in scores}},
         leakage=leakage,
         timing=run.status["seconds"],
         plain=_plain(config, compared) if "plain" in scores else None,
-        compressors=compressed(config, prepared, data.stride) if "on" in scores else None,
+        compressors=compressed(config, graph, data.stride) if "on" in scores else None,
     )
     out.forget_evaluation()
     _remove_older(out, tokens, evaluation)
@@ -119,12 +113,12 @@ def evaluate_run(
         tokens.save(out.tokens_file, table)
     if table.overlap is not None:
         _plot(results, out)
-    plants = prepared.pipeline.searched.planted()
+    plants = graph.searched.planted()
     if plants is not None:
         out.record_planted(plants)
     found = record_gain(config, out, table, tokens, leakage)
     if found is not None and tokens is not None and evaluation.pages:
-        write_inspection(config, out, prepared, tokens, found)
+        write_inspection(config, out, graph, tokens, found)
     write_run_page(results, out.path)
     out.record_evaluation(eval_fields(evaluation, wanted_plain(config) if results.plain else None))
     own = dataclasses.replace(run.config(), eval=evaluation)
@@ -160,9 +154,9 @@ def _remove_older(out: RunDirectory, tokens: TokenTable | None, evaluation: Eval
         (out.path / name).unlink(missing_ok=True)
 
 
-def _words(config: Config, prepared: Prepared) -> int:
+def _words(config: Config, graph: DataGraph) -> int:
     """Words of the scored split as papers on WikiText count them: a line's end is one too."""
-    corpus = prepared.pipeline.open_corpus()
+    corpus = graph.own.corpus.data
     texts = map(corpus.text, map(int, corpus.documents_of(config.eval.split)))
     return sum(len(text.split()) + text.count("\n") for text in texts)
 
@@ -173,11 +167,11 @@ def _max_run(config: Config, out: RunDirectory) -> int | None:
     return Results.load(out.results_file).evaluation.max_run if asked is None else asked
 
 
-def _database(config: Config, prepared: Prepared, run: RunDirectory) -> SearchedDatabase:
-    chunks = prepared.chunks
+def _database(config: Config, graph: DataGraph, run: RunDirectory) -> SearchedDatabase:
+    chunks = graph.chunks
     documents = np.unique(chunks.document[chunks.searched])
     own = run.config().database
-    plants = prepared.pipeline.searched.planted()
+    plants = graph.searched.planted()
     return SearchedDatabase(
         name=in_words(config.database),
         trained_with=in_words(own),
@@ -187,23 +181,23 @@ def _database(config: Config, prepared: Prepared, run: RunDirectory) -> Searched
     )
 
 
-def _table(config: Config, prepared: Prepared, scores: dict[str, ChunkScores]) -> ChunkTable:
+def _table(config: Config, graph: DataGraph, scores: dict[str, ChunkScores]) -> ChunkTable:
     """One row a scored chunk."""
-    chunks = prepared.chunks
+    chunks = graph.chunks
     rows = next(iter(scores.values())).rows
-    ids = prepared.corpus.ids
+    ids = graph.corpus.ids
     read = np.empty((len(rows), 0), np.int64)
     overlap = alike = reading = None
-    if prepared.table is not None:
+    if graph.table is not None:
         k = resolve_k(config.eval, config.neighbours)
-        read = neighbours_read(prepared, prepared.table.ids, rows, k).astype(np.int64)
-        reading = _reading(config, prepared, rows, read)
+        read = neighbours_read(graph.chunks, graph.table.ids, rows, k).astype(np.int64)
+        reading = _reading(config, graph, rows, read)
         if config.eval.ngram is not None:
             following = config.chunking.continuation_chunks
             alike = similarity(chunks, rows, read, following, config.eval.ngram)
         if config.eval.leakage:
             partial = (chunks.tokens[rows] == chunks.pad_id).any(axis=1)
-            overlap = Overlap(_longest_runs(config, prepared, rows, read), partial)
+            overlap = Overlap(_longest_runs(config, graph, rows, read), partial)
     document_ids = [ids[d] for d in chunks.document[rows]]
     return ChunkTable.from_scores(
         scores, document_ids, chunks.index[rows], read, overlap, alike, reading
@@ -211,44 +205,44 @@ def _table(config: Config, prepared: Prepared, scores: dict[str, ChunkScores]) -
 
 
 def _tokens(
-    config: Config, prepared: Prepared, scores: dict[str, ChunkScores], asked: Sequence[str]
+    config: Config, graph: DataGraph, scores: dict[str, ChunkScores], asked: Sequence[str]
 ) -> TokenTable | None:
     """One row a scored token, if each condition that was asked for is known by token."""
     by_token = {name: each for name, each in scores.items() if each.by_token is not None}
     if not by_token.keys() >= set(asked):
         return None
-    chunks = prepared.chunks
+    chunks = graph.chunks
     rows = next(iter(scores.values())).rows
     longest = None
     exact = config.eval.leakage and config.eval.reference is Reference.exact_corpus
-    if prepared.table is not None and exact:
+    if graph.table is not None and exact:
         split = chunks.chunks_of(config.eval.split)
-        longest = prepared.pipeline.open_matching()[np.searchsorted(split, rows)]
+        longest = matching_runs(graph, config)[np.searchsorted(split, rows)]
     return TokenTable.from_scores(by_token, chunks, rows, longest)
 
 
 def _reading(
-    config: Config, prepared: Prepared, rows: NDArray[np.int64], read: NDArray[np.int64]
+    config: Config, graph: DataGraph, rows: NDArray[np.int64], read: NDArray[np.int64]
 ) -> Reading:
     """Each neighbour's retrieval score, and the run that it shares with the chunk predicted."""
-    assert prepared.table is not None
+    assert graph.table is not None
     following = config.chunking.continuation_chunks
     runs = np.zeros(read.shape, np.int32)
     for rank in range(read.shape[1]):
-        runs[:, rank] = shared_runs(prepared.chunks, rows, read[:, rank : rank + 1], following)
-    scores = neighbours_read(prepared, prepared.table.scores, rows, read.shape[1])
+        runs[:, rank] = shared_runs(graph.chunks, rows, read[:, rank : rank + 1], following)
+    scores = neighbours_read(graph.chunks, graph.table.scores, rows, read.shape[1])
     return Reading(scores, runs)
 
 
 def _longest_runs(
-    config: Config, prepared: Prepared, rows: NDArray[np.int64], read: NDArray[np.int64]
+    config: Config, graph: DataGraph, rows: NDArray[np.int64], read: NDArray[np.int64]
 ) -> NDArray[np.int32]:
     """[S] longest run that each scored chunk shares with the reference text."""
-    chunks = prepared.chunks
+    chunks = graph.chunks
     if config.eval.reference is Reference.seen_neighbours:
         return shared_runs(chunks, rows, read, config.chunking.continuation_chunks)
     split = chunks.chunks_of(config.eval.split)
-    return prepared.pipeline.open_overlap()[np.searchsorted(split, rows)]
+    return longest_runs(graph, config)[np.searchsorted(split, rows)]
 
 
 def _reference(config: Config) -> str:
@@ -260,14 +254,15 @@ def _reference(config: Config) -> str:
     return f"{config.eval.reference.name} ({retriever.name})"
 
 
-def _counts(config: Config, prepared: Prepared, table: ChunkTable) -> DataCounts:
-    corpus, chunks = prepared.pipeline.open_corpus(), prepared.pipeline.open_chunks()
+def _counts(config: Config, graph: DataGraph, table: ChunkTable) -> DataCounts:
+    corpus, chunks = graph.own.corpus.data, graph.own.chunks.data
     tokens = int((chunks.token_bytes[:] > 0).sum())
     unread = None
-    if prepared.table is not None:
+    if graph.table is not None:
         reads = np.bincount(table.document, table.with_retrieval)
         unread = int((reads == 0).sum())
     duplicates = len(duplicates_in_training(corpus, config.eval.split))
+    found = graph.own_neighbours.artifact.stats if graph.reads else {}
     return DataCounts(
         documents=corpus.num_documents,
         chunks=chunks.num_chunks,
@@ -275,9 +270,9 @@ def _counts(config: Config, prepared: Prepared, table: ChunkTable) -> DataCounts
         bytes=corpus.num_bytes(),
         duplicates=duplicates,
         unread=unread,
-        coverage=prepared.found.get("coverage"),
-        recall_at_10=prepared.found.get("recall_at_10"),
-        **prepared.pipeline.mended_shares(config.eval.split),
+        coverage=found.get("coverage"),
+        recall_at_10=found.get("recall_at_10"),
+        **graph.mended_shares(config.eval.split),
     )
 
 

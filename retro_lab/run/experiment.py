@@ -6,21 +6,21 @@ the store or in the run's directory, so a run that was interrupted goes on where
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-from contextlib import ExitStack
-from typing import Any
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import torch
-from torch import nn
+from pytorch_lightning.loggers import Logger
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import has_retrieval, run_key, weights_fields
-from retro_lab.config.schema import Config, Freeze, Method
+from retro_lab.config.fingerprints import has_retrieval, is_retrofit, run_key, weights_fields
+from retro_lab.config.schema import Config, Freeze
 from retro_lab.training.agreement import agreed
-from retro_lab.training.diet import Diet
-from retro_lab.training.fit import FitResult, check_hardware, fit, resumable_step
+from retro_lab.training.checkpoint import resumable_step
+from retro_lab.training.fit import check_hardware, fit
 from retro_lab.training.loggers import build_loggers, check_loggers, close_loggers
+from retro_lab.training.phase import Phase
 from retro_lab.training.publish import TOKENS_SEEN, last_figures
 from retro_lab.training.wandb_run import RunIdentity
 
@@ -29,13 +29,11 @@ from .changed_text import TRAIN_ANEW, check_unchanged
 from .compared import Compared, compared_configs
 from .directory import RUN_KEY, RunDirectory
 from .evaluate import evaluate_run
-from .model import LanguageModel, build_data, build_model, parameter_counts
-from .run_data import Prepared, prepare
-from .stages import Pipeline
+from .graph import DataGraph
+from .model import LanguageModel, build_data, build_model, describe_model, parameter_counts
 from .timing import Stopwatch
 
 LOG = logging.getLogger("retro_lab")
-SECOND_PHASE_VALIDATIONS = 4
 
 
 def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
@@ -54,33 +52,34 @@ def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
     lock = run.acquire(wait=False)
     try:
         with watch.stage("prepare"):
-            prepared = _prepare(config, run)
+            graph = _open_data(config, run)
         compared = {
-            name: ensure_trained(name, other, prepared, watch)
+            name: ensure_trained(name, other, graph.without_retrieval(), watch)
             for name, other in compared_configs(config).items()
         }
-        train(config, run, prepared, compared.get("baseline"), watch)
-        _evaluate(config, run, prepared, compared, watch)
+        train(config, run, graph, watch, compared.get("baseline"))
+        _evaluate(config, run, graph, compared, watch)
     finally:
         lock.release()
     return run
 
 
-def _prepare(config: Config, run: RunDirectory) -> Prepared:
+def _open_data(config: Config, run: RunDirectory) -> DataGraph:
     """The data; refuses text that is not what the run, or one it is compared with, began with."""
-    pipeline = Pipeline(config)
+    graph = DataGraph(config)
     for began in (run, *map(RunDirectory.of, compared_configs(config).values())):
-        check_unchanged(began, pipeline, TRAIN_ANEW)
-    return prepare(config, pipeline)
+        check_unchanged(began, graph, TRAIN_ANEW)
+    graph.prepare()
+    return graph
 
 
-def ensure_trained(name: str, config: Config, prepared: Prepared, watch: Stopwatch) -> RunDirectory:
+def ensure_trained(name: str, config: Config, graph: DataGraph, watch: Stopwatch) -> RunDirectory:
     """A shared run that others are compared with, trained and evaluated if nobody has done so.
 
     Args:
         name: the condition that it is compared as.
         config: its own, of `compared_configs`.
-        prepared: data of the run that is compared with it.
+        graph: data that reads no neighbours, shared with the run that is compared with it.
     """
     run = RunDirectory.of(config)
     with ExitStack() as held:
@@ -90,35 +89,30 @@ def ensure_trained(name: str, config: Config, prepared: Prepared, watch: Stopwat
             due = not run.is_finished(config)
         if agreed(config.trainer, due):
             LOG.info("%s: %s", name, run.path)
-            own = prepared.without_neighbours()
-            train(config, run, own, None, watch, companion=name)
-            _evaluate(config, run, own, {}, watch)
+            train(config, run, graph, watch, companion=name)
+            _evaluate(config, run, graph, {}, watch)
         else:
-            run.check_text(prepared.without_neighbours().lineage)
+            run.check_text(graph.lineage)
             LOG.info("%s: %s (already trained)", name, run.path)
     return run
 
 
 def _evaluate(
-    config: Config,
-    run: RunDirectory,
-    prepared: Prepared,
-    compared: Compared,
-    watch: Stopwatch,
+    config: Config, run: RunDirectory, graph: DataGraph, compared: Compared, watch: Stopwatch
 ) -> None:
     """Scores the trained run and finishes it; processes that only train with it go on."""
     if run.leads:
         with watch.stage("evaluation"):
-            evaluate_run(config, config.eval, run, prepared, compared)
+            evaluate_run(config, run, run, graph, compared)
         run.enter("finished")
 
 
 def train(
     config: Config,
     run: RunDirectory,
-    prepared: Prepared,
-    baseline: RunDirectory | None,
+    graph: DataGraph,
     watch: Stopwatch,
+    baseline: RunDirectory | None = None,
     companion: str | None = None,
 ) -> None:
     """Trains the run's model up to its last step, resuming where an earlier attempt stopped.
@@ -130,113 +124,84 @@ def train(
         companion: what the run is to the one that was asked for, `baseline` or `plain`; None for
             that one itself.
     """
+    run.check_lineage(graph.lineage)
     if run.reached("trained") and config.resume is not None:
-        run.check_lineage(prepared.lineage)
         if run.leads and not run.config_file.is_file():
             run.describe(config)
         return
-    run.check_lineage(prepared.lineage)
     trained_as = weights_fields(config) | {RUN_KEY: run_key(config)}
     start = resumable_step(run.path, trained_as) if config.resume is not None else 0
     run.begin(config, anew=not start)
-    if is_backbone_alone(config):
-        run.enter("trained")
-        return
-    run.enter("training")
-    retrofit = has_retrieval(config) and config.recipe.method is Method.retrofit
-    backbone, tokens_before = None, 0
+    seconds = {}
+    if not is_backbone_alone(config):
+        run.enter("training")
+        model = _model(config, graph, baseline)
+        phase = _phase(config, graph, baseline, companion)
+        identity = RunIdentity.of(
+            config,
+            run.path.name,
+            lineage=graph.lineage,
+            parameters=parameter_counts(model),
+            companion=companion,
+        )
+        if start:
+            LOG.info("resuming %s at step %d", run.path, start)
+        with (
+            watch.stage(phase.name if phase.name == "training" else f"{phase.name} training"),
+            _loggers(config, run, identity, start) as loggers,
+        ):
+            data = build_data(config, graph)
+            result = fit(model, data, phase, config, run.path, loggers, trained_as)
+        seconds["training"] = round(result.seconds, 1)
+        describe_model(run, model, graph.tokenizer.artifact)
+    run.enter("trained", **seconds)
+
+
+def _model(config: Config, graph: DataGraph, baseline: RunDirectory | None) -> LanguageModel:
+    """The model as training begins with it: a backbone's weights in place, frozen as asked."""
+    backbone = None
     if config.recipe.backbone is not None:
         backbone = backbone_weights(config)
-    elif retrofit:
+    elif is_retrofit(config):
         if baseline is None:
             raise UserError(
                 "recipe.method=retrofit grafts retrieval on the baseline, and baseline=null",
                 fix="leave out baseline=null, or use recipe=scratch",
             )
         backbone = baseline.weights()
-        tokens_before = int(last_figures(baseline.path).get(TOKENS_SEEN, 0))
     torch.manual_seed(config.seed)
-    model = build_model(config, prepared.chunks.vocab_size, prepared.chunks.pad_id)
+    model = build_model(config, graph.chunks.vocab_size, graph.chunks.pad_id)
     if backbone is not None:
         model.load_backbone(backbone)
         if config.recipe.freeze is Freeze.backbone and config.recipe.unfreeze_after is None:
             model.freeze_backbone()
     model.enable_checkpointing(config.trainer.checkpointing)
-    what = companion or "baseline"
-    if has_retrieval(config):
-        what = "retrofit" if retrofit else "training"
-    with watch.stage(f"{what} training" if what != "training" else what):
-        result = _fit(
-            config, run, prepared, model, what, start, trained_as, companion, tokens_before
-        )
-    run.enter("trained", training=round(result.seconds, 1))
+    return model
 
 
-def _fit(
-    config: Config,
-    run: RunDirectory,
-    prepared: Prepared,
-    model: LanguageModel,
-    what: str,
-    start: int,
-    trained_as: dict[str, Any],
-    companion: str | None,
-    tokens_before: int,
-) -> FitResult:
-    """Trains the model with the configured loggers.
+def _phase(
+    config: Config, graph: DataGraph, baseline: RunDirectory | None, companion: str | None
+) -> Phase:
+    """How the model is trained: as a retrofit, or from the start."""
+    pad_id = graph.chunks.pad_id
+    if is_retrofit(config):
+        before = 0
+        if config.recipe.backbone is None and baseline is not None:
+            before = int(last_figures(baseline.path).get(TOKENS_SEEN, 0))
+        return Phase.retrofit(config, pad_id, before)
+    name = "training" if has_retrieval(config) else companion or "baseline"
+    return Phase.first(config, name, pad_id)
 
-    Args:
-        start: optimiser steps that are done already.
-        trained_as: settings that the weights go with.
-    """
-    retrofit = what == "retrofit"
-    if start:
-        LOG.info("resuming %s at step %d", run.path, start)
-    identity = RunIdentity.of(
-        config,
-        run.path.name,
-        lineage=prepared.lineage,
-        parameters=parameter_counts(model),
-        companion=companion,
-    )
+
+@contextmanager
+def _loggers(
+    config: Config, run: RunDirectory, identity: RunIdentity, start: int
+) -> Iterator[list[Logger]]:
+    """The configured loggers, told at their end whether training succeeded."""
     loggers = build_loggers(config.logger, run.path, identity, resume_step=start)
-    recipe, steps = config.recipe, config.schedule.steps
-    held_back: list[nn.Parameter] = []
-    if retrofit:
-        config, steps = _second_phase(config), recipe.steps
-        held_back = model.backbone_parameters() if recipe.unfreeze_after else []
     status = "failed"
     try:
-        result = fit(
-            model,
-            build_data(config, prepared),
-            config=config,
-            run_dir=run.path,
-            loggers=loggers,
-            steps=recipe.steps if retrofit else None,
-            lr=recipe.lr if retrofit else None,
-            warmup_steps=recipe.warmup_steps if retrofit else None,
-            resume=config.resume is not None,
-            diet=Diet.of(recipe, steps, prepared.chunks.pad_id),
-            held_back=held_back,
-            held_until=recipe.unfreeze_after or 0,
-            tokens_before=tokens_before,
-            what=what,
-            trained_as=trained_as,
-        )
+        yield loggers
         status = "success"
     finally:
         close_loggers(loggers, status)
-    return result
-
-
-def _second_phase(config: Config) -> Config:
-    """The configuration with the optimiser and the rhythm of the retrofit."""
-    recipe = config.recipe
-    quarter = max(recipe.steps // SECOND_PHASE_VALIDATIONS, 1)
-    val_every = recipe.val_every or min(quarter, config.trainer.val_every)
-    return dataclasses.replace(
-        config,
-        optim=recipe.optim or config.optim,
-        trainer=dataclasses.replace(config.trainer, val_every=val_every),
-    )

@@ -1,147 +1,164 @@
-"""A trained run, evaluated as a command asks: another database, split, or part of the figures."""
+"""A trained run, opened from its folder: its configuration, tokenizer, model, data and search.
+
+The folder stands alone: its tokenizer and `model.json` lie beside the weights, so that the model
+can be opened without corpus and store. Whatever reads neighbours needs the store.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import logging
-from collections.abc import Callable
-from typing import TypeAlias
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 from retro_lab.config.databases import database_key
 from retro_lab.config.errors import UserError
+from retro_lab.config.file_paths import located
 from retro_lab.config.fingerprints import canonical, has_retrieval
-from retro_lab.config.rules.checks import check
-from retro_lab.config.schema import Config, DatabaseConfig, EvaluateConfig
-from retro_lab.store import lineage
+from retro_lab.config.schema import (
+    Config,
+    DatabaseConfig,
+    EvaluateConfig,
+    RetrieverConfig,
+    resolve_k,
+)
+from retro_lab.evaluation.records.results import Results
+from retro_lab.nn import RetroConfig
+from retro_lab.retrieval.new_text import NewTextSearch
+from retro_lab.store import ArtifactStore
+from retro_lab.text.tokenizers import Tokenizer
 
-from .changed_text import check_shown
-from .compared import Compared, compared_runs
 from .directory import RunDirectory
-from .evaluate import evaluate_run
-from .run_data import Prepared, prepare
-from .stages import Pipeline
-from .timing import Stopwatch
+from .graph import DataGraph
+from .model import LanguageModel, open_model, open_tokenizer
+from .recorded import Recorded, recorded_keys
 
-LOG = logging.getLogger("retro_lab")
-Further: TypeAlias = Callable[[Config, RunDirectory, Prepared, Compared, Stopwatch], None]
-"""What can be measured of a run besides its evaluation."""
+_OF_OWN_TEXT = ("corpus", "tokenizer", "chunks", "embeddings")
+"""Stages that are the same whatever is searched."""
 
 
-def evaluate_one(
-    run: RunDirectory, command: EvaluateConfig, then: Further | None = None
-) -> tuple[RunDirectory, dict[str, float] | None]:
-    """Evaluates a run unless that is done: where its results lie, and the seconds by stage.
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that is trained to its end.
 
-    Args:
-        then: what else is measured on the run's data, under the same lock; it is done even if the
-            evaluation was.
-
-    Raises:
-        UserError: the run is not trained, its data changed, or it has no checkpoint.
+    Attributes:
+        directory: where it lies.
+        config: its configuration; with what a command asks in place of the run's own.
     """
-    config = as_asked(run, command)
-    database = other_database(run, config, command.database)
-    out = run if database is None else run.searching(database)
-    if database is not None and out.lineage:
-        _check_database(run, dataclasses.replace(config, database=database), out)
-    evaluated = out.is_evaluated(config) and not command.eval.pages
-    if command.eval.rivals.which and database is not None:
-        raise UserError(
-            f"database={database.name}: rivals search the run's own database",
-            fix="leave database out, or take another eval",
+
+    directory: RunDirectory
+    config: Config
+
+    @classmethod
+    def open(cls, path: Path | RunDirectory, state: str = "trained") -> FinishedRun:
+        """The run in a directory.
+
+        Args:
+            state: that it must have reached.
+
+        Raises:
+            UserError: it is no run, or not trained to its end.
+        """
+        run = path if isinstance(path, RunDirectory) else RunDirectory(path)
+        config = run.config()
+        if not run.reached(state):
+            what = "trained to its end" if state == "trained" else state
+            raise UserError(
+                f"{run.path} is not {what}: its state is {run.state!r}",
+                fix="run the train.py command again; it resumes",
+            )
+        return cls(run, config)
+
+    def asked(self, command: EvaluateConfig) -> FinishedRun:
+        """The run with the evaluation, store and trainer of a command.
+
+        `database` stays the run's own: `searching` takes another one.
+        """
+        config = dataclasses.replace(
+            self.config, eval=command.eval, runs_dir=str(self.directory.path.parent)
         )
-    if evaluated and then is None:
-        LOG.info("%s is evaluated like this already", out.path)
-        return out, None
-    lock = run.acquire(wait=True)  # the files of two evaluations at once would not fit together
-    try:
-        return out, _evaluate(run, command, config, database, out, then)
-    finally:
-        lock.release()
+        if command.store.dir is not None:
+            config = dataclasses.replace(config, store=command.store)
+        if command.plain is not None:
+            config = dataclasses.replace(config, plain=command.plain)
+        if command.trainer is not None:
+            # Precision is the run's: by it the baseline is found.
+            trainer = dataclasses.replace(command.trainer, precision=config.trainer.precision)
+            config = dataclasses.replace(config, trainer=trainer)
+        return FinishedRun(self.directory, config)
 
+    def searching(self, database: DatabaseConfig | None) -> FinishedRun:
+        """The run with another database; itself where that is its own, or none is given.
 
-def _check_database(run: RunDirectory, searching: Config, out: RunDirectory) -> None:
-    """Refuses results of another text than the database holds now."""
-    move = f"move {out.path} away to evaluate with the text that is there now"
-    check_shown(out, Pipeline.of_run(searching, run), move)
-
-
-def _evaluate(
-    run: RunDirectory,
-    command: EvaluateConfig,
-    config: Config,
-    database: DatabaseConfig | None,
-    out: RunDirectory,
-    then: Further | None,
-) -> dict[str, float]:
-    """The seconds by stage.
-
-    Args:
-        config: of `as_asked`.
-        database: of `other_database`.
-        out: where the results are to lie.
-    """
-    watch = Stopwatch()
-    searching = config if database is None else dataclasses.replace(config, database=database)
-    check(searching)
-    with watch.stage("prepare"):
-        prepared = prepare(searching, Pipeline.of_run(searching, run))
-    if database is None:
-        run.check_lineage(prepared.lineage)
-    else:
-        run.check_text(lineage(prepared.pipeline.chunks))
-        out.describe(searching)
-        out.record_lineage(prepared.lineage)
-    compared = compared_runs(config)
-    if not out.is_evaluated(config) or command.eval.pages:
-        with watch.stage("evaluation"):
-            evaluate_run(config, command.eval, run, prepared, compared, database)
+        Raises:
+            UserError: the run searches nothing.
+        """
         if database is None:
-            run.enter("finished")
-    if then is not None:
-        then(config, run, prepared, compared, watch)
-    return watch.seconds
+            return self
+        if not has_retrieval(self.config):
+            raise UserError(
+                f"database={database.name}: {self.directory.path} is a baseline, it searches "
+                "nothing",
+                fix="leave database out, or give a run with a retriever",
+            )
+        other = canonical(dataclasses.replace(self.config, database=database)).database
+        if database_key(other) == database_key(canonical(self.config).database):
+            return self
+        config = dataclasses.replace(self.config, database=other)
+        return FinishedRun(self.directory, config)
 
+    @cached_property
+    def out(self) -> RunDirectory:
+        """Where results lie: apart where another database than the run's own is searched."""
+        own = self.directory.config().database
+        if database_key(self.config.database) == database_key(own):
+            return self.directory
+        return self.directory.searching(self.config.database)
 
-def as_asked(run: RunDirectory, command: EvaluateConfig) -> Config:
-    """The configuration of a run, to be evaluated as the command says.
+    @cached_property
+    def graph(self) -> DataGraph:
+        """The data, found by the keys of the run's lineage wherever the raw text is.
 
-    Raises:
-        UserError: it is not trained to its end.
-    """
-    config = run.config()
-    if not run.reached("trained"):
-        raise UserError(
-            f"{run.path} is not trained to its end: its state is {run.state!r}",
-            fix="run the train.py command again; it resumes",
-        )
-    config = dataclasses.replace(config, eval=command.eval, runs_dir=str(run.path.parent))
-    if command.store.dir is not None:
-        config = dataclasses.replace(config, store=command.store)
-    if command.plain is not None:
-        config = dataclasses.replace(config, plain=command.plain)
-    if command.trainer is not None:
-        # Precision is the run's: by it the baseline is found.
-        trainer = dataclasses.replace(command.trainer, precision=config.trainer.precision)
-        config = dataclasses.replace(config, trainer=trainer)
-    return config
+        What another database adds to the run's own text is read anew.
+        """
+        config, run = self.config, self.directory
+        store = ArtifactStore(Path(config.store.dir))
+        keys = recorded_keys(store, run.lineage)
+        own = located(config, run.started_in)
+        if self.out is not run:
+            own = dataclasses.replace(own, database=config.database)
+            keys = {role: keys[role] for role in keys.keys() & _OF_OWN_TEXT}
+        return DataGraph(own, Recorded(run.path, store, keys))
 
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The run's own copy; from the store for a run of before there were copies."""
+        return open_tokenizer(self.directory) or self.graph.tokenizer.data
 
-def other_database(
-    run: RunDirectory, config: Config, asked: DatabaseConfig | None
-) -> DatabaseConfig | None:
-    """What is searched instead of the run's own database; None if it is that one.
+    def model(self) -> LanguageModel:
+        """The trained model, in evaluation mode.
 
-    Raises:
-        UserError: the run searches nothing.
-    """
-    if asked is None:
-        return None
-    if not has_retrieval(config):
-        raise UserError(
-            f"database={asked.name}: {run.path} is a baseline, it searches nothing",
-            fix="leave database out, or give a run with a retriever",
-        )
-    asked = canonical(dataclasses.replace(config, database=asked)).database
-    own = canonical(config).database
-    return None if database_key(asked) == database_key(own) else asked
+        Raises:
+            UserError: there is no checkpoint, or one of another model or vocabulary.
+        """
+        return open_model(self.config, self.directory, self.tokenizer)
+
+    def search(
+        self, model: RetroConfig, retriever: RetrieverConfig | None = None, k: int | None = None
+    ) -> NewTextSearch:
+        """The run's search, for text that is not in the store.
+
+        Args:
+            model: that reads what is found.
+            retriever: in place of the run's own; a random one draws by the text that asks.
+            k: neighbours found; as many as the evaluation reads unless given.
+
+        Raises:
+            UserError: the retriever cannot search for new text.
+        """
+        k = resolve_k(self.config.eval, self.config.neighbours) if k is None else k
+        return self.graph.search(retriever or self.config.retriever, model, k)
+
+    def results(self) -> Results:
+        """The figures of its evaluation."""
+        return Results.load(self.out.results_file)

@@ -31,7 +31,8 @@ from retro_lab.evaluation.report.injection_verdict import percent
 from retro_lab.evaluation.report.run_page import write_run_page
 
 from .directory import RunDirectory
-from .finished import evaluate_one, other_database
+from .finished import FinishedRun
+from .reevaluate import evaluate_one
 
 LOG = logging.getLogger("retro_lab")
 PLOTS = ("injection.png", "injection.svg")
@@ -99,8 +100,7 @@ def _evaluated(
     database = PlantedDatabaseConfig(
         plant_split=plain.split, plant_half=Half.first, plant_share=dose
     )
-    other = other_database(run, run.config(), database)
-    out = run if other is None else run.searching(other)
+    out = FinishedRun(run, run.config()).searching(database).out
     held = out.evaluation
     if held is not None and _without_probes(held) == _without_probes(eval_fields(plain)):
         return out, 0.0

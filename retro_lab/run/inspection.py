@@ -19,7 +19,7 @@ from retro_lab.evaluation.report.inspect_data import InspectedDocument, Inspecti
 from retro_lab.evaluation.report.inspect_page import write_page
 
 from .directory import RunDirectory
-from .run_data import Prepared
+from .graph import DataGraph
 from .scores import scored_rows
 
 INSPECT_FILE = "inspect.html"
@@ -59,7 +59,7 @@ def record_gain(
 def write_inspection(
     config: Config,
     run: RunDirectory,
-    prepared: Prepared,
+    graph: DataGraph,
     tokens: TokenTable,
     found: Gain,
 ) -> None:
@@ -67,20 +67,20 @@ def write_inspection(
 
     Documents are chosen and totals and colours made by one difference, that of `found`.
     """
-    assert prepared.table is not None
-    ids = prepared.corpus.ids
+    assert graph.table is not None
+    ids = graph.corpus.ids
     most, least = found.ends(config.eval.pages)
     names = list(dict.fromkeys(part.name for part in [*most, *least]))
     documents = [ids.index(name) for name in names]
-    rows, shape = scored_rows(prepared, config.eval.split), prepared.chunks.tokens.shape
+    rows, shape = scored_rows(graph.chunks, config.eval.split), graph.chunks.tokens.shape
     saved = tokens.spread(tokens.nats[found.b] - tokens.nats[found.a], rows, shape)
     matching = None
     if tokens.longest_match is not None:
         matching = np.nan_to_num(tokens.spread(tokens.longest_match, rows, shape)).astype(np.int64)
     inspection = Inspection(
-        prepared.chunks,
-        prepared.corpus,
-        prepared.table,
+        graph.chunks,
+        graph.corpus,
+        graph.table,
         resolve_k(config.eval, config.neighbours),
         config.chunking.continuation_chunks,
     )

@@ -1,11 +1,16 @@
-"""From configuration to objects: the model, the data, the loggers. Nobody else does this."""
+"""Models from configurations: built anew, or with the weights of a trained run; and their data."""
 
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from typing import TYPE_CHECKING, TypeAlias
 
+import torch
+
+from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import has_retrieval
+from retro_lab.config.refusals import is_refused
 from retro_lab.config.schema import (
     BpeTokenizerConfig,
     ByteTokenizerConfig,
@@ -15,13 +20,19 @@ from retro_lab.config.schema import (
 )
 from retro_lab.data.datamodule import RetroDataModule
 from retro_lab.nn import Retro, RetroConfig
+from retro_lab.store import Artifact
+from retro_lab.store.checksums import check_recorded, recorded
+from retro_lab.text.chunks import ChunkStore
+from retro_lab.text.tokenizers import Tokenizer, load_tokenizer
 
-from .backbone import with_backbone
-from .run_data import Prepared
+from .backbone import backbone_weights, is_backbone_alone, with_backbone
+from .directory import RunDirectory
+from .graph import DataGraph
 
 if TYPE_CHECKING:
     from retro_lab.huggingface import GraftedRetro
 
+TOKENIZER, MODEL_FILE = "tokenizer", "model.json"
 LanguageModel: TypeAlias = "Retro | GraftedRetro"
 
 
@@ -103,18 +114,88 @@ def nominal_vocab_size(tokenizer: TokenizerConfig) -> int:
     return 50_258  # a Hugging Face tokenizer's size is known only once it is loaded
 
 
-def build_data(config: Config, prepared: Prepared) -> RetroDataModule:
-    """The LightningDataModule over the prepared chunks and neighbours."""
+def load_model(config: Config, run: RunDirectory, graph: DataGraph) -> LanguageModel:
+    """The run's trained model, in evaluation mode, to meet this text.
+
+    Raises:
+        UserError: as `open_model`, and if the run was trained on other text.
+    """
+    run.check_text(graph.text_lineage)
+    return open_model(config, run, graph.chunks)
+
+
+def open_model(config: Config, run: RunDirectory, ids: ChunkStore | Tokenizer) -> LanguageModel:
+    """The run's trained model, in evaluation mode.
+
+    Args:
+        ids: says how many there are and which one is padding.
+
+    Raises:
+        UserError: if the run has no checkpoint, or one of another model or vocabulary.
+    """
+    model = build_model(config, ids.vocab_size, ids.pad_id)
+    try:
+        if is_backbone_alone(config):
+            model.load_backbone(backbone_weights(config))
+        else:
+            model.load_state_dict(run.weights())
+    except RuntimeError as error:
+        if is_refused(error):
+            raise
+        raise UserError(
+            f"the checkpoint of {run.path} does not fit its configuration and its tokenizer "
+            f"({ids.vocab_size} ids): {str(error).splitlines()[-1].strip()}",
+            fix="restore config.yaml and the tokenizer that the run was trained with",
+        ) from error
+    device = "cuda" if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu"
+    return model.to(device).eval()
+
+
+def describe_model(run: RunDirectory, model: LanguageModel, tokenizer: Artifact) -> None:
+    """Writes what the weights need beside them: the tokenizer, and `model.json` for people.
+
+    Args:
+        tokenizer: its stage in the store.
+    """
+    if not run.leads:
+        return
+    folder = run.path / TOKENIZER
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in tokenizer.manifest["files"]:
+        with recorded(folder / name) as temporary:
+            shutil.copyfile(tokenizer.file(name), temporary)
+    counts = {name: tokenizer.stats[name] for name in ("vocab_size", "boundary_id", "pad_id")}
+    sizes = dataclasses.asdict(model.config)
+    run.record(MODEL_FILE, {**counts, "parameters": parameter_counts(model), "model": sizes})
+
+
+def open_tokenizer(run: RunDirectory) -> Tokenizer | None:
+    """The run's own copy; None in a run of before there were copies.
+
+    Raises:
+        UserError: a file of it is damaged.
+    """
+    folder = run.path / TOKENIZER
+    if not folder.is_dir():
+        return None
+    fix = f"put back a copy of it; or remove {folder}, and the store's tokenizer is read"
+    for path in folder.iterdir():
+        check_recorded(path, fix)
+    return load_tokenizer(folder)
+
+
+def build_data(config: Config, graph: DataGraph) -> RetroDataModule:
+    """The LightningDataModule over the chunks and neighbours of a run."""
     return RetroDataModule(
-        prepared.chunks,
-        prepared.table,
+        graph.chunks,
+        graph.table,
         chunking=config.chunking,
         neighbours=config.neighbours,
         schedule=config.schedule,
         trainer=config.trainer,
         eval=config.eval,
         seed=config.seed,
-        data_keys=prepared.lineage,
+        data_keys=graph.lineage,
     )
 
 

@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 
 from retro_lab.config.fingerprints import has_retrieval
 from retro_lab.config.schema import (
-    Config,
     CorpusDatabaseConfig,
-    DatabaseConfig,
     JsonlCorpusConfig,
     QaConfig,
     resolve_k,
@@ -35,17 +33,15 @@ from retro_lab.nn import Query
 from retro_lab.store import track
 
 from .compared import Compared
-from .contestants import Contestants
-from .directory import RunDirectory
+from .conditions import Conditions
+from .finished import FinishedRun
 
 _SEARCHED_AT_ONCE = 256
 Searched = tuple[NDArray[np.int64], list[list[Passage]]]
 """Tokens of the passages that are read [Q, K, R], and all passages found, by question."""
 
 
-def with_passages(
-    config: Config, asked: QaConfig, run: RunDirectory, database: DatabaseConfig | None
-) -> tuple[Config, list[Question]]:
+def with_passages(run: FinishedRun, asked: QaConfig) -> tuple[FinishedRun, list[Question]]:
     """The questions; a file's own passages become the database, unless one was asked for.
 
     They are written beside the run as a corpus of JSON lines.
@@ -53,32 +49,29 @@ def with_passages(
     assert asked.questions is not None
     questions, passages = read_questions(asked.questions)
     questions = questions[: asked.limit]
-    if not passages or database is not None or not has_retrieval(config):
-        return config, questions
+    asked_for = run.out is not run.directory
+    if not passages or asked_for or not has_retrieval(run.config):
+        return run, questions
     lines = [orjson.dumps({"id": name, "text": text}) for name, text in passages.items()]
     content = b"\n".join(lines) + b"\n"
     digest = hashlib.sha256(content).hexdigest()[:8]
-    path = run.path / "questions" / f"passages-{digest}.jsonl"
+    path = run.directory.path / "questions" / f"passages-{digest}.jsonl"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
     corpus = JsonlCorpusConfig(path=str(path))
     own = CorpusDatabaseConfig(name="corpus", splits=[], corpus=corpus)
-    return dataclasses.replace(config, database=own), questions
+    return FinishedRun(run.directory, dataclasses.replace(run.config, database=own)), questions
 
 
 def answer_questions(
-    config: Config,
-    asked: QaConfig,
-    questions: list[Question],
-    run: RunDirectory,
-    compared: Compared,
+    run: FinishedRun, asked: QaConfig, questions: list[Question], compared: Compared
 ) -> dict[str, Any]:
     """The record of qa.json: recall of the passages, and exact match and F1 by condition."""
-    contestants = Contestants(config, run, compared)
+    conditions = Conditions(run, compared)
     found = {
-        name: _search(contestants, name, asked, questions)
+        name: _search(conditions, name, asked, questions)
         for name in ("on", "random")
-        if name in contestants.names
+        if name in conditions.names
     }
     ranks = {
         name: [
@@ -95,14 +88,14 @@ def answer_questions(
         for question, passages in zip(questions, prompted, strict=True)
     ]
     answers = {
-        name: _answers(contestants, name, asked, prompts, found.get(name))
-        for name in contestants.names
+        name: _answers(conditions, name, asked, prompts, found.get(name))
+        for name in conditions.names
     }
     settings = dataclasses.asdict(asked)
     names = ("questions", "limit", "passages", "in_prompt", "left_pad", "answer_tokens")
     return {
         "settings": {name: settings[name] for name in names},
-        "conditions": contestants.names,
+        "conditions": conditions.names,
         "recall": {
             name: {str(k): share for k, share in recall_at(ranked, asked.passages).items()}
             for name, ranked in ranks.items()
@@ -122,14 +115,14 @@ def answer_questions(
 
 
 def _search(
-    contestants: Contestants, name: str, asked: QaConfig, questions: list[Question]
+    conditions: Conditions, name: str, asked: QaConfig, questions: list[Question]
 ) -> Searched:
     """Passages found with each question's own tokens, at most a chunk of them."""
-    source = contestants.source(name, asked.passages)
+    source = conditions.source(name, asked.passages)
     assert source is not None
-    size, k = source.chunks.chunk_size, resolve_k(asked, contestants.config.neighbours)
+    size, k = source.text.chunks.chunk_size, resolve_k(asked, conditions.run.config.neighbours)
     first = asked.in_prompt if name == "on" else 0
-    encoded = contestants.tokenizer.encode_batch([question.text for question in questions])
+    encoded = conditions.run.tokenizer.encode_batch([question.text for question in questions])
     queries = [tokens.ids[:size].tolist() for tokens in encoded]
     values, passages = [], []
     with track(len(queries), f"searching, {label(name)}", "questions") as advance:
@@ -143,7 +136,7 @@ def _search(
 
 
 def _answers(
-    contestants: Contestants, name: str, asked: QaConfig, prompts: list[str], found: Searched | None
+    conditions: Conditions, name: str, asked: QaConfig, prompts: list[str], found: Searched | None
 ) -> list[str]:
     """The first line of what each prompt is continued with."""
 
@@ -151,8 +144,8 @@ def _answers(
         assert found is not None
         return torch.from_numpy(found[0][[query.row for query in queries]])
 
-    tokenizer = contestants.tokenizer
-    writer = contestants.writer(name, None if found is None else search)
+    tokenizer = conditions.run.tokenizer
+    writer = conditions.writer(name, None if found is None else search)
     encoded = tokenizer.encode_batch(prompts)
     with track(len(prompts), f"answering, {label(name)}", "questions") as advance:
         texts = writer.write(

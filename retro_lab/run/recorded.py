@@ -36,7 +36,7 @@ class Recorded:
     store: ArtifactStore
     keys: Mapping[str, str]
 
-    def find(self, role: str, make: Callable[[], Stage]) -> Artifact | Stage:
+    def find(self, role: str, make: Callable[[], Artifact | Stage]) -> Artifact | Stage:
         """The stored result, or the stage that makes the same again.
 
         Args:

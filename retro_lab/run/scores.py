@@ -12,12 +12,10 @@ import logging
 from contextlib import nullcontext
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import has_retrieval, run_key
-from retro_lab.config.refusals import is_refused
 from retro_lab.config.schema import Config, resolve_k, resolve_max_run, wants_tokens
 from retro_lab.data.datamodule import RetroDataModule
 from retro_lab.evaluation.measure.conditions import REFERENCES, WITHOUT_POINTER
@@ -28,16 +26,14 @@ from retro_lab.evaluation.records.results import Results
 from retro_lab.evaluation.records.token_table import TokenTable
 from retro_lab.retrieval.filters.shuffled import shuffle_neighbours
 from retro_lab.retrieval.table import NeighbourTable, check_coverage
-from retro_lab.store import lineage, track
+from retro_lab.store import track
 from retro_lab.text.chunks import ChunkStore
-from retro_lab.text.tokenizers import Tokenizer
 
-from .backbone import backbone_weights, is_backbone_alone
 from .compared import Compared
 from .directory import RunDirectory
-from .model import LanguageModel, build_model
-from .run_data import Prepared
-from .stages import Pipeline, oracle_retriever, random_retriever
+from .graph import DataGraph
+from .model import LanguageModel, load_model
+from .probes import oracle_retriever, random_retriever
 
 LOG = logging.getLogger("retro_lab")
 PROBES = {
@@ -61,87 +57,176 @@ def conditions(config: Config, compared: Compared) -> list[str]:
     return ["on", "off", *probes, *compared]
 
 
-def score_conditions(
-    config: Config,
-    run: RunDirectory,
-    out: RunDirectory,
-    prepared: Prepared,
-    data: RetroDataModule,
-    compared: Compared,
-) -> dict[str, ChunkScores]:
-    """Nats by chunk for each condition, and by token where that is wanted or known.
-
-    Probes that are known and were not asked for come last.
+class Scoring:
+    """The scores of one evaluation of a run: stored ones are read, others made.
 
     Args:
+        config: of the run, with the evaluation and the database that are asked for.
         run: has the weights.
         out: may have scores of the same neighbours; another directory than the run's own where
             another database is searched.
+        graph: of the run's data.
+        data: its windows.
         compared: plain models that are scored on the same tokens.
-
-    Raises:
-        UserError: the run or one it is compared with has no checkpoint, the model's loss is not
-            finite, or a probe has nothing to read.
     """
-    wanted = conditions(config, compared)
-    key = run_key(run.config())
-    held = _stored(config, out, key, prepared, data.stride)
-    plain = compared.get("plain")
-    if "plain" in held and (plain is None or _plain_key(out) != run_key(plain.config())):
-        del held["plain"]
-    found = {name: held[name] for name in (*wanted, *PROBES) if name in held}
-    if out.path != run.path and "off" not in found:  # which reads nothing of any database
-        own = _stored(config, run, key, _alone(prepared), data.stride)
-        found |= {"off": own["off"]} if "off" in own else {}
-    missing = [n for n in wanted if n not in found or not _suffices(config, found[n])]
-    if read := [name for name in wanted if name not in missing]:
-        LOG.info("scores read from %s: %s", out.path, ", ".join(read))
-    # All of them first: one that can't be made is said before the model runs.
-    for name in compared.keys() & set(missing):
-        compared[name].check_text(lineage(prepared.pipeline.chunks))
-    tables = {name: _neighbours(config, prepared, name) for name in missing}
-    model = None
-    for name in missing:
-        if name in compared:
-            found[name] = _compared(config, prepared, name, compared[name], found["on"], data)
-            continue
-        model = model or load_model(config, run, prepared)
-        with without_pointer(model) if name == WITHOUT_POINTER else nullcontext():
-            found[name] = _score(config, model, data, prepared, tables[name], name)
-    return {name: found[name] for name in (*wanted, *found)}
+
+    def __init__(
+        self,
+        config: Config,
+        run: RunDirectory,
+        out: RunDirectory,
+        graph: DataGraph,
+        data: RetroDataModule,
+        compared: Compared,
+    ) -> None:
+        self.config, self.run, self.out, self.graph = config, run, out, graph
+        self.data, self.compared = data, compared
+
+    def scores(self) -> dict[str, ChunkScores]:
+        """Nats by chunk for each condition, and by token where that is wanted or known.
+
+        Probes that are known and were not asked for come last.
+
+        Raises:
+            UserError: the run or one it is compared with has no checkpoint, the model's loss is not
+                finite, or a probe has nothing to read.
+        """
+        wanted = conditions(self.config, self.compared)
+        held = self._held()
+        found = {name: held[name] for name in (*wanted, *PROBES) if name in held}
+        missing = [n for n in wanted if n not in found or not self._suffices(found[n])]
+        if read := [name for name in wanted if name not in missing]:
+            LOG.info("scores read from %s: %s", self.out.path, ", ".join(read))
+        # All of them first: one that can't be made is said before the model runs.
+        for name in self.compared.keys() & set(missing):
+            self.compared[name].check_text(self.graph.text_lineage)
+        tables = {name: self._neighbours(name) for name in missing}
+        model = None
+        for name in missing:
+            if name in self.compared:
+                found[name] = self._of_other(name, found["on"])
+                continue
+            model = model or load_model(self.config, self.run, self.graph)
+            with without_pointer(model) if name == WITHOUT_POINTER else nullcontext():
+                found[name] = self._score(model, tables[name], name)
+        return {name: found[name] for name in (*wanted, *found)}
+
+    def _held(self) -> dict[str, ChunkScores]:
+        """What the files have of this evaluation's conditions."""
+        key, plain = run_key(self.run.config()), self.compared.get("plain")
+        held = self._stored(self.config, self.out, key, self.graph.reads)
+        if "plain" in held and (plain is None or _plain_key(self.out) != run_key(plain.config())):
+            del held["plain"]
+        if self.out.path != self.run.path and "off" not in held:
+            own = self._stored(self.config, self.run, key, reads=False)  # OFF reads no database
+            held |= {"off": own["off"]} if "off" in own else {}
+        return held
+
+    def _suffices(self, scores: ChunkScores) -> bool:
+        """Whether they are there by token, if that is wanted."""
+        return scores.by_token is not None or not wants_tokens(self.config.eval)
+
+    def _neighbours(self, condition: str) -> NeighbourTable | None:
+        """What the model reads under a condition; None is nothing."""
+        if condition in REFERENCES:
+            return None
+        graph, asked = self.graph, self.config.eval
+        assert graph.table is not None
+        if condition == "random":
+            return graph.neighbours(random_retriever(self.config)).data
+        if condition == "oracle":
+            return graph.neighbours(oracle_retriever()).data
+        if condition == "shuffled":
+            return shuffle_neighbours(graph.table, graph.chunks, asked.split, asked.seed)
+        if condition == "filtered":
+            return _filtered(self.config, graph)
+        return graph.table
+
+    def _score(self, model: LanguageModel, table: NeighbourTable | None, what: str) -> ChunkScores:
+        loader = self.data.evaluation_loader(self.config.eval.split, table)
+        chunks = self.graph.chunks
+        windows = len(loader.dataset)  # pyright: ignore[reportArgumentType]
+        with track(windows, f"scoring {what}", "windows") as advance:
+            return score(
+                model,
+                loader,
+                chunks.num_chunks,
+                chunk_size=chunks.chunk_size,
+                pad_id=chunks.pad_id,
+                retrieval=table is not None,
+                by_token=wants_tokens(self.config.eval),
+                advance=advance,
+            )
+
+    def _of_other(self, name: str, same_tokens: ChunkScores) -> ChunkScores:
+        """Read from the other run's own files if it was evaluated likewise, else scored anew."""
+        other = self.compared[name]
+        own = dataclasses.replace(other.config(), eval=self.config.eval)
+        stored = self._stored(own, other, run_key(own), reads=False).get("baseline")
+        if (
+            stored is not None
+            and self._suffices(stored)
+            and np.array_equal(stored.tokens, same_tokens.tokens)
+        ):
+            return stored
+        return self._score(load_model(own, other, self.graph), None, name)
+
+    def _stored(
+        self, config: Config, run: RunDirectory, key: str, reads: bool
+    ) -> dict[str, ChunkScores]:
+        """The conditions that a directory holds, by token where it has that; none unless they fit.
+
+        Args:
+            config: of the run that was scored.
+            run: the directory.
+            key: of the run that was scored.
+            reads: whether neighbours were read; else scores follow from the run's own text alone.
+        """
+        if run.evaluation is None:
+            return {}
+        try:
+            results, table = Results.load(run.results_file), ChunkTable.load(run.chunks_file)
+            tokens = TokenTable.load(run.tokens_file) if run.tokens_file.is_file() else None
+        except UserError as error:
+            LOG.warning("%s; it is scored anew", error.message)
+            return {}
+        graph, settings = self.graph, results.evaluation
+        lineage = graph.lineage if reads else graph.text_lineage
+        known = {stage: results.lineage.get(stage) for stage in lineage}
+        same = (
+            results.run_key == key
+            and known == lineage
+            and (not reads or len(known) == len(results.lineage))
+            and (settings.split, settings.stride) == (config.eval.split, self.data.stride)
+        )
+        rows = scored_rows(graph.chunks, config.eval.split)
+        if not same or len(rows) != len(table):
+            return {}
+        if reads:
+            assert graph.table is not None
+            k = resolve_k(config.eval, config.neighbours)
+            read = neighbours_read(graph.chunks, graph.table.ids, rows, k)
+            if not _same_neighbours(read, table.neighbours):
+                return {}
+        names = list(table.nats)
+        if results.config["eval"]["seed"] != config.eval.seed:
+            names = [name for name in names if name not in SEEDED]
+        asked = resolve_max_run(config.eval, config.neighbours)
+        if asked not in (None, settings.max_run):
+            names = [name for name in names if name != "filtered"]
+        return {name: _of_table(table, tokens, name, rows, graph.chunks) for name in names}
 
 
-def _suffices(config: Config, scores: ChunkScores) -> bool:
-    """Whether they are there by token, if that is wanted."""
-    return scores.by_token is not None or not wants_tokens(config.eval)
-
-
-def _neighbours(config: Config, prepared: Prepared, condition: str) -> NeighbourTable | None:
-    """What the model reads under a condition; None is nothing."""
-    if condition in REFERENCES:
-        return None
-    assert prepared.table is not None
-    if condition == "random":
-        return prepared.pipeline.open_table(random_retriever(config))
-    if condition == "oracle":
-        return prepared.pipeline.open_table(oracle_retriever())
-    if condition == "shuffled":
-        chunks = prepared.chunks
-        return shuffle_neighbours(prepared.table, chunks, config.eval.split, config.eval.seed)
-    if condition == "filtered":
-        return _filtered(config, prepared.pipeline)
-    return prepared.table
-
-
-def _filtered(config: Config, pipeline: Pipeline) -> NeighbourTable:
+def _filtered(config: Config, graph: DataGraph) -> NeighbourTable:
     """The run's neighbours as `eval.max_run` leaves them, the next candidates in the places left.
 
     Raises:
         UserError: too few candidates in the scored split.
     """
     evaluation = config.eval
-    artifact = pipeline.build_table(pipeline.config.retriever, pipeline.stricter_filters)
-    filled = {"filled": {evaluation.split: artifact.stats["filled"][evaluation.split]}}
+    filters = graph.stricter_filters(resolve_max_run(evaluation, config.neighbours))
+    node = graph.neighbours(config.retriever, filters)
+    filled = {"filled": {evaluation.split: node.artifact.stats["filled"][evaluation.split]}}
     k = resolve_k(evaluation, config.neighbours)
     try:
         check_coverage(filled, k, config.neighbours.min_coverage)
@@ -150,88 +235,7 @@ def _filtered(config: Config, pipeline: Pipeline) -> NeighbourTable:
             f"eval.max_run={evaluation.max_run}: {error.message}",
             fix="raise eval.max_run, or leave it out with eval.max_run=null",
         ) from error
-    return NeighbourTable.open(artifact.path)
-
-
-def load_model(config: Config, run: RunDirectory, prepared: Prepared) -> LanguageModel:
-    """The run's trained model, in evaluation mode, to meet this text.
-
-    Raises:
-        UserError: as `open_model`, and if the run was trained on other text.
-    """
-    run.check_text(lineage(prepared.pipeline.chunks))
-    return open_model(config, run, prepared.chunks)
-
-
-def open_model(config: Config, run: RunDirectory, ids: ChunkStore | Tokenizer) -> LanguageModel:
-    """The run's trained model, in evaluation mode.
-
-    Args:
-        ids: says how many there are and which one is padding.
-
-    Raises:
-        UserError: if the run has no checkpoint, or one of another model or vocabulary.
-    """
-    model = build_model(config, ids.vocab_size, ids.pad_id)
-    try:
-        if is_backbone_alone(config):
-            model.load_backbone(backbone_weights(config))
-        else:
-            model.load_state_dict(run.weights())
-    except RuntimeError as error:
-        if is_refused(error):
-            raise
-        raise UserError(
-            f"the checkpoint of {run.path} does not fit its configuration and its tokenizer "
-            f"({ids.vocab_size} ids): {str(error).splitlines()[-1].strip()}",
-            fix="restore config.yaml and the tokenizer that the run was trained with",
-        ) from error
-    device = "cuda" if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu"
-    return model.to(device).eval()
-
-
-def _score(
-    config: Config,
-    model: LanguageModel,
-    data: RetroDataModule,
-    prepared: Prepared,
-    table: NeighbourTable | None,
-    what: str,
-) -> ChunkScores:
-    loader = data.evaluation_loader(config.eval.split, table)
-    windows = len(loader.dataset)  # pyright: ignore[reportArgumentType]
-    with track(windows, f"scoring {what}", "windows") as advance:
-        return score(
-            model,
-            loader,
-            prepared.chunks.num_chunks,
-            chunk_size=prepared.chunks.chunk_size,
-            pad_id=prepared.chunks.pad_id,
-            retrieval=table is not None,
-            by_token=wants_tokens(config.eval),
-            advance=advance,
-        )
-
-
-def _compared(
-    config: Config,
-    prepared: Prepared,
-    name: str,
-    other: RunDirectory,
-    same_tokens: ChunkScores,
-    data: RetroDataModule,
-) -> ChunkScores:
-    """Read from the other run's own files if it was evaluated likewise, else scored anew."""
-    own, alone = dataclasses.replace(other.config(), eval=config.eval), _alone(prepared)
-    stored = _stored(own, other, run_key(own), alone, data.stride).get("baseline")
-    if (
-        stored is not None
-        and _suffices(own, stored)
-        and np.array_equal(stored.tokens, same_tokens.tokens)
-    ):
-        return stored
-    model = load_model(own, other, alone)
-    return _score(config, model, data, prepared, None, name)
+    return node.data
 
 
 def _plain_key(out: RunDirectory) -> str | None:
@@ -240,66 +244,14 @@ def _plain_key(out: RunDirectory) -> str | None:
     return None if plain is None else plain.run_key
 
 
-def _alone(prepared: Prepared) -> Prepared:
-    """The same chunks for what reads no neighbours: its scores follow from the run's own text."""
-    text = lineage(prepared.pipeline.chunks)
-    return dataclasses.replace(prepared, table=None, lineage=text)
-
-
-def _stored(
-    config: Config,
-    run: RunDirectory,
-    key: str,
-    prepared: Prepared,
-    stride: int,
-) -> dict[str, ChunkScores]:
-    """The conditions that a directory holds, by token where it has that; none unless they fit.
-
-    Args:
-        key: of the run that was scored.
-    """
-    if run.evaluation is None:
-        return {}
-    try:
-        results, table = Results.load(run.results_file), ChunkTable.load(run.chunks_file)
-        tokens = TokenTable.load(run.tokens_file) if run.tokens_file.is_file() else None
-    except UserError as error:
-        LOG.warning("%s; it is scored anew", error.message)
-        return {}
-    settings = results.evaluation
-    known = {stage: results.lineage.get(stage) for stage in prepared.lineage}
-    same = (
-        results.run_key == key
-        and known == prepared.lineage
-        and (prepared.table is None or len(known) == len(results.lineage))
-        and (settings.split, settings.stride) == (config.eval.split, stride)
-    )
-    rows = scored_rows(prepared, config.eval.split)
-    if not same or len(rows) != len(table):
-        return {}
-    if prepared.table is not None:
-        k = resolve_k(config.eval, config.neighbours)
-        read = neighbours_read(prepared, prepared.table.ids, rows, k)
-        if not _same_neighbours(read, table.neighbours):
-            return {}
-    names = list(table.nats)
-    if results.config["eval"]["seed"] != config.eval.seed:
-        names = [name for name in names if name not in SEEDED]
-    asked = resolve_max_run(config.eval, config.neighbours)
-    if asked not in (None, settings.max_run):
-        names = [name for name in names if name != "filtered"]
-    return {name: _of_table(table, tokens, name, rows, prepared) for name in names}
-
-
 def _of_table(
     table: ChunkTable,
     tokens: TokenTable | None,
     name: str,
     rows: NDArray[np.int64],
-    prepared: Prepared,
+    chunks: ChunkStore,
 ) -> ChunkScores:
     """One condition of a table as it was scored."""
-    chunks = prepared.chunks
 
     def spread(values: NDArray) -> NDArray:
         column = np.zeros(chunks.num_chunks, values.dtype)
@@ -323,16 +275,15 @@ def _of_table(
     )
 
 
-def scored_rows(prepared: Prepared, split: str) -> NDArray[np.int64]:
+def scored_rows(chunks: ChunkStore, split: str) -> NDArray[np.int64]:
     """Ids of a split's chunks that hold text to score, ascending."""
-    chunks = prepared.chunks
     ids = chunks.chunks_of(split)
     tokens = np.asarray(chunks.tokens[ids])
     return ids[((tokens != chunks.pad_id) & (tokens != chunks.boundary_id)).any(axis=1)]
 
 
 def neighbours_read(
-    prepared: Prepared, values: NDArray, rows: NDArray[np.int64], k: int
+    chunks: ChunkStore, values: NDArray, rows: NDArray[np.int64], k: int
 ) -> NDArray:
     """[S, k] values of the neighbours read while each chunk is predicted: the previous one's.
 
@@ -340,7 +291,7 @@ def neighbours_read(
         values: [C, k_store], the table's ids or scores; a document's first chunk gets -1.
     """
     read = np.array(values[np.maximum(rows - 1, 0), :k])
-    read[prepared.chunks.index[rows] == 0] = -1
+    read[chunks.index[rows] == 0] = -1
     return read
 
 

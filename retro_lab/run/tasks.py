@@ -5,7 +5,6 @@ Their figures lie apart from the run's own, in harness.json and qa.json.
 
 from __future__ import annotations
 
-import dataclasses
 from importlib.util import find_spec
 from typing import Any
 
@@ -31,9 +30,9 @@ from retro_lab.evaluation.report.benchmark_tables import harness_table, qa_table
 from retro_lab.evaluation.report.run_page import PAGE_FILE, write_run_page
 
 from .compared import Compared, compared_runs
-from .contestants import Contestants
+from .conditions import Conditions
 from .directory import RunDirectory
-from .finished import as_asked, other_database
+from .finished import FinishedRun
 
 SCHEMA_VERSION = 1
 HARNESS_FILE, QA_FILE = "harness.json", "qa.json"
@@ -45,34 +44,29 @@ def run_benchmark(run: RunDirectory, command: EvaluateConfig) -> None:
     Raises:
         UserError: a run, a task or a file that cannot be used.
     """
-    config = as_asked(run, command)
-    compared = compared_runs(config)
-    database = other_database(run, config, command.database)
-    if database is not None:
-        config = dataclasses.replace(config, database=database)
-    check(config)
-    out = run if database is None else run.searching(database)
-    asked = config.eval
+    opened = FinishedRun.open(run).asked(command)
+    compared = compared_runs(opened.config)
+    opened = opened.searching(command.database)
+    check(opened.config)
+    out, asked = opened.out, opened.config.eval
     if isinstance(asked, HarnessConfig):
-        name, record = HARNESS_FILE, _harness(config, asked, run, compared)
+        name, record = HARNESS_FILE, _harness(opened, asked, compared)
         tables = [harness_table(record, f"lm-eval, {_limit(asked.limit)}")]
     else:
         assert isinstance(asked, QaConfig)
         from .questions import answer_questions, with_passages
 
-        config, questions = with_passages(config, asked, run, database)
-        name, record = QA_FILE, answer_questions(config, asked, questions, run, compared)
+        opened, questions = with_passages(opened, asked)
+        name, record = QA_FILE, answer_questions(opened, asked, questions, compared)
         tables = qa_tables(record)
     with run.acquire(wait=True):  # an evaluation may be writing there
-        out.record_benchmark(name, _about(config, run) | record)
+        out.record(name, _about(opened.config, run) | record)
         if out.results_file.is_file():
             write_run_page(Results.load(out.results_file), out.path)
-    _show(tables, config, out, name)
+    _show(tables, opened.config, out, name)
 
 
-def _harness(
-    config: Config, asked: HarnessConfig, run: RunDirectory, compared: Compared
-) -> dict[str, Any]:
+def _harness(run: FinishedRun, asked: HarnessConfig, compared: Compared) -> dict[str, Any]:
     """lm-eval's figures by task, metric and condition.
 
     Raises:
@@ -84,13 +78,13 @@ def _harness(
     from retro_lab.evaluation.tasks.harness_tasks import Tasks
 
     tasks = Tasks(asked.tasks, asked.files)
-    contestants = Contestants(config, run, compared)
+    conditions = Conditions(run, compared)
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for name in contestants.names:
+    for name in conditions.names:
         model = RunLM(
-            contestants.scorer(name),
-            contestants.writer(name),
-            contestants.tokenizer,
+            conditions.scorer(name),
+            conditions.writer(name),
+            run.tokenizer,
             label(name),
         )
         figures = tasks.evaluate(
@@ -100,7 +94,7 @@ def _harness(
             for metric, figure in metrics.items():
                 found.setdefault(task, {}).setdefault(metric, {})[name] = figure
     settings = {"tasks": asked.tasks, "files": asked.files, "limit": asked.limit}
-    return {"settings": settings, "conditions": contestants.names, "tasks": found}
+    return {"settings": settings, "conditions": conditions.names, "tasks": found}
 
 
 def _about(config: Config, run: RunDirectory) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from retro_lab.config.errors import UserError
+from retro_lab.config.fingerprints import has_retrieval
+from retro_lab.retrieval.new_text import Found, GivenNeighbours, NeighbourSource
 
-from .directory import RunDirectory
-from .new_text import Database, Found, GivenNeighbours, NeighbourSource
+from .finished import FinishedRun
 
 if TYPE_CHECKING:
     import torch
@@ -91,27 +92,20 @@ class Writer:
         Raises:
             UserError: the run is not there or not trained, or cannot do what was asked.
         """
-        from retro_lab.config.fingerprints import has_retrieval
-
-        run = RunDirectory(request.run)
-        config = run.config()
-        if not run.reached("trained"):
-            raise UserError(
-                f"{run.path} is not trained to its end: its state is {run.state!r}",
-                fix="run the train.py command again; it resumes",
-            )
+        run = FinishedRun.open(request.run)
+        config, path = run.config, run.directory.path
         if config.recipe.backbone is not None:
             raise UserError(
-                f"{run.path} is grafted on {config.recipe.backbone}; generate writes with models "
+                f"{path} is grafted on {config.recipe.backbone}; generate writes with models "
                 "of this project only",
-                fix=f"python -m retro_lab export run={run.path} out=FOLDER, then "
+                fix=f"python -m retro_lab export run={path} out=FOLDER, then "
                 "model.generate(...) as its README.md says",
             )
         reads = has_retrieval(config)
         asked = ["retrieval"] * bool(request.retrieval) + request.about_neighbours
         if asked and not reads:
             raise UserError(
-                f"{asked[0]}= is about neighbours, but {run.path} is a baseline: it reads none",
+                f"{asked[0]}= is about neighbours, but {path} is a baseline: it reads none",
                 fix=f"leave {asked[0]}= out, or give a run with a retriever",
             )
         size = config.chunking.chunk_size
@@ -121,18 +115,12 @@ class Writer:
                 fix=f"stride={size} searches once a chunk, which is the default",
             )
         device = device_of(request.device)
-        from .run_data import prepare_search
-        from .scores import open_model
-        from .stages import Pipeline
-
-        pipeline = Pipeline.of_run(config, run)
-        tokenizer, source = pipeline.open_tokenizer(), None
-        model = cast("Retro", open_model(config, run, tokenizer))
+        model, source = cast("Retro", run.model()), None
         if request.neighbours:
-            source = GivenNeighbours(request.neighbours, tokenizer, model.config)
+            source = GivenNeighbours(request.neighbours, run.tokenizer, model.config)
         elif reads and request.retrieval is not False:
-            source = Database(config, prepare_search(pipeline), model.config)
-        return cls(model.to(device), tokenizer, source, config.chunking.sequence_length)
+            source = run.search(model.config, k=config.neighbours.k)
+        return cls(model.to(device), run.tokenizer, source, config.chunking.sequence_length)
 
     def write(
         self, prompts: Sequence[str], request: Request, show: Show | None = None

@@ -1,4 +1,7 @@
-"""Checkpoint files: written whole beside their place, with a checksum; read only where they fit."""
+"""Checkpoints of a run: where they lie, how they are written and checked, and what they hold.
+
+They are written whole beside their place, with a checksum, and read only where they fit.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from torch import Tensor
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import differing
@@ -75,3 +79,40 @@ def read_checkpoint(path: Path, trained_as: dict[str, Any] | None = None) -> dic
             f"{path.parent} away, and the train.py command trains the run again",
         )
     return checkpoint
+
+
+def checkpoint_folder(run_dir: Path) -> Path:
+    """Where a run keeps its checkpoints."""
+    return run_dir / "checkpoints"
+
+
+def resumable_step(run_dir: Path, trained_as: dict[str, Any] | None = None) -> int:
+    """Optimiser steps that a run's last checkpoint has behind it; 0 without one.
+
+    Args:
+        trained_as: the run's settings, of `weights_fields`, that the checkpoint must go with.
+
+    Raises:
+        UserError: naming the settings that differ.
+    """
+    path = checkpoint_folder(run_dir) / LAST
+    return read_checkpoint(path, trained_as)["global_step"] if path.exists() else 0
+
+
+def model_weights(path: Path, trained_as: dict[str, Any] | None = None) -> dict[str, Tensor]:
+    """The model's `state_dict` from a checkpoint of `fit`, on the CPU.
+
+    Args:
+        trained_as: the run's settings, of `weights_fields`, that the checkpoint must go with.
+
+    Raises:
+        UserError: naming the settings that differ.
+    """
+    state = read_checkpoint(path, trained_as)["state_dict"]
+    return {name.removeprefix("model."): value for name, value in state.items()}
+
+
+def drop_checkpoints(run_dir: Path) -> None:
+    """Removes a run's checkpoints, the one that training would go on from first."""
+    for name in (LAST, BEST):
+        (checkpoint_folder(run_dir) / name).unlink(missing_ok=True)

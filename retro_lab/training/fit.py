@@ -17,17 +17,24 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, Strategy
-from torch import Tensor, nn
+from torch import nn
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import Config, TrainerConfig
 from retro_lab.data.datamodule import RetroDataModule
 
 from .callbacks import Checkpoints, Interrupted, TrainingMetrics
-from .checkpoint import BEST, LAST, RecordedCheckpointIO, read_checkpoint
+from .checkpoint import (
+    BEST,
+    LAST,
+    RecordedCheckpointIO,
+    checkpoint_folder,
+    drop_checkpoints,
+    resumable_step,
+)
 from .console import ConsoleLogger
-from .diet import Diet
 from .module import RetroModule
+from .phase import Phase
 
 # Of processes that train together: the first one evaluates the baseline while the others wait.
 PATIENCE = timedelta(days=1)
@@ -71,73 +78,21 @@ def check_hardware(config: TrainerConfig) -> None:
         )
 
 
-def checkpoint_folder(run_dir: Path) -> Path:
-    """Where a run keeps its checkpoints."""
-    return run_dir / "checkpoints"
-
-
-def resumable_step(run_dir: Path, trained_as: dict[str, Any] | None = None) -> int:
-    """Optimiser steps that a run's last checkpoint has behind it; 0 without one.
-
-    Args:
-        trained_as: the run's settings, of `weights_fields`, that the checkpoint must go with.
-
-    Raises:
-        UserError: naming the settings that differ.
-    """
-    path = checkpoint_folder(run_dir) / LAST
-    return read_checkpoint(path, trained_as)["global_step"] if path.exists() else 0
-
-
-def model_weights(path: Path, trained_as: dict[str, Any] | None = None) -> dict[str, Tensor]:
-    """The model's `state_dict` from a checkpoint of `fit`, on the CPU.
-
-    Args:
-        trained_as: the run's settings, of `weights_fields`, that the checkpoint must go with.
-
-    Raises:
-        UserError: naming the settings that differ.
-    """
-    state = read_checkpoint(path, trained_as)["state_dict"]
-    return {name.removeprefix("model."): value for name, value in state.items()}
-
-
-def drop_checkpoints(run_dir: Path) -> None:
-    """Removes a run's checkpoints, the one that training would go on from first."""
-    for name in (LAST, BEST):
-        (checkpoint_folder(run_dir) / name).unlink(missing_ok=True)
-
-
 def fit(
     model: nn.Module,
     datamodule: RetroDataModule,
-    *,
+    phase: Phase,
     config: Config,
     run_dir: Path,
     loggers: Sequence[Logger] = (),
-    steps: int | None = None,
-    lr: float | None = None,
-    warmup_steps: int | None = None,
-    resume: bool = True,
-    diet: Diet | None = None,
-    held_back: Sequence[nn.Parameter] = (),
-    held_until: int = 0,
-    tokens_before: int = 0,
-    what: str = "training",
     trained_as: dict[str, Any] | None = None,
 ) -> FitResult:
     """Trains a model, from its run's last checkpoint if there is one.
 
     Args:
         model: has `token_nats`; trained in place, frozen parameters stay.
-        steps: in place of `schedule.steps`.
-        lr: in place of `optim.lr`.
-        warmup_steps: in place of `schedule.warmup_steps`.
-        resume: False starts again and drops the run's checkpoints.
-        diet: which neighbours a training step reads.
-        held_back: parameters that are not trained before step `held_until`.
-        tokens_before: scored tokens behind the model's weights as they are now.
-        what: name of the progress bar.
+        phase: optimiser, steps, and what a step reads.
+        config: trainer and seed.
         trained_as: settings that the weights go with; a checkpoint of others is refused.
 
     Raises:
@@ -149,26 +104,13 @@ def fit(
     folder = checkpoint_folder(run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     last = folder / LAST
-    start = resumable_step(run_dir, trained_as) if resume else 0
+    start = resumable_step(run_dir, trained_as)
     if not start:
         drop_checkpoints(run_dir)
-    module = RetroModule(
-        model,
-        optim=config.optim,
-        schedule=config.schedule,
-        seed=config.seed,
-        steps=steps,
-        lr=lr,
-        warmup_steps=warmup_steps,
-        compile=config.trainer.compile,
-        diet=diet,
-        held_back=held_back,
-        held_until=held_until,
-        tokens_before=tokens_before,
-    )
-    console = ConsoleLogger(module.steps, start, what)
+    module = RetroModule(model, phase, seed=config.seed, compile=config.trainer.compile)
+    console = ConsoleLogger(phase.schedule.steps, start, phase.name)
     metrics = TrainingMetrics(config.trainer.log_every)
-    checkpoints = Checkpoints(folder, config.trainer.checkpoint_every, config.trainer.val_every)
+    checkpoints = Checkpoints(folder, config.trainer.checkpoint_every, phase.val_every)
     with quiet_lightning():
         _prepare_torch(config.trainer)
         trainer = _trainer(
@@ -217,10 +159,10 @@ def _trainer(
         num_nodes=config.num_nodes,
         strategy=_strategy(config, module.model),
         precision=config.precision,  # pyright: ignore[reportArgumentType]
-        max_steps=module.steps,
+        max_steps=module.phase.schedule.steps,
         max_epochs=-1,
         accumulate_grad_batches=config.accumulate,
-        val_check_interval=config.val_every * config.accumulate,
+        val_check_interval=module.phase.val_every * config.accumulate,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,

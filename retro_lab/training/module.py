@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -15,11 +15,10 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from retro_lab.config.schema import OptimConfig, ScheduleConfig
 from retro_lab.evaluation.measure.sum_metric import SumMetric
 
-from .diet import Diet
 from .optimisers import build_optimiser
+from .phase import Phase
 from .schedules import learning_rate_factor
 
 IGNORED = -100
@@ -31,17 +30,9 @@ class RetroModule(LightningModule):
 
     Args:
         model: the network; parameters without `requires_grad` stay as they are.
-        optim: the optimiser.
-        schedule: shape of the learning rate.
+        phase: optimiser, steps, and what a step reads.
         seed: with the step, fixes dropout.
-        steps: optimiser steps; `schedule.steps` unless given.
-        lr: peak rate; `optim.lr` unless given.
-        warmup_steps: `schedule.warmup_steps` unless given.
         compile: compile the model's loss.
-        diet: which neighbours a training step reads; all of the batch's unless given.
-        held_back: parameters that stay as they are until step `held_until`.
-        held_until: optimiser steps.
-        tokens_before: scored tokens behind the weights that training begins with.
 
     Attributes:
         tokens_seen: scored tokens behind the weights that this process adds to the others'.
@@ -52,33 +43,18 @@ class RetroModule(LightningModule):
     def __init__(
         self,
         model: nn.Module,
+        phase: Phase,
         *,
-        optim: OptimConfig,
-        schedule: ScheduleConfig,
         seed: int,
-        steps: int | None = None,
-        lr: float | None = None,
-        warmup_steps: int | None = None,
         compile: bool = False,
-        diet: Diet | None = None,
-        held_back: Sequence[nn.Parameter] = (),
-        held_until: int = 0,
-        tokens_before: int = 0,
     ) -> None:
         super().__init__()
-        self.model = model
-        self.optim = optim
-        self.schedule = schedule
-        self.seed = seed
-        self.steps = schedule.steps if steps is None else steps
-        self.lr = lr
-        self.warmup_steps = schedule.warmup_steps if warmup_steps is None else warmup_steps
-        self.diet = diet
-        self.held_back = list(held_back)
-        self.held_until = held_until
+        self.model, self.phase, self.seed = model, phase, seed
+        backbone = cast(Any, model).backbone_parameters() if phase.frozen_until else []
+        self.frozen: list[nn.Parameter] = list(backbone)
         self.gradient_norm = torch.zeros(())
         self._divisor = self._step_tokens = torch.zeros(())
-        self.tokens_seen = torch.tensor(tokens_before if rank_zero_only.rank == 0 else 0)
+        self.tokens_seen = torch.tensor(phase.tokens_before if rank_zero_only.rank == 0 else 0)
         self._sums = nn.ModuleDict({name: SumMetric() for name in ("on", "off")})
         token_nats = cast(Any, model).token_nats
         self._token_nats = torch.compile(token_nats) if compile else token_nats
@@ -107,8 +83,8 @@ class RetroModule(LightningModule):
         Each micro-batch of an optimiser step divides by the tokens of the first one, because
         those of all are known only after the last: `_rescale_accumulated` makes up for it.
         """
-        if self.diet is not None and "neighbour_ids" in batch:
-            shown = self.diet(batch["neighbour_ids"], self.trainer.global_step)
+        if self.phase.curriculum is not None and "neighbour_ids" in batch:
+            shown = self.phase.curriculum(batch["neighbour_ids"], self.trainer.global_step)
             batch = {**batch, "neighbour_ids": shown}
         nats = self.nats(batch).sum()
         tokens = (batch["targets"] != IGNORED).sum()
@@ -179,12 +155,13 @@ class RetroModule(LightningModule):
         return int(total)
 
     def configure_optimizers(self) -> Any:
-        optimiser = build_optimiser(self.model, self.optim, self.lr)
+        optimiser = build_optimiser(self.model, self.phase.optim, self.phase.lr)
+        schedule = self.phase.schedule
         factor = learning_rate_factor(
-            steps=self.steps,
-            warmup_steps=self.warmup_steps,
-            decay=self.schedule.decay,
-            final_ratio=self.schedule.final_ratio,
+            steps=schedule.steps,
+            warmup_steps=schedule.warmup_steps,
+            decay=schedule.decay,
+            final_ratio=schedule.final_ratio,
         )
         scheduler = LambdaLR(optimiser, factor)
         return {
@@ -200,14 +177,15 @@ class RetroModule(LightningModule):
     ) -> None:
         """Clips by global norm and keeps the norm; FSDP adds up its shards itself.
 
-        Parameters that are held back lose their gradient first, so that the optimiser passes them
-        over: a function of the step, hence exact on resume, and the same on all ranks.
+        Parameters that are frozen until later lose their gradient first, so that the optimiser
+        passes them over: a function of the step, hence exact on resume, the same on all ranks.
         """
         self._rescale_accumulated()
-        if self.trainer.global_step < self.held_until:
-            for parameter in self.held_back:
+        if self.trainer.global_step < self.phase.frozen_until:
+            for parameter in self.frozen:
                 parameter.grad = None
-        limit = float("inf") if self.optim.clip is None else self.optim.clip
+        clip = self.phase.optim.clip
+        limit = float("inf") if clip is None else clip
         wrapped = self.trainer.strategy.model
         if isinstance(wrapped, FullyShardedDataParallel):
             self.gradient_norm = wrapped.clip_grad_norm_(limit)

@@ -24,10 +24,8 @@ from retro_lab.config.schema import (
 )
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.experiment import run_experiment
-from retro_lab.run.run_data import prepare
-from retro_lab.run.stages import Pipeline
+from retro_lab.run.graph import DataGraph
 from retro_lab.run.timing import Stopwatch
-from retro_lab.store import lineage
 
 MORE = b'{"id": "one-more", "text": "abcd bcde"}\n'
 
@@ -52,7 +50,7 @@ def begun(config: Config, state: str) -> RunDirectory:
     """A run whose data is prepared, said to be that far."""
     run = RunDirectory.of(config)
     run.begin(config, anew=True)
-    run.check_lineage(prepare(config).lineage)
+    run.check_lineage(DataGraph(config).prepare())
     run.enter(state)
     return run
 
@@ -88,8 +86,8 @@ def test_a_finished_run_is_not_shown_for_other_text(config: Config, folder: Path
 def test_a_baseline_of_other_text_is_said_first(config: Config, folder: Path) -> None:
     run = RunDirectory.of(baseline_of(config))
     run.begin(baseline_of(config), anew=True)
-    run.check_lineage(lineage(Pipeline(config).chunks))
-    Pipeline(config).open_corpus()
+    run.check_lineage(DataGraph(config).text_lineage)
+    _ = DataGraph(config).own.corpus.data
     (folder / "a.jsonl").write_bytes(MORE)
     with pytest.raises(UserError, match=rf"{run.path.name} is not what.*a\.jsonl has another"):
         run_experiment(config, Stopwatch())
@@ -104,7 +102,7 @@ def test_text_that_is_gone_does_not_hide_results(
     run = begun(config, "finished")
     shutil.rmtree(folder)
     with caplog.at_level(logging.WARNING, "retro_lab"):
-        check_shown(run, Pipeline(config), "a fix")
+        check_shown(run, DataGraph(config), "a fix")
     assert "changed is unknown" in caplog.text
     assert f"corpus.path={folder}: no such file" in caplog.text
 

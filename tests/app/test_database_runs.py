@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 import pytest
 from golden import Golden
+from run_stages import stages_of
 
 from retro_lab.commands.evaluate import evaluate
 from retro_lab.config.errors import UserError
@@ -26,9 +27,8 @@ from retro_lab.config.schema import (
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.results import Results
 from retro_lab.run.directory import RunDirectory
-from retro_lab.run.run_data import prepare
-from retro_lab.run.stages import Pipeline
-from retro_lab.store import lineage
+from retro_lab.run.graph import DataGraph
+from retro_lab.run.probes import longest_runs
 
 
 @pytest.fixture(scope="module")
@@ -73,33 +73,33 @@ def test_a_mistake_in_another_corpus_names_the_key_that_mends_it(
     path = tmp_path / "corpus.jsonl"
     overrides = [override.format(path) for override in database]
     with pytest.raises(UserError, match="no such file") as caught:
-        Pipeline(golden.config(*overrides)).stages()
+        stages_of(golden.config(*overrides))
     mended = "database.add" if "add" in database[0] else f"{key}path"
     assert f"{mended}={path}: no such file" in caught.value.message
     assert f"set {mended} to a file" in str(caught.value.fix)
     path.write_bytes(b'{"body": 1}\n')
     with pytest.raises(UserError, match=r": corpus\.jsonl, line 1: no field") as caught:
-        Pipeline(golden.config(*overrides)).searched.open_corpus()
+        _ = DataGraph(golden.config(*overrides)).searched.corpus
     assert f"{key}on_error=skip" in str(caught.value.fix)
 
 
 def test_only_what_is_searched_enters_the_keys(golden: Golden, other: Path) -> None:
-    plain = Pipeline(golden.config())
-    there = Pipeline(golden.config("database=corpus", f"database.corpus.path={other}"))
-    part = Pipeline(golden.config("database.fraction=0.5"))
+    plain = DataGraph(golden.config())
+    there = DataGraph(golden.config("database=corpus", f"database.corpus.path={other}"))
+    part = DataGraph(golden.config("database.fraction=0.5"))
     for stage in ("corpus", "tokenizer", "chunks"):
         assert len({getattr(p, stage).key for p in (plain, there, part)}) == 1
     indexes = [p.index(p.config.retriever).key for p in (plain, there, part)]
     assert len(set(indexes)) == 3
-    nothing = Pipeline(golden.config("database=planted", "database.plant_share=0"))
+    nothing = DataGraph(golden.config("database=planted", "database.plant_share=0"))
     assert [s.key for s in nothing.stages()] == [s.key for s in plain.stages()]
 
 
 def test_the_tokenizer_is_the_runs_own(golden: Golden, other: Path) -> None:
-    pipeline = Pipeline(golden.config("database=corpus", f"database.corpus.path={other}"))
-    parents = pipeline.searched.others[0].chunks.parents
-    assert parents["tokenizer"] is pipeline.tokenizer
-    assert parents["corpus"] is not pipeline.corpus
+    graph = DataGraph(golden.config("database=corpus", f"database.corpus.path={other}"))
+    parents = graph.searched.others[0].chunks.stage.parents
+    assert parents["tokenizer"] is graph.tokenizer.stage
+    assert parents["corpus"] is not graph.own.corpus.stage
 
 
 def test_all_text_that_could_have_leaked_is_compared(golden: Golden, other: Path) -> None:
@@ -107,16 +107,16 @@ def test_all_text_that_could_have_leaked_is_compared(golden: Golden, other: Path
     overrides = ["database=corpus", f"database.corpus.path={other}"]
     for reference in ("own_neighbours", "exact_corpus"):
         config = golden.config(*overrides, f"eval.reference={reference}")
-        pipeline = Pipeline(config)
-        chunks, runs = pipeline.open_chunks(), pipeline.open_overlap()
-        ids = np.array(pipeline.open_corpus().ids)[chunks.document[chunks.chunks_of("test")]]
+        graph = DataGraph(config)
+        chunks, runs = graph.own.chunks.data, longest_runs(graph, config)
+        ids = np.array(graph.own.corpus.data.ids)[chunks.document[chunks.chunks_of("test")]]
         tokens = (chunks.token_bytes[chunks.chunks_of("test")] > 0).sum(axis=1)
         trained_on = np.isin(ids, ["planted-a", "planted-b"])
         assert (runs[trained_on] == tokens[trained_on]).all()
         # The exact search also finds the copy, which retrieval leaves out as the same document.
         if reference == "exact_corpus":
             assert (runs[ids == "test-03"] == tokens[ids == "test-03"]).all()
-        prepared = prepare(config)
+        prepared = DataGraph(config)
         assert prepared.table is not None
         read = prepared.table.ids[prepared.table.ids >= 0]
         assert (read >= prepared.chunks.own_chunks).all()
@@ -162,7 +162,7 @@ def test_a_changed_corpus_and_a_baseline_are_refused(
     baseline = golden.baseline()
     with pytest.raises(UserError, match="is a baseline, it searches nothing"):
         evaluated(baseline, elsewhere)
-    known = lineage(Pipeline(golden.config()).chunks)
+    known = DataGraph(golden.config()).text_lineage
     run.check_text(known)
     with pytest.raises(UserError, match="changed since the run began: chunks"):
         run.check_text(known | {"chunks": "0" * 16})

@@ -10,12 +10,13 @@ import numpy as np
 import orjson
 import pytest
 from composed import config_of
+from run_stages import built, stages_of
 
+from retro_lab.config.schema import Config
 from retro_lab.retrieval import table
 from retro_lab.retrieval.embed import embedders
 from retro_lab.retrieval.search import faiss_blocks
-from retro_lab.run.stages import Pipeline
-from retro_lab.store import Artifact
+from retro_lab.run.graph import DataGraph
 from retro_lab.store.engine import Work
 from retro_lab.store.stage import JSON
 from retro_lab.text import chunks as chunks_module
@@ -60,7 +61,7 @@ def corpora(folder: Path) -> tuple[Path, Path]:
     return paths
 
 
-def pipeline(folder: Path, store: str, *overrides: str) -> Pipeline:
+def config(folder: Path, store: str, *overrides: str) -> Config:
     own, more = corpora(folder)
     common = [
         "corpus=jsonl", f"corpus.path={own}", "corpus.split.validation=0.2",
@@ -68,46 +69,41 @@ def pipeline(folder: Path, store: str, *overrides: str) -> Pipeline:
         "embedder=hashing", "neighbours.max_run=8", "neighbours.dedup=0.8",
         f"database.add=[{more}]", f"store.dir={folder / store}",
     ]  # fmt: skip
-    return Pipeline(config_of(*common, *overrides))
+    return config_of(*common, *overrides)
 
 
-def built(pipeline: Pipeline) -> dict[str, tuple]:
+def contents(config: Config, engine: Elsewhere | None = None) -> dict[str, tuple]:
     """Size and digest of every file of every stage, and what its manifest counts."""
-    pipeline.build_all()
-    artifacts = {str(stage): pipeline.store.get(stage) for stage in pipeline.stages()}
-    assert all(isinstance(artifact, Artifact) for artifact in artifacts.values())
     return {
         name: (a.manifest["files"], {k: v for k, v in a.stats.items() if k not in TIMES})
-        for name, a in artifacts.items()
-        if a is not None
+        for name, a in built(config, engine).items()
     }
 
 
 @pytest.mark.parametrize("retriever", ["hybrid", "faiss_ivf", "dense_bm25_rerank", "oracle"])
 def test_pickled_work_gives_the_same_artifacts(tmp_path: Path, retriever: str) -> None:
-    here = pipeline(tmp_path, "here", f"retriever={retriever}")
-    there = pipeline(tmp_path, "there", f"retriever={retriever}")
-    there.store.engine = engine = Elsewhere()
-    assert built(there) == built(here)
+    here = config(tmp_path, "here", f"retriever={retriever}")
+    there, engine = config(tmp_path, "there", f"retriever={retriever}"), Elsewhere()
+    assert contents(there, engine) == contents(here)
     assert engine.done > 10
 
 
 @pytest.mark.parametrize("retriever", ["faiss_ivf", "faiss_ivfpq", "faiss_opq_ivfpq"])
 def test_lists_are_filled_elsewhere(tmp_path: Path, retriever: str) -> None:
     here, there = (
-        pipeline(tmp_path, store, f"retriever={retriever}", "database.add=[]")
+        DataGraph(config(tmp_path, store, f"retriever={retriever}", "database.add=[]"))
         for store in ("here", "there")
     )
     there.store.engine = engine = Elsewhere()
-    indexes = [each.build_index(each.config.retriever) for each in (here, there)]
+    indexes = [each.index(each.groups.retriever).artifact for each in (here, there)]
     assert indexes[0].manifest["files"] == indexes[1].manifest["files"]
     assert any(b"faiss_blocks" in work for work in engine.pickled)
 
 
 def test_the_engine_enters_no_key(tmp_path: Path) -> None:
-    local = pipeline(tmp_path, "store")
-    ray = pipeline(tmp_path, "store", "prepare.engine=ray", "prepare.workers=3")
-    assert [stage.key for stage in ray.stages()] == [stage.key for stage in local.stages()]
+    local = config(tmp_path, "store")
+    ray = config(tmp_path, "store", "prepare.engine=ray", "prepare.workers=3")
+    assert [stage.key for stage in stages_of(ray)] == [stage.key for stage in stages_of(local)]
 
 
 @pytest.mark.slow
@@ -115,6 +111,6 @@ def test_ray_gives_the_same_artifacts(tmp_path: Path, ray_nodes: None) -> None:
     """One of every kind of block: text cut, chunks embedded, lists filled, neighbours found."""
     once = ["retriever=hybrid", "retriever.dense.factory='IVF8,Flat'"]
     once += ["database.add=[]", "eval=ppl"]
-    here = pipeline(tmp_path, "here", *once)
-    there = pipeline(tmp_path, "there", *once, "prepare.engine=ray", "prepare.workers=2")
-    assert built(there) == built(here)
+    here = config(tmp_path, "here", *once)
+    there = config(tmp_path, "there", *once, "prepare.engine=ray", "prepare.workers=2")
+    assert contents(there) == contents(here)

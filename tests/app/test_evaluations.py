@@ -353,10 +353,10 @@ def test_perplexity_a_word_is_that_of_the_sums(
 
 def test_a_lines_end_is_a_word_as_in_wikitext() -> None:
     texts = [" \n = Title = \n", "one two\nthree", ""]
-    prepared, config = Mock(), Mock()
-    prepared.pipeline.open_corpus().documents_of.return_value = [0, 1, 2]
-    prepared.pipeline.open_corpus().text.side_effect = texts.__getitem__
-    assert evaluation_module._words(config, prepared) == 3 + 2 + 3 + 1
+    graph, config = Mock(), Mock()
+    graph.own.corpus.data.documents_of.return_value = [0, 1, 2]
+    graph.own.corpus.data.text.side_effect = texts.__getitem__
+    assert evaluation_module._words(config, graph) == 3 + 2 + 3 + 1
 
 
 def test_an_empty_set_at_a_low_alpha_is_said_not_shown_as_a_number(

@@ -8,13 +8,13 @@ import shutil
 import numpy as np
 import pytest
 from golden import PLANTED, Golden
+from run_stages import stages_of
 
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.results import Results
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.evaluate import evaluate_run
-from retro_lab.run.run_data import prepare
-from retro_lab.run.stages import Pipeline
+from retro_lab.run.graph import DataGraph
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def exact(
     shutil.copytree(finished.path, copy)
     run = RunDirectory(copy)
     config = golden.config("eval.reference=exact_corpus", "eval.ngram=3")
-    evaluate_run(config, config.eval, run, prepare(config), {})
+    evaluate_run(config, run, run, DataGraph(config), {})
     return run
 
 
@@ -59,8 +59,6 @@ def test_likeness_to_the_neighbours_read_is_in_the_table(exact: RunDirectory) ->
 
 
 def test_the_exact_reference_needs_no_neighbours_of_its_own(golden: Golden) -> None:
-    names = [
-        stage.name for stage in Pipeline(golden.config("retriever=random", "eval=exact")).stages()
-    ]
+    names = [stage.name for stage in stages_of(golden.config("retriever=random", "eval=exact"))]
     assert names.count("neighbours") == 2, "the run's and those of the random control"
     assert names[-1] == "exact_overlap"

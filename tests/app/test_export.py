@@ -15,7 +15,7 @@ from golden import Golden
 from retro_lab.__main__ import main
 from retro_lab.evaluation.records.results import Results
 from retro_lab.run.directory import RunDirectory
-from retro_lab.run.run_data import prepare
+from retro_lab.run.graph import DataGraph
 from retro_lab.run.scores import load_model
 
 
@@ -32,7 +32,7 @@ def test_it_loads_and_is_the_runs_model(finished: RunDirectory, folder: Path) ->
     import retro_lab.huggingface  # noqa: F401
 
     config = finished.config()
-    prepared = prepare(config)
+    prepared = DataGraph(config)
     ours = load_model(config, finished, prepared)
     theirs = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -46,7 +46,7 @@ def test_it_loads_and_is_the_runs_model(finished: RunDirectory, folder: Path) ->
         assert config_of_theirs.eos_token_id == store.boundary_id
         assert config_of_theirs.pad_token_id == store.pad_id
     text = "abcd efgh\n  def é 漢字 1234"
-    own = prepared.pipeline.open_tokenizer()
+    own = prepared.tokenizer.data
     ids = own.encode_batch([text])[0].ids.tolist()
     assert tokenizer(text, add_special_tokens=False).input_ids == ids
     assert tokenizer.decode(ids) == text
@@ -173,8 +173,8 @@ def test_lm_eval_scores_a_baseline_as_we_do(
     assert main(["export", f"run={baseline.path}", f"out={tmp_path / 'baseline'}"]) == 0
     theirs = HFLM(pretrained=str(tmp_path / "baseline"), device="cpu", batch_size=2)
     config = baseline.config()
-    prepared = prepare(config)
-    ours, tokenizer = load_model(config, baseline, prepared), prepared.pipeline.open_tokenizer()
+    prepared = DataGraph(config)
+    ours, tokenizer = load_model(config, baseline, prepared), prepared.tokenizer.data
     texts = ["abcd bcde " * 20, "cdef fghi\n" * 9]
     requests = [Instance("loglikelihood_rolling", {}, (text,), 0) for text in texts]
     scores = theirs.loglikelihood_rolling(requests, disable_tqdm=True)

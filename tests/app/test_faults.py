@@ -17,10 +17,12 @@ import numpy as np
 import orjson
 import pytest
 from composed import config_of
+from run_stages import built, stages_of
 
+from retro_lab.config.schema import Config
 from retro_lab.retrieval import table
 from retro_lab.retrieval.embed import embedders
-from retro_lab.run.stages import Pipeline
+from retro_lab.run.graph import DataGraph
 from retro_lab.store.stage import Artifact
 from retro_lab.text import chunks as chunks_module
 
@@ -40,18 +42,19 @@ def corpus(tmp_path: Path) -> Path:
     return path
 
 
-def pipeline(corpus: Path, store: Path, *overrides: str) -> Pipeline:
+def config(corpus: Path, store: Path, *overrides: str) -> Config:
     common = [
         "corpus=jsonl", f"corpus.path={corpus}", "corpus.split.validation=0.2",
         "corpus.split.test=0.2", "chunking=m16", "tokenizer=byte", "retriever=hybrid",
         "embedder=hashing", "neighbours.max_run=8", f"store.dir={store}",
     ]  # fmt: skip
-    return Pipeline(config_of(*common, *overrides))
+    return config_of(*common, *overrides)
 
 
-def results(built: Pipeline) -> dict[str, dict]:
-    """Size and digest of every file of every stage."""
-    artifacts = {str(stage): built.store.get(stage) for stage in built.stages()}
+def results(config: Config) -> dict[str, dict]:
+    """Size and digest of every file of every stage, which are there."""
+    store = DataGraph(config).store
+    artifacts = {str(stage): store.get(stage) for stage in stages_of(config)}
     assert all(isinstance(artifact, Artifact) for artifact in artifacts.values())
     return {name: a.manifest["files"] for name, a in artifacts.items() if a is not None}
 
@@ -103,10 +106,10 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(corpus: Path, tmp_path: Pa
                 whole, lambda number, path: print(path.relative_to(whole).parts[0], file=events)
             )
             small_blocks()
-            pipeline(corpus, whole).build_all()
+            built(config(corpus, whole))
 
     assert ended(in_a_child(uninterrupted)) == 0
-    expected, stages = results(pipeline(corpus, whole)), log.read_text().split()
+    expected, stages = results(config(corpus, whole)), log.read_text().split()
     assert {name.partition("/")[0] for name in expected} == STAGES
 
     rng = random.Random(0)
@@ -122,16 +125,16 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(corpus: Path, tmp_path: Pa
 
             counting(store, kill)
             small_blocks()
-            pipeline(corpus, store).build_all()
+            built(config(corpus, store))
 
         assert ended(in_a_child(killed)) == -signal.SIGKILL
 
         def again(store: Path = store) -> None:
             small_blocks()
-            pipeline(corpus, store).build_all()
+            built(config(corpus, store))
 
         assert ended(in_a_child(again)) == 0
-        found = results(pipeline(corpus, store))
+        found = results(config(corpus, store))
         assert found == expected, f"killed at event {last} of {len(stages)}, in {stage}"
 
 
@@ -143,24 +146,24 @@ def test_of_two_at_once_both_succeed_and_one_builds(corpus: Path, tmp_path: Path
         import logging
 
         logging.basicConfig(filename=log, level=logging.INFO, force=True)
-        pipeline(corpus, store).build_all()
+        built(config(corpus, store))
 
     children = [
         in_a_child(lambda log=tmp_path / f"{name}.log": build(log)) for name in ("one", "two")
     ]
     assert [ended(child) for child in children] == [0, 0]
     said = "".join((tmp_path / f"{name}.log").read_text() for name in ("one", "two"))
-    for name in results(pipeline(corpus, store)):
+    for name in results(config(corpus, store)):
         assert said.count(f"building {name}\n") + said.count(f"waiting for {name}\n") >= 1
         assert said.count(f"built {name} in") == 1
 
 
 def test_what_trains_changes_nothing_of_what_is_prepared(corpus: Path, tmp_path: Path) -> None:
-    keys = {stage.key for stage in pipeline(corpus, tmp_path).stages()}
+    keys = {stage.key for stage in stages_of(config(corpus, tmp_path))}
     trained_otherwise = [
         "neighbours.k=4", "model=nano", "cca=all", "optim=muon", "schedule.steps=9",
         "trainer=gpu", "recipe=scratch", "seed=7", "neighbours.min_coverage=0.1",
     ]  # fmt: skip
-    assert {stage.key for stage in pipeline(corpus, tmp_path, *trained_otherwise).stages()} == keys
-    changed = pipeline(corpus, tmp_path, "retriever.depth=100").stages()
+    assert {stage.key for stage in stages_of(config(corpus, tmp_path, *trained_otherwise))} == keys
+    changed = stages_of(config(corpus, tmp_path, "retriever.depth=100"))
     assert {stage.name for stage in changed if stage.key not in keys} == {"neighbours", "overlap"}

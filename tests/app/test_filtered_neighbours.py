@@ -9,16 +9,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from golden import PLANTED, Golden
+from run_stages import stages_of
 
 from retro_lab.commands.evaluate import evaluate, main
 from retro_lab.config.errors import UserError
-from retro_lab.config.schema import EvaluateConfig
+from retro_lab.config.schema import EvaluateConfig, resolve_max_run
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.results import Results
-from retro_lab.retrieval.table import NeighbourTable
 from retro_lab.run import scores as scores_module
 from retro_lab.run.directory import RunDirectory
-from retro_lab.run.stages import Pipeline
+from retro_lab.run.graph import DataGraph
 
 
 @pytest.fixture
@@ -44,14 +44,14 @@ def test_a_leak_stops_paying_and_other_text_scores_as_it_did(
 ) -> None:
     results = filtered(golden, run, 8)
     table = ChunkTable.load(run.chunks_file)
-    pipeline = Pipeline(golden.config("eval.max_run=8"))
-    retriever, k = pipeline.config.retriever, pipeline.config.neighbours.k
-    chunks = pipeline.open_chunks()
+    graph = DataGraph(golden.config("eval.max_run=8"))
+    retriever, k = graph.groups.retriever, graph.groups.neighbours.k
+    chunks = graph.own.chunks.data
     before, after = (
-        NeighbourTable.open(pipeline.build_table(retriever, filters).path).ids[:, :k]
-        for filters in (pipeline.filters, pipeline.stricter_filters)
+        graph.neighbours(retriever, filters).data.ids[:, :k]
+        for filters in (graph.filters, graph.stricter_filters(8))
     )
-    ids = pipeline.open_corpus().ids
+    ids = graph.own.corpus.data.ids
     moved = {ids[d] for d in chunks.document[: len(before)][(before != after).any(axis=1)]}
     assert set(PLANTED) <= moved
     unmoved = ~np.isin(table.document_id, list(moved))
@@ -69,9 +69,11 @@ def test_a_leak_stops_paying_and_other_text_scores_as_it_did(
 
 def test_the_table_is_that_of_a_run_with_the_filter(golden: Golden) -> None:
     def key(*overrides: str, stricter: bool = True) -> str:
-        pipeline = Pipeline(golden.config(*overrides))
-        filters = pipeline.stricter_filters if stricter else pipeline.filters
-        return pipeline.neighbours(pipeline.config.retriever, filters).key
+        graph = DataGraph(golden.config(*overrides))
+        config = golden.config(*overrides)
+        run = resolve_max_run(config.eval, config.neighbours)
+        filters = graph.stricter_filters(run) if stricter else graph.filters
+        return graph.neighbours(graph.groups.retriever, filters).stage.key
 
     asked = key("eval.max_run=8")
     assert asked == key("neighbours.max_run=8", stricter=False)
@@ -80,7 +82,7 @@ def test_the_table_is_that_of_a_run_with_the_filter(golden: Golden) -> None:
     assert asked == key("eval.max_run=16", "neighbours.max_run=8")
     dedup = "neighbours.dedup=0.8"
     assert key("eval.max_run=8", dedup) == key("neighbours.max_run=8", dedup, stricter=False)
-    assert asked in {stage.key for stage in Pipeline(golden.config("eval.max_run=8")).stages()}
+    assert asked in {stage.key for stage in stages_of(golden.config("eval.max_run=8"))}
 
 
 def test_the_score_is_kept_and_taken_again_under_another_filter(

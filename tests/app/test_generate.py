@@ -20,8 +20,8 @@ from retro_lab.commands.generate_request import Request, parse
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import baseline_of
 from retro_lab.nn.decode.sampling import Sampler
+from retro_lab.retrieval.new_text import Database, GivenNeighbours
 from retro_lab.run.directory import RunDirectory
-from retro_lab.run.new_text import Database, GivenNeighbours
 from retro_lab.run.writer import Reading, Text, Writer
 from retro_lab.text.corpus import Corpus
 from retro_lab.text.tokenizers.byte import ByteTokenizer
@@ -220,7 +220,7 @@ def test_a_service_gives_what_the_run_finds_itself(
     from retro_lab.commands.serve import open_index
     from retro_lab.retrieval.service import client as http_client
     from retro_lab.retrieval.service.server import Limits, create_app
-    from retro_lab.run.run_data import prepare
+    from retro_lab.run.graph import DataGraph
 
     app = create_app(open_index(finished), Limits(), None)
 
@@ -229,7 +229,8 @@ def test_a_service_gives_what_the_run_finds_itself(
 
     monkeypatch.setattr(http_client, "open_client", client)
     config = golden.config("retriever=http", "retriever.url=http://service")
-    served = Database(config, prepare(config), writer.model.config)
+    graph = DataGraph(config)
+    served = graph.search(config.retriever, writer.model.config, config.neighbours.k)
     over_http = Writer(writer.model, writer.tokenizer, served, writer.window)
     asked, prompt = request(finished, stride=5, left_pad=True), "abcd efgh abcd"
     assert readings(over_http, asked, prompt) == readings(writer, asked, prompt)

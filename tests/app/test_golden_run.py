@@ -119,9 +119,9 @@ def test_the_table_names_what_was_read_and_measures_what_is_alike(
     """A chunk is predicted with the neighbours of the chunk before it; r(C) is its own with its own
     ten neighbours, each with the chunk that follows it.
     """
-    from retro_lab.run.run_data import prepare
+    from retro_lab.run.graph import DataGraph
 
-    prepared = prepare(golden.config())
+    prepared = DataGraph(golden.config())
     assert prepared.table is not None
     assert table.overlap is not None
     chunks, ids = prepared.chunks, np.asarray(prepared.table.ids)
@@ -153,9 +153,9 @@ def test_the_table_names_what_was_read_and_measures_what_is_alike(
 
 
 def test_no_neighbour_is_of_the_chunks_own_document(golden: Golden, finished: RunDirectory) -> None:
-    from retro_lab.run.run_data import prepare
+    from retro_lab.run.graph import DataGraph
 
-    prepared = prepare(golden.config())
+    prepared = DataGraph(golden.config())
     assert prepared.table is not None
     chunks, ids = prepared.chunks, np.asarray(prepared.table.ids)
     own = chunks.document[np.arange(chunks.num_chunks)][:, None]
@@ -187,13 +187,13 @@ def test_the_baseline_is_shared_and_data_is_built_once(
 
 def test_evaluating_twice_gives_the_same_bytes(golden: Golden, finished: RunDirectory) -> None:
     from retro_lab.run.evaluate import evaluate_run
-    from retro_lab.run.run_data import prepare
+    from retro_lab.run.graph import DataGraph
 
     config = golden.config()
     chunks, figures = finished.chunks_file.read_bytes(), finished.results_file.read_bytes()
     finished.forget_evaluation()  # or the stored scores would be read
     compared = {"baseline": golden.baseline(), "plain": golden.plain()}
-    evaluate_run(config, config.eval, finished, prepare(config), compared)
+    evaluate_run(config, finished, finished, DataGraph(config), compared)
     assert finished.chunks_file.read_bytes() == chunks
     again = finished.results_file.read_bytes()
     assert orjson.loads(again) == orjson.loads(figures)  # names what differs

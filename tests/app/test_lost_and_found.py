@@ -20,9 +20,9 @@ from retro_lab.config.schema import EvaluateConfig
 from retro_lab.evaluation.records.results import Results
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.experiment import run_experiment
-from retro_lab.run.run_data import prepare
+from retro_lab.run.graph import DataGraph
 from retro_lab.run.timing import Stopwatch
-from retro_lab.training.fit import resumable_step
+from retro_lab.training.checkpoint import resumable_step
 from retro_lab.training.loggers import METRICS, read_metrics
 
 
@@ -86,7 +86,7 @@ def test_generating_writes_nothing_into_the_run(
 def test_stored_data_that_was_removed_is_named(golden: Golden, finished: RunDirectory) -> None:
     store = golden.folder / "store"
     aside = store.with_name("aside")
-    corpus = prepare(finished.config()).corpus
+    corpus = DataGraph(finished.config()).corpus
     store.rename(aside)
     try:
         with pytest.raises(FileNotFoundError) as caught:

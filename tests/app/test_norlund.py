@@ -29,7 +29,7 @@ from retro_lab.config.rules.checks import check
 from retro_lab.config.schema import Config
 from retro_lab.evaluation.records.results import Results
 from retro_lab.run.experiment import run_experiment
-from retro_lab.run.stages import Pipeline
+from retro_lab.run.graph import DataGraph
 from retro_lab.run.timing import Stopwatch
 
 K = 3
@@ -111,8 +111,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def test_tokens_stay_on_their_grid_and_bytes_are_those_that_they_spell(world: World) -> None:
-    pipeline = Pipeline(world.config())
-    corpus, chunks = pipeline.open_corpus(), pipeline.open_chunks()
+    graph = DataGraph(world.config())
+    corpus, chunks = graph.own.corpus.data, graph.own.chunks.data
     kept = [int(name) for name in corpus.ids]
     empty = [i for i, tokens in enumerate(world.documents) if not tokens]
     assert kept == [i for i in range(len(world.documents)) if i not in empty]
@@ -131,7 +131,7 @@ def test_tokens_stay_on_their_grid_and_bytes_are_those_that_they_spell(world: Wo
         assert not counted[len(tokens) :].any()
         rows.append(last - first)
     assert sum(rows) == chunks.num_chunks
-    built = pipeline.store.get(pipeline.chunks)
+    built = graph.own.chunks.artifact
     assert built is not None
     assert built.stats["unknown"] == 3  # the unknown token, and "</s>" and "<pad>" in a text
     counts = built.stats["splits"].values()
@@ -143,9 +143,9 @@ def test_tokens_stay_on_their_grid_and_bytes_are_those_that_they_spell(world: Wo
     assert set(corpus.split[:-last]) == {0, 2}
 
 
-def expected_table(world: World, pipeline: Pipeline) -> np.ndarray:
+def expected_table(world: World, graph: DataGraph) -> np.ndarray:
     """Neighbours in numbers of the store, in the plainest way: by the tokens' places."""
-    corpus, chunks = pipeline.open_corpus(), pipeline.open_chunks()
+    corpus, chunks = graph.own.corpus.data, graph.own.chunks.data
     document = {int(name): number for number, name in enumerate(corpus.ids)}
     number_of, where = 0, {}  # (shard, its chunk) -> chunk of the store, or None
     for s, shard in enumerate(world.shards):
@@ -168,18 +168,18 @@ def expected_table(world: World, pipeline: Pipeline) -> np.ndarray:
 
 
 def test_neighbours_are_the_datasets_own_under_new_numbers(world: World) -> None:
-    pipeline = Pipeline(world.config())
-    chunks = pipeline.open_chunks()
-    table = expected_table(world, pipeline)
+    graph = DataGraph(world.config())
+    chunks = graph.own.chunks.data
+    table = expected_table(world, graph)
     assert (table >= 0).mean() > 0.7
     np.testing.assert_array_equal(chunks.neighbours, table)
 
 
 def test_read_are_those_in_the_database_and_of_other_documents(world: World) -> None:
     config = world.config()
-    pipeline = Pipeline(config)
-    chunks, stored = pipeline.open_chunks(), expected_table(world, pipeline)
-    found = pipeline.open_table(config.retriever).ids
+    graph = DataGraph(config)
+    chunks, stored = graph.own.chunks.data, expected_table(world, graph)
+    found = graph.neighbours(config.retriever).data.ids
     allowed = np.isin(stored, chunks.searched)
     allowed &= chunks.document[stored] != chunks.document[: len(stored), None]
     for row, kept, ids in zip(stored, allowed, found.tolist(), strict=True):
@@ -192,7 +192,7 @@ def test_a_model_is_trained_and_evaluated_on_it(world: World) -> None:
     config = world.config("eval.tokens=true", "eval.pages=3")
     run = run_experiment(config, Stopwatch())
     results = Results.load(run.results_file)
-    corpus, chunks = Pipeline(config).open_corpus(), Pipeline(config).open_chunks()
+    corpus, chunks = DataGraph(config).own.corpus.data, DataGraph(config).own.chunks.data
     text = (chunks.split == 2)[:, None] & (chunks.tokens != chunks.pad_id)
     text &= chunks.tokens != chunks.boundary_id
     assert results.metrics["test"]["on"].tokens == text.sum()
@@ -202,8 +202,8 @@ def test_a_model_is_trained_and_evaluated_on_it(world: World) -> None:
 
 def test_its_chunks_can_be_searched_anew(world: World) -> None:
     config = world.config("retriever=bm25")
-    pipeline = Pipeline(config)
-    assert (pipeline.open_table(config.retriever).ids >= 0).mean() > 0.5
+    graph = DataGraph(config)
+    assert (graph.neighbours(config.retriever).data.ids >= 0).mean() > 0.5
 
 
 def test_text_from_elsewhere_can_not_be_searched(world: World) -> None:
@@ -267,21 +267,21 @@ def test_damage_is_named(damage: Callable[[Path], object], said: str, tmp_path: 
     world = make(tmp_path)
     damage(tmp_path / "dataset")
     with pytest.raises(UserError, match=said):
-        Pipeline(world.config()).open_chunks()
+        _ = DataGraph(world.config()).own.chunks.data
 
 
 def test_a_changed_file_is_another_corpus(tmp_path: Path) -> None:
     world = make(tmp_path)
-    before = Pipeline(world.config()).neighbours(world.config().retriever).key
+    before = DataGraph(world.config()).neighbours(world.config().retriever).stage.key
     change("val0.neighbours", lambda a: a[:, ::-1])(tmp_path / "dataset")
-    assert Pipeline(world.config()).neighbours(world.config().retriever).key != before
+    assert DataGraph(world.config()).neighbours(world.config().retriever).stage.key != before
 
 
 def test_shards_without_neighbours_have_none(tmp_path: Path) -> None:
     world = make(tmp_path)
     edit("val", lambda content: content["shards"][0].pop("neighbours"))(tmp_path / "dataset")
-    pipeline = Pipeline(world.config())
-    chunks = pipeline.open_chunks()
+    graph = DataGraph(world.config())
+    chunks = graph.own.chunks.data
     assert chunks.neighbours is not None
     validation = chunks.split == 1
     assert (chunks.neighbours[validation] == -1).all()
@@ -302,7 +302,7 @@ def test_settings_that_do_not_go_together(world: World) -> None:
 
 def test_chunks_of_another_size_are_refused(world: World) -> None:
     with pytest.raises(UserError, match=r"chunk_size=32, but the dataset's chunks have 16"):
-        Pipeline(world.config("chunking.chunk_size=32")).open_chunks()
+        _ = DataGraph(world.config("chunking.chunk_size=32")).own.chunks.data
 
 
 def test_another_kind_of_tokenizer_is_refused(world: World, tmp_path: Path) -> None:
@@ -314,4 +314,4 @@ def test_another_kind_of_tokenizer_is_refused(world: World, tmp_path: Path) -> N
     wrapped = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>")
     wrapped.save_pretrained(str(tmp_path))
     with pytest.raises(UserError, match="isn't a SentencePiece tokenizer"):
-        Pipeline(world.config(f"tokenizer.path={tmp_path}")).open_corpus()
+        _ = DataGraph(world.config(f"tokenizer.path={tmp_path}")).own.corpus.data

@@ -12,29 +12,27 @@ from golden import Golden
 
 from retro_lab.commands.plan import main, parse
 from retro_lab.config.errors import UserError
-from retro_lab.config.schema import Config
 from retro_lab.planner.plan import Database, planned_chunks, planned_files
 from retro_lab.planner.plan_tables import in_bytes, in_time
-from retro_lab.run.stages import Pipeline
+from retro_lab.run.graph import DataGraph, DataGroups
 
 TOKENS = "database.tokens=1e6"
 EXACT = ("corpus", "chunks", "embeddings", "neighbours")
 
 
-def prepared(golden: Golden, retriever: str) -> tuple[Pipeline, dict[str, Path]]:
+def prepared(golden: Golden, retriever: str) -> tuple[DataGraph, dict[str, Path]]:
     config = golden.config(f"retriever={retriever}", "embedder=hashing")
-    pipeline = Pipeline(config)
-    pipeline.build_table(config.retriever, pipeline.filters)
-    stages = [pipeline.corpus, pipeline.chunks, pipeline.index(config.retriever)]
-    stages += [pipeline.neighbours(config.retriever, pipeline.filters)]
+    graph = DataGraph(config)
+    nodes = [graph.own.corpus, graph.own.chunks, graph.index(config.retriever)]
+    nodes.append(graph.own_neighbours)
     if config.retriever.needs_embeddings:
-        stages.append(pipeline.embeddings)
-    return pipeline, {stage.name: pipeline.store.folder(stage) for stage in stages}
+        nodes.append(graph.own.embeddings)
+    return graph, {node.artifact.stage: node.artifact.path for node in nodes}
 
 
-def database(pipeline: Pipeline, config: Config) -> Database:
+def database(graph: DataGraph, config: DataGroups) -> Database:
     """The facts of a real store."""
-    corpus, chunks = pipeline.open_corpus(), pipeline.open_chunks()
+    corpus, chunks = graph.own.corpus.data, graph.own.chunks.data
     ids = chunks.searched
     distinct = np.mean([len(np.unique(chunks.tokens[i])) for i in ids]) / chunks.chunk_size
     return Database(
@@ -50,9 +48,9 @@ def database(pipeline: Pipeline, config: Config) -> Database:
 
 @pytest.mark.parametrize("retriever", ["faiss_flat", "faiss_ivfpq", "bm25", "hybrid", "oracle"])
 def test_prediction_is_what_lies_in_the_store(golden: Golden, retriever: str) -> None:
-    pipeline, folders = prepared(golden, retriever)
-    config = pipeline.config
-    planned = database(pipeline, config)
+    graph, folders = prepared(golden, retriever)
+    config = graph.groups
+    planned = database(graph, config)
     files = planned_files(planned, config.retriever, 256, config.neighbours.k_store)
     for file in files:
         real = (folders[file.stage] / file.name).stat().st_size
@@ -69,8 +67,8 @@ def test_prediction_is_what_lies_in_the_store(golden: Golden, retriever: str) ->
 
 
 def test_chunks_follow_from_tokens_and_documents(golden: Golden) -> None:
-    pipeline, _ = prepared(golden, "bm25")
-    chunks = pipeline.open_chunks()
+    graph, _ = prepared(golden, "bm25")
+    chunks = graph.own.chunks.data
     special = (chunks.tokens == chunks.pad_id) | (chunks.tokens == chunks.boundary_id)
     tokens = chunks.tokens.size - int(special.sum())
     mean = tokens / chunks.num_documents

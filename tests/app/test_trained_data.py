@@ -22,8 +22,8 @@ from retro_lab.config.serialise import write_config
 from retro_lab.evaluation.records.results import Results
 from retro_lab.run.compared import compared_configs
 from retro_lab.run.directory import RunDirectory
-from retro_lab.run.run_data import prepare
-from retro_lab.run.stages import Pipeline
+from retro_lab.run.finished import FinishedRun
+from retro_lab.run.graph import DataGraph
 from retro_lab.store import lineage
 
 
@@ -139,7 +139,7 @@ def test_raw_text_of_another_content_is_refused_where_it_is_needed(
         shutil.copy(golden.folder / f"{source}.txt", tmp_path / target)
     (tmp_path / "gone.jsonl").write_bytes(b'{"id": "a", "text": "of today"}\n')
     with pytest.raises(UserError, match="what it is made from is not what it was"):
-        Pipeline.of_run(config, run).open_corpus()
+        _ = FinishedRun(run, config).graph.own.corpus.data
 
 
 def test_a_run_of_several_corpora_knows_which_is_which(golden: Golden, tmp_path: Path) -> None:
@@ -156,15 +156,16 @@ def test_a_run_of_several_corpora_knows_which_is_which(golden: Golden, tmp_path:
         "retriever=faiss_flat",
         "embedder=hashing",
     )
-    trained = prepare(config)
+    trained = DataGraph(config)
     run = RunDirectory(tmp_path / "run")
     run.begin(config, anew=True)
     run.check_lineage(trained.lineage)
     assert "+" in run.lineage["corpus"]
     books.unlink()
     more.write_bytes(b'{"id": "a", "text": "of today"}\n')
-    found = Pipeline.of_run(run.config(), run)
-    assert lineage(found.neighbours(config.retriever)) == trained.lineage
-    assert prepare(config, found).lineage == trained.lineage
+    found = FinishedRun(run, run.config()).graph
+    assert lineage(found.neighbours(config.retriever).stage) == trained.lineage
+    assert found.prepare() == trained.lineage
     other = dataclasses.replace(run.config(), database=golden.config().database)
-    assert Pipeline.of_run(other, run).chunks.key == Pipeline(golden.config()).chunks.key
+    own = DataGraph(golden.config()).own.chunks.stage
+    assert FinishedRun(run, other).graph.own.chunks.stage.key == own.key

@@ -18,8 +18,7 @@ from retro_lab.commands.plan import main
 from retro_lab.config.schema import HashingEmbedderConfig
 from retro_lab.retrieval.embed import embedders
 from retro_lab.retrieval.embed.hashing import HashingEmbedder
-from retro_lab.run.new_text import Database
-from retro_lab.run.run_data import Prepared, prepare
+from retro_lab.run.graph import DataGraph
 
 
 @dataclass
@@ -44,7 +43,7 @@ class Halves:
 
 
 @pytest.fixture
-def prepared(golden: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepared:
+def prepared(golden: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataGraph:
     """The golden corpus and, as what is searched, its documents without their first words."""
     monkeypatch.setattr(embedders, "embedder_class", lambda config: Halves)
     records = [orjson.loads(line) for line in (golden.folder / "corpus.jsonl").open("rb")]
@@ -53,17 +52,17 @@ def prepared(golden: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     path = tmp_path / "other.jsonl"
     path.write_bytes(b"\n".join(map(orjson.dumps, records)) + b"\n")
     settings = ["retriever=faiss_flat", "embedder=dpr", f"store.dir={tmp_path}/store"]
-    return prepare(golden.config(*settings, "database=corpus", f"database.corpus.path={path}"))
+    return DataGraph(golden.config(*settings, "database=corpus", f"database.corpus.path={path}"))
 
 
-def best(asked: list[str], prepared: Prepared) -> np.ndarray:
+def best(asked: list[str], prepared: DataGraph) -> np.ndarray:
     """The highest inner product of each query with a key."""
     chunks = prepared.chunks
     keys = Halves(None).embed(chunks.texts(chunks.searched, prepared.corpus)).astype(np.float32)
     return (Halves(None, asks=True).embed(asked).astype(np.float32) @ keys.T).max(axis=1)
 
 
-def test_own_chunks_ask_and_another_corpus_answers(prepared: Prepared) -> None:
+def test_own_chunks_ask_and_another_corpus_answers(prepared: DataGraph) -> None:
     chunks, table = prepared.chunks, prepared.table
     assert table is not None
     assert chunks.searched.min() >= chunks.own_chunks
@@ -71,10 +70,10 @@ def test_own_chunks_ask_and_another_corpus_answers(prepared: Prepared) -> None:
     np.testing.assert_allclose(table.scores[:, 0], best(texts, prepared), atol=1e-6)
 
 
-def test_generated_text_asks_with_the_query_model(prepared: Prepared) -> None:
-    chunks, tokenizer = prepared.chunks, prepared.pipeline.open_tokenizer()
+def test_generated_text_asks_with_the_query_model(prepared: DataGraph) -> None:
+    chunks, tokenizer = prepared.chunks, prepared.tokenizer.data
     model: Any = SimpleNamespace(value="both", chunk_size=8, neighbour_length=16)
-    source = Database(prepared.pipeline.config, prepared, model)
+    source = prepared.search(prepared.groups.retriever, model, prepared.groups.neighbours.k)
     rows = [row[1:].tolist() for row in chunks.tokens[:20:5]]
     _, found = source.search(rows)
     scores = [hits[0].score for hits in found]

@@ -21,7 +21,7 @@ from fault_world import World, quick_place
 from retro_lab.__main__ import refusal  # that of every command
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import Config
-from retro_lab.run.stages import Pipeline
+from retro_lab.run.graph import DataGraph
 from retro_lab.text.corpus import Corpus
 
 KINDS = ("jsonl", "jsonl.gz", "jsonl.zst", "txt", "parquet", "ids")
@@ -99,7 +99,7 @@ def _read_one(folder: Path, kind: str, rng: random.Random) -> tuple[str, str]:
     folder.mkdir(parents=True)
     config = _write(folder, kind, rng)
     try:
-        corpus = Pipeline(config).open_corpus()
+        corpus = DataGraph(config).own.corpus.data
     except Exception as error:
         if isinstance(error, UserError) or refusal(error) is not None:
             return "refused", ""

@@ -27,16 +27,15 @@ from small_world import SmallChunks, small_chunks
 from retro_lab.commands.serve import open_index
 from retro_lab.config.compose import load_config
 from retro_lab.config.errors import UserError
-from retro_lab.config.schema import (
+from retro_lab.config.schema import Config, (
     HttpRetrieverConfig,
-    RetrieverConfig,
 )
 from retro_lab.retrieval.base import chunk_queries
 from retro_lab.retrieval.service import client as http_client
 from retro_lab.retrieval.service.client import HttpRetriever, Service
 from retro_lab.retrieval.service.server import Limits, create_app
 from retro_lab.run.directory import RunDirectory
-from retro_lab.run.stages import Pipeline
+from retro_lab.run.graph import DataGraph
 
 
 @pytest.fixture
@@ -175,36 +174,35 @@ def test_a_run_is_served_and_another_run_retrieves_from_it(use: Callable, tmp_pa
         "chunking=m16", "neighbours.k_store=4", f"runs_dir={tmp_path}",
     ]  # fmt: skip
 
-    def tabled(retriever: str) -> tuple[Pipeline, RetrieverConfig, np.ndarray]:
+    def tabled(retriever: str) -> tuple[Config, DataGraph, np.ndarray]:
         config = load_config(
             [*common, f"retriever={retriever}", f"store.dir={tmp_path / retriever}"]
         )
-        pipeline = Pipeline(config)
-        return pipeline, config.retriever, pipeline.open_table(config.retriever).ids
+        graph = DataGraph(config)
+        return config, graph, graph.neighbours(config.retriever).data.ids
 
     own, _, expected = tabled("bm25")
     run = RunDirectory(tmp_path / "run")
-    run.begin(own.config, anew=True)
+    run.begin(own, anew=True)
     served = open_index(run)
     use(InProcess(create_app(served)))
-    client, http, found = tabled("http")
+    config, client, found = tabled("http")
+    http = config.retriever
     np.testing.assert_array_equal(found, expected)
     assert len(served.search_texts([texts[3]], 2)[0]) == 2
 
     moved = replace(http, url="http://elsewhere:1", timeout=1.0, batch_size=3, retries=9)
-    before, table = client.index(http).key, client.neighbours(http).key
-    assert client.neighbours(moved).key == table
+    before, table = client.index(http).stage.key, client.neighbours(http).stage.key
+    assert client.neighbours(moved).stage.key == table
     pinned = replace(http, index=served.key)
     use(httpx.MockTransport(lambda request: httpx.Response(503)))  # nobody is asked
-    assert client.neighbours(pinned).key == table
-    np.testing.assert_array_equal(client.open_table(pinned).ids, expected)
+    assert client.neighbours(pinned).stage.key == table
+    np.testing.assert_array_equal(client.neighbours(pinned).data.ids, expected)
 
-    own.config.retriever.b = 0.9  # type: ignore[attr-defined]
-    run.begin(own.config, anew=True)
+    own.retriever.b = 0.9  # type: ignore[attr-defined]
+    run.begin(own, anew=True)
     use(InProcess(create_app(open_index(run))))
-    assert client.index(http).key != before  # so no stale neighbours are read
-    other = Pipeline(
-        replace(client.config, store=replace(own.config.store, dir=str(tmp_path / "b")))
-    )
+    assert DataGraph(config).index(http).stage.key != before  # so no stale neighbours are read
+    other = DataGraph(replace(config, store=replace(own.store, dir=str(tmp_path / "b"))))
     with pytest.raises(UserError, match=f"but this run has index {served.key}"):
-        other.open_table(pinned)
+        _ = other.neighbours(pinned).data

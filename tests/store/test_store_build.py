@@ -193,7 +193,7 @@ def test_a_store_that_is_a_file_is_explained(tmp_path):
 BUILD_AND_REPORT = """
 import logging, sys
 from pathlib import Path
-from retro_lab.artifacts import ArtifactStore, Stage
+from retro_lab.store import ArtifactStore, Stage
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 
 def builder(workspace):

@@ -90,7 +90,7 @@ DIE_IN_A_BLOCK = """
 import os, signal, sys
 import numpy as np
 from pathlib import Path
-from retro_lab.artifacts import ArtifactStore, Stage
+from retro_lab.store import ArtifactStore, Stage
 
 def builder(workspace):
     def produce(start, stop):

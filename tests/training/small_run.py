@@ -23,8 +23,10 @@ from retro_lab.config.schema import (
 )
 from retro_lab.data.datamodule import RetroDataModule
 from retro_lab.nn import Retro, RetroConfig
-from retro_lab.training.fit import FitResult, fit, resumable_step
+from retro_lab.training.checkpoint import resumable_step
+from retro_lab.training.fit import FitResult, fit
 from retro_lab.training.loggers import METRICS, JsonlLogger
+from retro_lab.training.phase import Phase
 
 CHUNKING = ChunkingConfig(chunk_size=4, continuation_chunks=1, sequence_length=16)
 
@@ -94,13 +96,24 @@ def small_fit(
     *,
     model: Retro | None = None,
     retrieval: bool = True,
-    **options: Any,
+    steps: int | None = None,
+    trained_as: dict[str, Any] | None = None,
+    **phase: Any,
 ) -> tuple[Retro, FitResult]:
-    """Trains with metrics.jsonl in `folder`, from its checkpoint if there is one."""
+    """Trains with metrics.jsonl in `folder`, from its checkpoint if there is one.
+
+    Args:
+        steps: in place of the schedule's.
+        phase: fields of the phase that are not the configuration's.
+    """
     model = model or small_model(retrieval=retrieval)
+    schedule = phase.pop("schedule", config.schedule)
+    if steps is not None:
+        schedule = replace(schedule, steps=steps)
+    asked = replace(Phase.first(config, "training", PAD), schedule=schedule, **phase)
     logger = JsonlLogger(folder / METRICS, resumable_step(folder))
     datamodule = small_datamodule(config, retrieval=retrieval)
-    result = fit(model, datamodule, config=config, run_dir=folder, loggers=[logger], **options)
+    result = fit(model, datamodule, asked, config, folder, [logger], trained_as)
     return model, result
 
 

@@ -23,8 +23,13 @@ from small_run import small_config, small_fit
 from retro_lab.config.errors import UserError
 from retro_lab.config.refusals import refusal
 from retro_lab.store.checksums import CHECKSUMS
-from retro_lab.training.checkpoint import BEST, LAST, RecordedCheckpointIO, read_checkpoint
-from retro_lab.training.fit import checkpoint_folder
+from retro_lab.training.checkpoint import (
+    BEST,
+    LAST,
+    RecordedCheckpointIO,
+    checkpoint_folder,
+    read_checkpoint,
+)
 
 MINE = {"run_key": "a" * 64, "seed": 1}
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from retro_lab.training.callbacks import LAST
-from retro_lab.training.fit import checkpoint_folder, model_weights, resumable_step
+from retro_lab.training.checkpoint import checkpoint_folder, model_weights, resumable_step
 from retro_lab.training.loggers import METRICS, read_metrics
 
 

@@ -4,17 +4,20 @@ RETRO on and off, and checkpoints hold plain values only."""
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from small_run import small_config, small_datamodule, small_fit, small_model
-from small_store import SmallStore
+from small_store import PAD, SmallStore
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import AdamWConfig
 from retro_lab.training.callbacks import LAST
-from retro_lab.training.fit import checkpoint_folder, fit, model_weights
+from retro_lab.training.checkpoint import checkpoint_folder, model_weights
+from retro_lab.training.fit import fit
 from retro_lab.training.loggers import METRICS, read_metrics
+from retro_lab.training.phase import Phase
 
 
 def by_step(folder, prefix: str) -> dict[int, dict[str, float]]:
@@ -126,7 +129,8 @@ def test_the_result_counts_steps_and_speed(trained):
 
 
 def test_steps_rate_and_warm_up_can_be_overridden(tmp_path):
-    _, result = small_fit(tmp_path, small_config(), steps=3, lr=0.5, warmup_steps=5)
+    schedule = replace(small_config().schedule, steps=3, warmup_steps=5)
+    _, result = small_fit(tmp_path, small_config(), schedule=schedule, lr=0.5)
     assert result.steps == 3
     assert by_step(tmp_path, "train")[3]["train/lr"] == pytest.approx(0.5 * 3 / 6)
 
@@ -191,7 +195,8 @@ def test_without_a_validation_split_the_last_weights_are_the_best(tmp_path):
     config = small_config()
     data = small_datamodule(config)
     data.store = SmallStore(data.store.lengths, data.store.chunk_size)
-    result = fit(small_model(), data, config=config, run_dir=tmp_path)
+    phase = Phase.first(config, "training", PAD)
+    result = fit(small_model(), data, phase, config, tmp_path)
     assert result.best == result.last
     assert result.steps == 14
 

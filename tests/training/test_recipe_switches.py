@@ -14,14 +14,14 @@ from small_store import PAD
 from trouble import Trouble
 
 from retro_lab.config.schema import Curriculum, RecipeConfig
-from retro_lab.training.diet import Diet
+from retro_lab.training.curriculum import NeighbourCurriculum
 from retro_lab.training.loggers import METRICS, read_metrics
 
 STEPS = 14  # of small_config
 
 
-def diet(kind: str = "none", dropout: float = 0.0, steps: int = STEPS) -> Diet:
-    return Diet(Curriculum[kind], dropout, steps, PAD)
+def diet(kind: str = "none", dropout: float = 0.0, steps: int = STEPS) -> NeighbourCurriculum:
+    return NeighbourCurriculum(Curriculum[kind], dropout, steps, PAD)
 
 
 @given(k=st.integers(1, 9), steps=st.integers(1, 50))
@@ -56,9 +56,13 @@ def test_dropped_chunks_have_no_neighbours_and_others_all_of_theirs() -> None:
 
 
 def test_a_recipe_without_curriculum_has_no_diet() -> None:
-    assert Diet.of(RecipeConfig(), 5, PAD) is None
-    assert Diet.of(RecipeConfig(neighbour_dropout=0.1), 5, PAD) == diet(dropout=0.1, steps=5)
-    assert Diet.of(RecipeConfig(k_curriculum=Curriculum.random), 5, PAD) == diet("random", steps=5)
+    assert NeighbourCurriculum.of(RecipeConfig(), 5, PAD) is None
+    assert NeighbourCurriculum.of(RecipeConfig(neighbour_dropout=0.1), 5, PAD) == diet(
+        dropout=0.1, steps=5
+    )
+    assert NeighbourCurriculum.of(RecipeConfig(k_curriculum=Curriculum.random), 5, PAD) == diet(
+        "random", steps=5
+    )
 
 
 def weights_differ(one, other) -> set[str]:
@@ -70,8 +74,10 @@ def weights_differ(one, other) -> set[str]:
 def test_a_diet_and_late_unfreezing_resume_exactly(tmp_path, chosen) -> None:
     def fit(name: str, model=None):
         model = small_model() if model is None else model
-        options = {"held_back": model.backbone_parameters(), "held_until": 7}
-        return small_fit(tmp_path / name, small_config(), model=model, diet=chosen, **options)[0]
+        options = {"frozen_until": 7}
+        return small_fit(
+            tmp_path / name, small_config(), model=model, curriculum=chosen, **options
+        )[0]
 
     whole = fit("whole")
     for after in (5, 9):
@@ -85,7 +91,7 @@ def test_a_diet_and_late_unfreezing_resume_exactly(tmp_path, chosen) -> None:
 def test_a_diet_changes_training_but_not_validation(tmp_path) -> None:
     plain, _ = small_fit(tmp_path / "plain", small_config(), steps=4)
     dropped = diet(dropout=0.5)
-    thin, _ = small_fit(tmp_path / "thin", small_config(), steps=4, diet=dropped)
+    thin, _ = small_fit(tmp_path / "thin", small_config(), steps=4, curriculum=dropped)
     assert weights_differ(plain, thin)
     thin.eval()
     sums = torch.zeros(2)
@@ -100,13 +106,10 @@ def test_a_diet_changes_training_but_not_validation(tmp_path) -> None:
 
 
 def test_held_back_parameters_move_from_their_step_on(tmp_path) -> None:
-    def fit(name: str, held_until: int):
+    def fit(name: str, until: int):
         model = small_model(dropout=0.0)
-        held = model.backbone_parameters()
         config = small_config(val_every=1)
-        small_fit(
-            tmp_path / name, config, model=model, steps=6, held_back=held, held_until=held_until
-        )
+        small_fit(tmp_path / name, config, model=model, steps=6, frozen_until=until)
         records = [r for r in read_metrics(tmp_path / name / METRICS) if "val/off/loss" in r]
         return model, [record["val/off/loss"] for record in records]
 
@@ -125,8 +128,7 @@ def test_held_back_throughout_is_frozen(tmp_path) -> None:
         tmp_path / "held",
         small_config(),
         model=held,
-        held_back=held.backbone_parameters(),
-        held_until=STEPS,
+        frozen_until=STEPS,
     )
     frozen = small_model()
     frozen.freeze_backbone()

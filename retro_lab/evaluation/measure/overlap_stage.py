@@ -23,7 +23,12 @@ _BLOCK = 4096
 
 
 def overlap_stage(
-    neighbours: Stage, chunks: Artifact | Stage, *, split: str, count: int, continuation_chunks: int
+    neighbours: Artifact | Stage,
+    chunks: Artifact | Stage,
+    *,
+    split: str,
+    count: int,
+    continuation_chunks: int,
 ) -> Stage:
     """The stage of one split's longest shared runs.
 

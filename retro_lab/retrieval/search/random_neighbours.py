@@ -7,6 +7,8 @@ permutation of the database: distinct by construction, and rank j costs the same
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from retro_lab.config.schema import RandomRetrieverConfig
@@ -21,7 +23,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 class RandomRetriever(ListedChunks):
     """Chunks of the database in a random order of each query's own."""
 
-    needs_embeddings = RandomRetrieverConfig.needs_embeddings
+    needs_embeddings: ClassVar[bool] = RandomRetrieverConfig.needs_embeddings
 
     def candidates(self, queries: Queries, k: int) -> Neighbours:
         """The first k of each query's permutation; a score is minus the rank."""

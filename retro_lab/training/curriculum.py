@@ -11,7 +11,7 @@ from retro_lab.config.schema import Curriculum, RecipeConfig
 
 
 @dataclass(frozen=True)
-class Diet:
+class NeighbourCurriculum:
     """Thins out the neighbours of a training batch; scoring always sees all of them.
 
     What is drawn comes from torch's global generator, which the module seeds from run, step and
@@ -30,7 +30,7 @@ class Diet:
     pad_id: int
 
     @classmethod
-    def of(cls, recipe: RecipeConfig, steps: int, pad_id: int) -> Diet | None:
+    def of(cls, recipe: RecipeConfig, steps: int, pad_id: int) -> NeighbourCurriculum | None:
         """The recipe's, or None where it shows everything."""
         if recipe.k_curriculum is Curriculum.none and not recipe.neighbour_dropout:
             return None

@@ -11,56 +11,45 @@ from numpy.typing import NDArray
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import has_retrieval
-from retro_lab.config.schema import (
-    Config,
-    RandomRetrieverConfig,
-    StoredRetrieverConfig,
-    resolve_k,
-    resolve_stride,
-)
+from retro_lab.config.schema import StoredRetrieverConfig, resolve_k, resolve_stride
 from retro_lab.evaluation.measure.conditions import REFERENCES
 from retro_lab.evaluation.measure.text_scoring import TextScorer
 from retro_lab.evaluation.tasks.greedy import GreedyWriter
 from retro_lab.nn import Query
 from retro_lab.nn.decode.generation import Search
+from retro_lab.retrieval.new_text import NewTextSearch
 
 from .compared import Compared
-from .directory import RunDirectory
-from .model import LanguageModel
-from .new_text import Database, RandomChunks
-from .run_data import prepare_search
-from .scores import load_model
-from .stages import Pipeline, random_retriever
+from .finished import FinishedRun
+from .model import LanguageModel, load_model
+from .probes import random_retriever
 
 
-class Contestants:
-    """The conditions of a run: its baseline, and itself with what it reads.
+class Conditions:
+    """The conditions of a run: the plain models, and itself with what it reads.
 
     Args:
-        config: of the run, with the evaluation and the database that are asked for.
-        run: has the weights.
+        run: with the evaluation and the database that are asked for.
         compared: the plain models to compare with, by condition.
 
     Raises:
         UserError: the run's data is lost, or its retriever cannot search for new text.
     """
 
-    def __init__(self, config: Config, run: RunDirectory, compared: Compared) -> None:
-        self.config, self.run, self.compared = config, run, compared
+    def __init__(self, run: FinishedRun, compared: Compared) -> None:
+        self.run, self.compared = run, compared
         self._loaded: dict[str, LanguageModel] = {}
-        self._sources: dict[tuple[str, int], Database] = {}
-        _check_searches(config, run)
-        pipeline = Pipeline.of_run(config, run)
-        self.tokenizer = pipeline.open_tokenizer()
-        self.prepared = prepare_search(pipeline)
-        torch.set_num_threads(config.trainer.threads or torch.get_num_threads())
+        self._sources: dict[tuple[str, int], NewTextSearch] = {}
+        _check_searches(run)
+        torch.set_num_threads(run.config.trainer.threads or torch.get_num_threads())
 
     @property
     def names(self) -> list[str]:
         """The conditions, in the order in which they are shown."""
-        if not has_retrieval(self.config):
+        config = self.run.config
+        if not has_retrieval(config):
             return ["baseline"]
-        probes = ["random"] if self.config.eval.random else []
+        probes = ["random"] if config.eval.random else []
         return [*self.compared, "off", *probes, "on"]
 
     def model(self, name: str) -> LanguageModel:
@@ -71,13 +60,13 @@ class Contestants:
         return self._loaded[which]
 
     def _load(self, name: str) -> LanguageModel:
-        if name not in self.compared:
-            return load_model(self.config, self.run, self.prepared)
-        other = self.compared[name]
-        own = dataclasses.replace(other.config(), eval=self.config.eval)
-        return load_model(own, other, self.prepared)
+        run, config = self.run.directory, self.run.config
+        if name in self.compared:
+            run = self.compared[name]
+            config = dataclasses.replace(run.config(), eval=config.eval)
+        return load_model(config, run, self.run.graph)
 
-    def source(self, name: str, k: int | None = None) -> Database | None:
+    def source(self, name: str, k: int | None = None) -> NewTextSearch | None:
         """What finds neighbours under a condition; None reads none.
 
         Args:
@@ -85,22 +74,16 @@ class Contestants:
         """
         if name in REFERENCES:
             return None
-        k = resolve_k(self.config.eval, self.config.neighbours) if k is None else k
+        config = self.run.config
+        k = resolve_k(config.eval, config.neighbours) if k is None else k
         if (name, k) not in self._sources:
-            self._sources[name, k] = self._open_source(name, k)
+            retriever = random_retriever(config) if name == "random" else config.retriever
+            self._sources[name, k] = self.run.search(self.model("on").config, retriever, k)
         return self._sources[name, k]
-
-    def _open_source(self, name: str, k: int) -> Database:
-        neighbours = dataclasses.replace(self.config.neighbours, k=k)
-        config = dataclasses.replace(self.config, neighbours=neighbours)
-        drawn = random_retriever(config) if name == "random" else config.retriever
-        if isinstance(drawn, RandomRetrieverConfig):
-            return RandomChunks(config, self.prepared, self.model("on").config, drawn)
-        return Database(config, self.prepared, self.model("on").config)
 
     def scorer(self, name: str) -> TextScorer:
         """Scores text under a condition, in the windows of the run's own evaluation."""
-        source, config = self.source(name), self.config
+        source, config = self.source(name), self.run.config
 
         def search(chunks: Sequence[Sequence[int]]) -> NDArray[np.int64]:
             assert source is not None
@@ -109,7 +92,7 @@ class Contestants:
         return TextScorer(
             self.model(name),
             config.chunking,
-            pad_id=self.prepared.chunks.pad_id,
+            pad_id=self.run.tokenizer.pad_id,
             stride=resolve_stride(config.eval, config.chunking),
             batch_size=config.eval.batch_size,
             search=None if source is None else search,
@@ -121,7 +104,7 @@ class Contestants:
         Args:
             search: what is read in place of what the condition's own search finds.
         """
-        source, config = self.source(name) if search is None else None, self.config
+        source, config = self.source(name) if search is None else None, self.run.config
 
         def own(queries: list[Query]) -> torch.Tensor:
             assert source is not None
@@ -129,18 +112,18 @@ class Contestants:
 
         return GreedyWriter(
             self.model(name),
-            self.tokenizer,
+            self.run.tokenizer,
             window=config.chunking.sequence_length,
             batch_size=config.eval.batch_size,
             search=own if source is not None else search,
         )
 
 
-def _check_searches(config: Config, run: RunDirectory) -> None:
-    retriever = config.retriever
+def _check_searches(run: FinishedRun) -> None:
+    retriever = run.config.retriever
     if retriever.needs_texts or isinstance(retriever, StoredRetrieverConfig):
         raise UserError(
             f"retriever={retriever.name} finds neighbours of the corpus's own chunks only, so "
-            f"{run.path} cannot read any for other text",
+            f"{run.directory.path} cannot read any for other text",
             fix="evaluate its baseline, or a run whose retriever searches, such as retriever=bm25",
         )

@@ -1,4 +1,4 @@
-"""Where generation's neighbours come from: the run's own search, or text given by hand."""
+"""Neighbours of text that is not in the store: by a search, at random, or given by hand."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from retro_lab.config.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
-    from retro_lab.config.schema import Config, RandomRetrieverConfig
+    from retro_lab.config.schema import RandomRetrieverConfig
     from retro_lab.nn import RetroConfig
+    from retro_lab.text.chunks import ChunkStore
+    from retro_lab.text.corpus import Corpus
     from retro_lab.text.tokenizers import Tokenizer
 
-    from .run_data import Prepared
+    from .base import Retriever
+    from .embed.embedders import Embedder
 
 
 class Found(NamedTuple):
@@ -39,37 +42,47 @@ class NeighbourSource(Protocol):
         ...
 
 
-class Database:
-    """The run's search: index, embedder and the text that it finds.
+class Searched(NamedTuple):
+    """Text that is searched: its chunks, the raw text of them, and the tokenizer of both."""
 
-    Args:
-        config: of a run with retrieval.
-        prepared: its data; the index is built now if it was not.
-        model: what is read of a neighbour.
+    chunks: ChunkStore
+    corpus: Corpus
+    tokenizer: Tokenizer
 
-    Raises:
-        UserError: the run's retriever cannot search for new text.
+
+class Read(NamedTuple):
+    """What a model reads of a search.
+
+    Attributes:
+        k: neighbours.
+        continuation_chunks: chunks that follow each.
+        part: of a neighbour's R tokens.
     """
 
-    def __init__(self, config: Config, prepared: Prepared, model: RetroConfig) -> None:
-        from retro_lab.retrieval.embed.embedders import build_embedder
-        from retro_lab.retrieval.search.registry import load_retriever
+    k: int
+    continuation_chunks: int
+    part: slice
 
-        if config.retriever.needs_texts:
-            raise UserError(
-                f"retriever={config.retriever.name} searches for text of the corpus only",
-                fix="add retrieval=off or neighbours_text=..., or use a run with another retriever",
-            )
-        index = prepared.pipeline.build_index(config.retriever)
-        self._open(config, prepared, model)
-        self.retriever = load_retriever(config.retriever, index.path)
-        needs_embeddings = config.retriever.needs_embeddings
-        embedder = prepared.pipeline.config.embedder
-        self.embedder = build_embedder(embedder) if needs_embeddings else None
+    @classmethod
+    def by(cls, model: RetroConfig, k: int) -> Read:
+        """What a model reads of k neighbours."""
+        return cls(k, model.neighbour_length // model.chunk_size - 1, part_read(model))
 
-    def _open(self, config: Config, prepared: Prepared, model: RetroConfig) -> None:
-        self.config, self.chunks, self.corpus = config, prepared.chunks, prepared.corpus
-        self.tokenizer, self.part = prepared.pipeline.open_tokenizer(), part_read(model)
+
+class NewTextSearch:
+    """A search with text that is not in the store.
+
+    Args:
+        text: what is searched.
+        read: what is read of it.
+        retriever: over these chunks.
+        embedder: of queries; None unless the retriever compares vectors.
+    """
+
+    def __init__(
+        self, text: Searched, read: Read, retriever: Retriever, embedder: Embedder | None = None
+    ) -> None:
+        self.text, self.read, self.retriever, self.embedder = text, read, retriever, embedder
 
     def search(self, queries: Sequence[Sequence[int]]) -> tuple[np.ndarray, list[list[Found]]]:
         """Neighbours as in training, but without the filters, which need a chunk of the store.
@@ -78,59 +91,56 @@ class Database:
         """
         import numpy as np
 
-        from retro_lab.retrieval.base import Queries, text_tokens
-        from retro_lab.retrieval.embed.embedders import embed_queries
-        from retro_lab.retrieval.filters.exclusion import search_filled
+        from .base import Queries, text_tokens
+        from .embed.embedders import embed_queries
+        from .filters.exclusion import search_filled
 
-        store = self.chunks
+        store = self.text.chunks
         tokens = np.full((len(queries), store.chunk_size), store.pad_id, dtype=np.int64)
         for row, query in zip(tokens, queries, strict=True):
             row[: len(query)] = query
         embeddings = None
         if self.embedder is not None:
-            texts = [self.tokenizer.decode(query) for query in queries]
+            texts = [self.text.tokenizer.decode(query) for query in queries]
             embeddings = embed_queries(self.embedder, texts)
         outside = np.full(len(queries), -1, dtype=np.int64)
         tokens = text_tokens(tokens, store.pad_id, store.boundary_id)
         asked = Queries(tokens, embeddings, document=outside, chunk_ids=outside)
-        ids, scores = search_filled(self.retriever, asked, self.config.neighbours.k, store.identity)
-        values = store.values(ids, self.config.chunking.continuation_chunks)
+        return self._told(*search_filled(self.retriever, asked, self.read.k, store.identity))
+
+    def _told(self, ids: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, list[list[Found]]]:
+        """Tokens of the chunks [Q, K], and what they are."""
+        values = self.text.chunks.values(ids, self.read.continuation_chunks)
         return values, [self._found(*row) for row in zip(ids, scores, values, strict=True)]
 
     def _found(self, ids: np.ndarray, scores: np.ndarray, values: np.ndarray) -> list[Found]:
+        chunks, corpus, tokenizer = self.text
         return [
             Found(
-                self.corpus.ids[int(self.chunks.document[chunk])],
+                corpus.ids[int(chunks.document[chunk])],
                 float(score),
-                self.tokenizer.decode(value[self.part].tolist()),
+                tokenizer.decode(value[self.read.part].tolist()),
             )
             for chunk, score, value in zip(ids, scores, values, strict=True)
             if chunk >= 0
         ]
 
 
-class RandomChunks(Database):
+class RandomChunks(NewTextSearch):
     """Chunks of the database drawn by the query's own tokens: the control.
 
     Args:
-        config: of a run with retrieval.
-        prepared: its data; no index is needed.
-        model: what is read of a neighbour.
+        text: what is drawn from.
+        read: what is read of it.
         drawn: how they are drawn.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        prepared: Prepared,
-        model: RetroConfig,
-        drawn: RandomRetrieverConfig,
-    ) -> None:
-        from retro_lab.retrieval.search.random_neighbours import RandomRetriever
+    def __init__(self, text: Searched, read: Read, drawn: RandomRetrieverConfig) -> None:
+        from .search.random_neighbours import RandomRetriever
 
-        self._open(config, prepared, model)
-        self.retriever = RandomRetriever(drawn)
-        self.retriever.chunk_ids = self.chunks.searched
+        retriever = RandomRetriever(drawn)
+        retriever.chunk_ids = text.chunks.searched
+        super().__init__(text, read, retriever)
 
     def search(self, queries: Sequence[Sequence[int]]) -> tuple[np.ndarray, list[list[Found]]]:
         """The same chunks for the same query, wherever it stands."""
@@ -138,14 +148,12 @@ class RandomChunks(Database):
 
         import numpy as np
 
-        from retro_lab.retrieval.base import Queries
+        from .base import Queries
 
         drawn = [zlib.crc32(np.asarray(query, np.int64).tobytes()) for query in queries]
         ids = np.array(drawn, np.int64)
         asked = Queries(np.empty((len(ids), 0), np.int32), None, document=ids, chunk_ids=ids)
-        found = self.retriever.candidates(asked, self.config.neighbours.k)
-        values = self.chunks.values(found.ids, self.config.chunking.continuation_chunks)
-        return values, [self._found(*row) for row in zip(*found, values, strict=True)]
+        return self._told(*self.retriever.candidates(asked, self.read.k))
 
 
 class GivenNeighbours:

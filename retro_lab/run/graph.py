@@ -1,0 +1,406 @@
+"""The data of a run as one graph: each stage is named, verified and opened once in a process.
+
+    corpus -> tokenizer -> chunks -+-> embeddings -> index -> neighbours -> overlap
+    other corpora -------> chunks -+-> database
+
+A database other than the training split is one more node, behind the chunks (`searched.py`).
+Nothing but the data groups of the configuration is here, so no change of model, optimiser, trainer
+or evaluation builds data anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from retro_lab.config.databases import has_training_split
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import (
+    ChunkingConfig,
+    Config,
+    CorpusConfig,
+    DatabaseConfig,
+    EmbedderConfig,
+    NeighboursConfig,
+    NoneRetrieverConfig,
+    NorlundCorpusConfig,
+    PrepareConfig,
+    RandomRetrieverConfig,
+    RetrieverConfig,
+    StoreConfig,
+    TokenizerConfig,
+)
+from retro_lab.nn import RetroConfig
+from retro_lab.retrieval.embed.embedders import (
+    Embeddings,
+    build_embedder,
+    build_embeddings,
+    embeddings_stage,
+)
+from retro_lab.retrieval.filters.leak_filter import LeakFilter, leak_filter
+from retro_lab.retrieval.filters.near_duplicates import NearDuplicates, near_duplicates
+from retro_lab.retrieval.index_stage import build_index, check_index, extends, index_stage
+from retro_lab.retrieval.new_text import NewTextSearch, RandomChunks, Read, Searched
+from retro_lab.retrieval.search.registry import load_retriever
+from retro_lab.retrieval.table import (
+    NeighbourTable,
+    build_neighbours,
+    check_coverage,
+    neighbours_stage,
+)
+from retro_lab.store import Artifact, ArtifactStore, Stage, Workspace, build_engine, lineage
+from retro_lab.store.store import Builder
+from retro_lab.text.chunks import ChunkStore, build_chunks, chunks_stage, mended_shares
+from retro_lab.text.corpus import Corpus, build_corpus, corpus_stage
+from retro_lab.text.imported_chunks import brings_chunks, build_imported_chunks
+from retro_lab.text.tokenizers import Tokenizer, build_tokenizer, load_tokenizer, tokenizer_stage
+
+from .nodes import Node, TextNodes, naming_errors
+from .recorded import Recorded
+from .searched import SearchedText
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class DataGroups:
+    """The groups of a configuration that data is made from."""
+
+    corpus: CorpusConfig
+    tokenizer: TokenizerConfig
+    chunking: ChunkingConfig
+    embedder: EmbedderConfig
+    retriever: RetrieverConfig
+    neighbours: NeighboursConfig
+    database: DatabaseConfig
+    prepare: PrepareConfig
+    store: StoreConfig
+
+    @classmethod
+    def of(cls, config: Config) -> DataGroups:
+        """Those of a run's configuration."""
+        return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})
+
+
+class Filters(NamedTuple):
+    """What a chunk may not read although it is of another document; None is off."""
+
+    leak: LeakFilter | None = None
+    similar: NearDuplicates | None = None
+
+
+NO_FILTERS = Filters()
+
+
+class DataGraph:
+    """All data of one configuration; nothing is read or built before it is asked for.
+
+    Args:
+        config: the run; only its data groups matter.
+        recorded: keys of a trained run, found in the store wherever the raw text is now.
+    """
+
+    def __init__(self, config: Config | DataGroups, recorded: Recorded | None = None) -> None:
+        self.groups = config if isinstance(config, DataGroups) else DataGroups.of(config)
+        self.store = ArtifactStore(Path(self.groups.store.dir), build_engine(self.groups.prepare))
+        self.recorded = recorded or Recorded(Path(), self.store, {})
+        self._nodes: dict[tuple[str, ...], Node[Any]] = {}
+
+    def without_retrieval(self) -> DataGraph:
+        """The same text for a model that reads no neighbours; its nodes are shared."""
+        groups = replace(
+            self.groups,
+            retriever=NoneRetrieverConfig(name="none"),
+            database=DatabaseConfig(name="train"),
+        )
+        alone = DataGraph(groups, self.recorded)
+        alone.__dict__ |= {"own": self.own, "tokenizer": self.tokenizer, "_nodes": self._nodes}
+        return alone
+
+    @property
+    def reads(self) -> bool:
+        """Whether neighbours are read at all."""
+        return not isinstance(self.groups.retriever, NoneRetrieverConfig)
+
+    # What a run trains on.
+
+    @property
+    def chunks(self) -> ChunkStore:
+        """The chunks that ids refer to: the run's own, and behind them those of the database."""
+        return self.searched.chunks if self.reads else self.own.chunks.data
+
+    @property
+    def corpus(self) -> Corpus:
+        """Raw text of `chunks`."""
+        return self.searched.corpus if self.reads else self.own.corpus.data
+
+    @cached_property
+    def table(self) -> NeighbourTable | None:
+        """Neighbours of each chunk by the run's retriever; None without retrieval.
+
+        Raises:
+            UserError: too few are left after exclusion.
+        """
+        if not self.reads:
+            return None
+        asked = self.groups.neighbours
+        check_coverage(self.own_neighbours.artifact.stats, asked.k, asked.min_coverage)
+        return self.own_neighbours.data
+
+    @cached_property
+    def lineage(self) -> dict[str, str]:
+        """Key by stage of what a run trains on."""
+        return lineage(self.own_neighbours.artifact) if self.reads else self.text_lineage
+
+    def prepare(self) -> dict[str, str]:
+        """Builds or finds all that training reads; returns the lineage.
+
+        Raises:
+            UserError: bad input, or too few neighbours after exclusion.
+        """
+        _ = self.table, self.corpus, self.chunks
+        return self.lineage
+
+    @cached_property
+    def text_lineage(self) -> dict[str, str]:
+        """Key by stage of the run's own chunks, whatever is searched."""
+        return lineage(self.own.chunks.stage)
+
+    def search(self, retriever: RetrieverConfig, model: RetroConfig, k: int) -> NewTextSearch:
+        """A search over these chunks for text that is not among them.
+
+        Args:
+            retriever: a random one draws by the text that asks.
+            model: that reads what is found.
+            k: neighbours found.
+
+        Raises:
+            UserError: the retriever cannot search for new text.
+        """
+        if retriever.needs_texts:
+            raise UserError(
+                f"retriever={retriever.name} searches for text of the corpus only",
+                fix="add retrieval=off or neighbours_text=..., or use a run with another retriever",
+            )
+        text = Searched(self.chunks, self.corpus, self.tokenizer.data)
+        read = Read.by(model, k)
+        if isinstance(retriever, RandomRetrieverConfig):
+            return RandomChunks(text, read, retriever)
+        index = load_retriever(retriever, self.index(retriever).data)
+        embedder = build_embedder(self.groups.embedder) if retriever.needs_embeddings else None
+        return NewTextSearch(text, read, index, embedder)
+
+    def mended_shares(self, split: str) -> dict[str, float]:
+        """Shares of a split that the tokenizer or the dataset lost, as `mended_shares` has them."""
+        return mended_shares(self.own.chunks.artifact.stats["splits"][split])
+
+    # Nodes.
+
+    @cached_property
+    def own(self) -> TextNodes:
+        """The run's own corpus."""
+        return self._cut("", self.groups.corpus, self._own_corpus)
+
+    @cached_property
+    def _own_corpus(self) -> Node[Corpus]:
+        return self._read("", self.groups.corpus, nullcontext)
+
+    @cached_property
+    def tokenizer(self) -> Node[Tokenizer]:
+        """Trained on the run's own training split, or imported."""
+        config, corpus = self.groups.tokenizer, self._own_corpus
+        return self._node(
+            "tokenizer",
+            lambda: tokenizer_stage(config, corpus.stage),
+            lambda workspace: build_tokenizer(config, corpus.data, workspace),
+            load_tokenizer,
+            (corpus,),
+        )
+
+    def other(self, name: str, config: CorpusConfig, key: str | None) -> TextNodes:
+        """A corpus that is only searched: all its documents, cut by the run's own tokenizer.
+
+        Args:
+            key: where its settings stand; None if its path alone was given, by `database.add`.
+        """
+        return self._cut(name, config, self._read(name, config, naming_errors(name, config, key)))
+
+    @cached_property
+    def searched(self) -> SearchedText:
+        """What the run's neighbours are taken from."""
+        return SearchedText(self, self.groups.database)
+
+    @cached_property
+    def leakable(self) -> SearchedText:
+        """All text that could have leaked: what is searched, and the training split."""
+        if has_training_split(self.groups.database):
+            return self.searched
+        return SearchedText(self, self.groups.database, with_training=True)
+
+    def index(self, retriever: RetrieverConfig, searched: SearchedText | None = None) -> Node[Path]:
+        """A retriever's index of what is searched, as the folder that holds it."""
+        searched = searched or self.searched
+        return self.once(("index", repr(retriever), searched.key), self._index, retriever, searched)
+
+    def neighbours(
+        self,
+        retriever: RetrieverConfig,
+        filters: Filters = NO_FILTERS,
+        searched: SearchedText | None = None,
+    ) -> Node[NeighbourTable]:
+        """Neighbours of every chunk by a retriever."""
+        searched = searched or self.searched
+        name = ("neighbours", repr(retriever), repr(filters), searched.key)
+        return self.once(name, self._neighbours, retriever, filters, searched)
+
+    @cached_property
+    def own_neighbours(self) -> Node[NeighbourTable]:
+        """The neighbours that the run is trained with."""
+        made = self.neighbours(self.groups.retriever, self.filters)
+        return replace(made, named=lambda: self.recorded.find("neighbours", lambda: made.stage))
+
+    @property
+    def filters(self) -> Filters:
+        """What the run may not read; r(C) and the random control are measured without it, so
+        that filtered and unfiltered runs are compared on the same chunks.
+        """
+        groups = self.groups
+        leak = leak_filter(groups.neighbours, groups.chunking)
+        return Filters(leak, near_duplicates(groups.neighbours))
+
+    def stricter_filters(self, max_run: int | None) -> Filters:
+        """`filters`, and no neighbour that shares a longer run than `max_run`."""
+        neighbours = replace(self.groups.neighbours, max_run=max_run)
+        return self.filters._replace(leak=leak_filter(neighbours, self.groups.chunking))
+
+    def once(self, name: tuple[str, ...], make: Callable[..., Node[T]], *asked: Any) -> Node[T]:
+        """The node of that name, made the first time that it is asked for."""
+        if name not in self._nodes:
+            self._nodes[name] = make(*asked)
+        return self._nodes[name]
+
+    # How nodes are made.
+
+    def _node(
+        self,
+        role: str,
+        stage: Callable[[], Stage],
+        build: Builder,
+        read: Callable[[Path], T],
+        needs: tuple[Node[Any], ...] = (),
+    ) -> Node[T]:
+        """A node that a run's record may name."""
+        return Node(self.store, lambda: self.recorded.find(role, stage), build, read, needs)
+
+    def _read(
+        self, name: str, config: CorpusConfig, errors: Callable[[], AbstractContextManager[None]]
+    ) -> Node[Corpus]:
+        def named() -> Artifact | Stage:
+            with errors():
+                return self.recorded.find(f"corpus {name}".rstrip(), stage)
+
+        def stage() -> Stage:
+            return corpus_stage(config, whole=bool(name))
+
+        def build(workspace: Workspace) -> Mapping[str, Any]:
+            with errors():
+                return build_corpus(config, workspace, whole=bool(name))
+
+        return Node(self.store, named, build, Corpus.open)
+
+    def _cut(self, name: str, config: CorpusConfig, corpus: Node[Corpus]) -> TextNodes:
+        tokenizer, chunking, embedder = (
+            self.tokenizer,
+            self.groups.chunking,
+            self.groups.embedder,
+        )
+        imported = not name and brings_chunks(config)
+
+        def build(workspace: Workspace) -> Mapping[str, Any]:
+            given = chunking.chunk_size, corpus.data, tokenizer.data, workspace
+            if imported:
+                assert isinstance(config, NorlundCorpusConfig)
+                with self.recorded.needed("chunks"):
+                    return build_imported_chunks(config, *given)
+            return build_chunks(*given)
+
+        chunks = self._node(
+            f"chunks {name}".rstrip(),
+            lambda: chunks_stage(chunking, corpus.stage, tokenizer.stage, imported=imported),
+            build,
+            ChunkStore.open,
+            (corpus, tokenizer),
+        )
+        embeddings = self._node(
+            f"embeddings {name}".rstrip(),
+            lambda: embeddings_stage(embedder, chunks.stage, corpus.stage),
+            lambda workspace: build_embeddings(embedder, chunks.data, corpus.data, workspace),
+            Embeddings.open,
+            (chunks,),
+        )
+        return TextNodes(name, corpus, chunks, embeddings)
+
+    def _index(self, retriever: RetrieverConfig, searched: SearchedText) -> Node[Path]:
+        vectors = retriever.needs_embeddings
+        base = searched.base if extends(retriever) else None
+        below = None if base is None else self.index(retriever, base)
+
+        def build(workspace: Workspace) -> Mapping[str, Any]:
+            folder = None if below is None else below.artifact.path
+            given = searched.embeddings if vectors else None
+            check_index(retriever, self.groups.embedder, searched.chunks)
+            return build_index(retriever, searched.chunks, given, workspace, folder)
+
+        return Node(
+            self.store,
+            lambda: index_stage(
+                retriever,
+                searched.node.stage,
+                searched.vector_stages if vectors else None,
+                None if below is None else below.stage,
+            ),
+            build,
+            Path,
+            (*searched.nodes(vectors), *(() if below is None else (below,))),
+        )
+
+    def _neighbours(
+        self, retriever: RetrieverConfig, filters: Filters, searched: SearchedText
+    ) -> Node[NeighbourTable]:
+        vectors, count = retriever.needs_embeddings, self.groups.neighbours.k_store
+        index = self.index(retriever, searched)
+
+        def build(workspace: Workspace) -> Mapping[str, Any]:
+            texts = None
+            if retriever.needs_texts:
+                texts = partial(searched.chunks.texts, corpus=searched.corpus)
+            return build_neighbours(
+                retriever,
+                count,
+                searched.chunks,
+                searched.embeddings if vectors else None,
+                index.artifact.path,
+                workspace,
+                filters.leak,
+                texts,
+                filters.similar,
+            )
+
+        return Node(
+            self.store,
+            lambda: neighbours_stage(
+                retriever,
+                count,
+                searched.node.stage,
+                index.stage,
+                searched.vector_stages if vectors else None,
+                *filters,
+            ),
+            build,
+            NeighbourTable.open,
+            (index,),
+        )

@@ -1,0 +1,124 @@
+"""Nodes of the data graph: a stage of the store, with what makes it and what reads it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from retro_lab.config.errors import UserError
+from retro_lab.config.schema import CorpusConfig
+from retro_lab.retrieval.embed.embedders import Embeddings
+from retro_lab.store import Artifact, ArtifactStore, Stage
+from retro_lab.store.store import Builder
+from retro_lab.text.chunks import ChunkStore
+from retro_lab.text.corpus import Corpus
+
+T = TypeVar("T")
+
+
+@dataclass(eq=False)
+class Node(Generic[T]):
+    """One stage, which is named, built and opened at most once.
+
+    Attributes:
+        store: holds the stage.
+        named: makes the stage, and so its key; it may read raw input for that.
+        build: writes the stage where the store hasn't got it.
+        read: opens the stage's folder.
+        needs: the nodes that `build` reads; they are built first.
+    """
+
+    store: ArtifactStore
+    named: Callable[[], Artifact | Stage]
+    build: Builder
+    read: Callable[[Path], T]
+    needs: tuple[Node[Any], ...] = field(default=(), repr=False)
+
+    @cached_property
+    def stage(self) -> Artifact | Stage:
+        """What identifies the data; the result itself where a run's record names it."""
+        return self.named()
+
+    @cached_property
+    def artifact(self) -> Artifact:
+        """The stored result, built and verified."""
+        found = self.store.get(self.stage)
+        if found is not None:
+            return found
+        for node in self.needs:
+            _ = node.artifact
+        return self.store.build(self.stage, self.build)
+
+    @cached_property
+    def data(self) -> T:
+        """What the stored result holds."""
+        return self.read(self.artifact.path)
+
+
+def in_building_order(nodes: Iterable[Node[Any]]) -> list[Node[Any]]:
+    """The nodes and all that they need, each once and after what it needs."""
+    found: dict[int, Node[Any]] = {}
+
+    def add(node: Node[Any]) -> None:
+        if id(node) not in found:
+            for needed in node.needs:
+                add(needed)
+            found[id(node)] = node
+
+    for node in nodes:
+        add(node)
+    return list(found.values())
+
+
+@dataclass(frozen=True)
+class TextNodes:
+    """One corpus: its text, its chunks, and their vectors.
+
+    Attributes:
+        name: of the corpus; empty for the run's own.
+    """
+
+    name: str
+    corpus: Node[Corpus]
+    chunks: Node[ChunkStore]
+    embeddings: Node[Embeddings]
+
+
+def naming_errors(
+    name: str, config: CorpusConfig, key: str | None
+) -> Callable[[], AbstractContextManager[None]]:
+    """A context that says of a mistake in reading that it is in another corpus than the run's own.
+
+    Args:
+        key: where its settings stand; None if its path alone was given, by `database.add`.
+    """
+
+    def with_key(text: str) -> str:
+        """An error's text with the keys that a user of this corpus sets."""
+        names = "|".join(field.name for field in fields(config))
+        setting = re.compile(rf"\bcorpus\.(?=(?:{names})\b)")  # not a file of that name
+        if key is not None:
+            return setting.sub(f"{key}.", text)
+        named = re.sub(r"\bcorpus\.path\b", "database.add", text)
+        if not setting.search(named):
+            return named
+        chosen = f"corpus@database.corpora.{name}"
+        return (
+            setting.sub(f"database.corpora.{name}.", named)
+            + f" (with database=corpora +{chosen}=<its kind> in place of database.add)"
+        )
+
+    @contextmanager
+    def named() -> Iterator[None]:
+        try:
+            yield
+        except UserError as error:
+            message, fix = with_key(error.message), error.fix and with_key(error.fix)
+            raise UserError(f"database, {name}: {message}", fix=fix) from error
+
+    return named

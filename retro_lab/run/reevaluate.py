@@ -1,0 +1,76 @@
+"""Evaluates a trained run as a command asks: on another database, split, or part of the figures."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeAlias
+
+from retro_lab.config.errors import UserError
+from retro_lab.config.rules.checks import check
+from retro_lab.config.schema import EvaluateConfig
+
+from .changed_text import check_shown
+from .compared import Compared, compared_runs
+from .directory import RunDirectory
+from .evaluate import evaluate_run
+from .finished import FinishedRun
+from .timing import Stopwatch
+
+LOG = logging.getLogger("retro_lab")
+Further: TypeAlias = Callable[[FinishedRun, Compared, Stopwatch], None]
+"""What can be measured of a run besides its evaluation."""
+
+
+def evaluate_one(
+    directory: RunDirectory, command: EvaluateConfig, then: Further | None = None
+) -> tuple[RunDirectory, dict[str, float] | None]:
+    """Evaluates a run unless that is done: where its results lie, and the seconds by stage.
+
+    Args:
+        then: what else is measured on the run's data, under the same lock; it is done even if the
+            evaluation was.
+
+    Raises:
+        UserError: the run is not trained, its data changed, or it has no checkpoint.
+    """
+    run = FinishedRun.open(directory).asked(command).searching(command.database)
+    out, elsewhere = run.out, run.out is not directory
+    if elsewhere and out.lineage:
+        move = f"move {out.path} away to evaluate with the text that is there now"
+        check_shown(out, run.graph, move)
+    if command.eval.rivals.which and elsewhere:
+        raise UserError(
+            f"database={run.config.database.name}: rivals search the run's own database",
+            fix="leave database out, or take another eval",
+        )
+    due = not out.is_evaluated(run.config) or bool(command.eval.pages)
+    if not due and then is None:
+        LOG.info("%s is evaluated like this already", out.path)
+        return out, None
+    watch = Stopwatch()
+    with directory.acquire(wait=True):  # the files of two evaluations at once would not fit
+        compared = _prepare(run, watch)
+        if due:
+            with watch.stage("evaluation"):
+                evaluate_run(run.config, directory, out, run.graph, compared)
+            if not elsewhere:
+                directory.enter("finished")
+        if then is not None:
+            then(run, compared, watch)
+    return out, watch.seconds
+
+
+def _prepare(run: FinishedRun, watch: Stopwatch) -> Compared:
+    """Opens the data, refuses it if it is not the run's, and finds the runs to compare with."""
+    directory, out = run.directory, run.out
+    check(run.config)
+    with watch.stage("prepare"):
+        lineage = run.graph.prepare()
+    if out is directory:
+        directory.check_lineage(lineage)
+    else:
+        directory.check_text(run.graph.text_lineage)
+        out.describe(run.config)
+        out.record_lineage(lineage)
+    return compared_runs(run.config)

@@ -1,0 +1,27 @@
+"""The stages behind a configuration, for tests that compare or build them all."""
+
+from __future__ import annotations
+
+from retro_lab.config.schema import Config
+from retro_lab.run.graph import DataGraph
+from retro_lab.run.nodes import in_building_order
+from retro_lab.run.probes import nodes_of_run
+from retro_lab.store import Artifact, Stage
+from retro_lab.store.engine import Engine
+
+
+def stages_of(config: Config) -> list[Artifact | Stage]:
+    """What training and evaluation read, in building order; nothing is built."""
+    return [node.stage for node in in_building_order(nodes_of_run(DataGraph(config), config))]
+
+
+def built(config: Config, engine: Engine | None = None) -> dict[str, Artifact]:
+    """The same, built, by `stage/key`.
+
+    Args:
+        engine: does the blocks; the one that `prepare.engine` names unless given.
+    """
+    graph = DataGraph(config)
+    graph.store.engine = engine or graph.store.engine
+    nodes = in_building_order(nodes_of_run(graph, config))
+    return {f"{node.artifact.stage}/{node.artifact.key}": node.artifact for node in nodes}
