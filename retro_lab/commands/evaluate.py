@@ -50,7 +50,7 @@ def evaluate(command: EvaluateConfig) -> float | None:
         )
     runs = [RunDirectory(_named(path)) for path in paths]
     if isinstance(command.eval, BenchmarkConfig):
-        from retro_lab.run.tasks import run_benchmark
+        from retro_lab.run.tasks.benchmark import run_benchmark
 
         for run in runs:
             run_benchmark(run, command)

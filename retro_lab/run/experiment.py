@@ -7,7 +7,7 @@ the store or in the run's directory, so a run that was interrupted goes on where
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -15,7 +15,7 @@ from pytorch_lightning.loggers import Logger
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import has_retrieval, is_retrofit, run_key, weights_fields
-from retro_lab.config.schema import Config, Freeze
+from retro_lab.config.schema import Config, Freeze, TrainerConfig
 from retro_lab.training.agreement import agreed
 from retro_lab.training.checkpoint import resumable_step
 from retro_lab.training.fit import check_hardware, fit
@@ -73,13 +73,22 @@ def _open_data(config: Config, run: RunDirectory) -> DataGraph:
     return graph
 
 
-def ensure_trained(name: str, config: Config, graph: DataGraph, watch: Stopwatch) -> RunDirectory:
+def ensure_trained(
+    name: str,
+    config: Config,
+    graph: DataGraph,
+    watch: Stopwatch,
+    agree: Callable[[TrainerConfig, bool], bool] = agreed,
+    finish: Callable[..., None] | None = None,
+) -> RunDirectory:
     """A shared run that others are compared with, trained and evaluated if nobody has done so.
 
     Args:
         name: the condition that it is compared as.
         config: its own, of `compared_configs`.
         graph: data that reads no neighbours, shared with the run that is compared with it.
+        agree: what the first of several processes found, told to the others.
+        finish: takes config, run, graph, watch and name; trains and evaluates unless given.
     """
     run = RunDirectory.of(config)
     with ExitStack() as held:
@@ -87,14 +96,20 @@ def ensure_trained(name: str, config: Config, graph: DataGraph, watch: Stopwatch
         if due:
             held.callback(run.acquire(wait=True).release)
             due = not run.is_finished(config)
-        if agreed(config.trainer, due):
+        if agree(config.trainer, due):
             LOG.info("%s: %s", name, run.path)
-            train(config, run, graph, watch, companion=name)
-            _evaluate(config, run, graph, {}, watch)
+            (finish or _finish)(config, run, graph, watch, name)
         else:
             run.check_text(graph.lineage)
             LOG.info("%s: %s (already trained)", name, run.path)
     return run
+
+
+def _finish(
+    config: Config, run: RunDirectory, graph: DataGraph, watch: Stopwatch, companion: str
+) -> None:
+    train(config, run, graph, watch, companion=companion)
+    _evaluate(config, run, graph, {}, watch)
 
 
 def _evaluate(

@@ -19,8 +19,9 @@ from retro_lab.config.fingerprints import run_key, run_name
 from retro_lab.evaluation.measure.text_scoring import ScoredText
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.run.compared import compared_runs
-from retro_lab.run.contestants import Contestants
 from retro_lab.run.directory import RunDirectory
+from retro_lab.run.finished import FinishedRun
+from retro_lab.run.tasks.conditions import Conditions
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "huggingface"))
 from local_backbone import write_backbone
@@ -63,20 +64,20 @@ def test_off_is_the_backbone_and_on_differs(grafted: RunDirectory) -> None:
 
 
 def test_benchmarks_score_a_graft_as_its_evaluation_does(grafted: RunDirectory) -> None:
-    contestants = Contestants(grafted.config(), grafted, compared_runs(grafted.config()))
-    corpus, table = contestants.prepared.corpus, ChunkTable.load(grafted.chunks_file)
-    assert contestants.names == ["baseline", "off", "on"]
+    conditions = Conditions(FinishedRun.open(grafted), compared_runs(grafted.config()))
+    corpus, table = conditions.run.graph.corpus, ChunkTable.load(grafted.chunks_file)
+    assert conditions.names == ["baseline", "off", "on"]
     numbers = corpus.documents_of("test").tolist()
-    encoded = contestants.tokenizer.encode_batch([corpus.text(number) for number in numbers])
-    boundary = contestants.tokenizer.boundary_id
+    encoded = conditions.run.tokenizer.encode_batch([corpus.text(number) for number in numbers])
+    boundary = conditions.run.tokenizer.boundary_id
     texts = [ScoredText([boundary, *tokens.ids.tolist()]) for tokens in encoded]
     rows = [table.document_id == corpus.ids[number] for number in numbers]
-    for name in contestants.names:
-        scores = contestants.scorer(name).score(texts)
+    for name in conditions.names:
+        scores = conditions.scorer(name).score(texts)
         nats = [table.nats[name][row].sum() for row in rows]
         assert [score.nats for score in scores] == pytest.approx(nats, rel=1e-5)
     prompt = list(texts[0].tokens[:20])
-    [text] = contestants.writer("on").write([prompt], max_tokens=5, until=[])
+    [text] = conditions.writer("on").write([prompt], max_tokens=5, until=[])
     assert text
 
 

@@ -87,12 +87,13 @@ def test_only_what_is_searched_enters_the_keys(golden: Golden, other: Path) -> N
     plain = DataGraph(golden.config())
     there = DataGraph(golden.config("database=corpus", f"database.corpus.path={other}"))
     part = DataGraph(golden.config("database.fraction=0.5"))
-    for stage in ("corpus", "tokenizer", "chunks"):
-        assert len({getattr(p, stage).key for p in (plain, there, part)}) == 1
-    indexes = [p.index(p.config.retriever).key for p in (plain, there, part)]
-    assert len(set(indexes)) == 3
-    nothing = DataGraph(golden.config("database=planted", "database.plant_share=0"))
-    assert [s.key for s in nothing.stages()] == [s.key for s in plain.stages()]
+    graphs = (plain, there, part)
+    for nodes in ([g.own.corpus for g in graphs], [g.own.chunks for g in graphs]):
+        assert len({node.stage.key for node in nodes}) == 1
+    assert len({g.tokenizer.stage.key for g in graphs}) == 1
+    assert len({g.index(g.groups.retriever).stage.key for g in graphs}) == 3
+    nothing = golden.config("database=planted", "database.plant_share=0")
+    assert [s.key for s in stages_of(nothing)] == [s.key for s in stages_of(golden.config())]
 
 
 def test_the_tokenizer_is_the_runs_own(golden: Golden, other: Path) -> None:

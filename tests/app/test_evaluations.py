@@ -14,6 +14,7 @@ import orjson
 import pytest
 import torch
 from golden import PLANTED, Golden
+from observed import scored_conditions
 
 from retro_lab.commands.evaluate import evaluate, main, with_lists
 from retro_lab.config.errors import UserError
@@ -23,7 +24,7 @@ from retro_lab.evaluation.records.gain_file import load_gain
 from retro_lab.evaluation.records.results import Results, warnings
 from retro_lab.evaluation.records.token_table import TokenTable
 from retro_lab.run import evaluate as evaluation_module
-from retro_lab.run import scores as scores_module
+from retro_lab.run import reevaluate
 from retro_lab.run.directory import RunDirectory
 
 
@@ -99,8 +100,7 @@ def test_stored_scores_are_read_and_are_what_scoring_gives(
         return {name: (copy.path / name).read_bytes() for name in names}
 
     scored = files()
-    with monkeypatch.context() as patch:
-        patch.setattr(scores_module, "load_model", refuse)
+    with scored_conditions() as conditions:
         evaluate(command)
         read = files()  # results.json names the folder of the runs, which was copied
         assert {k: v for k, v in read.items() if k != "results.json"} == {
@@ -114,6 +114,7 @@ def test_stored_scores_are_read_and_are_what_scoring_gives(
         assert {k: v for k, v in again.items() if k != "results.json"} == {
             k: v for k, v in scored.items() if k != "results.json"
         }
+    assert conditions == []
     for run in copy.path.parent.glob("*/"):
         RunDirectory(run).forget_evaluation()
     evaluate(command)
@@ -121,15 +122,9 @@ def test_stored_scores_are_read_and_are_what_scoring_gives(
 
 
 @pytest.mark.parametrize("change", [{"split": "validation"}, {"stride": 16}, {"seed": 5}])
-def test_other_settings_are_scored_anew(
-    golden: Golden, copy: RunDirectory, change: dict, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scored: list[str] = []
-    score = scores_module._score
-    monkeypatch.setattr(
-        scores_module, "_score", lambda *args: scored.append(args[-1]) or score(*args)
-    )
-    evaluate(EvaluateConfig(run=str(copy.path), eval=replace(golden.config().eval, **change)))
+def test_other_settings_are_scored_anew(golden: Golden, copy: RunDirectory, change: dict) -> None:
+    with scored_conditions() as scored:
+        evaluate(EvaluateConfig(run=str(copy.path), eval=replace(golden.config().eval, **change)))
     expected = {"random"} if "seed" in change else {"on", "off", "random", "baseline", "plain"}
     assert set(scored) == expected
 
@@ -193,8 +188,9 @@ def test_other_hardware_is_no_other_evaluation(
     evaluate(EvaluateConfig(run=str(copy.path), eval=evaluation, trainer=trainer))
     assert set(threads) == {3}
     assert "baseline" in ChunkTable.load(copy.chunks_file).nats
-    monkeypatch.setattr(scores_module, "_score", refuse)
-    evaluate(EvaluateConfig(run=str(copy.path), eval=evaluation))
+    with scored_conditions() as scored:
+        evaluate(EvaluateConfig(run=str(copy.path), eval=evaluation))
+    assert scored == []
 
 
 def test_a_retrained_run_is_scored_anew(copy: RunDirectory, golden: Golden) -> None:
@@ -269,7 +265,7 @@ def test_a_run_is_locked_while_it_is_evaluated(
     class Locked(Exception):
         pass
 
-    monkeypatch.setattr(evaluation_module, "evaluate_run", evaluated)
+    monkeypatch.setattr(reevaluate, "evaluate_run", evaluated)
     settings = replace(copy.config().eval, bootstrap_samples=51)
     with pytest.raises(Locked):
         evaluate(EvaluateConfig(run=str(copy.path), eval=settings))

@@ -4,11 +4,13 @@ as it did; the score is kept, and taken again only under another filter."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from golden import PLANTED, Golden
+from observed import scored_conditions
 from run_stages import stages_of
 
 from retro_lab.commands.evaluate import evaluate, main
@@ -16,20 +18,15 @@ from retro_lab.config.errors import UserError
 from retro_lab.config.schema import EvaluateConfig, resolve_max_run
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.results import Results
-from retro_lab.run import scores as scores_module
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.graph import DataGraph
 
 
 @pytest.fixture
-def scored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def scored() -> Iterator[list[str]]:
     """Conditions that the model was run for."""
-    names: list[str] = []
-    score = scores_module._score
-    monkeypatch.setattr(
-        scores_module, "_score", lambda *args: names.append(args[-1]) or score(*args)
-    )
-    return names
+    with scored_conditions() as names:
+        yield names
 
 
 def filtered(golden: Golden, run: RunDirectory, max_run: int | None, **more: int) -> Results:

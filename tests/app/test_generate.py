@@ -20,7 +20,7 @@ from retro_lab.commands.generate_request import Request, parse
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import baseline_of
 from retro_lab.nn.decode.sampling import Sampler
-from retro_lab.retrieval.new_text import Database, GivenNeighbours
+from retro_lab.retrieval.new_text import GivenNeighbours, NewTextSearch
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.writer import Reading, Text, Writer
 from retro_lab.text.corpus import Corpus
@@ -33,14 +33,14 @@ def writer(finished: RunDirectory) -> Writer:
 
 
 @pytest.fixture
-def database(writer: Writer) -> Database:
-    assert isinstance(writer.source, Database)
+def database(writer: Writer) -> NewTextSearch:
+    assert isinstance(writer.source, NewTextSearch)
     return writer.source
 
 
 @pytest.fixture
-def corpus(database: Database) -> Corpus:
-    return database.corpus
+def corpus(database: NewTextSearch) -> Corpus:
+    return database.text.corpus
 
 
 def request(finished: RunDirectory, tokens: int = 40, **fields: Any) -> Request:
@@ -67,7 +67,7 @@ def test_text_is_streamed_and_the_same_for_the_same_seed(
 def test_it_draws_from_what_a_full_forward_pass_with_searches_says(
     finished: RunDirectory,
     writer: Writer,
-    database: Database,
+    database: NewTextSearch,
     corpus: Corpus,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -138,7 +138,7 @@ def test_a_copied_prompt_finds_its_document_at_every_chunk(
 
 
 def test_a_stride_searches_with_the_latest_tokens(
-    finished: RunDirectory, writer: Writer, database: Database, corpus: Corpus
+    finished: RunDirectory, writer: Writer, database: NewTextSearch, corpus: Corpus
 ) -> None:
     prompt = corpus.text(corpus.ids.index("train-03"))[:120]
     ids, size = writer.encode(prompt), writer.model.config.chunk_size

@@ -20,10 +20,11 @@ from retro_lab.config.schema import resolve_stride
 from retro_lab.evaluation.measure.text_scoring import ScoredText
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.results import Results
-from retro_lab.run import tasks as benchmarks
 from retro_lab.run.compared import compared_runs
-from retro_lab.run.contestants import Contestants
 from retro_lab.run.directory import RunDirectory
+from retro_lab.run.finished import FinishedRun
+from retro_lab.run.tasks import benchmark
+from retro_lab.run.tasks.conditions import Conditions
 
 needs_lm_eval = pytest.mark.skipif(find_spec("lm_eval") is None, reason="lm-eval is an extra")
 
@@ -31,9 +32,9 @@ CONDITIONS = ["baseline", "plain", "off", "random", "on"]
 
 
 @pytest.fixture(scope="module")
-def contestants(run: RunDirectory) -> Contestants:
+def conditions(run: RunDirectory) -> Conditions:
     config = replace(run.config(), runs_dir=str(run.path.parent))
-    return Contestants(config, run, compared_runs(config))
+    return Conditions(FinishedRun(run, config), compared_runs(config))
 
 
 @pytest.fixture(scope="module")
@@ -47,28 +48,30 @@ def texts(golden: Golden) -> dict[str, str]:
     return {record["id"]: record["text"] for record in map(orjson.loads, lines)}
 
 
-def tokens_of(contestants: Contestants, text: str) -> list[int]:
-    [encoded] = contestants.tokenizer.encode_batch([text])
-    return [contestants.tokenizer.boundary_id, *encoded.ids.tolist()]
+def tokens_of(conditions: Conditions, text: str) -> list[int]:
+    [encoded] = conditions.run.tokenizer.encode_batch([text])
+    return [conditions.run.tokenizer.boundary_id, *encoded.ids.tolist()]
 
 
 @pytest.mark.parametrize("condition", ["baseline", "plain", "off", "on"])
 def test_documents_score_as_in_the_runs_own_evaluation(
-    contestants: Contestants, table: ChunkTable, texts: dict[str, str], condition: str
+    conditions: Conditions, table: ChunkTable, texts: dict[str, str], condition: str
 ) -> None:
     names = list(dict.fromkeys(table.document_id.tolist()))
-    documents = [ScoredText(tokens_of(contestants, texts[name])) for name in names]
-    assert max(len(text.tokens) for text in documents) > contestants.config.chunking.sequence_length
-    scores = contestants.scorer(condition).score(documents)
+    documents = [ScoredText(tokens_of(conditions, texts[name])) for name in names]
+    assert (
+        max(len(text.tokens) for text in documents) > conditions.run.config.chunking.sequence_length
+    )
+    scores = conditions.scorer(condition).score(documents)
     nats = [table.nats[condition][table.document_id == name].sum() for name in names]
     assert [score.nats for score in scores] == pytest.approx(nats, rel=1e-5)
 
 
 def test_a_continuation_scores_what_is_left_of_the_whole(
-    contestants: Contestants, texts: dict[str, str]
+    conditions: Conditions, texts: dict[str, str]
 ) -> None:
     """So nothing that comes later is read, and no token is scored twice or left out."""
-    tokens, scorer = tokens_of(contestants, texts["test-01"]), contestants.scorer("on")
+    tokens, scorer = tokens_of(conditions, texts["test-01"]), conditions.scorer("on")
     for place in (1, 15, 16, 17, 100, len(tokens) - 1):
         before, after, whole = scorer.score(
             [ScoredText(tokens[:place]), ScoredText(tokens, place), ScoredText(tokens)]
@@ -77,26 +80,26 @@ def test_a_continuation_scores_what_is_left_of_the_whole(
 
 
 def test_random_neighbours_are_each_chunks_own(
-    contestants: Contestants, texts: dict[str, str]
+    conditions: Conditions, texts: dict[str, str]
 ) -> None:
-    tokens = tokens_of(contestants, texts["planted-a"])
-    source = contestants.source("random")
+    tokens = tokens_of(conditions, texts["planted-a"])
+    source = conditions.source("random")
     assert source is not None
     one, other, again = source.search([tokens[:16], tokens[16:32], tokens[:16]])[0]
     assert np.array_equal(one, again)
     assert not np.array_equal(one, other)
     planted = [ScoredText(tokens)]
-    nats = {name: contestants.scorer(name).score(planted)[0].nats for name in CONDITIONS}
+    nats = {name: conditions.scorer(name).score(planted)[0].nats for name in CONDITIONS}
     assert nats["random"] not in (nats["off"], nats["on"])
 
 
 @needs_lm_eval
-def test_requests_of_lm_eval_are_documents(contestants: Contestants, texts: dict[str, str]) -> None:
+def test_requests_of_lm_eval_are_documents(conditions: Conditions, texts: dict[str, str]) -> None:
     from lm_eval.api.instance import Instance
 
     from retro_lab.evaluation.tasks.harness import RunLM
 
-    model = RunLM(contestants.scorer("on"), contestants.writer("on"), contestants.tokenizer, "on")
+    model = RunLM(conditions.scorer("on"), conditions.writer("on"), conditions.run.tokenizer, "on")
     text = texts["test-04"]
     place = text.index(" ", 300)
     before, after = text[:place], text[place:]
@@ -115,17 +118,17 @@ def test_requests_of_lm_eval_are_documents(contestants: Contestants, texts: dict
         model.generate_until([drawn])
 
 
-def test_greedy_is_what_generation_writes(contestants: Contestants, texts: dict[str, str]) -> None:
+def test_greedy_is_what_generation_writes(conditions: Conditions, texts: dict[str, str]) -> None:
     """The writer keeps a cache and searches as it goes; the scorer reads the whole text at once."""
-    writer, scorer = contestants.writer("on"), contestants.scorer("on")
+    writer, scorer = conditions.writer("on"), conditions.scorer("on")
     written = []
     for length in (5, 16, 40):
-        prompt = tokens_of(contestants, texts["train-03"])[:length]
+        prompt = tokens_of(conditions, texts["train-03"])[:length]
         steps = writer._steps([prompt], 20, writer.search, left_pad=False, going={0})
         written.append((prompt, [step[0] for step in steps]))
     pieces = [ScoredText([*prompt, *new], len(prompt)) for prompt, new in written]
     assert [score.greedy for score in scorer.score(pieces, greedy=True)] == [True] * 3
-    other = [replace_last(piece, contestants.tokenizer.pad_id) for piece in pieces]
+    other = [replace_last(piece, conditions.run.tokenizer.pad_id) for piece in pieces]
     assert [score.greedy for score in scorer.score(other, greedy=True)] == [False] * 3
 
 
@@ -133,9 +136,9 @@ def replace_last(piece: ScoredText, below: int) -> ScoredText:
     return ScoredText([*piece.tokens[:-1], (piece.tokens[-1] + 1) % below], piece.first)
 
 
-def test_texts_end_at_a_stop_string(contestants: Contestants, texts: dict[str, str]) -> None:
-    writer = contestants.writer("off")
-    prompts = [tokens_of(contestants, texts["train-03"])[:20], tokens_of(contestants, "ab")]
+def test_texts_end_at_a_stop_string(conditions: Conditions, texts: dict[str, str]) -> None:
+    writer = conditions.writer("off")
+    prompts = [tokens_of(conditions, texts["train-03"])[:20], tokens_of(conditions, "ab")]
     whole = writer.write(prompts, max_tokens=24, until=[])
     assert all(whole)
     stop = whole[0][2:4]
@@ -232,7 +235,7 @@ def test_a_malformed_file_is_one_message(
 def test_without_lm_eval_it_says_what_to_install(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(benchmarks, "find_spec", lambda name: None)
+    monkeypatch.setattr(benchmark, "find_spec", lambda name: None)
     assert main([f"run={run.path}", "eval=harness", "eval.tasks=[wikitext]"]) == 2
     assert 'pip install -e ".[eval]"' in capsys.readouterr().err
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from golden import Golden
+from observed import scored_conditions
 
 from retro_lab.commands.evaluate import evaluate
 from retro_lab.config.errors import UserError
@@ -31,7 +32,6 @@ from retro_lab.evaluation.measure.injection import (
     Injection,
 )
 from retro_lab.evaluation.records.chunk_table import ChunkTable
-from retro_lab.run import scores as scores_module
 from retro_lab.run.directory import RunDirectory
 
 DOSES = (0.1, 0.5, 1.0)  # of six documents
@@ -55,12 +55,9 @@ def run(
     for path in (golden.folder / "runs").glob("nano-*"):
         shutil.copytree(path, folder / path.name)
     run = RunDirectory(folder / finished.path.name)
-    score = scores_module._score
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            scores_module, "_score", lambda *args: scored.append(args[-1]) or score(*args)
-        )
+    with scored_conditions() as conditions:
         evaluate(command(golden, run))
+    scored += conditions
     return run
 
 
@@ -136,23 +133,23 @@ def test_the_more_is_planted_the_better_the_half_and_nothing_else(injection: Inj
 
 
 def test_a_model_runs_only_for_what_a_dose_can_change(
-    golden: Golden, run: RunDirectory, scored: list[str], monkeypatch: pytest.MonkeyPatch
+    golden: Golden, run: RunDirectory, scored: list[str]
 ) -> None:
     assert scored == ["on"] * len(DOSES)
     before = (run.path / "injection.json").read_bytes()
-    monkeypatch.setattr(scores_module, "_score", refuse)
-    evaluate(command(golden, run))
+    with scored_conditions() as again:
+        evaluate(command(golden, run))
+    assert again == []
     assert (run.path / "injection.json").read_bytes() == before
 
 
-def test_other_intervals_need_no_model(
-    golden: Golden, run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_intervals_need_no_model(golden: Golden, run: RunDirectory, tmp_path: Path) -> None:
     shutil.copytree(run.path.parent, tmp_path / "runs")
     copy = RunDirectory(tmp_path / "runs" / run.path.name)
     asked = command(golden, copy)
-    monkeypatch.setattr(scores_module, "_score", refuse)
-    evaluate(replace(asked, eval=replace(asked.eval, bootstrap_samples=60)))
+    with scored_conditions() as again:
+        evaluate(replace(asked, eval=replace(asked.eval, bootstrap_samples=60)))
+    assert again == []
     assert Injection.load(copy.path).bootstrap.samples == 60
     half = copy.searching(PlantedDatabaseConfig(plant_share=0.5))
     assert half.evaluation is not None

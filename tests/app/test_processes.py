@@ -119,11 +119,9 @@ def test_the_others_neither_lock_nor_write(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("due", [True, False])
-def test_the_first_process_decides_on_the_baseline(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, due: bool
-) -> None:
+def test_the_first_process_decides_on_the_baseline(tmp_path: Path, due: bool) -> None:
     """It does so where no other job can change it; the others do as it says, not as they see."""
-    from retro_lab.run import experiment
+    from retro_lab.run.experiment import ensure_trained
 
     config: Config = config_of(*SMALL, "trainer=ddp", f"runs_dir={tmp_path}")
     held, trained = [], []
@@ -136,14 +134,12 @@ def test_the_first_process_decides_on_the_baseline(
         held.append(path)
         return due
 
-    monkeypatch.setattr(experiment, "agreed", says)
-    monkeypatch.setattr(
-        experiment, "train", lambda *arguments, companion: trained.append(arguments[1].path)
+    def finish(config: Config, run: RunDirectory, *_: object) -> None:
+        trained.append(run.path)
+
+    ensure_trained(
+        "baseline", baseline_of(config), Mock(lineage={}), Stopwatch(), agree=says, finish=finish
     )
-    monkeypatch.setattr(experiment, "_evaluate", lambda *arguments: None)
-    prepared = Mock()
-    prepared.without_neighbours.return_value.lineage = {}
-    experiment.ensure_trained("baseline", baseline_of(config), prepared, Stopwatch())
     assert trained == (held if due else [])
     RunDirectory(held[0]).acquire(wait=False).release()
 

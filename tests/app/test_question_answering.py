@@ -19,9 +19,10 @@ from retro_lab.commands.train import train
 from retro_lab.config.schema import QaConfig
 from retro_lab.evaluation.tasks.qa import Question
 from retro_lab.nn import Query
-from retro_lab.run import questions as qa
-from retro_lab.run.contestants import Contestants
 from retro_lab.run.directory import RunDirectory
+from retro_lab.run.finished import FinishedRun
+from retro_lab.run.tasks import questions as qa
+from retro_lab.run.tasks.conditions import Conditions
 
 
 @pytest.fixture(scope="module")
@@ -96,11 +97,11 @@ def test_an_answer_reads_what_its_own_question_found(
     run: RunDirectory, words: dict[str, list[str]]
 ) -> None:
     """In a batch of prompts of unequal length, written in another order, with left padding."""
-    contestants = Contestants(run.config(), run, {})
-    boundary = contestants.tokenizer.boundary_id
-    encoded = contestants.tokenizer.encode_batch([" ".join(words["train-05"])])[0].ids.tolist()
+    conditions = Conditions(FinishedRun.open(run), {})
+    boundary = conditions.run.tokenizer.boundary_id
+    encoded = conditions.run.tokenizer.encode_batch([" ".join(words["train-05"])])[0].ids.tolist()
     prompts = [[boundary, *encoded[:length]] for length in (30, 3, 17)]
-    source = contestants.source("on")
+    source = conditions.source("on")
     assert source is not None
     found = source.search([encoded[20 * i : 20 * i + 16] for i in range(3)])[0]
     seen: list[Query] = []
@@ -109,12 +110,12 @@ def test_an_answer_reads_what_its_own_question_found(
         seen.extend(queries)
         return torch.from_numpy(found[[query.row for query in queries]])
 
-    writer = contestants.writer("on", search)
+    writer = conditions.writer("on", search)
     together = writer.write(prompts, max_tokens=8, until=[], left_pad=True)
     assert {(query.row, query.end) for query in seen} >= {(0, 31), (1, 4), (2, 18)}
     alone = []
     for number, prompt in enumerate(prompts):
-        only = contestants.writer(
+        only = conditions.writer(
             "on", lambda queries, n=number: search([query._replace(row=n) for query in queries])
         )
         alone += only.write([prompt], max_tokens=8, until=[], left_pad=True)
@@ -125,15 +126,15 @@ def test_an_answer_reads_what_its_own_question_found(
 def test_what_stands_in_the_prompt_is_not_read_again(
     run: RunDirectory, words: dict[str, list[str]]
 ) -> None:
-    contestants = Contestants(run.config(), run, {})
+    conditions = Conditions(FinishedRun.open(run), {})
     asked = QaConfig(questions="a", passages=4, in_prompt=1)
     text = " ".join(words["train-05"][20:23])
-    read, [passages] = qa._search(contestants, "on", asked, [Question("1", text, ["x"])])
-    source = contestants.source("on", 4)
+    read, [passages] = qa._search(conditions, "on", asked, [Question("1", text, ["x"])])
+    source = conditions.source("on", 4)
     assert source is not None
-    [encoded] = contestants.tokenizer.encode_batch([text])
+    [encoded] = conditions.run.tokenizer.encode_batch([text])
     tokens, [found] = source.search([encoded.ids[:16].tolist()])
-    k = contestants.config.neighbours.k
+    k = conditions.run.config.neighbours.k
     assert np.array_equal(read, tokens[:, 1 : 1 + k])
     assert [passage.text for passage in passages] == [one.text for one in found]
 

@@ -27,7 +27,8 @@ from small_world import SmallChunks, small_chunks
 from retro_lab.commands.serve import open_index
 from retro_lab.config.compose import load_config
 from retro_lab.config.errors import UserError
-from retro_lab.config.schema import Config, (
+from retro_lab.config.schema import (
+    Config,
     HttpRetrieverConfig,
 )
 from retro_lab.retrieval.base import chunk_queries

@@ -29,10 +29,10 @@ from retro_lab.evaluation.records.results import Results
 from retro_lab.evaluation.report.benchmark_tables import harness_table, qa_tables
 from retro_lab.evaluation.report.run_page import PAGE_FILE, write_run_page
 
-from .compared import Compared, compared_runs
+from ..compared import Compared, compared_runs
+from ..directory import RunDirectory
+from ..finished import FinishedRun
 from .conditions import Conditions
-from .directory import RunDirectory
-from .finished import FinishedRun
 
 SCHEMA_VERSION = 1
 HARNESS_FILE, QA_FILE = "harness.json", "qa.json"

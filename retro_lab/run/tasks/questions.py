@@ -32,9 +32,9 @@ from retro_lab.evaluation.tasks.qa import (
 from retro_lab.nn import Query
 from retro_lab.store import track
 
-from .compared import Compared
+from ..compared import Compared
+from ..finished import FinishedRun
 from .conditions import Conditions
-from .finished import FinishedRun
 
 _SEARCHED_AT_ONCE = 256
 Searched = tuple[NDArray[np.int64], list[list[Passage]]]

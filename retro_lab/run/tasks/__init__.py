@@ -1,0 +1,1 @@
+"""A finished run on the tasks of others: lm-eval, and questions."""
