@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from retro_lab.config.databases import has_training_split
 from retro_lab.config.errors import UserError
@@ -41,16 +41,13 @@ from retro_lab.retrieval.embed.embedders import (
     build_embeddings,
     embeddings_stage,
 )
-from retro_lab.retrieval.filters.leak_filter import LeakFilter, leak_filter
-from retro_lab.retrieval.filters.near_duplicates import NearDuplicates, near_duplicates
-from retro_lab.retrieval.index_stage import build_index, check_index, extends, index_stage
+from retro_lab.retrieval.filters.leak_filter import leak_filter
+from retro_lab.retrieval.filters.near_duplicates import near_duplicates
 from retro_lab.retrieval.new_text import NewTextSearch, RandomChunks, Read, Searched
 from retro_lab.retrieval.search.registry import load_retriever
 from retro_lab.retrieval.table import (
     NeighbourTable,
-    build_neighbours,
     check_coverage,
-    neighbours_stage,
 )
 from retro_lab.store import Artifact, ArtifactStore, Stage, Workspace, build_engine, lineage
 from retro_lab.store.store import Builder
@@ -61,6 +58,7 @@ from retro_lab.text.tokenizers import Tokenizer, build_tokenizer, load_tokenizer
 
 from .nodes import Node, TextNodes, naming_errors
 from .recorded import Recorded
+from .search_nodes import NO_FILTERS, Filters, index_node, neighbours_node
 from .searched import SearchedText
 
 T = TypeVar("T")
@@ -84,16 +82,6 @@ class DataGroups:
     def of(cls, config: Config) -> DataGroups:
         """Those of a run's configuration."""
         return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})
-
-
-class Filters(NamedTuple):
-    """What a chunk may not read although it is of another document; None is off."""
-
-    leak: LeakFilter | None = None
-    similar: NearDuplicates | None = None
-
-
-NO_FILTERS = Filters()
 
 
 class DataGraph:
@@ -244,7 +232,9 @@ class DataGraph:
     def index(self, retriever: RetrieverConfig, searched: SearchedText | None = None) -> Node[Path]:
         """A retriever's index of what is searched, as the folder that holds it."""
         searched = searched or self.searched
-        return self.once(("index", repr(retriever), searched.key), self._index, retriever, searched)
+        return self.once(
+            ("index", repr(retriever), searched.key), index_node, self, retriever, searched
+        )
 
     def neighbours(
         self,
@@ -255,7 +245,7 @@ class DataGraph:
         """Neighbours of every chunk by a retriever."""
         searched = searched or self.searched
         name = ("neighbours", repr(retriever), repr(filters), searched.key)
-        return self.once(name, self._neighbours, retriever, filters, searched)
+        return self.once(name, neighbours_node, self, retriever, filters, searched)
 
     @cached_property
     def own_neighbours(self) -> Node[NeighbourTable]:
@@ -343,64 +333,3 @@ class DataGraph:
             (chunks,),
         )
         return TextNodes(name, corpus, chunks, embeddings)
-
-    def _index(self, retriever: RetrieverConfig, searched: SearchedText) -> Node[Path]:
-        vectors = retriever.needs_embeddings
-        base = searched.base if extends(retriever) else None
-        below = None if base is None else self.index(retriever, base)
-
-        def build(workspace: Workspace) -> Mapping[str, Any]:
-            folder = None if below is None else below.artifact.path
-            given = searched.embeddings if vectors else None
-            check_index(retriever, self.groups.embedder, searched.chunks)
-            return build_index(retriever, searched.chunks, given, workspace, folder)
-
-        return Node(
-            self.store,
-            lambda: index_stage(
-                retriever,
-                searched.node.stage,
-                searched.vector_stages if vectors else None,
-                None if below is None else below.stage,
-            ),
-            build,
-            Path,
-            (*searched.nodes(vectors), *(() if below is None else (below,))),
-        )
-
-    def _neighbours(
-        self, retriever: RetrieverConfig, filters: Filters, searched: SearchedText
-    ) -> Node[NeighbourTable]:
-        vectors, count = retriever.needs_embeddings, self.groups.neighbours.k_store
-        index = self.index(retriever, searched)
-
-        def build(workspace: Workspace) -> Mapping[str, Any]:
-            texts = None
-            if retriever.needs_texts:
-                texts = partial(searched.chunks.texts, corpus=searched.corpus)
-            return build_neighbours(
-                retriever,
-                count,
-                searched.chunks,
-                searched.embeddings if vectors else None,
-                index.artifact.path,
-                workspace,
-                filters.leak,
-                texts,
-                filters.similar,
-            )
-
-        return Node(
-            self.store,
-            lambda: neighbours_stage(
-                retriever,
-                count,
-                searched.node.stage,
-                index.stage,
-                searched.vector_stages if vectors else None,
-                *filters,
-            ),
-            build,
-            NeighbourTable.open,
-            (index,),
-        )
