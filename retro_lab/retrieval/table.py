@@ -34,8 +34,8 @@ from .filters.near_duplicates import NearDuplicates
 from .index_stage import Vectors, given_embeddings, searched_parents
 from .search.block_search import BlockSearch
 from .search.exact_search import exactly
-from .search.parts import kind_of
 from .search.ranking import first_allowed
+from .search.sub_indexes import kind_of
 from .table_facts import (
     dropped_shares,
     filled_shares,

@@ -18,7 +18,7 @@ from retro_lab.store.workspace import Workspace
 from ..base import Queries, RowSource
 from .bm25 import Bm25Retriever
 from .dense_rerank import DenseReranker
-from .parts import load_part, part_fields, save_part
+from .sub_indexes import load_sub_index, save_sub_index, sub_index_fields
 
 
 class DenseBm25Reranker(DenseReranker):
@@ -31,7 +31,7 @@ class DenseBm25Reranker(DenseReranker):
     @classmethod
     def index_fields(cls, config: DenseBm25RetrieverConfig) -> dict[str, Any]:
         """Those of both parts."""
-        return {**super().index_fields(config), "bm25": part_fields(config.bm25)}
+        return {**super().index_fields(config), "bm25": sub_index_fields(config.bm25)}
 
     def build(
         self,
@@ -50,10 +50,10 @@ class DenseBm25Reranker(DenseReranker):
 
     def save(self, folder: Path) -> None:
         super().save(folder)
-        save_part(self.bm25, folder, "bm25")
+        save_sub_index(self.bm25, folder, "bm25")
 
     @classmethod
     def load(cls, folder: Path, config: DenseBm25RetrieverConfig) -> Self:
         retriever = super().load(folder, config)
-        retriever.bm25 = load_part(config.bm25, folder, "bm25")
+        retriever.bm25 = load_sub_index(config.bm25, folder, "bm25")
         return retriever

@@ -15,9 +15,9 @@ import numpy as np
 from retro_lab.store.workspace import Workspace
 
 from ..base import Neighbours, Queries, RowSource
-from .parts import load_part, part_fields, save_part
 from .ranking import reranked
 from .registry import build_retriever
+from .sub_indexes import load_sub_index, save_sub_index, sub_index_fields
 
 
 class DenseReranker:
@@ -41,7 +41,7 @@ class DenseReranker:
     @classmethod
     def index_fields(cls, config: Any) -> dict[str, Any]:
         """Those of the dense search; the pool acts at search time."""
-        return {"dense": part_fields(config.dense)}
+        return {"dense": sub_index_fields(config.dense)}
 
     def build(
         self,
@@ -60,10 +60,10 @@ class DenseReranker:
         return reranked(first, pool, k, lambda ids: self.score(queries, ids))
 
     def save(self, folder: Path) -> None:
-        save_part(self.dense, folder, "dense")
+        save_sub_index(self.dense, folder, "dense")
 
     @classmethod
     def load(cls, folder: Path, config: Any) -> Self:
         retriever = cls(config)
-        retriever.dense = load_part(config.dense, folder, "dense")
+        retriever.dense = load_sub_index(config.dense, folder, "dense")
         return retriever

@@ -16,9 +16,9 @@ from retro_lab.config.schema import HybridRetrieverConfig
 from retro_lab.store.workspace import Workspace
 
 from ..base import NO_CHUNK, Neighbours, Queries, RowSource
-from .parts import load_part, part_fields, save_part
 from .ranking import append_tail, best_of_rows
 from .registry import build_retriever
+from .sub_indexes import load_sub_index, save_sub_index, sub_index_fields
 
 
 class HybridRetriever:
@@ -39,7 +39,10 @@ class HybridRetriever:
     @classmethod
     def index_fields(cls, config: HybridRetrieverConfig) -> dict[str, Any]:
         """Those of both parts; constant and depth act at search time."""
-        return {"dense": part_fields(config.dense), "lexical": part_fields(config.lexical)}
+        return {
+            "dense": sub_index_fields(config.dense),
+            "lexical": sub_index_fields(config.lexical),
+        }
 
     def build(
         self,
@@ -61,14 +64,14 @@ class HybridRetriever:
         return append_tail(fuse([dense.ids[:, :depth], lexical.ids], self.config.constant), tail, k)
 
     def save(self, folder: Path) -> None:
-        save_part(self.dense, folder, "dense")
-        save_part(self.lexical, folder, "lexical")
+        save_sub_index(self.dense, folder, "dense")
+        save_sub_index(self.lexical, folder, "lexical")
 
     @classmethod
     def load(cls, folder: Path, config: HybridRetrieverConfig) -> Self:
         retriever = cls(config)
-        retriever.dense = load_part(config.dense, folder, "dense")
-        retriever.lexical = load_part(config.lexical, folder, "lexical")
+        retriever.dense = load_sub_index(config.dense, folder, "dense")
+        retriever.lexical = load_sub_index(config.lexical, folder, "lexical")
         return retriever
 
 

@@ -23,8 +23,8 @@ from retro_lab.text.runs import pair_runs
 
 from ..base import NO_CHUNK, Neighbours, Queries, RowSource
 from .bm25 import Bm25Retriever
-from .parts import load_part, part_fields, save_part
 from .ranking import reranked
+from .sub_indexes import load_sub_index, save_sub_index, sub_index_fields
 
 
 class OracleRetriever:
@@ -46,7 +46,7 @@ class OracleRetriever:
     @classmethod
     def index_fields(cls, config: OracleRetrieverConfig) -> dict[str, Any]:
         """Those of BM25; the pool acts at search time."""
-        return {"bm25": part_fields(config.bm25)}
+        return {"bm25": sub_index_fields(config.bm25)}
 
     def build(
         self,
@@ -77,12 +77,12 @@ class OracleRetriever:
         return reranked(first, pool, k, longest_runs)
 
     def save(self, folder: Path) -> None:
-        save_part(self.bm25, folder, "bm25")
+        save_sub_index(self.bm25, folder, "bm25")
         np.save(folder / "tokens.npy", self.tokens, allow_pickle=False)
 
     @classmethod
     def load(cls, folder: Path, config: OracleRetrieverConfig) -> Self:
         retriever = cls(config)
-        retriever.bm25 = load_part(config.bm25, folder, "bm25")
+        retriever.bm25 = load_sub_index(config.bm25, folder, "bm25")
         retriever.tokens = np.load(folder / "tokens.npy", mmap_mode="r", allow_pickle=False)
         return retriever

@@ -14,13 +14,13 @@ import numpy as np
 from retro_lab.config.schema import RandomRetrieverConfig
 
 from ..base import Neighbours, Queries
-from .listed import ListedChunks
+from .id_only_index import IdOnlyIndex
 
 _ROUNDS = 8
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-class RandomRetriever(ListedChunks):
+class RandomRetriever(IdOnlyIndex):
     """Chunks of the database in a random order of each query's own."""
 
     needs_embeddings: ClassVar[bool] = RandomRetrieverConfig.needs_embeddings

@@ -12,11 +12,11 @@ from retro_lab.config.errors import UserError
 from retro_lab.config.schema import StoredRetrieverConfig
 
 from ..base import Neighbours, Queries
-from .listed import ListedChunks
+from .id_only_index import IdOnlyIndex
 from .ranking import first_allowed, repeated_in_row
 
 
-class StoredRetriever(ListedChunks):
+class StoredRetriever(IdOnlyIndex):
     """A table of neighbours; it knows those of stored chunks, and can't search for text."""
 
     needs_embeddings = StoredRetrieverConfig.needs_embeddings

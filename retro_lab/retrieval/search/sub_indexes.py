@@ -1,4 +1,4 @@
-"""Searches made of others: how a part is keyed, stored and opened, each in a folder of its own."""
+"""Searches made of others: how a sub-index is keyed, stored and opened, each in its own folder."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ..base import Retriever
 from .registry import load_retriever, retriever_class
 
 
-def part_fields(config: RetrieverConfig) -> dict[str, Any]:
-    """What of a part changes the bytes that it saves, its kind included."""
+def sub_index_fields(config: RetrieverConfig) -> dict[str, Any]:
+    """The settings that change what a sub-index saves, its kind included."""
     return {"kind": kind_of(config), **retriever_class(config).index_fields(config)}
 
 
@@ -21,12 +21,12 @@ def kind_of(config: RetrieverConfig) -> str:
     return type(config).__name__.removesuffix("RetrieverConfig").lower()
 
 
-def save_part(part: Retriever, folder: Path, name: str) -> None:
-    """Write a part into a new folder below the whole's."""
+def save_sub_index(retriever: Retriever, folder: Path, name: str) -> None:
+    """Writes a sub-index into a new folder below that of the search."""
     (folder / name).mkdir()
-    part.save(folder / name)
+    retriever.save(folder / name)
 
 
-def load_part(config: RetrieverConfig, folder: Path, name: str) -> Any:
-    """Open what `save_part` wrote."""
+def load_sub_index(config: RetrieverConfig, folder: Path, name: str) -> Any:
+    """Opens what `save_sub_index` wrote."""
     return load_retriever(config, folder / name)

@@ -1,4 +1,4 @@
-"""What searches without an index share: the ids of the database's chunks, and nothing else."""
+"""The index of searches that need none: the ids of the database's chunks, and nothing else."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from retro_lab.store.workspace import Workspace
 from ..base import RowSource
 
 
-class ListedChunks:
-    """The database as int64 [S] `chunk_ids`; how it is searched is for a subclass to say."""
+class IdOnlyIndex:
+    """The database as int64 [S] `chunk_ids`; subclasses search it."""
 
     exact = True
 
