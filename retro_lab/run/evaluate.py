@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from retro_lab.config.databases import in_words, is_training_split
 from retro_lab.config.fingerprints import eval_fields, run_key, wanted_plain
@@ -16,17 +14,14 @@ from retro_lab.config.schema import (
     Config,
     EvalConfig,
     Reference,
-    resolve_k,
     resolve_max_run,
+    resolve_stride,
     wants_tokens,
 )
 from retro_lab.config.serialise import to_plain
-from retro_lab.evaluation.measure.leakage import analyse
-from retro_lab.evaluation.measure.metrics import ChunkScores
-from retro_lab.evaluation.measure.ngram_overlap import similarity
-from retro_lab.evaluation.measure.overlap_stage import shared_runs
+from retro_lab.evaluation.measure.leakage import Leakage, analyse
 from retro_lab.evaluation.measure.statistics import Bootstrap
-from retro_lab.evaluation.records.chunk_table import ChunkTable, Overlap, Reading
+from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.environment import environment
 from retro_lab.evaluation.records.results import (
     DataCounts,
@@ -48,9 +43,10 @@ from .compressors import compressed
 from .directory import RunDirectory
 from .graph import DataGraph
 from .inspection import GAIN_FILES, INSPECT_FILE, record_gain, write_inspection
+from .measured import chunk_table, token_table
 from .model import build_data
-from .probes import longest_runs, matching_runs, overlap_retriever
-from .scores import Scoring, conditions, neighbours_read
+from .probes import overlap_retriever
+from .scores import Scoring, conditions
 
 LOG = logging.getLogger("retro_lab")
 PLOT_FILE = "leakage.png"
@@ -76,54 +72,87 @@ def evaluate_run(
     data = build_data(config, graph)
     torch.set_num_threads(config.trainer.threads or torch.get_num_threads())
     scores = Scoring(config, run, out, graph, data, compared).scores()
-    table = _table(config, graph, scores)
-    tokens = _tokens(config, graph, scores, conditions(config, compared))
+    table = chunk_table(config, graph, scores)
+    tokens = token_table(config, graph, scores, conditions(config, compared))
     expected = graph.own.corpus.data.num_bytes(evaluation.split)
     if int(table.bytes.sum()) != expected:
         raise ValueError(f"{table.bytes.sum()} bytes scored of {expected} in the split")
-    reference = _reference(config) if table.overlap is not None else None
-    bootstrap = Bootstrap(evaluation.bootstrap_samples, evaluation.confidence, evaluation.seed)
-    leakage = analyse(table, evaluation.alphas, reference, bootstrap)
-    results = Results(
-        run_key=run_key(run.config()),
-        config=to_plain(config),
-        lineage=graph.lineage,
-        environment=environment(),
-        data=_counts(config, graph, table),
-        evaluation=EvaluationSettings(
-            split=evaluation.split,
-            window=config.chunking.sequence_length,
-            stride=data.stride,
-            scored_with_retrieval_fraction=table.retrieval_fraction,
-            database=_database(config, graph, run) if graph.table is not None else None,
-            words=_words(config, graph) if evaluation.words else None,
-            max_run=_max_run(config, out) if "filtered" in scores else None,
-        ),
-        metrics={evaluation.split: {name: table.score(name) for name in scores}},
-        leakage=leakage,
-        timing=run.status["seconds"],
-        plain=_plain(config, compared) if "plain" in scores else None,
-        compressors=compressed(config, graph, data.stride) if "on" in scores else None,
-    )
+    leakage = _leakage(config, table)
+    results = _results(config, run, out, graph, compared, table, leakage)
     out.forget_evaluation()
     _remove_older(out, tokens, evaluation)
     table.save(out.chunks_file)
     results.save(out.results_file)
     if tokens is not None:
         tokens.save(out.tokens_file, table)
+    _show(config, out, graph, results, table, tokens)
+    out.record_evaluation(eval_fields(evaluation, wanted_plain(config) if results.plain else None))
+    own = dataclasses.replace(run.config(), eval=evaluation)
+    publish(results, own, run.path, out.path, lineage=run.lineage)
+    return results
+
+
+def _leakage(config: Config, table: ChunkTable) -> Leakage:
+    """bpb(alpha) and the paired differences."""
+    asked = config.eval
+    reference = _reference(config) if table.overlap is not None else None
+    bootstrap = Bootstrap(asked.bootstrap_samples, asked.confidence, asked.seed)
+    return analyse(table, asked.alphas, reference, bootstrap)
+
+
+def _results(
+    config: Config,
+    run: RunDirectory,
+    out: RunDirectory,
+    graph: DataGraph,
+    compared: Compared,
+    table: ChunkTable,
+    leakage: Leakage,
+) -> Results:
+    """Every figure, with what it was measured on and how."""
+    asked, scored = config.eval, table.nats
+    stride = resolve_stride(asked, config.chunking)
+    return Results(
+        run_key=run_key(run.config()),
+        config=to_plain(config),
+        lineage=graph.lineage,
+        environment=environment(),
+        data=_counts(config, graph, table),
+        evaluation=EvaluationSettings(
+            split=asked.split,
+            window=config.chunking.sequence_length,
+            stride=stride,
+            scored_with_retrieval_fraction=table.retrieval_fraction,
+            database=_database(config, graph, run) if graph.reads else None,
+            words=_words(config, graph) if asked.words else None,
+            max_run=_max_run(config, out) if "filtered" in scored else None,
+        ),
+        metrics={asked.split: {name: table.score(name) for name in scored}},
+        leakage=leakage,
+        timing=run.status["seconds"],
+        plain=_plain(config, compared) if "plain" in scored else None,
+        compressors=compressed(config, graph, stride) if "on" in scored else None,
+    )
+
+
+def _show(
+    config: Config,
+    out: RunDirectory,
+    graph: DataGraph,
+    results: Results,
+    table: ChunkTable,
+    tokens: TokenTable | None,
+) -> None:
+    """Plots and pages, and the record of what was planted."""
     if table.overlap is not None:
         _plot(results, out)
     plants = graph.searched.planted()
     if plants is not None:
         out.record_planted(plants)
-    found = record_gain(config, out, table, tokens, leakage)
-    if found is not None and tokens is not None and evaluation.pages:
+    found = record_gain(config, out, table, tokens, results.leakage)
+    if found is not None and tokens is not None and config.eval.pages:
         write_inspection(config, out, graph, tokens, found)
     write_run_page(results, out.path)
-    out.record_evaluation(eval_fields(evaluation, wanted_plain(config) if results.plain else None))
-    own = dataclasses.replace(run.config(), eval=evaluation)
-    publish(results, own, run.path, out.path, lineage=run.lineage)
-    return results
 
 
 def _plain(config: Config, compared: Compared) -> PlainModel:
@@ -179,70 +208,6 @@ def _database(config: Config, graph: DataGraph, run: RunDirectory) -> SearchedDa
         chunks=len(chunks.searched),
         planted=plants["planted"] if plants else [],
     )
-
-
-def _table(config: Config, graph: DataGraph, scores: dict[str, ChunkScores]) -> ChunkTable:
-    """One row a scored chunk."""
-    chunks = graph.chunks
-    rows = next(iter(scores.values())).rows
-    ids = graph.corpus.ids
-    read = np.empty((len(rows), 0), np.int64)
-    overlap = alike = reading = None
-    if graph.table is not None:
-        k = resolve_k(config.eval, config.neighbours)
-        read = neighbours_read(graph.chunks, graph.table.ids, rows, k).astype(np.int64)
-        reading = _reading(config, graph, rows, read)
-        if config.eval.ngram is not None:
-            following = config.chunking.continuation_chunks
-            alike = similarity(chunks, rows, read, following, config.eval.ngram)
-        if config.eval.leakage:
-            partial = (chunks.tokens[rows] == chunks.pad_id).any(axis=1)
-            overlap = Overlap(_longest_runs(config, graph, rows, read), partial)
-    document_ids = [ids[d] for d in chunks.document[rows]]
-    return ChunkTable.from_scores(
-        scores, document_ids, chunks.index[rows], read, overlap, alike, reading
-    )
-
-
-def _tokens(
-    config: Config, graph: DataGraph, scores: dict[str, ChunkScores], asked: Sequence[str]
-) -> TokenTable | None:
-    """One row a scored token, if each condition that was asked for is known by token."""
-    by_token = {name: each for name, each in scores.items() if each.by_token is not None}
-    if not by_token.keys() >= set(asked):
-        return None
-    chunks = graph.chunks
-    rows = next(iter(scores.values())).rows
-    longest = None
-    exact = config.eval.leakage and config.eval.reference is Reference.exact_corpus
-    if graph.table is not None and exact:
-        split = chunks.chunks_of(config.eval.split)
-        longest = matching_runs(graph, config)[np.searchsorted(split, rows)]
-    return TokenTable.from_scores(by_token, chunks, rows, longest)
-
-
-def _reading(
-    config: Config, graph: DataGraph, rows: NDArray[np.int64], read: NDArray[np.int64]
-) -> Reading:
-    """Each neighbour's retrieval score, and the run that it shares with the chunk predicted."""
-    assert graph.table is not None
-    following = config.chunking.continuation_chunks
-    runs = np.zeros(read.shape, np.int32)
-    for rank in range(read.shape[1]):
-        runs[:, rank] = shared_runs(graph.chunks, rows, read[:, rank : rank + 1], following)
-    scores = neighbours_read(graph.chunks, graph.table.scores, rows, read.shape[1])
-    return Reading(scores, runs)
-
-
-def _longest_runs(
-    config: Config, graph: DataGraph, rows: NDArray[np.int64], read: NDArray[np.int64]
-) -> NDArray[np.int32]:
-    """[S] longest run that each scored chunk shares with the reference text."""
-    chunks = graph.chunks
-    if config.eval.reference is Reference.seen_neighbours:
-        return shared_runs(chunks, rows, read, config.chunking.continuation_chunks)
-    split = chunks.chunks_of(config.eval.split)
-    return longest_runs(graph, config)[np.searchsorted(split, rows)]
 
 
 def _reference(config: Config) -> str:
