@@ -19,8 +19,8 @@ import time
 from collections.abc import Sequence
 
 from retro_lab.config.compose import load_config
-from retro_lab.run.graph import DataGraph
-from retro_lab.run.probes import matching_runs
+from retro_lab.run.data.graph import DataGraph
+from retro_lab.run.evaluating.probes import matching_runs
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ from retro_lab.planner.plan_rates import measure_embed, measure_search
 from retro_lab.retrieval.embed.embedders import build_embeddings
 from retro_lab.retrieval.index_stage import build_index
 from retro_lab.retrieval.table import build_neighbours
-from retro_lab.run.graph import DataGraph
+from retro_lab.run.data.graph import DataGraph
 from retro_lab.store.workspace import Workspace
 
 CLOCKS: dict[str, Callable[[], float]] = {"cpu": time.process_time, "wall": time.perf_counter}

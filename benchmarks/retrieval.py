@@ -33,7 +33,7 @@ from retro_lab.retrieval.embed.embedders import build_embedder
 from retro_lab.retrieval.filters.exclusion import search_filled
 from retro_lab.retrieval.filters.leak_filter import LeakFilter
 from retro_lab.retrieval.search.registry import load_retriever
-from retro_lab.run.graph import DataGraph
+from retro_lab.run.data.graph import DataGraph
 from retro_lab.text.readers import Malformed, read_documents
 
 FACTORIES = ("Flat", "IVF{nlist},Flat", "IVF{nlist},PQ{pq}", "HNSW32", "SQ8")

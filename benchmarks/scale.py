@@ -29,7 +29,7 @@ from retro_lab.retrieval.base import Queries, Rows
 from retro_lab.retrieval.search.exact_search import ExactSearch
 from retro_lab.retrieval.search.faiss_blocks import BLOCK
 from retro_lab.retrieval.search.faiss_index import FaissRetriever
-from retro_lab.run.graph import DataGraph
+from retro_lab.run.data.graph import DataGraph
 from retro_lab.store import Artifact, ArtifactStore, Stage, Workspace
 
 NOISE = 0.3  # length of the noise, where a real vector has length 1

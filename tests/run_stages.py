@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from retro_lab.config.schema import Config
-from retro_lab.run.graph import DataGraph
-from retro_lab.run.nodes import in_building_order
-from retro_lab.run.probes import nodes_of_run
+from retro_lab.run.data.graph import DataGraph
+from retro_lab.run.data.nodes import in_building_order
+from retro_lab.run.evaluating.probes import nodes_of_run
 from retro_lab.store import Artifact, Stage
 from retro_lab.store.engine import Engine
 

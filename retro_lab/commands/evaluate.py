@@ -72,14 +72,14 @@ def _evaluate_fully(
     run: RunDirectory, command: EvaluateConfig
 ) -> tuple[RunDirectory, dict[str, float] | None]:
     """As `evaluate_one`, with rivals, and at every dose of a leak experiment, if asked for."""
-    from retro_lab.run.reevaluate import evaluate_one
+    from retro_lab.run.evaluating.reevaluate import evaluate_one
 
     rivals = None
     if command.eval.rivals.which:
         from retro_lab.rivals.rivals import run_rivals as rivals
     if not command.eval.injection.doses:
         return evaluate_one(run, command, rivals)
-    from retro_lab.run.injection import check_injection, run_injection
+    from retro_lab.run.evaluating.injection import check_injection, run_injection
 
     check_injection(run, command)
     out, seconds = evaluate_one(run, command, rivals)

@@ -25,9 +25,9 @@ def main(argv: Sequence[str]) -> int:
 
 def explain_stages(config: Config) -> int:
     """Prints hit or miss for each stage, and which key caused a miss; builds nothing."""
-    from retro_lab.run.graph import DataGraph
-    from retro_lab.run.nodes import in_building_order
-    from retro_lab.run.probes import nodes_of_run
+    from retro_lab.run.data.graph import DataGraph
+    from retro_lab.run.data.nodes import in_building_order
+    from retro_lab.run.evaluating.probes import nodes_of_run
     from retro_lab.store import Stage
 
     graph = DataGraph(config)
@@ -43,9 +43,9 @@ def build_stages(config: Config) -> int:
     Raises:
         UserError: bad input, or too few neighbours after exclusion, as training would say.
     """
-    from retro_lab.run.graph import DataGraph
-    from retro_lab.run.nodes import in_building_order
-    from retro_lab.run.probes import nodes_of_run
+    from retro_lab.run.data.graph import DataGraph
+    from retro_lab.run.data.nodes import in_building_order
+    from retro_lab.run.evaluating.probes import nodes_of_run
 
     graph = DataGraph(config)
     graph.prepare()

@@ -35,8 +35,8 @@ def train(config: Config) -> float | None:
         LOG.setLevel(logging.WARNING)
     finished = config.resume is not None and run.is_finished(config)
     if finished:
-        from retro_lab.run.changed_text import TRAIN_ANEW, check_shown
-        from retro_lab.run.graph import DataGraph
+        from retro_lab.run.data.changed_text import TRAIN_ANEW, check_shown
+        from retro_lab.run.data.graph import DataGraph
 
         check_shown(run, DataGraph(config), TRAIN_ANEW)
         LOG.info("%s is finished already; resume=null trains it again", run.path)

@@ -9,9 +9,9 @@ from retro_lab.config.fingerprints import plain_of, steps_of
 from retro_lab.config.rules.checks import check
 from retro_lab.config.schema import Config, PlainConfig
 from retro_lab.evaluation.compressors.outcome import Outcome, bits_per_byte, lowest
+from retro_lab.run.data.graph import DataGraph
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.experiment import train
-from retro_lab.run.graph import DataGraph
 from retro_lab.run.timing import Stopwatch
 
 from .matched import Match, parameters

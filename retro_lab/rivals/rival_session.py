@@ -11,8 +11,8 @@ from retro_lab.evaluation.compressors.ground import Ground, Grounds
 from retro_lab.evaluation.compressors.outcome import Outcome, kept
 from retro_lab.nn import Retro, RetroConfig
 from retro_lab.nn.flops import count_flops
+from retro_lab.run.data.graph import DataGraph
 from retro_lab.run.directory import RunDirectory
-from retro_lab.run.graph import DataGraph
 from retro_lab.run.model import load_model, retro_config
 from retro_lab.run.timing import Stopwatch
 

@@ -24,8 +24,8 @@ from retro_lab.evaluation.records.results import Results
 from retro_lab.evaluation.report.run_page import write_run_page
 from retro_lab.retrieval.search.registry import load_retriever
 from retro_lab.run.compared import Compared
-from retro_lab.run.compressors import ngram_outcome, xz_outcome
 from retro_lab.run.directory import RunDirectory
+from retro_lab.run.evaluating.compressors import ngram_outcome, xz_outcome
 from retro_lab.run.finished import FinishedRun
 from retro_lab.run.timing import Stopwatch
 from retro_lab.store import Artifact

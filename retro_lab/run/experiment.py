@@ -25,11 +25,11 @@ from retro_lab.training.publish import TOKENS_SEEN, last_figures
 from retro_lab.training.wandb_run import RunIdentity
 
 from .backbone import backbone_weights, is_backbone_alone, with_backbone
-from .changed_text import TRAIN_ANEW, check_unchanged
 from .compared import Compared, compared_configs
+from .data.changed_text import TRAIN_ANEW, check_unchanged
+from .data.graph import DataGraph
 from .directory import RUN_KEY, RunDirectory
-from .evaluate import evaluate_run
-from .graph import DataGraph
+from .evaluating.evaluate import evaluate_run
 from .model import LanguageModel, build_data, build_model, describe_model, parameter_counts
 from .timing import Stopwatch
 

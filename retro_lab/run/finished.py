@@ -28,10 +28,10 @@ from retro_lab.retrieval.new_text import NewTextSearch
 from retro_lab.store import ArtifactStore
 from retro_lab.text.tokenizers import Tokenizer
 
+from .data.graph import DataGraph
+from .data.recorded import Recorded, recorded_keys
 from .directory import RunDirectory
-from .graph import DataGraph
 from .model import LanguageModel, open_model, open_tokenizer
-from .recorded import Recorded, recorded_keys
 
 _OF_OWN_TEXT = ("corpus", "tokenizer", "chunks", "embeddings")
 """Stages that are the same whatever is searched."""

@@ -26,8 +26,8 @@ from retro_lab.text.chunks import ChunkStore
 from retro_lab.text.tokenizers import Tokenizer, load_tokenizer
 
 from .backbone import backbone_weights, is_backbone_alone, with_backbone
+from .data.graph import DataGraph
 from .directory import RunDirectory
-from .graph import DataGraph
 
 if TYPE_CHECKING:
     from retro_lab.huggingface import GraftedRetro

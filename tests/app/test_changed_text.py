@@ -22,9 +22,9 @@ from retro_lab.config.schema import (
     EvaluateConfig,
     JsonlCorpusConfig,
 )
+from retro_lab.run.data.graph import DataGraph
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.experiment import run_experiment
-from retro_lab.run.graph import DataGraph
 from retro_lab.run.timing import Stopwatch
 
 MORE = b'{"id": "one-more", "text": "abcd bcde"}\n'
@@ -97,7 +97,7 @@ def test_a_baseline_of_other_text_is_said_first(config: Config, folder: Path) ->
 def test_text_that_is_gone_does_not_hide_results(
     config: Config, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from retro_lab.run.changed_text import check_shown
+    from retro_lab.run.data.changed_text import check_shown
 
     run = begun(config, "finished")
     shutil.rmtree(folder)

@@ -26,9 +26,9 @@ from retro_lab.config.schema import (
 )
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.results import Results
+from retro_lab.run.data.graph import DataGraph
 from retro_lab.run.directory import RunDirectory
-from retro_lab.run.graph import DataGraph
-from retro_lab.run.probes import longest_runs
+from retro_lab.run.evaluating.probes import longest_runs
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from retro_lab.config.schema import Config
 from retro_lab.retrieval import table
 from retro_lab.retrieval.embed import embedders
 from retro_lab.retrieval.search import faiss_blocks
-from retro_lab.run.graph import DataGraph
+from retro_lab.run.data.graph import DataGraph
 from retro_lab.store.engine import Work
 from retro_lab.store.stage import JSON
 from retro_lab.text import chunks as chunks_module

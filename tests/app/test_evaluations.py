@@ -23,9 +23,9 @@ from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.gain_file import load_gain
 from retro_lab.evaluation.records.results import Results, warnings
 from retro_lab.evaluation.records.token_table import TokenTable
-from retro_lab.run import evaluate as evaluation_module
-from retro_lab.run import reevaluate
 from retro_lab.run.directory import RunDirectory
+from retro_lab.run.evaluating import evaluate as evaluation_module
+from retro_lab.run.evaluating import reevaluate
 
 
 @pytest.fixture(scope="module")

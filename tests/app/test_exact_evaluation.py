@@ -12,9 +12,9 @@ from run_stages import stages_of
 
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.results import Results
+from retro_lab.run.data.graph import DataGraph
 from retro_lab.run.directory import RunDirectory
-from retro_lab.run.evaluate import evaluate_run
-from retro_lab.run.graph import DataGraph
+from retro_lab.run.evaluating.evaluate import evaluate_run
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from golden import Golden
 
 from retro_lab.__main__ import main
 from retro_lab.evaluation.records.results import Results
+from retro_lab.run.data.graph import DataGraph
 from retro_lab.run.directory import RunDirectory
-from retro_lab.run.graph import DataGraph
-from retro_lab.run.scores import load_model
+from retro_lab.run.evaluating.scores import load_model
 
 
 @pytest.fixture(scope="module")

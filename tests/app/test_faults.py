@@ -22,7 +22,7 @@ from run_stages import built, stages_of
 from retro_lab.config.schema import Config
 from retro_lab.retrieval import table
 from retro_lab.retrieval.embed import embedders
-from retro_lab.run.graph import DataGraph
+from retro_lab.run.data.graph import DataGraph
 from retro_lab.store.stage import Artifact
 from retro_lab.text import chunks as chunks_module
 

@@ -18,8 +18,8 @@ from retro_lab.config.errors import UserError
 from retro_lab.config.schema import EvaluateConfig, resolve_max_run
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.results import Results
+from retro_lab.run.data.graph import DataGraph
 from retro_lab.run.directory import RunDirectory
-from retro_lab.run.graph import DataGraph
 
 
 @pytest.fixture

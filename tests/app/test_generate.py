@@ -220,7 +220,7 @@ def test_a_service_gives_what_the_run_finds_itself(
     from retro_lab.commands.serve import open_index
     from retro_lab.retrieval.service import client as http_client
     from retro_lab.retrieval.service.server import Limits, create_app
-    from retro_lab.run.graph import DataGraph
+    from retro_lab.run.data.graph import DataGraph
 
     app = create_app(open_index(finished), Limits(), None)
 

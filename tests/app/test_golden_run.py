@@ -119,7 +119,7 @@ def test_the_table_names_what_was_read_and_measures_what_is_alike(
     """A chunk is predicted with the neighbours of the chunk before it; r(C) is its own with its own
     ten neighbours, each with the chunk that follows it.
     """
-    from retro_lab.run.graph import DataGraph
+    from retro_lab.run.data.graph import DataGraph
 
     prepared = DataGraph(golden.config())
     assert prepared.table is not None
@@ -153,7 +153,7 @@ def test_the_table_names_what_was_read_and_measures_what_is_alike(
 
 
 def test_no_neighbour_is_of_the_chunks_own_document(golden: Golden, finished: RunDirectory) -> None:
-    from retro_lab.run.graph import DataGraph
+    from retro_lab.run.data.graph import DataGraph
 
     prepared = DataGraph(golden.config())
     assert prepared.table is not None
@@ -186,8 +186,8 @@ def test_the_baseline_is_shared_and_data_is_built_once(
 
 
 def test_evaluating_twice_gives_the_same_bytes(golden: Golden, finished: RunDirectory) -> None:
-    from retro_lab.run.evaluate import evaluate_run
-    from retro_lab.run.graph import DataGraph
+    from retro_lab.run.data.graph import DataGraph
+    from retro_lab.run.evaluating.evaluate import evaluate_run
 
     config = golden.config()
     chunks, figures = finished.chunks_file.read_bytes(), finished.results_file.read_bytes()

@@ -18,9 +18,9 @@ from retro_lab.commands.evaluate import evaluate
 from retro_lab.config.refusals import refusal
 from retro_lab.config.schema import EvaluateConfig
 from retro_lab.evaluation.records.results import Results
+from retro_lab.run.data.graph import DataGraph
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.experiment import run_experiment
-from retro_lab.run.graph import DataGraph
 from retro_lab.run.timing import Stopwatch
 from retro_lab.training.checkpoint import resumable_step
 from retro_lab.training.loggers import METRICS, read_metrics

@@ -28,8 +28,8 @@ from retro_lab.config.fingerprints import canonical
 from retro_lab.config.rules.checks import check
 from retro_lab.config.schema import Config
 from retro_lab.evaluation.records.results import Results
+from retro_lab.run.data.graph import DataGraph
 from retro_lab.run.experiment import run_experiment
-from retro_lab.run.graph import DataGraph
 from retro_lab.run.timing import Stopwatch
 
 K = 3

@@ -14,7 +14,7 @@ from retro_lab.commands.plan import main, parse
 from retro_lab.config.errors import UserError
 from retro_lab.planner.plan import Database, planned_chunks, planned_files
 from retro_lab.planner.plan_tables import in_bytes, in_time
-from retro_lab.run.graph import DataGraph, DataGroups
+from retro_lab.run.data.graph import DataGraph, DataGroups
 
 TOKENS = "database.tokens=1e6"
 EXACT = ("corpus", "chunks", "embeddings", "neighbours")

@@ -11,7 +11,7 @@ from retro_lab.config.rules.checks import check
 from retro_lab.config.schema import RandomRetrieverConfig
 from retro_lab.retrieval.base import Queries
 from retro_lab.retrieval.search.random_neighbours import RandomRetriever
-from retro_lab.run.probes import random_retriever
+from retro_lab.run.evaluating.probes import random_retriever
 
 SEEDS = (0, 1, 2, 41, 42, 2**31, 2**62)
 

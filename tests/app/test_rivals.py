@@ -13,8 +13,8 @@ from retro_lab.config.errors import UserError
 from retro_lab.config.schema import RIVALS, EvaluateConfig
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.rivals import matched_runs, rivals, table
-from retro_lab.run.compressors import ngram, xz
 from retro_lab.run.directory import RunDirectory
+from retro_lab.run.evaluating.compressors import ngram, xz
 
 TUNED = {"knn_lm": rivals.knn_lm, "ralm": rivals.ralm, "ngram": ngram}
 GRIDS = (

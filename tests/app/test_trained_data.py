@@ -21,9 +21,9 @@ from retro_lab.config.schema import Config, EvaluateConfig, SplitConfig, StoreCo
 from retro_lab.config.serialise import write_config
 from retro_lab.evaluation.records.results import Results
 from retro_lab.run.compared import compared_configs
+from retro_lab.run.data.graph import DataGraph
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.finished import FinishedRun
-from retro_lab.run.graph import DataGraph
 from retro_lab.store import lineage
 
 

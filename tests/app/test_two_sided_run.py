@@ -18,7 +18,7 @@ from retro_lab.commands.plan import main
 from retro_lab.config.schema import HashingEmbedderConfig
 from retro_lab.retrieval.embed import embedders
 from retro_lab.retrieval.embed.hashing import HashingEmbedder
-from retro_lab.run.graph import DataGraph
+from retro_lab.run.data.graph import DataGraph
 
 
 @dataclass

@@ -14,6 +14,6 @@ import retro_lab.commands.train
 import retro_lab.evaluation.report.model_card
 import retro_lab.evaluation.report.plots
 import retro_lab.huggingface
-import retro_lab.run.evaluate
+import retro_lab.run.evaluating.evaluate
 import retro_lab.run.experiment
 import retro_lab.text.tokenizers.fast  # noqa: F401

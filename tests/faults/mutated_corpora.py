@@ -21,7 +21,7 @@ from fault_world import World, quick_place
 from retro_lab.__main__ import refusal  # that of every command
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import Config
-from retro_lab.run.graph import DataGraph
+from retro_lab.run.data.graph import DataGraph
 from retro_lab.text.corpus import Corpus
 
 KINDS = ("jsonl", "jsonl.gz", "jsonl.zst", "txt", "parquet", "ids")

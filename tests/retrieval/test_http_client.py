@@ -35,8 +35,8 @@ from retro_lab.retrieval.base import chunk_queries
 from retro_lab.retrieval.service import client as http_client
 from retro_lab.retrieval.service.client import HttpRetriever, Service
 from retro_lab.retrieval.service.server import Limits, create_app
+from retro_lab.run.data.graph import DataGraph
 from retro_lab.run.directory import RunDirectory
-from retro_lab.run.graph import DataGraph
 
 
 @pytest.fixture

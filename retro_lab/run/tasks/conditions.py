@@ -20,9 +20,9 @@ from retro_lab.nn.decode.generation import Search
 from retro_lab.retrieval.new_text import NewTextSearch
 
 from ..compared import Compared
+from ..evaluating.probes import random_retriever
 from ..finished import FinishedRun
 from ..model import LanguageModel, load_model
-from ..probes import random_retriever
 
 
 class Conditions:

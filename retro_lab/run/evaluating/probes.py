@@ -25,8 +25,8 @@ from retro_lab.evaluation.measure.exact_overlap_stage import (
 )
 from retro_lab.evaluation.measure.overlap_stage import build_overlap, overlap_stage
 
-from .graph import DataGraph
-from .nodes import Node
+from ..data.graph import DataGraph
+from ..data.nodes import Node
 
 
 def random_retriever(config: Config) -> RandomRetrieverConfig:

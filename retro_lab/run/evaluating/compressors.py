@@ -16,7 +16,7 @@ from retro_lab.evaluation.compressors import ngram, xz
 from retro_lab.evaluation.compressors.ground import Grounds
 from retro_lab.evaluation.compressors.outcome import Outcome, kept
 
-from .graph import DataGraph
+from ..data.graph import DataGraph
 
 LOG = logging.getLogger("retro_lab")
 MAX_BYTES = 64 * 2**20

@@ -29,10 +29,10 @@ from retro_lab.retrieval.table import NeighbourTable, check_coverage
 from retro_lab.store import track
 from retro_lab.text.chunks import ChunkStore
 
-from .compared import Compared
-from .directory import RunDirectory
-from .graph import DataGraph
-from .model import LanguageModel, load_model
+from ..compared import Compared
+from ..data.graph import DataGraph
+from ..directory import RunDirectory
+from ..model import LanguageModel, load_model
 from .probes import oracle_retriever, random_retriever
 
 LOG = logging.getLogger("retro_lab")

@@ -18,8 +18,8 @@ from retro_lab.evaluation.report.gain_plot import plot_gain
 from retro_lab.evaluation.report.inspect_data import InspectedDocument, Inspection
 from retro_lab.evaluation.report.inspect_page import write_page
 
-from .directory import RunDirectory
-from .graph import DataGraph
+from ..data.graph import DataGraph
+from ..directory import RunDirectory
 from .scores import scored_rows
 
 INSPECT_FILE = "inspect.html"

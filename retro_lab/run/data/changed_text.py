@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from retro_lab.config.errors import UserError
 from retro_lab.store import Stage
 
-from .directory import RunDirectory
+from ..directory import RunDirectory
 from .graph import DataGraph
 from .recorded import recorded_keys
 

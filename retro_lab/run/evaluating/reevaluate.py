@@ -10,12 +10,12 @@ from retro_lab.config.errors import UserError
 from retro_lab.config.rules.checks import check
 from retro_lab.config.schema import EvaluateConfig
 
-from .changed_text import check_shown
-from .compared import Compared, compared_runs
-from .directory import RunDirectory
+from ..compared import Compared, compared_runs
+from ..data.changed_text import check_shown
+from ..directory import RunDirectory
+from ..finished import FinishedRun
+from ..timing import Stopwatch
 from .evaluate import evaluate_run
-from .finished import FinishedRun
-from .timing import Stopwatch
 
 LOG = logging.getLogger("retro_lab")
 Further: TypeAlias = Callable[[FinishedRun, Compared, Stopwatch], None]

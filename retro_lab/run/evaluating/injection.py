@@ -30,8 +30,8 @@ from retro_lab.evaluation.report.injection_plot import plot_injection
 from retro_lab.evaluation.report.injection_verdict import percent
 from retro_lab.evaluation.report.run_page import write_run_page
 
-from .directory import RunDirectory
-from .finished import FinishedRun
+from ..directory import RunDirectory
+from ..finished import FinishedRun
 from .reevaluate import evaluate_one
 
 LOG = logging.getLogger("retro_lab")

@@ -14,7 +14,7 @@ from retro_lab.evaluation.measure.overlap_stage import shared_runs
 from retro_lab.evaluation.records.chunk_table import ChunkTable, Overlap, Reading
 from retro_lab.evaluation.records.token_table import TokenTable
 
-from .graph import DataGraph
+from ..data.graph import DataGraph
 from .probes import longest_runs, matching_runs
 from .scores import neighbours_read
 

@@ -38,13 +38,13 @@ from retro_lab.evaluation.report.sweep import scored_k
 from retro_lab.text.duplicates import duplicates_in_training
 from retro_lab.training.publish import publish
 
-from .compared import Compared
+from ..compared import Compared
+from ..data.graph import DataGraph
+from ..directory import RunDirectory
+from ..model import build_data
 from .compressors import compressed
-from .directory import RunDirectory
-from .graph import DataGraph
 from .inspection import GAIN_FILES, INSPECT_FILE, record_gain, write_inspection
 from .measured import chunk_table, token_table
-from .model import build_data
 from .probes import overlap_retriever
 from .scores import Scoring, conditions
 
