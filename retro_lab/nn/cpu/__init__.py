@@ -1,1 +1,5 @@
-"""Operations of the model as C kernels, with the same results as the plain ones."""
+"""The model's operations as C kernels: `accelerate` puts them in a model's place, with its weights."""
+
+from .accelerate import accelerate, plain
+
+__all__ = ["accelerate", "plain"]

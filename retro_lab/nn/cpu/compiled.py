@@ -55,7 +55,7 @@ class Held(Structure):
     _fields_ = [
         *((name, c_long) for name in ("rows", "heads", "width", "capacity", "seen", "grows")),
         *((name, c_void_p) for name in ("keys", "values", "last", "share", "cosines", "sines")),
-        ("turn_row", c_long),
+        ("cos_sin_row", c_long),
         ("mask", c_void_p),
         ("mask_row", c_long),
     ]
@@ -69,13 +69,13 @@ _ARGUMENTS = {
     "rms_norm_backward": "pprppppnn",
     "gelu": "ppn",
     "gelu_backward": "pppn",
-    "turn": "pnnnppn",
+    "rotate": "pnnnppn",
     "pack": "pnnnnp",
     "multiply": "pnnnpnpp",
-    "few_rows": "pppnnn",
+    "gemv": "pppnnn",
     "feed_few": "pprpppnnn",
     "attend_few": "hpnprppnp",
-    "surprise": "pppnn",
+    "cross_entropy": "pppnn",
     "attend": "gppppp",
     "attend_backward": "gpppppppppp",
 }
