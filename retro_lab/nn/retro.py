@@ -30,7 +30,7 @@ IGNORED = -100  # the target where nothing is scored
 
 
 class Block(nn.Module):
-    """Residual parts, each with a norm before it and dropout behind: what every block is made of."""
+    """Residual parts, each with a norm before and dropout behind: what every block is made of."""
 
     dropout: nn.Dropout
 

@@ -18,7 +18,9 @@ from torch import Tensor
 from retro_lab.nn.cpu import fused_token, plain
 from retro_lab.nn.cpu.fused_attention import Weights
 from retro_lab.nn.cpu.fused_token import Past
+from retro_lab.nn.cpu.modules import TokenSteps, suits, weights_of
 from retro_lab.nn.decode import new_cache, step
+from retro_lab.nn.decode.steps import Steps, steps_for
 from retro_lab.nn.layers import EPSILON
 from retro_lab.nn.positions import CosSin, rotate
 
@@ -294,21 +296,15 @@ def test_generation_without_kernels_says_the_same(case: Case) -> None:
     torch.testing.assert_close(own, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_tokens_of_small_models_do_go_through_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokens_of_small_models_do_go_through_the_kernels() -> None:
     """Or the test above would compare plain operations with themselves."""
-    names: list[str] = []
-    call = fused_token.call
-
-    def noted(name: str, *rest: object) -> None:
-        names.append(name)
-        call(name, *rest)
-
-    monkeypatch.setattr(fused_token, "call", noted)
-    case = make_case()
-    cache = new_cache(case.model, len(case.tokens))
-    step(case.model, case.tokens[:, :4], cache, case.neighbours[:, :1])
-    names.clear()
-    step(case.model, case.tokens[:, 4:5], cache)
-    layers = case.model.config.num_layers
-    assert names.count("attend_few") == layers + len(case.model.config.cca_layers)
-    assert names.count("feed_few") == layers
+    model, x = make_case().model, randn(2, 1, 12)
+    with torch.no_grad():
+        assert type(steps_for(model, x, None)) is TokenSteps
+        assert fused_token.fits(x)
+    assert type(steps_for(model, x, None)) is Steps  # a gradient is wanted
+    for block in model.blocks:
+        attention = block.attention
+        assert weights_of(attention, block.attention_norm, attention.qkv, smear=attention.smear)
+        assert suits(block.ff_norm, block.ff)
+        assert block.cca is None or weights_of(block.cca.attention, None, block.cca.attention.query)

@@ -39,8 +39,8 @@ def continued(case: Case, prompts: list[list[int]], seed: int = 0, **options) ->
         search=lambda queries: found_for(case, queries),
         **options,
     )
-    for step in steps:
-        for row, token in step.items():
+    for new in steps:
+        for row, token in new.items():
             after[row].append(token)
     return after
 

@@ -1,4 +1,4 @@
-"""The model's operations as C kernels: `accelerate` puts them in a model's place, with its weights."""
+"""The model's operations as C kernels, put in the place of a model's modules by `accelerate`."""
 
 from .accelerate import accelerate, plain
 

@@ -39,7 +39,7 @@ def fits(x: Tensor) -> bool:
 
 
 def rotated(x: Tensor, cos_sin: CosSin) -> Tensor:
-    """x [B, H, L, P], rotated by cosines and sines [L, P], laid out as [B, L, H, P]; no gradient."""
+    """x [B, H, L, P], rotated by cosines and sines [L, P], laid out as [B, L, H, P]."""
     num_heads, rows = x.shape[1], x.transpose(1, 2).clone(memory_format=torch.contiguous_format)
     native.rotate(rows.flatten(0, 1).flatten(1), num_heads, cos_sin)
     return rows.transpose(1, 2)

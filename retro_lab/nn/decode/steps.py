@@ -1,4 +1,4 @@
-"""What the parts of a block do for new positions alone, given what the cache holds of the others."""
+"""What parts of a block do for new positions alone, given what the cache holds of the others."""
 
 from __future__ import annotations
 
