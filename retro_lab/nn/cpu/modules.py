@@ -60,18 +60,9 @@ def _rotated(x: Tensor, cos_sin: CosSin) -> Tensor | None:
 class KernelCrossAttention(CrossAttention):
     """Projections and attention as one operation."""
 
-    def forward(
-        self,
-        x: Tensor,
-        source: Tensor,
-        tables: Any,
-        mask: Tensor | None = None,
-        has_previous: Tensor | None = None,
-    ) -> Tensor:
-        update = attention(self, None, x, source, tables, mask, has_previous)
-        if update is None:
-            return super().forward(x, source, tables, mask, has_previous)
-        return update
+    def forward(self, x: Tensor, source: Tensor, tables: Any, *masks: Any) -> Tensor:
+        update = attention(self, None, x, source, tables, *masks)
+        return super().forward(x, source, tables, *masks) if update is None else update
 
 
 class KernelBlock(Block):
