@@ -27,7 +27,10 @@ LOGIT_ROWS = 512  # the same for rows as wide as a vocabulary
 
 
 def fits(x: Tensor) -> bool:
-    """Whether this module is the fast way for x: numbers in memory, and nobody who traces them."""
+    """Whether kernels can take x: plain, on a CPU, in a precision that they have.
+
+    Compilers, tracers and fake tensors get PyTorch's operations, and so does autocast.
+    """
     return (
         not torch.compiler.is_compiling()
         and x.device.type == "cpu"

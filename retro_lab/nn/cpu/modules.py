@@ -1,7 +1,7 @@
 """Modules of the model whose forward passes go through the kernels, with the weights they have.
 
-Each falls back on the plain module's forward wherever the kernels don't serve: see `fused.fits`,
-and `has_hooks` for modules that someone listens to or has put something in the place of.
+Each falls back on the plain module's forward where the kernels cannot serve: for tensors that
+`fused.fits` refuses, and for modules with hooks or with a forward pass that was replaced.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def weights_of(
     second: Linear | None = None,
     smear: Smear | None = None,
 ) -> Weights | None:
-    """What the kernels take; None where that is not all that happens."""
+    """The layer's weights; None where hooks or other classes make them less than the whole."""
     modules = (part, part.positions, norm, first, second, smear, part.out)
     if has_hooks(*(module for module in modules if module is not None)):
         return None
@@ -190,12 +190,12 @@ def weights_of(
 
 
 def suits(norm: RMSNorm, ff: FeedForward) -> bool:
-    """Whether these do what the kernels' feed-forward does, and no more."""
+    """Whether norm and feed-forward are those that the kernels compute, without hooks."""
     return type(ff) is FeedForward and not has_hooks(norm, ff, ff.up, ff.down)
 
 
 def has_hooks(*modules: nn.Module) -> bool:
-    """Whether anything has to be called in their forward passes besides what their weights say."""
+    """Whether any of them has hooks, a replaced forward pass or a class that kernels don't know."""
     return bool(
         every._global_forward_pre_hooks
         or every._global_forward_hooks
@@ -212,7 +212,7 @@ def has_hooks(*modules: nn.Module) -> bool:
     )
 
 
-# Whose weights say all that they do; of positions, those that rotate or do nothing.
+# Classes whose forward pass follows from their weights alone, as the kernels compute it.
 _KNOWN = frozenset({
     KernelLinear,
     KernelNorm,
