@@ -70,21 +70,24 @@ class Ours:
 
     def __init__(self, shape: Shape) -> None:
         from retro_lab.nn import Retro, RetroConfig
+        from retro_lab.nn.cpu import accelerate
 
-        self.model = Retro(
-            RetroConfig(
-                vocab_size=VOCABULARY,
-                d_model=shape.width,
-                num_layers=shape.layers,
-                num_heads=HEADS,
-                head_dim=shape.width // HEADS,
-                d_ff=4 * shape.width,
-                cca_layers=shape.cca_layers,
-                encoder_d_model=shape.width,
-                encoder_num_layers=2,
-                encoder_cca_layers=(1, 2),
-                chunk_size=CHUNK,
-                neighbour_length=NEIGHBOUR,
+        self.model = accelerate(
+            Retro(
+                RetroConfig(
+                    vocab_size=VOCABULARY,
+                    d_model=shape.width,
+                    num_layers=shape.layers,
+                    num_heads=HEADS,
+                    head_dim=shape.width // HEADS,
+                    d_ff=4 * shape.width,
+                    cca_layers=shape.cca_layers,
+                    encoder_d_model=shape.width,
+                    encoder_num_layers=2,
+                    encoder_cca_layers=(1, 2),
+                    chunk_size=CHUNK,
+                    neighbour_length=NEIGHBOUR,
+                )
             )
         )
 
@@ -97,26 +100,30 @@ class Ours:
         return self._token_nats(tokens[:, :-1], tokens[:, 1:], neighbours).mean()
 
     def start(self, tokens: Tensor, neighbours: Tensor) -> Any:
-        cache = self.model.new_cache(1)
+        from retro_lab.nn.decode import new_cache, step
+
+        cache = new_cache(self.model, 1)
         read = neighbours[:, : tokens.shape[1] // CHUNK]
-        return self.model.step(tokens, cache, read)[:, -1:].argmax(-1), cache
+        return step(self.model, tokens, cache, read)[:, -1:].argmax(-1), cache
 
     def continue_(self, state: Any, neighbours: Tensor) -> Any:
+        from retro_lab.nn.decode import step
+
         token, cache = state
         chunk = (cache.length + 1) // CHUNK
         completes = (cache.length + 1) % CHUNK == 0
         read = neighbours[:, chunk - 1 : chunk] if completes else None
-        return self.model.step(token, cache, read).argmax(-1), cache
+        return step(self.model, token, cache, read).argmax(-1), cache
 
 
 class OursInPlainOperations(Ours):
     """The same where there is no C compiler."""
 
     def __init__(self, shape: Shape) -> None:
-        from retro_lab.nn.cpu import fused
+        from retro_lab.nn.cpu import plain
 
-        fused.fits = lambda x: False
         super().__init__(shape)
+        plain(self.model)
 
 
 class Peer:

@@ -82,14 +82,14 @@ class Worker:
     @torch.no_grad()
     def exactness(self, threads: int) -> dict[str, float]:
         """Largest difference in nats from the same model in plain operations."""
-        from retro_lab.nn.cpu import fused
+        from retro_lab.nn.cpu import accelerate, plain
 
         torch.set_num_threads(threads)
         fast = self._nats()
-        fits, fused.fits = fused.fits, lambda x: False
-        plain = self._nats()
-        fused.fits = fits
-        return {"nats": (fast - plain).abs().max().item()}
+        plain(self.model)
+        expected = self._nats()
+        accelerate(self.model)
+        return {"nats": (fast - expected).abs().max().item()}
 
     def _nats(self) -> Tensor:
         tokens = self.tokens

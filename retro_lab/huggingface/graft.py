@@ -18,20 +18,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retro_lab.nn import RetroConfig
-from retro_lab.nn.cca import ChunkedCrossAttention
 from retro_lab.nn.chunks import RetrievedChunks
-from retro_lab.nn.decoder import document_mask
-from retro_lab.nn.encoder import NeighbourEncoder, noisy
 from retro_lab.nn.initialise import initialise
 from retro_lab.nn.layers import RMSNorm, at_least_single
 from retro_lab.nn.pointer import Copy, Pointer, mixture_log_probs, mixture_nats
+from retro_lab.nn.retro import IGNORED, ChunkedCrossAttention, NeighbourEncoder, document_mask
 
 from .backbones import attention_of, blocks_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-IGNORED = -100
 
 
 class GraftedLayer(nn.Module):
@@ -244,7 +240,6 @@ class GraftedRetro(nn.Module):
         else:
             embedded = self.backbone.get_input_embeddings()(self._known(chunks.ids))
             embedded = embedded if self.projection is None else self.projection(embedded)
-        embedded = noisy(embedded, self.config.neighbour_noise if self.training else 0.0)
         return self.encoder(embedded, retrieving, chunks)
 
     def _known(self, ids: Tensor) -> Tensor:

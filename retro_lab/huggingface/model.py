@@ -22,7 +22,8 @@ from transformers import (
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from retro_lab.nn import Retro, RetroConfig
-from retro_lab.nn.decode.cache import Cache
+from retro_lab.nn.cpu import accelerate
+from retro_lab.nn.decode import Cache, new_cache, step
 from retro_lab.nn.initialise import initialise
 
 from .backbones import build_backbone
@@ -144,6 +145,7 @@ class RetroForCausalLM(PreTrainedModel, GenerationMixin):
                 for one, other in backbone.all_tied_weights_keys.items()
             }
             config.tie_word_embeddings = bool(self._tied_weights_keys)
+        accelerate(self.model)
         self.post_init()
 
     @classmethod
@@ -230,7 +232,7 @@ class RetroForCausalLM(PreTrainedModel, GenerationMixin):
         padded = attention_mask is not None and not bool(attention_mask.all())
         state = None
         if isinstance(self.model, Retro) and not padded and not self.training:
-            state = self.model.new_cache(len(input_ids))
+            state = new_cache(self.model, len(input_ids))
         return RetroCache(input_ids[:, :0], state)
 
     def _continue(
@@ -247,7 +249,7 @@ class RetroForCausalLM(PreTrainedModel, GenerationMixin):
         found = self._find(ids, attention_mask, given, completed)
         cache.add(new_ids, found)
         if cache.state is not None:
-            return cast(Retro, self.model).step(new_ids, cache.state, found)
+            return step(cast(Retro, self.model), new_ids, cache.state, found)
         return self._whole(ids, attention_mask, cache.neighbours)[:, -new_ids.shape[1] :]
 
     def _whole(

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .config import RetroConfig
+from .positions import Axis, count
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,28 @@ class RetrievedChunks:
     def num_chunks(self) -> int:
         """U, the number of complete chunks."""
         return self.ids.shape[1]
+
+    @property
+    def attendable(self) -> Tensor:
+        """[B*U, 1, 1, K*R], where CCA may look: everywhere if a chunk has no neighbour at all.
+
+        Nobody reads what such a chunk computes, and a row that may look nowhere would give NaN.
+        """
+        allowed = self.token_mask.flatten(2) | ~self.chunk_mask.unsqueeze(-1)
+        return allowed.flatten(0, 1)[:, None, None, :]
+
+    @property
+    def has_previous(self) -> Tensor:
+        """[B*U, K*R], True at tokens of a neighbour that follow another."""
+        batch, num_chunks, num_neighbours, length = self.ids.shape
+        inside = count(length, self.ids) > 0
+        return inside.repeat(num_neighbours).expand(batch * num_chunks, -1)
+
+    @property
+    def axis(self) -> Axis:
+        """Where the K * R tokens of a chunk's neighbours stand, each neighbour alike."""
+        num_neighbours, length = self.ids.shape[2:]
+        return Axis(length, self.start, num_neighbours)
 
 
 def attending_chunks(x: Tensor, num_chunks: int, chunk_size: int) -> Tensor:

@@ -37,7 +37,7 @@ class RetroConfig:
         smeared_keys: attention keys mix a token with its predecessor, per head.
         pointer: mix in a distribution over the neighbours' next tokens.
         pointer_heads: distributions over places that the pointer mixes, sharing its width.
-        pointer_start: worth of a matching token at first, see `Pointer.reset_parameters`.
+        pointer_start: worth of a matching token at first, see `Pointer.start`.
         match_bias: a place scores higher the more of its preceding tokens match.
         positions: how attention knows distances, see `positions.py`.
         rotary_base: wavelength base of the rotary positions.

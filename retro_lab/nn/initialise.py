@@ -6,8 +6,13 @@ import math
 
 from torch import nn
 
-from .cca import ChunkedCrossAttention
-from .pointer import Pointer
+
+class StartsItself(nn.Module):
+    """A part whose weights do not start as its matrices alone would."""
+
+    def start(self) -> None:
+        """Sets them, once the matrices have their own."""
+        raise NotImplementedError
 
 
 def initialise(model: nn.Module, num_layers: int) -> None:
@@ -19,7 +24,7 @@ def initialise(model: nn.Module, num_layers: int) -> None:
     | matrices | normal, 1 / sqrt(inputs) |
     | matrices that write to the residual stream | the same / sqrt(2 * layers) |
     | CCA's output matrix, or else its gate | zero: retrieval starts as the identity |
-    | pointer | see `Pointer.reset_parameters` |
+    | pointer | see `Pointer.start` |
     | norms, smearing | one, zero |
     | biases of relative positions | zero |
 
@@ -36,8 +41,5 @@ def initialise(model: nn.Module, num_layers: int) -> None:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     for module in model.modules():
-        if isinstance(module, ChunkedCrossAttention):
-            closed = module.gate  # one of two zeros: both together would never move
-            nn.init.zeros_(module.attention.out.weight if closed is None else closed)
-        elif isinstance(module, Pointer):
-            module.reset_parameters()
+        if isinstance(module, StartsItself):
+            module.start()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .chunks import RetrievedChunks, attending_chunks, put_back
 from .config import RetroConfig
+from .initialise import StartsItself
 from .layers import at_least_single
 
 MAX_MATCH = 8
@@ -38,7 +39,7 @@ class Copy(NamedTuple):
     gate_logit: Tensor
 
 
-class Pointer(nn.Module):
+class Pointer(StartsItself):
     """Attention from decoder states to neighbour places, with a bias for matching suffixes."""
 
     def __init__(self, config: RetroConfig) -> None:
@@ -57,9 +58,9 @@ class Pointer(nn.Module):
         self.mix: nn.Linear | None = None
         if self.heads > 1:
             self.mix = nn.Linear(config.d_model, self.heads, bias=False)
-        self.reset_parameters()
+        self.start()
 
-    def reset_parameters(self) -> None:
+    def start(self) -> None:
         """Starts as a cautious copier: 2 % where nothing matches, more with every matching token.
 
         With `pointer_start="zero"` a match is worth nothing at first, and a learning rate fit for
@@ -91,33 +92,15 @@ class Pointer(nn.Module):
         """
         size = self.config.chunk_size
         states = attending_chunks(hidden, chunks.num_chunks, size)  # [B, U, M, D]
-        keys = self.hold(encoded)
+        keys = self.project_keys(encoded)
         matches = None if self.match is None else matching_suffixes(input_ids, chunks, MAX_MATCH)
-        return self._propose(states, keys, matches, chunks.ids, chunks.readable)
+        return self.propose(states, keys, matches, chunks.ids, chunks.readable)
 
-    def hold(self, encoded: Tensor) -> Tensor:
+    def project_keys(self, encoded: Tensor) -> Tensor:
         """Keys [B, U, J, H*P] of encoded neighbours [B, U, K, R, E]."""
         return self.key(encoded.flatten(2, 3))
 
-    def step(self, hidden: Tensor, keys: Tensor, context: Tensor, chunks: RetrievedChunks) -> Copy:
-        """The proposal for positions of one attending chunk (U = 1).
-
-        Args:
-            hidden: [B, L, D] their final states.
-            keys: [B, 1, J, H*P], of `hold`.
-            context: [B, MAX_MATCH - 1 + L] their tokens, and those before, -1 where there are none.
-            chunks: of the one chunk that was retrieved for.
-        """
-        length = hidden.shape[1]
-        matches = None
-        if self.match is not None:
-            starts = range(MAX_MATCH - 1, -1, -1)
-            here = [context[:, start : start + length].unsqueeze(1) for start in starts]
-            matches = agreeing(here, chunks.ids)
-        readable = chunks.readable[..., :1].expand(-1, -1, length)
-        return self._propose(hidden.unsqueeze(1), keys, matches, chunks.ids, readable)
-
-    def _propose(
+    def propose(
         self, states: Tensor, keys: Tensor, matches: Tensor | None, ids: Tensor, readable: Tensor
     ) -> Copy:
         """From states [B, U, M, D], keys [B, U, J, H*P] and matches [L, B, U, M, J].
@@ -211,17 +194,10 @@ def mixture_log_probs(logits: Tensor, copy: Copy) -> Tensor:
     p_copy = copy.log_attention.new_zeros(batch, num_chunks, size, vocabulary)
     p_copy = put_back(p_copy.scatter_add(-1, index, copy.log_attention.exp()), length)
     odds = put_back(copy.gate_logit.exp().unsqueeze(-1), length)
-    return _mixed(log_lm, odds, p_copy)
+    return mixture(log_lm, odds, p_copy)
 
 
-def step_log_probs(logits: Tensor, copy: Copy) -> Tensor:
-    """`mixture_log_probs` for logits [B, L, V] of one attending chunk's positions (U = 1)."""
-    log_lm = at_least_single(logits).log_softmax(-1)
-    weights = copy.log_attention[:, 0].exp()  # [B, L, J]
-    p_copy = torch.zeros_like(log_lm).scatter_add(-1, copy.next_ids.expand_as(weights), weights)
-    return _mixed(log_lm, copy.gate_logit[:, 0].exp().unsqueeze(-1), p_copy)
-
-
-def _mixed(log_lm: Tensor, odds: Tensor, p_copy: Tensor) -> Tensor:
+def mixture(log_lm: Tensor, odds: Tensor, p_copy: Tensor) -> Tensor:
+    """[.., V] log((p_lm + odds p_copy) / (1 + odds)); exactly log_lm where the odds are zero."""
     mixed = torch.log(log_lm.exp() + odds * p_copy) - torch.log1p(odds)
     return torch.where(odds > 0, mixed, log_lm)

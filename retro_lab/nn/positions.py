@@ -18,30 +18,27 @@ import torch
 from torch import Tensor, nn
 
 from .config import PositionKind
-from .cpu import fused
-from .cpu.native import Turns
 
 FURTHEST = 256  # tokens; distances beyond share the outermost bucket
 LOG_BUCKETS = 32  # for both directions together
-KNOWN_PLACES = 256  # whose turns are worked out when a step asks for some; doubled as they run out
+
+CosSin = tuple[Tensor, Tensor]
+"""Cosines and sines by which `rotate` turns a head's features: [L, P] each, or [B, 1, L, P]."""
 
 
 class Axis(NamedTuple):
     """Rows that stand at start, start + 1, .. start + length - 1, `repeats` times over.
 
-    In incremental tables `start` may be a tensor [B, 1]: each row of the batch has its own table.
+    `start` may be a tensor [B, 1]: each row of the batch then has its own places.
     """
 
     length: int
     start: int | Tensor = 0
     repeats: int = 1
 
-    def places(self, device: torch.device) -> Tensor:
+    def places(self, like: Tensor) -> Tensor:
         """Integer places of all rows, [repeats * length], or [B, repeats * length]."""
-        if isinstance(self.start, int):
-            places = torch.arange(self.start, self.start + self.length, device=device)
-        else:
-            places = torch.arange(self.length, device=device) + self.start
+        places = count(self.length, like) + self.start
         return places if self.repeats == 1 else places.tile(self.repeats)
 
 
@@ -69,29 +66,20 @@ class Positions(nn.Module):
         Returns:
             Query, key, and a bias that broadcasts to [B, H, L, S], or None.
         """
-        return query, key, None
+        query, bias = self.project_queries(query, tables)
+        return query, self.project_keys(key, tables), bias
 
-    @property
-    def only_turns(self) -> bool:
-        """Whether queries and keys are turned as `tables` say, if there are any, and no more."""
-        return type(self).forward is Positions.forward
+    def project_queries(self, query: Tensor, tables: Any) -> tuple[Tensor, Tensor | None]:
+        """Queries [B, H, L, P] to be multiplied, and the bias."""
+        return query, None
 
-    def incremental(self, queries: Axis, keys: Axis, like: Tensor) -> Any:
-        """Tables for `ask`, and for `hold` if the keys to hold stand where the queries do."""
-        return self.tables(queries, keys, like)
-
-    def hold(self, key: Tensor, tables: Any) -> Tensor:
-        """Keys [B, H, S, P] as they are kept for later queries."""
+    def project_keys(self, key: Tensor, tables: Any) -> Tensor:
+        """Keys [B, H, S, P] to be multiplied."""
         return key
-
-    def ask(self, query: Tensor, tables: Any) -> tuple[Tensor, Tensor | None]:
-        """Queries to be multiplied with held keys, and the bias, as `forward` returns them."""
-        query, _, bias = self(query, query, tables)
-        return query, bias
 
 
 class RotaryPositions(Positions):
-    """Turned queries and keys, whose product depends on the distance alone (Su et al. 2021).
+    """Rotated queries and keys, whose product depends on the distance alone (Su et al. 2021).
 
     It registers no tensor, so that no cast of the model can coarsen the angles.
     """
@@ -99,53 +87,31 @@ class RotaryPositions(Positions):
     def __init__(self, head_dim: int, base: float) -> None:
         super().__init__()
         self.head_dim, self.base = head_dim, base
-        self._known: Turns | None = None  # of places from 0 on, [C, P] each, as steps ask for them
 
-    def tables(self, queries: Axis, keys: Axis, like: Tensor) -> Any:
-        """Cosines and sines [L, P] for queries and [S, P] for keys, see `rotate`."""
-        turn_queries = self._turns(queries, like)
-        return turn_queries, turn_queries if keys == queries else self._turns(keys, like)
+    def tables(self, queries: Axis, keys: Axis, like: Tensor) -> tuple[CosSin, CosSin]:
+        """For queries, and for keys."""
+        of_queries = self.cos_sin(queries, like)
+        return of_queries, of_queries if keys == queries else self.cos_sin(keys, like)
 
-    def forward(
-        self, query: Tensor, key: Tensor, tables: Any
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        turn_queries, turn_keys = tables
-        return rotate(query, turn_queries), rotate(key, turn_keys), None
+    def project_queries(self, query: Tensor, tables: Any) -> tuple[Tensor, Tensor | None]:
+        return rotate(query, tables[0]), None
 
-    @property
-    def only_turns(self) -> bool:
-        return True
+    def project_keys(self, key: Tensor, tables: Any) -> Tensor:
+        return rotate(key, tables[1])
 
-    def incremental(self, queries: Axis, keys: Axis, like: Tensor) -> Any:
-        """Cosines and sines [L, P] or [B, 1, L, P]: held keys were turned when they were new.
-
-        They may be views of what is kept for the next step, not to be changed.
-        """
-        if not isinstance(queries.start, int) or queries.repeats > 1 or type(like) is not Tensor:
-            return self._turns(queries, like)
-        stop, known = queries.start + queries.length, self._known
-        if known is None or len(known[0]) < stop or not alike(known[0], like):
-            known = self._known = self._turns(Axis(max(KNOWN_PLACES, 2 * stop)), like)
-        return known[0][queries.start : stop], known[1][queries.start : stop]
-
-    def hold(self, key: Tensor, tables: Any) -> Tensor:
-        return rotate(key, tables)
-
-    def ask(self, query: Tensor, tables: Any) -> tuple[Tensor, Tensor | None]:
-        return rotate(query, tables), None
-
-    def _turns(self, axis: Axis, like: Tensor) -> tuple[Tensor, Tensor]:
-        places, exact = axis.places(like.device), exact_dtype(like.device)
+    def cos_sin(self, axis: Axis, like: Tensor) -> CosSin:
+        """[L, P] each, or [B, 1, L, P] where each row has its own places."""
+        places = axis.places(like)
         if places.dim() > 1:
             places = places.unsqueeze(1)
-        exponents = torch.arange(0, self.head_dim, 2, dtype=exact, device=like.device)
+        exponents = (2 * count(self.head_dim // 2, like)).to(exact_dtype(like))
         frequencies = self.base ** (exponents / -self.head_dim)
         angles = places.unsqueeze(-1) * torch.cat((-frequencies, frequencies))
         return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
 
 
 class DistanceTables(NamedTuple):
-    """Something for each distance, highest first, and the axes that it is for."""
+    """A row (sinusoids, a bucket) for each distance between two axes, highest distance first."""
 
     by_distance: Tensor
     queries: Axis
@@ -168,17 +134,16 @@ class RelativePositions(Positions):
 
     def tables(self, queries: Axis, keys: Axis, like: Tensor) -> DistanceTables:
         """Sinusoids [L + R, D]."""
-        device = like.device
-        distances = descending_distances(queries, keys, device).to(exact_dtype(device))
+        distances = descending_distances(queries, keys, like).to(exact_dtype(like))
         half = math.ceil(self.width / 2)
-        exponents = torch.arange(half, dtype=distances.dtype, device=device) / half
+        exponents = count(half, like).to(distances.dtype) / half
         angles = distances.unsqueeze(-1) * 10_000.0**-exponents
         sinusoids = torch.cat((angles.sin(), angles.cos()), dim=-1)[:, : self.width]
         return DistanceTables(sinusoids, queries, keys)
 
-    def forward(
-        self, query: Tensor, key: Tensor, tables: DistanceTables
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    def project_queries(
+        self, query: Tensor, tables: DistanceTables
+    ) -> tuple[Tensor, Tensor | None]:
         sinusoids, queries, keys = tables
         heads = (self.num_heads, 1, self.head_dim)
         distances = self.project(sinusoids.to(self.project.weight.dtype))  # [L + R, H*P]
@@ -187,7 +152,7 @@ class RelativePositions(Positions):
         bias = (asking * self.head_dim**-0.5) @ distances.to(query.dtype)  # [B, H, L, L + R]
         bias = bias.unflatten(2, (queries.repeats, queries.length))
         bias = shifted(bias, keys.length).flatten(2, 3).repeat(1, 1, 1, keys.repeats)
-        return query + self.content_bias.to(query.dtype).view(heads), key, bias
+        return query + self.content_bias.to(query.dtype).view(heads), bias
 
 
 class BucketPositions(Positions):
@@ -205,18 +170,18 @@ class BucketPositions(Positions):
 
     def tables(self, queries: Axis, keys: Axis, like: Tensor) -> DistanceTables:
         """Buckets [L + R]."""
-        distances = descending_distances(queries, keys, like.device)
+        distances = descending_distances(queries, keys, like)
         return DistanceTables(self.buckets(distances), queries, keys)
 
-    def forward(
-        self, query: Tensor, key: Tensor, tables: DistanceTables
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    def project_queries(
+        self, query: Tensor, tables: DistanceTables
+    ) -> tuple[Tensor, Tensor | None]:
         buckets, queries, keys = tables
         by_distance = self.bias(buckets).transpose(-1, -2).to(query.dtype)  # [H, L + R]
         # Each query sees a window of the distances, one step further down than the query after it.
         windows = by_distance.unfold(-1, keys.length, 1)[..., : queries.length, :]
         bias = windows.flip(-2).tile(queries.repeats, keys.repeats)
-        return query, key, bias.view(-1, *bias.shape[-3:])
+        return query, bias.view(-1, *bias.shape[-3:])
 
 
 class LinearBuckets(BucketPositions):
@@ -260,13 +225,13 @@ def build_positions(
             return Positions()
 
 
-def descending_distances(queries: Axis, keys: Axis, device: torch.device) -> Tensor:
+def descending_distances(queries: Axis, keys: Axis, like: Tensor) -> Tensor:
     """[L + R] every distance between an axis of L queries and one of R keys, and one more.
 
     [B, L + R] for queries that start elsewhere in each row of the batch.
     """
     highest = queries.start + queries.length - 1 - keys.start
-    return highest - torch.arange(queries.length + keys.length, device=device)
+    return highest - count(queries.length + keys.length, like)
 
 
 def shifted(by_distance: Tensor, num_keys: int) -> Tensor:
@@ -280,22 +245,20 @@ def shifted(by_distance: Tensor, num_keys: int) -> Tensor:
     return flat.unflatten(-1, (length, total - 1))[..., :num_keys]
 
 
-def rotate(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
-    """Turns x [.., L, P] by cosines and sines that broadcast against it.
+def rotate(x: Tensor, cos_sin: CosSin) -> Tensor:
+    """Rotates x [.., L, P] by cosines and sines that broadcast against it.
 
     Features p and p + P/2 are a pair; the sines of the first half are negative.
     """
-    cos, sin = (t.to(x.dtype) for t in turns)
-    if not torch.is_grad_enabled() and cos.dim() == 2 and x.dim() == 4 and fused.fits(x):
-        return fused.turned(x, (cos, sin))
+    cos, sin = (t.to(x.dtype) for t in cos_sin)
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
-def alike(one: Tensor, other: Tensor) -> bool:
-    """Whether they are as precise and in the same place."""
-    return one.dtype == other.dtype and one.device == other.device
+def count(length: int, like: Tensor) -> Tensor:
+    """0, 1, .. length - 1, in the memory where `like` is."""
+    return like.new_ones(length, dtype=torch.long).cumsum(0) - 1
 
 
-def exact_dtype(device: torch.device) -> torch.dtype:
-    """The best precision for angles that the device has."""
-    return torch.float32 if device.type == "mps" else torch.float64
+def exact_dtype(like: Tensor) -> torch.dtype:
+    """The best precision for angles there is where `like` is; Apple's GPUs have no float64."""
+    return torch.float32 if like.is_mps else torch.float64

@@ -1,37 +1,214 @@
-"""RETRO: embeddings, decoder with CCA, neighbour encoder, read-out (RETRO, Algorithm 1)."""
+"""RETRO in the order of Algorithm 1 (Borgeaud et al. 2021): encoder, CCA, decoder, model.
+
+Shape legend:
+    B batch          N tokens of a sequence    U chunks of a sequence    M tokens a chunk
+    K neighbours     R tokens a neighbour (with its continuation)
+    D decoder width  E encoder width  H heads  P head width  F feed-forward width  V vocabulary
+    X rows of a flattened batch of chunks or neighbours
+
+Layers are counted from 1, as in the paper.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .chunks import RetrievedChunks
+from .attention import CrossAttention, SelfAttention
+from .chunks import RetrievedChunks, attending_chunks, put_back
 from .config import RetroConfig
-from .cpu import fused
-from .decode.cache import AttentionCache, Cache
-from .decode.incremental import step
-from .decode.schedule import Schedule
-from .decoder import DecoderBlock, document_mask, has_previous
-from .encoder import NeighbourEncoder, noisy
-from .initialise import initialise
-from .layers import RMSNorm, at_least_single, linear, run
-from .pointer import (
-    MAX_MATCH,
-    Copy,
-    Pointer,
-    mixture_log_probs,
-    mixture_nats,
-)
+from .initialise import StartsItself, initialise
+from .layers import RMSNorm, at_least_single, feed_forward, noisy, run
+from .pointer import Copy, Pointer, mixture_log_probs, mixture_nats
 from .positions import Axis
+from .retrofit import Retrofitted
 
-IGNORED = -100
+IGNORED = -100  # the target where nothing is scored
 
 
-class Retro(nn.Module):
+class Block(nn.Module):
+    """Residual parts, each with a norm before and dropout behind: what every block is made of."""
+
+    dropout: nn.Dropout
+
+    def residual(self, x: Tensor, norm: RMSNorm, part: nn.Module, *args: Any) -> Tensor:
+        """x + dropout(part(norm(x), ..))."""
+        return x + self.dropout(part(norm(x), *args))
+
+
+class EncoderBlock(Block):
+    """Bidirectional attention, cross-attention to the retrieving chunk if chosen, feed-forward."""
+
+    def __init__(self, config: RetroConfig, layer: int) -> None:
+        super().__init__()
+        width, heads = config.encoder_d_model, config.encoder_heads
+        self.attention_norm = RMSNorm(width)
+        self.attention = SelfAttention(config, width, heads)
+        self.conditioned = layer in config.encoder_cca_layers
+        if self.conditioned:
+            self.condition_norm = RMSNorm(width)
+            self.condition = CrossAttention(config, width, config.d_model, heads, smeared=False)
+        self.ff_norm = RMSNorm(width)
+        self.ff = feed_forward(config.ff, width, 4 * width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        tables: Any,
+        mask: Tensor,
+        retrieving: Tensor,
+        start: int,
+        known: Tensor | None,
+    ) -> Tensor:
+        """One block over neighbours.
+
+        Args:
+            x: [X, R, E] with X = B*U*K.
+            tables: of the self-attention's positions.
+            mask: [X, 1, 1, R], True at real tokens.
+            retrieving: [B*U, M, D] activations of the chunks that retrieved.
+            start: offset of the first token in the retrieved text.
+            known: [B*U, 1, 1, M], False at padding of `retrieving`; None if there is none.
+        """
+        x = self.residual(x, self.attention_norm, self.attention, tables, mask)
+        if self.conditioned:
+            # The retrieving chunk is projected once, for all of its neighbours.
+            rows = x.view(len(retrieving), -1, x.shape[-1])
+            neighbours = Axis(x.shape[1], start, repeats=rows.shape[1] // x.shape[1])
+            across = self.condition.positions.tables(neighbours, Axis(retrieving.shape[1]), x)
+            rows = self.residual(
+                rows, self.condition_norm, self.condition, retrieving, across, known
+            )
+            x = rows.view_as(x)
+        return self.residual(x, self.ff_norm, self.ff)
+
+
+class NeighbourEncoder(nn.Module):
+    """ENCODER(RET(C_u), H_u) of Algorithm 1; weights shared over chunks and neighbours."""
+
+    def __init__(self, config: RetroConfig) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            EncoderBlock(config, layer) for layer in range(1, config.encoder_num_layers + 1)
+        )
+        self.norm = RMSNorm(config.encoder_d_model)
+        self.dropout = nn.Dropout(config.dropout)
+        self.noise = config.neighbour_noise
+        self.checkpointing = False
+
+    def forward(self, embedded: Tensor, retrieving: Tensor, chunks: RetrievedChunks) -> Tensor:
+        """Encodes each neighbour on its own.
+
+        Args:
+            embedded: [B, U, K, R, E] token embeddings of the neighbours; noise comes on top.
+            retrieving: [B, U, M, D] activations H_u of the chunks that retrieved them.
+            chunks: masks and geometry.
+
+        Returns:
+            [B, U, K, R, E], normalised.
+        """
+        row, blocks = Axis(chunks.ids.shape[-1]), cast(list[EncoderBlock], list(self.blocks))
+        tables = blocks[0].attention.positions.tables(row, row, embedded)
+        embedded = noisy(embedded, self.noise if self.training else 0.0)
+        x = self.dropout(embedded).flatten(0, 2)  # [X, R, E]
+        source = retrieving.flatten(0, 1)  # [B*U, M, D]
+        # A missing neighbour may look everywhere; nobody reads what it computes.
+        missing = ~chunks.token_mask.any(-1, keepdim=True)
+        mask = (chunks.token_mask | missing).flatten(0, 2)[:, None, None, :]
+        known = None if chunks.known is None else chunks.known.flatten(0, 1)[:, None, None, :]
+        for block in blocks:
+            x = run(self.checkpointing, block, x, tables, mask, source, chunks.start, known)
+        return self.norm(x).view(*chunks.ids.shape, -1)
+
+
+class ChunkedCrossAttention(StartsItself):
+    """CCA(H, E) with one softmax over neighbours and time jointly (RETRO, section 2.4, Listing 1).
+
+    Attending position i (0 for the last token of chunk u) stands at M - 1 + i on the axis on which
+    neighbour token i' stands at i', the same for every neighbour: the distance is i - i' + M - 1,
+    so the order of the neighbours cannot matter.
+    """
+
+    def __init__(self, config: RetroConfig) -> None:
+        super().__init__()
+        self.chunk_size = config.chunk_size
+        width, heads = config.d_model, (config.num_heads, config.head_dim)
+        smeared = config.smeared_keys
+        self.attention = CrossAttention(config, width, config.encoder_d_model, heads, smeared)
+        # Flamingo's gate: shut at first, so the output matrix need not start at zero.
+        self.gate = nn.Parameter(torch.zeros(1)) if config.gated_cca else None
+
+    def start(self) -> None:
+        """Shut: the gate or else the output is zero; both together would never move."""
+        nn.init.zeros_(self.attention.out.weight if self.gate is None else self.gate)
+
+    def forward(self, x: Tensor, encoded: Tensor, chunks: RetrievedChunks) -> Tensor:
+        """The update to add to the residual stream; zero wherever nothing may be read.
+
+        Args:
+            x: [B, N, D] normalised activations.
+            encoded: [B, U, K, R, E] encoded neighbours.
+            chunks: masks and geometry.
+        """
+        if chunks.num_chunks == 0:
+            return torch.zeros_like(x)
+        query = attending_chunks(x, chunks.num_chunks, self.chunk_size).flatten(0, 1)
+        source = encoded.flatten(2, 3).flatten(0, 1)  # [B*U, K*R, E]
+        tables = self.attention.positions.tables(self.axis(self.chunk_size), chunks.axis, x)
+        update = self.attention(query, source, tables, chunks.attendable, chunks.has_previous)
+        update = self.gated(update).unflatten(0, (len(x), chunks.num_chunks))
+        update = update.masked_fill(~chunks.readable.unsqueeze(-1), 0.0)
+        return put_back(update, x.shape[1])
+
+    def axis(self, length: int, offset: int | Tensor = 0) -> Axis:
+        """Where `length` positions stand, the first of them at `offset` in the attending chunk."""
+        return Axis(length, self.chunk_size - 1 + offset)
+
+    def gated(self, update: Tensor) -> Tensor:
+        """As much of the update as the gate lets through."""
+        return update if self.gate is None else update * self.gate.tanh()
+
+
+class DecoderBlock(Block):
+    """Causal attention, CCA if chosen, feed-forward."""
+
+    def __init__(self, config: RetroConfig, layer: int) -> None:
+        super().__init__()
+        width, heads = config.d_model, (config.num_heads, config.head_dim)
+        self.attention_norm = RMSNorm(width)
+        self.attention = SelfAttention(config, width, heads)
+        self.ff_norm = RMSNorm(width)
+        self.ff = feed_forward(config.ff, width, config.d_ff)
+        self.dropout = nn.Dropout(config.dropout)
+        self.cca: ChunkedCrossAttention | None = None
+        if layer in config.cca_layers:
+            self.cca_norm = RMSNorm(width)
+            self.cca = ChunkedCrossAttention(config)
+
+    def attend(
+        self, x: Tensor, tables: Any, mask: Tensor | None, previous: Tensor | None
+    ) -> Tensor:
+        """x [B, N, D] after self-attention, which is where the encoder reads it.
+
+        Args:
+            tables: of the self-attention's positions.
+            mask: [B, 1, N, N], or None for plain causal attention.
+            previous: [B, N], see `has_previous`.
+        """
+        return self.residual(x, self.attention_norm, self.attention, tables, mask, previous, True)
+
+    def finish(self, x: Tensor, encoded: Tensor | None, chunks: RetrievedChunks | None) -> Tensor:
+        """x [B, N, D] after CCA, if there is something to read and a CCA, and feed-forward."""
+        if self.cca is not None and encoded is not None and chunks is not None:
+            x = self.residual(x, self.cca_norm, self.cca, encoded, chunks)
+        return self.residual(x, self.ff_norm, self.ff)
+
+
+class Retro(Retrofitted):
     """A retrieval-enhanced decoder; without `cca_layers` a plain language model.
 
     Calling it without neighbours switches retrieval off: CCA is then the identity, the encoder
@@ -77,8 +254,8 @@ class Retro(nn.Module):
         Returns:
             [B, N, V].
         """
-        hidden, copy = self._hidden(input_ids, neighbour_ids, document_ids)
-        logits = self._read_out(hidden)
+        hidden, copy = self.hidden(input_ids, neighbour_ids, document_ids)
+        logits = self.logits(hidden)
         return logits if copy is None else mixture_log_probs(logits, copy)
 
     def token_nats(
@@ -96,107 +273,53 @@ class Retro(nn.Module):
         Returns:
             [B, N] of at least single precision, 0 where nothing is scored.
         """
-        hidden, copy = self._hidden(input_ids, neighbour_ids, document_ids)
-        flat, weight = hidden.flatten(0, 1), self.embedding.weight
-        if fused.fits(hidden):
-            nats = fused.linear_nats(flat, weight, targets.flatten(), IGNORED)
-        else:
-            logits = at_least_single(F.linear(flat, weight))
-            nats = F.cross_entropy(
-                logits, targets.flatten(), ignore_index=IGNORED, reduction="none"
-            )
-        nats = nats.view_as(targets)
+        hidden, copy = self.hidden(input_ids, neighbour_ids, document_ids)
+        nats = self.cross_entropy(hidden.flatten(0, 1), targets.flatten()).view_as(targets)
         if copy is not None:
             nats = mixture_nats(nats, targets, copy)
         return nats.masked_fill(targets == IGNORED, 0.0)
 
-    def new_cache(
-        self,
-        batch: int,
-        stride: int | None = None,
-        first: Sequence[int] | None = None,
-        shift: Sequence[int] | None = None,
-    ) -> Cache:
-        """An empty cache for `step`; the arguments are those of `Schedule`.
-
-        Args:
-            batch: rows B.
-            stride: tokens from one search to the next; None is the chunk size.
-            first: [B] leading places of each row that hold no token, whatever ids stand there, so
-                that prompts of unequal length end together; None is none.
-            shift: [B] tokens of left padding that move the row's searches; None is none.
-        """
-        weight, heads, width = self.embedding.weight, self.config.num_heads, self.config.head_dim
-        schedule = Schedule.of(batch, self.config.chunk_size, stride, first, shift)
-        columns = torch.tensor([schedule.first, schedule.phases], device=weight.device)
-        return Cache(
-            schedule=schedule,
-            layers=[AttentionCache(heads, width) for _ in self.blocks],
-            activations=weight.new_empty(batch, 0, self.config.d_model),
-            recent=torch.full((batch, MAX_MATCH - 1), -1, device=weight.device),
-            first=columns[0].unsqueeze(1),
-            phases=columns[1].unsqueeze(1),
-        )
-
-    @torch.no_grad()
-    def step(self, new_ids: Tensor, cache: Cache, neighbour_ids: Tensor | None = None) -> Tensor:
-        """What `forward` says of the new positions, at the cost of the new positions alone.
-
-        A chunk's neighbours are read from its last token on, so they come with the step that
-        brings this token.
-
-        Args:
-            new_ids: [B, L], the tokens that follow those in the cache.
-            cache: of `new_cache`; takes the new tokens in.
-            neighbour_ids: [B, U, K, R], neighbours of the searches that `cache.searches(L)` names,
-                U being the most that a row has; a row with fewer has them first. None to read none
-                until the next search.
-
-        Returns:
-            [B, L, V] logits; log-probabilities where the pointer has something to read. Without
-            meaning before a row's first token.
-
-        Raises:
-            ValueError: in training mode, or if U is another number than that.
-        """
-        return step(self, new_ids, cache, neighbour_ids)
-
-    def _decoder(self) -> list[DecoderBlock]:
-        """The blocks, as what they are to a type checker."""
-        return cast(list[DecoderBlock], list(self.blocks))
-
-    def _hidden(
+    def hidden(
         self, input_ids: Tensor, neighbour_ids: Tensor | None, document_ids: Tensor | None
     ) -> tuple[Tensor, Copy | None]:
-        """Final normalised states [B, N, D] and the pointer's proposal."""
-        config = self.config
-        chunks = RetrievedChunks.given(neighbour_ids, document_ids, input_ids.shape[1], self.config)
-        x = self.dropout(self.embedding(input_ids))
-        row, blocks = Axis(input_ids.shape[1]), self._decoder()
+        """Final normalised states [B, N, D] and the pointer's proposal: Algorithm 1."""
+        config, row = self.config, Axis(input_ids.shape[1])
+        chunks = RetrievedChunks.given(neighbour_ids, document_ids, input_ids.shape[1], config)
+        x, blocks = self.dropout(self.embedding(input_ids)), self.decoder_blocks()
         tables = blocks[0].attention.positions.tables(row, row, x)
-        mask = previous = None
+        mask = previous = encoded = None
         if document_ids is not None:
             mask, previous = document_mask(document_ids), has_previous(document_ids)
-        encoded = None
         for layer, block in enumerate(blocks, start=1):
             x = run(self.checkpointing, block.attend, x, tables, mask, previous)
             if chunks is not None and layer == config.cca_layers[0]:
-                encoded = self._encode(x, chunks)
+                size = config.chunk_size
+                retrieving = x[:, : chunks.num_chunks * size].unflatten(1, (-1, size))
+                encoded = self.encode(retrieving, chunks)
             x = run(self.checkpointing, block.finish, x, encoded, chunks)
         hidden = self.norm(x)
         if self.pointer is None or chunks is None or encoded is None:
             return hidden, None
         return hidden, self.pointer(hidden, encoded, input_ids, chunks)
 
-    def _encode(self, x: Tensor, chunks: RetrievedChunks) -> Tensor:
-        """Encoded neighbours [B, U, K, R, E], conditioned on the chunks' activations."""
+    def encode(self, retrieving: Tensor, chunks: RetrievedChunks) -> Tensor:
+        """Encoded neighbours [B, U, K, R, E], conditioned on activations [B, U, M, D]."""
         assert self.encoder is not None
-        size = self.config.chunk_size
-        retrieving = x[:, : chunks.num_chunks * size].unflatten(1, (chunks.num_chunks, size))
         table = self.embedding if self.encoder_embedding is None else self.encoder_embedding
-        embedded = table(chunks.ids)
-        embedded = noisy(embedded, self.config.neighbour_noise if self.training else 0.0)
-        return self.encoder(embedded, retrieving, chunks)
+        return self.encoder(table(chunks.ids), retrieving, chunks)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[.., V] of states [.., D], through the transposed embedding."""
+        return F.linear(hidden, self.embedding.weight)
+
+    def cross_entropy(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Nats [T] of targets [T], -100 for none, from states [T, D], without the pointer."""
+        logits = at_least_single(F.linear(hidden, self.embedding.weight))
+        return F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
+
+    def decoder_blocks(self) -> list[DecoderBlock]:
+        """The blocks, as what they are to a type checker."""
+        return cast(list[DecoderBlock], list(self.blocks))
 
     def enable_checkpointing(self, enabled: bool = True) -> None:
         """Trades time for memory: only block boundaries are kept for the backward pass.
@@ -207,44 +330,20 @@ class Retro(nn.Module):
         if self.encoder is not None:
             self.encoder.checkpointing = enabled
 
-    def _read_out(self, hidden: Tensor) -> Tensor:
-        """Logits [B, N, V] through the transposed embedding."""
-        return linear(hidden, self.embedding.weight)
-
     def reset_parameters(self) -> None:
         """Initialises every weight, see `initialise`."""
         initialise(self, self.config.num_layers)
 
-    def retrieval_parameters(self) -> set[str]:
-        """Names of the parameters that the plain language model does not have."""
-        prefixes = ("encoder.", "encoder_embedding.", "pointer.")
-        return {
-            name
-            for name, _ in self.named_parameters()
-            if name.startswith(prefixes) or ".cca." in name or ".cca_norm." in name
-        }
 
-    def load_backbone(self, state: dict[str, Tensor]) -> None:
-        """Takes over a plain language model's weights; the retrieval parts keep theirs.
+def document_mask(document_ids: Tensor) -> Tensor:
+    """[B, 1, N, N], True where a position may see another: earlier or same, in its own document."""
+    length = document_ids.shape[1]
+    causal = document_ids.new_ones(length, length, dtype=torch.bool).tril()
+    same = document_ids.unsqueeze(2) == document_ids.unsqueeze(1)
+    return (same & causal).unsqueeze(1)
 
-        Raises:
-            ValueError: if the weights do not belong to this decoder, naming the differing keys.
-        """
-        result = self.load_state_dict(state, strict=False)
-        missing = set(result.missing_keys) - self.retrieval_parameters()
-        if missing or result.unexpected_keys:
-            raise ValueError(
-                f"not this decoder's weights: missing {sorted(missing)}, "
-                f"unexpected {sorted(result.unexpected_keys)}"
-            )
 
-    def backbone_parameters(self) -> list[nn.Parameter]:
-        """The parameters that the plain language model has."""
-        extra = self.retrieval_parameters()
-        return [value for name, value in self.named_parameters() if name not in extra]
-
-    def freeze_backbone(self) -> None:
-        """Leaves only the retrieval parts trainable (RETROfit; RETRO, section 4.2)."""
-        trainable = self.retrieval_parameters()
-        for name, parameter in self.named_parameters():
-            parameter.requires_grad_(name in trainable)
+def has_previous(document_ids: Tensor) -> Tensor:
+    """[B, N], True where the previous position belongs to the same document."""
+    same = document_ids[:, 1:] == document_ids[:, :-1]
+    return F.pad(same, (1, 0))  # the first position has none, also in a row of one

@@ -20,6 +20,7 @@ from retro_lab.config.schema import (
 )
 from retro_lab.data.datamodule import RetroDataModule
 from retro_lab.nn import Retro, RetroConfig
+from retro_lab.nn.cpu import accelerate
 from retro_lab.store import Artifact
 from retro_lab.store.checksums import check_recorded, recorded
 from retro_lab.text.chunks import ChunkStore
@@ -86,7 +87,7 @@ def build_model(
     if config.recipe.backbone is not None:
         return _build_graft(config, config.recipe.backbone, vocab_size, pad_id)
     size = nominal_vocab_size(config.tokenizer) if vocab_size is None else vocab_size
-    return Retro(retro_config(config, size, size - 1 if pad_id is None else pad_id))
+    return accelerate(Retro(retro_config(config, size, size - 1 if pad_id is None else pad_id)))
 
 
 def _build_graft(
@@ -102,7 +103,7 @@ def _build_graft(
     # The graft shares a table of another width through a projection, which RetroConfig has not.
     own = dataclasses.replace(config.model, share_embeddings=False)
     sized = retro_config(dataclasses.replace(config, model=own), size, pad_id)
-    return GraftedRetro(backbone, sized, config.model.share_embeddings)
+    return accelerate(GraftedRetro(backbone, sized, config.model.share_embeddings))
 
 
 def nominal_vocab_size(tokenizer: TokenizerConfig) -> int:

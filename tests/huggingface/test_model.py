@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from retro_lab.huggingface import RetroForCausalLM
 from retro_lab.nn import Retro
+from retro_lab.nn.cpu import accelerate
 
 BOUNDARY = VOCABULARY - 1
 
@@ -21,7 +22,7 @@ BOUNDARY = VOCABULARY - 1
 def own(**changes: object) -> RetroForCausalLM:
     """A wrapped model of our own whose CCA writes something."""
     torch.manual_seed(1)
-    model = Retro(retro_config(smeared_keys=True, **changes)).eval()
+    model = accelerate(Retro(retro_config(smeared_keys=True, **changes))).eval()
     for name, parameter in model.named_parameters():
         if name.endswith("cca.attention.out.weight"):
             torch.nn.init.normal_(parameter, std=0.3)
@@ -30,7 +31,7 @@ def own(**changes: object) -> RetroForCausalLM:
 
 def plain() -> RetroForCausalLM:
     torch.manual_seed(1)
-    return RetroForCausalLM.of(Retro(retro_config().baseline)).eval()
+    return RetroForCausalLM.of(accelerate(Retro(retro_config().baseline))).eval()
 
 
 def lookup(chunk: Tensor) -> Tensor:

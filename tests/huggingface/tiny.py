@@ -10,6 +10,7 @@ from torch import Tensor
 from retro_lab.huggingface import GraftedRetro
 from retro_lab.huggingface.backbones import build_backbone
 from retro_lab.nn import RetroConfig
+from retro_lab.nn.cpu import accelerate
 
 VOCABULARY, PAD, M, R, K = 50, 50, 4, 8, 2
 FAMILIES = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "smollm3")
@@ -60,7 +61,8 @@ def retro_config(**changes: Any) -> RetroConfig:
 def grafted(family: str, opened: bool = True, share: bool = True, **changes: Any) -> GraftedRetro:
     """A graft in evaluation mode; `opened` CCA writes something, as after training."""
     torch.manual_seed(3)
-    model = GraftedRetro(build_backbone(backbone_config(family)), retro_config(**changes), share)
+    backbone = build_backbone(backbone_config(family))
+    model = accelerate(GraftedRetro(backbone, retro_config(**changes), share))
     if opened:
         for name, parameter in model.named_parameters():
             if name.endswith("cca.attention.out.weight"):

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from retro_lab.nn.cpu import compiled
-from retro_lab.nn.cpu.native import Turns
-from retro_lab.nn.positions import Axis, RotaryPositions
+from retro_lab.nn.positions import Axis, CosSin, RotaryPositions
 
 needs_kernels = pytest.mark.skipif(
     compiled.library(torch.float32) is None, reason="no C compiler with OpenMP here"
@@ -27,8 +26,8 @@ def close(own: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(own.double(), expected, rtol=exact, atol=exact * size)
 
 
-def turns(places: int, width: int, dtype: torch.dtype, start: int = 3) -> Turns:
+def cos_sin(places: int, width: int, dtype: torch.dtype, start: int = 3) -> CosSin:
     """Of the places start, start + 1, .."""
     axis = Axis(places, start)
-    cosines, sines = RotaryPositions(width, 10_000.0).tables(axis, axis, randn(1))[0]
+    cosines, sines = RotaryPositions(width, 10_000.0).cos_sin(axis, randn(1))
     return cosines.to(dtype), sines.to(dtype)

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from retro_lab.nn import Retro, RetroConfig
 from retro_lab.nn.config import FeedForwardKind, PositionKind, ValueKind
+from retro_lab.nn.cpu import accelerate
+from retro_lab.nn.decode import new_cache, step
 
 POSITIONS = get_args(PositionKind)
 VALUES = get_args(ValueKind)
@@ -89,7 +91,7 @@ def make_case(
         share_embeddings=share_embeddings,
     )
     generator = torch.Generator().manual_seed(seed)
-    model = Retro(config).to(dtype).eval()
+    model = accelerate(Retro(config)).to(dtype).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=dtype) * 0.5)
@@ -106,7 +108,7 @@ def make_case(
 
 def in_steps(case: Case, lengths: list[int], retrieval: bool = True) -> Tensor:
     """What `step` says [B, N, V] over pieces of given lengths, and one of the rest."""
-    cache = case.model.new_cache(len(case.tokens))
+    cache = new_cache(case.model, len(case.tokens))
     outputs, start, total = [], 0, case.tokens.shape[1]
     for length in [*lengths, total]:
         stop = min(total, start + length)
@@ -114,7 +116,7 @@ def in_steps(case: Case, lengths: list[int], retrieval: bool = True) -> Tensor:
             continue
         completed = slice(start // case.chunk_size, stop // case.chunk_size)
         neighbours = case.neighbours[:, completed] if retrieval else None
-        outputs.append(case.model.step(case.tokens[:, start:stop], cache, neighbours))
+        outputs.append(step(case.model, case.tokens[:, start:stop], cache, neighbours))
         start = stop
     return torch.cat(outputs, dim=1)
 

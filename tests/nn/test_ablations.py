@@ -14,6 +14,7 @@ from shapes import PAD, POSITIONS, Case, make_case
 from torch import nn
 
 from retro_lab.nn.config import PositionKind, ValueKind
+from retro_lab.nn.cpu import accelerate, plain
 from retro_lab.nn.layers import GatedFeedForward
 
 
@@ -77,8 +78,8 @@ def test_without_query_conditioning_a_repeated_neighbour_is_encoded_once(value: 
     neighbours, rows = copied(case), rows_encoded(case)
     parameters = list(case.model.parameters())
     found = []
-    for shared in (True, False):
-        case.model.encoder.by_text_alone = shared
+    for change in (accelerate, plain):
+        change(case.model)
         nats = case.model.token_nats(case.tokens, case.tokens.roll(-1, 1), neighbours)
         found.append([nats, *torch.autograd.grad(nats.sum(), parameters)])
     for one, two in zip(*found, strict=True):
@@ -119,7 +120,8 @@ def test_noise_reaches_neighbours_in_training_only() -> None:
 def test_noise_is_as_strong_as_asked() -> None:
     case = make_case(neighbour_noise=0.2, length=40, num_neighbours=3)
     seen = []
-    case.model.encoder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    first = case.model.encoder.blocks[0]
+    first.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     case.model(case.tokens, case.neighbours)
     case.model.train()(case.tokens, case.neighbours)
     clean, noisy = seen

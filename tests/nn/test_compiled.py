@@ -21,9 +21,9 @@ from retro_lab.nn.cpu import compiled
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty cache folder, and nothing loaded yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    compiled._loaded.cache_clear()
+    compiled.loaded.cache_clear()
     yield tmp_path / "retro_lab"
-    compiled._loaded.cache_clear()
+    compiled.loaded.cache_clear()
 
 
 def test_without_a_compiler_there_are_no_kernels(
@@ -79,7 +79,7 @@ def test_kernels_are_built_once_for_each_precision(
     assert compiled.library(torch.float64) is not None
     assert compiled.library(torch.bfloat16) is None
     assert len(list(fresh.iterdir())) == 2
-    compiled._loaded.cache_clear()
+    compiled.loaded.cache_clear()
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("compiled again"))
     assert compiled.library(torch.float32) is not None
 
@@ -96,7 +96,7 @@ def test_a_damaged_library_is_compiled_again_and_never_loaded(damage: str, fresh
     aside = fresh / "aside"
     aside.write_bytes(damaged)
     aside.replace(built)  # the library that is loaded now keeps its own bytes
-    compiled._loaded.cache_clear()
+    compiled.loaded.cache_clear()
     assert compiled.library(torch.float32) is not None
     [again] = fresh.iterdir()
     assert hashlib.sha256(again.read_bytes()).hexdigest()[:16] in again.name

@@ -10,14 +10,8 @@ from shapes import make_case
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from retro_lab.nn.cpu import fused
+from retro_lab.nn.cpu import plain
 from retro_lab.nn.flops import count_flops
-
-
-@pytest.fixture(autouse=True)
-def plain_operations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The counter sees PyTorch's operations, not those of kernels, nor products in place."""
-    monkeypatch.setattr(fused, "fits", lambda x: False)
 
 
 @pytest.mark.parametrize("num_neighbours", [0, 2])
@@ -37,7 +31,7 @@ def test_counts_are_those_of_the_forward_pass(choice: dict[str, Any], num_neighb
     batch, length = case.tokens.shape
     neighbours = case.neighbours if num_neighbours else None
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        case.model(case.tokens, neighbours)
+        plain(case.model)(case.tokens, neighbours)
     counted = count_flops(case.model.config, batch, length, num_neighbours)
     assert counted.forward == counter.get_total_flops()
 
@@ -45,7 +39,7 @@ def test_counts_are_those_of_the_forward_pass(choice: dict[str, Any], num_neighb
 def test_the_pointer_is_counted_but_for_its_matching() -> None:
     case = make_case(pointer=True)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        case.model(case.tokens, case.neighbours)
+        plain(case.model)(case.tokens, case.neighbours)
     counted = count_flops(case.model.config, *case.tokens.shape, 2)
     matching = 2 * 2 * 8 * 2 * 4 * 4 * 16  # two sums over 8 match lengths, [B, U, M, J]
     assert counted.forward == counter.get_total_flops() - matching
@@ -54,6 +48,6 @@ def test_the_pointer_is_counted_but_for_its_matching() -> None:
 def test_a_step_is_three_forward_passes() -> None:
     case = make_case(dtype=torch.float32)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        case.model(case.tokens, case.neighbours).sum().backward()
+        plain(case.model)(case.tokens, case.neighbours).sum().backward()
     counted = count_flops(case.model.config, *case.tokens.shape, 2)
     assert counted.step == pytest.approx(counter.get_total_flops(), rel=0.01)

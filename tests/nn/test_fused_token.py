@@ -11,15 +11,18 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from precision import both, close, needs_kernels, randn, turns
+from precision import both, close, cos_sin, needs_kernels, randn
 from shapes import Case, cases, in_steps, make_case
 from torch import Tensor
 
-from retro_lab.nn.cpu import fused, fused_token
+from retro_lab.nn.cpu import fused_token, plain
 from retro_lab.nn.cpu.fused_attention import Weights
 from retro_lab.nn.cpu.fused_token import Past
-from retro_lab.nn.cpu.native import Turns
-from retro_lab.nn.positions import rotate
+from retro_lab.nn.cpu.modules import TokenSteps, suits, weights_of
+from retro_lab.nn.decode import new_cache, step
+from retro_lab.nn.decode.steps import Steps, steps_for
+from retro_lab.nn.layers import EPSILON
+from retro_lab.nn.positions import CosSin, rotate
 
 pytestmark = needs_kernels
 HEADS, INPUTS = 3, 21
@@ -28,17 +31,17 @@ WIDTHS = [16, 48, 80]  # of a head: some of the widest vector there is
 
 @both
 @pytest.mark.parametrize(("rows", "width"), [(1, 5), (1, 64), (3, 37), (8, 16)])
-def test_few_rows(rows: int, width: int, dtype: torch.dtype) -> None:
+def test_gemv(rows: int, width: int, dtype: torch.dtype) -> None:
     for outputs in (11, 75):  # less than a thread takes at a time, and no whole number of that
         x, weight = randn(rows, width), randn(outputs, width, seed=1)
-        close(fused_token.few_rows(x.to(dtype), weight.to(dtype)), x @ weight.t())
+        close(fused_token.gemv(x.to(dtype), weight.to(dtype)), x @ weight.t())
     part = randn(rows, 2 * width, dtype=dtype)[:, :width]  # not in one piece
     across = randn(width, 11, dtype=dtype).t()
-    close(fused_token.few_rows(part, across), part.double() @ across.double().t())
+    close(fused_token.gemv(part, across), part.double() @ across.double().t())
     with pytest.raises(ValueError, match=f"{width} features for weights of {width + 1}"):
-        fused_token.few_rows(part, randn(11, width + 1, dtype=dtype))
+        fused_token.gemv(part, randn(11, width + 1, dtype=dtype))
     with pytest.raises(TypeError, match="all tensors must be"):
-        fused_token.few_rows(part, weight.half())
+        fused_token.gemv(part, weight.half())
 
 
 @both
@@ -46,7 +49,7 @@ def test_few_rows(rows: int, width: int, dtype: torch.dtype) -> None:
 def test_feed_forward(rows: int, width: int, inner: int, dtype: torch.dtype) -> None:
     x, gain = randn(rows, 1, width), randn(width, seed=1)
     up, down = randn(inner, width, seed=2), randn(width, inner, seed=3)
-    normed = F.rms_norm(x, (width,), gain, fused.EPSILON)
+    normed = F.rms_norm(x, (width,), gain, EPSILON)
     expected = x + F.gelu(normed @ up.t(), approximate="tanh") @ down.t()
     own = [part.to(dtype) for part in (x, gain, up, down)]
     close(fused_token.feed_forward(*own), expected)
@@ -97,12 +100,12 @@ class Token:
         return projected.unflatten(-1, (parts, HEADS, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
-def turns_of(kind: str, rows: int, width: int, dtype: torch.dtype) -> Turns | None:
+def cos_sin_of(kind: str, rows: int, width: int, dtype: torch.dtype) -> CosSin | None:
     if kind == "none":
         return None
     if kind == "shared":
-        return turns(1, width, dtype, start=7)
-    each = [turns(1, width, dtype, start=7 + row) for row in range(rows)]
+        return cos_sin(1, width, dtype, start=7)
+    each = [cos_sin(1, width, dtype, start=7 + row) for row in range(rows)]
     cosines, sines = (torch.stack(wave).unsqueeze(1) for wave in zip(*each, strict=True))
     return cosines, sines
 
@@ -118,7 +121,7 @@ drawn = {
     "rows": st.integers(1, 8),
     "width": st.sampled_from(WIDTHS),
     "seen": st.integers(1, 70),
-    "turned": st.sampled_from(["none", "shared", "rows"]),
+    "rotated": st.sampled_from(["none", "shared", "rows"]),
     "hidden": st.sampled_from(["none", "shared", "rows"]),
 }
 
@@ -127,14 +130,14 @@ drawn = {
 @given(smeared=st.booleans(), **drawn)
 @settings(max_examples=40, deadline=None)
 def test_self_attention(
-    rows: int, width: int, seen: int, turned: str, hidden: str, smeared: bool, dtype: torch.dtype
+    rows: int, width: int, seen: int, rotated: str, hidden: str, smeared: bool, dtype: torch.dtype
 ) -> None:
     layer, exact, mask = Token.of(rows, seen, width), torch.float64, mask_of(hidden, rows, seen)
     assert layer.gain is not None
-    normed = F.rms_norm(layer.x, (INPUTS,), layer.gain, fused.EPSILON)
+    normed = F.rms_norm(layer.x, (INPUTS,), layer.gain, EPSILON)
     query, raw, value = layer.split(normed, 3)
     key = torch.lerp(raw, layer.last, layer.share.view(-1, 1, 1)) if smeared else raw
-    table = turns_of(turned, rows, width, exact)
+    table = cos_sin_of(rotated, rows, width, exact)
     if table is not None:
         query, key = rotate(query, table), rotate(key, table)
     keys = torch.cat((layer.keys[:, :, : seen - 1], key), dim=2)
@@ -149,7 +152,7 @@ def test_self_attention(
         own_keys,
         own_values,
         seen,
-        turns_of(turned, rows, width, dtype),
+        cos_sin_of(rotated, rows, width, dtype),
         mask,
         grows=True,
         last=last if smeared else None,
@@ -166,18 +169,18 @@ def test_self_attention(
 @given(**drawn)
 @settings(max_examples=40, deadline=None)
 def test_cross_attention(
-    rows: int, width: int, seen: int, turned: str, hidden: str, dtype: torch.dtype
+    rows: int, width: int, seen: int, rotated: str, hidden: str, dtype: torch.dtype
 ) -> None:
     layer, mask = Token.of(rows, seen, width), mask_of(hidden, rows, seen)
     layer.gain = None
     (query,) = layer.split(layer.x, 1)
-    table = turns_of(turned, rows, width, torch.float64)
+    table = cos_sin_of(rotated, rows, width, torch.float64)
     query = query if table is None else rotate(query, table)
     keys, values = layer.keys[:, :, :seen], layer.values[:, :, :seen]
     read = F.scaled_dot_product_attention(query, keys, values, mask)
     own = [part.to(dtype, copy=True) for part in (layer.keys, layer.values)]
     before = [part.clone() for part in own]
-    past = Past(own[0], own[1], seen, turns_of(turned, rows, width, dtype), mask)
+    past = Past(own[0], own[1], seen, cos_sin_of(rotated, rows, width, dtype), mask)
     found = fused_token.attention(layer.x.to(dtype), weights(layer, 1, dtype), past, residual=False)
     close(found, read.transpose(1, 2).flatten(2) @ layer.out.t())
     assert all(map(torch.equal, own, before))
@@ -217,7 +220,7 @@ def test_what_does_not_fit_is_an_error() -> None:
     layer = Token.of(2, 6)
     own = weights(layer, 1, torch.float64)
     past = Past(layer.keys, layer.values, 6, None, None)
-    turned, apart = turns(1, 16, torch.float64), torch.cat((layer.keys,) * 2, dim=2)[:, :, :11]
+    rotation, apart = cos_sin(1, 16, torch.float64), torch.cat((layer.keys,) * 2, dim=2)[:, :, :11]
     broken: list[tuple[Past, Weights]] = [
         (past._replace(seen=12), own),
         (past._replace(seen=0), own),
@@ -225,8 +228,8 @@ def test_what_does_not_fit_is_an_error() -> None:
         (past._replace(keys=apart), own),
         (past._replace(values=apart), own),
         (past._replace(grows=True), own),
-        (past._replace(turns=turns(5, 16, torch.float64)), own),
-        (past._replace(turns=(turned[0], turned[1][:, :8])), own),
+        (past._replace(cos_sin=cos_sin(5, 16, torch.float64)), own),
+        (past._replace(cos_sin=(rotation[0], rotation[1][:, :8])), own),
         (past._replace(last=layer.last[:1]), own),
         (past._replace(last=apart[:, :, :2, :].transpose(2, 3)[:, :, :1]), own),
         (past._replace(mask=torch.ones(2, 1, 1, 5).bool()), own),
@@ -258,7 +261,7 @@ def test_threads_do_not_change_a_bit() -> None:
     def everything(number: int) -> list[Tensor]:
         torch.set_num_threads(number)
         read = fused_token.attention(layer.x, own, past, residual=True)
-        return [read, fused_token.few_rows(layer.x, own.first)]
+        return [read, fused_token.gemv(layer.x, own.first)]
 
     try:
         alone, together = everything(1), everything(3)
@@ -270,11 +273,11 @@ def test_threads_do_not_change_a_bit() -> None:
 def test_rows_that_become_few_go_on_as_before() -> None:
     """Nine rows go through plain operations, eight through the kernels."""
     case = make_case(batch=9, length=40, smeared_keys=True)
-    cache, rows, outputs = case.model.new_cache(9), torch.arange(9), []
+    cache, rows, outputs = new_cache(case.model, 9), torch.arange(9), []
     for place in range(40):
         chunk, ends = divmod(place + 1, case.chunk_size)
         found = case.neighbours[rows, chunk - 1 : chunk] if not ends else None
-        outputs.append(case.model.step(case.tokens[rows, place : place + 1], cache, found)[:7])
+        outputs.append(step(case.model, case.tokens[rows, place : place + 1], cache, found)[:7])
         if place == 21:
             rows = rows[:8]
             cache.reorder(rows)
@@ -288,27 +291,20 @@ def test_rows_that_become_few_go_on_as_before() -> None:
 def test_generation_without_kernels_says_the_same(case: Case) -> None:
     token_by_token = [1] * case.tokens.shape[1]
     own = in_steps(case, token_by_token)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused, "fits", lambda x: False)
-        plain = in_steps(case, token_by_token)
-    torch.testing.assert_close(own, plain, rtol=1e-9, atol=1e-9)
+    plain(case.model)
+    expected = in_steps(case, token_by_token)
+    torch.testing.assert_close(own, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_tokens_of_small_models_do_go_through_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokens_of_small_models_do_go_through_the_kernels() -> None:
     """Or the test above would compare plain operations with themselves."""
-    names: list[str] = []
-    call = fused_token.call
-
-    def noted(name: str, *rest: object) -> None:
-        names.append(name)
-        call(name, *rest)
-
-    monkeypatch.setattr(fused_token, "call", noted)
-    case = make_case()
-    cache = case.model.new_cache(len(case.tokens))
-    case.model.step(case.tokens[:, :4], cache, case.neighbours[:, :1])
-    names.clear()
-    case.model.step(case.tokens[:, 4:5], cache)
-    layers = case.model.config.num_layers
-    assert names.count("attend_few") == layers + len(case.model.config.cca_layers)
-    assert names.count("feed_few") == layers
+    model, x = make_case().model, randn(2, 1, 12)
+    with torch.no_grad():
+        assert type(steps_for(model, x, None)) is TokenSteps
+        assert fused_token.fits(x)
+    assert type(steps_for(model, x, None)) is Steps  # a gradient is wanted
+    for block in model.blocks:
+        attention = block.attention
+        assert weights_of(attention, block.attention_norm, attention.qkv, smear=attention.smear)
+        assert suits(block.ff_norm, block.ff)
+        assert block.cca is None or weights_of(block.cca.attention, None, block.cca.attention.query)

@@ -1,4 +1,4 @@
-"""Contract of `Retro.step`: fed in any pieces, it says what one full forward pass says, and every
+"""Contract of `step`: fed in any pieces, it says what one full forward pass says, and every
 token passes the decoder once and every chunk's neighbours the encoder once.
 """
 
@@ -14,6 +14,7 @@ from shapes import POSITIONS, VOCABULARY, Case, cases, in_steps, make_case
 from torch import Tensor, nn
 
 from retro_lab.nn.config import PositionKind
+from retro_lab.nn.decode import new_cache, step
 
 
 def assert_same(found: Tensor, expected: Tensor, tolerance: float = 1e-9) -> None:
@@ -66,11 +67,11 @@ def test_a_chunk_without_a_search_reads_nothing() -> None:
     padded = case.neighbours.clone()
     padded[:, 1] = case.model.config.pad_id
     expected = in_one(Case(case.model, case.tokens, padded))
-    cache = case.model.new_cache(2)
+    cache = new_cache(case.model, 2)
     outputs = [
-        case.model.step(case.tokens[:, :4], cache, case.neighbours[:, :1]),
-        case.model.step(case.tokens[:, 4:8], cache),
-        case.model.step(case.tokens[:, 8:], cache, case.neighbours[:, 2:3]),
+        step(case.model, case.tokens[:, :4], cache, case.neighbours[:, :1]),
+        step(case.model, case.tokens[:, 4:8], cache),
+        step(case.model, case.tokens[:, 8:], cache, case.neighbours[:, 2:3]),
     ]
     assert_same(torch.cat(outputs, dim=1).log_softmax(-1), expected)
 
@@ -108,15 +109,15 @@ def test_each_token_and_each_chunk_is_worked_out_once() -> None:
 
 def test_wrong_use_is_an_error_that_says_so() -> None:
     case = make_case()
-    cache = case.model.new_cache(2)
+    cache = new_cache(case.model, 2)
     with pytest.raises(ValueError, match=r"\[B, 0, K, R\]"):
-        case.model.step(case.tokens[:, :3], cache, case.neighbours[:, :1])
+        step(case.model, case.tokens[:, :3], cache, case.neighbours[:, :1])
     with pytest.raises(ValueError, match=r"\[B, 2, K, R\]"):
-        case.model.step(case.tokens[:, :9], cache, case.neighbours[:, :1])
+        step(case.model, case.tokens[:, :9], cache, case.neighbours[:, :1])
     with pytest.raises(ValueError, match="no CCA"):
-        make_case(cca_layers=()).model.step(case.tokens[:, :4], cache, case.neighbours[:, :1])
+        step(make_case(cca_layers=()).model, case.tokens[:, :4], cache, case.neighbours[:, :1])
     with pytest.raises(ValueError, match="eval"):
-        case.model.train().step(case.tokens[:, :1], cache)
+        step(case.model.train(), case.tokens[:, :1], cache)
     assert cache.length == 0
 
 
@@ -133,11 +134,11 @@ def test_a_step_that_fails_leaves_the_cache_as_it_was(
     positions: PositionKind, smeared_keys: bool
 ) -> None:
     case = make_case(smeared_keys=smeared_keys, positions=positions, length=6)
-    cache = case.model.new_cache(2)
-    outputs = [case.model.step(case.tokens[:, :5], cache, case.neighbours[:, :1])]
+    cache = new_cache(case.model, 2)
+    outputs = [step(case.model, case.tokens[:, :5], cache, case.neighbours[:, :1])]
     with pytest.raises((RuntimeError, ValueError)):
-        case.model.step(case.tokens[:1, 5:6].expand(3, 1), cache)
-    outputs.append(case.model.step(case.tokens[:, 5:6], cache))
+        step(case.model, case.tokens[:1, 5:6].expand(3, 1), cache)
+    outputs.append(step(case.model, case.tokens[:, 5:6], cache))
     assert_same(torch.cat(outputs, dim=1).log_softmax(-1), in_one(case))
 
 

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from precision import both, close, needs_kernels, randn, turns
+from precision import both, close, cos_sin, needs_kernels, randn
 from torch import Tensor
 
 from retro_lab.nn.cpu import native
-from retro_lab.nn.cpu.native import Attention
+from retro_lab.nn.cpu.native import AttentionSpec
 from retro_lab.nn.layers import Smear
 
 WIDTH = 16  # of a head: as many as any vector has
@@ -54,7 +54,7 @@ def test_rms_norm(width: int, dtype: torch.dtype) -> None:
 @needs_kernels
 @both
 @pytest.mark.parametrize("vocabulary", [1, 7, 16, 50])
-def test_surprise_is_cross_entropy(vocabulary: int, dtype: torch.dtype) -> None:
+def test_cross_entropy(vocabulary: int, dtype: torch.dtype) -> None:
     logits = 20 * randn(6, vocabulary)
     targets = torch.arange(6) % vocabulary
     targets[2] = -100
@@ -62,7 +62,7 @@ def test_surprise_is_cross_entropy(vocabulary: int, dtype: torch.dtype) -> None:
     logits = own.double().requires_grad_()
     nats = F.cross_entropy(logits, targets, reduction="none")
     (grad,) = torch.autograd.grad(nats.sum(), logits)
-    close(native.surprise(own, targets), nats.detach())
+    close(native.cross_entropy(own, targets), nats.detach())
     close(own, grad)
 
 
@@ -72,25 +72,25 @@ def test_surprise_is_cross_entropy(vocabulary: int, dtype: torch.dtype) -> None:
 def test_what_is_no_number_stays_so(poison: float, dtype: torch.dtype) -> None:
     logits = randn(2, 20, dtype=dtype)
     logits[1, 17] = poison
-    nats = native.surprise(logits, torch.tensor([0, 0]))
+    nats = native.cross_entropy(logits, torch.tensor([0, 0]))
     assert nats.isfinite().tolist() == [True, False]
     query, key, value = parts(length=3, keys=5, dtype=dtype)
     key[:, 4] = poison
-    assert not attend((query, key, value), Attention())[0].isfinite().any()
+    assert not attend((query, key, value), AttentionSpec())[0].isfinite().any()
     earlier = query, key[:, :3], value[:, :3]
-    assert attend(earlier, Attention(causal=True))[0].isfinite().all()
+    assert attend(earlier, AttentionSpec(causal=True))[0].isfinite().all()
 
 
 @needs_kernels
 @both
 @pytest.mark.parametrize("width", [6, 16, 40])
-def test_turning(width: int, dtype: torch.dtype) -> None:
+def test_rotation(width: int, dtype: torch.dtype) -> None:
     """Rows may go through the places more than once, as those of several sequences do."""
-    rows, (cosines, sines) = randn(9, 2 * width, dtype=dtype), turns(4, width, torch.float64)
+    rows, (cosines, sines) = randn(9, 2 * width, dtype=dtype), cos_sin(4, width, torch.float64)
     heads, places = rows.double().unflatten(-1, (2, width)), torch.arange(9) % 4
     across = heads.roll(width // 2, -1) * sines[places].unsqueeze(1)
     expected = heads * cosines[places].unsqueeze(1) + across
-    native.turn(rows, 2, turns(4, width, dtype))
+    native.rotate(rows, 2, cos_sin(4, width, dtype))
     close(rows.unflatten(-1, (2, width)), expected)
 
 
@@ -137,7 +137,7 @@ def parts(
     return one, two, three
 
 
-def attend(own: tuple[Tensor, Tensor, Tensor], how: Attention) -> tuple[Tensor, Tensor]:
+def attend(own: tuple[Tensor, Tensor, Tensor], how: AttentionSpec) -> tuple[Tensor, Tensor]:
     """What `native.attend` reads, and its logarithms."""
     query = own[0]
     out = query.new_empty(query.shape)
@@ -147,7 +147,7 @@ def attend(own: tuple[Tensor, Tensor, Tensor], how: Attention) -> tuple[Tensor, 
 
 
 def slopes(
-    own: tuple[Tensor, Tensor, Tensor], how: Attention, grad: Tensor
+    own: tuple[Tensor, Tensor, Tensor], how: AttentionSpec, grad: Tensor
 ) -> tuple[list[Tensor], Tensor | None]:
     """Gradients of the parts, laid out as these, and of the share."""
     out, log_sum = attend(own, how)
@@ -176,7 +176,7 @@ def mask_of(kind: str, batch: int, length: int, keys: int) -> Tensor | None:
     batch=st.integers(1, 3),
     kind=st.sampled_from(["none", "keys", "all", "shared"]),
     causal=st.booleans(),
-    turned=st.booleans(),
+    rotated=st.booleans(),
     smeared=st.sampled_from(["", "all", "some"]),
 )
 @settings(max_examples=60, deadline=None)
@@ -186,7 +186,7 @@ def test_attention_and_its_gradients(
     batch: int,
     kind: str,
     causal: bool,
-    turned: bool,
+    rotated: bool,
     smeared: str,
     dtype: torch.dtype,
 ) -> None:
@@ -194,8 +194,8 @@ def test_attention_and_its_gradients(
     own = parts(length, keys, batch, dtype=dtype)
     grad = randn(batch, length, 3, WIDTH, seed=7).to(dtype)
     share = torch.tensor([0.2, 0.5, 0.9], dtype=dtype) if smeared else None
-    how = Attention(
-        (turns(length, WIDTH, dtype), turns(keys, WIDTH, dtype)) if turned else (None, None),
+    how = AttentionSpec(
+        (cos_sin(length, WIDTH, dtype), cos_sin(keys, WIDTH, dtype)) if rotated else (None, None),
         mask_of(kind, batch, length, keys),
         causal,
         share,
@@ -215,7 +215,7 @@ def test_attention_and_its_gradients(
         close(one, two)
 
 
-def plainly(exact: list[Tensor], how: Attention, share: Tensor | None) -> Tensor:
+def plainly(exact: list[Tensor], how: AttentionSpec, share: Tensor | None) -> Tensor:
     """Attention of queries, keys and values [B, L, H, P] by PyTorch, in double precision."""
     query, key, value = (part.transpose(1, 2) for part in exact)
     if share is not None:
@@ -223,8 +223,8 @@ def plainly(exact: list[Tensor], how: Attention, share: Tensor | None) -> Tensor
         smear.share = lambda: share  # pyright: ignore
         key = smear(key, how.follows)
     query, key = (
-        x if turns is None else x * turns[0].double() + x.roll(WIDTH // 2, -1) * turns[1].double()
-        for x, turns in zip((query, key), how.turns, strict=True)
+        x if waves is None else x * waves[0].double() + x.roll(WIDTH // 2, -1) * waves[1].double()
+        for x, waves in zip((query, key), how.cos_sin, strict=True)
     )
     visible = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool)
     visible = visible.tril() if how.causal else visible
@@ -241,10 +241,10 @@ def test_who_may_look_nowhere_reads_nothing_and_what_is_hidden_weighs_nothing(
     mask = torch.ones(2, 1, 4, 6, dtype=torch.bool)
     mask[1, :, 2] = False
     mask[0, :, :, 3] = False
-    out, _ = attend(own, Attention(mask=mask))
+    out, _ = attend(own, AttentionSpec(mask=mask))
     assert (out[1, 2] == 0).all()
     assert out[0].ne(0).all()
-    grads, _ = slopes(own, Attention(mask=mask), out)
+    grads, _ = slopes(own, AttentionSpec(mask=mask), out)
     assert all(grad.isfinite().all() for grad in grads)
     assert (grads[0][1, 2] == 0).all()
     assert (grads[1][0, 3] == 0).all()
@@ -262,14 +262,14 @@ def test_masks_and_heads_that_it_does_not_know_are_left_alone() -> None:
 
 
 @needs_kernels
-def test_turns_and_shares_that_do_not_fit_are_errors() -> None:
+def test_rotations_and_shares_that_do_not_fit_are_errors() -> None:
     own = parts(4, 6)
-    with pytest.raises(ValueError, match=r"turns of \[6, 16\] for heads of \[4, 16\]"):
-        attend(own, Attention((turns(6, WIDTH, torch.float64), None)))
+    with pytest.raises(ValueError, match=r"cos_sin of \[6, 16\] for heads of \[4, 16\]"):
+        attend(own, AttentionSpec((cos_sin(6, WIDTH, torch.float64), None)))
     with pytest.raises(TypeError, match=r"must be torch\.float64"):
-        attend(own, Attention((turns(4, WIDTH, torch.float32), None)))
+        attend(own, AttentionSpec((cos_sin(4, WIDTH, torch.float32), None)))
     with pytest.raises(TypeError, match=r"must be torch\.float64"):
-        attend(own, Attention(share=torch.ones(3)))
+        attend(own, AttentionSpec(share=torch.ones(3)))
 
 
 @needs_kernels
@@ -279,7 +279,7 @@ def test_threads_do_not_change_a_bit() -> None:
     x, gain = randn(700, 33, dtype=torch.float32), torch.ones(33)
 
     def everything() -> list[Tensor]:
-        how = Attention(causal=True, share=torch.full((3,), 0.3))
+        how = AttentionSpec(causal=True, share=torch.full((3,), 0.3))
         out, _ = attend(own, how)
         grads, of_share = slopes(own, how, out)
         assert of_share is not None

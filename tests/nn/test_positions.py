@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from retro_lab.nn.chunks import RetrievedChunks
 from retro_lab.nn.config import PositionKind, ValueKind
+from retro_lab.nn.decode.cache import KnownRotations
 from retro_lab.nn.positions import (
     FURTHEST,
     Axis,
@@ -25,18 +26,18 @@ from retro_lab.nn.positions import (
     shifted,
 )
 
-CPU = torch.device("cpu")
+HERE = torch.zeros(0)
 axes = st.builds(Axis, st.integers(1, 5), st.integers(0, 4), st.integers(1, 3))
 
 
 def distances_between(queries: Axis, keys: Axis) -> Tensor:
-    return queries.places(CPU).unsqueeze(1) - keys.places(CPU)
+    return queries.places(HERE).unsqueeze(1) - keys.places(HERE)
 
 
 @given(axes, axes)
 @settings(deadline=None, max_examples=50)
 def test_shifting_puts_every_distance_at_its_pair(queries: Axis, keys: Axis) -> None:
-    rows = descending_distances(queries, keys, CPU).expand(2, queries.length, -1)
+    rows = descending_distances(queries, keys, HERE).expand(2, queries.length, -1)
     expected = distances_between(queries._replace(repeats=1), keys._replace(repeats=1))
     assert torch.equal(shifted(rows, keys.length), expected.expand(2, -1, -1))
 
@@ -116,16 +117,15 @@ def test_each_offset_of_a_chunk_has_its_own_position_in_cca(kind: PositionKind, 
     assert PAD not in case.neighbours
 
 
-@given(asked=st.lists(st.tuples(st.integers(0, 900), st.integers(1, 5), st.booleans()), max_size=6))
-def test_turns_that_steps_ask_for_are_those_of_the_row(asked: list[tuple[int, int, bool]]) -> None:
-    """Whatever was asked for before, and in which precision."""
-    positions = RotaryPositions(6, 10_000.0)
-    for start, length, single in asked:
+@given(asked=st.lists(st.tuples(st.integers(0, 900), st.integers(1, 5)), max_size=6))
+def test_rotations_that_steps_ask_for_are_those_of_the_row(asked: list[tuple[int, int]]) -> None:
+    """Whatever was asked for before."""
+    positions, known = RotaryPositions(6, 10_000.0), KnownRotations()
+    for start, length in asked:
         axis = Axis(length, start)
-        like = torch.zeros(1, dtype=torch.float32 if single else torch.float64)
-        found = positions.incremental(axis, axis, like)
-        for one, two in zip(found, positions.tables(axis, axis, like)[0], strict=True):
-            assert one.dtype == like.dtype
+        found = known.of(positions, axis, torch.zeros(1))
+        for one, two in zip(found, positions.tables(axis, axis, torch.zeros(1))[0], strict=True):
+            assert one.dtype == torch.float32
             assert torch.equal(one, two)
 
 

@@ -17,6 +17,7 @@ from shapes import PAD, POSITIONS, VALUES, VOCABULARY, Case, cases, make_case
 
 from retro_lab.nn import Retro, RetroConfig
 from retro_lab.nn.config import PositionKind, ValueKind
+from retro_lab.nn.cpu import accelerate
 
 few = settings(max_examples=25, deadline=None)
 
@@ -207,7 +208,7 @@ def test_a_fresh_model_starts_as_its_baseline() -> None:
 def test_a_frozen_retrofit_without_retrieval_is_its_backbone() -> None:
     case = make_case(pointer=True, dtype=torch.float32)
     config = case.model.config
-    backbone = Retro(config.baseline).eval()
+    backbone = accelerate(Retro(config.baseline)).eval()
     case.model.load_backbone(backbone.state_dict())
     case.model.freeze_backbone()
     optimiser = torch.optim.SGD((p for p in case.model.parameters() if p.requires_grad), lr=1.0)

@@ -1,4 +1,4 @@
-"""Contract of `Retro.step` beyond the chunk grid: left padding, rows of unequal length and searches
+"""Contract of `step` beyond the chunk grid: left padding, rows of unequal length and searches
 every few tokens say what Algorithm 1 says with the neighbours of those searches, and what a row
 says does not depend on the rows beside it.
 """
@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from shapes import PAD, POSITIONS, Case, cases, make_case
 from torch import Tensor
 
-from retro_lab.nn.decode.cache import Cache
-from retro_lab.nn.decode.schedule import Schedule
+from retro_lab.nn.decode import Cache, Schedule, new_cache, step
 
 
 def assert_same(found: Tensor, expected: Tensor) -> None:
@@ -50,7 +49,7 @@ def feed(case: Case, cache: Cache, rows: list[int], new_ids: Tensor, retrieval: 
     for place, (row, counts) in enumerate(zip(rows, searches, strict=True)):
         for i, count in enumerate(counts):
             neighbours[place, i] = neighbours_of(case, row, count)
-    return case.model.step(new_ids, cache, neighbours if retrieval else None)
+    return step(case.model, new_ids, cache, neighbours if retrieval else None)
 
 
 def texts_of(case: Case, asked: Asked) -> list[Tensor]:
@@ -65,7 +64,7 @@ def run(case: Case, asked: Asked, rows: list[int], retrieval: bool = True) -> li
     lengths = [asked.lengths[row] for row in rows]
     first = [max(lengths) - length for length in lengths]
     shift = [-length % asked.stride for length in lengths] if asked.left_pad else None
-    cache = case.model.new_cache(len(rows), asked.stride, first, shift)
+    cache = new_cache(case.model, len(rows), asked.stride, first, shift)
     padded = [
         torch.nn.functional.pad(t, (p, 0), value=3) for t, p in zip(texts, first, strict=True)
     ]
@@ -147,8 +146,8 @@ def test_what_stands_in_a_padded_place_does_not_matter() -> None:
     other = torch.tensor([[1, 2, 3, 4], [8, PAD, 5, 6]])
     outputs = []
     for tokens in (ids, other):
-        cache = case.model.new_cache(2, first=[0, 2], shift=[0, 2])
-        outputs.append(case.model.step(tokens, cache, neighbours))
+        cache = new_cache(case.model, 2, first=[0, 2], shift=[0, 2])
+        outputs.append(step(case.model, tokens, cache, neighbours))
     assert torch.equal(outputs[0][0], outputs[1][0])
     assert torch.equal(outputs[0][1, 2:], outputs[1][1, 2:])
 
@@ -156,8 +155,8 @@ def test_what_stands_in_a_padded_place_does_not_matter() -> None:
 def test_the_first_token_after_a_left_padded_prompt_reads_neighbours() -> None:
     case = make_case()
     prompt = case.tokens[:1, :3]
-    plain = case.model.step(prompt, case.model.new_cache(1))
-    read = feed(case, case.model.new_cache(1, shift=[1]), [0], prompt, True)
+    plain = step(case.model, prompt, new_cache(case.model, 1))
+    read = feed(case, new_cache(case.model, 1, shift=[1]), [0], prompt, True)
     assert_same(read[:, :-1], plain[:, :-1])
     assert not torch.allclose(read[:, -1], plain[:, -1])
 
@@ -168,7 +167,7 @@ def test_reordered_rows_go_on_as_the_rows_they_were(rows: list[int]) -> None:
     asked = Asked([3, 6, 5], 6, 4, left_pad=False)
     expected = run(case, asked, [0, 1, 2])
     texts, first = texts_of(case, asked), [3, 0, 1]
-    cache = case.model.new_cache(3, first=first)
+    cache = new_cache(case.model, 3, first=first)
     padded = [torch.nn.functional.pad(t, (p, 0)) for t, p in zip(texts, first, strict=True)]
     ids = torch.stack(padded)
     feed(case, cache, [0, 1, 2], ids[:, :7], True)
@@ -180,9 +179,11 @@ def test_reordered_rows_go_on_as_the_rows_they_were(rows: list[int]) -> None:
 
 def test_rows_without_a_search_go_on_reading_and_others_stop() -> None:
     case = make_case()
-    cache = case.model.new_cache(2, first=[0, 1])
+    cache = new_cache(case.model, 2, first=[0, 1])
     feed(case, cache, [0, 1], torch.randint(0, PAD, (2, 5)), True)
-    case.model.step(torch.randint(0, PAD, (2, 3)), cache, None)  # row 0 searches again, for nothing
+    step(
+        case.model, torch.randint(0, PAD, (2, 3)), cache, None
+    )  # row 0 searches again, for nothing
     assert cache.held is not None
     assert cache.held.chunks.readable[:, 0, 0].tolist() == [False, True]
 
@@ -191,11 +192,11 @@ def test_wrong_schedules_are_errors_that_say_so() -> None:
     model = make_case().model
     for stride in (0, 5):
         with pytest.raises(ValueError, match="stride must be 1 to 4"):
-            model.new_cache(1, stride)
+            new_cache(model, 1, stride)
     with pytest.raises(ValueError, match="2 numbers from 0"):
-        model.new_cache(2, first=[1])
+        new_cache(model, 2, first=[1])
     with pytest.raises(ValueError, match="2 numbers from 0"):
-        model.new_cache(2, shift=[1, -1])
+        new_cache(model, 2, shift=[1, -1])
 
 
 def test_searches_follow_the_definition() -> None:

@@ -10,6 +10,7 @@ import torch
 from retro_lab.config.schema import ChunkingConfig
 from retro_lab.evaluation.compressors.ground import Ground
 from retro_lab.nn import Retro, RetroConfig
+from retro_lab.nn.cpu import accelerate
 from retro_lab.text.chunks import ChunkStore
 from retro_lab.text.corpus import SPLITS, Corpus
 
@@ -77,7 +78,7 @@ def small_model(seed: int = 0) -> Retro:
         pad_id=PAD,
         smeared_keys=True,
     )
-    model = Retro(config).eval()
+    model = accelerate(Retro(config)).eval()
     with torch.no_grad():
         model.embedding.weight.mul_(20)
     return model

@@ -11,7 +11,7 @@ import torch
 from rival_text import ground_of, small_model, small_store
 
 from retro_lab.config.schema import KnnLmConfig
-from retro_lab.nn.decoder import DecoderBlock
+from retro_lab.nn.retro import DecoderBlock
 from retro_lab.rivals import datastore as datastores
 from retro_lab.rivals import knn_lm
 from retro_lab.rivals.datastore import (

@@ -1,1 +1,5 @@
-"""Operations of the model as C kernels, with the same results as the plain ones."""
+"""The model's operations as C kernels, put in the place of a model's modules by `accelerate`."""
+
+from .accelerate import accelerate, plain
+
+__all__ = ["accelerate", "plain"]

@@ -55,7 +55,7 @@ class Held(Structure):
     _fields_ = [
         *((name, c_long) for name in ("rows", "heads", "width", "capacity", "seen", "grows")),
         *((name, c_void_p) for name in ("keys", "values", "last", "share", "cosines", "sines")),
-        ("turn_row", c_long),
+        ("cos_sin_row", c_long),
         ("mask", c_void_p),
         ("mask_row", c_long),
     ]
@@ -69,13 +69,13 @@ _ARGUMENTS = {
     "rms_norm_backward": "pprppppnn",
     "gelu": "ppn",
     "gelu_backward": "pppn",
-    "turn": "pnnnppn",
+    "rotate": "pnnnppn",
     "pack": "pnnnnp",
     "multiply": "pnnnpnpp",
-    "few_rows": "pppnnn",
+    "gemv": "pppnnn",
     "feed_few": "pprpppnnn",
     "attend_few": "hpnprppnp",
-    "surprise": "pppnn",
+    "cross_entropy": "pppnn",
     "attend": "gppppp",
     "attend_backward": "gpppppppppp",
 }
@@ -83,21 +83,22 @@ _ARGUMENTS = {
 
 def library(dtype: torch.dtype) -> ctypes.CDLL | None:
     """The compiled kernels for a precision; None where they cannot be had."""
-    return _loaded(dtype)[0]
+    return loaded(dtype)[0]
 
 
 def describe() -> str:
     """Whether there are kernels for single precision, and else why not, in a line."""
-    return _loaded(torch.float32)[1]
+    return loaded(torch.float32)[1]
 
 
 def needed() -> bool:
     """Whether anything asked for kernels so far."""
-    return _loaded.cache_info().currsize > 0
+    return loaded.cache_info().currsize > 0
 
 
 @cache
-def _loaded(dtype: torch.dtype) -> tuple[ctypes.CDLL | None, str]:
+def loaded(dtype: torch.dtype) -> tuple[ctypes.CDLL | None, str]:
+    """The kernels, or None, and a line on how they came to be; asked once for each precision."""
     if dtype not in _REAL:
         return None, f"none: {dtype} is neither single nor double precision"
     words = f"none: no compiler is called {', '.join(COMPILERS)}"
@@ -113,15 +114,15 @@ def _loaded(dtype: torch.dtype) -> tuple[ctypes.CDLL | None, str]:
 
 
 def _open(built: Path, dtype: torch.dtype) -> ctypes.CDLL:
-    loaded = ctypes.CDLL(str(built))
+    kernels = ctypes.CDLL(str(built))
     types = {"p": c_void_p, "n": c_long, "r": _REAL[dtype]}
     types |= {"g": POINTER(Geometry), "h": POINTER(Held)}
     for name, letters in _ARGUMENTS.items():
-        function = getattr(loaded, name)
+        function = getattr(kernels, name)
         function.argtypes, function.restype = [*map(types.__getitem__, letters), c_int], None
-    loaded.lanes.restype = loaded.packed_size.restype = c_long
-    loaded.packed_size.argtypes = [c_long, c_long]
-    return loaded
+    kernels.lanes.restype = kernels.packed_size.restype = c_long
+    kernels.packed_size.argtypes = [c_long, c_long]
+    return kernels
 
 
 def _compiled(compiler: str, dtype: torch.dtype) -> Path:

@@ -17,16 +17,20 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import Function, once_differentiable
 
+from ..layers import EPSILON
+from ..positions import CosSin
 from . import native
 from .compiled import library
 
 ROWS = 4096  # tokens at a time
 LOGIT_ROWS = 512  # the same for rows as wide as a vocabulary
-EPSILON = 1e-6  # of a norm's mean square
 
 
 def fits(x: Tensor) -> bool:
-    """Whether this module is the fast way for x: numbers in memory, and nobody who traces them."""
+    """Whether kernels can take x: plain, on a CPU, in a precision that they have.
+
+    Compilers, tracers and fake tensors get PyTorch's operations, and so does autocast.
+    """
     return (
         not torch.compiler.is_compiling()
         and x.device.type == "cpu"
@@ -37,10 +41,10 @@ def fits(x: Tensor) -> bool:
     )
 
 
-def turned(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
-    """x [B, H, L, P], turned by cosines and sines [L, P], laid out as [B, L, H, P]; no gradient."""
+def rotated(x: Tensor, cos_sin: CosSin) -> Tensor:
+    """x [B, H, L, P], rotated by cosines and sines [L, P], laid out as [B, L, H, P]."""
     num_heads, rows = x.shape[1], x.transpose(1, 2).clone(memory_format=torch.contiguous_format)
-    native.turn(rows.flatten(0, 1).flatten(1), num_heads, turns)
+    native.rotate(rows.flatten(0, 1).flatten(1), num_heads, cos_sin)
     return rows.transpose(1, 2)
 
 
@@ -57,7 +61,7 @@ def feed_forward(x: Tensor, gain: Tensor, up: Tensor, down: Tensor) -> Tensor:
     return _FeedForward.apply(flat, gain, up, down, keep).view_as(x)  # pyright: ignore
 
 
-def linear_nats(x: Tensor, weight: Tensor, targets: Tensor, ignored: int) -> Tensor:
+def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor, ignored: int) -> Tensor:
     """Cross-entropy [T] in nats of targets [T] under softmax(x W) for x [T, D], W [V, D].
 
     Only the gradient of the logits is kept for the backward pass.
@@ -73,7 +77,7 @@ def linear_nats(x: Tensor, weight: Tensor, targets: Tensor, ignored: int) -> Ten
         raise IndexError(f"targets must be {ignored} or from 0 to {len(weight) - 1}")
     targets = targets.masked_fill(unscored, -1)
     keep = torch.is_grad_enabled()
-    return _LinearNats.apply(x, weight, targets, keep)  # pyright: ignore
+    return _LinearCrossEntropy.apply(x, weight, targets, keep)  # pyright: ignore
 
 
 class _Norm(Function):
@@ -128,13 +132,13 @@ class _FeedForward(Function):
         return grad_x, grad_gain, grad_up, grad_down, None
 
 
-class _LinearNats(Function):
+class _LinearCrossEntropy(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, keep: bool) -> Tensor:
         nats, kept, to_logits = x.new_empty(len(x)), [], native.pack(weight.t())
         for rows in blocks(len(x), LOGIT_ROWS):
             logits = native.multiply(x[rows], to_logits)
-            nats[rows] = native.surprise(logits, targets[rows])
+            nats[rows] = native.cross_entropy(logits, targets[rows])
             if keep:
                 kept.append(logits)
         ctx.save_for_backward(x, weight, *kept)
@@ -147,10 +151,10 @@ class _LinearNats(Function):
         grad, to_hidden = grad.unsqueeze(-1), native.pack(weight)
         grad_x = torch.empty_like(x)
         grad_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
-        for rows, surprise in zip(blocks(len(x), LOGIT_ROWS), kept, strict=True):
-            torch.mul(native.multiply(surprise, to_hidden), grad[rows], out=grad_x[rows])
+        for rows, of_logits in zip(blocks(len(x), LOGIT_ROWS), kept, strict=True):
+            torch.mul(native.multiply(of_logits, to_hidden), grad[rows], out=grad_x[rows])
             if grad_weight is not None:
-                grad_weight.addmm_(surprise.t(), x[rows] * grad[rows])
+                grad_weight.addmm_(of_logits.t(), x[rows] * grad[rows])
         return grad_x, grad_weight, None, None
 
 

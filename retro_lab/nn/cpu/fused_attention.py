@@ -1,7 +1,7 @@
 """An attention layer on a CPU, with its gradients: norm, projections, attention, output and sum.
 
 Some sequences at a time go through all of it. The backward pass keeps the projections as they are:
-keys are smeared, and queries and keys turned, wherever they are read. `fused.py` says when this is
+keys are smeared, and queries and keys rotated, wherever they are read. `fused.py` says when this is
 the fast way.
 """
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function, once_differentiable
 
+from ..layers import EPSILON
 from . import fused, native
 
 
@@ -47,10 +48,10 @@ class Layer:
     """
 
     num_heads: int
-    how: native.Attention
+    how: native.AttentionSpec
     residual: bool = False
 
-    def of(self, rows: slice, share: Tensor | None) -> native.Attention:
+    def of(self, rows: slice, share: Tensor | None) -> native.AttentionSpec:
         """How some of the sequences are read."""
         mask, follows = self.how.mask, self.how.follows
         return replace(
@@ -178,10 +179,10 @@ def _through_norm(
     if gain is None or of_gain is None:
         of_x.copy_(of_normed)
     else:
-        native.rms_norm_backward(x, gain, fused.EPSILON, of_normed, of_gain, beside, out=of_x)
+        native.rms_norm_backward(x, gain, EPSILON, of_normed, of_gain, beside, out=of_x)
 
 
-def _attend(first: Tensor, second: Tensor | None, layer: Layer, how: native.Attention) -> _Kept:
+def _attend(first: Tensor, second: Tensor | None, layer: Layer, how: native.AttentionSpec) -> _Kept:
     """Reads what was projected."""
     parts = layer.parts(first, second)
     read = first.new_empty(parts[0].shape)
@@ -191,7 +192,7 @@ def _attend(first: Tensor, second: Tensor | None, layer: Layer, how: native.Atte
 
 
 def _attend_backward(
-    kept: _Kept, grad: Tensor, layer: Layer, how: native.Attention
+    kept: _Kept, grad: Tensor, layer: Layer, how: native.AttentionSpec
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Gradients of what was projected and of the share, from that of what was read."""
     first = torch.empty_like(kept.first)
@@ -214,7 +215,7 @@ def _flat(x: Tensor) -> Tensor:
 
 
 def _normed(x: Tensor, gain: Tensor | None) -> Tensor:
-    return x if gain is None else native.rms_norm(x, gain, fused.EPSILON)
+    return x if gain is None else native.rms_norm(x, gain, EPSILON)
 
 
 def _add_product(to: Tensor | None, grad: Tensor, x: Tensor) -> None:

@@ -13,10 +13,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..layers import EPSILON
+from ..positions import CosSin
 from . import fused
 from .compiled import Held
 from .fused_attention import Weights
-from .native import Turns, call, can_attend, rows_of
+from .native import call, can_attend, rows_of
 
 FEW_ROWS = 8  # with more, PyTorch's products are faster
 
@@ -25,9 +27,9 @@ class Past(NamedTuple):
     """What a layer holds of the places that a new token may see.
 
     Attributes:
-        keys, values: [B, H, C, P] in one piece, smeared and turned, room for C places.
+        keys, values: [B, H, C, P] in one piece, smeared and rotated, room for C places.
         seen: places that count.
-        turns: of the new token's place, [1, P] or [B, 1, 1, P]; None if nothing is turned.
+        cos_sin: of the new token's place, [1, P] or [B, 1, 1, P]; None if nothing is rotated.
         mask: [B, 1, 1, seen], or one row for all, True where the token may look.
         grows: the new token's key and value are written to the last of the places seen.
         last: [B, H, 1, P] in one piece, the key before the new one, as it was before it was
@@ -37,7 +39,7 @@ class Past(NamedTuple):
     keys: Tensor
     values: Tensor
     seen: int
-    turns: Turns | None
+    cos_sin: CosSin | None
     mask: Tensor | None
     grows: bool = False
     last: Tensor | None = None
@@ -53,13 +55,13 @@ def is_token(x: Tensor, head_dim: int, mask: Tensor | None) -> bool:
     return x.shape[1] == 1 and fits(x) and can_attend(head_dim, mask, x.dtype)
 
 
-def few_rows(x: Tensor, weight: Tensor) -> Tensor:
+def gemv(x: Tensor, weight: Tensor) -> Tensor:
     """x W for x [.., D], W [V, D]."""
     if x.shape[-1] != weight.shape[1]:
         raise ValueError(f"{x.shape[-1]} features for weights of {weight.shape[1]}")
     x, weight, (rows, width) = x.contiguous(), weight.contiguous(), rows_of(x)
     out = x.new_empty(*x.shape[:-1], len(weight))
-    call("few_rows", x, weight, out, rows, width, len(weight))
+    call("gemv", x, weight, out, rows, width, len(weight))
     return out
 
 
@@ -70,7 +72,7 @@ def feed_forward(x: Tensor, gain: Tensor, up: Tensor, down: Tensor) -> Tensor:
     x = x.contiguous()
     out, (rows, width) = torch.empty_like(x), rows_of(x)
     weights = up.contiguous(), down.contiguous()
-    call("feed_few", x, gain, fused.EPSILON, *weights, out, rows, width, len(up))
+    call("feed_few", x, gain, EPSILON, *weights, out, rows, width, len(up))
     return out
 
 
@@ -84,9 +86,7 @@ def attention(x: Tensor, weights: Weights, past: Past, residual: bool) -> Tensor
     first, out, width = weights.first.contiguous(), weights.out.contiguous(), x.shape[-1]
     x = x.contiguous()
     read = torch.empty_like(x)
-    call(
-        "attend_few", byref(held), x, width, weights.gain, fused.EPSILON, first, out, residual, read
-    )
+    call("attend_few", byref(held), x, width, weights.gain, EPSILON, first, out, residual, read)
     del kept
     return read
 
@@ -98,7 +98,7 @@ def _held(x: Tensor, weights: Weights, past: Past) -> tuple[Held, list[Tensor | 
         shapes = {name: [*part.shape] for name, part in tensors.items() if torch.is_tensor(part)}
         raise ValueError(f"these don't fit together: {past.seen} places seen of {shapes}")
     batch, heads, capacity, width = past.keys.shape
-    mask, (cosines, sines) = past.mask, past.turns or (None, None)
+    mask, (cosines, sines) = past.mask, past.cos_sin or (None, None)
     by_row = 0 if mask is None or len(mask) == 1 else past.seen
     apart = 0 if cosines is None or cosines.numel() == width else width
     share = None if past.last is None else weights.share
@@ -119,7 +119,7 @@ def _held(x: Tensor, weights: Weights, past: Past) -> tuple[Held, list[Tensor | 
 def _fits_together(x: Tensor, weights: Weights, past: Past) -> bool:
     """Whether nothing is read or written in a wrong place; asked for every token, hence no loop."""
     (batch, heads, capacity, width), features = past.keys.shape, x.shape[-1]
-    last, seen, mask, turns = past.last, past.seen, past.mask, past.turns
+    last, seen, mask, cos_sin = past.last, past.seen, past.mask, past.cos_sin
     gain, share, first, _, out = weights
     inner, each_row = heads * width, (batch, 1, 1)
     return (
@@ -135,10 +135,10 @@ def _fits_together(x: Tensor, weights: Weights, past: Past) -> bool:
         and (last is None or (last.shape == (batch, heads, 1, width) and last.is_contiguous()))
         and (mask is None or mask.shape in ((1, 1, 1, seen), (*each_row, seen)))
         and (
-            turns is None
+            cos_sin is None
             or (
-                turns[0].shape == turns[1].shape
-                and turns[0].shape in ((1, width), (1, 1, 1, width), (*each_row, width))
+                cos_sin[0].shape == cos_sin[1].shape
+                and cos_sin[0].shape in ((1, width), (1, 1, 1, width), (*each_row, width))
             )
         )
     )

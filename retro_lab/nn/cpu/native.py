@@ -15,9 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..positions import CosSin
 from .compiled import Geometry, library
-
-Turns = tuple[Tensor, Tensor]  # cosines and sines [L, P], see `positions.rotate`
 
 
 def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
@@ -61,10 +60,10 @@ def gelu_backward(x: Tensor, grad: Tensor) -> Tensor:
     return out
 
 
-def turn(x: Tensor, num_heads: int, turns: Turns) -> None:
-    """Turns x [T, H*P] in place; row t stands at place t % L of the L that `turns` are for."""
-    (tokens, width), (cosines, sines) = x.shape, turns
-    call("turn", x, tokens, num_heads, width // num_heads, cosines, sines, len(cosines))
+def rotate(x: Tensor, num_heads: int, cos_sin: CosSin) -> None:
+    """Rotates x [T, H*P] in place; row t stands at place t % L of the L that `cos_sin` are for."""
+    (tokens, width), (cosines, sines) = x.shape, cos_sin
+    call("rotate", x, tokens, num_heads, width // num_heads, cosines, sines, len(cosines))
 
 
 @dataclass(frozen=True)
@@ -111,10 +110,10 @@ def multiply(
     return out
 
 
-def surprise(logits: Tensor, targets: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Nats [T] of targets [T], 0 where one is negative; logits [T, V] become their gradient."""
     nats, (rows, width) = logits.new_empty(len(logits)), rows_of(logits)
-    call("surprise", logits, targets, nats, rows, width)
+    call("cross_entropy", logits, targets, nats, rows, width)
     return nats
 
 
@@ -129,18 +128,18 @@ def can_attend(width: int, mask: Tensor | None, dtype: torch.dtype) -> bool:
 
 
 @dataclass(frozen=True)
-class Attention:
+class AttentionSpec:
     """How `attend` reads queries [B, L, H, P], keys and values [B, S, H, P].
 
     Attributes:
-        turns: of queries and keys, None for those that are not turned.
+        cos_sin: of queries and keys, None for those that are not rotated.
         mask: broadcastable to [B, 1, L, S], True where attention is allowed.
         causal: only places up to the query's own.
-        share: [H] of the key before in each key, before it is turned; None if there is none.
+        share: [H] of the key before in each key, before it is rotated; None if there is none.
         follows: [B, S] bool, whether a key has one before it; None if all but the first have.
     """
 
-    turns: tuple[Turns | None, Turns | None] = (None, None)
+    cos_sin: tuple[CosSin | None, CosSin | None] = (None, None)
     mask: Tensor | None = None
     causal: bool = False
     share: Tensor | None = None
@@ -148,7 +147,7 @@ class Attention:
 
 
 def attend(
-    parts: tuple[Tensor, Tensor, Tensor], how: Attention, out: Tensor, log_sum: Tensor
+    parts: tuple[Tensor, Tensor, Tensor], how: AttentionSpec, out: Tensor, log_sum: Tensor
 ) -> None:
     """softmax(q k / sqrt(P)) v and, for the backward pass, the logarithms of the sums.
 
@@ -164,7 +163,7 @@ def attend(
 
 def attend_backward(
     parts: tuple[Tensor, Tensor, Tensor],
-    how: Attention,
+    how: AttentionSpec,
     out: Tensor,
     log_sum: Tensor,
     grad: Tensor,
@@ -184,7 +183,7 @@ def attend_backward(
 
 
 def _geometry(
-    parts: tuple[Tensor, Tensor, Tensor], how: Attention
+    parts: tuple[Tensor, Tensor, Tensor], how: AttentionSpec
 ) -> tuple[Geometry, list[Tensor | None]]:
     """What attention.c wants to know, and the tensors that it points to."""
     (batch, length, heads, width), keys = parts[0].shape, parts[1].shape[1]
@@ -195,13 +194,13 @@ def _geometry(
         by_batch = mask.stride(0) if mask.shape[0] > 1 else 0
         by_query = mask.stride(-2) if mask.shape[-2] > 1 else 0
     waves: list[Tensor | None] = []
-    for turns, places in zip(how.turns, (length, keys), strict=True):
-        if turns is not None and any(wave.shape != (places, width) for wave in turns):
-            raise ValueError(f"turns of {[*turns[0].shape]} for heads of [{places}, {width}]")
-        waves += (None, None) if turns is None else (wave.contiguous() for wave in turns)
+    for cos_sin, places in zip(how.cos_sin, (length, keys), strict=True):
+        if cos_sin is not None and any(wave.shape != (places, width) for wave in cos_sin):
+            raise ValueError(f"cos_sin of {[*cos_sin[0].shape]} for heads of [{places}, {width}]")
+        waves += (None, None) if cos_sin is None else (wave.contiguous() for wave in cos_sin)
     kept = [mask, *waves, how.share, None if how.follows is None else how.follows.contiguous()]
     if any(x.is_floating_point() and x.dtype != parts[0].dtype for x in kept if x is not None):
-        raise TypeError(f"turns and share must be {parts[0].dtype}")
+        raise TypeError(f"cos_sin and share must be {parts[0].dtype}")
     of_mask, *others = (None if x is None else x.data_ptr() for x in kept)
     sizes = (batch, heads, length, keys, width)
     return Geometry(*sizes, *strides, of_mask, by_batch, by_query, how.causal, *others), kept

@@ -1,1 +1,19 @@
-"""Generation: caches, the forward pass of one token, sampling, when to search."""
+"""Generation: caches, the forward pass in steps, when to search, how to draw."""
+
+from .cache import Cache
+from .generation import Query, Search, generate
+from .incremental import new_cache, step
+from .sampling import Sampler, Sampling
+from .schedule import Schedule
+
+__all__ = [
+    "Cache",
+    "Query",
+    "Sampler",
+    "Sampling",
+    "Schedule",
+    "Search",
+    "generate",
+    "new_cache",
+    "step",
+]

@@ -8,33 +8,18 @@ the latest chunk of tokens.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..chunks import RetrievedChunks
+from ..positions import Axis, CosSin, RotaryPositions
 from .schedule import Schedule
 
 FIRST_CAPACITY = 64  # positions; doubled whenever they run out
-
-
-class NewPlaces(NamedTuple):
-    """What a step tells every layer of the places that are new.
-
-    Attributes:
-        tables: `positions.incremental` of self-attention for them and for all.
-        visible: of `Cache.visible`.
-        by_kernels: they are one a row, and `fused_token.is_token` says that it takes them.
-        across: of CCA's `step_tables`, as long as there is something to read.
-    """
-
-    tables: Any
-    visible: Tensor | None
-    by_kernels: bool
-    across: Any = None
+KNOWN_PLACES = 256  # whose cosines and sines are worked out at first; doubled as they run out
 
 
 class AttentionCache:
@@ -45,8 +30,8 @@ class AttentionCache:
 
     Attributes:
         length: positions kept.
-        last_key: [B, H, 1, P] the latest key before smearing, if keys are smeared, in one piece: a
-            kernel replaces it in place; None at the start.
+        last_key: [B, H, 1, P] the latest key before smearing, if keys are smeared, in one piece, so
+            that it can be replaced in place; None at the start.
     """
 
     def __init__(self, num_heads: int, head_dim: int) -> None:
@@ -102,6 +87,22 @@ class AttentionCache:
         return keys, values
 
 
+class KnownRotations:
+    """Cosines and sines of places from 0 on, worked out once for all steps and layers."""
+
+    def __init__(self) -> None:
+        self._known: CosSin | None = None  # [C, P] each
+
+    def of(self, positions: RotaryPositions, axis: Axis, like: Tensor) -> CosSin:
+        """`positions.cos_sin` of places that do not repeat; views, not to be changed."""
+        if not isinstance(axis.start, int):
+            return positions.cos_sin(axis, like)
+        stop, known = axis.start + axis.length, self._known
+        if known is None or len(known[0]) < stop:
+            known = self._known = positions.cos_sin(Axis(max(KNOWN_PLACES, 2 * stop)), like)
+        return known[0][axis.start : stop], known[1][axis.start : stop]
+
+
 @dataclass(frozen=True)
 class HeldNeighbours:
     """The encoded neighbours of one chunk a row, as their readers need them.
@@ -127,8 +128,8 @@ class HeldNeighbours:
         """[B, 1, 1, K * R], where CCA may look, which is everywhere where nothing is readable; None
         if it may look everywhere in all rows.
         """
-        mask = self.chunks.token_mask.flatten(2) | ~self.chunks.chunk_mask.unsqueeze(-1)
-        return None if mask.all() else mask.unsqueeze(1)
+        mask = self.chunks.attendable
+        return None if mask.all() else mask
 
     def each(self, change: Callable[[Tensor], Tensor]) -> HeldNeighbours:
         """The same with every tensor changed, in an order that is always the same."""
@@ -175,7 +176,7 @@ class HeldNeighbours:
 
 @dataclass
 class Cache:
-    """State of `Retro.step`; made by `Retro.new_cache`, changed in place.
+    """State of `step`; made by `new_cache`, changed in place.
 
     Attributes:
         schedule: when each row searches.
@@ -187,6 +188,7 @@ class Cache:
         phases: [B, 1] `schedule.phases`, likewise.
         length: places seen, those before a row's first token included.
         held: neighbours that may be read now, None if there are none.
+        rotations: of the decoder's heads, which CCA's share.
     """
 
     schedule: Schedule
@@ -197,6 +199,7 @@ class Cache:
     phases: Tensor
     length: int = 0
     held: HeldNeighbours | None = None
+    rotations: KnownRotations = field(default_factory=KnownRotations)
 
     def searches(self, num_tokens: int) -> list[list[int]]:
         """By row, after how many of its own tokens it searches within the next `num_tokens`."""

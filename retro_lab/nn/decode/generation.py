@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..retro import Retro
 from .cache import Cache
+from .incremental import new_cache, step
 from .sampling import Sampler, Sampling
 
 
@@ -67,7 +68,7 @@ def generate(
     first = [max(lengths, default=0) - length for length in lengths]
     size = model.config.chunk_size if stride is None else stride
     shift = [-length % size for length in lengths] if left_pad and size > 0 else None
-    cache = model.new_cache(len(prompts), stride, first, shift)
+    cache = new_cache(model, len(prompts), stride, first, shift)
     sampler = Sampler(sampling, len(prompts), banned=[model.config.pad_id])
     device = model.embedding.weight.device
     texts = [list(prompt) for prompt in prompts]
@@ -79,7 +80,8 @@ def generate(
         searched = (
             None if search is None else _search(model, cache, rows, texts, len(new[0]), search)
         )
-        logits = model.step(torch.tensor(new, device=device), cache, searched)[:, -1]
+        ids = torch.tensor(new, device=device)
+        logits = step(model, ids, cache, searched)[:, -1]
         drawn = dict(zip(rows, sampler.draw(logits, rows), strict=True))
         going = [place for place, row in enumerate(rows) if drawn[row] != stop_id]
         if len(going) < len(rows):

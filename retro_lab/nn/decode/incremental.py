@@ -1,4 +1,4 @@
-"""The forward pass in pieces, on a cache: what `Retro.step` does.
+"""The forward pass in pieces, on a cache.
 
 A batch is cut into pieces in which no row changes what it reads; the token that ends a chunk begins
 the next piece, since it is the first to read that chunk's neighbours (RETRO, section 2.4).
@@ -6,25 +6,74 @@ the next piece, since it is the first to read that chunk's neighbours (RETRO, se
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..chunks import RetrievedChunks
-from ..cpu import fused_token
-from ..pointer import step_log_probs
+from ..pointer import MAX_MATCH
 from ..positions import Axis
-from .cache import Cache, HeldNeighbours, NewPlaces
+from ..retro import Retro
+from .cache import AttentionCache, Cache, HeldNeighbours
+from .schedule import Schedule
+from .steps import NewPlaces, held_keys, mixture_log_probs, proposal, steps_for, tables
 
-if TYPE_CHECKING:
-    from ..retro import Retro
+
+def new_cache(
+    model: Retro,
+    batch: int,
+    stride: int | None = None,
+    first: Sequence[int] | None = None,
+    shift: Sequence[int] | None = None,
+) -> Cache:
+    """An empty cache for `step`; the arguments are those of `Schedule`.
+
+    Args:
+        batch: rows B.
+        stride: tokens from one search to the next; None is the chunk size.
+        first: [B] leading places of each row that hold no token, whatever ids stand there, so
+            that prompts of unequal length end together; None is none.
+        shift: [B] tokens of left padding that move the row's searches; None is none.
+    """
+    config, weight = model.config, model.embedding.weight
+    schedule = Schedule.of(batch, config.chunk_size, stride, first, shift)
+    columns = torch.tensor([schedule.first, schedule.phases], device=weight.device)
+    return Cache(
+        schedule=schedule,
+        layers=[AttentionCache(config.num_heads, config.head_dim) for _ in model.blocks],
+        activations=weight.new_empty(batch, 0, config.d_model),
+        recent=torch.full((batch, MAX_MATCH - 1), -1, device=weight.device),
+        first=columns[0].unsqueeze(1),
+        phases=columns[1].unsqueeze(1),
+    )
 
 
-def step(model: Retro, new_ids: Tensor, cache: Cache, neighbour_ids: Tensor | None) -> Tensor:
-    """See `Retro.step`."""
+@torch.no_grad()
+def step(
+    model: Retro, new_ids: Tensor, cache: Cache, neighbour_ids: Tensor | None = None
+) -> Tensor:
+    """What `model.forward` says of the new positions, at the cost of the new positions alone.
+
+    A chunk's neighbours are read from its last token on, so they come with the step that
+    brings this token.
+
+    Args:
+        new_ids: [B, L], the tokens that follow those in the cache.
+        cache: of `new_cache`; takes the new tokens in.
+        neighbour_ids: [B, U, K, R], neighbours of the searches that `cache.searches(L)` names,
+            U being the most that a row has; a row with fewer has them first. None to read none
+            until the next search.
+
+    Returns:
+        [B, L, V] logits; log-probabilities where the pointer has something to read. Without
+        meaning before a row's first token.
+
+    Raises:
+        ValueError: in training mode, or if U is another number than that.
+    """
     if model.training:
         raise ValueError("step() has no dropout and no gradient: call eval() first")
     total = new_ids.shape[1]
@@ -61,28 +110,32 @@ def _piece(
 ) -> Tensor:
     """`step` for ids [B, L], with whose first token `rows` turn to neighbours [B', K, R]."""
     start, length, offset = cache.length, ids.shape[1], cache.offset()
-    x, blocks = model.embedding(ids), model._decoder()
+    x, blocks = model.embedding(ids), model.decoder_blocks()
     real, visible = cache.real(length), cache.visible(length)
     if real is not None:  # zeros stay zeros in every layer: a smeared key gets nothing from them
         x, ids = x * real.unsqueeze(-1), ids.masked_fill(~real, -1)
-    axes = Axis(length, start), Axis(start + length)
-    tables = blocks[0].attention.positions.incremental(*axes, x)
-    by_kernels = fused_token.is_token(x, model.config.head_dim, visible)
-    places = NewPlaces(tables, visible, by_kernels)
+    axes, rotations = (Axis(length, start), Axis(start + length)), cache.rotations
+    places = NewPlaces(tables(blocks[0].attention.positions, *axes, x, rotations), visible)
+    steps = steps_for(model, x, visible)
     for layer, (block, kept) in enumerate(zip(blocks, cache.layers, strict=True), start=1):
-        x = block.attend_step(x, kept, places)
+        x, cca = steps.attend(block, x, kept, places), block.cca
         if layer in model.config.cca_layers[:1]:
             _keep_activations(model, x, cache, rows, neighbours)
-            if block.cca is not None and cache.held is not None:
-                across = block.cca.step_tables(x, cache.held.chunks, offset)
+            if cca is not None and cache.held is not None:
+                axes = cca.axis(length, offset), cache.held.chunks.axis
+                across = tables(cca.attention.positions, *axes, x, rotations)
                 places = places._replace(across=across)
-        x = block.finish_step(x, cache.held, places)
+        if cca is not None and cache.held is not None:
+            update = cca.gated(steps.read(cca, block.cca_norm(x), cache.held, layer, places))
+            readable = cache.held.readable
+            x = x + (update if readable is None else update.masked_fill(~readable, 0.0))
+        x = steps.feed_forward(block, x)
     hidden, held = model.norm(x), cache.held
-    logits = model._read_out(hidden)
+    logits = model.logits(hidden)
     if model.pointer is not None and held is not None and held.pointer_keys is not None:
         context = torch.cat((cache.recent, ids), dim=1)
-        copy = model.pointer.step(hidden, held.pointer_keys, context, held.chunks)
-        logits = step_log_probs(logits, copy)
+        copy = proposal(model.pointer, hidden, held.pointer_keys, context, held.chunks)
+        logits = mixture_log_probs(logits, copy)
     cache.remember(ids)
     return logits
 
@@ -124,12 +177,12 @@ def _hold(
     if known is not None:
         chunks = replace(chunks, known=known.unsqueeze(1))
         retrieving = F.pad(retrieving, (0, 0, size - retrieving.shape[1], 0))
-    encoded = model._encode(retrieving, chunks)
+    encoded = model.encode(retrieving.unsqueeze(1), chunks)
     cca = {
-        layer: block.cca.hold(encoded, chunks)
-        for layer, block in enumerate(model._decoder(), start=1)
+        layer: held_keys(block.cca, encoded, chunks)
+        for layer, block in enumerate(model.decoder_blocks(), start=1)
         if block.cca is not None
     }
     return HeldNeighbours(
-        chunks, cca, None if model.pointer is None else model.pointer.hold(encoded)
+        chunks, cca, None if model.pointer is None else model.pointer.project_keys(encoded)
     )

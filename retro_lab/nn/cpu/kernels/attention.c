@@ -11,7 +11,7 @@
 /* Sizes, distances between elements in numbers (heads lie P numbers apart), and
  *
  * where queries may look: mask[b * mask_batch + i * mask_query + j], or everywhere;
- * how queries and keys are turned: cosines and sines [places, P], see `turn_pairs`, or not;
+ * how queries and keys are rotated: cosines and sines [places, P], see `rotate_pairs`, or not;
  * the share [heads] of the key before in each key, and which keys have one: follows [batch, keys],
  * or all but the first; or no share. */
 typedef struct {
@@ -41,11 +41,11 @@ static void transpose(const real *from, long rows, long width, real *to, long to
         for (long j = 0; j < width; j++) to[j * to_row + i] = from[i * width + j];
 }
 
-static void turn(real *rows, long count, long width, const real *cosines, const real *sines,
+static void rotate(real *rows, long count, long width, const real *cosines, const real *sines,
                  real sign)
 {
     for (long i = 0; cosines && i < count; i++)
-        turn_pairs(rows + i * width, width, cosines + i * width, sines + i * width, sign);
+        rotate_pairs(rows + i * width, width, cosines + i * width, sines + i * width, sign);
 }
 
 static int follows(const Geometry *g, long b, long i)
@@ -53,7 +53,7 @@ static int follows(const Geometry *g, long b, long i)
     return i > 0 && i < g->keys && (!g->follows || g->follows[b * g->keys + i]);
 }
 
-/* The keys of a head as queries meet them: mixed with the one before, and turned. */
+/* The keys of a head as queries meet them: mixed with the one before, and rotated. */
 static void take_keys(const Geometry *g, long b, long head, const real *key, real *k)
 {
     const long width = g->width;
@@ -64,7 +64,7 @@ static void take_keys(const Geometry *g, long b, long head, const real *key, rea
             vec before = follows(g, b, i) ? load(at - width) : all(0);
             store(at, load(at) + g->share[head] * (before - load(at)));
         }
-    turn(k, g->keys, width, g->key_cosines, g->key_sines, 1);
+    rotate(k, g->keys, width, g->key_cosines, g->key_sines, 1);
 }
 
 static void take_queries(const Geometry *g, long b, long head, long from, long rows,
@@ -74,7 +74,7 @@ static void take_queries(const Geometry *g, long b, long head, long from, long r
     copy(query + b * g->query_batch + from * g->query_row + head * width, g->query_row, rows, width,
          q, width);
     if (g->query_cosines)
-        turn(q, rows, width, g->query_cosines + places, g->query_sines + places, 1);
+        rotate(q, rows, width, g->query_cosines + places, g->query_sines + places, 1);
 }
 
 static void give_queries(const Geometry *g, long b, long head, long from, long rows, real *of_q,
@@ -82,7 +82,7 @@ static void give_queries(const Geometry *g, long b, long head, long from, long r
 {
     const long width = g->width, places = from * width;
     if (g->query_cosines)
-        turn(of_q, rows, width, g->query_cosines + places, g->query_sines + places, -1);
+        rotate(of_q, rows, width, g->query_cosines + places, g->query_sines + places, -1);
     copy(of_q, width, rows, width,
          grad_query + b * g->query_batch + from * g->query_row + head * width, g->query_row);
 }
@@ -93,7 +93,7 @@ static void give_keys(const Geometry *g, long b, long head, const real *key, rea
 {
     const long width = g->width, from = b * g->key_batch + head * width;
     vec total = {0};
-    turn(of_k, g->keys, width, g->key_cosines, g->key_sines, -1);
+    rotate(of_k, g->keys, width, g->key_cosines, g->key_sines, -1);
     for (long i = 0; g->share && i < g->keys; i++)
         for (long p = 0; p < width; p += LANES) {
             const real *raw = key + from + i * g->key_row + p;

@@ -78,21 +78,21 @@ void gelu_backward(const real *x, real *grad, real *out, long n, int threads)
     }
 }
 
-/* Turns all heads of x [tokens, heads * P]; token t stands at place t % length of cosines and
- * sines [length, P], see `turn_pairs`. */
-void turn(real *x, long tokens, long heads, long width, const real *cosines, const real *sines,
+/* Rotates all heads of x [tokens, heads * P]; token t stands at place t % length of cosines and
+ * sines [length, P], see `rotate_pairs`. */
+void rotate(real *x, long tokens, long heads, long width, const real *cosines, const real *sines,
           long length, int threads)
 {
 #pragma omp parallel for num_threads(threads)
     for (long t = 0; t < tokens; t++)
         for (long h = 0; h < heads; h++)
-            turn_pairs(x + (t * heads + h) * width, width, cosines + t % length * width,
+            rotate_pairs(x + (t * heads + h) * width, width, cosines + t % length * width,
                        sines + t % length * width, 1);
 }
 
 /* Logits become what the gradient of their cross-entropy is: probabilities, less 1 at the target.
  * nats = -log p(target). A target below 0 is not scored: zeros. */
-void surprise(real *logits, const int64_t *targets, real *nats, long rows, long width,
+void cross_entropy(real *logits, const int64_t *targets, real *nats, long rows, long width,
               int threads)
 {
 #pragma omp parallel for num_threads(threads)

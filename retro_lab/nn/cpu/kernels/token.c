@@ -16,9 +16,9 @@ static real *normed_or_copy(const real *x, const real *gain, real eps, long rows
     return normed;
 }
 
-/* out [rows, outputs] = f(x W) + beinner for x [rows, inputs] and W [outputs, inputs]; f is GELU or
- * nothing, beinner [rows, outputs] may be missing. By the threads of a team, which wait for all. */
-static void team_product(const real *x, const real *weight, int curved, const real *beinner,
+/* out [rows, outputs] = f(x W) + beside for x [rows, inputs] and W [outputs, inputs]; f is GELU or
+ * nothing, beside [rows, outputs] may be missing. By the threads of a team, which wait for all. */
+static void team_product(const real *x, const real *weight, int curved, const real *beside,
                           real *out, long rows, long inputs, long outputs)
 {
 #pragma omp for
@@ -27,18 +27,18 @@ static void team_product(const real *x, const real *weight, int curved, const re
         for (long j = i; j < i + some; j++)
             for (long row = 0; row < rows; row++)
                 out[row * outputs + j] = dot(x + row * inputs, weight + j * inputs, inputs);
-        for (long row = 0; row < rows && (curved || beinner); row++)
+        for (long row = 0; row < rows && (curved || beside); row++)
             for (long j = 0; j < some; j += LANES) {
                 long at = row * outputs + i + j, left = some - j;
                 vec y = load_left(out + at, left, 0);
                 y = curved ? gelu_of(y) : y;
-                store_left(out + at, left, beinner ? y + load_left(beinner + at, left, 0) : y);
+                store_left(out + at, left, beside ? y + load_left(beside + at, left, 0) : y);
             }
     }
 }
 
 /* out [rows, outputs] = x W for x [rows, inputs] and W [outputs, inputs]. */
-void few_rows(const real *x, const real *weight, real *out, long rows, long inputs, long outputs,
+void gemv(const real *x, const real *weight, real *out, long rows, long inputs, long outputs,
               int threads)
 {
 #pragma omp parallel num_threads(threads)
@@ -63,22 +63,22 @@ void feed_few(const real *x, const real *gain, real eps, const real *up, const r
  * keys, values: [rows, heads, capacity, P], of which `seen` places count.
  * grows: a token's key and value become the last of these; before that its key is mixed with a
  *     share [heads] of `last` [rows, heads, P], the key before it as it came, and replaces that.
- * cosines, sines: of the token's place, [P] or rows of it that lie turn_row apart; or not turned.
+ * cosines, sines: of the token's place, [P] or rows of it that lie cos_sin_row apart; or not rotated.
  * mask: [rows, seen] or a row for all, where a token may look; or everywhere.
  */
 typedef struct {
     long rows, heads, width, capacity, seen, grows;
     real *keys, *values, *last;
     const real *share, *cosines, *sines;
-    long turn_row;
+    long cos_sin_row;
     const uint8_t *mask;
     long mask_row;
 } Held;
 
-static void turn(const Held *h, long row, real *x)
+static void rotate(const Held *h, long row, real *x)
 {
-    const long at = row * h->turn_row;
-    if (h->cosines) turn_pairs(x, h->width, h->cosines + at, h->sines + at, 1);
+    const long at = row * h->cos_sin_row;
+    if (h->cosines) rotate_pairs(x, h->width, h->cosines + at, h->sines + at, 1);
 }
 
 /* A token's key and value join those before them. */
@@ -97,7 +97,7 @@ static void join(const Held *h, long row, long head, const real *key, const real
         store(h->keys + place + p, here);
         store(h->values + place + p, load(value + p));
     }
-    turn(h, row, h->keys + place);
+    rotate(h, row, h->keys + place);
 }
 
 static void look(const Held *h, long row, long head, const real *query, real *scores, real *out)
@@ -107,7 +107,7 @@ static void look(const Held *h, long row, long head, const real *query, real *sc
     const real *keys = h->keys + first;
     real q[width], most;
     memcpy(q, query, sizeof(q));
-    turn(h, row, q);
+    rotate(h, row, q);
     for (long j = 0; j < in_lanes(h->seen); j++)
         scores[j] = j < h->seen && (!mask || mask[j]) ? dot(q, keys + j * width, width) : -INFINITY;
     real total = weigh(scores, in_lanes(h->seen), 1 / sqrt((real)width), &most);

@@ -86,11 +86,11 @@ static inline real dot(const real *one, const real *other, long n)
     return sum(even + odd);
 }
 
-/* Turns pairs of features (p, p + P/2) of a head by a place's angles, or back with sign -1.
+/* Rotates pairs of features (p, p + P/2) of a head by a place's angles, or back with sign -1.
  *
  * cosines, sines: [P], of which the second halves are used.
  */
-static inline void turn_pairs(real *x, long width, const real *cosines, const real *sines,
+static inline void rotate_pairs(real *x, long width, const real *cosines, const real *sines,
                               real sign)
 {
     const long half = width / 2;

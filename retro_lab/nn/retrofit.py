@@ -1,0 +1,44 @@
+"""Which parameters of a RETRO are its plain language model's (RETROfit; RETRO, section 4.2)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+_PREFIXES = ("encoder.", "encoder_embedding.", "pointer.")
+
+
+class Retrofitted(nn.Module):
+    """A decoder that can take over a plain language model's weights, and leave them as they are."""
+
+    def retrieval_parameters(self) -> set[str]:
+        """Names of the parameters that the plain language model does not have."""
+        return {
+            name
+            for name, _ in self.named_parameters()
+            if name.startswith(_PREFIXES) or ".cca." in name or ".cca_norm." in name
+        }
+
+    def load_backbone(self, state: dict[str, Tensor]) -> None:
+        """Takes over a plain language model's weights; the retrieval parts keep theirs.
+
+        Raises:
+            ValueError: if the weights do not belong to this decoder, naming the differing keys.
+        """
+        result = self.load_state_dict(state, strict=False)
+        missing = set(result.missing_keys) - self.retrieval_parameters()
+        if missing or result.unexpected_keys:
+            raise ValueError(
+                f"not this decoder's weights: missing {sorted(missing)}, "
+                f"unexpected {sorted(result.unexpected_keys)}"
+            )
+
+    def backbone_parameters(self) -> list[nn.Parameter]:
+        """The parameters that the plain language model has."""
+        extra = self.retrieval_parameters()
+        return [value for name, value in self.named_parameters() if name not in extra]
+
+    def freeze_backbone(self) -> None:
+        """Leaves only the retrieval parts trainable (RETROfit; RETRO, section 4.2)."""
+        trainable = self.retrieval_parameters()
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(name in trainable)
