@@ -10,13 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import has_retrieval
 from retro_lab.config.schema import (
     Config,
     RandomRetrieverConfig,
     StoredRetrieverConfig,
-    resolve_k,
-    resolve_stride,
 )
 from retro_lab.evaluation.measure.conditions import REFERENCES
 from retro_lab.evaluation.measure.text_scoring import TextScorer
@@ -58,7 +55,7 @@ class Contestants:
     @property
     def names(self) -> list[str]:
         """The conditions, in the order in which they are shown."""
-        if not has_retrieval(self.config):
+        if not self.config.retriever.retrieves:
             return ["baseline"]
         probes = ["random"] if self.config.eval.random else []
         return [*self.compared, "off", *probes, "on"]
@@ -85,7 +82,7 @@ class Contestants:
         """
         if name in REFERENCES:
             return None
-        k = resolve_k(self.config.eval, self.config.neighbours) if k is None else k
+        k = self.config.scored_k if k is None else k
         if (name, k) not in self._sources:
             self._sources[name, k] = self._open_source(name, k)
         return self._sources[name, k]
@@ -110,7 +107,7 @@ class Contestants:
             self.model(name),
             config.chunking,
             pad_id=self.prepared.chunks.pad_id,
-            stride=resolve_stride(config.eval, config.chunking),
+            stride=config.scored_stride,
             batch_size=config.eval.batch_size,
             search=None if source is None else search,
         )

@@ -10,16 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from retro_lab.config.databases import in_words, is_training_split
-from retro_lab.config.fingerprints import eval_fields, run_key, wanted_plain
+from retro_lab.config.databases import in_words
+from retro_lab.config.fingerprints import eval_fields, run_key
 from retro_lab.config.schema import (
     Config,
     DatabaseConfig,
     EvalConfig,
     Reference,
-    resolve_k,
-    resolve_max_run,
-    wants_tokens,
 )
 from retro_lab.config.serialise import to_plain
 from retro_lab.evaluation.measure.leakage import analyse
@@ -126,7 +123,7 @@ def evaluate_run(
     if found is not None and tokens is not None and evaluation.pages:
         write_inspection(config, out, prepared, tokens, found)
     write_run_page(results, out.path)
-    out.record_evaluation(eval_fields(evaluation, wanted_plain(config) if results.plain else None))
+    out.record_evaluation(eval_fields(evaluation, config.wanted_plain if results.plain else None))
     own = dataclasses.replace(run.config(), eval=evaluation)
     publish(results, own, run.path, out.path, lineage=run.lineage)
     return results
@@ -152,7 +149,7 @@ def _remove_older(out: RunDirectory, tokens: TokenTable | None, evaluation: Eval
     Token scores that are there unasked were read from the files, so a page of them still holds.
     """
     names = [PLOT_FILE, *GAIN_FILES]
-    if tokens is None or wants_tokens(evaluation):
+    if tokens is None or evaluation.wants_tokens:
         names.append(INSPECT_FILE)
     if tokens is None:
         names.append(out.tokens_file.name)
@@ -169,7 +166,7 @@ def _words(config: Config, prepared: Prepared) -> int:
 
 def _max_run(config: Config, out: RunDirectory) -> int | None:
     """That of RETRO[filtered], scored earlier if this evaluation doesn't ask for it."""
-    asked = resolve_max_run(config.eval, config.neighbours)
+    asked = config.scored_max_run
     return Results.load(out.results_file).evaluation.max_run if asked is None else asked
 
 
@@ -195,7 +192,7 @@ def _table(config: Config, prepared: Prepared, scores: dict[str, ChunkScores]) -
     read = np.empty((len(rows), 0), np.int64)
     overlap = alike = reading = None
     if prepared.table is not None:
-        k = resolve_k(config.eval, config.neighbours)
+        k = config.scored_k
         read = neighbours_read(prepared, prepared.table.ids, rows, k).astype(np.int64)
         reading = _reading(config, prepared, rows, read)
         if config.eval.ngram is not None:
@@ -254,7 +251,7 @@ def _longest_runs(
 def _reference(config: Config) -> str:
     """Whose text counted as leaked, and which retriever found it, if one did."""
     if config.eval.reference is Reference.exact_corpus:
-        return EXACT if is_training_split(config.database) else EXACT_WITH_DATABASE
+        return EXACT if config.database.is_training_split else EXACT_WITH_DATABASE
     seen = config.eval.reference is Reference.seen_neighbours
     retriever = config.retriever if seen else overlap_retriever(config)
     return f"{config.eval.reference.name} ({retriever.name})"

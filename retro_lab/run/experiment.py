@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import has_retrieval, run_key, weights_fields
-from retro_lab.config.schema import Config, Freeze, Method
+from retro_lab.config.fingerprints import run_key, weights_fields
+from retro_lab.config.schema import Config, Freeze
 from retro_lab.training.agreement import agreed
 from retro_lab.training.diet import Diet
 from retro_lab.training.fit import FitResult, check_hardware, fit, resumable_step
@@ -143,11 +143,10 @@ def train(
         run.enter("trained")
         return
     run.enter("training")
-    retrofit = has_retrieval(config) and config.recipe.method is Method.retrofit
     backbone, tokens_before = None, 0
     if config.recipe.backbone is not None:
         backbone = backbone_weights(config)
-    elif retrofit:
+    elif config.is_retrofit:
         if baseline is None:
             raise UserError(
                 "recipe.method=retrofit grafts retrieval on the baseline, and baseline=null",
@@ -163,8 +162,8 @@ def train(
             model.freeze_backbone()
     model.enable_checkpointing(config.trainer.checkpointing)
     what = companion or "baseline"
-    if has_retrieval(config):
-        what = "retrofit" if retrofit else "training"
+    if config.retriever.retrieves:
+        what = "retrofit" if config.is_retrofit else "training"
     with watch.stage(f"{what} training" if what != "training" else what):
         result = _fit(
             config, run, prepared, model, what, start, trained_as, companion, tokens_before

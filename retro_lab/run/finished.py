@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 from retro_lab.config.databases import database_key
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import canonical, has_retrieval
-from retro_lab.config.rules.checks import check
+from retro_lab.config.fingerprints import canonical
+from retro_lab.config.rules import check
 from retro_lab.config.schema import Config, DatabaseConfig, EvaluateConfig
 from retro_lab.store import lineage
 
@@ -137,7 +137,7 @@ def other_database(
     """
     if asked is None:
         return None
-    if not has_retrieval(config):
+    if not config.retriever.retrieves:
         raise UserError(
             f"database={asked.name}: {run.path} is a baseline, it searches nothing",
             fix="leave database out, or give a run with a retriever",

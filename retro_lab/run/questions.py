@@ -11,14 +11,12 @@ import orjson
 import torch
 from numpy.typing import NDArray
 
-from retro_lab.config.fingerprints import has_retrieval
 from retro_lab.config.schema import (
     Config,
     CorpusDatabaseConfig,
     DatabaseConfig,
     JsonlCorpusConfig,
     QaConfig,
-    resolve_k,
 )
 from retro_lab.evaluation.measure.conditions import label
 from retro_lab.evaluation.tasks.qa import (
@@ -53,7 +51,7 @@ def with_passages(
     assert asked.questions is not None
     questions, passages = read_questions(asked.questions)
     questions = questions[: asked.limit]
-    if not passages or database is not None or not has_retrieval(config):
+    if not passages or database is not None or not config.retriever.retrieves:
         return config, questions
     lines = [orjson.dumps({"id": name, "text": text}) for name, text in passages.items()]
     content = b"\n".join(lines) + b"\n"
@@ -127,7 +125,7 @@ def _search(
     """Passages found with each question's own tokens, at most a chunk of them."""
     source = contestants.source(name, asked.passages)
     assert source is not None
-    size, k = source.chunks.chunk_size, resolve_k(asked, contestants.config.neighbours)
+    size, k = source.chunks.chunk_size, contestants.config.scored_k
     first = asked.in_prompt if name == "on" else 0
     encoded = contestants.tokenizer.encode_batch([question.text for question in questions])
     queries = [tokens.ids[:size].tolist() for tokens in encoded]

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from retro_lab.config.fingerprints import has_retrieval
 from retro_lab.config.schema import Config
 from retro_lab.retrieval.table import NeighbourTable, check_coverage
 from retro_lab.store import lineage
@@ -53,7 +52,7 @@ def prepare(config: Config, pipeline: Pipeline | None = None) -> Prepared:
         UserError: bad input, or too few neighbours after exclusion.
     """
     pipeline = pipeline or Pipeline(config)
-    if not has_retrieval(config):
+    if not config.retriever.retrieves:
         corpus, chunks = pipeline.open_corpus(), pipeline.open_chunks()
         return Prepared(pipeline, corpus, chunks, None, lineage(pipeline.chunks))
     artifact = pipeline.build_own_table()

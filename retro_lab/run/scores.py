@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import has_retrieval, run_key
+from retro_lab.config.fingerprints import run_key
 from retro_lab.config.refusals import is_refused
-from retro_lab.config.schema import Config, resolve_k, resolve_max_run, wants_tokens
+from retro_lab.config.schema import Config
 from retro_lab.data.datamodule import RetroDataModule
 from retro_lab.evaluation.measure.conditions import REFERENCES, WITHOUT_POINTER
 from retro_lab.evaluation.measure.metrics import ChunkScores, TokenScores
@@ -53,7 +53,7 @@ SEEDED = ("random", "shuffled")
 
 def conditions(config: Config, compared: Compared) -> list[str]:
     """What an evaluation scores, in the order in which it does."""
-    if not has_retrieval(config):
+    if not config.retriever.retrieves:
         return ["baseline"]
     probes = [name for name, setting in PROBES.items() if getattr(config.eval, setting)]
     if not config.recipe.pointer and WITHOUT_POINTER in probes:
@@ -113,7 +113,7 @@ def score_conditions(
 
 def _suffices(config: Config, scores: ChunkScores) -> bool:
     """Whether they are there by token, if that is wanted."""
-    return scores.by_token is not None or not wants_tokens(config.eval)
+    return scores.by_token is not None or not config.eval.wants_tokens
 
 
 def _neighbours(config: Config, prepared: Prepared, condition: str) -> NeighbourTable | None:
@@ -142,7 +142,7 @@ def _filtered(config: Config, pipeline: Pipeline) -> NeighbourTable:
     evaluation = config.eval
     artifact = pipeline.build_table(pipeline.config.retriever, pipeline.stricter_filters)
     filled = {"filled": {evaluation.split: artifact.stats["filled"][evaluation.split]}}
-    k = resolve_k(evaluation, config.neighbours)
+    k = config.scored_k
     try:
         check_coverage(filled, k, config.neighbours.min_coverage)
     except UserError as error:
@@ -208,7 +208,7 @@ def _score(
             chunk_size=prepared.chunks.chunk_size,
             pad_id=prepared.chunks.pad_id,
             retrieval=table is not None,
-            by_token=wants_tokens(config.eval),
+            by_token=config.eval.wants_tokens,
             advance=advance,
         )
 
@@ -278,14 +278,14 @@ def _stored(
     if not same or len(rows) != len(table):
         return {}
     if prepared.table is not None:
-        k = resolve_k(config.eval, config.neighbours)
+        k = config.scored_k
         read = neighbours_read(prepared, prepared.table.ids, rows, k)
         if not _same_neighbours(read, table.neighbours):
             return {}
     names = list(table.nats)
     if results.config["eval"]["seed"] != config.eval.seed:
         names = [name for name in names if name not in SEEDED]
-    asked = resolve_max_run(config.eval, config.neighbours)
+    asked = config.scored_max_run
     if asked not in (None, settings.max_run):
         names = [name for name in names if name != "filtered"]
     return {name: _of_table(table, tokens, name, rows, prepared) for name in names}

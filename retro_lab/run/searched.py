@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retro_lab.config.databases import added_corpora, is_training_split, other_corpora
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import CorpusConfig, CorpusDatabaseConfig, DatabaseConfig
 from retro_lab.retrieval.embed.embedders import Embeddings, build_embeddings, embeddings_stage
@@ -139,11 +138,11 @@ class Searched:
             OtherCorpus(
                 name, corpus, pipeline, "database.corpus" if single else f"database.corpora.{name}"
             )
-            for name, corpus in other_corpora(config).items()
+            for name, corpus in config.other_corpora().items()
         ]
-        added = added_corpora(config).items()
+        added = config.added_corpora().items()
         self.others += [OtherCorpus(name, corpus, pipeline, None) for name, corpus in added]
-        self.is_own = is_training_split(config)
+        self.is_own = config.is_training_split
 
     @cached_property
     def chunks(self) -> Artifact | Stage:

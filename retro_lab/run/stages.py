@@ -18,9 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from retro_lab.config.databases import database_key, has_training_split
+from retro_lab.config.databases import database_key
 from retro_lab.config.file_paths import located
-from retro_lab.config.fingerprints import has_retrieval
 from retro_lab.config.schema import (
     Bm25RetrieverConfig,
     Config,
@@ -30,7 +29,6 @@ from retro_lab.config.schema import (
     RandomRetrieverConfig,
     Reference,
     RetrieverConfig,
-    resolve_max_run,
 )
 from retro_lab.evaluation.measure.exact_overlap_stage import (
     build_exact_overlap,
@@ -140,7 +138,7 @@ class Pipeline:
     @cached_property
     def leakable(self) -> Searched:
         """All text that could have leaked: what is searched, and the training split."""
-        if has_training_split(self.config.database):
+        if self.config.database.has_training_split:
             return self.searched
         return Searched(self, self.config.database, with_training=True)
 
@@ -182,7 +180,7 @@ class Pipeline:
         for retriever, filters, searched in self._searches():
             found += self._index_stages(retriever, searched)
             found.append(self.neighbours(retriever, filters, searched))
-        if has_retrieval(self.config) and self._measures_overlap():
+        if self.config.retriever.retrieves and self._measures_overlap():
             found += [*self.leakable.stages(vectors=False), self.overlap()]
         return list({stage.key: stage for stage in found if isinstance(stage, Stage)}.values())
 
@@ -200,13 +198,13 @@ class Pipeline:
         self.open_chunks()
         for retriever, filters, searched in self._searches():
             self.build_table(retriever, filters, searched)
-        if has_retrieval(self.config) and self._measures_overlap():
+        if self.config.retriever.retrieves and self._measures_overlap():
             self.open_overlap()
 
     def _searches(self) -> list[tuple[RetrieverConfig, Filters, Searched]]:
         """Every search of the run: its own, those of the probes, and the one for overlap."""
         config = self.config
-        if not has_retrieval(config):
+        if not config.retriever.retrieves:
             return []
         found: list[tuple[RetrieverConfig, Filters, Searched]] = [
             (config.retriever, self.filters, self.searched)
@@ -239,7 +237,7 @@ class Pipeline:
     def stricter_filters(self) -> Filters:
         """What RETRO[filtered] may not read: `filters`, and `eval.max_run` where it drops more."""
         neighbours, chunking = self.config.neighbours, self.config.chunking
-        max_run = resolve_max_run(self.config.eval, neighbours)
+        max_run = self.config.scored_max_run
         leak = leak_filter(replace(neighbours, max_run=max_run), chunking)
         return self.filters._replace(leak=leak)
 

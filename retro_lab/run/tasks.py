@@ -14,15 +14,13 @@ from rich.console import Console
 from retro_lab.config.databases import in_words
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import run_key
-from retro_lab.config.rules.checks import check
+from retro_lab.config.rules import check
 from retro_lab.config.schema import (
     Config,
     DatabaseConfig,
     EvaluateConfig,
     HarnessConfig,
     QaConfig,
-    resolve_k,
-    resolve_stride,
 )
 from retro_lab.evaluation.measure.conditions import label
 from retro_lab.evaluation.records.environment import environment
@@ -111,9 +109,9 @@ def _about(config: Config, run: RunDirectory) -> dict[str, Any]:
         "run_key": run_key(run.config()),
         "environment": environment(),
         "database": in_words(config.database),
-        "k": resolve_k(config.eval, config.neighbours),
+        "k": config.scored_k,
         "window": config.chunking.sequence_length,
-        "stride": resolve_stride(config.eval, config.chunking),
+        "stride": config.scored_stride,
     }
 
 

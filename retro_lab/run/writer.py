@@ -91,7 +91,6 @@ class Writer:
         Raises:
             UserError: the run is not there or not trained, or cannot do what was asked.
         """
-        from retro_lab.config.fingerprints import has_retrieval
 
         run = RunDirectory(request.run)
         config = run.config()
@@ -107,7 +106,7 @@ class Writer:
                 fix=f"python -m retro_lab export run={run.path} out=FOLDER, then "
                 "model.generate(...) as its README.md says",
             )
-        reads = has_retrieval(config)
+        reads = config.retriever.retrieves
         asked = ["retrieval"] * bool(request.retrieval) + request.about_neighbours
         if asked and not reads:
             raise UserError(

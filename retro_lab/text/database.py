@@ -20,7 +20,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from retro_lab.config.databases import in_words, planted
+from retro_lab.config.databases import in_words
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import DatabaseConfig
 from retro_lab.store import Artifact, Stage, Workspace
@@ -136,7 +136,7 @@ def database_stage(
         with_training: the training split is searched too, whatever the configuration says: all
             text that could have leaked.
     """
-    plants = planted(config)
+    plants = config.planted
     fields = {
         "splits": sorted(config.splits),
         "fraction": float(config.fraction),
@@ -185,7 +185,7 @@ def build_database(
         taken_part(source.name, number, source.corpus, config.fraction)
         for number, source in enumerate(others, 1)
     ]
-    plants = planted(config)
+    plants = config.planted
     if plants is not None:
         part, record = planted_part(plants, own.corpus)
         parts.insert(len(parts) - added, part)

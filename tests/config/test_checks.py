@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from retro_lab.config.errors import ConfigError, UserError
-from retro_lab.config.rules.checks import check
+from retro_lab.config.rules import check
 from retro_lab.config.schema import Config
 
 Build = Callable[..., Config]

@@ -10,7 +10,7 @@ from composed import config_of
 from retro_lab.commands import launch, validate
 from retro_lab.config.compose import load_config
 from retro_lab.config.errors import UserError
-from retro_lab.config.rules.checks import check
+from retro_lab.config.rules import check
 from retro_lab.config.schema import HttpRetrieverConfig
 from retro_lab.retrieval.service.client import open_client
 
