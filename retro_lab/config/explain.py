@@ -24,6 +24,7 @@ _NO_SUCH_GROUP = re.compile(r"config group '([^']+)' does not exist")
 _IN_FILE = re.compile(r"In '([^']+)': \w+ raised while composing config")
 _MERGING = re.compile(r"Error merging override (.+)")
 _NEEDS_MULTIRUN = re.compile(r"(?:Ambiguous value for argument|Sweep parameters) '(.+)'")
+_NO_CHOICE = re.compile(r"Error resolving interpolation '(.+?)'")
 _EXISTS = re.compile(r"An item is already at '([^']+)'")
 _PARSER_FRAME = ("Error parsing override", "See https:")
 # Options that come with an extra, so that without it they aren't there.
@@ -55,6 +56,9 @@ _NOT_CHOSEN = {
     },
 }
 
+# Groups of Hydra's own that break it down where their node is overwritten by a value.
+_CHOSEN_BY_NAME = ("hydra.sweeper", "hydra.launcher")
+
 
 def explain(error: BaseException) -> UserError | None:
     """The user's mistake behind an exception; None where it is not one of the configuration."""
@@ -82,6 +86,11 @@ def _by_message(text: str) -> UserError | None:
         return UserError(f"{match[1]} has several values for one run", fix=fix)
     if match := _EXISTS.search(text):
         return UserError(f"{match[1]} exists already", fix="leave out the leading +")
+    if match := _NO_CHOICE.search(text):
+        return UserError(
+            f"{match[1]} is no option's name, where the option of a group is chosen",
+            fix="write the name, or ${<group>} for the name that is chosen in another group",
+        )
     if _ONE_FLAG in text:
         return UserError(
             "-m (--multirun), --cfg and --info don't go together",
@@ -167,6 +176,12 @@ def uncomposed(error: Exception, command: str, overrides: Sequence[str]) -> User
             return UserError(
                 f"{override}: no option of {node} is chosen, so it has no such key",
                 fix=f"add {_NOT_CHOSEN[command][node]}",
+            )
+        if key in _CHOSEN_BY_NAME:
+            group = key.replace(".", "/")
+            return UserError(
+                f"{override}: {key} holds settings; it is chosen as {group}",
+                fix=f"{group}=basic, or another option",
             )
         if key in groups() and value.startswith(("[", "{")):
             names = options(key)
