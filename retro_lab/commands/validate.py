@@ -8,7 +8,6 @@ from omegaconf import DictConfig
 
 from retro_lab.config.compose import compose_root, to_config
 from retro_lab.config.console import print_error
-from retro_lab.config.databases import in_words
 from retro_lab.config.errors import EXIT_USER_ERROR, ConfigError, UserError, as_text
 from retro_lab.config.explain import explain, uncomposed
 from retro_lab.config.fingerprints import canonical
@@ -115,7 +114,7 @@ def _summary(config: Config, directory: str) -> str:
             f"{config.neighbours.k} of {length} tokens a chunk, found by {config.retriever.name}"
         )
         rows["database"] = (
-            f"chunks of {in_words(config.database)}, never of the document that they are read in"
+            f"chunks of {config.database.in_words()}, never of the document that they are read in"
         )
     else:
         rows["retrieval"] = "none: this is a baseline"

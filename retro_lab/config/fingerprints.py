@@ -197,6 +197,13 @@ def eval_fields(evaluation: EvalConfig, plain: PlainConfig | None = None) -> dic
     return fields if plain is None else fields | {"plain": to_plain(plain)}
 
 
+def database_key(database: DatabaseConfig) -> str:
+    """8 hex digits that name a database by its settings."""
+    settings = {k: v for k, v in to_plain(database).items() if k not in left_out(database)}
+    text = json.dumps(settings, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
 def run_key(config: Config) -> str:
     """64 hex digits that name the run: sha256 of the canonical JSON of `run_fields`."""
     document = {"schema_version": SCHEMA_VERSION, **run_fields(config)}

@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from filelock import FileLock, Timeout
 
-from retro_lab.config.databases import database_key
 from retro_lab.config.errors import UserError
 from retro_lab.config.file_paths import located_path
 from retro_lab.config.fingerprints import (
+    database_key,
     eval_fields,
     run_key,
     run_name,

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from retro_lab.config.databases import in_words
 from retro_lab.config.fingerprints import eval_fields, run_key
 from retro_lab.config.schema import (
     Config,
@@ -176,8 +175,8 @@ def _database(config: Config, prepared: Prepared, run: RunDirectory) -> Searched
     own = run.config().database
     plants = prepared.pipeline.searched.planted()
     return SearchedDatabase(
-        name=in_words(config.database),
-        trained_with=in_words(own),
+        name=config.database.in_words(),
+        trained_with=own.in_words(),
         documents=len(documents),
         chunks=len(chunks.searched),
         planted=plants["planted"] if plants else [],

@@ -7,9 +7,8 @@ import logging
 from collections.abc import Callable
 from typing import TypeAlias
 
-from retro_lab.config.databases import database_key
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import canonical
+from retro_lab.config.fingerprints import canonical, database_key
 from retro_lab.config.rules import check
 from retro_lab.config.schema import Config, DatabaseConfig, EvaluateConfig
 from retro_lab.store import lineage

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from retro_lab.config.databases import database_key
 from retro_lab.config.file_paths import located
+from retro_lab.config.fingerprints import database_key
 from retro_lab.config.schema import (
     Bm25RetrieverConfig,
     Config,

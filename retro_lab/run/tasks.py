@@ -11,7 +11,6 @@ from typing import Any
 
 from rich.console import Console
 
-from retro_lab.config.databases import in_words
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import run_key
 from retro_lab.config.rules import check
@@ -108,7 +107,7 @@ def _about(config: Config, run: RunDirectory) -> dict[str, Any]:
         "run": str(run.path),
         "run_key": run_key(run.config()),
         "environment": environment(),
-        "database": in_words(config.database),
+        "database": config.database.in_words(),
         "k": config.scored_k,
         "window": config.chunking.sequence_length,
         "stride": config.scored_stride,
@@ -126,7 +125,7 @@ def _show(tables: list[Any], config: Config, out: RunDirectory, name: str) -> No
         console.print(table)
     console.print()
     if config.database != DatabaseConfig():
-        console.print(f"database: {in_words(config.database)}", highlight=False)
+        console.print(f"database: {config.database.in_words()}", highlight=False)
     for what, file in (("figures", name), ("page", PAGE_FILE)):
         if (out.path / file).is_file():
             console.print(f"{what:<7} {out.path / file}", soft_wrap=True)

@@ -20,7 +20,6 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from retro_lab.config.databases import in_words
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import DatabaseConfig
 from retro_lab.store import Artifact, Stage, Workspace
@@ -284,7 +283,7 @@ def _finish(
     ids = ids[has_text]
     if not len(ids):
         raise UserError(
-            f"database={config.name}: no chunk with text is left to search in {in_words(config)}",
+            f"database={config.name}: no chunk with text is left to search in {config.in_words()}",
             fix="raise database.fraction, or search more splits or corpora",
         )
     same = identities(parts, [source.corpus for source in sources])

@@ -10,9 +10,8 @@ import pytest
 
 from retro_lab.commands import evaluate
 from retro_lab.config.compose import load_config
-from retro_lab.config.databases import database_key, in_words
 from retro_lab.config.errors import EXIT_USER_ERROR, ConfigError
-from retro_lab.config.fingerprints import baseline_of, canonical, run_key
+from retro_lab.config.fingerprints import baseline_of, canonical, database_key, run_key
 from retro_lab.config.rules import check
 from retro_lab.config.schema import (
     Config,
@@ -67,7 +66,7 @@ def test_corpora_keep_their_kinds_and_order() -> None:
         ParquetCorpusConfig,
     ]
     assert from_plain(to_plain(config)) == config
-    assert in_words(config.database) == "the training split, books (python) and wiki (parquet)"
+    assert config.database.in_words() == "the training split, books (python) and wiki (parquet)"
     assert run_key(config) != run_key(without)
     assert run_key(baseline_of(config)) == run_key(baseline_of(without))
 

@@ -91,6 +91,15 @@ class DatabaseConfig:
         more = self.other_corpora() or self.add or self.planted
         return self.has_training_split and self.splits == ["train"] and not more
 
+    def in_words(self) -> str:
+        """For people: `10 % of the training split and of corpus (jsonl); added: more`."""
+        parts = [f"the {_listed(self.splits)} split"] if self.splits else []
+        parts[:] = [part.replace("train ", "training ") for part in parts]
+        parts += [f"{name} ({corpus.name})" for name, corpus in self.other_corpora().items()]
+        parts += [f"{name} (added)" for name in self.added_corpora()]
+        share = "" if self.fraction == 1 else f"{100 * self.fraction:g} % of "
+        return share + _listed(parts)
+
     def problems(self, prefix: str) -> Iterator[UserError]:
         if not 0 < self.fraction <= 1:
             yield problem(
@@ -184,6 +193,13 @@ class PlantedDatabaseConfig(DatabaseConfig):
     def planted(self) -> PlantedDatabaseConfig | None:
         return self if self.plant_share else None
 
+    def in_words(self) -> str:
+        copies = (
+            f", and copies of {100 * self.plant_share:g} % of the {self.plant_half.name} half of "
+            f"the {self.plant_split} documents"
+        )
+        return super().in_words() + (copies if self.plant_share else "")
+
     def problems(self, prefix: str) -> Iterator[UserError]:
         yield from super().problems(prefix)
         if not 0 <= self.plant_share <= 1:
@@ -200,6 +216,10 @@ class PlantedDatabaseConfig(DatabaseConfig):
                 f"must be a split that is not searched itself ({prefix}splits={self.splits})",
                 f"{prefix}plant_split=test",
             )
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)
 
 
 def _wrong_corpus(key: str, name: str, corpus: CorpusConfig) -> Iterator[UserError]:
