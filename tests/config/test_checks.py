@@ -94,6 +94,11 @@ BROKEN = [
         "recipe.optim.muon_lr=0.0: must be finite",
         "recipe.optim.muon_lr=0.01",
     ),
+    (  # a schema's bounds hold wherever it is nested
+        "optim@recipe.optim=muon recipe.optim.weight_decay=-1",
+        "recipe.optim.weight_decay=-1.0: must be finite and not negative",
+        "recipe.optim.weight_decay=0",
+    ),
     ("schedule.warmup_steps=501", "schedule.warmup_steps=501", "schedule.warmup_steps=50"),
     (
         "schedule.batch_size=6 trainer.accumulate=4",
