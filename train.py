@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> int:
-    from retro_lab.config.terminal import run_command
+    from retro_lab.config.console import run_command
 
     def command(argv: list[str]) -> int:
         from retro_lab.commands.train import main as train

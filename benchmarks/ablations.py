@@ -22,7 +22,6 @@ from retro_lab.config.console import print_error
 from retro_lab.config.errors import EXIT_USER_ERROR, UserError
 from retro_lab.config.fingerprints import (
     baseline_of,
-    has_retrieval,
     plain_of,
     run_key,
     run_name,
@@ -89,7 +88,7 @@ class Study:
         for path in sorted(folder.glob("*/results.json")):
             run = RunDirectory(path.parent)
             config = run.config()
-            if run.reached("finished") and has_retrieval(config):
+            if run.reached("finished") and config.retriever.retrieves:
                 self._add(run, config)
         if not self.recipes:
             raise UserError(

@@ -17,7 +17,7 @@ BEGUN = time.perf_counter()
 
 from retro_lab.config.compose import load_config  # noqa: E402
 from retro_lab.config.fingerprints import canonical  # noqa: E402
-from retro_lab.config.rules.checks import check  # noqa: E402
+from retro_lab.config.rules import check  # noqa: E402
 from retro_lab.run.experiment import run_experiment  # noqa: E402
 from retro_lab.run.timing import Stopwatch  # noqa: E402
 from retro_lab.training.module import RetroModule  # noqa: E402

@@ -8,10 +8,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from retro_lab.config.console import print_error
+from retro_lab.config.console import print_error, run_command
 from retro_lab.config.errors import EXIT_USER_ERROR
 from retro_lab.config.refusals import refusal
-from retro_lab.config.terminal import run_command
 
 # A command's function, `main(argv) -> exit code`, and what it is for.
 COMMANDS = {

@@ -6,10 +6,9 @@ from functools import cache
 
 from omegaconf import DictConfig, OmegaConf
 
-from retro_lab.config.compose import compose_root
-from retro_lab.config.paths import groups
+from retro_lab.config.compose import compose_root, to_config
+from retro_lab.config.keys import groups
 from retro_lab.config.schema import Config
-from retro_lab.config.typed import to_config
 
 
 def config_of(*overrides: str) -> Config:

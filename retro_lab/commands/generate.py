@@ -10,9 +10,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from io import TextIOWrapper
 
-from retro_lab.config.console import paint, print_error
+from retro_lab.config.console import decoded, paint, print_error
 from retro_lab.config.errors import EXIT_USER_ERROR, UserError
-from retro_lab.config.terminal import decoded
 from retro_lab.retrieval.new_text import Found, GivenNeighbours, NeighbourSource
 from retro_lab.run.writer import Reading, Request, Writer
 

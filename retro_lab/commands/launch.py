@@ -13,24 +13,16 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from retro_lab.config.choosing import check_choosing
-from retro_lab.config.compose import compose_root
-from retro_lab.config.console import print_error
-from retro_lab.config.errors import EXIT_USER_ERROR, UserError
-from retro_lab.config.explain import explain
+from retro_lab.config.compose import compose_root, register, to_typed
+from retro_lab.config.console import interrupted, print_error
+from retro_lab.config.errors import EXIT_USER_ERROR, UserError, refuse_passwords
+from retro_lab.config.explain import explain, uncomposed
 from retro_lab.config.fingerprints import canonical
-from retro_lab.config.paths import conf_dir
-from retro_lab.config.ranks import leads
+from retro_lab.config.keys import conf_dir
 from retro_lab.config.refusals import refusal
-from retro_lab.config.register import register
-from retro_lab.config.rules.checks import check
-from retro_lab.config.schema import Config
-from retro_lab.config.schema.catalogue import SCHEMAS
-from retro_lab.config.secrets import refuse_passwords
-from retro_lab.config.terminal import interrupted
+from retro_lab.config.rules import check, check_choosing
+from retro_lab.config.schema import SCHEMAS, Config
 from retro_lab.config.text_keys import as_typed
-from retro_lab.config.typed import to_typed
-from retro_lab.config.uncomposed import uncomposed
 from retro_lab.run.directory import FAILURE_FILE, RunDirectory
 from retro_lab.sweeps.failure import failure_recorded
 
@@ -184,7 +176,7 @@ def _stop_logging_to(folder: Path) -> None:
 
 def _recorded(config: Any, hydra_config: Any) -> AbstractContextManager[None]:
     """Notes in the run's directory why a training failed; an evaluation has no such place."""
-    if not isinstance(config, Config) or not leads(config.trainer):
+    if not isinstance(config, Config) or not config.trainer.is_rank_zero:
         return nullcontext()
     run = Path(hydra_config.runtime.output_dir)
     return failure_recorded(run, list(hydra_config.overrides.task))

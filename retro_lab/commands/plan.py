@@ -13,12 +13,10 @@ from rich.console import Console
 from retro_lab.config.compose import load_config
 from retro_lab.config.console import print_error
 from retro_lab.config.errors import EXIT_USER_ERROR, UserError
-from retro_lab.config.explain import explain
-from retro_lab.config.fingerprints import has_retrieval
+from retro_lab.config.explain import explain, uncomposed
 from retro_lab.config.keys import known_keys
-from retro_lab.config.rules.checks import check
+from retro_lab.config.rules import check
 from retro_lab.config.schema import Config
-from retro_lab.config.uncomposed import uncomposed
 from retro_lab.planner.plan import Database, building_memory, planned_chunks, planned_files
 from retro_lab.planner.plan_rates import EMBEDDED, INDEXED, Rates, measure_embed, measure_search
 from retro_lab.planner.plan_tables import sizes_table, time_table
@@ -218,7 +216,7 @@ def _print_plan(request: Request, config: Config) -> None:
 
     console = Console()
     console.print(sizes_table(planned, files, memory))
-    if has_retrieval(config):
+    if config.retriever.retrieves:
         rates = _rates(request, config, planned, width)
         _require_rates(request, rates, dense)
         console.print(time_table(planned, rates, dense, request.deadline))

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from retro_lab.config.console import print_error
 from retro_lab.config.errors import EXIT_USER_ERROR, UserError
-from retro_lab.config.fingerprints import has_retrieval
 from retro_lab.config.schema import Config, HttpRetrieverConfig
 from retro_lab.run.directory import RunDirectory
 
@@ -170,7 +169,7 @@ def open_index(run: RunDirectory, store: str | None = None) -> ServedIndex:
 
 
 def _check_served(config: Config, run: RunDirectory) -> None:
-    if not has_retrieval(config) or isinstance(config.retriever, HttpRetrieverConfig):
+    if not config.retriever.retrieves or isinstance(config.retriever, HttpRetrieverConfig):
         raise UserError(
             f"{run.path} has no index of its own: retriever={config.retriever.name}",
             fix="serve a run with another retriever, such as retriever=bm25",

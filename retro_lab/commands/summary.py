@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from retro_lab.config.databases import in_words as in_words_of
 from retro_lab.config.files import replacing
 from retro_lab.config.schema import DatabaseConfig
 from retro_lab.evaluation.measure.comparison import compare
@@ -135,7 +134,7 @@ def _told_apart(runs: Sequence[RunDirectory]) -> list[str]:
 def _show_database(console: Console, results: Results) -> None:
     """Says what was searched, unless it was the training split in training and now."""
     searched = results.evaluation.database
-    if searched is None or searched.name == searched.trained_with == in_words_of(DatabaseConfig()):
+    if searched is None or searched.name == searched.trained_with == DatabaseConfig().in_words():
         return
     counts = f"{searched.documents:,} documents, {searched.chunks:,} chunks"
     console.print(f"\ndatabase: {searched.name} ({counts})", highlight=False)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from retro_lab.config.fingerprints import has_retrieval
+from retro_lab.config.console import ToldInterrupt
 from retro_lab.config.schema import BenchmarkConfig, Config, EvaluateConfig
-from retro_lab.config.terminal import ToldInterrupt
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.timing import Stopwatch
 from retro_lab.training.wandb_access import Agent
@@ -84,7 +83,7 @@ def _further(config: Config, run: RunDirectory) -> float | None:
     """
     more = config.eval.rivals.which or config.eval.injection.doses
     benchmark = isinstance(config.eval, BenchmarkConfig)
-    if not benchmark and not (more and has_retrieval(config)):
+    if not benchmark and not (more and config.retriever.retrieves):
         return None
     from .evaluate import evaluate
 

@@ -6,18 +6,14 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
-from retro_lab.config.compose import compose_root
+from retro_lab.config.compose import compose_root, to_config
 from retro_lab.config.console import print_error
-from retro_lab.config.databases import in_words
-from retro_lab.config.errors import EXIT_USER_ERROR, ConfigError, UserError
-from retro_lab.config.explain import explain
-from retro_lab.config.fingerprints import canonical, has_retrieval
-from retro_lab.config.paths import groups
-from retro_lab.config.rules.bounds import text
-from retro_lab.config.rules.checks import check
-from retro_lab.config.schema import Config, FaissRetrieverConfig, resolve_layers, resolve_stride
-from retro_lab.config.typed import to_config
-from retro_lab.config.uncomposed import uncomposed
+from retro_lab.config.errors import EXIT_USER_ERROR, ConfigError, UserError, as_text
+from retro_lab.config.explain import explain, uncomposed
+from retro_lab.config.fingerprints import canonical
+from retro_lab.config.keys import groups
+from retro_lab.config.rules import check
+from retro_lab.config.schema import Config
 
 _LARGE = 10_000_000  # chunks, enough to train anything
 _USAGE = """\
@@ -86,14 +82,10 @@ def _check_factory(config: Config) -> None:
     from retro_lab.retrieval.embed.embedders import known_width
     from retro_lab.retrieval.search.faiss_factory import check_factory
 
-    width = known_width(config.embedder)
-    searches = {
-        "retriever": config.retriever,
-        "retriever.dense": getattr(config.retriever, "dense", None),
-    }
-    for key, search in searches.items():
-        if isinstance(search, FaissRetrieverConfig) and width is not None:
-            check_factory(search, _LARGE, width, key)
+    dense, width = config.retriever.dense_part, known_width(config.embedder)
+    if dense is not None and width is not None:
+        key = "retriever" if dense is config.retriever else "retriever.dense"
+        check_factory(dense, _LARGE, width, key)
 
 
 def _summary(config: Config, directory: str) -> str:
@@ -112,18 +104,17 @@ def _summary(config: Config, directory: str) -> str:
         "parameters": f"{parameters:,}",
         "windows": f"{chunking.sequence_length} tokens = "
         f"{chunking.sequence_length // chunking.chunk_size} chunks of {chunking.chunk_size}, "
-        f"evaluated every {resolve_stride(config.eval, chunking)} tokens",
+        f"evaluated every {config.scored_stride} tokens",
         "training": f"{config.schedule.steps} steps of {config.schedule.batch_size} windows",
     }
-    if has_retrieval(config):
-        layers = resolve_layers(config.cca, config.model.num_layers)
+    if config.retriever.retrieves:
         length = chunking.chunk_size * (1 + chunking.continuation_chunks)
-        rows["CCA"] = f"layers {text(layers)} of {config.model.num_layers}"
+        rows["CCA"] = f"layers {as_text(config.cca_layers)} of {config.model.num_layers}"
         rows["neighbours"] = (
             f"{config.neighbours.k} of {length} tokens a chunk, found by {config.retriever.name}"
         )
         rows["database"] = (
-            f"chunks of {in_words(config.database)}, never of the document that they are read in"
+            f"chunks of {config.database.in_words()}, never of the document that they are read in"
         )
     else:
         rows["retrieval"] = "none: this is a baseline"

@@ -1,10 +1,16 @@
-"""The one exception that a user's mistake raises: a message for a person, never a traceback."""
+"""The one exception that a user's mistake raises: a message for a person, never a traceback.
+
+No message shows a password, and nothing that would store one is accepted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 
 EXIT_USER_ERROR = 2
+
+_USER_AND_PASSWORD = re.compile(r"//[^/?#\s]+@")
 
 
 class UserError(Exception):
@@ -48,3 +54,37 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def problem(key: str, value: object, rule: str, fix: str) -> UserError:
+    """A setting that breaks a rule, in the one form that all such errors have."""
+    return UserError(f"{key}={as_text(value)}: {rule}", fix=fix)
+
+
+def as_text(value: object) -> str:
+    """A value as one types it on the command line."""
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(as_text(item) for item in value) + "]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(getattr(value, "name", value))
+
+
+def masked(text: str) -> str:
+    """The text without the user and password of an address in it."""
+    return _USER_AND_PASSWORD.sub("//***@", text)
+
+
+def refuse_passwords(values: Iterable[str]) -> None:
+    """Refuses an address with a user or password, as a value or in a `key=value`.
+
+    Raises:
+        UserError: without the password.
+    """
+    for value in values:
+        if masked(value) != value:
+            raise UserError(
+                f"{masked(value)}: an address with a password would stand in config.yaml, "
+                "results.json and W&B",
+                fix="leave it out; the key of a search service is read from RETRO_LAB_API_KEY",
+            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import (
@@ -15,8 +16,7 @@ from omegaconf.errors import (
 )
 
 from .errors import UserError, chain
-from .keys import bad_value, unknown_key
-from .paths import options
+from .keys import bad_value, groups, options, unknown_key
 
 # Parts of Hydra 1.3's messages; tests/config/test_explain.py fails when they change.
 _COULD_NOT_OVERRIDE = re.compile(r"Could not override '([^']+)'")
@@ -24,6 +24,7 @@ _NO_SUCH_GROUP = re.compile(r"config group '([^']+)' does not exist")
 _IN_FILE = re.compile(r"In '([^']+)': \w+ raised while composing config")
 _MERGING = re.compile(r"Error merging override (.+)")
 _NEEDS_MULTIRUN = re.compile(r"(?:Ambiguous value for argument|Sweep parameters) '(.+)'")
+_NO_CHOICE = re.compile(r"Error resolving interpolation '(.+?)'")
 _EXISTS = re.compile(r"An item is already at '([^']+)'")
 _PARSER_FRAME = ("Error parsing override", "See https:")
 # Options that come with an extra, so that without it they aren't there.
@@ -40,6 +41,23 @@ _NUMBERED = {"chunking": ("m", "chunking.chunk_size"), "neighbours": ("k", "neig
 _NO_RETRIEVAL = ("cca=none", "neighbours=none", "neighbours=k0")
 _ONE_FLAG = "Only one of --run, --multirun, --cfg"
 _NULL_GROUP = "Config group override must be a string or a list"
+# Groups of which no option is chosen by default, and how one is chosen.
+_NOT_CHOSEN = {
+    "train": {
+        "recipe.optim": "optim@recipe.optim=adamw, or set recipe.lr, the second phase's rate",
+        "logger.wandb": "wandb to the list logger=[...]",
+        "logger.csv": "csv to the list logger=[...]",
+        "logger.tensorboard": "tensorboard to the list logger=[...]",
+    },
+    "evaluate": {
+        "database": "database=train, or another option",
+        "plain": "plain=tokens, or another option",
+        "trainer": "trainer=cpu, or another option",
+    },
+}
+
+# Groups of Hydra's own that break it down where their node is overwritten by a value.
+_CHOSEN_BY_NAME = ("hydra.sweeper", "hydra.launcher")
 
 
 def explain(error: BaseException) -> UserError | None:
@@ -68,6 +86,11 @@ def _by_message(text: str) -> UserError | None:
         return UserError(f"{match[1]} has several values for one run", fix=fix)
     if match := _EXISTS.search(text):
         return UserError(f"{match[1]} exists already", fix="leave out the leading +")
+    if match := _NO_CHOICE.search(text):
+        return UserError(
+            f"{match[1]} is no option's name, where the option of a group is chosen",
+            fix="write the name, or ${<group>} for the name that is chosen in another group",
+        )
     if _ONE_FLAG in text:
         return UserError(
             "-m (--multirun), --cfg and --info don't go together",
@@ -136,3 +159,38 @@ def _place(chain: list[BaseException]) -> str:
         if match := _IN_FILE.search(str(link)):
             return f" (in {match[1]}.yaml)"
     return ""
+
+
+def uncomposed(error: Exception, command: str, overrides: Sequence[str]) -> UserError:
+    """The message for arguments that could not be composed, whatever Hydra raised.
+
+    Args:
+        error: neither Hydra's nor OmegaConf's own; `explain` knows those.
+        command: "train" or "evaluate".
+        overrides: the arguments.
+    """
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        node = next((n for n in _NOT_CHOSEN[command] if key.startswith(f"{n}.")), None)
+        if isinstance(error, AssertionError) and node is not None:
+            return UserError(
+                f"{override}: no option of {node} is chosen, so it has no such key",
+                fix=f"add {_NOT_CHOSEN[command][node]}",
+            )
+        if key in _CHOSEN_BY_NAME:
+            group = key.replace(".", "/")
+            return UserError(
+                f"{override}: {key} holds settings; it is chosen as {group}",
+                fix=f"{group}=basic, or another option",
+            )
+        if key in groups() and value.startswith(("[", "{")):
+            names = options(key)
+            return UserError(
+                f"{override}: options of {key} are names: {', '.join(names)}",
+                fix=f"{key}={names[0]}",
+            )
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return UserError(
+        f"cannot compose a configuration from {' '.join(overrides)}: {reason}",
+        fix="write key=value; --cfg job shows the keys there are",
+    )

@@ -1,7 +1,9 @@
 """Settings that name files or folders: one spelling for each, and where a relative one starts.
 
 A run's key is made of the spelling, so `base.jsonl`, `./base.jsonl` and the absolute path must be
-one. The spelling is kept relative below the working directory, because runs move with it.
+one. The spelling is kept relative below the working directory, because runs move with it. Fields
+that hold paths say so (`setting(..., path=True)`); some may be a name on the hub instead, which is
+what there is no file of.
 """
 
 from __future__ import annotations
@@ -13,34 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .schema import (
-    DatabaseConfig,
-    DenseNeuralRetrieverConfig,
-    DualEncoderConfig,
-    FileCorpusConfig,
-    HfCorpusConfig,
-    HfTokenizerConfig,
-    NorlundCorpusConfig,
-    QaConfig,
-    RecipeConfig,
-    SentenceTransformerConfig,
-    SplitConfig,
-)
-
-_FIELDS: dict[type, tuple[str, ...]] = {
-    SplitConfig: ("train_ids", "validation_ids", "test_ids"),
-    FileCorpusConfig: ("path", "validation_path", "test_path"),
-    NorlundCorpusConfig: ("tokenizer",),
-    HfCorpusConfig: ("path",),
-    DatabaseConfig: ("add",),
-    HfTokenizerConfig: ("path",),
-    SentenceTransformerConfig: ("model",),
-    DualEncoderConfig: ("query_model", "key_model"),
-    DenseNeuralRetrieverConfig: ("model",),
-    RecipeConfig: ("backbone",),
-    QaConfig: ("questions",),
-}
-"""Some of them may be a name on the hub instead; that one is which there is a file of."""
+from .schema.setting import bounds_of
 
 C = TypeVar("C")
 
@@ -95,16 +70,15 @@ def _with_paths(config: C, change: Callable[[str], str]) -> C:
     changed: Any = {}
     for field in dataclasses.fields(config):  # type: ignore[arg-type]
         value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
+        if bounds_of(field).path:
+            changed[field.name] = _changed(value, change)
+        elif dataclasses.is_dataclass(value):
             changed[field.name] = _with_paths(value, change)
         elif isinstance(value, dict):
             changed[field.name] = {
                 name: _with_paths(item, change) if dataclasses.is_dataclass(item) else item
                 for name, item in value.items()
             }
-    for kind, names in _FIELDS.items():
-        if isinstance(config, kind):
-            changed |= {name: _changed(getattr(config, name), change) for name in names}
     return dataclasses.replace(config, **changed)  # type: ignore[type-var]
 
 

@@ -8,9 +8,9 @@ import json
 from typing import Any
 
 from .backbone import identity, plain_name, tokenizer_path
-from .databases import is_training_split
-from .rules.bounds import text as as_typed
+from .errors import as_text
 from .schema import (
+    BACKBONE_SETTINGS,
     RETRIEVAL_SETTINGS,
     AdamWConfig,
     BpeTokenizerConfig,
@@ -28,44 +28,16 @@ from .schema import (
     NoneRetrieverConfig,
     OptimConfig,
     PlainConfig,
-    PlainMatch,
     RecipeConfig,
     ScheduleConfig,
-    resolve_layers,
+    left_out,
 )
-from .serialise import flatten, to_plain
+from .serialise import TAG, flatten, to_plain
 
 SCHEMA_VERSION = 1
 
-# Left out of the key, because the trained weights don't depend on them: what is measured and
-# logged afterwards, where things lie, and who prepares them.
-_OUTSIDE = ("logger", "eval", "plain", "store", "prepare", "runs_dir", "resume", "objective")
-# Of the trainer only precision changes what is computed; min_coverage only decides on an error.
-_TRAINER_FIELDS = ("precision",)
-_THRESHOLDS = ("min_coverage",)
-# Of the neighbours, filters that are as good as not there while they are off.
-_FILTERS = ("max_jaccard", "dedup")
-# Of the recipe, what only a retrofit has.
-_SECOND_PHASE = ("freeze", "unfreeze_after", "steps", "lr", "warmup_steps", "optim")
 # What a checkpoint's weights were trained as; the data behind them has its lineage.
 _OF_WEIGHTS = ("model", "cca", "chunking", "recipe", "optim", "schedule", "seed")
-# Settings of a part that is left out, and rhythm.
-_OF_POINTER = ("pointer_heads", "pointer_start", "match_bias")
-_RHYTHM = ("val_every",)
-# Of the model, what a backbone brings with it.
-_OF_BACKBONE = ("d_model", "num_layers", "num_heads", "head_dim", "d_ff")
-# Of the evaluation: a label, a speed, what is shown besides the figures, and the rivals and the
-# leak experiment, whose own settings are recorded with their own figures; so are those that only a
-# benchmark has.
-_EVAL_OUTSIDE = ("name", "batch_size", "pages", "rivals", "injection")
-# Switches of later parts, which older records don't have.
-_SWITCHES = ("words", "max_run", "without_pointer")
-_EVAL_FIELDS = {field.name for field in dataclasses.fields(EvalConfig)} - set(_EVAL_OUTSIDE)
-
-
-def has_retrieval(config: Config) -> bool:
-    """Whether the run has neighbours; `retriever=none` is the one spelling of the baseline."""
-    return not isinstance(config.retriever, NoneRetrieverConfig)
 
 
 def canonical(config: Config) -> Config:
@@ -79,9 +51,10 @@ def canonical(config: Config) -> Config:
     """
     if config.recipe.backbone is not None:
         config = _of_backbone(config, config.recipe.backbone)
-    if not has_retrieval(config) or is_training_split(config.database):
+    retrieves = config.retriever.retrieves
+    if not retrieves or config.database.is_training_split:
         config = dataclasses.replace(config, database=DatabaseConfig())
-    if has_retrieval(config):
+    if retrieves:
         return config
     recipe = RecipeConfig(
         name="none",
@@ -108,7 +81,7 @@ def canonical(config: Config) -> Config:
 
 def _of_backbone(config: Config, backbone: str) -> Config:
     plain = ModelConfig()
-    sizes = {name: getattr(plain, name) for name in _OF_BACKBONE}
+    sizes = {name: getattr(plain, name) for name in BACKBONE_SETTINGS}
     model = dataclasses.replace(config.model, name=plain_name(backbone), **sizes)
     tokenizer = config.tokenizer
     if tokenizer == BpeTokenizerConfig() and (path := tokenizer_path(backbone)) is not None:
@@ -119,7 +92,7 @@ def _of_backbone(config: Config, backbone: str) -> Config:
         tokenizer=tokenizer,
         recipe=dataclasses.replace(config.recipe, smeared_keys=False),
     )
-    if has_retrieval(config):
+    if config.retriever.retrieves:
         return config
     untrained = dataclasses.replace(plain, name=model.name)
     return dataclasses.replace(
@@ -134,14 +107,9 @@ def baseline_of(config: Config) -> Config:
     return canonical(dataclasses.replace(config, retriever=NoneRetrieverConfig()))
 
 
-def is_retrofit(config: Config) -> bool:
-    """Whether retrieval is grafted on a trained backbone."""
-    return has_retrieval(config) and config.recipe.method is Method.retrofit
-
-
 def steps_of(config: Config) -> int:
     """Optimiser steps that a run reads training tokens in, the backbone's included."""
-    return config.schedule.steps + (config.recipe.steps if is_retrofit(config) else 0)
+    return config.schedule.steps + (config.recipe.steps if config.is_retrofit else 0)
 
 
 def plain_of(config: Config, steps: int) -> Config:
@@ -162,45 +130,25 @@ def at_rate(optim: OptimConfig, lr: float) -> OptimConfig:
     return dataclasses.replace(optim, lr=lr)
 
 
-def wanted_plain(config: Config) -> PlainConfig | None:
-    """How the plain model is matched; None where none is asked for or none can be trained.
-
-    A pretrained backbone has none: nothing that we train has read as much as it has.
-    """
-    if not has_retrieval(config) or config.baseline is None or config.recipe.backbone is not None:
-        return None
-    return None if config.plain.match is PlainMatch.none else config.plain
-
-
 def run_fields(config: Config) -> dict[str, Any]:
-    """Every setting that changes the result of training, as plain data."""
+    """Every setting that changes the result of training, as plain data.
+
+    Settings that say so themselves are left out (`setting(..., identity=False)`), and those of a
+    part that this run doesn't have.
+    """
     config = canonical(config)
-    fields: dict[str, Any] = {
-        name: value for name, value in _numbers(to_plain(config)).items() if name not in _OUTSIDE
-    }
-    fields["trainer"] = {name: fields["trainer"][name] for name in _TRAINER_FIELDS}
-    if is_training_split(config.database):
+    fields = _identity(config)
+    for name in fields:
+        if dataclasses.is_dataclass(part := getattr(config, name)):
+            fields[name] = _identity(part)
+    if config.database.is_training_split:
         del fields["database"]
-    else:
-        del fields["database"]["name"]
     if not config.retriever.needs_embeddings:
         del fields["embedder"]
-    for name in config.retriever.outside:
-        del fields["retriever"][name]
-    for part in ("retriever", "embedder"):
-        for name, value in getattr(config, part).added.items():
-            if part in fields and fields[part][name] == value:
-                del fields[part][name]
-    if has_retrieval(config):
+    if config.retriever.retrieves:
         if config.recipe.backbone is None:
-            layers = list(resolve_layers(config.cca, config.model.num_layers))
-            fields["cca"] = {"layers": layers}
-        for name in _THRESHOLDS:
-            del fields["neighbours"][name]
-        for name in _FILTERS:
-            if fields["neighbours"][name] is None:
-                del fields["neighbours"][name]
-        for name in _unused_of_recipe(config.recipe):
+            fields["cca"] = {"layers": list(config.cca_layers)}
+        for name in config.recipe.unused:
             del fields["recipe"][name]
     else:
         for name in ("cca", "neighbours", "baseline"):
@@ -213,9 +161,15 @@ def run_fields(config: Config) -> dict[str, Any]:
         del fields["recipe"]["backbone"]
     else:
         fields["recipe"]["backbone"] = identity(config.recipe.backbone)
-        for name in _OF_BACKBONE:
+        for name in BACKBONE_SETTINGS:
             del fields["model"][name]
     return fields
+
+
+def _identity(settings: Any) -> dict[str, Any]:
+    """The settings of a schema that take part in an identity, as plain data."""
+    outside = left_out(settings)
+    return {k: v for k, v in _numbers(to_plain(settings)).items() if k not in outside}
 
 
 def weights_fields(config: Config) -> dict[str, Any]:
@@ -227,22 +181,10 @@ def weights_fields(config: Config) -> dict[str, Any]:
 def differing(of_checkpoint: dict[str, Any], of_run: dict[str, Any]) -> list[str]:
     """What differs among the keys that both have, in words; versions may add and drop keys."""
     return [
-        f"{key} was {as_typed(value)}, is {as_typed(of_run[key])}"
+        f"{key} was {as_text(value)}, is {as_text(of_run[key])}"
         for key, value in of_checkpoint.items()
         if key in of_run and of_run[key] != value
     ]
-
-
-def _unused_of_recipe(recipe: RecipeConfig) -> list[str]:
-    """Settings of a recipe that do not change what it trains."""
-    unused: list[str] = [*_RHYTHM]
-    if recipe.method is Method.scratch:
-        unused += _SECOND_PHASE
-    if not recipe.pointer:
-        unused += _OF_POINTER
-    elif not recipe.match_bias:
-        unused.append("pointer_start")
-    return unused
 
 
 def eval_fields(evaluation: EvalConfig, plain: PlainConfig | None = None) -> dict[str, Any]:
@@ -251,11 +193,15 @@ def eval_fields(evaluation: EvalConfig, plain: PlainConfig | None = None) -> dic
     Args:
         plain: how the plain model that was scored is matched; None if none was.
     """
-    fields = {k: v for k, v in _numbers(to_plain(evaluation)).items() if k in _EVAL_FIELDS}
-    for name in _SWITCHES:
-        if not fields[name]:  # as if it were not there
-            del fields[name]
+    fields = {k: v for k, v in _identity(evaluation).items() if k != TAG}
     return fields if plain is None else fields | {"plain": to_plain(plain)}
+
+
+def database_key(database: DatabaseConfig) -> str:
+    """8 hex digits that name a database by its settings."""
+    settings = {k: v for k, v in to_plain(database).items() if k not in left_out(database)}
+    text = json.dumps(settings, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def run_key(config: Config) -> str:
@@ -268,11 +214,9 @@ def run_key(config: Config) -> str:
 def run_name(config: Config) -> str:
     """Name of the run's directory, readable first, unique by the first digits of its key."""
     config = canonical(config)  # a backbone gives its name
-    parts = [config.model.name, config.retriever.name]
-    if has_retrieval(config):
-        parts.append(f"k{config.neighbours.k}")
-    else:
-        parts[1] = "none"
+    parts = [config.model.name, "none"]
+    if config.retriever.retrieves:
+        parts = [config.model.name, config.retriever.name, f"k{config.neighbours.k}"]
     return "-".join([*parts, f"s{config.seed}", run_key(config)[:8]])
 
 

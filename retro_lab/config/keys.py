@@ -1,4 +1,4 @@
-"""All keys that a configuration may have, their types in words, and the nearest to a typo."""
+"""The groups, options and keys that a configuration may have, and the nearest to a typo."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import typing
 from collections.abc import Iterator
 from enum import Enum
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-from .errors import UserError
-from .paths import groups, options_of_schema
-from .schema import Config, EvaluateConfig
-from .schema.catalogue import SCHEMAS
+from .errors import UserError, as_text
+from .schema import SCHEMAS, Config, EvaluateConfig
 
 _WORDS = {
     int: "a whole number",
@@ -34,6 +33,37 @@ class Key:
     type: Any
     owner: str
     default: str | None
+
+
+def conf_dir() -> Path:
+    """Folder of the configuration groups: beside the code in a wheel, else the checkout's."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
+
+
+def options(group: str) -> list[str]:
+    """Names that `<group>=<name>` takes, those of folders in it as folder/name; k2 before k10."""
+    folder = conf_dir() / group
+    names = [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
+    return sorted(names, key=_natural)
+
+
+def _natural(name: str) -> tuple[str, int]:
+    stem = name.rstrip("0123456789")
+    return stem, int(name[len(stem) :] or 0)
+
+
+def groups() -> list[str]:
+    """Names of the configuration groups, sorted."""
+    return sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
+
+
+def options_of_schema(group: str, schema: str) -> list[str]:
+    """Options of a group that are typed by `/schema/<schema>`."""
+    folder = conf_dir() / group
+    wanted = f"- /schema/{schema}@_here_\n"
+    return [name for name in options(group) if wanted in (folder / f"{name}.yaml").read_text()]
 
 
 @cache
@@ -150,13 +180,7 @@ def _default(field: dataclasses.Field) -> str | None:
         value = field.default_factory()
     if value in (dataclasses.MISSING, "???") or dataclasses.is_dataclass(value):
         return None
-    if isinstance(value, Enum):
-        return value.name
-    if isinstance(value, list):
-        return "[" + ",".join(str(item) for item in value) + "]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)
+    return as_text(value)
 
 
 def _children(node: str) -> set[str]:

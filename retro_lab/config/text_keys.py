@@ -20,8 +20,7 @@ from hydra.grammar.gen.OverrideLexer import OverrideLexer
 from hydra.grammar.gen.OverrideParser import OverrideParser
 from hydra.grammar.gen.OverrideParserListener import OverrideParserListener
 
-from .keys import subclasses
-from .paths import groups
+from .keys import groups, subclasses
 from .schema import Config, EvaluateConfig
 
 _NUMBER_LIKE = (OverrideLexer.INT, OverrideLexer.FLOAT, OverrideLexer.BOOL)

@@ -17,11 +17,7 @@ from typing import Any
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import (
     Bm25RetrieverConfig,
-    DenseBm25RetrieverConfig,
-    DenseNeuralRetrieverConfig,
     FaissRetrieverConfig,
-    HybridRetrieverConfig,
-    NoneRetrieverConfig,
     OracleRetrieverConfig,
     RandomRetrieverConfig,
     RetrieverConfig,
@@ -125,7 +121,7 @@ def planned_files(
         _array("chunks", "split", chunks, 1),
         _array("chunks", "first_chunk", documents + 1, 8),
     ]
-    if isinstance(retriever, NoneRetrieverConfig):
+    if not retriever.retrieves:
         return files
     if retriever.needs_embeddings:
         kept = ("vectors", "queries") if two_sided else ("vectors",)
@@ -160,13 +156,13 @@ def building_memory(
     memory, but needn't be there.
     """
     held = {"corpus": 0, "chunks": 0}
-    if isinstance(retriever, NoneRetrieverConfig):
+    if not retriever.retrieves:
         return held
     index = {file.name: file.bytes for file in files if file.stage == "index"}
     building = planned.database * _NUMBER_BYTES
     dense = None
     if retriever.needs_embeddings:
-        dense = _dense_part(retriever)
+        dense = retriever.dense_part
         held["embeddings"] = planned.chunks * _DISTINCT_BYTES
     if dense is not None:
         building += _training_bytes(dense, planned.database, width)
@@ -246,22 +242,15 @@ def _index_files(
         case OracleRetrieverConfig():
             tokens = _array("index", f"{folder}tokens", size * planned.chunk_size, 4)
             return [*_index_files(planned, retriever.bm25, width, f"{folder}bm25/"), tokens]
-    parts = _parts(retriever)
-    return [f for name, part in parts for f in _index_files(planned, part, width, f"{name}/")]
-
-
-def _parts(retriever: RetrieverConfig) -> list[tuple[str, RetrieverConfig]]:
-    match retriever:
-        case HybridRetrieverConfig():
-            return [("dense", retriever.dense), ("lexical", retriever.lexical)]
-        case DenseBm25RetrieverConfig():
-            return [("dense", retriever.dense), ("bm25", retriever.bm25)]
-        case DenseNeuralRetrieverConfig():
-            return [("dense", retriever.dense)]
-    raise UserError(
-        f"retriever={retriever.name}: the planner doesn't know what it stores",
-        fix="plan with the retriever whose index it searches",
-    )
+    parts = retriever.parts()
+    if not parts:
+        raise UserError(
+            f"retriever={retriever.name}: the planner doesn't know what it stores",
+            fix="plan with the retriever whose index it searches",
+        )
+    return [
+        f for name, part in parts.items() for f in _index_files(planned, part, width, f"{name}/")
+    ]
 
 
 def _empty_index(config: FaissRetrieverConfig, size: int, width: int) -> tuple[Any, int]:
@@ -273,13 +262,6 @@ def _empty_index(config: FaissRetrieverConfig, size: int, width: int) -> tuple[A
     lists = [int(count) for count in _LISTS.findall(factory)]
     with as_user_error(config.factory, factory, size, width):
         return create_index(_LISTS.sub("IVF1", factory), width), lists[0] if lists else 0
-
-
-def _dense_part(retriever: RetrieverConfig) -> FaissRetrieverConfig | None:
-    if isinstance(retriever, FaissRetrieverConfig):
-        return retriever
-    parts = [part for _, part in _parts(retriever) if isinstance(part, FaissRetrieverConfig)]
-    return parts[0] if parts else None
 
 
 def _postings(planned: Database, folder: str) -> list[PlannedFile]:

@@ -34,8 +34,8 @@ def check_index(config: RetrieverConfig, embedder: EmbedderConfig, chunks: Chunk
     Raises:
         UserError: as `check_factory`; nothing is checked where the width isn't known yet.
     """
-    dense, width = getattr(config, "dense", config), known_width(embedder)
-    if isinstance(dense, FaissRetrieverConfig) and width is not None:
+    dense, width = config.dense_part, known_width(embedder)
+    if dense is not None and width is not None:
         key = "retriever" if dense is config else "retriever.dense"
         check_factory(dense, len(chunks.searched), width, key)
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.schema import RetrieverConfig
+from retro_lab.config.schema import RetrieverConfig, left_out
 from retro_lab.store.store import Artifact, Stage
 from retro_lab.store.workspace import Workspace
 from retro_lab.text.chunks import ChunkStore
@@ -64,12 +64,8 @@ def neighbours_stage(
 
     Settings that are null don't enter the key, nor does a filter that is off.
     """
-    left_out = {*config.outside, "index"}  # which index: its stage is a parent
-    settings = {
-        name: value
-        for name, value in asdict(config).items()
-        if name not in left_out and (name, value) not in config.added.items()
-    }
+    outside = {*left_out(config), "index"}  # which index: its stage is a parent
+    settings = {name: value for name, value in asdict(config).items() if name not in outside}
     fields = {"kind": kind_of(config), **_search_fields(settings), "k_store": k_store}
     if leak is not None:
         fields["leak_filter"] = asdict(leak)

@@ -6,7 +6,7 @@ import dataclasses
 import time
 
 from retro_lab.config.fingerprints import plain_of, steps_of
-from retro_lab.config.rules.checks import check
+from retro_lab.config.rules import check
 from retro_lab.config.schema import Config, PlainConfig
 from retro_lab.evaluation.compressors.outcome import Outcome, bits_per_byte, lowest
 from retro_lab.run.data.graph import DataGraph

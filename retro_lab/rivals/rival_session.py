@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, cast
 
-from retro_lab.config.schema import Config, RivalsConfig, resolve_stride
+from retro_lab.config.schema import Config, RivalsConfig
 from retro_lab.evaluation.compressors.ground import Ground, Grounds
 from retro_lab.evaluation.compressors.outcome import Outcome, kept
 from retro_lab.nn import Retro, RetroConfig
@@ -47,7 +47,7 @@ class RivalSession:
             graph.chunks,
             config.eval.split,
             config.chunking,
-            resolve_stride(config.eval, config.chunking),
+            config.scored_stride,
             config.eval.seed,
             self.asked,
         )

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import eval_fields, has_retrieval, run_key
+from retro_lab.config.fingerprints import eval_fields, run_key
 from retro_lab.config.schema import Bm25RetrieverConfig, Method
 from retro_lab.evaluation.compressors.ground import Ground
 from retro_lab.evaluation.compressors.outcome import Outcome, Tuning
@@ -55,7 +55,7 @@ def run_rivals(opened: FinishedRun, compared: Compared, watch: Stopwatch) -> Non
         UserError: a run without retrieval or without its baseline, or too few documents.
     """
     config, run = opened.config, opened.directory
-    if not has_retrieval(config):
+    if not config.retriever.retrieves:
         raise UserError(
             f"{run.path} has no retrieval, and rivals are compared with RETRO",
             fix="evaluate a run with retrieval; its baseline is one of the rivals",

@@ -6,10 +6,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from retro_lab.config.errors import ConfigError, UserError
-from retro_lab.config.fingerprints import has_retrieval
-from retro_lab.config.rules.bounds import problem
-from retro_lab.config.rules.model_checks import cca_layers
+from retro_lab.config.errors import ConfigError, UserError, problem
+from retro_lab.config.rules import cca_layers
 from retro_lab.config.schema import Config, HfTokenizerConfig, PositionKind
 
 if TYPE_CHECKING:
@@ -41,7 +39,7 @@ def with_backbone(config: Config) -> Config:
 
 def is_backbone_alone(config: Config) -> bool:
     """Whether the run is a pretrained model as it is: a baseline that is evaluated, not trained."""
-    return config.recipe.backbone is not None and not has_retrieval(config)
+    return config.recipe.backbone is not None and not config.retriever.retrieves
 
 
 def backbone_weights(config: Config) -> dict[str, Tensor]:
@@ -57,7 +55,7 @@ def backbone_weights(config: Config) -> dict[str, Tensor]:
 
 
 def _shape(config: Config, max_length: int | None) -> Iterator[UserError]:
-    if has_retrieval(config):
+    if config.retriever.retrieves:
         yield from cca_layers(config)
         if config.model.positions is PositionKind.rotary and config.model.head_dim % 2:
             yield problem(

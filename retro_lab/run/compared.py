@@ -12,10 +12,8 @@ import logging
 
 from retro_lab.config.fingerprints import (
     baseline_of,
-    has_retrieval,
     plain_of,
     steps_of,
-    wanted_plain,
 )
 from retro_lab.config.schema import Config, PlainMatch
 
@@ -33,10 +31,10 @@ def compared_configs(config: Config) -> dict[str, Config]:
 
     A run without retrieval is compared with nothing.
     """
-    if not has_retrieval(config) or config.baseline is None:
+    if not config.retriever.retrieves or config.baseline is None:
         return {}
     found = {"baseline": with_backbone(baseline_of(config))}
-    wanted = wanted_plain(config)
+    wanted = config.wanted_plain
     if wanted is not None:
         flops = wanted.match is PlainMatch.flops
         found["plain"] = plain_of(

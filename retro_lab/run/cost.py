@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from retro_lab.config.fingerprints import baseline_of, has_retrieval
+from retro_lab.config.fingerprints import baseline_of
 from retro_lab.config.schema import Config, Method
 from retro_lab.nn.flops import count_flops
 
@@ -18,8 +18,7 @@ def training_flops(config: Config) -> float | None:
     if config.recipe.backbone is not None:
         return None
     size = nominal_vocab_size(config.tokenizer)
-    retrofit = has_retrieval(config) and config.recipe.method is Method.retrofit
-    steps = config.recipe.steps if retrofit else config.schedule.steps
+    steps = config.recipe.steps if config.is_retrofit else config.schedule.steps
     batch, length = config.schedule.batch_size, config.chunking.sequence_length
     model = retro_config(config, size, size - 1)
     return float(steps * count_flops(model, batch, length, config.neighbours.k).step)

@@ -29,17 +29,15 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from filelock import FileLock, Timeout
 
-from retro_lab.config.databases import database_key
 from retro_lab.config.errors import UserError
 from retro_lab.config.file_paths import located_path
 from retro_lab.config.fingerprints import (
+    database_key,
     eval_fields,
     run_key,
     run_name,
-    wanted_plain,
     weights_fields,
 )
-from retro_lab.config.ranks import leads
 from retro_lab.config.schema import Config, DatabaseConfig, StoreConfig
 from retro_lab.config.serialise import read_config, write_config
 from retro_lab.store.checksums import check_recorded, recorded
@@ -85,7 +83,7 @@ class RunDirectory:
     @classmethod
     def of(cls, config: Config) -> RunDirectory:
         """The directory that this configuration always has."""
-        return cls(Path(config.runs_dir) / run_name(config), leads(config.trainer))
+        return cls(Path(config.runs_dir) / run_name(config), config.trainer.is_rank_zero)
 
     @property
     def config_file(self) -> Path:
@@ -176,7 +174,7 @@ class RunDirectory:
 
         Those of a run that was evaluated without the plain model that is asked for are not.
         """
-        return self.evaluation == eval_fields(config.eval, wanted_plain(config))
+        return self.evaluation == eval_fields(config.eval, config.wanted_plain)
 
     def is_finished(self, config: Config) -> bool:
         """Whether the run is trained, and evaluated as this configuration asks."""

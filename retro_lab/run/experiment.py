@@ -14,7 +14,7 @@ import torch
 from pytorch_lightning.loggers import Logger
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import has_retrieval, is_retrofit, run_key, weights_fields
+from retro_lab.config.fingerprints import run_key, weights_fields
 from retro_lab.config.schema import Config, Freeze, TrainerConfig
 from retro_lab.training.agreement import agreed
 from retro_lab.training.checkpoint import resumable_step
@@ -177,7 +177,7 @@ def _model(config: Config, graph: DataGraph, baseline: RunDirectory | None) -> L
     backbone = None
     if config.recipe.backbone is not None:
         backbone = backbone_weights(config)
-    elif is_retrofit(config):
+    elif config.is_retrofit:
         if baseline is None:
             raise UserError(
                 "recipe.method=retrofit grafts retrieval on the baseline, and baseline=null",
@@ -199,12 +199,12 @@ def _phase(
 ) -> Phase:
     """How the model is trained: as a retrofit, or from the start."""
     pad_id = graph.chunks.pad_id
-    if is_retrofit(config):
+    if config.is_retrofit:
         before = 0
         if config.recipe.backbone is None and baseline is not None:
             before = int(last_figures(baseline.path).get(TOKENS_SEEN, 0))
         return Phase.retrofit(config, pad_id, before)
-    name = "training" if has_retrieval(config) else companion or "baseline"
+    name = "training" if config.retriever.retrieves else companion or "baseline"
     return Phase.first(config, name, pad_id)
 
 

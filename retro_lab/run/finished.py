@@ -11,16 +11,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from retro_lab.config.databases import database_key
 from retro_lab.config.errors import UserError
 from retro_lab.config.file_paths import located
-from retro_lab.config.fingerprints import canonical, has_retrieval
+from retro_lab.config.fingerprints import canonical, database_key
 from retro_lab.config.schema import (
     Config,
     DatabaseConfig,
     EvaluateConfig,
     RetrieverConfig,
-    resolve_k,
 )
 from retro_lab.evaluation.records.results import Results
 from retro_lab.nn import RetroConfig
@@ -95,7 +93,7 @@ class FinishedRun:
         """
         if database is None:
             return self
-        if not has_retrieval(self.config):
+        if not self.config.retriever.retrieves:
             raise UserError(
                 f"database={database.name}: {self.directory.path} is a baseline, it searches "
                 "nothing",
@@ -156,7 +154,7 @@ class FinishedRun:
         Raises:
             UserError: the retriever cannot search for new text.
         """
-        k = resolve_k(self.config.eval, self.config.neighbours) if k is None else k
+        k = self.config.scored_k if k is None else k
         return self.graph.search(retriever or self.config.retriever, model, k)
 
     def results(self) -> Results:

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import has_retrieval
 from retro_lab.config.refusals import is_refused
 from retro_lab.config.schema import (
     BpeTokenizerConfig,
     ByteTokenizerConfig,
     Config,
     TokenizerConfig,
-    resolve_layers,
 )
 from retro_lab.data.datamodule import RetroDataModule
 from retro_lab.nn import Retro, RetroConfig
@@ -47,7 +45,7 @@ def retro_config(config: Config, vocab_size: int, pad_id: int) -> RetroConfig:
         num_heads=model.num_heads,
         head_dim=model.head_dim,
         d_ff=model.d_ff,
-        cca_layers=resolve_layers(config.cca, model.num_layers) if has_retrieval(config) else (),
+        cca_layers=config.cca_layers,
         encoder_d_model=model.encoder.d_model,
         encoder_num_layers=model.encoder.num_layers,
         encoder_cca_layers=tuple(model.encoder.cca_layers),
@@ -70,7 +68,7 @@ def retro_config(config: Config, vocab_size: int, pad_id: int) -> RetroConfig:
         pointer_start=config.recipe.pointer_start.value,
         match_bias=config.recipe.match_bias,
     )
-    return full if has_retrieval(config) else full.baseline
+    return full if config.retriever.retrieves else full.baseline
 
 
 def build_model(

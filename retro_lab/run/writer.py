@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import has_retrieval
 from retro_lab.retrieval.new_text import Found, GivenNeighbours, NeighbourSource
 
 from .finished import FinishedRun
@@ -101,7 +100,7 @@ class Writer:
                 fix=f"python -m retro_lab export run={path} out=FOLDER, then "
                 "model.generate(...) as its README.md says",
             )
-        reads = has_retrieval(config)
+        reads = config.retriever.retrieves
         asked = ["retrieval"] * bool(request.retrieval) + request.about_neighbours
         if asked and not reads:
             raise UserError(

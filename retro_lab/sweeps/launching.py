@@ -16,10 +16,10 @@ from hydra.errors import OverrideParseException
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from retro_lab.config.compose import to_config
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import run_name
 from retro_lab.config.serialise import flatten
-from retro_lab.config.typed import to_config
 
 from .failure import one_line
 from .points import Point, write_points

@@ -14,13 +14,12 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from retro_lab.config.choosing import check_choosing
+from retro_lab.config.compose import to_config
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import eval_fields, run_fields
-from retro_lab.config.rules.checks import check
+from retro_lab.config.rules import check, check_choosing
 from retro_lab.config.schema import Config
 from retro_lab.config.serialise import flatten
-from retro_lab.config.typed import to_config
 
 from .grid_sweeper import at_least_one
 from .launching import PARAMS, Points

@@ -20,7 +20,6 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from retro_lab.config.databases import in_words, planted
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import DatabaseConfig
 from retro_lab.store import Artifact, Stage, Workspace
@@ -136,7 +135,7 @@ def database_stage(
         with_training: the training split is searched too, whatever the configuration says: all
             text that could have leaked.
     """
-    plants = planted(config)
+    plants = config.planted
     fields = {
         "splits": sorted(config.splits),
         "fraction": float(config.fraction),
@@ -185,7 +184,7 @@ def build_database(
         taken_part(source.name, number, source.corpus, config.fraction)
         for number, source in enumerate(others, 1)
     ]
-    plants = planted(config)
+    plants = config.planted
     if plants is not None:
         part, record = planted_part(plants, own.corpus)
         parts.insert(len(parts) - added, part)
@@ -284,7 +283,7 @@ def _finish(
     ids = ids[has_text]
     if not len(ids):
         raise UserError(
-            f"database={config.name}: no chunk with text is left to search in {in_words(config)}",
+            f"database={config.name}: no chunk with text is left to search in {config.in_words()}",
             fix="raise database.fraction, or search more splits or corpora",
         )
     same = identities(parts, [source.corpus for source in sources])

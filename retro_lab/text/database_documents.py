@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retro_lab.config.databases import RESERVED_NAMES
-from retro_lab.config.schema import Half, PlantedDatabaseConfig
+from retro_lab.config.schema import RESERVED_NAMES, Half, PlantedDatabaseConfig
 
 from .corpus import SPLITS, Corpus
 from .document_names import given_ids

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 import orjson
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import baseline_of, has_retrieval, run_fields, run_key
+from retro_lab.config.fingerprints import baseline_of, run_fields, run_key
 from retro_lab.config.schema import Config, WandbConfig, WandbMode
 from retro_lab.config.serialise import to_plain
 from retro_lab.evaluation.records.results import write_json
@@ -85,7 +85,7 @@ class RunIdentity:
         return cls(
             key=whole["run_key"],
             name=name,
-            job_type=companion or ("retro" if has_retrieval(config) else "baseline"),
+            job_type=companion or ("retro" if config.retriever.retrieves else "baseline"),
             group=group_of(config),
             config=_without_passwords(whole),
             agent=None if companion else Agent.of_environment(),

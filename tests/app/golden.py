@@ -10,7 +10,7 @@ import orjson
 from composed import config_of
 
 from retro_lab.config.fingerprints import baseline_of, canonical, plain_of, steps_of
-from retro_lab.config.rules.checks import check
+from retro_lab.config.rules import check
 from retro_lab.config.schema import Config
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.experiment import run_experiment

@@ -9,8 +9,8 @@ import torch
 
 from retro_lab.config.compose import load_config
 from retro_lab.config.fingerprints import baseline_of, canonical, run_key
-from retro_lab.config.paths import options
-from retro_lab.config.rules.checks import check
+from retro_lab.config.keys import options
+from retro_lab.config.rules import check
 from retro_lab.config.schema import Config, MuonConfig, NoneRetrieverConfig
 from retro_lab.config.serialise import from_plain, to_plain
 from retro_lab.run.model import build_model, parameter_counts

@@ -15,7 +15,7 @@ from run_stages import stages_of
 
 from retro_lab.commands.evaluate import evaluate, main
 from retro_lab.config.errors import UserError
-from retro_lab.config.schema import EvaluateConfig, resolve_max_run
+from retro_lab.config.schema import EvaluateConfig
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.results import Results
 from retro_lab.run.data.graph import DataGraph
@@ -68,7 +68,7 @@ def test_the_table_is_that_of_a_run_with_the_filter(golden: Golden) -> None:
     def key(*overrides: str, stricter: bool = True) -> str:
         graph = DataGraph(golden.config(*overrides))
         config = golden.config(*overrides)
-        run = resolve_max_run(config.eval, config.neighbours)
+        run = config.scored_max_run
         filters = graph.stricter_filters(run) if stricter else graph.filters
         return graph.neighbours(graph.groups.retriever, filters).stage.key
 

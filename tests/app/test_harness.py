@@ -16,7 +16,6 @@ from golden import Golden, write_corpus
 from retro_lab.__main__ import main as command
 from retro_lab.commands.evaluate import main
 from retro_lab.config.errors import UserError
-from retro_lab.config.schema import resolve_stride
 from retro_lab.evaluation.measure.text_scoring import ScoredText
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.results import Results
@@ -252,7 +251,7 @@ def test_lm_evals_own_model_class_gives_a_run_the_same_bits_per_byte(tmp_path: P
     baseline = whole_windows(tmp_path)
     config = baseline.config()
     window = config.chunking.sequence_length
-    assert resolve_stride(config.eval, config.chunking) == window
+    assert config.scored_stride == window
     assert command(["export", f"run={baseline.path}", f"out={tmp_path / 'baseline'}"]) == 0
     theirs = HFLM(pretrained=str(tmp_path / "baseline"), device="cpu", batch_size=4)
     assert theirs.max_length == window

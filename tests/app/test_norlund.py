@@ -25,7 +25,7 @@ from norlund_dataset import (
 
 from retro_lab.config.errors import ConfigError, UserError
 from retro_lab.config.fingerprints import canonical
-from retro_lab.config.rules.checks import check
+from retro_lab.config.rules import check
 from retro_lab.config.schema import Config
 from retro_lab.evaluation.records.results import Results
 from retro_lab.run.data.graph import DataGraph

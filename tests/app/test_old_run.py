@@ -19,7 +19,7 @@ from composed import config_of
 from retro_lab.__main__ import main
 from retro_lab.commands.evaluate import evaluate
 from retro_lab.config.fingerprints import baseline_of, canonical
-from retro_lab.config.rules.checks import check
+from retro_lab.config.rules import check
 from retro_lab.config.schema import Config, EvaluateConfig
 from retro_lab.evaluation.records.results import Results
 from retro_lab.run.directory import RunDirectory

@@ -7,7 +7,7 @@ import pytest
 from composed import config_of
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.rules.checks import check
+from retro_lab.config.rules import check
 from retro_lab.config.schema import RandomRetrieverConfig
 from retro_lab.retrieval.base import Queries
 from retro_lab.retrieval.search.random_neighbours import RandomRetriever

@@ -12,9 +12,9 @@ import pytest
 from filelock import FileLock
 
 from retro_lab.commands import launch
+from retro_lab.config.console import EXIT_INTERRUPTED
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import Config
-from retro_lab.config.terminal import EXIT_INTERRUPTED
 from retro_lab.run.directory import LOCK_FILE
 from retro_lab.sweeps.failure import FAILURE_FILE, failure_recorded, read_failure
 from retro_lab.sweeps.points import command

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from retro_lab.config.errors import ConfigError, UserError
-from retro_lab.config.rules.checks import check
+from retro_lab.config.rules import check
 from retro_lab.config.schema import Config
 
 Build = Callable[..., Config]
@@ -93,6 +93,11 @@ BROKEN = [
         "optim@recipe.optim=muon recipe.optim.muon_lr=0",
         "recipe.optim.muon_lr=0.0: must be finite",
         "recipe.optim.muon_lr=0.01",
+    ),
+    (  # a schema's bounds hold wherever it is nested
+        "optim@recipe.optim=muon recipe.optim.weight_decay=-1",
+        "recipe.optim.weight_decay=-1.0: must be finite and not negative",
+        "recipe.optim.weight_decay=0",
     ),
     ("schedule.warmup_steps=501", "schedule.warmup_steps=501", "schedule.warmup_steps=50"),
     (

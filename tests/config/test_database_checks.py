@@ -10,10 +10,9 @@ import pytest
 
 from retro_lab.commands import evaluate
 from retro_lab.config.compose import load_config
-from retro_lab.config.databases import added_corpora, database_key, in_words, other_corpora
 from retro_lab.config.errors import EXIT_USER_ERROR, ConfigError
-from retro_lab.config.fingerprints import baseline_of, canonical, run_key
-from retro_lab.config.rules.checks import check
+from retro_lab.config.fingerprints import baseline_of, canonical, database_key, run_key
+from retro_lab.config.rules import check
 from retro_lab.config.schema import (
     Config,
     DatabaseConfig,
@@ -62,19 +61,19 @@ def test_each_rule_is_checked(
 def test_corpora_keep_their_kinds_and_order() -> None:
     wiki = ("+corpus@database.corpora.wiki=parquet", "database.corpora.wiki.path=w")
     config, without = load_config([*BOOKS, *wiki]), load_config()
-    assert [type(c) for c in other_corpora(config.database).values()] == [
+    assert [type(c) for c in config.database.other_corpora().values()] == [
         PythonCorpusConfig,
         ParquetCorpusConfig,
     ]
     assert from_plain(to_plain(config)) == config
-    assert in_words(config.database) == "the training split, books (python) and wiki (parquet)"
+    assert config.database.in_words() == "the training split, books (python) and wiki (parquet)"
     assert run_key(config) != run_key(without)
     assert run_key(baseline_of(config)) == run_key(baseline_of(without))
 
 
 def test_added_files_have_readers_and_names_of_their_own() -> None:
     paths = ["x/books.jsonl.zst", "y/books.parquet", "folder/planted", "own.jsonl"]
-    found = added_corpora(DatabaseConfig(add=paths))
+    found = DatabaseConfig(add=paths).added_corpora()
     assert list(found) == ["books", "books_2", "planted_2", "own_2"]
     assert isinstance(found["books_2"], ParquetCorpusConfig)
     assert isinstance(found["planted_2"], TextCorpusConfig)

@@ -12,12 +12,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import MissingConfigException
 
-from retro_lab.config.compose import load_config
+from retro_lab.config.compose import load_config, register
 from retro_lab.config.errors import UserError
 from retro_lab.config.explain import explain
-from retro_lab.config.keys import describe, known_keys, nearest
-from retro_lab.config.paths import conf_dir
-from retro_lab.config.register import register
+from retro_lab.config.keys import conf_dir, describe, known_keys, nearest
 
 # overrides, words of the message, words of the fix
 MISTAKES = [

@@ -26,7 +26,6 @@ from retro_lab.config.fingerprints import (
     run_key,
     run_name,
     steps_of,
-    wanted_plain,
 )
 from retro_lab.config.schema import (
     Config,
@@ -288,8 +287,8 @@ def test_the_plain_model_may_have_a_rate_of_its_own(config_of: Build) -> None:
     "override", ["retriever=none", "baseline=null", "plain=none", "recipe.backbone=owner/Model"]
 )
 def test_some_runs_have_no_plain_model(override: str, config_of: Build) -> None:
-    assert wanted_plain(config_of(override)) is None
-    assert wanted_plain(config_of()) == PlainConfig()
+    assert config_of(override).wanted_plain is None
+    assert config_of().wanted_plain == PlainConfig()
 
 
 def test_switches_that_came_later_leave_older_records(config_of: Build) -> None:

@@ -10,7 +10,7 @@ from composed import config_of
 from retro_lab.commands import launch, validate
 from retro_lab.config.compose import load_config
 from retro_lab.config.errors import UserError
-from retro_lab.config.rules.checks import check
+from retro_lab.config.rules import check
 from retro_lab.config.schema import HttpRetrieverConfig
 from retro_lab.retrieval.service.client import open_client
 
@@ -22,6 +22,7 @@ BREAKING = [
     ("train", "schedule=[null]", "options of schedule are names"),
     ("train", "logger=csv logger.wandb.project=x", "add wandb to the list logger"),
     ("train", "~trainer=-0.0", "Could not delete 'trainer=-0.0'"),
+    ("train", "logger=${seed}", "${seed} is no option's name"),
     ("train", "model.encoder=${x}", "x"),
     ("train", "model.encoder=${runs_dir}", "model.encoder='runs' is not a group of settings"),
     ("train", "model.encoder.cca_layers=${seed}", "model.encoder.cca_layers=1 is not a list"),
@@ -46,6 +47,14 @@ def test_where_hydra_breaks_down_there_is_one_message(
     if command == "train":
         assert validate.main(overrides.split()) == 2
         assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("node", ["sweeper", "launcher"])
+def test_hydras_plugins_are_chosen_by_name(node: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert launch.run("train", lambda _: pytest.fail("no run"), ["-m", f"hydra.{node}=3"]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: hydra.{node}=3: ")
+    assert f"fix: hydra/{node}=basic" in printed
 
 
 @pytest.mark.parametrize(

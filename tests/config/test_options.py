@@ -10,15 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from retro_lab.config.compose import compose_root, load_config
+from retro_lab.config.compose import compose_root, load_config, to_typed
 from retro_lab.config.errors import ConfigError
 from retro_lab.config.fingerprints import run_key
-from retro_lab.config.paths import conf_dir, groups, options
-from retro_lab.config.rules.checks import check
-from retro_lab.config.schema import CcaConfig, Config, EvaluateConfig, Placement, resolve_layers
-from retro_lab.config.schema.catalogue import SCHEMAS
+from retro_lab.config.keys import conf_dir, groups, options
+from retro_lab.config.rules import check
+from retro_lab.config.schema import SCHEMAS, CcaConfig, Config, EvaluateConfig, Placement
 from retro_lab.config.serialise import read_config, write_config
-from retro_lab.config.typed import to_typed
 
 CONF = conf_dir()
 GROUPS = [group for group in groups() if group not in ("hydra", "local")]
@@ -124,7 +122,7 @@ def test_loggers_combine(override: str, present: set[str]) -> None:
     ],
 )
 def test_placements(placement: str, num_layers: int, layers: tuple[int, ...]) -> None:
-    assert resolve_layers(CcaConfig(Placement[placement]), num_layers) == layers
+    assert CcaConfig(Placement[placement]).placed(num_layers) == layers
 
 
 def test_store_follows_the_environment_then_runs_dir(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from retro_lab.config.errors import ConfigError
-from retro_lab.config.rules.checks import check
+from retro_lab.config.rules import check
 from retro_lab.config.schema import Config
 
 # retriever, setting that breaks one rule, start of its message, what mends it

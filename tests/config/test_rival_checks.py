@@ -6,7 +6,7 @@ import pytest
 
 from retro_lab.config.compose import load_config
 from retro_lab.config.errors import ConfigError
-from retro_lab.config.rules.checks import check
+from retro_lab.config.rules import check
 
 
 def problems(*overrides: str) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from retro_lab import __main__
-from retro_lab.config.terminal import ToldInterrupt, decoded, run_command
+from retro_lab.config.console import ToldInterrupt, decoded, run_command
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,7 +54,7 @@ def test_ctrl_c_while_a_script_is_imported(script: str, tmp_path: Path) -> None:
 
 PRINTING = """
 import sys
-from retro_lab.config.terminal import run_command
+from retro_lab.config.console import run_command
 def command(argv):
     for _ in range(100_000):
         print("caf\\u00e9")

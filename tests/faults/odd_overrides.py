@@ -19,18 +19,15 @@ from omegaconf import DictConfig, open_dict
 
 from retro_lab.__main__ import refusal  # that of every command
 from retro_lab.commands.evaluate import main as evaluate
-from retro_lab.config.compose import compose_root
-from retro_lab.config.explain import explain
+from retro_lab.config.compose import compose_root, to_config
+from retro_lab.config.errors import refuse_passwords
+from retro_lab.config.explain import explain, uncomposed
 from retro_lab.config.fingerprints import canonical, run_name
-from retro_lab.config.keys import known_keys
-from retro_lab.config.paths import groups, options
-from retro_lab.config.rules.checks import check
+from retro_lab.config.keys import groups, known_keys, options
+from retro_lab.config.rules import check
 from retro_lab.config.schema import Config
-from retro_lab.config.secrets import refuse_passwords
 from retro_lab.config.serialise import from_plain, to_plain
 from retro_lab.config.text_keys import as_typed
-from retro_lab.config.typed import to_config
-from retro_lab.config.uncomposed import uncomposed
 
 NUMBERS = ("0", "-1", "1", "2", "3", "7", "0.5", "1e-3", "1e9", "100000000000", "null", "true")
 VALUES = (

@@ -8,7 +8,7 @@ import pytest
 from composed import config_of
 
 from retro_lab.config.fingerprints import baseline_of
-from retro_lab.config.rules.checks import check
+from retro_lab.config.rules import check
 from retro_lab.nn import RetroConfig
 from retro_lab.run.model import retro_config
 

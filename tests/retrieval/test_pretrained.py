@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, BertModel
 
 from retro_lab.config.compose import load_config
 from retro_lab.config.errors import UserError
-from retro_lab.config.paths import options
+from retro_lab.config.keys import options
 from retro_lab.config.schema import (
     DualEncoderConfig,
     EmbedderConfig,

@@ -17,7 +17,7 @@ from small_world import SmallChunks, bag_of_words, small_chunks
 
 from retro_lab.config.compose import load_config
 from retro_lab.config.errors import UserError
-from retro_lab.config.paths import options
+from retro_lab.config.keys import options
 from retro_lab.config.schema import Bm25RetrieverConfig, NoneRetrieverConfig, RetrieverConfig
 from retro_lab.retrieval.base import Queries, Retriever, chunk_queries, text_tokens
 from retro_lab.retrieval.embed.embedders import Embeddings

@@ -1,9 +1,13 @@
-"""Typed schemas, one file a configuration group; nothing here imports torch."""
+"""Typed schemas, one file a configuration group or two; nothing here imports torch.
 
-from .benchmarks import BenchmarkConfig, HarnessConfig, QaConfig
-from .cca import CcaConfig, Placement, resolve_layers
+A class may have `problems(prefix)`: what is wrong among its own settings, under their full keys.
+"""
+
+from __future__ import annotations
+
 from .chunking import ChunkingConfig
 from .corpus import (
+    SPLITS,
     CorpusConfig,
     FileCorpusConfig,
     HfCorpusConfig,
@@ -17,6 +21,7 @@ from .corpus import (
     WikitextCorpusConfig,
 )
 from .database import (
+    RESERVED_NAMES,
     CorporaDatabaseConfig,
     CorpusDatabaseConfig,
     DatabaseConfig,
@@ -31,28 +36,36 @@ from .embedder import (
     SentenceTransformerConfig,
 )
 from .evaluation import (
+    BenchmarkConfig,
     EvalConfig,
+    HarnessConfig,
     InjectionConfig,
+    QaConfig,
     Reference,
-    resolve_k,
-    resolve_max_run,
-    resolve_stride,
-    wants_tokens,
 )
 from .logger import CsvConfig, LoggerConfig, TensorboardConfig, WandbConfig, WandbMode
 from .model import (
+    BACKBONE_SETTINGS,
     RETRIEVAL_SETTINGS,
+    CcaConfig,
     EncoderConfig,
     FeedForwardKind,
     ModelConfig,
+    Placement,
     PositionKind,
     ValueKind,
 )
 from .neighbours import NeighboursConfig
-from .optim import AdamWConfig, MuonConfig, OptimConfig
-from .plain import PlainConfig, PlainMatch
-from .prepare import EngineKind, PrepareConfig
-from .recipe import Curriculum, Freeze, Method, PointerStart, RecipeConfig
+from .optim import AdamWConfig, Decay, MuonConfig, OptimConfig, ScheduleConfig
+from .recipe import (
+    Curriculum,
+    Freeze,
+    Method,
+    PlainConfig,
+    PlainMatch,
+    PointerStart,
+    RecipeConfig,
+)
 from .retriever import (
     Bm25RetrieverConfig,
     DenseBm25RetrieverConfig,
@@ -76,103 +89,61 @@ from .rivals import (
     RivalsConfig,
 )
 from .root import Config, EvaluateConfig, Objective, RunStoreConfig, StoreConfig
-from .schedule import Decay, ScheduleConfig
+from .setting import left_out, neutral_values
 from .tokenizer import (
     BpeTokenizerConfig,
     ByteTokenizerConfig,
     HfTokenizerConfig,
     TokenizerConfig,
 )
-from .trainer import TrainerConfig
+from .trainer import EngineKind, PrepareConfig, TrainerConfig
 
-__all__ = [
-    "RETRIEVAL_SETTINGS",
-    "RIVALS",
-    "AdamWConfig",
-    "BenchmarkConfig",
-    "Bm25RetrieverConfig",
-    "BpeTokenizerConfig",
-    "ByteTokenizerConfig",
-    "CcaConfig",
-    "ChunkingConfig",
-    "Config",
-    "CorporaDatabaseConfig",
-    "CorpusConfig",
-    "CorpusDatabaseConfig",
-    "CsvConfig",
-    "Curriculum",
-    "DatabaseConfig",
-    "Decay",
-    "DenseBm25RetrieverConfig",
-    "DenseNeuralRetrieverConfig",
-    "DualEncoderConfig",
-    "EmbedderConfig",
-    "EncoderConfig",
-    "EngineKind",
-    "EvalConfig",
-    "EvaluateConfig",
-    "FaissRetrieverConfig",
-    "FeedForwardKind",
-    "FileCorpusConfig",
-    "Freeze",
-    "Half",
-    "HarnessConfig",
-    "HashingEmbedderConfig",
-    "HfCorpusConfig",
-    "HfTokenizerConfig",
-    "HttpRetrieverConfig",
-    "HybridRetrieverConfig",
-    "InjectionConfig",
-    "JsonlCorpusConfig",
-    "KnnLmConfig",
-    "LoggerConfig",
-    "MatchedConfig",
-    "Method",
-    "ModelConfig",
-    "ModelEmbedderConfig",
-    "MuonConfig",
-    "NeighboursConfig",
-    "NgramConfig",
-    "NoneRetrieverConfig",
-    "NorlundCorpusConfig",
-    "Objective",
-    "OnError",
-    "OptimConfig",
-    "OracleRetrieverConfig",
-    "ParquetCorpusConfig",
-    "Placement",
-    "PlainConfig",
-    "PlainMatch",
-    "PlantedDatabaseConfig",
-    "PointerStart",
-    "PositionKind",
-    "PrepareConfig",
-    "PythonCorpusConfig",
-    "QaConfig",
-    "RalmConfig",
-    "RandomRetrieverConfig",
-    "RecipeConfig",
-    "Reference",
-    "RetrieverConfig",
-    "RivalsConfig",
-    "RunStoreConfig",
-    "ScheduleConfig",
-    "SentenceTransformerConfig",
-    "SplitConfig",
-    "StoreConfig",
-    "StoredRetrieverConfig",
-    "TensorboardConfig",
-    "TextCorpusConfig",
-    "TfidfRetrieverConfig",
-    "TokenizerConfig",
-    "TrainerConfig",
-    "ValueKind",
-    "WandbConfig",
-    "WandbMode",
-    "WikitextCorpusConfig",
-    "resolve_k",
-    "resolve_layers",
-    "resolve_max_run",
-    "resolve_stride",
-    "wants_tokens",
-]
+SCHEMAS: dict[str, type] = {
+    "train": Config,
+    "evaluate": EvaluateConfig,
+    "model/base": ModelConfig,
+    "cca/base": CcaConfig,
+    "recipe/base": RecipeConfig,
+    "plain/base": PlainConfig,
+    "chunking/base": ChunkingConfig,
+    "neighbours/base": NeighboursConfig,
+    "retriever/none": NoneRetrieverConfig,
+    "retriever/faiss": FaissRetrieverConfig,
+    "retriever/bm25": Bm25RetrieverConfig,
+    "retriever/random": RandomRetrieverConfig,
+    "retriever/tfidf": TfidfRetrieverConfig,
+    "retriever/hybrid": HybridRetrieverConfig,
+    "retriever/dense_bm25_rerank": DenseBm25RetrieverConfig,
+    "retriever/dense_neural_rerank": DenseNeuralRetrieverConfig,
+    "retriever/oracle": OracleRetrieverConfig,
+    "retriever/http": HttpRetrieverConfig,
+    "retriever/stored": StoredRetrieverConfig,
+    "embedder/sentence_transformer": SentenceTransformerConfig,
+    "embedder/dual_encoder": DualEncoderConfig,
+    "embedder/hashing": HashingEmbedderConfig,
+    "tokenizer/bpe": BpeTokenizerConfig,
+    "tokenizer/byte": ByteTokenizerConfig,
+    "tokenizer/hf": HfTokenizerConfig,
+    "corpus/python": PythonCorpusConfig,
+    "corpus/jsonl": JsonlCorpusConfig,
+    "corpus/text": TextCorpusConfig,
+    "corpus/parquet": ParquetCorpusConfig,
+    "corpus/norlund": NorlundCorpusConfig,
+    "corpus/hf": HfCorpusConfig,
+    "corpus/wikitext": WikitextCorpusConfig,
+    "database/base": DatabaseConfig,
+    "database/corpus": CorpusDatabaseConfig,
+    "database/corpora": CorporaDatabaseConfig,
+    "database/planted": PlantedDatabaseConfig,
+    "optim/adamw": AdamWConfig,
+    "optim/muon": MuonConfig,
+    "schedule/base": ScheduleConfig,
+    "trainer/base": TrainerConfig,
+    "logger/wandb": WandbConfig,
+    "logger/csv": CsvConfig,
+    "logger/tensorboard": TensorboardConfig,
+    "eval/base": EvalConfig,
+    "eval/harness": HarnessConfig,
+    "eval/qa": QaConfig,
+}
+"""Names under which Hydra knows each schema: `schema/<group>/<name>`."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .setting import setting
+
 
 @dataclass
 class ChunkingConfig:
@@ -17,6 +19,6 @@ class ChunkingConfig:
             chunk_size.
     """
 
-    chunk_size: int = 64
-    continuation_chunks: int = 1
-    sequence_length: int = 512
+    chunk_size: int = setting(64, at_least=2, at_most=2**16)
+    continuation_chunks: int = setting(1, at_least=0, at_most=2**10)
+    sequence_length: int = setting(512, at_most=2**22)

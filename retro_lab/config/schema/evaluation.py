@@ -1,13 +1,20 @@
-"""Group `eval`: what is measured after training, and by `evaluate.py run=...`."""
+"""Group `eval`: what is measured after training, and by `evaluate.py run=...`.
+
+`eval=harness` and `eval=qa` measure a finished run on other people's tasks and questions.
+Settings without a part in an evaluation's identity are recorded with figures of their own.
+"""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-from .chunking import ChunkingConfig
-from .neighbours import NeighboursConfig
+from ..errors import UserError, problem
+from .corpus import SPLITS
 from .rivals import RivalsConfig
+from .setting import setting
 
 
 class Reference(Enum):
@@ -69,53 +76,119 @@ class EvalConfig:
         injection: whether the figures see a leak that was planted, and how they do.
     """
 
-    name: str = "leakage"
-    split: str = "test"
+    name: str = setting("leakage", identity=False)
+    split: str = setting("test", choices=SPLITS)
     stride: int | None = None
-    batch_size: int = 16
-    k: int | None = None
+    batch_size: int = setting(16, at_least=1, at_most=2**20, identity=False)
+    k: int | None = setting(None, at_least=1)
     random: bool = True
     shuffled: bool = False
     oracle: bool = False
-    max_run: int | None = None
-    without_pointer: bool = False
+    max_run: int | None = setting(None, at_least=1, neutral=None)
+    without_pointer: bool = setting(False, neutral=False)
     tokens: bool = False
-    words: bool = False
+    words: bool = setting(False, neutral=False)
     leakage: bool = True
     reference: Reference = Reference.own_neighbours
-    overlap_neighbours: int = 10
-    ngram: int | None = None
-    pages: int = 0
-    alphas: list[float] = field(
-        default_factory=lambda: [0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0]
-    )
-    bootstrap_samples: int = 2000
-    confidence: float = 0.95
-    seed: int = 0
-    rivals: RivalsConfig = field(default_factory=RivalsConfig)
-    injection: InjectionConfig = field(default_factory=InjectionConfig)
+    overlap_neighbours: int = setting(10, at_least=1)
+    ngram: int | None = setting(None, at_least=1)
+    pages: int = setting(0, at_least=0, at_most=2**16, identity=False)
+    alphas: list[float] = setting([0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0])
+    bootstrap_samples: int = setting(2000, at_least=1, at_most=10**6)
+    confidence: float = setting(0.95, above=0, below=1)
+    seed: int = setting(0, at_least=0)
+    rivals: RivalsConfig = setting(RivalsConfig(), identity=False)
+    injection: InjectionConfig = setting(InjectionConfig(), identity=False)
+
+    @property
+    def wants_tokens(self) -> bool:
+        """Whether tokens.parquet is written: on request, and for the pages that are made of it."""
+        return self.tokens or self.pages > 0
+
+    def problems(self, prefix: str) -> Iterator[UserError]:
+        alphas = self.alphas
+        ascending = all(a < b for a, b in itertools.pairwise(alphas))
+        if not alphas or not ascending or not all(0 < alpha <= 1 for alpha in alphas):
+            yield problem(
+                f"{prefix}alphas",
+                alphas,
+                "must be shares of a chunk in (0, 1], ascending",
+                f"{prefix}alphas=[0.125,0.25,0.5,1.0]",
+            )
+        if self.reference is Reference.exact_corpus and self.split == "train":
+            yield problem(
+                f"{prefix}split",
+                "train",
+                "every chunk of the training split stands in the training text (eval.reference)",
+                f"{prefix}split=test, or {prefix}reference=own_neighbours",
+            )
 
 
-def resolve_k(evaluation: EvalConfig, neighbours: NeighboursConfig) -> int:
-    """Neighbours that a scored chunk reads, the default of null filled in."""
-    return neighbours.k if evaluation.k is None else evaluation.k
+@dataclass
+class BenchmarkConfig(EvalConfig):
+    """What measures a finished run on text that is not its own; its results lie apart."""
 
 
-def resolve_max_run(evaluation: EvalConfig, neighbours: NeighboursConfig) -> int | None:
-    """Shortest run that is replaced in RETRO[filtered], the stricter of its own and the run's."""
-    if evaluation.max_run is None or neighbours.max_run is None:
-        return evaluation.max_run
-    return min(evaluation.max_run, neighbours.max_run)
+@dataclass
+class HarnessConfig(BenchmarkConfig):
+    """Tasks of lm-eval, with retrieval in the loop; metrics and prompts are lm-eval's.
+
+    Attributes:
+        tasks: their names in lm-eval.
+        files: a local JSON lines file by task, in place of the hub's data set.
+        limit: at most so many documents a task; null takes all.
+    """
+
+    name: str = setting("harness", identity=False)
+    leakage: bool = False
+    tasks: list[str] = setting([], identity=False)
+    files: dict[str, str] = setting({}, identity=False)
+    limit: int | None = setting(None, at_least=1, identity=False)
+
+    def problems(self, prefix: str) -> Iterator[UserError]:
+        yield from super().problems(prefix)
+        if not self.tasks:
+            yield UserError(
+                f"{prefix}tasks has no value and needs one",
+                fix=f"{prefix}tasks=<names of lm-eval's tasks>, such as "
+                f"{prefix}tasks=[lambada_openai]",
+            )
+        for task in sorted(set(self.files) - set(self.tasks)):
+            yield problem(
+                f"{prefix}files.{task}",
+                self.files[task],
+                f"{task} is none of {prefix}tasks={','.join(self.tasks)}",
+                "name the file by the task that it is for",
+            )
 
 
-def wants_tokens(evaluation: EvalConfig) -> bool:
-    """Whether tokens.parquet is written: on request, and for the pages that are made from it."""
-    return evaluation.tokens or evaluation.pages > 0
+@dataclass
+class QaConfig(BenchmarkConfig):
+    """Open-domain questions, answered as RETRO does: what is found is read, not prompted.
 
+    Attributes:
+        questions: a file of questions and answers (NQ-open's JSON lines or SQuAD's JSON); a file
+            with passages of its own is answered from these.
+        limit: the first so many questions; null takes all.
+        passages: found for each question, for recall@k; at least the neighbours that are read.
+        in_prompt: best passages that stand in the prompt itself (RETRO++ takes 1).
+        left_pad: the prompt ends on a chunk's end, so that the answer reads neighbours.
+        answer_tokens: at most so many tokens an answer.
+    """
 
-def resolve_stride(evaluation: EvalConfig, chunking: ChunkingConfig) -> int:
-    """Tokens between evaluation windows, the default of null filled in."""
-    if evaluation.stride is not None:
-        return evaluation.stride
-    num_chunks = chunking.sequence_length // chunking.chunk_size
-    return max(1, num_chunks // 2) * chunking.chunk_size
+    name: str = setting("qa", identity=False)
+    leakage: bool = False
+    questions: str | None = setting(None, path=True, identity=False)
+    limit: int | None = setting(None, at_least=1, identity=False)
+    passages: int = setting(20, at_least=1, at_most=2**12, identity=False)
+    in_prompt: int = setting(0, at_least=0, at_most=2**12, identity=False)
+    left_pad: bool = setting(True, identity=False)
+    answer_tokens: int = setting(16, at_least=1, at_most=2**20, identity=False)
+
+    def problems(self, prefix: str) -> Iterator[UserError]:
+        yield from super().problems(prefix)
+        if self.questions is None:
+            yield UserError(
+                f"{prefix}questions has no value and needs one",
+                fix=f"{prefix}questions=<a file of questions and answers>, NQ-open's or SQuAD's",
+            )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from .setting import setting
+
 
 class WandbMode(Enum):
     """`auto` is online with a login and a reachable server, and offline otherwise."""
@@ -40,7 +42,7 @@ class WandbConfig:
 class CsvConfig:
     """metrics.csv in the run directory."""
 
-    flush_every: int = 100
+    flush_every: int = setting(100, at_least=1)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Group `model`: decoder and neighbour encoder, their sizes and their ablations.
+"""Groups `model`, decoder and neighbour encoder, and `cca`, the layers that read neighbours.
 
 Two of the paper's ablations (RETRO, Table 13) are settings of the encoder: without query
 conditioning is `model.encoder.cca_layers=[]`, a deeper encoder `model.encoder.num_layers=6`.
@@ -6,8 +6,14 @@ conditioning is `model.encoder.cca_layers=[]`, a deeper encoder `model.encoder.n
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+
+from ..errors import UserError, problem
+from .setting import setting
+
+_WIDEST, _DEEPEST, _MOST_HEADS, _WIDEST_HEAD = 2**16, 2**10, 2**10, 2**12
 
 
 class PositionKind(Enum):
@@ -56,11 +62,21 @@ class EncoderConfig:
         head_dim: width of a head; null takes the decoder's.
     """
 
-    d_model: int = 128
-    num_layers: int = 2
+    d_model: int = setting(128, at_least=1, at_most=_WIDEST)
+    num_layers: int = setting(2, at_least=1, at_most=_DEEPEST)
     cca_layers: list[int] = field(default_factory=lambda: [1])
-    num_heads: int | None = None
-    head_dim: int | None = None
+    num_heads: int | None = setting(None, at_least=1, at_most=_MOST_HEADS)
+    head_dim: int | None = setting(None, at_least=1, at_most=_WIDEST_HEAD)
+
+    def problems(self, prefix: str) -> Iterator[UserError]:
+        depth = self.num_layers
+        if depth >= 1 and not all(1 <= layer <= depth for layer in self.cca_layers):
+            yield problem(
+                f"{prefix}cca_layers",
+                self.cca_layers,
+                f"the encoder's layers count from 1 to {depth}",
+                f"{prefix}cca_layers=[1]",
+            )
 
 
 @dataclass
@@ -82,23 +98,36 @@ class ModelConfig:
     """
 
     name: str = "tiny"
-    d_model: int = 128
-    num_layers: int = 4
-    num_heads: int = 4
-    head_dim: int = 32
-    d_ff: int = 512
+    d_model: int = setting(128, at_least=1, at_most=_WIDEST)
+    num_layers: int = setting(4, at_least=1, at_most=_DEEPEST)
+    num_heads: int = setting(4, at_least=1, at_most=_MOST_HEADS)
+    head_dim: int = setting(32, at_least=1, at_most=_WIDEST_HEAD)
+    d_ff: int = setting(512, at_least=1, at_most=2**20)
     ff: FeedForwardKind = FeedForwardKind.gelu
     positions: PositionKind = PositionKind.rotary
-    dropout: float = 0.0
+    dropout: float = setting(0.0, at_least=0, below=1)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     share_embeddings: bool = False
     cca_positions: bool = True
     value: ValueKind = ValueKind.both
     gated_cca: bool = False
-    neighbour_noise: float = 0.0
+    neighbour_noise: float = setting(0.0, at_least=0)
+
+    def problems(self, prefix: str) -> Iterator[UserError]:
+        heads = {"head_dim": self.head_dim, "encoder.head_dim": self.encoder.head_dim}
+        for name, head_dim in heads.items():
+            if self.positions is PositionKind.rotary and (head_dim or 0) % 2:
+                yield problem(
+                    f"{prefix}{name}",
+                    head_dim,
+                    "rotary positions turn pairs of dimensions, so it must be even",
+                    f"{prefix}{name}={(head_dim or 0) + 1}, or {prefix}positions=relative",
+                )
 
 
-# Settings of ModelConfig that a model without retrieval does not have.
+# Settings of ModelConfig that a pretrained backbone brings with it.
+BACKBONE_SETTINGS = ("d_model", "num_layers", "num_heads", "head_dim", "d_ff")
+# Those that a model without retrieval does not have.
 RETRIEVAL_SETTINGS = (
     "encoder",
     "share_embeddings",
@@ -107,3 +136,45 @@ RETRIEVAL_SETTINGS = (
     "gated_cca",
     "neighbour_noise",
 )
+
+
+class Placement(Enum):
+    """Named sets of layers; `paper` is every third from 6."""
+
+    first = "first"
+    mid = "mid"
+    last = "last"
+    every_third = "every_third"
+    paper = "paper"
+    all = "all"
+
+
+@dataclass
+class CcaConfig:
+    """Where CCA sits.
+
+    Attributes:
+        placement: a named set of layers.
+        layers: an explicit list, counted from 1, which overrides `placement`.
+    """
+
+    placement: Placement = Placement.mid
+    layers: list[int] | None = None
+
+    def placed(self, num_layers: int) -> tuple[int, ...]:
+        """Layers with CCA of a decoder with this many, counted from 1, sorted.
+
+        Source: RETRO, section 2.5 for `paper`; Table 13 for the single placements. Table 10 lets
+        large models begin at layer 9, but the published parameter counts fit section 2.5 alone.
+        """
+        if self.layers is not None:
+            return tuple(sorted(set(self.layers)))
+        middle = (num_layers + 1) // 2
+        return {
+            Placement.first: (1,),
+            Placement.mid: (middle,),
+            Placement.last: (num_layers,),
+            Placement.every_third: tuple(range(min(3, num_layers), num_layers + 1, 3)),
+            Placement.paper: tuple(range(6, num_layers + 1, 3)),
+            Placement.all: tuple(range(1, num_layers + 1)),
+        }[self.placement]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from ..errors import UserError, problem
+from .setting import setting
 
 
 @dataclass
@@ -21,9 +25,27 @@ class NeighboursConfig:
         dedup: drops a neighbour that is so like a better one of the same chunk; null keeps all.
     """
 
-    k: int = 2
-    k_store: int = 16
-    min_coverage: float = 0.9
-    max_run: int | None = None
-    max_jaccard: float | None = None
-    dedup: float | None = None
+    k: int = setting(2, at_least=1, at_most=2**12)
+    k_store: int = setting(16, at_least=1, at_most=2**12)
+    min_coverage: float = setting(0.9, at_least=0, at_most=1, identity=False)
+    max_run: int | None = setting(None, at_least=1)
+    max_jaccard: float | None = setting(None, neutral=None)
+    dedup: float | None = setting(None, neutral=None)
+
+    def problems(self, prefix: str) -> Iterator[UserError]:
+        if self.k > self.k_store:
+            yield problem(
+                f"{prefix}k",
+                self.k,
+                f"only {self.k_store} neighbours are stored (neighbours.k_store)",
+                f"{prefix}k_store={self.k}",
+            )
+        for name in ("max_jaccard", "dedup"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= 1:  # 0 would drop every neighbour
+                yield problem(
+                    f"{prefix}{name}",
+                    value,
+                    "is a similarity, above 0 and at most 1",
+                    f"{prefix}{name}=0.8, or null to keep all",
+                )

@@ -1,11 +1,19 @@
-"""Group `recipe`: how the retrieval parts are trained, and the read-outs beyond the paper."""
+"""Groups `recipe`, how the retrieval parts are trained and the read-outs beyond the paper, and
+`plain`, the model without retrieval that RETRO's gain is measured against.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
+from ..errors import UserError, problem
 from .optim import OptimConfig
+from .setting import setting
+
+_SECOND_PHASE = ("freeze", "unfreeze_after", "steps", "lr", "warmup_steps", "optim")
+_OF_POINTER = ("pointer_heads", "pointer_start", "match_bias")
 
 
 class Method(Enum):
@@ -77,16 +85,83 @@ class RecipeConfig:
     method: Method = Method.retrofit
     smeared_keys: bool = True
     pointer: bool = True
-    pointer_heads: int = 1
+    pointer_heads: int = setting(1, at_least=1, at_most=2**10)
     pointer_start: PointerStart = PointerStart.cautious
     match_bias: bool = True
     k_curriculum: Curriculum = Curriculum.none
-    neighbour_dropout: float = 0.0
-    backbone: str | None = None
+    neighbour_dropout: float = setting(0.0, at_least=0, below=1)
+    backbone: str | None = setting(None, path=True)
     freeze: Freeze = Freeze.backbone
     unfreeze_after: int | None = None
-    steps: int = 80
-    lr: float = 3e-3
-    warmup_steps: int = 10
+    steps: int = setting(80, at_least=1, at_most=10**9)
+    lr: float = setting(3e-3, above=0)
+    warmup_steps: int = setting(10, at_least=0)
     optim: OptimConfig | None = None
-    val_every: int | None = None
+    val_every: int | None = setting(None, at_least=1, identity=False)
+
+    @property
+    def unused(self) -> list[str]:
+        """Settings that do not change what this recipe trains."""
+        unused: list[str] = []
+        if self.method is Method.scratch:
+            unused += _SECOND_PHASE
+        if not self.pointer:
+            unused += _OF_POINTER
+        elif not self.match_bias:
+            unused.append("pointer_start")
+        return unused
+
+    def problems(self, prefix: str) -> Iterator[UserError]:
+        if self.method is Method.scratch:
+            if self.freeze is Freeze.backbone:
+                yield problem(
+                    f"{prefix}freeze",
+                    self.freeze,
+                    "from scratch, a frozen backbone would stay untrained",
+                    f"{prefix}freeze=none, or {prefix}method=retrofit",
+                )
+            return
+        if self.warmup_steps > self.steps:
+            yield problem(
+                f"{prefix}warmup_steps",
+                self.warmup_steps,
+                f"is more than {prefix}steps={self.steps}",
+                f"{prefix}warmup_steps={self.steps // 10}",
+            )
+        after = self.unfreeze_after
+        if after is not None and self.freeze is not Freeze.backbone:
+            yield problem(
+                f"{prefix}unfreeze_after",
+                after,
+                f"with {prefix}freeze={self.freeze.name} nothing is frozen before",
+                f"{prefix}unfreeze_after=null, or {prefix}freeze=backbone",
+            )
+        elif after is not None and not 1 <= after < self.steps:
+            yield problem(
+                f"{prefix}unfreeze_after",
+                after,
+                f"must be from 1 to {prefix}steps - 1 = {self.steps - 1}",
+                f"{prefix}unfreeze_after=null (never), or {prefix}freeze=none (from the start)",
+            )
+
+
+class PlainMatch(Enum):
+    """What the plain model has as much of as RETRO: training tokens, training FLOPs, or `none`."""
+
+    tokens = "tokens"
+    flops = "flops"
+    none = "none"
+
+
+@dataclass
+class PlainConfig:
+    """The plain model: the baseline, trained for longer; a run of its own, shared as that one is.
+
+    Attributes:
+        match: `tokens` trains it for all of RETRO's steps, those of both phases of a retrofit;
+            `flops` for as many steps as cost what RETRO's training does; `none` leaves it out.
+        lr: its peak learning rate, as tuned on validation; null takes `optim.lr`.
+    """
+
+    match: PlainMatch = PlainMatch.tokens
+    lr: float | None = setting(None, above=0)

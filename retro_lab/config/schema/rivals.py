@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from math import inf
+from operator import attrgetter
+
+from ..errors import UserError, problem
+from .setting import setting
 
 RIVALS = ("knn_lm", "ralm", "equal_parameters", "equal_flops", "ngram", "xz")
+
+_MAX_ORDER = 7  # a context and its byte fill a 64-bit key
+# What each value of a grid must be, the same in words, and a grid that is.
+_GRIDS: dict[str, tuple[Callable[[float], bool], str, str]] = {
+    "knn_lm.neighbours": (lambda x: x >= 1, "1 or more", "[64,1024]"),
+    "knn_lm.temperatures": (lambda x: 0 < x < inf, "above 0", "[1,10]"),
+    "knn_lm.weights": (lambda x: 0 <= x < 1, "in [0, 1)", "[0.1,0.3]"),
+    "ralm.strides": (lambda x: x >= 1, "1 or more", "[64]"),
+    "ralm.query_lengths": (lambda x: x >= 1, "1 or more", "[32]"),
+    "ralm.continuations": (lambda x: x >= 0, "0 or more", "[0,1]"),
+    "matched.lr_factors": (lambda x: 0 < x < inf, "above 0", "[1]"),
+    "ngram.orders": (lambda x: 0 <= x <= _MAX_ORDER, f"from 0 to {_MAX_ORDER}", "[5,6]"),
+    "ngram.discounts": (lambda x: 0 < x <= 1, "in (0, 1]", "[0.5,0.9]"),
+    "ngram.own_weights": (lambda x: x >= 1, "1 or more", "[1,3]"),
+}
 
 
 @dataclass
@@ -20,13 +41,11 @@ class KnnLmConfig:
         nprobe: lists that an inverted file looks into.
     """
 
-    neighbours: list[int] = field(default_factory=lambda: [16, 64, 256, 1024])
-    temperatures: list[float] = field(default_factory=lambda: [0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
-    weights: list[float] = field(
-        default_factory=lambda: [0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
-    )
+    neighbours: list[int] = setting([16, 64, 256, 1024])
+    temperatures: list[float] = setting([0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
+    weights: list[float] = setting([0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
     factory: str | None = None
-    nprobe: int = 32
+    nprobe: int = setting(32, at_least=1)
 
 
 @dataclass
@@ -41,10 +60,10 @@ class RalmConfig:
         full_from: smaller strides are scored on the subsample of documents only.
     """
 
-    strides: list[int] = field(default_factory=lambda: [64, 16])
-    query_lengths: list[int] = field(default_factory=lambda: [16, 32, 64])
-    continuations: list[int] = field(default_factory=lambda: [0, 1])
-    full_from: int = 64
+    strides: list[int] = setting([64, 16])
+    query_lengths: list[int] = setting([16, 32, 64])
+    continuations: list[int] = setting([0, 1])
+    full_from: int = setting(64, at_least=1)
 
 
 @dataclass
@@ -56,7 +75,7 @@ class MatchedConfig:
             validation chooses.
     """
 
-    lr_factors: list[float] = field(default_factory=lambda: [0.5, 1.0, 2.0])
+    lr_factors: list[float] = setting([0.5, 1.0, 2.0])
 
 
 @dataclass
@@ -69,9 +88,9 @@ class NgramConfig:
         own_weights: how often a byte of the document itself counts, beside one of training text.
     """
 
-    orders: list[int] = field(default_factory=lambda: [3, 4, 5, 6, 7])
-    discounts: list[float] = field(default_factory=lambda: [0.5, 0.7, 0.9])
-    own_weights: list[int] = field(default_factory=lambda: [1, 3, 10, 30])
+    orders: list[int] = setting([3, 4, 5, 6, 7])
+    discounts: list[float] = setting([0.5, 0.7, 0.9])
+    own_weights: list[int] = setting([1, 3, 10, 30])
 
 
 @dataclass
@@ -86,9 +105,29 @@ class RivalsConfig:
     """
 
     which: list[str] = field(default_factory=list)
-    subsample_documents: int = 10
-    tuning_tokens: int = 20_000
+    subsample_documents: int = setting(10, at_least=1)
+    tuning_tokens: int = setting(20_000, at_least=1)
     knn_lm: KnnLmConfig = field(default_factory=KnnLmConfig)
     ralm: RalmConfig = field(default_factory=RalmConfig)
     matched: MatchedConfig = field(default_factory=MatchedConfig)
     ngram: NgramConfig = field(default_factory=NgramConfig)
+
+    def problems(self, prefix: str) -> Iterator[UserError]:
+        if not self.which:
+            return
+        if not _all_differ(self.which) or not set(self.which) <= set(RIVALS):
+            yield problem(
+                f"{prefix}which",
+                self.which,
+                f"must be different ones of {', '.join(RIVALS)}",
+                f"{prefix}which=[knn_lm,xz]",
+            )
+        for name, (holds, rule, example) in _GRIDS.items():
+            key, grid = f"{prefix}{name}", attrgetter(name)(self)
+            if not grid or not all(holds(x) for x in grid) or not _all_differ(grid):
+                rule = f"must be different numbers, each {rule}"
+                yield problem(key, grid, rule, f"{key}={example}")
+
+
+def _all_differ(values: list) -> bool:
+    return len(set(values)) == len(values)

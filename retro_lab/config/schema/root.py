@@ -8,23 +8,20 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from .cca import CcaConfig
 from .chunking import ChunkingConfig
 from .corpus import CorpusConfig
 from .database import DatabaseConfig
 from .embedder import EmbedderConfig
 from .evaluation import EvalConfig
 from .logger import LoggerConfig
-from .model import ModelConfig
+from .model import CcaConfig, ModelConfig
 from .neighbours import NeighboursConfig
-from .optim import OptimConfig
-from .plain import PlainConfig
-from .prepare import PrepareConfig
-from .recipe import RecipeConfig
+from .optim import OptimConfig, ScheduleConfig
+from .recipe import Method, PlainConfig, PlainMatch, RecipeConfig
 from .retriever import RetrieverConfig
-from .schedule import ScheduleConfig
+from .setting import setting
 from .tokenizer import TokenizerConfig
-from .trainer import TrainerConfig
+from .trainer import PrepareConfig, TrainerConfig
 
 
 @dataclass
@@ -70,16 +67,59 @@ class Config:
     optim: OptimConfig = MISSING
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    logger: LoggerConfig = field(default_factory=LoggerConfig)
-    eval: EvalConfig = field(default_factory=EvalConfig)
-    store: StoreConfig = field(default_factory=StoreConfig)
-    prepare: PrepareConfig = field(default_factory=PrepareConfig)
-    plain: PlainConfig = field(default_factory=PlainConfig)
-    baseline: str | None = "auto"
-    resume: str | None = "auto"
-    objective: Objective = Objective.bpb
-    seed: int = 1
-    runs_dir: str = "runs"
+    logger: LoggerConfig = setting(LoggerConfig(), identity=False)
+    eval: EvalConfig = setting(EvalConfig(), identity=False)
+    store: StoreConfig = setting(StoreConfig(), identity=False)
+    prepare: PrepareConfig = setting(PrepareConfig(), identity=False)
+    plain: PlainConfig = setting(PlainConfig(), identity=False)
+    baseline: str | None = setting("auto", choices=("auto", None))
+    resume: str | None = setting("auto", choices=("auto", None), identity=False)
+    objective: Objective = setting(Objective.bpb, identity=False)
+    seed: int = setting(1, at_least=0)
+    runs_dir: str = setting("runs", identity=False)
+
+    @property
+    def is_retrofit(self) -> bool:
+        """Whether retrieval is grafted on a trained model, in a second phase of training."""
+        return self.retriever.retrieves and self.recipe.method is Method.retrofit
+
+    @property
+    def cca_layers(self) -> tuple[int, ...]:
+        """Decoder layers with CCA, counted from 1, sorted; none without retrieval."""
+        return self.cca.placed(self.model.num_layers) if self.retriever.retrieves else ()
+
+    @property
+    def wanted_plain(self) -> PlainConfig | None:
+        """How the plain model is matched; None where none is asked for or none can be trained.
+
+        A pretrained backbone has none: nothing that we train has read as much as it has.
+        """
+        alone = not self.retriever.retrieves or self.baseline is None
+        if alone or self.recipe.backbone is not None or self.plain.match is PlainMatch.none:
+            return None
+        return self.plain
+
+    @property
+    def scored_k(self) -> int:
+        """Neighbours that a scored chunk reads, the default of `eval.k` filled in."""
+        return self.neighbours.k if self.eval.k is None else self.eval.k
+
+    @property
+    def scored_max_run(self) -> int | None:
+        """Shortest run that is replaced in RETRO[filtered], the stricter of `eval`'s and the run's.
+
+        None if `eval` asks for no such score.
+        """
+        own, of_run = self.eval.max_run, self.neighbours.max_run
+        return own if own is None or of_run is None else min(own, of_run)
+
+    @property
+    def scored_stride(self) -> int:
+        """Tokens between evaluation windows, the default of `eval.stride` filled in."""
+        if self.eval.stride is not None:
+            return self.eval.stride
+        num_chunks = self.chunking.sequence_length // self.chunking.chunk_size
+        return max(1, num_chunks // 2) * self.chunking.chunk_size
 
 
 @dataclass

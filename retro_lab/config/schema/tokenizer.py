@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from omegaconf import MISSING
+
+from ..errors import UserError, problem
+from .setting import setting
 
 
 @dataclass
@@ -23,8 +27,17 @@ class BpeTokenizerConfig(TokenizerConfig):
         max_train_bytes: training text is cut to this many bytes.
     """
 
-    vocab_size: int = 4096
-    max_train_bytes: int = 50_000_000
+    vocab_size: int = setting(4096, at_most=2**24)
+    max_train_bytes: int = setting(50_000_000, at_least=1)
+
+    def problems(self, prefix: str) -> Iterator[UserError]:
+        if self.vocab_size < 258:
+            yield problem(
+                f"{prefix}vocab_size",
+                self.vocab_size,
+                "must be at least 258: the 256 bytes and two special ids",
+                f"{prefix}vocab_size=4096",
+            )
 
 
 @dataclass
@@ -39,4 +52,4 @@ class HfTokenizerConfig(TokenizerConfig):
     """A Hugging Face tokenizer by hub name or local folder."""
 
     name: str = "hf"
-    path: str = MISSING
+    path: str = setting(MISSING, path=True)

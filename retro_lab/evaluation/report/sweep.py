@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from retro_lab.config.databases import in_words
 from retro_lab.config.schema import DatabaseConfig
 from retro_lab.config.serialise import flatten
 
@@ -23,7 +22,7 @@ _ASIDE = (
     *("seed", "logger", "eval", "store", "prepare", "runs_dir", "resume", "trainer"),
     "objective",
 )
-TRAINING = in_words(DatabaseConfig())
+TRAINING = DatabaseConfig().in_words()
 AXES = ("retriever", "database", "model", "recipe", "chunk_size", "cca", "seed")
 MEASURED = ("corpus", "split", "stride", "reference")
 OF_RETRIEVAL = ("retriever", "database", "recipe", "cca", "reference", "k")

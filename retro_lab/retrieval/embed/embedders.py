@@ -23,6 +23,7 @@ from retro_lab.config.schema import (
     EmbedderConfig,
     HashingEmbedderConfig,
     SentenceTransformerConfig,
+    left_out,
 )
 from retro_lab.store.store import Artifact, Stage
 from retro_lab.store.workspace import Workspace
@@ -251,5 +252,5 @@ def settings(config: EmbedderConfig, *, without: tuple[str, ...]) -> dict[str, A
     """A configuration's fields as JSON, less its option's name, those in `without`, and those that
     were added later and change nothing.
     """
-    found = {k: v for k, v in asdict(config).items() if k not in ("name", *without)}
-    return {k: v for k, v in found.items() if (k, v) not in config.added.items()}
+    outside = {"name", *without, *left_out(config)}
+    return {k: v for k, v in asdict(config).items() if k not in outside}

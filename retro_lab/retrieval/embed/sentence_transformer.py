@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.schema import SentenceTransformerConfig
+from retro_lab.config.schema import SentenceTransformerConfig, neutral_values
 
 from .embedders import settings
 from .pretrained import (
@@ -140,7 +140,7 @@ def load_encoder(folder: Path, config: SentenceTransformerConfig, key: str) -> S
 
 
 def _check_static(config: SentenceTransformerConfig) -> None:
-    for name, default in config.added.items():
+    for name, default in neutral_values(config).items():
         value = getattr(config, name)
         if value != default:
             raise UserError(

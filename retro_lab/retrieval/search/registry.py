@@ -13,7 +13,6 @@ from retro_lab.config.schema import (
     FaissRetrieverConfig,
     HttpRetrieverConfig,
     HybridRetrieverConfig,
-    NoneRetrieverConfig,
     OracleRetrieverConfig,
     RandomRetrieverConfig,
     RetrieverConfig,
@@ -45,7 +44,7 @@ def retriever_class(config: RetrieverConfig) -> type[Retriever]:
         ValueError: `retriever=none`; callers leave retrieval out before they come here.
         UserError: no backend is registered for the configuration's class.
     """
-    if isinstance(config, NoneRetrieverConfig):
+    if not config.retrieves:
         raise ValueError("retriever=none has no retriever")
     target = BACKENDS.get(type(config))
     if target is None:

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import orjson
 
-from retro_lab.config.errors import UserError
+from retro_lab.config.errors import UserError, refuse_passwords
 from retro_lab.config.schema import HttpRetrieverConfig
-from retro_lab.config.secrets import refuse_passwords
 from retro_lab.store.workspace import Workspace
 
 from ..base import NO_CHUNK, Neighbours, Queries, RowSource

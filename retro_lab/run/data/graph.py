@@ -17,7 +17,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from retro_lab.config.databases import has_training_split
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import (
     ChunkingConfig,
@@ -225,7 +224,7 @@ class DataGraph:
     @cached_property
     def leakable(self) -> SearchedText:
         """All text that could have leaked: what is searched, and the training split."""
-        if has_training_split(self.groups.database):
+        if self.groups.database.has_training_split:
             return self.searched
         return SearchedText(self, self.groups.database, with_training=True)
 

@@ -12,7 +12,6 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from retro_lab.config.databases import added_corpora, is_training_split, other_corpora
 from retro_lab.config.schema import CorpusDatabaseConfig, DatabaseConfig
 from retro_lab.retrieval.embed.database import DatabaseEmbeddings
 from retro_lab.retrieval.embed.embedders import Embeddings
@@ -47,7 +46,7 @@ class SearchedText:
         self, graph: DataGraph, config: DatabaseConfig, *, with_training: bool = False
     ) -> None:
         self.graph, self.config, self.with_training = graph, config, with_training
-        self.is_own = is_training_split(config)
+        self.is_own = config.is_training_split
         self.key = f"{config!r} {with_training}"
 
     @cached_property
@@ -58,9 +57,9 @@ class SearchedText:
             self.graph.other(
                 name, corpus, "database.corpus" if single else f"database.corpora.{name}"
             )
-            for name, corpus in other_corpora(self.config).items()
+            for name, corpus in self.config.other_corpora().items()
         ]
-        added = added_corpora(self.config).items()
+        added = self.config.added_corpora().items()
         return found + [self.graph.other(name, corpus, None) for name, corpus in added]
 
     @cached_property

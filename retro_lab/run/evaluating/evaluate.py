@@ -8,15 +8,11 @@ import logging
 import numpy as np
 import torch
 
-from retro_lab.config.databases import in_words, is_training_split
-from retro_lab.config.fingerprints import eval_fields, run_key, wanted_plain
+from retro_lab.config.fingerprints import eval_fields, run_key
 from retro_lab.config.schema import (
     Config,
     EvalConfig,
     Reference,
-    resolve_max_run,
-    resolve_stride,
-    wants_tokens,
 )
 from retro_lab.config.serialise import to_plain
 from retro_lab.evaluation.measure.leakage import Leakage, analyse
@@ -86,7 +82,7 @@ def evaluate_run(
     if tokens is not None:
         tokens.save(out.tokens_file, table)
     _show(config, out, graph, results, table, tokens)
-    out.record_evaluation(eval_fields(evaluation, wanted_plain(config) if results.plain else None))
+    out.record_evaluation(eval_fields(evaluation, config.wanted_plain if results.plain else None))
     own = dataclasses.replace(run.config(), eval=evaluation)
     publish(results, own, run.path, out.path, lineage=run.lineage)
     return results
@@ -111,7 +107,7 @@ def _results(
 ) -> Results:
     """Every figure, with what it was measured on and how."""
     asked, scored = config.eval, table.nats
-    stride = resolve_stride(asked, config.chunking)
+    stride = config.scored_stride
     return Results(
         run_key=run_key(run.config()),
         config=to_plain(config),
@@ -175,7 +171,7 @@ def _remove_older(out: RunDirectory, tokens: TokenTable | None, evaluation: Eval
     Token scores that are there unasked were read from the files, so a page of them still holds.
     """
     names = [PLOT_FILE, *GAIN_FILES]
-    if tokens is None or wants_tokens(evaluation):
+    if tokens is None or evaluation.wants_tokens:
         names.append(INSPECT_FILE)
     if tokens is None:
         names.append(out.tokens_file.name)
@@ -192,7 +188,7 @@ def _words(config: Config, graph: DataGraph) -> int:
 
 def _max_run(config: Config, out: RunDirectory) -> int | None:
     """That of RETRO[filtered], scored earlier if this evaluation doesn't ask for it."""
-    asked = resolve_max_run(config.eval, config.neighbours)
+    asked = config.scored_max_run
     return Results.load(out.results_file).evaluation.max_run if asked is None else asked
 
 
@@ -202,8 +198,8 @@ def _database(config: Config, graph: DataGraph, run: RunDirectory) -> SearchedDa
     own = run.config().database
     plants = graph.searched.planted()
     return SearchedDatabase(
-        name=in_words(config.database),
-        trained_with=in_words(own),
+        name=config.database.in_words(),
+        trained_with=own.in_words(),
         documents=len(documents),
         chunks=len(chunks.searched),
         planted=plants["planted"] if plants else [],
@@ -213,7 +209,7 @@ def _database(config: Config, graph: DataGraph, run: RunDirectory) -> SearchedDa
 def _reference(config: Config) -> str:
     """Whose text counted as leaked, and which retriever found it, if one did."""
     if config.eval.reference is Reference.exact_corpus:
-        return EXACT if is_training_split(config.database) else EXACT_WITH_DATABASE
+        return EXACT if config.database.is_training_split else EXACT_WITH_DATABASE
     seen = config.eval.reference is Reference.seen_neighbours
     retriever = config.retriever if seen else overlap_retriever(config)
     return f"{config.eval.reference.name} ({retriever.name})"

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import eval_fields, has_retrieval
-from retro_lab.config.rules.checks import check
+from retro_lab.config.fingerprints import eval_fields
+from retro_lab.config.rules import check
 from retro_lab.config.schema import (
     EvalConfig,
     EvaluateConfig,
@@ -56,7 +56,7 @@ def check_injection(run: RunDirectory, command: EvaluateConfig) -> None:
     """
     config = run.config()
     check(dataclasses.replace(config, eval=command.eval))
-    if not has_retrieval(config):
+    if not config.retriever.retrieves:
         raise UserError(
             f"{run.path} is a baseline: it searches nothing, so no leak can reach it",
             fix="evaluate a run with retrieval",

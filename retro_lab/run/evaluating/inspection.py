@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from retro_lab.config.schema import Config, resolve_k
+from retro_lab.config.schema import Config
 from retro_lab.evaluation.measure.conditions import compared_with, label
 from retro_lab.evaluation.measure.gain import Gain, gain
 from retro_lab.evaluation.measure.leakage import Leakage
@@ -49,8 +49,7 @@ def record_gain(
         found,
         run.path / PLOT_FILE,
         corpus=config.corpus.name,
-        model=f"{config.model.name}, {config.retriever.name}, "
-        f"k={resolve_k(config.eval, config.neighbours)}",
+        model=f"{config.model.name}, {config.retriever.name}, k={config.scored_k}",
         reference=leakage.reference,
     )
     return found
@@ -81,7 +80,7 @@ def write_inspection(
         graph.chunks,
         graph.corpus,
         graph.table,
-        resolve_k(config.eval, config.neighbours),
+        config.scored_k,
         config.chunking.continuation_chunks,
     )
     write_page(

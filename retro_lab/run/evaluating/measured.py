@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from retro_lab.config.schema import Config, Reference, resolve_k
+from retro_lab.config.schema import Config, Reference
 from retro_lab.evaluation.measure.metrics import ChunkScores
 from retro_lab.evaluation.measure.ngram_overlap import similarity
 from retro_lab.evaluation.measure.overlap_stage import shared_runs
@@ -27,7 +27,7 @@ def chunk_table(config: Config, graph: DataGraph, scores: dict[str, ChunkScores]
     read = np.empty((len(rows), 0), np.int64)
     overlap = alike = reading = None
     if graph.table is not None:
-        k = resolve_k(config.eval, config.neighbours)
+        k = config.scored_k
         read = neighbours_read(graph.chunks, graph.table.ids, rows, k).astype(np.int64)
         reading = _reading(config, graph, rows, read)
         if config.eval.ngram is not None:

@@ -17,7 +17,6 @@ from retro_lab.config.schema import (
     RandomRetrieverConfig,
     Reference,
     RetrieverConfig,
-    resolve_max_run,
 )
 from retro_lab.evaluation.measure.exact_overlap_stage import (
     build_exact_overlap,
@@ -109,7 +108,7 @@ def nodes_of_run(graph: DataGraph, config: Config) -> list[Node[Any]]:
         asked = config.eval
         found.append(graph.own_neighbours)
         if asked.max_run is not None:
-            filters = graph.stricter_filters(resolve_max_run(asked, config.neighbours))
+            filters = graph.stricter_filters(config.scored_max_run)
             found.append(graph.neighbours(config.retriever, filters))
         if asked.random:
             found.append(graph.neighbours(random_retriever(config)))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.rules.checks import check
+from retro_lab.config.rules import check
 from retro_lab.config.schema import EvaluateConfig
 
 from ..compared import Compared, compared_runs

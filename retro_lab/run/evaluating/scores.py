@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import has_retrieval, run_key
-from retro_lab.config.schema import Config, resolve_k, resolve_max_run, wants_tokens
+from retro_lab.config.fingerprints import run_key
+from retro_lab.config.schema import Config
 from retro_lab.data.datamodule import RetroDataModule
 from retro_lab.evaluation.measure.conditions import REFERENCES, WITHOUT_POINTER
 from retro_lab.evaluation.measure.metrics import ChunkScores, TokenScores
@@ -49,7 +49,7 @@ SEEDED = ("random", "shuffled")
 
 def conditions(config: Config, compared: Compared) -> list[str]:
     """What an evaluation scores, in the order in which it does."""
-    if not has_retrieval(config):
+    if not config.retriever.retrieves:
         return ["baseline"]
     probes = [name for name, setting in PROBES.items() if getattr(config.eval, setting)]
     if not config.recipe.pointer and WITHOUT_POINTER in probes:
@@ -124,7 +124,7 @@ class Scoring:
 
     def _suffices(self, scores: ChunkScores) -> bool:
         """Whether they are there by token, if that is wanted."""
-        return scores.by_token is not None or not wants_tokens(self.config.eval)
+        return scores.by_token is not None or not self.config.eval.wants_tokens
 
     def _neighbours(self, condition: str) -> NeighbourTable | None:
         """What the model reads under a condition; None is nothing."""
@@ -154,7 +154,7 @@ class Scoring:
                 chunk_size=chunks.chunk_size,
                 pad_id=chunks.pad_id,
                 retrieval=table is not None,
-                by_token=wants_tokens(self.config.eval),
+                by_token=self.config.eval.wants_tokens,
                 advance=advance,
             )
 
@@ -204,14 +204,14 @@ class Scoring:
             return {}
         if reads:
             assert graph.table is not None
-            k = resolve_k(config.eval, config.neighbours)
+            k = config.scored_k
             read = neighbours_read(graph.chunks, graph.table.ids, rows, k)
             if not _same_neighbours(read, table.neighbours):
                 return {}
         names = list(table.nats)
         if results.config["eval"]["seed"] != config.eval.seed:
             names = [name for name in names if name not in SEEDED]
-        asked = resolve_max_run(config.eval, config.neighbours)
+        asked = config.scored_max_run
         if asked not in (None, settings.max_run):
             names = [name for name in names if name != "filtered"]
         return {name: _of_table(table, tokens, name, rows, graph.chunks) for name in names}
@@ -224,10 +224,10 @@ def _filtered(config: Config, graph: DataGraph) -> NeighbourTable:
         UserError: too few candidates in the scored split.
     """
     evaluation = config.eval
-    filters = graph.stricter_filters(resolve_max_run(evaluation, config.neighbours))
+    filters = graph.stricter_filters(config.scored_max_run)
     node = graph.neighbours(config.retriever, filters)
     filled = {"filled": {evaluation.split: node.artifact.stats["filled"][evaluation.split]}}
-    k = resolve_k(evaluation, config.neighbours)
+    k = config.scored_k
     try:
         check_coverage(filled, k, config.neighbours.min_coverage)
     except UserError as error:

@@ -10,18 +10,15 @@ from typing import Any
 
 from rich.console import Console
 
-from retro_lab.config.databases import in_words
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import run_key
-from retro_lab.config.rules.checks import check
+from retro_lab.config.rules import check
 from retro_lab.config.schema import (
     Config,
     DatabaseConfig,
     EvaluateConfig,
     HarnessConfig,
     QaConfig,
-    resolve_k,
-    resolve_stride,
 )
 from retro_lab.evaluation.measure.conditions import label
 from retro_lab.evaluation.records.environment import environment
@@ -104,10 +101,10 @@ def _about(config: Config, run: RunDirectory) -> dict[str, Any]:
         "run": str(run.path),
         "run_key": run_key(run.config()),
         "environment": environment(),
-        "database": in_words(config.database),
-        "k": resolve_k(config.eval, config.neighbours),
+        "database": config.database.in_words(),
+        "k": config.scored_k,
         "window": config.chunking.sequence_length,
-        "stride": resolve_stride(config.eval, config.chunking),
+        "stride": config.scored_stride,
     }
 
 
@@ -122,7 +119,7 @@ def _show(tables: list[Any], config: Config, out: RunDirectory, name: str) -> No
         console.print(table)
     console.print()
     if config.database != DatabaseConfig():
-        console.print(f"database: {in_words(config.database)}", highlight=False)
+        console.print(f"database: {config.database.in_words()}", highlight=False)
     for what, file in (("figures", name), ("page", PAGE_FILE)):
         if (out.path / file).is_file():
             console.print(f"{what:<7} {out.path / file}", soft_wrap=True)

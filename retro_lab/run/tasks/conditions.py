@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import has_retrieval
-from retro_lab.config.schema import StoredRetrieverConfig, resolve_k, resolve_stride
+from retro_lab.config.schema import StoredRetrieverConfig
 from retro_lab.evaluation.measure.conditions import REFERENCES
 from retro_lab.evaluation.measure.text_scoring import TextScorer
 from retro_lab.evaluation.tasks.greedy import GreedyWriter
@@ -47,7 +46,7 @@ class Conditions:
     def names(self) -> list[str]:
         """The conditions, in the order in which they are shown."""
         config = self.run.config
-        if not has_retrieval(config):
+        if not config.retriever.retrieves:
             return ["baseline"]
         probes = ["random"] if config.eval.random else []
         return [*self.compared, "off", *probes, "on"]
@@ -75,7 +74,7 @@ class Conditions:
         if name in REFERENCES:
             return None
         config = self.run.config
-        k = resolve_k(config.eval, config.neighbours) if k is None else k
+        k = config.scored_k if k is None else k
         if (name, k) not in self._sources:
             retriever = random_retriever(config) if name == "random" else config.retriever
             self._sources[name, k] = self.run.search(self.model("on").config, retriever, k)
@@ -93,7 +92,7 @@ class Conditions:
             self.model(name),
             config.chunking,
             pad_id=self.run.tokenizer.pad_id,
-            stride=resolve_stride(config.eval, config.chunking),
+            stride=config.scored_stride,
             batch_size=config.eval.batch_size,
             search=None if source is None else search,
         )

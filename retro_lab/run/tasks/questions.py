@@ -11,12 +11,10 @@ import orjson
 import torch
 from numpy.typing import NDArray
 
-from retro_lab.config.fingerprints import has_retrieval
 from retro_lab.config.schema import (
     CorpusDatabaseConfig,
     JsonlCorpusConfig,
     QaConfig,
-    resolve_k,
 )
 from retro_lab.evaluation.measure.conditions import label
 from retro_lab.evaluation.tasks.qa import (
@@ -50,7 +48,7 @@ def with_passages(run: FinishedRun, asked: QaConfig) -> tuple[FinishedRun, list[
     questions, passages = read_questions(asked.questions)
     questions = questions[: asked.limit]
     asked_for = run.out is not run.directory
-    if not passages or asked_for or not has_retrieval(run.config):
+    if not passages or asked_for or not run.config.retriever.retrieves:
         return run, questions
     lines = [orjson.dumps({"id": name, "text": text}) for name, text in passages.items()]
     content = b"\n".join(lines) + b"\n"
@@ -120,7 +118,7 @@ def _search(
     """Passages found with each question's own tokens, at most a chunk of them."""
     source = conditions.source(name, asked.passages)
     assert source is not None
-    size, k = source.text.chunks.chunk_size, resolve_k(asked, conditions.run.config.neighbours)
+    size, k = source.text.chunks.chunk_size, conditions.run.config.scored_k
     first = asked.in_prompt if name == "on" else 0
     encoded = conditions.run.tokenizer.encode_batch([question.text for question in questions])
     queries = [tokens.ids[:size].tolist() for tokens in encoded]

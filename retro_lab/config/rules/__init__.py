@@ -1,1 +1,0 @@
-"""What must hold of settings: bounds of one, and rules between several."""
