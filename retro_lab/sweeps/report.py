@@ -89,7 +89,7 @@ def _show(
     rows = told_apart(rows)
     shown = parts(rows, sort)
     for part in shown:
-        for table in part_tables(part, sort, console.width):
+        for table in part_tables(part, sort):
             console.print()
             console.print(table)
         console.print(in_words(part), markup=False)
@@ -158,14 +158,12 @@ def _row(file: Path) -> SweepRow:
 def _write_markdown(
     shown: Sequence[Part], left: Sequence[Unfinished], sort: str | None, path: Path
 ) -> None:
-    from retro_lab.evaluation.report.sweep_tables import group_cells, in_words
+    from retro_lab.evaluation.report.sweep_tables import group_table, in_words
 
     text = f"# {sum(len(part.rows) for part in shown)} runs\n\n"
     for part in shown:
-        heads, *cells = group_cells(part, sort).lines
-        lines = [heads, ["---"] * len(heads), *cells]
-        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        text += f"## {part.name}\n\n{table}\n\n{in_words(part, brackets=False)}\n\n"
+        table = group_table(part, sort).markdown()
+        text += f"## {part.name}\n\n{table}\n{in_words(part, brackets=False)}\n\n"
     if left:
         lines = [line for run in left for line in run.lines()]
         text += "## Not finished\n\n" + "\n".join(f"    {line}" for line in lines) + "\n\n"
@@ -178,7 +176,7 @@ def _log_to_wandb(shown: Sequence[Part], sort: str | None, folder: Path) -> str:
     import wandb
 
     from retro_lab.config.schema import WandbConfig
-    from retro_lab.evaluation.report.sweep_tables import group_cells
+    from retro_lab.evaluation.report.sweep_tables import group_table
     from retro_lab.training.wandb_run import RunIdentity, start
 
     keys = sorted(row.run_key for part in shown for row in part.rows)
@@ -188,8 +186,8 @@ def _log_to_wandb(shown: Sequence[Part], sort: str | None, folder: Path) -> str:
         return "switched off by its own settings"
     logged: dict[str, Any] = {"report/plot": wandb.Image(str(folder / "report.png"))}
     for part in shown:
-        cells: Any = group_cells(part, sort).lines
-        logged[f"report/{part.name}"] = wandb.Table(columns=cells[0], data=cells[1:])
+        table = group_table(part, sort)
+        logged[f"report/{part.name}"] = wandb.Table(columns=table.heads, data=list(table.rows))
     with run:
         run.log(logged)
         return run.url or run.dir

@@ -214,7 +214,8 @@ def test_environment_names_versions_and_imports_nothing_heavy() -> None:
     assert found["cpu"]
     assert orjson.dumps(found)
     code = (
-        "import sys; from retro_lab.evaluation.environment import environment; environment();"
+        "import sys; from retro_lab.evaluation.records.environment import environment;"
+        "environment();"
         "sys.exit(bool({'torch', 'numpy', 'matplotlib'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -222,7 +223,8 @@ def test_environment_names_versions_and_imports_nothing_heavy() -> None:
 
 def test_reading_results_does_not_import_torch() -> None:
     code = (
-        "import sys; from retro_lab.evaluation import plots, results, tables, verdict;"
+        "import sys; from retro_lab.evaluation.records import results;"
+        "from retro_lab.evaluation.report import plots, tables, verdict;"
         "sys.exit(bool({'torch', 'matplotlib'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

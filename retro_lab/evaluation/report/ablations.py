@@ -19,7 +19,8 @@ from ..measure.conditions import in_order
 from ..measure.leakage import UNFILTERED, Difference
 from ..measure.statistics import Bootstrap, pooled_interval
 from ..records.chunk_table import ChunkTable
-from .tables import NONE
+from .table import NONE, Table, number
+from .tables import difference_text
 from .verdict import all_better, outcome_of
 
 _PAIRS = (("on", "plain"), ("on", "baseline"), ("on", "random"), ("on", "off"))
@@ -129,54 +130,27 @@ def _delta(found: Ablation, other: str) -> float:
 
 def markdown_table(found: Sequence[Ablation]) -> str:
     """Figures, differences with intervals, gate and gain, a row a recipe."""
-    header = (
-        "recipe",
-        "tokens",
-        "seeds",
-        "baseline",
-        "plain",
-        "backbone",
-        "random",
-        "ON",
-        "ON - plain",
-        "ON - baseline",
-        "ON - random",
-        "gate",
-        "gain",
-    )
-    rows = [header, ("---",) * len(header)]
-    for row in found:
-        rows.append(
-            (
-                f"`{row.recipe}`",
-                tokens_text(row),
-                str(len(row.seeds)),
-                *(_figure(row.bpb.get(name)) for name in _SHOWN),
-                *(_with_interval(row, name) for name in ("plain", "baseline", "random")),
-                _yes_or_no(row.gate),
-                _yes_or_no(row.gain),
-            )
-        )
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    others = ("plain", "baseline", "random")
+    head = ["recipe", "tokens", "seeds", "baseline", "plain", "backbone", "random", "ON"]
+    rows = [
+        [
+            f"`{row.recipe}`",
+            tokens_text(row),
+            str(len(row.seeds)),
+            *(number(row.bpb.get(name), ".4f") for name in _SHOWN),
+            *(difference_text(row.differences.get(("on", name))) for name in others),
+            _yes_or_no(row.gate),
+            _yes_or_no(row.gain),
+        ]
+        for row in found
+    ]
+    return Table([*head, *(f"ON - {name}" for name in others), "gate", "gain"], rows).markdown()
 
 
 def tokens_text(row: Ablation) -> str:
     """Millions of tokens, the baseline's first: `1.64M + 0.33M`."""
     parts = [row.baseline_tokens, row.tokens] if row.baseline_tokens else [row.tokens]
     return " + ".join(f"{part / 1e6:.2f}M" for part in parts)
-
-
-def _figure(value: float | None) -> str:
-    return NONE if value is None else f"{value:.4f}"
-
-
-def _with_interval(row: Ablation, other: str) -> str:
-    found = row.differences.get(("on", other))
-    if found is None or found.delta_bpb is None:
-        return NONE
-    if found.low is None or found.high is None:
-        return f"{found.delta_bpb:+.4f}"
-    return f"{found.delta_bpb:+.4f} ({found.low:+.4f}..{found.high:+.4f})"
 
 
 def _yes_or_no(value: bool | None) -> str:
