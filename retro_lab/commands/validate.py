@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
+from retro_lab.config import arguments
 from retro_lab.config.compose import compose_root
-from retro_lab.config.console import print_error
 from retro_lab.config.databases import in_words
-from retro_lab.config.errors import EXIT_USER_ERROR, ConfigError, UserError
+from retro_lab.config.errors import ConfigError, UserError
 from retro_lab.config.explain import explain
 from retro_lab.config.fingerprints import canonical, has_retrieval
 from retro_lab.config.paths import groups
@@ -31,22 +31,18 @@ Exit code 0 if all is well; 2 with every misspelling listed, or else every broke
 
 def main(argv: Sequence[str]) -> int:
     """Prints a summary or every problem; returns 0 or 2."""
-    if {"-h", "--help"} & set(argv):
-        print(_USAGE)
-        return 0
+    return arguments.run(argv, _USAGE, _validate, bare=True)
+
+
+def _validate(argv: Sequence[str]) -> None:
+    root = _compose(list(argv))
     try:
-        root = _compose(list(argv))
-        try:
-            config = to_config(root)
-        except Exception as error:
-            raise explain(error) or uncomposed(error, "train", argv) from error
-        check(config)
-        _check_factory(config)
-        print(_summary(canonical(config), str(root.hydra.run.dir)))
-    except UserError as error:
-        print_error(str(error))
-        return EXIT_USER_ERROR
-    return 0
+        config = to_config(root)
+    except Exception as error:
+        raise explain(error) or uncomposed(error, "train", argv) from error
+    check(config)
+    _check_factory(config)
+    print(_summary(canonical(config), str(root.hydra.run.dir)))
 
 
 def _compose(overrides: list[str]) -> DictConfig:

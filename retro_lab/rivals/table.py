@@ -8,7 +8,7 @@ from typing import Any
 
 from retro_lab.config.errors import UserError
 from retro_lab.evaluation.measure.leakage import LEAK_FREE_ALPHA
-from retro_lab.evaluation.records.results import read_json
+from retro_lab.evaluation.records.results import read_record
 from retro_lab.evaluation.report.table import NONE, Table, number, with_interval
 
 SCHEMA_VERSION = 1
@@ -23,12 +23,7 @@ def load(folder: Path) -> dict[str, Any]:
     """
     path = folder / RIVALS_FILE
     fix = "python evaluate.py run=... eval=rivals"
-    if not path.is_file():
-        raise UserError(f"{path} does not exist", fix=fix)
-    record = read_json(path, fix)
-    version = record.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise UserError(f"{path} has schema_version {version}, not {SCHEMA_VERSION}", fix=fix)
+    record = read_record(path, SCHEMA_VERSION, fix)
     try:
         rivals_table(record)
     except (LookupError, TypeError, ValueError, AttributeError) as error:

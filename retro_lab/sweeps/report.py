@@ -202,24 +202,25 @@ def _results_below(path: Path, name: str) -> list[Path]:
 
 def _write_csv(rows: Sequence[SweepRow], path: Path) -> None:
     """A row a run, figures unrounded; rows of one split stand together."""
-    import csv
-
+    from retro_lab.evaluation.records.csv_file import PAIRED, paired, write_csv
     from retro_lab.evaluation.report.sweep import AXES, MEASURED
 
-    others = list(rows[0].others)
-    header = ["run_key", *AXES, *others, "k", *MEASURED, "bpb", "baseline_bpb", "plain_bpb"]
-    header.append("against")
-    for name in ("all_chunks", "leak_free"):
-        header += [f"{name}_delta_bpb", f"{name}_low", f"{name}_high", f"{name}_documents"]
-    header += ["training_flops", "training_seconds"]
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        for row in rows:
-            cells = [row.run_key, *(getattr(row, axis) for axis in AXES), *row.others.values()]
-            cells += [row.k, *(getattr(row, name) for name in MEASURED), row.score.bpb]
-            cells += [score and score.bpb for score in (row.baseline, row.plain)]
-            cells.append(row.against if row.difference else None)
-            for d in (row.difference, row.leak_free):
-                cells += [None] * 4 if d is None else [d.delta_bpb, d.low, d.high, d.documents]
-            writer.writerow([*cells, row.flops, row.seconds])
+    head = ["run_key", *AXES, *rows[0].others, "k", *MEASURED, "bpb", "baseline_bpb", "plain_bpb"]
+    head += ["against", *(f"{part}_{n}" for part in ("all_chunks", "leak_free") for n in PAIRED)]
+    lines = [
+        [
+            row.run_key,
+            *(getattr(row, axis) for axis in AXES),
+            *row.others.values(),
+            row.k,
+            *(getattr(row, name) for name in MEASURED),
+            *(score and score.bpb for score in (row.score, row.baseline, row.plain)),
+            row.against if row.difference else None,
+            *paired(row.difference),
+            *paired(row.leak_free),
+            row.flops,
+            row.seconds,
+        ]
+        for row in rows
+    ]
+    write_csv([*head, "training_flops", "training_seconds"], lines, path)

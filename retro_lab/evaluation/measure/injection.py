@@ -17,10 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retro_lab.config.errors import UserError
-
 from ..records.chunk_table import MISSING, ChunkTable
-from ..records.results import decode, read_json, write_json
+from ..records.results import load_record, write_json
 from .comparison import check_same_chunks
 from .leakage import LEAK_FREE_ALPHA, Difference
 from .overlap import overlap_ratio, within
@@ -137,16 +135,8 @@ class Injection:
         Raises:
             UserError: no such file, a damaged one, or one of another schema version.
         """
-        path, fix = folder / INJECTION_FILE, "python evaluate.py run=... eval=injection"
-        if not path.is_file():
-            raise UserError(f"{path} does not exist", fix=fix)
-        record = read_json(path, fix)
-        try:
-            if record.get("schema_version") != SCHEMA_VERSION:
-                raise ValueError(f"schema_version is not {SCHEMA_VERSION}")
-            return decode(cls, record, "")
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{path} is damaged: {error}", fix=fix) from error
+        fix = "python evaluate.py run=... eval=injection"
+        return load_record(cls, folder / INJECTION_FILE, SCHEMA_VERSION, fix)
 
 
 def sets_of(dose: Dose, first_half: Collection[str]) -> dict[str, NDArray[np.bool_]]:
