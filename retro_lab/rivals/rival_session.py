@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Any, cast
 
 from retro_lab.config.schema import Config, RivalsConfig, resolve_stride
-from retro_lab.evaluation.compressors.ground import Ground, Grounds
 from retro_lab.evaluation.compressors.outcome import Outcome, kept
+from retro_lab.evaluation.compressors.subset import Subset, Subsets
 from retro_lab.nn import Retro, RetroConfig
 from retro_lab.nn.flops import count_flops
 from retro_lab.run.directory import RunDirectory
@@ -44,7 +44,7 @@ class RivalSession:
         self.batch = config.eval.batch_size
         self.model = self.load(baseline)
         self.weights = {"baseline": weights_digest(self.model)}
-        self.text = Grounds.of(
+        self.text = Subsets.of(
             prepared.chunks,
             config.eval.split,
             config.chunking,
@@ -60,17 +60,17 @@ class RivalSession:
     def kept(
         self,
         name: str,
-        ground: Ground,
+        subset: Subset,
         settings: Mapping[str, Any],
         inputs: Mapping[str, str],
         score: Callable[[], Outcome],
-        tuned_on: Ground | None = None,
+        tuned_on: Subset | None = None,
     ) -> Outcome:
         """As `outcome.kept`, tuned on the session's own validation text unless told."""
         pipeline = self.prepared.pipeline
         tuned_on = tuned_on or self.text.tuning
         return kept(
-            pipeline.store, name, pipeline.chunks, ground, tuned_on, settings, inputs, score
+            pipeline.store, name, pipeline.chunks, subset, tuned_on, settings, inputs, score
         )
 
     @cached_property

@@ -13,8 +13,8 @@ from dataclasses import asdict
 
 from retro_lab.config.schema import Config, NgramConfig
 from retro_lab.evaluation.compressors import ngram, xz
-from retro_lab.evaluation.compressors.ground import Grounds
 from retro_lab.evaluation.compressors.outcome import Outcome, kept
+from retro_lab.evaluation.compressors.subset import Subsets
 from retro_lab.text.corpus import Corpus
 
 from .run_data import Prepared
@@ -41,7 +41,7 @@ def compressed(config: Config, prepared: Prepared, stride: int) -> dict[str, flo
         LOG.info("xz and the byte n-gram are left out: eval=rivals runs them on any text")
         return None
     asked = config.eval.rivals
-    text = Grounds.of(chunks, split, config.chunking, stride, config.eval.seed, asked)
+    text = Subsets.of(chunks, split, config.chunking, stride, config.eval.seed, asked)
     outcomes = {
         "xz": xz_outcome(pipeline, corpus, text),
         "ngram": ngram_outcome(pipeline, corpus, text, asked.ngram),
@@ -53,7 +53,7 @@ def compressed(config: Config, prepared: Prepared, stride: int) -> dict[str, flo
     }
 
 
-def xz_outcome(pipeline: Pipeline, corpus: Corpus, text: Grounds) -> Outcome:
+def xz_outcome(pipeline: Pipeline, corpus: Corpus, text: Subsets) -> Outcome:
     """What `xz` needs for the scored documents once it has read the training text; kept."""
 
     def score() -> Outcome:
@@ -63,7 +63,7 @@ def xz_outcome(pipeline: Pipeline, corpus: Corpus, text: Grounds) -> Outcome:
 
 
 def ngram_outcome(
-    pipeline: Pipeline, corpus: Corpus, text: Grounds, config: NgramConfig
+    pipeline: Pipeline, corpus: Corpus, text: Subsets, config: NgramConfig
 ) -> Outcome:
     """The byte n-gram of the training text and of the document so far, tuned; kept."""
 

@@ -93,17 +93,17 @@ def test_documents_do_not_teach_each_other() -> None:
 
 def test_chunks_take_the_nats_of_their_own_bytes() -> None:
     store = small_store()
-    corpus, ground = SmallCorpus(store), ground_of(store, "test")
+    corpus, subset = SmallCorpus(store), ground_of(store, "test")
     tuning = ngram.Tuning({"order": 2, "discount": 0.5, "own_weight": 1})
-    outcome = ngram.score(corpus, ground_of(store, "train"), ground, tuning)
-    texts = [corpus.raw(d) for d in ground.documents.tolist()]
+    outcome = ngram.score(corpus, ground_of(store, "train"), subset, tuning)
+    texts = [corpus.raw(d) for d in subset.documents.tolist()]
     training = [corpus.raw(d) for d in ground_of(store, "train").documents.tolist()]
     nats = nats_of(training, texts, 2, 0.5, 1)
-    assert len(nats) == ground.bytes.sum()
+    assert len(nats) == subset.bytes.sum()
     assert outcome.chunk_nats is not None
-    first = int(ground.bytes[0])
+    first = int(subset.bytes[0])
     assert outcome.chunk_nats[0] == pytest.approx(nats[:first].sum())
-    assert outcome.chunk_nats[-1] == pytest.approx(nats[-int(ground.bytes[-1]) :].sum())
+    assert outcome.chunk_nats[-1] == pytest.approx(nats[-int(subset.bytes[-1]) :].sum())
     lengths = np.cumsum([0] + [len(text) for text in texts])
     by_document = [nats[a:b].sum() for a, b in itertools.pairwise(lengths)]
     assert np.allclose(outcome.document_nats, by_document)

@@ -53,9 +53,9 @@ def test_text_beyond_the_window_is_out_of_reach(monkeypatch: pytest.MonkeyPatch)
 def test_nats_are_of_documents_alone() -> None:
     store = small_store()
     corpus = SmallCorpus(store)
-    train, ground = ground_of(store, "train"), ground_of(store, "test")
-    outcome = xz.score(corpus, train, ground)
+    train, subset = ground_of(store, "train"), ground_of(store, "test")
+    outcome = xz.score(corpus, train, subset)
     text = b"".join(corpus.raw(d) for d in train.documents.tolist())
-    bits = xz.document_bits(text, [corpus.raw(d) for d in ground.documents.tolist()])
+    bits = xz.document_bits(text, [corpus.raw(d) for d in subset.documents.tolist()])
     assert np.allclose(outcome.document_nats, bits * math.log(2))
     assert outcome.chunk_nats is None
