@@ -56,8 +56,7 @@ def plot_gain(gain: Gain, path: Path, *, corpus: str, model: str, reference: str
     _documents(below.subplots(), gain, greatest, smallest)
     verb = "gains" if gain.noun == "gain" else "saves"
     title = f"Where {label(gain.a)} {verb} over {label(gain.b)}: {corpus}, {model}"
-    figure.suptitle(title, x=0.02, ha="left", fontsize=12, fontweight="bold", color=INK)
-    save(figure, path)
+    save(figure, path, title)
 
 
 _READING = """How to read this figure
