@@ -103,8 +103,7 @@ def parse(argv: Sequence[str], schema: type[T], command: str) -> T:
     given: dict[str, Any] = {}
     for argument in argv:
         name, equals, text = argument.partition("=")
-        is_word = (not equals and not name.startswith("-")) or Path(argument).exists()
-        if words and name not in known and is_word:
+        if words and name not in known and _is_word(argument):
             given["words"] = (*given.get("words", ()), Path(argument))
             continue
         if name not in known:
@@ -144,6 +143,16 @@ def run(
     except UserError as error:
         print_error(str(error))
         return EXIT_USER_ERROR
+
+
+def _is_word(argument: str) -> bool:
+    """Whether it is no `key=value` and no flag; a path with an equals sign in it is a word."""
+    if "=" not in argument:
+        return not argument.startswith("-")
+    try:
+        return Path(argument).exists()
+    except OSError:  # no name of a file, such as one that is too long
+        return False
 
 
 def _optional(schema: Any, own: str) -> bool:

@@ -58,6 +58,7 @@ def test_words_are_what_is_no_key(tmp_path: Path) -> None:
     [
         ("rum=x", "rum is not a key of try", "did you mean run=...?"),
         ("--yess", "--yess is not a key of try", "did you mean --yes?"),
+        ("qqqq=" + "x" * 5000, "qqqq is not a key of try", "keys: run"),
         ("qqqq=x", "qqqq is not a key of try", "keys: run, prompt, tokens"),
         ("tokens", "tokens has no value", "tokens="),
         ("tokens=", "tokens has no value", "tokens="),

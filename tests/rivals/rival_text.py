@@ -59,7 +59,7 @@ def small_store(seed: int = 0) -> SmallStore:
     return SmallStore(lengths, splits, seed)
 
 
-def ground_of(store: ChunkStore, split: str) -> Subset:
+def subset_of(store: ChunkStore, split: str) -> Subset:
     return Subset.whole(store, split, ChunkingConfig(SIZE, 1, WINDOW), STRIDE)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from rival_text import SIZE, WINDOW, ground_of, small_model, small_store
+from rival_text import SIZE, WINDOW, small_model, small_store, subset_of
 
 from retro_lab.config.schema import Bm25RetrieverConfig
 from retro_lab.evaluation.compressors.outcome import Tuning
@@ -28,7 +28,7 @@ def bm25(store, splits=("train",)) -> Bm25Retriever:
 
 @pytest.mark.parametrize("stride", [1, 2, 4, 8])
 def test_every_token_is_in_one_block_with_the_baselines_context(stride: int) -> None:
-    subset = ground_of(small_store(), "test")
+    subset = subset_of(small_store(), "test")
     blocks = ralm.blocks_of(subset, stride)
     places = [(b.document, p) for b in blocks for p in range(b.start, b.stop)]
     expected = [
@@ -49,7 +49,7 @@ def test_every_token_is_in_one_block_with_the_baselines_context(stride: int) -> 
 
 @pytest.mark.parametrize("stride", [1, 4, 8])
 def test_with_empty_passages_it_is_the_baseline(stride: int) -> None:
-    model, subset = small_model(), ground_of(small_store(), "test")
+    model, subset = small_model(), subset_of(small_store(), "test")
     blocks = ralm.blocks_of(subset, stride)
     totals = np.zeros(subset.store.num_chunks)
     for i, nats in ralm.block_nats(model, subset, blocks, [np.empty(0, int)] * len(blocks), BATCH):
@@ -61,7 +61,7 @@ def test_with_empty_passages_it_is_the_baseline(stride: int) -> None:
 
 
 def test_a_found_passage_is_read_and_the_window_does_not_grow() -> None:
-    model, subset = small_model(), ground_of(small_store(), "test")
+    model, subset = small_model(), subset_of(small_store(), "test")
     setting, retriever = Setting(4, 1), bm25(subset.store)
     lengths = []
     hook = model.embedding.register_forward_pre_hook(lambda _, x: lengths.append(x[0].shape[1]))
@@ -76,7 +76,7 @@ def test_a_block_is_scored_as_passage_and_latest_context() -> None:
     """One block by hand: 8 passage tokens and the 8 latest of 16 predict its last token."""
     import torch
 
-    model, subset = small_model(), ground_of(small_store(), "test")
+    model, subset = small_model(), subset_of(small_store(), "test")
     document = int(subset.documents[0])
     block = next(b for b in ralm.blocks_of(subset, 4) if b.document == document and b.start == 13)
     passage = np.arange(8)
@@ -90,14 +90,14 @@ def test_a_block_is_scored_as_passage_and_latest_context() -> None:
 
 def test_later_text_changes_no_query_and_no_earlier_score() -> None:
     model = small_model()
-    subset = ground_of(small_store(), "test")
+    subset = subset_of(small_store(), "test")
     document = int(subset.documents[0])
     retriever, setting = bm25(subset.store), Setting(8, 1)
     before, _ = ralm.nats_by_chunk(model, retriever, subset, 4, setting, BATCH, "test")
     changed = small_store()
     last = changed.first_chunk[document] + 5
     changed.tokens[last : changed.first_chunk[document + 1]] = 7
-    other = ground_of(changed, "test")
+    other = subset_of(changed, "test")
     after, _ = ralm.nats_by_chunk(model, retriever, other, 4, setting, BATCH, "test")
     earlier = subset.rows < last
     assert np.allclose(before[earlier], after[earlier], rtol=1e-5)
@@ -108,7 +108,7 @@ def test_the_own_document_is_never_retrieved() -> None:
     """The database holds the queries' own chunks, which would match best."""
     store = small_store()
     retriever = bm25(store, ("train", "validation", "test"))
-    subset = ground_of(store, "train")
+    subset = subset_of(store, "train")
     blocks = ralm.blocks_of(subset, 4)
     ids = ralm.retrieve(retriever, subset, blocks, 8).ids[:, 0]
     found = ids >= 0
@@ -119,7 +119,7 @@ def test_the_own_document_is_never_retrieved() -> None:
 
 
 def test_the_query_is_the_text_just_before_the_block() -> None:
-    subset = ground_of(small_store(), "test")
+    subset = subset_of(small_store(), "test")
     retriever, blocks, asked = bm25(subset.store), ralm.blocks_of(subset, 4), []
     search = retriever.candidates
 
@@ -135,7 +135,7 @@ def test_the_query_is_the_text_just_before_the_block() -> None:
 
 
 def test_passages_hold_text_alone_and_their_continuation() -> None:
-    subset = ground_of(small_store(), "train")
+    subset = subset_of(small_store(), "train")
     store = subset.store
     first, last = int(store.first_chunk[1]), int(store.first_chunk[2]) - 1  # 9 tokens: 4, 4, 1
     whole, end, none = ralm.passages(subset, np.array([first, last, -1]), 1)
@@ -148,7 +148,7 @@ def test_tuning_chooses_the_best_and_reads_no_test_text() -> None:
     model, store = small_model(), small_store()
     retriever = bm25(store)
     store.tokens[store.chunks_of("test")] = 60_000  # no embedding has this token
-    subset = ground_of(store, "validation")
+    subset = subset_of(store, "validation")
     tuning = ralm.tune(model, retriever, subset, 4, [2, 8], [0, 1], BATCH)
     assert len(tuning.trials) == 4
     best = min(tuning.trials, key=lambda trial: trial["bits_per_byte"])

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
-from rival_text import ground_of, small_store
+from rival_text import small_store, subset_of
 
 from retro_lab.config.errors import UserError
 from retro_lab.evaluation.compressors.outcome import Outcome, Tuning
@@ -28,7 +28,7 @@ TUNING = Tuning({"k": 1}, [{"k": 1, "bits_per_byte": 2.0}], 1.0)
 
 @pytest.fixture
 def board() -> Board:
-    subset = ground_of(small_store(), "test")
+    subset = subset_of(small_store(), "test")
     size = len(subset.rows)
     run = np.where(np.arange(size) % 3 == 0, 0, subset.tokens).astype(np.int32)
     chunks = ChunkTable(
@@ -51,11 +51,11 @@ def entry(subset: Subset, name: str, nats: np.ndarray) -> Entry:
 
 def test_documents_are_those_with_text() -> None:
     store = small_store()
-    assert ground_of(store, "test").documents.tolist() == [8, 10]  # 9 is a boundary alone
-    drawn = ground_of(store, "train").drawn(3, documents=2).documents.tolist()
-    assert drawn == ground_of(store, "train").drawn(3, documents=2).documents.tolist()
-    some = ground_of(store, "train").drawn(0, tokens=30)
-    assert 30 <= some.tokens.sum() < ground_of(store, "train").tokens.sum()
+    assert subset_of(store, "test").documents.tolist() == [8, 10]  # 9 is a boundary alone
+    drawn = subset_of(store, "train").drawn(3, documents=2).documents.tolist()
+    assert drawn == subset_of(store, "train").drawn(3, documents=2).documents.tolist()
+    some = subset_of(store, "train").drawn(0, tokens=30)
+    assert 30 <= some.tokens.sum() < subset_of(store, "train").tokens.sum()
 
 
 def test_figures_are_sums_over_each_part(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +103,7 @@ def test_a_rival_of_whole_documents_has_no_figure_for_some_of_their_chunks(board
 
 
 def test_other_tokens_are_refused(board: Board) -> None:
-    other = ground_of(small_store(1), "test")
+    other = subset_of(small_store(1), "test")
     with pytest.raises(ValueError, match=r"chunks\.parquet"):
         Board(other, other, board.table)
 
