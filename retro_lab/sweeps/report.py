@@ -187,7 +187,8 @@ def _log_to_wandb(shown: Sequence[Part], sort: str | None, folder: Path) -> str:
     logged: dict[str, Any] = {"report/plot": wandb.Image(str(folder / "report.png"))}
     for part in shown:
         table = group_table(part, sort)
-        logged[f"report/{part.name}"] = wandb.Table(columns=table.heads, data=list(table.rows))
+        heads: list[Any] = list(table.heads)
+        logged[f"report/{part.name}"] = wandb.Table(columns=heads, data=list(table.rows))
     with run:
         run.log(logged)
         return run.url or run.dir

@@ -94,14 +94,16 @@ class Table:
         from rich.markup import escape
         from rich.table import Table as RichTable
 
-        style: dict[str, Any] = {"box": None, "padding": (0, GAP, 0, 0), "header_style": "bold"}
+        plain: dict[str, Any] = {"box": None, "padding": (0, GAP, 0, 0), "header_style": "bold"}
+        style: dict[str, Any] = {"show_edge": False} if self.ruled else plain
+        if self.whole_title and self.title:
+            style["min_width"] = len(self.title)
         made = RichTable(
             title=self.title and escape(self.title),
             title_justify="left",
             caption=self.caption and escape(self.caption),
             caption_justify="left",
-            min_width=len(self.title) if self.whole_title and self.title else None,
-            **({"show_edge": False} if self.ruled else style),
+            **style,
         )
         for number, head in enumerate(self.head):
             justify = "left" if number < self.names else "right"
