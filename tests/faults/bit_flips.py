@@ -19,12 +19,12 @@ from fault_world import World, fingerprint, quick_place
 
 from retro_lab.__main__ import refusal  # that of every command
 from retro_lab.commands.evaluate import evaluate
-from retro_lab.commands.report import report
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import EvaluateConfig
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.experiment import run_experiment
 from retro_lab.run.timing import Stopwatch
+from retro_lab.sweeps.report import report
 
 Use = Callable[[Path, str], object]
 _REFUSED = 2
