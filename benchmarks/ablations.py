@@ -17,6 +17,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from ablation_study import (
+    Ablation,
+    Curve,
+    ablation,
+    in_study_order,
+    markdown_table,
+    plot_ablations,
+    same_text,
+    tokens_text,
+)
 
 from retro_lab.config.console import print_error
 from retro_lab.config.errors import EXIT_USER_ERROR, UserError
@@ -30,15 +40,6 @@ from retro_lab.config.fingerprints import (
 from retro_lab.config.schema import Config, Method
 from retro_lab.evaluation.measure.statistics import Bootstrap
 from retro_lab.evaluation.records.chunk_table import ChunkTable
-from retro_lab.evaluation.report.ablation_plot import Curve, plot_ablations
-from retro_lab.evaluation.report.ablations import (
-    Ablation,
-    ablation,
-    in_study_order,
-    markdown_table,
-    same_text,
-    tokens_text,
-)
 from retro_lab.run.directory import RunDirectory
 from retro_lab.training.loggers import METRICS, read_metrics
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from retro_lab.config.console import print_error
+from retro_lab.config import arguments
+from retro_lab.config.arguments import key
 from retro_lab.config.errors import EXIT_USER_ERROR, UserError
 
 USAGE = """usage: python -m retro_lab doctor [store=DIR] [runs=DIR] [--collect [--yes]]
@@ -15,38 +17,41 @@ Prints versions and hardware, and verifies the checksum of every stored stage. W
 lists the stages that no run in runs=DIR needs, and removes them with --yes."""
 
 
+@dataclass(frozen=True)
+class Request:
+    """What the user asks for; fields as in `USAGE`."""
+
+    store: Path | None = None
+    runs: Path | None = None
+    collect: bool = key(False, name="--collect")
+    yes: bool = key(False, name="--yes")
+
+
 def main(argv: Sequence[str]) -> int:
     """Exit code of `doctor <argv>`: 2 if anything stored is damaged."""
-    options = dict(argument.split("=", 1) for argument in argv if "=" in argument)
-    flags = {argument for argument in argv if "=" not in argument}
-    unknown = (set(options) - {"store", "runs"}) | (flags - {"--collect", "--yes", "--help", "-h"})
-    if unknown or flags & {"--help", "-h"}:
-        print(USAGE)
-        if unknown:
-            print_error(f"unknown argument {sorted(unknown)[0]}")
-        return EXIT_USER_ERROR if unknown else 0
-    try:
-        runs = _folder("runs", options.get("runs"), Path("runs"), needed="--collect" in flags)
-        default = Path(os.environ.get("RETRO_LAB_STORE") or runs / ".store")
-        store = _folder("store", options.get("store"), default, needed=False)
-        _show_environment()
-        healthy = _verify(store)
-        if "--collect" in flags:
-            _collect(store, runs, dry_run="--yes" not in flags)
-    except UserError as error:
-        print_error(str(error))
-        return EXIT_USER_ERROR
+    return arguments.run(argv, USAGE, _examine, bare=True)
+
+
+def _examine(argv: Sequence[str]) -> int:
+    asked = arguments.parse(argv, Request, "doctor")
+    runs = _folder("runs", asked.runs, Path("runs"), needed=asked.collect)
+    default = Path(os.environ.get("RETRO_LAB_STORE") or runs / ".store")
+    store = _folder("store", asked.store, default, needed=False)
+    _show_environment()
+    healthy = _verify(store)
+    if asked.collect:
+        _collect(store, runs, dry_run=not asked.yes)
     return 0 if healthy else EXIT_USER_ERROR
 
 
-def _folder(key: str, given: str | None, default: Path, needed: bool) -> Path:
+def _folder(key: str, given: Path | None, default: Path, needed: bool) -> Path:
     """A folder of the command line, or the default, which only has to be there if it is needed.
 
     Raises:
         UserError: there is no such folder. Of no runs every stage would be garbage, and of a store
             that isn't there all would be intact.
     """
-    folder = default if given is None else Path(given)
+    folder = given or default
     if (needed or given is not None) and not folder.is_dir():
         raise UserError(
             f"{key}={folder}: there is no such folder (looked in {Path.cwd()})",

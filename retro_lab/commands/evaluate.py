@@ -40,7 +40,7 @@ def evaluate(command: EvaluateConfig) -> float | None:
     """
     from retro_lab.evaluation.records.objective import objective
 
-    from .summary import show_comparison, show_results
+    from .summary import show_results
 
     given = [command.run] if isinstance(command.run, str) else command.run
     paths = [Path(str(path)) for path in given] if isinstance(given, list) else []
@@ -58,7 +58,7 @@ def evaluate(command: EvaluateConfig) -> float | None:
     evaluated = [_evaluate_fully(run, command) for run in runs]
     results = [show_results(out, seconds) for out, seconds in evaluated]
     if len(runs) > 1:
-        show_comparison([out for out, _ in evaluated])
+        _show_comparison([out for out, _ in evaluated])
         return None
     return objective(results[0])
 
@@ -84,3 +84,37 @@ def _evaluate_fully(
     check_injection(run, command)
     out, seconds = evaluate_one(run, command, rivals)
     return out, (seconds or {}) | run_injection(run, command)
+
+
+def _show_comparison(runs: Sequence[RunDirectory]) -> None:
+    """Prints evaluated runs side by side, on the same chunks, and writes comparison.csv.
+
+    Raises:
+        UserError: runs that did not score the same text in the same tokens.
+    """
+    from rich.console import Console
+
+    from retro_lab.evaluation.measure.comparison import compare
+    from retro_lab.evaluation.records.chunk_table import ChunkTable
+    from retro_lab.evaluation.records.csv_file import write_comparison
+    from retro_lab.evaluation.records.results import Results
+    from retro_lab.evaluation.report.tables import comparison_table
+
+    console = Console(highlight=False)
+    bootstrap = Results.load(runs[0].results_file).leakage.bootstrap
+    tables = [ChunkTable.load(run.chunks_file) for run in runs]
+    rows = compare(dict(zip(_told_apart(runs), tables, strict=True)), bootstrap)
+    title = f"{len(runs)} runs on the same chunks; {100 * bootstrap.confidence:g} % intervals"
+    path = runs[0].path.parent / "comparison.csv"
+    write_comparison(rows, path)
+    console.print()
+    console.print(comparison_table(rows, title))
+    console.print(f"\ntable   {path}", soft_wrap=True)
+
+
+def _told_apart(runs: Sequence[RunDirectory]) -> list[str]:
+    """The last parts of each path, as many as tell all of them apart; by name if that does."""
+    parts = [run.path.resolve().parts for run in runs]
+    longest = max(map(len, parts))
+    names = (["/".join(each[-depth:]) for each in parts] for depth in range(1, longest + 1))
+    return next(found for found in names if len(set(found)) == len(runs))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import filecmp
 import logging
 import shutil
@@ -13,8 +12,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from retro_lab.config.console import print_error
-from retro_lab.config.errors import EXIT_USER_ERROR, UserError
+from retro_lab.config import arguments
+from retro_lab.config.arguments import key, parse
+from retro_lab.config.errors import UserError
 from retro_lab.config.refusals import writing
 
 LOG = logging.getLogger("retro_lab")
@@ -24,47 +24,20 @@ Writes a finished run as a Hugging Face model: config.json, model.safetensors, t
 model card (README.md) with the run's figures. After `import retro_lab.huggingface`,
 AutoModelForCausalLM.from_pretrained("FOLDER") loads it.
   licence=apache-2.0   of the weights, for the model card; by default "other": yours to state"""
-_KEYS = ("run", "out", "licence")
 
 
 @dataclass(frozen=True)
 class Request:
     """What the user asks for; fields as in `USAGE`."""
 
-    run: Path
-    out: Path
+    run: Path = key(example="runs/..., a finished run's directory")
+    out: Path = key(example="FOLDER")
     licence: str = "other"
 
 
 def main(argv: Sequence[str]) -> int:
     """Exit code of `export <argv>`."""
-    if not argv or {"--help", "-h"} & set(argv):
-        print(USAGE)
-        return 0 if argv else EXIT_USER_ERROR
-    try:
-        export(parse(argv))
-    except UserError as error:
-        print_error(str(error))
-        return EXIT_USER_ERROR
-    return 0
-
-
-def parse(argv: Sequence[str]) -> Request:
-    """The arguments as a request.
-
-    Raises:
-        UserError: an unknown or missing key.
-    """
-    given = {key: value for key, _, value in (argument.partition("=") for argument in argv)}
-    for key in given:
-        if key not in _KEYS:
-            near = difflib.get_close_matches(key, _KEYS, n=1)
-            fix = f"did you mean {near[0]}=...?" if near else f"keys: {', '.join(_KEYS)}"
-            raise UserError(f"{key} is not a key of export", fix=fix)
-    for key, example in (("run", "runs/..., a finished run's directory"), ("out", "FOLDER")):
-        if not given.get(key):
-            raise UserError(f"export needs {key}", fix=f"add {key}={example}")
-    return Request(Path(given["run"]), Path(given["out"]), given.get("licence") or "other")
+    return arguments.run(argv, USAGE, lambda argv: export(parse(argv, Request, "export")))
 
 
 def export(request: Request) -> None:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from io import TextIOWrapper
 
-from retro_lab.config.console import decoded, paint, print_error
-from retro_lab.config.errors import EXIT_USER_ERROR, UserError
-from retro_lab.retrieval.new_text import Found, GivenNeighbours, NeighbourSource
-from retro_lab.run.writer import Reading, Request, Writer
+from retro_lab.config import arguments
+from retro_lab.config.console import paint, print_error
+from retro_lab.config.errors import UserError
+from retro_lab.run.writer import Found, GivenNeighbours, NeighbourSource, Reading, Request, Writer
 
-from .generate_request import USAGE, parse
+from .generate_request import USAGE, parse, typed_prompts
 
 _COMMAND = "/neighbours"
 _LINE = 96  # characters of a neighbour in one line
@@ -23,22 +22,18 @@ _LINE = 96  # characters of a neighbour in one line
 
 def main(argv: Sequence[str]) -> int:
     """Exit code of `generate <argv>`."""
-    if not argv or {"--help", "-h"} & set(argv):
-        print(USAGE)
-        return 0 if argv else EXIT_USER_ERROR
-    try:
-        request = parse(argv)
-        writer = Writer.load(request)
-        if len(request.prompts) > 1:
-            _print_batch(writer, request)
-        elif request.prompts:
-            _stream(writer, request, request.prompts[0])
-        else:
-            _converse(writer, request)
-    except UserError as error:
-        print_error(str(error))
-        return EXIT_USER_ERROR
-    return 0
+    return arguments.run(argv, USAGE, _generate)
+
+
+def _generate(argv: Sequence[str]) -> None:
+    request = parse(argv)
+    writer = Writer.load(request)
+    if len(request.prompts) > 1:
+        _print_batch(writer, request)
+    elif request.prompts:
+        _stream(writer, request, request.prompts[0])
+    else:
+        _converse(writer, request)
 
 
 def _stream(writer: Writer, request: Request, prompt: str) -> None:
@@ -80,7 +75,7 @@ def _print_batch(writer: Writer, request: Request) -> None:
 def _converse(writer: Writer, request: Request) -> None:
     """Continues what the user types, and takes neighbours from them."""
     searched = None if isinstance(writer.source, GivenNeighbours) else writer.source
-    for line in _asked():
+    for line in typed_prompts():
         if line.split(" ")[0] != _COMMAND:
             _stream(writer, request, line)
             continue
@@ -106,25 +101,6 @@ def _neighbours_typed(writer: Writer, text: str, searched: NeighbourSource | Non
         print("reads no neighbours")
     else:
         print("reads what a search finds")
-
-
-def _asked() -> Iterator[str]:
-    """Prompts typed by the user, to the end of the input."""
-    import readline  # noqa: F401  (gives input() its line editing and history)
-
-    if isinstance(sys.stdin, TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")
-    while True:
-        try:
-            line = input("prompt> " if sys.stdin.isatty() else "")
-        except EOFError:
-            return
-        text = decoded(line)
-        if "\ufffd" in text and "\ufffd" not in line:
-            print(
-                paint("warning: ", "33") + "bytes that are no UTF-8 were replaced", file=sys.stderr
-            )
-        yield text
 
 
 def _told(writer: Writer, request: Request, reading: Reading) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from retro_lab.config.console import print_error
-from retro_lab.config.errors import EXIT_USER_ERROR, UserError
+from retro_lab.config import arguments
+from retro_lab.config.arguments import key
 
 USAGE = """usage: python -m retro_lab report <run directory or folder of runs> [...]
                               [where=<condition>] [sort=<key>] [logger=wandb]
@@ -25,25 +26,25 @@ report.md, report.png and report.svg beside the runs.
   python -m retro_lab report runs logger=wandb     also to W&B; offline without a login
 Keys of where and sort are columns, figures (bpb gain leak_free flops time) and settings; sort=-key
 goes downwards."""
-WANDB, WHERE, SORT = "logger=wandb", "where=", "sort="
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asks for; `words` are run directories and folders of runs."""
+
+    words: tuple[Path, ...] = ()
+    where: tuple[str, ...] = ()
+    sort: str | None = None
+    logger: str | None = key(None, choices=("wandb",))
 
 
 def main(argv: Sequence[str]) -> int:
     """Exit code of `report <argv>`."""
-    if not argv or {"--help", "-h"} & set(argv):
-        print(USAGE)
-        return 0 if argv else EXIT_USER_ERROR
-    conditions = [word.removeprefix(WHERE) for word in argv if word.startswith(WHERE)]
-    keys = [word.removeprefix(SORT) for word in argv if word.startswith(SORT)]
-    paths = [Path(word) for word in argv if word != WANDB and not word.startswith((WHERE, SORT))]
+    return arguments.run(argv, USAGE, _report)
+
+
+def _report(argv: Sequence[str]) -> None:
     from retro_lab.sweeps.report import report
 
-    try:
-        if len(keys) > 1:
-            raise UserError(f"sort={keys[1]}: rows are sorted by one key", fix=f"sort={keys[0]}")
-        sort = keys[0] if keys else None
-        report(paths, to_wandb=WANDB in argv, where=conditions, sort=sort)
-    except UserError as error:
-        print_error(str(error))
-        return EXIT_USER_ERROR
-    return 0
+    asked = arguments.parse(argv, Request, "report")
+    report(asked.words, to_wandb=asked.logger is not None, where=asked.where, sort=asked.sort)

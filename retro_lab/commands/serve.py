@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-import ipaddress
 import os
-import socket
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from retro_lab.config.console import print_error
-from retro_lab.config.errors import EXIT_USER_ERROR, UserError
+from retro_lab.config import arguments
+from retro_lab.config.arguments import key
+from retro_lab.config.errors import UserError
 from retro_lab.config.schema import Config, HttpRetrieverConfig
+from retro_lab.retrieval.service.address import is_loopback, listen
 from retro_lab.run.directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -28,25 +28,10 @@ Serves the search index of a run: /search, /candidates (for retriever=http), /he
   max_k=4096 max_queries=256 max_bytes=16777216 timeout=60   limits of a request
   curl -s localhost:8765/search --json '{"texts": ["def main():"], "k": 3}'"""
 
-_LIMITS = {"max_k": int, "max_queries": int, "max_bytes": int, "timeout": float}
 _MOST = 2**31 - 1
-_KEYS = ("run", "host", "port", "api_key", "store", *_LIMITS)
 
 
-def main(argv: Sequence[str]) -> int:
-    """Exit code of `serve <argv>`."""
-    if not argv or {"--help", "-h"} & set(argv):
-        print(USAGE)
-        return 0 if argv else EXIT_USER_ERROR
-    try:
-        serve(parse(argv))
-    except UserError as error:
-        print_error(str(error))
-        return EXIT_USER_ERROR
-    return 0
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class ServeOptions:
     """The command line.
 
@@ -56,15 +41,30 @@ class ServeOptions:
         port: TCP port.
         api_key: what clients must send; None lets everyone in.
         store: of prepared data; None for the run's own.
-        limits: those of `retro_lab.retrieval.service.server.Limits` that were given.
+        max_k, max_queries, max_bytes, timeout: see `retro_lab.retrieval.service.limits.Limits`;
+            None for its default.
     """
 
-    run: Path
+    run: Path = key(example="<directory of a run>")
     host: str = "127.0.0.1"
-    port: int = 8765
-    api_key: str | None = None
-    store: str | None = None
-    limits: dict[str, int | float] = dataclasses.field(default_factory=dict)
+    port: int = key(8765, least=0, most=65535)
+    api_key: str | None = field(default_factory=lambda: os.environ.get("RETRO_LAB_API_KEY") or None)
+    store: str | None = field(default_factory=lambda: os.environ.get("RETRO_LAB_STORE") or None)
+    max_k: int | None = key(None, least=1, most=_MOST)
+    max_queries: int | None = key(None, least=1, most=_MOST)
+    max_bytes: int | None = key(None, least=1, most=_MOST)
+    timeout: float | None = key(None, least=1, most=_MOST)
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """Those limits that were given."""
+        names = ("max_k", "max_queries", "max_bytes", "timeout")
+        return {n: getattr(self, n) for n in names if getattr(self, n) is not None}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit code of `serve <argv>`."""
+    return arguments.run(argv, USAGE, lambda argv: serve(parse(argv)))
 
 
 def parse(argv: Sequence[str]) -> ServeOptions:
@@ -73,27 +73,8 @@ def parse(argv: Sequence[str]) -> ServeOptions:
     Raises:
         UserError: an unknown key or bad value, or an address that others reach without a key.
     """
-    given = {}
-    for argument in argv:
-        key, equals, value = argument.partition("=")
-        if key not in _KEYS or not equals or not value:
-            raise UserError(f"serve has no argument {argument}", fix=f"keys: {', '.join(_KEYS)}")
-        given[key] = value
-    if "run" not in given:
-        raise UserError("run has no value and needs one", fix="run=<directory of a run>")
-    options = ServeOptions(
-        run=Path(given["run"]),
-        host=given.get("host", "127.0.0.1"),
-        port=int(_number("port", given.get("port", "8765"), int, least=0, most=65535)),
-        api_key=given.get("api_key") or os.environ.get("RETRO_LAB_API_KEY") or None,
-        store=given.get("store") or os.environ.get("RETRO_LAB_STORE") or None,
-        limits={
-            key: _number(key, given[key], kind, least=1, most=_MOST)
-            for key, kind in _LIMITS.items()
-            if key in given
-        },
-    )
-    if options.api_key is None and not _loopback(options.host):
+    options = arguments.parse(argv, ServeOptions, "serve")
+    if options.api_key is None and not is_loopback(options.host):
         raise UserError(
             f"host={options.host}: anyone who reaches it could read the run's text",
             fix="set RETRO_LAB_API_KEY or api_key=<secret>, or keep host=127.0.0.1",
@@ -109,30 +90,21 @@ def serve(options: ServeOptions) -> None:
         UserError: the run has no index, its data is lost, or the port is taken.
     """
     try:
-        import uvicorn
-
-        from retro_lab.retrieval.service.limits import Limits, connection_type
-        from retro_lab.retrieval.service.server import create_app
+        from retro_lab.retrieval.service.limits import Limits
+        from retro_lab.retrieval.service.server import answer, create_app
     except ImportError as error:
         raise UserError(
             f"serve needs the package {error.name}", fix='pip install -e ".[serve]"'
         ) from None
-    limits = Limits(**options.limits)  # type: ignore[arg-type]
-    listener = _listen(options)
+    limits = Limits(**options.limits)
+    listener = listen(options.host, options.port)
     served = open_index(RunDirectory(options.run), options.store)
+    app = create_app(served, limits, options.api_key)
     address = f"[{options.host}]" if ":" in options.host else options.host
     url = f"http://{address}:{listener.getsockname()[1]}"
-    app = create_app(served, limits, options.api_key)
     print(f"{options.run}: {served.config.name} over {served.size:,} chunks")
     print(f"serving {url}   documentation {url}/docs   stop with Ctrl-C", flush=True)
-    settings = uvicorn.Config(
-        app,
-        http=connection_type(limits),
-        ws="none",
-        log_level="warning",
-        timeout_graceful_shutdown=int(limits.timeout) + 1,
-    )
-    uvicorn.Server(settings).run(sockets=[listener])
+    answer(app, listener, limits)
 
 
 def open_index(run: RunDirectory, store: str | None = None) -> ServedIndex:
@@ -174,35 +146,3 @@ def _check_served(config: Config, run: RunDirectory) -> None:
             f"{run.path} has no index of its own: retriever={config.retriever.name}",
             fix="serve a run with another retriever, such as retriever=bm25",
         )
-
-
-def _listen(options: ServeOptions) -> socket.socket:
-    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    try:
-        return socket.create_server((options.host, options.port), family=family)
-    except OSError as error:
-        raise UserError(
-            f"cannot listen on host={options.host} port={options.port}: {error.strerror}",
-            fix="port=0 takes a free one",
-        ) from error
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _number(key: str, value: str, kind: type, *, least: int, most: int) -> int | float:
-    try:
-        number = kind(value)
-    except ValueError:
-        number = None
-    if number is None or not least <= number <= most:
-        kind_name = "a whole number" if kind is int else "a number"
-        raise UserError(
-            f"{key}={value}: must be {kind_name} of at least {least} and at most {most}",
-            fix=f"leave out {key} for its default",
-        )
-    return number

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
+from retro_lab.config import arguments
 from retro_lab.config.compose import compose_root, to_config
-from retro_lab.config.console import print_error
-from retro_lab.config.errors import EXIT_USER_ERROR, ConfigError, UserError, as_text
+from retro_lab.config.errors import ConfigError, UserError, as_text
 from retro_lab.config.explain import explain, uncomposed
 from retro_lab.config.fingerprints import canonical
 from retro_lab.config.keys import groups
@@ -27,22 +27,18 @@ Exit code 0 if all is well; 2 with every misspelling listed, or else every broke
 
 def main(argv: Sequence[str]) -> int:
     """Prints a summary or every problem; returns 0 or 2."""
-    if {"-h", "--help"} & set(argv):
-        print(_USAGE)
-        return 0
+    return arguments.run(argv, _USAGE, _validate, bare=True)
+
+
+def _validate(argv: Sequence[str]) -> None:
+    root = _compose(list(argv))
     try:
-        root = _compose(list(argv))
-        try:
-            config = to_config(root)
-        except Exception as error:
-            raise explain(error) or uncomposed(error, "train", argv) from error
-        check(config)
-        _check_factory(config)
-        print(_summary(canonical(config), str(root.hydra.run.dir)))
-    except UserError as error:
-        print_error(str(error))
-        return EXIT_USER_ERROR
-    return 0
+        config = to_config(root)
+    except Exception as error:
+        raise explain(error) or uncomposed(error, "train", argv) from error
+    check(config)
+    _check_factory(config)
+    print(_summary(canonical(config), str(root.hydra.run.dir)))
 
 
 def _compose(overrides: list[str]) -> DictConfig:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rich.table import Table
+import math
+
+from retro_lab.evaluation.report.table import NONE, Table
 
 from .plan import MOST_CHUNKS, Database, PlannedFile, workers_for
 from .plan_rates import Rates
@@ -27,44 +29,38 @@ def in_time(seconds: float) -> str:
     return f"{seconds:,.1f} s"
 
 
-def _each(count: int, planned: Database) -> str:
-    return f"{count / planned.chunks:,.1f} B"
-
-
 def sizes_table(planned: Database, files: list[PlannedFile], memory: dict[str, int]) -> Table:
     """Each file, and for each stage its bytes on disk and those that it holds while it is built."""
-    table = Table(
-        title=f"{planned.chunks:,} chunks of {planned.chunk_size} tokens, "
-        f"{planned.database:,} of them in the database",
-        title_justify="left",
-        show_edge=False,
-    )
-    table.add_column("stage")
-    table.add_column("file")
-    for heading in ("on disk", "a chunk", "in memory"):
-        table.add_column(heading, justify="right", no_wrap=True)
+
+    def row(stage: str, file: str, size: int, held: str) -> list[str]:
+        return [stage, file, in_bytes(size), f"{size / planned.chunks:,.1f} B", held]
+
+    rows, totals = [], []
     for stage in dict.fromkeys(file.stage for file in files):
         own = [file for file in files if file.stage == stage]
-        total = sum(file.bytes for file in own)
-        held = memory[stage]
-        table.add_row(
-            f"[bold]{stage}",
-            "",
-            f"[bold]{in_bytes(total)}",
-            _each(total, planned),
-            in_bytes(held) if held else "a block",
-        )
-        for file in own:
-            table.add_row("", file.name, in_bytes(file.bytes), _each(file.bytes, planned), "")
-    everything = sum(file.bytes for file in files)
-    table.add_section()
-    table.add_row(
-        "[bold]all",
-        "",
-        f"[bold]{in_bytes(everything)}",
-        _each(everything, planned),
-        in_bytes(most) if (most := max(memory.values())) else "a block",
+        totals.append(len(rows))
+        rows.append(row(stage, "", sum(file.bytes for file in own), _held(memory[stage])))
+        rows += [row("", file.name, file.bytes, "") for file in own]
+    totals.append(len(rows))
+    rows.append(row("all", "", sum(file.bytes for file in files), _held(max(memory.values()))))
+    return Table(
+        ["stage", "file", "on disk", "a chunk", "in memory"],
+        rows,
+        title=f"{planned.chunks:,} chunks of {planned.chunk_size} tokens, "
+        f"{planned.database:,} of them in the database",
+        caption="\n".join(_notes(planned, files)),
+        names=2,
+        ruled=True,
+        sums=1,
+        strong=totals,
     )
+
+
+def _held(count: int) -> str:
+    return in_bytes(count) if count else "a block"
+
+
+def _notes(planned: Database, files: list[PlannedFile]) -> list[str]:
     notes = []
     if index := sum(file.bytes for file in files if file.stage == "index"):
         notes.append(f"A search maps the index; it is fast while {in_bytes(index)} stay in memory.")
@@ -74,38 +70,32 @@ def sizes_table(planned: Database, files: list[PlannedFile], memory: dict[str, i
             f"Chunk numbers are stored in 32 bits, at most {MOST_CHUNKS:,} chunks a store: "
             f"this corpus takes {stores} stores today."
         )
-    table.caption = "\n".join(notes)
-    table.caption_justify = "left"
-    return table
+    return notes
 
 
 def time_table(planned: Database, rates: Rates, dense: bool, deadline: float | None) -> Table:
     """Seconds of one worker for each stage that many can share, and workers for the deadline."""
-    table = Table(title="time of one worker", title_justify="left", show_edge=False)
-    table.add_column("stage")
-    for heading in ("work", "rate", "time", "workers"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    rows = [("neighbours", "queries", rates.search)]
-    if dense:
-        rows.insert(0, ("embeddings", "chunks", rates.embed))
-    times = [planned.chunks / rate if rate else None for _, _, rate in rows]
-    for (stage, unit, rate), seconds in zip(rows, times, strict=True):
-        table.add_row(
-            stage,
-            f"{planned.chunks:,} {unit}",
-            f"{_in_rate(rate)}/s" if rate else "not given",
-            in_time(seconds) if seconds is not None else "-",
-            "",
-        )
-    known = [seconds for seconds in times if seconds is not None]
-    if len(known) == len(times):
-        total = sum(known)
-        workers = f"{workers_for(total, deadline):,} in {in_time(deadline)}" if deadline else "-"
-        table.add_section()
-        table.add_row("[bold]both" if dense else "[bold]all", "", "", in_time(total), workers)
-    table.caption = f"{rates.note}; tokenizing and index building aren't counted"
-    table.caption_justify = "left"
-    return table
+    shared = [("embeddings", "chunks", rates.embed)] if dense else []
+    shared.append(("neighbours", "queries", rates.search))
+    rows, total = [], 0.0
+    for stage, unit, rate in shared:
+        seconds = planned.chunks / rate if rate else math.nan
+        total += seconds
+        told = [f"{_in_rate(rate)}/s", in_time(seconds)] if rate else ["not given", NONE]
+        rows.append([stage, f"{planned.chunks:,} {unit}", *told, ""])
+    known = not math.isnan(total)
+    if known:
+        workers = f"{workers_for(total, deadline):,} in {in_time(deadline)}" if deadline else NONE
+        rows.append(["both" if dense else "all", "", "", in_time(total), workers])
+    return Table(
+        ["stage", "work", "rate", "time", "workers"],
+        rows,
+        title="time of one worker",
+        caption=f"{rates.note}; tokenizing and index building aren't counted",
+        ruled=True,
+        sums=int(known),
+        strong=[len(rows) - 1] if known else [],
+    )
 
 
 def _in_rate(rate: float) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retro_lab.config.schema import KnnLmConfig
-from retro_lab.evaluation.compressors.ground import Ground
+from retro_lab.evaluation.compressors.subset import Subset
 from retro_lab.nn import Retro
 from retro_lab.retrieval.search.faiss_factory import as_user_error, fill_factory
 from retro_lab.store import Artifact, Stage, Workspace, track
@@ -30,21 +30,21 @@ _TRAINED_PER_LIST = 64
 _INDEX_FILE = "index.faiss"
 
 
-def states_stage(chunks: Artifact | Stage, ground: Ground, weights: str) -> Stage:
-    """The stage of the states of all tokens of the ground."""
+def states_stage(chunks: Artifact | Stage, subset: Subset, weights: str) -> Stage:
+    """The stage of the states of all tokens of the subset."""
     fields = {
-        "split": ground.split,
-        "window": ground.chunking.sequence_length,
-        "stride": ground.stride,
+        "split": subset.split,
+        "window": subset.chunking.sequence_length,
+        "stride": subset.stride,
     }
     return Stage("token_states", VERSION, fields, {"chunks": chunks}, {"weights": weights})
 
 
 def build_states(
-    model: Retro, ground: Ground, batch_size: int, workspace: Workspace
+    model: Retro, subset: Subset, batch_size: int, workspace: Workspace
 ) -> Mapping[str, Any]:
     """Writes keys.npy float16 [T, D], tokens.npy int32 [T] and document.npy int32 [T]."""
-    data, windows = ground.windows()
+    data, windows = subset.windows()
 
     def produce(start: int, stop: int) -> dict[str, np.ndarray]:
         parts = list(token_states(model, data, windows[start:stop], batch_size))
@@ -52,7 +52,7 @@ def build_states(
         return {
             "keys": np.concatenate([part.keys.astype(np.float16) for part in parts]),
             "tokens": np.concatenate([part.tokens for part in parts]),
-            "document": np.asarray(ground.store.document)[chunk],
+            "document": np.asarray(subset.store.document)[chunk],
         }
 
     size = _BATCHES * batch_size

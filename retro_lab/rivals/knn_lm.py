@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retro_lab.config.schema import KnnLmConfig
-from retro_lab.evaluation.compressors.ground import Ground
 from retro_lab.evaluation.compressors.outcome import Outcome, Tuning, lowest
+from retro_lab.evaluation.compressors.subset import Subset
 from retro_lab.nn import Retro
 from retro_lab.store import track
 
@@ -53,38 +53,38 @@ def mixed_nats(
 
 
 def tune(
-    model: Retro, datastore: Datastore, ground: Ground, config: KnnLmConfig, batch_size: int
+    model: Retro, datastore: Datastore, subset: Subset, config: KnnLmConfig, batch_size: int
 ) -> Tuning:
-    """The best k, T and w of the grid on `ground`, by bits per byte; one search for all."""
+    """The best k, T and w of the grid on `subset`, by bits per byte; one search for all."""
     start = time.perf_counter()
     k = max(config.neighbours)
     grid = list(itertools.product(config.neighbours, config.temperatures, config.weights))
     sums = np.zeros(len(grid))
-    for nats, distances, hit, _ in _searched(model, datastore, ground, k, batch_size, "tuning"):
+    for nats, distances, hit, _ in _searched(model, datastore, subset, k, batch_size, "tuning"):
         for at, group in itertools.groupby(range(len(grid)), lambda i: grid[i][:2]):
             count, temperature = at
             knn = knn_log_probs(distances[:, :count], hit[:, :count], temperature)
             for i in group:
                 sums[i] += mixed_nats(nats, knn, grid[i][2]).sum()
-    bits = sums / math.log(2) / ground.bytes.sum()
+    bits = sums / math.log(2) / subset.bytes.sum()
     settings = ({"neighbours": k, "temperature": t, "weight": w} for k, t, w in grid)
     return lowest(zip(settings, bits.tolist(), strict=True), start)
 
 
 def score(
-    model: Retro, datastore: Datastore, ground: Ground, tuning: Tuning, batch_size: int
+    model: Retro, datastore: Datastore, subset: Subset, tuning: Tuning, batch_size: int
 ) -> Outcome:
-    """The mixture with the chosen settings on every token of `ground`."""
+    """The mixture with the chosen settings on every token of `subset`."""
     start = time.perf_counter()
     chosen: dict[str, Any] = tuning.chosen
-    totals = np.zeros(ground.store.num_chunks)
-    batches = _searched(model, datastore, ground, chosen["neighbours"], batch_size, "scoring")
+    totals = np.zeros(subset.store.num_chunks)
+    batches = _searched(model, datastore, subset, chosen["neighbours"], batch_size, "scoring")
     for nats, distances, hit, chunk in batches:
         knn = knn_log_probs(distances, hit, chosen["temperature"])
         np.add.at(totals, chunk, mixed_nats(nats, knn, chosen["weight"]))
     return Outcome.by_chunk(
-        ground,
-        totals[ground.rows],
+        subset,
+        totals[subset.rows],
         tuning=tuning,
         seconds=round(time.perf_counter() - start, 1),
         parameters=sum(p.numel() for p in model.parameters()),
@@ -94,13 +94,13 @@ def score(
 
 
 def _searched(
-    model: Retro, datastore: Datastore, ground: Ground, k: int, batch_size: int, what: str
+    model: Retro, datastore: Datastore, subset: Subset, k: int, batch_size: int, what: str
 ):
     """Batches of (nats [T], distances [T, K], hit [T, K], chunk [T])."""
-    data, windows = ground.windows()
-    with track(int(ground.tokens.sum()), f"{what} kNN-LM", "tokens") as advance:
+    data, windows = subset.windows()
+    with track(int(subset.tokens.sum()), f"{what} kNN-LM", "tokens") as advance:
         for part in token_states(model, data, windows, batch_size):
-            document = np.asarray(ground.store.document)[part.chunk]
+            document = np.asarray(subset.store.document)[part.chunk]
             distances, tokens = datastore.search(part.keys, document, k)
             yield part.nats, distances, tokens == part.tokens[:, None], part.chunk
             advance(len(part.nats))

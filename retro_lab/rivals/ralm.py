@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from retro_lab.evaluation.compressors.ground import Ground
 from retro_lab.evaluation.compressors.outcome import Outcome, Tuning, bits_per_byte, lowest
+from retro_lab.evaluation.compressors.subset import Subset
 from retro_lab.nn import Retro
 from retro_lab.retrieval.base import NO_TOKEN, Neighbours, Queries, Retriever
 from retro_lab.retrieval.filters.exclusion import search_filled
@@ -52,8 +52,8 @@ class Setting(NamedTuple):
     continuation: int
 
 
-def blocks_of(ground: Ground, stride: int) -> list[Block]:
-    """Every token of the ground but boundaries, in blocks of `stride` of one baseline window each.
+def blocks_of(subset: Subset, stride: int) -> list[Block]:
+    """Every token of the subset but boundaries, in blocks of `stride` of one baseline window each.
 
     The window of a block is the evaluation window that scores it: without a passage the block is
     predicted from the very context that the baseline has.
@@ -61,12 +61,12 @@ def blocks_of(ground: Ground, stride: int) -> list[Block]:
     Args:
         stride: divides the evaluation's window and stride.
     """
-    window, step = ground.chunking.sequence_length, ground.stride
+    window, step = subset.chunking.sequence_length, subset.stride
     assert window % stride == 0
     assert step % stride == 0
     blocks = []
-    for document in ground.documents.tolist():
-        length = len(ground.tokens_of(document))
+    for document in subset.documents.tolist():
+        length = len(subset.tokens_of(document))
         for start in range(1, length, stride):
             number = max(0, -(-(start - window) // step))
             blocks.append(Block(document, start, min(start + stride, length), number * step))
@@ -74,23 +74,23 @@ def blocks_of(ground: Ground, stride: int) -> list[Block]:
 
 
 def retrieve(
-    retriever: Retriever, ground: Ground, blocks: list[Block], query_length: int
+    retriever: Retriever, subset: Subset, blocks: list[Block], query_length: int
 ) -> Neighbours:
     """The best chunk of another document for each block, [Q, 1], by the tokens before it."""
     queries = np.full((len(blocks), query_length), NO_TOKEN, np.int32)
     for row, block in enumerate(blocks):
         first = max(1, block.start - query_length)  # position 0 is the boundary
-        tokens = ground.tokens_of(block.document)[first : block.start]
+        tokens = subset.tokens_of(block.document)[first : block.start]
         queries[row, : len(tokens)] = tokens
     document = np.array([block.document for block in blocks], np.int64)
     unknown = np.full(len(blocks), -1, np.int64)
     asked = Queries(queries, None, document, unknown)
-    return search_filled(retriever, asked, 1, np.asarray(ground.store.document))
+    return search_filled(retriever, asked, 1, np.asarray(subset.store.document))
 
 
-def passages(ground: Ground, chunks: NDArray[np.int64], continuation: int) -> list[NDArray]:
+def passages(subset: Subset, chunks: NDArray[np.int64], continuation: int) -> list[NDArray]:
     """Tokens of each chunk and of those that follow it, without boundary and padding."""
-    store = ground.store
+    store = subset.store
     values = store.values(chunks, continuation)
     text = (values != store.pad_id) & (values != store.boundary_id)
     return [row[keep] for row, keep in zip(values, text, strict=True)]
@@ -98,7 +98,7 @@ def passages(ground: Ground, chunks: NDArray[np.int64], continuation: int) -> li
 
 def block_nats(
     model: Retro,
-    ground: Ground,
+    subset: Subset,
     blocks: list[Block],
     found: list[NDArray],
     batch_size: int,
@@ -109,16 +109,16 @@ def block_nats(
         found: passage of each block; an empty one leaves the baseline's own context.
     """
     device = next(model.parameters()).device
-    inputs = [_read(ground, block, passage) for block, passage in zip(blocks, found, strict=True)]
+    inputs = [_read(subset, block, passage) for block, passage in zip(blocks, found, strict=True)]
     order = sorted(range(len(blocks)), key=lambda i: len(inputs[i]))
     for start in range(0, len(order), batch_size):
         part = order[start : start + batch_size]
         width = max(len(inputs[i]) for i in part)
-        ids = np.full((len(part), width), ground.store.pad_id)
+        ids = np.full((len(part), width), subset.store.pad_id)
         targets = np.full((len(part), width), IGNORED)
         for row, i in enumerate(part):
             block, length = blocks[i], len(inputs[i])
-            scored = ground.tokens_of(block.document)[block.start : block.stop]
+            scored = subset.tokens_of(block.document)[block.start : block.stop]
             ids[row, :length] = inputs[i]
             targets[row, length - len(scored) : length] = scored
         read = torch.from_numpy(ids).to(device)
@@ -130,87 +130,87 @@ def block_nats(
             yield i, rows[row][targets[row] != IGNORED]
 
 
-def _read(ground: Ground, block: Block, passage: NDArray) -> NDArray:
+def _read(subset: Subset, block: Block, passage: NDArray) -> NDArray:
     """What the model reads for a block: the passage, and as much context as the window leaves."""
     last = block.stop - 1  # the last token read predicts the one at `last`
-    first = max(block.context, last - (ground.chunking.sequence_length - len(passage)))
-    return np.concatenate([passage, ground.tokens_of(block.document)[first:last]])
+    first = max(block.context, last - (subset.chunking.sequence_length - len(passage)))
+    return np.concatenate([passage, subset.tokens_of(block.document)[first:last]])
 
 
 def nats_by_chunk(
     model: Retro,
     retriever: Retriever,
-    ground: Ground,
+    subset: Subset,
     stride: int,
     setting: Setting,
     batch_size: int,
     what: str,
 ) -> tuple[NDArray[np.float64], int]:
-    """[S] nats of the ground's chunks under one setting, and the tokens that the model read."""
-    blocks = blocks_of(ground, stride)
-    found = _found(retriever, ground, blocks, setting)
-    totals = np.zeros(ground.store.num_chunks)
-    size = ground.store.chunk_size
+    """[S] nats of the subset's chunks under one setting, and the tokens that the model read."""
+    blocks = blocks_of(subset, stride)
+    found = _found(retriever, subset, blocks, setting)
+    totals = np.zeros(subset.store.num_chunks)
+    size = subset.store.chunk_size
     with track(len(blocks), what, "blocks") as advance:
-        for i, nats in block_nats(model, ground, blocks, found, batch_size):
+        for i, nats in block_nats(model, subset, blocks, found, batch_size):
             positions = np.arange(blocks[i].start, blocks[i].stop)
-            chunk = ground.first_chunk(blocks[i].document) + positions // size
+            chunk = subset.first_chunk(blocks[i].document) + positions // size
             np.add.at(totals, chunk, nats)
             advance(1)
-    read = sum(len(_read(ground, *pair)) for pair in zip(blocks, found, strict=True))
-    return totals[ground.rows], read
+    read = sum(len(_read(subset, *pair)) for pair in zip(blocks, found, strict=True))
+    return totals[subset.rows], read
 
 
 def _found(
-    retriever: Retriever, ground: Ground, blocks: list[Block], setting: Setting
+    retriever: Retriever, subset: Subset, blocks: list[Block], setting: Setting
 ) -> list[NDArray]:
     """The passage of each block."""
-    ids = retrieve(retriever, ground, blocks, setting.query_length).ids[:, 0]
-    return passages(ground, ids, setting.continuation)
+    ids = retrieve(retriever, subset, blocks, setting.query_length).ids[:, 0]
+    return passages(subset, ids, setting.continuation)
 
 
 def tune(
     model: Retro,
     retriever: Retriever,
-    ground: Ground,
+    subset: Subset,
     stride: int,
     query_lengths: list[int],
     continuations: list[int],
     batch_size: int,
 ) -> Tuning:
-    """The best query length and passage at a stride, by bits per byte on `ground`."""
+    """The best query length and passage at a stride, by bits per byte on `subset`."""
     start = time.perf_counter()
     tried = []
     for setting in itertools.starmap(Setting, itertools.product(query_lengths, continuations)):
         what = f"tuning RALM, stride {stride}"
-        nats, _ = nats_by_chunk(model, retriever, ground, stride, setting, batch_size, what)
-        tried.append((setting._asdict(), bits_per_byte(ground, nats)))
+        nats, _ = nats_by_chunk(model, retriever, subset, stride, setting, batch_size, what)
+        tried.append((setting._asdict(), bits_per_byte(subset, nats)))
     return lowest(tried, start)
 
 
 def score(
     model: Retro,
     retriever: Retriever,
-    ground: Ground,
+    subset: Subset,
     stride: int,
     tuning: Tuning,
     batch_size: int,
 ) -> Outcome:
-    """The unchanged model with the chosen retrieval on every token of `ground`."""
+    """The unchanged model with the chosen retrieval on every token of `subset`."""
     start = time.perf_counter()
     what = f"scoring RALM, stride {stride}"
     setting = Setting(**tuning.chosen)
-    nats, read = nats_by_chunk(model, retriever, ground, stride, setting, batch_size, what)
+    nats, read = nats_by_chunk(model, retriever, subset, stride, setting, batch_size, what)
     return Outcome.by_chunk(
-        ground,
+        subset,
         nats,
         tuning=tuning,
         seconds=round(time.perf_counter() - start, 1),
         parameters=sum(p.numel() for p in model.parameters()),
         facts={
             "stride": stride,
-            "retrievals": len(blocks_of(ground, stride)),
+            "retrievals": len(blocks_of(subset, stride)),
             "tokens_read": read,
-            "tokens_scored": int(ground.tokens.sum()),
+            "tokens_scored": int(subset.tokens.sum()),
         },
     )

@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from retro_lab.evaluation.compressors.ground import Ground
 from retro_lab.evaluation.compressors.outcome import Outcome, Tuning
+from retro_lab.evaluation.compressors.subset import Subset
 from retro_lab.evaluation.measure.leakage import LEAK_FREE_ALPHA
 from retro_lab.evaluation.measure.metrics import Score
 from retro_lab.evaluation.measure.overlap import overlap_ratio
@@ -42,13 +42,13 @@ class Entry:
     Attributes:
         name: of its column.
         label: for people.
-        ground: what it was scored on: the whole split, or the subsample.
+        subset: what it was scored on: the whole split, or the subsample.
         outcome: its nats.
     """
 
     name: str
     label: str
-    ground: Ground
+    subset: Subset
     outcome: Outcome
 
 
@@ -96,10 +96,10 @@ class Row:
 
 
 class Board:
-    """Entries on one ground, and the parts of it on which they are compared.
+    """Entries on one split, and the parts of it on which they are compared.
 
     Args:
-        ground: the whole split.
+        subset: all of the split.
         subsample: documents on which every entry is scored.
         table: the run's own chunks; must be of the same text.
 
@@ -107,16 +107,16 @@ class Board:
         ValueError: if the table scored other tokens.
     """
 
-    def __init__(self, ground: Ground, subsample: Ground, table: ChunkTable) -> None:
+    def __init__(self, subset: Subset, subsample: Subset, table: ChunkTable) -> None:
         if not (
-            np.array_equal(table.tokens, ground.tokens)
-            and np.array_equal(table.bytes, ground.bytes)
+            np.array_equal(table.tokens, subset.tokens)
+            and np.array_equal(table.bytes, subset.bytes)
         ):
             raise ValueError("the rivals' tokens are not those of chunks.parquet")
-        self.ground = ground
+        self.subset = subset
         self.table = table
-        self.place = np.searchsorted(ground.documents, ground.document)
-        self.sampled = np.isin(ground.document, subsample.documents)
+        self.place = np.searchsorted(subset.documents, subset.document)
+        self.sampled = np.isin(subset.document, subsample.documents)
         self.ratio: NDArray[np.float64] | None = None
         if table.overlap is not None:
             self.ratio = overlap_ratio(table.overlap.longest_run, table.tokens)
@@ -136,8 +136,8 @@ class Board:
     def row(self, entry: Entry, bootstrap: Bootstrap) -> Row:
         """The entry's figures on every part."""
         outcome = entry.outcome
-        ids = dict(zip(self.ground.document.tolist(), self.table.document_id, strict=True))
-        documents = entry.ground.documents.tolist()
+        ids = dict(zip(self.subset.document.tolist(), self.table.document_id, strict=True))
+        documents = entry.subset.documents.tolist()
         by_document = None
         if outcome.chunk_nats is None:
             nats = outcome.document_nats.tolist()
@@ -158,16 +158,16 @@ class Board:
         """[S] nats by chunk, NaN where there is no figure."""
         nats = np.full(len(self.sampled), np.nan)
         if entry.outcome.chunk_nats is not None:
-            nats[np.isin(self.ground.rows, entry.ground.rows)] = entry.outcome.chunk_nats
+            nats[np.isin(self.subset.rows, entry.subset.rows)] = entry.outcome.chunk_nats
         return nats
 
     def _figure(self, entry: Entry, kept: NDArray[np.bool_], bootstrap: Bootstrap) -> Figure | None:
         """The entry against RETRO[ON] on the kept chunks, if it has a figure for all of them."""
-        size = len(self.ground.documents)
+        size = len(self.subset.documents)
         theirs = self._document_nats(entry, kept)
         if theirs is None or not kept.any():
             return None
-        columns = (self.own(RETRO), self.ground.tokens, self.ground.bytes)
+        columns = (self.own(RETRO), self.subset.tokens, self.subset.bytes)
         retro, tokens, num_bytes = (
             np.bincount(self.place[kept], column[kept], size) for column in columns
         )
@@ -191,13 +191,13 @@ class Board:
 
     def _document_nats(self, entry: Entry, kept: NDArray[np.bool_]) -> NDArray[np.float64] | None:
         """[D] nats on the kept chunks; None if the entry has no figure for one of them."""
-        size = len(self.ground.documents)
+        size = len(self.subset.documents)
         if entry.outcome.chunk_nats is not None:
             nats = self.chunk_nats(entry)[kept]
             if np.isnan(nats).any():
                 return None
             return np.bincount(self.place[kept], nats, size).astype(np.float64)
-        scored = np.isin(self.ground.documents, entry.ground.documents)
+        scored = np.isin(self.subset.documents, entry.subset.documents)
         chunks = np.bincount(self.place[kept], minlength=size)
         touched, whole = chunks > 0, chunks == np.bincount(self.place, minlength=size)
         if not (scored & whole)[touched].all():
@@ -219,8 +219,8 @@ def save(folder: Path, board: Board, entries: Sequence[Entry], about: dict[str, 
     columns: dict[str, Any] = {
         "document_id": pa.array(board.table.document_id, pa.string()),
         "chunk_index": pa.array(board.table.chunk_index, pa.int32()),
-        "tokens": pa.array(board.ground.tokens, pa.int64()),
-        "bytes": pa.array(board.ground.bytes, pa.int64()),
+        "tokens": pa.array(board.subset.tokens, pa.int64()),
+        "bytes": pa.array(board.subset.bytes, pa.int64()),
         "subsample": pa.array(board.sampled, pa.bool_()),
     }
     if board.ratio is not None:

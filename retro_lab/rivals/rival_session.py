@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Any, cast
 
 from retro_lab.config.schema import Config, RivalsConfig
-from retro_lab.evaluation.compressors.ground import Ground, Grounds
 from retro_lab.evaluation.compressors.outcome import Outcome, kept
+from retro_lab.evaluation.compressors.subset import Subset, Subsets
 from retro_lab.nn import Retro, RetroConfig
 from retro_lab.nn.flops import count_flops
 from retro_lab.run.data.graph import DataGraph
@@ -43,7 +43,7 @@ class RivalSession:
         self.batch = config.eval.batch_size
         self.model = self.load(baseline)
         self.weights = {"baseline": weights_digest(self.model)}
-        self.text = Grounds.of(
+        self.text = Subsets.of(
             graph.chunks,
             config.eval.split,
             config.chunking,
@@ -59,16 +59,16 @@ class RivalSession:
     def kept(
         self,
         name: str,
-        ground: Ground,
+        subset: Subset,
         settings: Mapping[str, Any],
         inputs: Mapping[str, str],
         score: Callable[[], Outcome],
-        tuned_on: Ground | None = None,
+        tuned_on: Subset | None = None,
     ) -> Outcome:
         """As `outcome.kept`, tuned on the session's own validation text unless told."""
         chunks = self.graph.own.chunks.stage
         tuned_on = tuned_on or self.text.tuning
-        return kept(self.graph.store, name, chunks, ground, tuned_on, settings, inputs, score)
+        return kept(self.graph.store, name, chunks, subset, tuned_on, settings, inputs, score)
 
     @cached_property
     def retro(self) -> RetroConfig:

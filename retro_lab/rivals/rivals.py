@@ -15,8 +15,8 @@ from typing import Any
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import eval_fields, run_key
 from retro_lab.config.schema import Bm25RetrieverConfig, Method
-from retro_lab.evaluation.compressors.ground import Ground
 from retro_lab.evaluation.compressors.outcome import Outcome, Tuning
+from retro_lab.evaluation.compressors.subset import Subset
 from retro_lab.evaluation.measure.conditions import label
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.environment import environment
@@ -140,7 +140,7 @@ def _ralm(session: RivalSession) -> list[Entry]:
     bm25 = own if isinstance(own, Bm25RetrieverConfig) else Bm25RetrieverConfig(name="bm25")
     entries = []
     for stride in sorted(asked.strides, reverse=True):
-        ground, tuned_on = session.text.for_stride(stride)
+        subset, tuned_on = session.text.for_stride(stride)
         name = f"ralm_{stride}"
         settings = {
             "stride": stride,
@@ -149,9 +149,9 @@ def _ralm(session: RivalSession) -> list[Entry]:
             "k1": bm25.k1,
             "b": bm25.b,
         }
-        score = partial(_score_ralm, session, bm25, stride, ground, tuned_on)
-        outcome = session.kept(name, ground, settings, session.weights, score, tuned_on)
-        entries.append(Entry(name, f"RALM s={stride}", ground, outcome))
+        score = partial(_score_ralm, session, bm25, stride, subset, tuned_on)
+        outcome = session.kept(name, subset, settings, session.weights, score, tuned_on)
+        entries.append(Entry(name, f"RALM s={stride}", subset, outcome))
     return entries
 
 
@@ -159,8 +159,8 @@ def _score_ralm(
     session: RivalSession,
     bm25: Bm25RetrieverConfig,
     stride: int,
-    ground: Ground,
-    tuned_on: Ground,
+    subset: Subset,
+    tuned_on: Subset,
 ) -> Outcome:
     asked, model = session.asked.ralm, session.model
     index = session.graph.index(bm25).artifact
@@ -174,7 +174,7 @@ def _score_ralm(
         asked.continuations,
         session.batch,
     )
-    outcome = ralm.score(model, retriever, ground, stride, tuning, session.batch)
+    outcome = ralm.score(model, retriever, subset, stride, tuning, session.batch)
     outcome = dataclasses.replace(outcome, datastore_bytes=_size(index))
     return _with_seconds(outcome, tuning.seconds, tuned_on_documents=len(tuned_on.documents))
 
@@ -221,12 +221,12 @@ def _about(session: RivalSession, run: RunDirectory) -> dict[str, Any]:
     config, text, ids = session.config, session.text, session.graph.corpus.ids
     evaluation = config.eval
 
-    def named(ground: Ground) -> dict[str, Any]:
+    def named(subset: Subset) -> dict[str, Any]:
         return {
-            "split": ground.split,
-            "documents": [ids[d] for d in ground.documents.tolist()],
-            "tokens": int(ground.tokens.sum()),
-            "bytes": int(ground.bytes.sum()),
+            "split": subset.split,
+            "documents": [ids[d] for d in subset.documents.tolist()],
+            "tokens": int(subset.tokens.sum()),
+            "bytes": int(subset.bytes.sum()),
         }
 
     return {

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from retro_lab.data.dataset import EvaluationData
-from retro_lab.evaluation.compressors.ground import Ground
+from retro_lab.evaluation.compressors.subset import Subset
 from retro_lab.nn import Retro
 from retro_lab.store import track
 
@@ -68,15 +68,15 @@ def token_states(
         hook.remove()
 
 
-def plain_nats(model: Retro, ground: Ground, batch_size: int) -> NDArray[np.float64]:
-    """[S] nats of a plain language model on the ground's chunks."""
-    data, windows = ground.windows()
-    totals = np.zeros(ground.store.num_chunks)
-    with track(int(ground.tokens.sum()), f"scoring {ground.split}", "tokens") as advance:
+def plain_nats(model: Retro, subset: Subset, batch_size: int) -> NDArray[np.float64]:
+    """[S] nats of a plain language model on the subset's chunks."""
+    data, windows = subset.windows()
+    totals = np.zeros(subset.store.num_chunks)
+    with track(int(subset.tokens.sum()), f"scoring {subset.split}", "tokens") as advance:
         for part in token_states(model, data, windows, batch_size):
             np.add.at(totals, part.chunk, part.nats)
             advance(len(part.nats))
-    return totals[ground.rows]
+    return totals[subset.rows]
 
 
 def weights_digest(model: Retro) -> str:

@@ -6,15 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from retro_lab.config.errors import UserError
 from retro_lab.evaluation.measure.leakage import LEAK_FREE_ALPHA
-from retro_lab.evaluation.records.results import read_json
+from retro_lab.evaluation.records.results import read_record
+from retro_lab.evaluation.report.table import NONE, Table, number, with_interval
 
 SCHEMA_VERSION = 1
 RIVALS_FILE = "rivals.json"
-NONE = "-"
 
 
 def load(folder: Path) -> dict[str, Any]:
@@ -25,12 +23,7 @@ def load(folder: Path) -> dict[str, Any]:
     """
     path = folder / RIVALS_FILE
     fix = "python evaluate.py run=... eval=rivals"
-    if not path.is_file():
-        raise UserError(f"{path} does not exist", fix=fix)
-    record = read_json(path, fix)
-    version = record.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise UserError(f"{path} has schema_version {version}, not {SCHEMA_VERSION}", fix=fix)
+    record = read_record(path, SCHEMA_VERSION, fix)
     try:
         rivals_table(record)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -45,35 +38,28 @@ def rivals_table(record: Mapping[str, Any]) -> Table:
         f"rivals on {len(scored['documents'])} documents of the {scored['split']} split, tuned on "
         f"{len(record['tuned_on']['documents'])} of {record['tuned_on']['split']}"
     )
-    table = Table(
-        title=title, title_justify="left", header_style="bold", box=None, padding=(0, 1, 0, 0)
-    )
-    table.add_column("rival", no_wrap=True)
-    for heading in (
-        "bits/\nbyte",
-        f"r(C)≤\n{LEAK_FREE_ALPHA:g}",
-        f"{len(sample['documents'])}\ndocs",
-    ):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for heading in ("less RETRO[ON]", "tried", "s", "params", "MB"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    rows = []
     for row in record["rivals"]:
         figures = row["figures"]
-        shown = figures.get("all") or figures["subsample"]
-        only = "" if figures.get("all") else " *"
-        parameters = row["parameters"]
-        table.add_row(
-            row["label"] + only,
-            *(_bits(figures.get(part)) for part in ("all", "leak_free", "subsample")),
-            _difference(shown),
-            str(len(row["tuning"]["trials"]) or NONE),
-            f"{row['seconds']:,.0f}",
-            NONE if parameters is None else _short(parameters),
-            _megabytes(row["datastore_bytes"]),
+        everywhere, shown = figures.get("all"), figures.get("all") or figures["subsample"]
+        parts = [figures.get(part) for part in ("all", "leak_free", "subsample")]
+        difference = shown and with_interval(
+            shown["difference"], shown["low"], shown["high"], "+.3f"
         )
-    table.caption = "\n".join(_notes(record["rivals"])) or None
-    table.caption_justify = "left"
-    return table
+        rows.append(
+            [
+                row["label"] if everywhere else f"{row['label']} *",
+                *(number(part and part["bits_per_byte"], ".3f") for part in parts),
+                difference or NONE,
+                str(len(row["tuning"]["trials"]) or NONE),
+                f"{row['seconds']:,.0f}",
+                NONE if (parameters := row["parameters"]) is None else _short(parameters),
+                _megabytes(row["datastore_bytes"]),
+            ]
+        )
+    head = ["rival", "bits/\nbyte", f"r(C)≤\n{LEAK_FREE_ALPHA:g}"]
+    head += [f"{len(sample['documents'])}\ndocs", "less RETRO[ON]", "tried", "s", "params", "MB"]
+    return Table(head, rows, title, "\n".join(_notes(record["rivals"])) or None)
 
 
 def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -113,15 +99,3 @@ def _short(count: int) -> str:
 def _megabytes(count: int) -> str:
     """`5.5`, `1,521`."""
     return f"{count / 1e6:,.{0 if count >= 1e8 else 1}f}" if count else NONE
-
-
-def _bits(figure: Mapping[str, Any] | None) -> str:
-    return NONE if figure is None else f"{figure['bits_per_byte']:.3f}"
-
-
-def _difference(figure: Mapping[str, Any] | None) -> str:
-    if figure is None or figure["difference"] is None:
-        return NONE
-    if figure["low"] is None:
-        return f"{figure['difference']:+.3f}"
-    return f"{figure['difference']:+.3f} ({figure['low']:+.3f}..{figure['high']:+.3f})"

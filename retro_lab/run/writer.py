@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+from retro_lab.config.arguments import key
 from retro_lab.config.errors import UserError
 from retro_lab.retrieval.new_text import Found, GivenNeighbours, NeighbourSource
 
@@ -26,19 +27,20 @@ _CUT = "\ufffd"  # decoded from a character whose last bytes are still to come
 class Request:
     """What the user asks for; fields as `generate --help` has them, None where it was left open."""
 
-    run: Path
-    prompts: tuple[str, ...] = ()
-    tokens: int = 128
-    temperature: float = 0.8
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int = 0
-    show: str | None = None
+    run: Path = key(example="runs/..., a trained run's directory")
+    prompts: tuple[str, ...] = key((), name="prompt", blank=True)
+    tokens: int = key(128, least=1)
+    temperature: float = key(0.8, least=0)
+    top_k: int = key(0, least=0)
+    top_p: float = key(1.0, above=0, most=1)
+    seed: int = key(0, least=0)
+    show: str | None = key(None, choices=("neighbours", "text"))
     retrieval: bool | None = None
-    stride: int | None = None
+    stride: int | None = key(None, least=1)
     left_pad: bool = False
-    neighbours: tuple[str, ...] = ()
-    device: str = "auto"
+    neighbours: tuple[str, ...] = key((), name="neighbours_text")
+    neighbours_file: Path | None = None
+    device: str = key("auto", choices=("auto", "cpu", "cuda"))
 
     @property
     def about_neighbours(self) -> list[str]:

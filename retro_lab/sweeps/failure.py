@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -11,8 +10,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.files import replacing
 from retro_lab.run.directory import FAILURE_FILE, LOCK_FILE
+
+from .notes import read_note, write_note
 
 INTERRUPTED = "interrupted"
 
@@ -41,7 +41,7 @@ def failure_recorded(folder: Path, overrides: Sequence[str]) -> Iterator[None]:
         failure = Failure(one_line(error), list(overrides))
         # The disk may be full: what is raised matters more than the note of it.
         with suppress(OSError, Timeout), FileLock(folder / LOCK_FILE, timeout=0):
-            _write(path, failure)
+            write_note(path, asdict(failure))
         raise
     path.unlink(missing_ok=True)
 
@@ -52,13 +52,7 @@ def read_failure(folder: Path) -> Failure | None:
     Raises:
         UserError: the file is damaged.
     """
-    path = folder / FAILURE_FILE
-    if not path.is_file():
-        return None
-    try:
-        return Failure(**json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path} is damaged: {error}", fix="remove it") from error
+    return read_note(folder / FAILURE_FILE, lambda note: Failure(**note), fix="remove it")
 
 
 def one_line(error: BaseException) -> str:
@@ -68,8 +62,3 @@ def one_line(error: BaseException) -> str:
     said = error.message if isinstance(error, UserError) else str(error)
     first = next(iter(said.strip().splitlines()), "")
     return first if isinstance(error, UserError) else f"{type(error).__name__}: {first}"
-
-
-def _write(path: Path, failure: Failure) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(asdict(failure), indent=2) + "\n", encoding="utf-8")

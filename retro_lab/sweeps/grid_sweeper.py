@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
 
 from retro_lab.config.errors import UserError
 
-from .launching import Points
+from .launching import PointSweeper
 
 
-class GridSweeper(Sweeper):
+class GridSweeper(PointSweeper):
     """In place of Hydra's basic sweeper, with the same settings and the same points.
 
     Args:
@@ -22,16 +19,9 @@ class GridSweeper(Sweeper):
         params: values of settings, as one types them after `-m`.
     """
 
-    points: Points
-
     def __init__(self, max_batch_size: int | None = None, params: Any = None) -> None:
         self.max_batch_size = max_batch_size
         self.params = params
-
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
-        self.points = Points(hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> None:
         """Runs all points.

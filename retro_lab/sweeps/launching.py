@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.errors import OverrideParseException
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
@@ -118,6 +119,17 @@ class Points:
     def _write(self) -> None:
         if self.folder is not None:
             write_points(self.folder, self.planned)
+
+
+class PointSweeper(Sweeper):
+    """A sweeper of Hydra's that launches `Points`."""
+
+    points: Points
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self.points = Points(hydra_context, task_function, config)
 
 
 def failure_of(job: JobReturn) -> Exception | None:

@@ -10,9 +10,6 @@ from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 from hydra.core.override_parser.types import Override
-from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
 
 from retro_lab.config.compose import to_config
 from retro_lab.config.errors import UserError
@@ -22,10 +19,10 @@ from retro_lab.config.schema import Config
 from retro_lab.config.serialise import flatten
 
 from .grid_sweeper import at_least_one
-from .launching import PARAMS, Points
+from .launching import PARAMS, PointSweeper
 
 
-class OptunaSweeper(Sweeper):
+class OptunaSweeper(PointSweeper):
     """Minimises `objective` over the settings that have several values.
 
     Args:
@@ -36,8 +33,6 @@ class OptunaSweeper(Sweeper):
         seed: of the proposals.
         params: the search space, and single values, as one types them after `-m`.
     """
-
-    points: Points
 
     def __init__(
         self,
@@ -54,11 +49,6 @@ class OptunaSweeper(Sweeper):
         self.max_batch_size = max_batch_size
         self.seed = seed
         self.params = params
-
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
-        self.points = Points(hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> None:
         """Completes the study.

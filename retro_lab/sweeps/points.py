@@ -6,14 +6,12 @@ can name the points that have not begun.
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from retro_lab.config.errors import UserError
-from retro_lab.config.files import replacing
+from .notes import read_note, write_note
 
 SWEEP_FILE = "sweep.json"
 
@@ -39,23 +37,15 @@ def read_points(folder: Path) -> list[Point]:
     Raises:
         UserError: the list is damaged.
     """
-    path = folder / SWEEP_FILE
-    if not path.is_file():
-        return []
-    try:
-        return [Point(**point) for point in json.loads(path.read_text(encoding="utf-8"))]
-    except (ValueError, TypeError) as error:
-        raise UserError(
-            f"{path} is damaged: {error}", fix="remove it; the next sweep writes it anew"
-        ) from error
+    fix = "remove it; the next sweep writes it anew"
+    found = read_note(folder / SWEEP_FILE, lambda note: [Point(**point) for point in note], fix)
+    return found or []
 
 
 def write_points(folder: Path, points: Sequence[Point]) -> None:
     """Replaces the list of a folder of runs."""
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / SWEEP_FILE) as temporary:
-        text = json.dumps([asdict(point) for point in points], indent=2)
-        temporary.write_text(f"{text}\n", encoding="utf-8")
+    write_note(folder / SWEEP_FILE, [asdict(point) for point in points])
 
 
 def command(overrides: Sequence[str]) -> str:

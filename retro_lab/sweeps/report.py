@@ -89,7 +89,7 @@ def _show(
     rows = told_apart(rows)
     shown = parts(rows, sort)
     for part in shown:
-        for table in part_tables(part, sort, console.width):
+        for table in part_tables(part, sort):
             console.print()
             console.print(table)
         console.print(in_words(part), markup=False)
@@ -158,14 +158,12 @@ def _row(file: Path) -> SweepRow:
 def _write_markdown(
     shown: Sequence[Part], left: Sequence[Unfinished], sort: str | None, path: Path
 ) -> None:
-    from retro_lab.evaluation.report.sweep_tables import group_cells, in_words
+    from retro_lab.evaluation.report.sweep_tables import group_table, in_words
 
     text = f"# {sum(len(part.rows) for part in shown)} runs\n\n"
     for part in shown:
-        heads, *cells = group_cells(part, sort).lines
-        lines = [heads, ["---"] * len(heads), *cells]
-        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        text += f"## {part.name}\n\n{table}\n\n{in_words(part, brackets=False)}\n\n"
+        table = group_table(part, sort).markdown()
+        text += f"## {part.name}\n\n{table}\n{in_words(part, brackets=False)}\n\n"
     if left:
         lines = [line for run in left for line in run.lines()]
         text += "## Not finished\n\n" + "\n".join(f"    {line}" for line in lines) + "\n\n"
@@ -178,7 +176,7 @@ def _log_to_wandb(shown: Sequence[Part], sort: str | None, folder: Path) -> str:
     import wandb
 
     from retro_lab.config.schema import WandbConfig
-    from retro_lab.evaluation.report.sweep_tables import group_cells
+    from retro_lab.evaluation.report.sweep_tables import group_table
     from retro_lab.training.wandb_run import RunIdentity, start
 
     keys = sorted(row.run_key for part in shown for row in part.rows)
@@ -188,8 +186,9 @@ def _log_to_wandb(shown: Sequence[Part], sort: str | None, folder: Path) -> str:
         return "switched off by its own settings"
     logged: dict[str, Any] = {"report/plot": wandb.Image(str(folder / "report.png"))}
     for part in shown:
-        cells: Any = group_cells(part, sort).lines
-        logged[f"report/{part.name}"] = wandb.Table(columns=cells[0], data=cells[1:])
+        table = group_table(part, sort)
+        heads: list[Any] = list(table.heads)
+        logged[f"report/{part.name}"] = wandb.Table(columns=heads, data=list(table.rows))
     with run:
         run.log(logged)
         return run.url or run.dir
@@ -204,24 +203,25 @@ def _results_below(path: Path, name: str) -> list[Path]:
 
 def _write_csv(rows: Sequence[SweepRow], path: Path) -> None:
     """A row a run, figures unrounded; rows of one split stand together."""
-    import csv
-
+    from retro_lab.evaluation.records.csv_file import PAIRED, paired, write_csv
     from retro_lab.evaluation.report.sweep import AXES, MEASURED
 
-    others = list(rows[0].others)
-    header = ["run_key", *AXES, *others, "k", *MEASURED, "bpb", "baseline_bpb", "plain_bpb"]
-    header.append("against")
-    for name in ("all_chunks", "leak_free"):
-        header += [f"{name}_delta_bpb", f"{name}_low", f"{name}_high", f"{name}_documents"]
-    header += ["training_flops", "training_seconds"]
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        for row in rows:
-            cells = [row.run_key, *(getattr(row, axis) for axis in AXES), *row.others.values()]
-            cells += [row.k, *(getattr(row, name) for name in MEASURED), row.score.bpb]
-            cells += [score and score.bpb for score in (row.baseline, row.plain)]
-            cells.append(row.against if row.difference else None)
-            for d in (row.difference, row.leak_free):
-                cells += [None] * 4 if d is None else [d.delta_bpb, d.low, d.high, d.documents]
-            writer.writerow([*cells, row.flops, row.seconds])
+    head = ["run_key", *AXES, *rows[0].others, "k", *MEASURED, "bpb", "baseline_bpb", "plain_bpb"]
+    head += ["against", *(f"{part}_{n}" for part in ("all_chunks", "leak_free") for n in PAIRED)]
+    lines = [
+        [
+            row.run_key,
+            *(getattr(row, axis) for axis in AXES),
+            *row.others.values(),
+            row.k,
+            *(getattr(row, name) for name in MEASURED),
+            *(score and score.bpb for score in (row.score, row.baseline, row.plain)),
+            row.against if row.difference else None,
+            *paired(row.difference),
+            *paired(row.leak_free),
+            row.flops,
+            row.seconds,
+        ]
+        for row in rows
+    ]
+    write_csv([*head, "training_flops", "training_seconds"], lines, path)

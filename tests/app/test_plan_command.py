@@ -97,7 +97,7 @@ def test_rates_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], "database.tokens has no value"),
+        ([], "plan needs database.tokens"),
         ([TOKENS, "database.token=1"], "did you mean database.tokens"),
         ([TOKENS, "database.train_share=2"], "at most 1"),
         (["database.tokens=many"], "expected a number"),

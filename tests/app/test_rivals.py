@@ -54,7 +54,7 @@ def evaluated(
 
 def _watched(tune, splits: list[str]):
     def watched(*args, **kwargs):
-        splits.extend(arg.split for arg in args if isinstance(arg, rivals.Ground))
+        splits.extend(arg.split for arg in args if isinstance(arg, rivals.Subset))
         return tune(*args, **kwargs)
 
     return watched

@@ -17,12 +17,12 @@ from retro_lab.run.directory import RunDirectory
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["port=1"], "run has no value"),
-        (["run=x", "prot=1"], "no argument prot=1"),
-        (["run=x", "port=many"], "port=many: must be a whole number"),
+        (["port=1"], "serve needs run"),
+        (["run=x", "prot=1"], "prot is not a key of serve"),
+        (["run=x", "port=many"], "port=many: expected a whole number"),
         (["run=x", "port=65536"], "at most 65535"),
-        (["run=x", "timeout=nan"], "timeout=nan: must be a number"),
-        (["run=x", "timeout=inf"], "timeout=inf: must be a number"),
+        (["run=x", "timeout=nan"], "timeout=nan: expected a number"),
+        (["run=x", "timeout=inf"], "timeout=inf: expected a number"),
         (["run=x", "max_bytes=99999999999"], "at most 2147483647"),
         (["run=x", "host=0.0.0.0"], r"host=0\.0\.0\.0: anyone who reaches it"),
         (["run=x", "host=::"], "anyone who reaches it"),

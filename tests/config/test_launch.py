@@ -22,6 +22,7 @@ from retro_lab.config.compose import compose_root, load_config
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import run_name
 from retro_lab.config.schema import Config, EvaluateConfig
+from retro_lab.sweeps.checks import refuse_processes
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -218,10 +219,10 @@ def test_a_launcher_preset_is_a_plugin_with_settings(preset: str, plugin: str) -
     config = load_config(["trainer=ddp"])
     if preset == "slurm":
         assert (hydra.launcher.nodes, hydra.launcher.tasks_per_node) == (1, 2)
-        launch._refuse_processes(config, hydra)
+        refuse_processes(config, hydra)
     else:
         with pytest.raises(UserError, match=f"under hydra/launcher={preset}"):
-            launch._refuse_processes(config, hydra)
+            refuse_processes(config, hydra)
 
 
 def test_evaluate_makes_no_directory() -> None:

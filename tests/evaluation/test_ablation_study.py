@@ -10,6 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.ablation_study import (
+    Curve,
+    ablation,
+    in_study_order,
+    markdown_table,
+    plot_ablations,
+)
 from retro_lab.config.errors import UserError
 from retro_lab.evaluation.measure.statistics import (
     Bootstrap,
@@ -17,12 +24,6 @@ from retro_lab.evaluation.measure.statistics import (
     pooled_interval,
 )
 from retro_lab.evaluation.records.chunk_table import ChunkTable
-from retro_lab.evaluation.report.ablation_plot import Curve, plot_ablations
-from retro_lab.evaluation.report.ablations import (
-    ablation,
-    in_study_order,
-    markdown_table,
-)
 
 BOOTSTRAP = Bootstrap(samples=400)
 DOCUMENTS = 20

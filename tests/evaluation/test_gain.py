@@ -195,7 +195,7 @@ def test_the_file_holds_all_that_was_found(make_table: Make, tmp_path: Path) -> 
         assert path.read_bytes() == first
     without_checksums(tmp_path)
     path.write_bytes(first.replace(b'"schema_version": 1', b'"schema_version": 2'))
-    with pytest.raises(UserError, match=r"gain\.json is damaged: its schema_version is not 1"):
+    with pytest.raises(UserError, match=r"gain\.json has schema_version 2, expected 1"):
         load_gain(path)
 
 

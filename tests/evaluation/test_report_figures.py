@@ -75,7 +75,7 @@ def printed(table: RenderableType, width: int = 80) -> str:
 
 
 def shown(rows: list[SweepRow], width: int = 80) -> str:
-    return "".join(printed(t, width) for p in parts(rows) for t in part_tables(p, width=width))
+    return "".join(printed(t, width) for p in parts(rows) for t in part_tables(p))
 
 
 def write_leakage(leakage: Leakage, path: Path) -> bytes:

@@ -15,7 +15,8 @@ from retro_lab.evaluation.measure.metrics import Score
 from retro_lab.evaluation.measure.seeds import by_settings, spread
 from retro_lab.evaluation.report.sweep import SweepRow
 from retro_lab.evaluation.report.sweep_plot import bar, compared, plot_sweep
-from retro_lab.evaluation.report.sweep_tables import Cells, group_cells, in_words, parts
+from retro_lab.evaluation.report.sweep_tables import group_table, in_words, parts
+from retro_lab.evaluation.report.table import Table
 
 
 def row(settings: str, seed: int, bpb: float, k: int = 2) -> SweepRow:
@@ -79,19 +80,19 @@ def test_the_interval_covers_the_mean_as_often_as_it_says(seeds: int) -> None:
     assert covered / trials == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / trials))
 
 
-def cells_of(rows: list[SweepRow]) -> tuple[Cells, dict[str, str]]:
+def table_of(rows: list[SweepRow]) -> tuple[Table, dict[str, str]]:
     [part] = parts(rows)
-    found = group_cells(part)
+    found = group_table(part)
     return found, dict(zip(found.heads, found.rows[0], strict=True))
 
 
 def test_cells_show_mean_interval_best_and_cost() -> None:
-    cells, found = cells_of([row("a", 1, 2.1), row("a", 2, 2.3)])
-    assert "seed" not in cells.heads
+    table, found = table_of([row("a", 1, 2.1), row("a", 2, 2.3)])
+    assert "seed" not in table.heads
     assert found["seeds"] == "2"
-    assert found["bits/\nbyte"].startswith("2.2000 ± ")
-    assert found["on - baseline\nall chunks"].startswith("-0.1000 ± ")
-    assert found["best\nseed"] == "2.1000"
+    assert found["bits/byte"].startswith("2.2000 ± ")
+    assert found["on - baseline all chunks"].startswith("-0.1000 ± ")
+    assert found["best seed"] == "2.1000"
     assert found["FLOPs"] == "1e+12"
     assert found["time"] == "90 s"
 
@@ -111,8 +112,8 @@ def test_splits_and_what_is_compared_with_are_parts_of_their_own() -> None:
         "test split, against the baseline",
     ]
     assert [[r.run_key for r in part.rows] for part in found] == [["b1"], ["d1", "c1"], ["a1"]]
-    assert "on - plain\nall chunks" in group_cells(found[1]).heads
-    assert "on - plain\nall chunks" not in group_cells(found[2]).heads
+    assert "on - plain all chunks" in group_table(found[1]).heads
+    assert "on - plain all chunks" not in group_table(found[2]).heads
     assert "has read fewer training tokens" in in_words(found[2])
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from retro_lab.config.schema import ChunkingConfig
-from retro_lab.evaluation.compressors.ground import Ground
+from retro_lab.evaluation.compressors.subset import Subset
 from retro_lab.nn import Retro, RetroConfig
 from retro_lab.nn.cpu import accelerate
 from retro_lab.text.chunks import ChunkStore
@@ -60,8 +60,8 @@ def small_store(seed: int = 0) -> SmallStore:
     return SmallStore(lengths, splits, seed)
 
 
-def ground_of(store: ChunkStore, split: str) -> Ground:
-    return Ground.whole(store, split, ChunkingConfig(SIZE, 1, WINDOW), STRIDE)
+def subset_of(store: ChunkStore, split: str) -> Subset:
+    return Subset.whole(store, split, ChunkingConfig(SIZE, 1, WINDOW), STRIDE)
 
 
 def small_model(seed: int = 0) -> Retro:

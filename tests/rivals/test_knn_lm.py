@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rival_text import ground_of, small_model, small_store
+from rival_text import small_model, small_store, subset_of
 
 from retro_lab.config.schema import KnnLmConfig
 from retro_lab.nn.retro import DecoderBlock
@@ -31,9 +31,9 @@ GRID = KnnLmConfig([2, 5], [0.5, 20.0], [0.0, 0.3, 0.9], "Flat")
 
 def open_datastore(folder: Path, split: str = "train", config: KnnLmConfig = GRID) -> Datastore:
     store, model, artifacts = small_store(), small_model(), ArtifactStore(folder)
-    ground = ground_of(store, split)
-    stage = states_stage(CHUNKS, ground, weights_digest(model))
-    states = artifacts.build(stage, lambda w: build_states(model, ground, BATCH, w))
+    subset = subset_of(store, split)
+    stage = states_stage(CHUNKS, subset, weights_digest(model))
+    states = artifacts.build(stage, lambda w: build_states(model, subset, BATCH, w))
     index = artifacts.build(index_stage(stage, config), lambda w: build_index(states, config, w))
     return Datastore(states, index, config.nprobe)
 
@@ -43,17 +43,17 @@ def all_keys(datastore: Datastore) -> np.ndarray:
 
 
 def test_the_datastore_has_a_state_for_every_training_token_in_order(tmp_path: Path) -> None:
-    ground, datastore = ground_of(small_store(), "train"), open_datastore(tmp_path)
-    expected = [ground.tokens_of(d)[1:] for d in ground.documents.tolist()]
+    subset, datastore = subset_of(small_store(), "train"), open_datastore(tmp_path)
+    expected = [subset.tokens_of(d)[1:] for d in subset.documents.tolist()]
     assert np.array_equal(datastore.tokens, np.concatenate(expected))
     lengths = [len(tokens) for tokens in expected]
-    assert np.array_equal(datastore.document, np.repeat(ground.documents, lengths))
+    assert np.array_equal(datastore.document, np.repeat(subset.documents, lengths))
 
 
 def test_a_state_is_the_input_of_the_last_feed_forward(tmp_path: Path) -> None:
     """The first document, by hand: its first window holds the first 16 tokens."""
-    ground, model = ground_of(small_store(), "train"), small_model()
-    ids = torch.from_numpy(ground.tokens_of(0)[:16])[None]
+    subset, model = subset_of(small_store(), "train"), small_model()
+    ids = torch.from_numpy(subset.tokens_of(0)[:16])[None]
     seen = []
     block = model.blocks[-1]
     assert isinstance(block, DecoderBlock)
@@ -119,8 +119,8 @@ def test_too_few_states_are_filled_with_nothing(tmp_path: Path) -> None:
 def test_tuning_finds_the_best_of_the_grid_and_reads_no_test_text(tmp_path: Path) -> None:
     datastore, model, store = open_datastore(tmp_path), small_model(), small_store()
     store.tokens[store.chunks_of("test")] = 60_000  # no embedding has this token
-    ground = ground_of(store, "validation")
-    tuning = knn_lm.tune(model, datastore, ground, GRID, BATCH)
+    subset = subset_of(store, "validation")
+    tuning = knn_lm.tune(model, datastore, subset, GRID, BATCH)
     assert len(tuning.trials) == 12
     bits = {}
     for trial in tuning.trials:
@@ -128,23 +128,23 @@ def test_tuning_finds_the_best_of_the_grid_and_reads_no_test_text(tmp_path: Path
         again = knn_lm.score(
             model,
             datastore,
-            ground,
+            subset,
             knn_lm.Tuning(setting),
             BATCH,
         )
         assert again.chunk_nats is not None
-        bits[tuple(setting.values())] = again.chunk_nats.sum() / np.log(2) / ground.bytes.sum()
+        bits[tuple(setting.values())] = again.chunk_nats.sum() / np.log(2) / subset.bytes.sum()
         assert trial["bits_per_byte"] == pytest.approx(bits[tuple(setting.values())], abs=1e-6)
     assert bits[tuple(tuning.chosen.values())] == pytest.approx(min(bits.values()))
 
 
 def test_without_weight_it_is_the_baseline_bit_for_bit(tmp_path: Path) -> None:
     datastore, model = open_datastore(tmp_path), small_model()
-    ground = ground_of(small_store(), "test")
+    subset = subset_of(small_store(), "test")
     setting = {"neighbours": 2, "temperature": 1.0, "weight": 0.0}
-    outcome = knn_lm.score(model, datastore, ground, knn_lm.Tuning(setting), BATCH)
+    outcome = knn_lm.score(model, datastore, subset, knn_lm.Tuning(setting), BATCH)
     assert outcome.chunk_nats is not None
-    assert np.array_equal(outcome.chunk_nats, plain_nats(model, ground, BATCH))
+    assert np.array_equal(outcome.chunk_nats, plain_nats(model, subset, BATCH))
 
 
 def test_an_interrupted_datastore_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,6 +176,6 @@ def test_an_interrupted_datastore_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_other_weights_are_another_datastore() -> None:
-    ground = ground_of(small_store(), "train")
-    keys = {states_stage(CHUNKS, ground, weights_digest(small_model(s))).key for s in (0, 0, 1)}
+    subset = subset_of(small_store(), "train")
+    keys = {states_stage(CHUNKS, subset, weights_digest(small_model(s))).key for s in (0, 0, 1)}
     assert len(keys) == 2

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rival_text import SmallCorpus, ground_of, small_store
+from rival_text import SmallCorpus, small_store, subset_of
 
 from retro_lab.config.schema import NgramConfig
 from retro_lab.evaluation.compressors import ngram
@@ -93,17 +93,17 @@ def test_documents_do_not_teach_each_other() -> None:
 
 def test_chunks_take_the_nats_of_their_own_bytes() -> None:
     store = small_store()
-    corpus, ground = SmallCorpus(store), ground_of(store, "test")
+    corpus, subset = SmallCorpus(store), subset_of(store, "test")
     tuning = ngram.Tuning({"order": 2, "discount": 0.5, "own_weight": 1})
-    outcome = ngram.score(corpus, ground_of(store, "train"), ground, tuning)
-    texts = [corpus.raw(d) for d in ground.documents.tolist()]
-    training = [corpus.raw(d) for d in ground_of(store, "train").documents.tolist()]
+    outcome = ngram.score(corpus, subset_of(store, "train"), subset, tuning)
+    texts = [corpus.raw(d) for d in subset.documents.tolist()]
+    training = [corpus.raw(d) for d in subset_of(store, "train").documents.tolist()]
     nats = nats_of(training, texts, 2, 0.5, 1)
-    assert len(nats) == ground.bytes.sum()
+    assert len(nats) == subset.bytes.sum()
     assert outcome.chunk_nats is not None
-    first = int(ground.bytes[0])
+    first = int(subset.bytes[0])
     assert outcome.chunk_nats[0] == pytest.approx(nats[:first].sum())
-    assert outcome.chunk_nats[-1] == pytest.approx(nats[-int(ground.bytes[-1]) :].sum())
+    assert outcome.chunk_nats[-1] == pytest.approx(nats[-int(subset.bytes[-1]) :].sum())
     lengths = np.cumsum([0] + [len(text) for text in texts])
     by_document = [nats[a:b].sum() for a, b in itertools.pairwise(lengths)]
     assert np.allclose(outcome.document_nats, by_document)
@@ -111,9 +111,9 @@ def test_chunks_take_the_nats_of_their_own_bytes() -> None:
 
 def test_tuning_reads_training_and_validation_text_alone() -> None:
     store = small_store()
-    corpus = SmallCorpus(store, forbidden=ground_of(store, "test").documents.tolist())
+    corpus = SmallCorpus(store, forbidden=subset_of(store, "test").documents.tolist())
     config = NgramConfig([1, 3], [0.5, 0.9], [1, 2])
-    train, validation = (ground_of(store, split) for split in ("train", "validation"))
+    train, validation = (subset_of(store, split) for split in ("train", "validation"))
     tuning = ngram.tune(corpus, train, validation, config)
     assert len(tuning.trials) == 8
     for trial in tuning.trials:

@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
-from rival_text import ground_of, small_store
+from rival_text import small_store, subset_of
 
 from retro_lab.config.errors import UserError
-from retro_lab.evaluation.compressors.ground import Ground
 from retro_lab.evaluation.compressors.outcome import Outcome, Tuning
+from retro_lab.evaluation.compressors.subset import Subset
 from retro_lab.evaluation.measure import statistics
 from retro_lab.evaluation.measure.statistics import Bootstrap
 from retro_lab.evaluation.records.chunk_table import ChunkTable, Overlap
@@ -28,50 +28,50 @@ TUNING = Tuning({"k": 1}, [{"k": 1, "bits_per_byte": 2.0}], 1.0)
 
 @pytest.fixture
 def board() -> Board:
-    ground = ground_of(small_store(), "test")
-    size = len(ground.rows)
-    run = np.where(np.arange(size) % 3 == 0, 0, ground.tokens).astype(np.int32)
+    subset = subset_of(small_store(), "test")
+    size = len(subset.rows)
+    run = np.where(np.arange(size) % 3 == 0, 0, subset.tokens).astype(np.int32)
     chunks = ChunkTable(
-        document_id=np.array([f"document {d}" for d in ground.document], object),
-        chunk_index=np.asarray(ground.store.index)[ground.rows],
-        tokens=ground.tokens,
-        bytes=ground.bytes,
-        with_retrieval=ground.tokens,
+        document_id=np.array([f"document {d}" for d in subset.document], object),
+        chunk_index=np.asarray(subset.store.index)[subset.rows],
+        tokens=subset.tokens,
+        bytes=subset.bytes,
+        with_retrieval=subset.tokens,
         nats={"on": RNG.random(size) * 5, "baseline": RNG.random(size) * 9},
         neighbours=np.zeros((size, 1), np.int64),
         overlap=Overlap(run, np.zeros(size, bool)),
     )
-    return Board(ground, ground.drawn(0, documents=1), chunks)
+    return Board(subset, subset.drawn(0, documents=1), chunks)
 
 
-def entry(ground: Ground, name: str, nats: np.ndarray) -> Entry:
-    outcome = Outcome.by_chunk(ground, nats, tuning=TUNING, seconds=3.0, parameters=10)
-    return Entry(name, name.upper(), ground, outcome)
+def entry(subset: Subset, name: str, nats: np.ndarray) -> Entry:
+    outcome = Outcome.by_chunk(subset, nats, tuning=TUNING, seconds=3.0, parameters=10)
+    return Entry(name, name.upper(), subset, outcome)
 
 
 def test_documents_are_those_with_text() -> None:
     store = small_store()
-    assert ground_of(store, "test").documents.tolist() == [8, 10]  # 9 is a boundary alone
-    drawn = ground_of(store, "train").drawn(3, documents=2).documents.tolist()
-    assert drawn == ground_of(store, "train").drawn(3, documents=2).documents.tolist()
-    some = ground_of(store, "train").drawn(0, tokens=30)
-    assert 30 <= some.tokens.sum() < ground_of(store, "train").tokens.sum()
+    assert subset_of(store, "test").documents.tolist() == [8, 10]  # 9 is a boundary alone
+    drawn = subset_of(store, "train").drawn(3, documents=2).documents.tolist()
+    assert drawn == subset_of(store, "train").drawn(3, documents=2).documents.tolist()
+    some = subset_of(store, "train").drawn(0, tokens=30)
+    assert 30 <= some.tokens.sum() < subset_of(store, "train").tokens.sum()
 
 
 def test_figures_are_sums_over_each_part(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "FEWEST", 2)
-    nats = RNG.random(len(board.ground.rows)) * 7
-    figures = board.row(entry(board.ground, "x", nats), BOOTSTRAP).figures
+    nats = RNG.random(len(board.subset.rows)) * 7
+    figures = board.row(entry(board.subset, "x", nats), BOOTSTRAP).figures
     clean = np.arange(len(nats)) % 3 == 0
     for part, kept in {"all": nats > -1, "leak_free": clean, "subsample": board.sampled}.items():
         figure = figures[part]
         assert figure is not None
-        num_bytes = board.ground.bytes[kept].sum()
+        num_bytes = board.subset.bytes[kept].sum()
         bits = nats[kept].sum() / math.log(2) / num_bytes
         retro = board.own("on")[kept].sum() / math.log(2) / num_bytes
         assert figure.bits_per_byte == pytest.approx(bits)
         assert figure.difference == pytest.approx(bits - retro)
-        assert (figure.tokens, figure.bytes) == (board.ground.tokens[kept].sum(), num_bytes)
+        assert (figure.tokens, figure.bytes) == (board.subset.tokens[kept].sum(), num_bytes)
         if figure.documents > 1:
             assert figure.low is not None
             assert figure.high is not None
@@ -80,9 +80,9 @@ def test_figures_are_sums_over_each_part(board: Board, monkeypatch: pytest.Monke
 
 
 def test_a_rival_of_the_subsample_has_no_other_figure(board: Board) -> None:
-    ground = board.ground.drawn(0, documents=1)
-    nats = RNG.random(len(ground.rows))
-    figures = board.row(entry(ground, "x", nats), BOOTSTRAP).figures
+    subset = board.subset.drawn(0, documents=1)
+    nats = RNG.random(len(subset.rows))
+    figures = board.row(entry(subset, "x", nats), BOOTSTRAP).figures
     assert figures["all"] is None
     assert figures["leak_free"] is None
     assert figures["subsample"] is not None
@@ -91,28 +91,28 @@ def test_a_rival_of_the_subsample_has_no_other_figure(board: Board) -> None:
 
 def test_a_rival_of_whole_documents_has_no_figure_for_some_of_their_chunks(board: Board) -> None:
     nats = np.array([50.0, 70.0])
-    one = Entry("xz", "xz", board.ground, Outcome(nats, None, TUNING, 1.0))
+    one = Entry("xz", "xz", board.subset, Outcome(nats, None, TUNING, 1.0))
     row = board.row(one, BOOTSTRAP)
     assert row.document_nats == {"document 8": 50.0, "document 10": 70.0}
     assert row.figures["leak_free"] is None
     assert row.figures["all"] is not None
     assert row.figures["all"].nats == 120.0
-    sampled = board.ground.drawn(0, documents=1).documents[0]
+    sampled = board.subset.drawn(0, documents=1).documents[0]
     assert row.figures["subsample"] is not None
-    assert row.figures["subsample"].nats == nats[board.ground.documents == sampled][0]
+    assert row.figures["subsample"].nats == nats[board.subset.documents == sampled][0]
 
 
 def test_other_tokens_are_refused(board: Board) -> None:
-    other = ground_of(small_store(1), "test")
+    other = subset_of(small_store(1), "test")
     with pytest.raises(ValueError, match=r"chunks\.parquet"):
         Board(other, other, board.table)
 
 
 def test_what_is_written_is_read_again_and_shown(board: Board, tmp_path: Path) -> None:
-    part = board.ground.drawn(0, documents=1)
+    part = board.subset.drawn(0, documents=1)
     entries = [
-        entry(board.ground, "on", board.own("on")),
-        entry(board.ground, "knn_lm", board.own("baseline")),
+        entry(board.subset, "on", board.own("on")),
+        entry(board.subset, "knn_lm", board.own("baseline")),
         entry(part, "ralm_4", np.ones(len(part.rows))),
     ]
     named = {"documents": ["a", "b"], "split": "test"}

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from rival_text import SmallCorpus, ground_of, small_store
+from rival_text import SmallCorpus, small_store, subset_of
 
 from retro_lab.evaluation.compressors import xz
 
@@ -53,9 +53,9 @@ def test_text_beyond_the_window_is_out_of_reach(monkeypatch: pytest.MonkeyPatch)
 def test_nats_are_of_documents_alone() -> None:
     store = small_store()
     corpus = SmallCorpus(store)
-    train, ground = ground_of(store, "train"), ground_of(store, "test")
-    outcome = xz.score(corpus, train, ground)
+    train, subset = subset_of(store, "train"), subset_of(store, "test")
+    outcome = xz.score(corpus, train, subset)
     text = b"".join(corpus.raw(d) for d in train.documents.tolist())
-    bits = xz.document_bits(text, [corpus.raw(d) for d in ground.documents.tolist()])
+    bits = xz.document_bits(text, [corpus.raw(d) for d in subset.documents.tolist()])
     assert np.allclose(outcome.document_nats, bits * math.log(2))
     assert outcome.chunk_nats is None

@@ -25,8 +25,8 @@ from retro_lab.config.schema import NgramConfig
 from retro_lab.store import track
 from retro_lab.text.corpus import Corpus
 
-from .ground import Ground
 from .outcome import Outcome, Tuning, lowest
+from .subset import Subset
 
 ALPHABET = 256
 
@@ -146,8 +146,8 @@ def _earlier(
     return earlier
 
 
-def _text(corpus: Corpus, ground: Ground) -> Text:
-    return Text.of([corpus.raw(document) for document in ground.documents.tolist()])
+def _text(corpus: Corpus, subset: Subset) -> Text:
+    return Text.of([corpus.raw(document) for document in subset.documents.tolist()])
 
 
 def _all_counts(training: Text, text: Text, order: int, what: str) -> list[Counts]:
@@ -159,10 +159,10 @@ def _all_counts(training: Text, text: Text, order: int, what: str) -> list[Count
     return found
 
 
-def tune(corpus: Corpus, training: Ground, ground: Ground, config: NgramConfig) -> Tuning:
-    """The best order, discount and weight of the document's own bytes, on `ground`."""
+def tune(corpus: Corpus, training: Subset, subset: Subset, config: NgramConfig) -> Tuning:
+    """The best order, discount and weight of the document's own bytes, on `subset`."""
     start = time.perf_counter()
-    text = _text(corpus, ground)
+    text = _text(corpus, subset)
     found = _all_counts(_text(corpus, training), text, max(config.orders), "tuning n-grams")
     tried = []
     for discount, own_weight in itertools.product(config.discounts, config.own_weights):
@@ -173,18 +173,18 @@ def tune(corpus: Corpus, training: Ground, ground: Ground, config: NgramConfig) 
     return lowest(tried, start)
 
 
-def score(corpus: Corpus, training: Ground, ground: Ground, tuning: Tuning) -> Outcome:
-    """The chosen n-gram on every byte of `ground`, added up by chunk."""
+def score(corpus: Corpus, training: Subset, subset: Subset, tuning: Tuning) -> Outcome:
+    """The chosen n-gram on every byte of `subset`, added up by chunk."""
     start = time.perf_counter()
     order = tuning.chosen["order"]
     before = _text(corpus, training)
-    found = _all_counts(before, _text(corpus, ground), order, "scoring n-grams")
+    found = _all_counts(before, _text(corpus, subset), order, "scoring n-grams")
     weights = tuning.chosen["discount"], tuning.chosen["own_weight"]
     *_, nats = byte_nats(found, *weights)
-    row = np.repeat(np.arange(len(ground.rows)), ground.bytes)
+    row = np.repeat(np.arange(len(subset.rows)), subset.bytes)
     return Outcome.by_chunk(
-        ground,
-        np.bincount(row, nats, len(ground.rows)).astype(np.float64),
+        subset,
+        np.bincount(row, nats, len(subset.rows)).astype(np.float64),
         tuning=tuning,
         seconds=round(time.perf_counter() - start, 1),
         facts={"training_bytes": len(before.data)},

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from retro_lab.store import Artifact, ArtifactStore, Stage, Workspace
 
-from .ground import Ground
+from .subset import Subset
 
 VERSION = 1
 STAGE = "rival"
@@ -36,7 +36,7 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A rival's scores on a `Ground` of S chunks and D documents.
+    """A rival's scores on a `Subset` of S chunks and D documents.
 
     Attributes:
         document_nats: float64 [D].
@@ -57,16 +57,16 @@ class Outcome:
     facts: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def by_chunk(cls, ground: Ground, chunk_nats: NDArray[np.float64], **rest: Any) -> Outcome:
+    def by_chunk(cls, subset: Subset, chunk_nats: NDArray[np.float64], **rest: Any) -> Outcome:
         """From nats of each chunk; the documents' are their sums."""
-        place = np.searchsorted(ground.documents, ground.document)
-        sums = np.bincount(place, chunk_nats, len(ground.documents))
+        place = np.searchsorted(subset.documents, subset.document)
+        sums = np.bincount(place, chunk_nats, len(subset.documents))
         return cls(sums.astype(np.float64), chunk_nats, **rest)
 
 
-def bits_per_byte(ground: Ground, chunk_nats: NDArray[np.float64]) -> float:
-    """Of nats [S] on the ground's chunks."""
-    return math.fsum(chunk_nats) / math.log(2) / int(ground.bytes.sum())
+def bits_per_byte(subset: Subset, chunk_nats: NDArray[np.float64]) -> float:
+    """Of nats [S] on the subset's chunks."""
+    return math.fsum(chunk_nats) / math.log(2) / int(subset.bytes.sum())
 
 
 def lowest(tried: Iterable[tuple[dict[str, Any], float]], started: float) -> Tuning:
@@ -85,8 +85,8 @@ def kept(
     store: ArtifactStore,
     name: str,
     chunks: Artifact | Stage,
-    ground: Ground,
-    tuned_on: Ground,
+    subset: Subset,
+    tuned_on: Subset,
     settings: Mapping[str, Any],
     inputs: Mapping[str, str],
     score: Callable[[], Outcome],
@@ -101,10 +101,10 @@ def kept(
     fields = {
         "rival": name,
         "settings": dict(settings),
-        "documents": ground.documents.tolist(),
+        "documents": subset.documents.tolist(),
         "tuned_on": tuned_on.documents.tolist(),
-        "window": ground.chunking.sequence_length,
-        "stride": ground.stride,
+        "window": subset.chunking.sequence_length,
+        "stride": subset.stride,
     }
     stage = Stage(STAGE, VERSION, fields, {"chunks": chunks}, inputs)
     return _open(store.build(stage, lambda workspace: _write(score(), workspace)))

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from retro_lab.store import track
 from retro_lab.text.corpus import Corpus
 
-from .ground import Ground
 from .outcome import Outcome, Tuning
+from .subset import Subset
 
 WINDOW = 64 * 2**20
 _PIECE = 2**20
@@ -83,11 +83,11 @@ def _in_child(encoder: lzma.LZMACompressor, data: bytes) -> int:
     return struct.unpack("q", answer)[0]
 
 
-def score(corpus: Corpus, training: Ground, ground: Ground) -> Outcome:
-    """Nats of each document of `ground`; there is nothing to tune and no figure for a chunk."""
+def score(corpus: Corpus, training: Subset, subset: Subset) -> Outcome:
+    """Nats of each document of `subset`; there is nothing to tune and no figure for a chunk."""
     start = time.perf_counter()
     text = b"".join(corpus.raw(document) for document in training.documents.tolist())
-    documents = [corpus.raw(document) for document in ground.documents.tolist()]
+    documents = [corpus.raw(document) for document in subset.documents.tolist()]
     bits = document_bits(text, documents)
     return Outcome(
         bits.astype(np.float64) * math.log(2),

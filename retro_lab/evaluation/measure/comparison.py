@@ -19,7 +19,7 @@ from ..records.chunk_table import ChunkTable
 from .leakage import LEAK_FREE_ALPHA, UNFILTERED, Difference
 from .metrics import Score
 from .overlap import within
-from .statistics import Bootstrap, bits_per_byte_intervals
+from .statistics import Bootstrap, chunk_intervals
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,13 @@ def _at(
     bootstrap: Bootstrap,
 ) -> list[ComparedRun]:
     names = list(nats)
-    _, document = np.unique(table.document[kept], return_inverse=True)
-    documents = int(document.max(initial=-1)) + 1
-    sums = {n: np.bincount(document, column[kept], documents) for n, column in nats.items()}
-    num_bytes = np.bincount(document, table.bytes[kept], documents)
     pairs = [(name, names[0]) for name in names[1:]]
-    intervals = bits_per_byte_intervals(sums, num_bytes, pairs, bootstrap)
+    columns = {name: column[kept] for name, column in nats.items()}
+    intervals, documents = chunk_intervals(
+        table.document[kept], columns, table.bytes[kept], pairs, bootstrap
+    )
     counts = int(table.tokens[kept].sum()), int(table.bytes[kept].sum())
-    scores = {name: Score(float(np.sum(nats[name][kept])), *counts) for name in names}
+    scores = {name: Score(float(np.sum(columns[name])), *counts) for name in names}
     found = []
     for name in names:
         difference = None

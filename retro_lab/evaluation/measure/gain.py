@@ -20,7 +20,7 @@ from retro_lab.config.errors import UserError
 from ..records.chunk_table import ChunkTable
 from ..records.token_table import TokenTable
 from .overlap import overlap_ratio, within
-from .statistics import Bootstrap, bits_per_byte_intervals
+from .statistics import Bootstrap, chunk_intervals
 
 MATCHING_RUN = 4  # tokens: a shorter run is shared by chance
 SCORE_BINS = 5
@@ -181,15 +181,10 @@ def _bin(
     name: str, document: NDArray, num_bytes: NDArray, gain: NDArray, bootstrap: Bootstrap
 ) -> GainBin:
     """The bin of some chunks or tokens, from their documents, bytes and gains, [n] each."""
-    _, document = np.unique(document, return_inverse=True)
-    documents = int(document.max(initial=-1)) + 1
-    sums = np.bincount(document, gain, documents)
-    size_of = np.bincount(document, num_bytes, documents)
-    pair = ("gain", "nothing")
-    nats = {"gain": sums, "nothing": np.zeros(documents)}
-    interval = bits_per_byte_intervals(nats, size_of, [pair], bootstrap)[pair]
-    total, size = math.fsum(gain), int(size_of.sum())
-    low, high = interval or (None, None)
+    pair, nats = ("gain", "nothing"), {"gain": gain, "nothing": np.zeros(len(gain))}
+    intervals, documents = chunk_intervals(document, nats, num_bytes, [pair], bootstrap)
+    total, size = math.fsum(gain), int(num_bytes.sum())
+    low, high = intervals[pair] or (None, None)
     return GainBin(name, len(gain), documents, size, total, _bits(total, size), low, high)
 
 

@@ -17,14 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retro_lab.config.errors import UserError
-
 from ..records.chunk_table import MISSING, ChunkTable
-from ..records.results import decode, read_json, write_json
+from ..records.results import load_record, write_json
 from .comparison import check_same_chunks
 from .leakage import LEAK_FREE_ALPHA, Difference
 from .overlap import overlap_ratio, within
-from .statistics import Bootstrap, bits_per_byte_intervals
+from .statistics import Bootstrap, chunk_intervals
 
 SCHEMA_VERSION = 1
 INJECTION_FILE = "injection.json"
@@ -137,16 +135,8 @@ class Injection:
         Raises:
             UserError: no such file, a damaged one, or one of another schema version.
         """
-        path, fix = folder / INJECTION_FILE, "python evaluate.py run=... eval=injection"
-        if not path.is_file():
-            raise UserError(f"{path} does not exist", fix=fix)
-        record = read_json(path, fix)
-        try:
-            if record.get("schema_version") != SCHEMA_VERSION:
-                raise ValueError(f"schema_version is not {SCHEMA_VERSION}")
-            return decode(cls, record, "")
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{path} is damaged: {error}", fix=fix) from error
+        fix = "python evaluate.py run=... eval=injection"
+        return load_record(cls, folder / INJECTION_FILE, SCHEMA_VERSION, fix)
 
 
 def sets_of(dose: Dose, first_half: Collection[str]) -> dict[str, NDArray[np.bool_]]:
@@ -227,14 +217,14 @@ def _change(
     table: ChunkTable, nothing: ChunkTable, kept: NDArray[np.bool_], bootstrap: Bootstrap
 ) -> Difference:
     """On under a dose minus on with nothing planted, on the kept chunks."""
-    names, document = np.unique(table.document[kept], return_inverse=True)
     pair = ("on", NOTHING)
-    columns = dict(zip(pair, (table.nats["on"], nothing.nats["on"]), strict=True))
-    sums = {n: np.bincount(document, c[kept], len(names)) for n, c in columns.items()}
-    num_bytes = np.bincount(document, table.bytes[kept], len(names))
-    low, high = bits_per_byte_intervals(sums, num_bytes, [pair], bootstrap)[pair] or (None, None)
+    nats = {"on": table.nats["on"][kept], NOTHING: nothing.nats["on"][kept]}
+    intervals, documents = chunk_intervals(
+        table.document[kept], nats, table.bytes[kept], [pair], bootstrap
+    )
+    low, high = intervals[pair] or (None, None)
     delta = table.score("on", kept).bpb - nothing.score("on", kept).bpb if kept.any() else None
-    return Difference(*pair, 1.0, delta, low, high, len(names))
+    return Difference(*pair, 1.0, delta, low, high, documents)
 
 
 def _other_neighbours(table: ChunkTable, nothing: ChunkTable) -> NDArray[np.bool_]:

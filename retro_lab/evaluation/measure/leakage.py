@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..records.chunk_table import ChunkTable
 from .conditions import compared_with, in_order, pairs_of
 from .overlap import within
-from .statistics import FEWEST, Bootstrap, bits_per_byte_intervals
+from .statistics import FEWEST, Bootstrap, chunk_intervals
 
 LEAK_FREE_ALPHA = 0.125  # at most 8 tokens in a row of 64: "no local leakage" in the paper
 UNFILTERED = 1.0
@@ -135,7 +135,7 @@ def analyse(
         documents = len(np.unique(table.document[kept]))
         for name, points in curves.items():
             points.append(_point(table, name, alpha, kept, documents))
-        differences += _differences(table, alpha, kept, documents, bootstrap)
+        differences += _differences(table, alpha, kept, bootstrap)
         if not documents:
             notes.append(
                 f"No scored chunk has r(C) <= {alpha:g}: there is no figure at this alpha."
@@ -167,17 +167,13 @@ def _point(
 
 
 def _differences(
-    table: ChunkTable, alpha: float, kept: NDArray[np.bool_], documents: int, bootstrap: Bootstrap
+    table: ChunkTable, alpha: float, kept: NDArray[np.bool_], bootstrap: Bootstrap
 ) -> list[Difference]:
     pairs = pairs_of(table.nats)
-    _, document = np.unique(table.document[kept], return_inverse=True)
-    nats = {
-        name: np.bincount(document, weights=column[kept], minlength=documents)
-        for name, column in table.nats.items()
-    }
-    # Bytes are integers far below 2**53, so float sums of them are exact.
-    num_bytes = np.bincount(document, weights=table.bytes[kept], minlength=documents)
-    intervals = bits_per_byte_intervals(nats, num_bytes, pairs, bootstrap)
+    nats = {name: column[kept] for name, column in table.nats.items()}
+    intervals, documents = chunk_intervals(
+        table.document[kept], nats, table.bytes[kept], pairs, bootstrap
+    )
     differences = []
     for a, b in pairs:
         score_a, score_b = table.score(a, kept), table.score(b, kept)

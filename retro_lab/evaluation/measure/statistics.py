@@ -119,6 +119,26 @@ def bits_per_byte_intervals(
     return intervals
 
 
+def chunk_intervals(
+    document: NDArray,
+    nats: Mapping[str, NDArray],
+    num_bytes: NDArray,
+    pairs: list[tuple[str, str]],
+    bootstrap: Bootstrap,
+) -> tuple[dict[tuple[str, str], tuple[float, float] | None], int]:
+    """As `bits_per_byte_intervals`, from figures of chunks or tokens; also counts the documents.
+
+    Args:
+        document: [n] number of each one's document; nats and bytes are [n] as well.
+    """
+    _, document = np.unique(document, return_inverse=True)
+    count = int(document.max(initial=-1)) + 1
+    sums = {name: np.bincount(document, column, count) for name, column in nats.items()}
+    # Bytes are integers far below 2**53, so float sums of them are exact.
+    sizes = np.bincount(document, num_bytes, count)
+    return bits_per_byte_intervals(sums, sizes, pairs, bootstrap), count
+
+
 def _ends(
     deltas: NDArray[np.float64], documents: int, bootstrap: Bootstrap
 ) -> tuple[float, float] | None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from retro_lab.config.errors import UserError
-
 from ..measure.gain import Gain
-from .results import decode, read_json, write_json
+from .results import ANEW, load_record, write_json
 
 SCHEMA_VERSION = 1
 GAIN_FILE = "gain.json"
@@ -25,13 +23,4 @@ def load_gain(path: Path) -> Gain:
     Raises:
         UserError: no such file, a damaged one, or one of another schema version.
     """
-    fix = "run the evaluation again; it writes the file anew"
-    if not path.is_file():
-        raise UserError(f"{path} does not exist", fix=fix)
-    record = read_json(path, fix)
-    try:
-        if record.pop("schema_version", None) != SCHEMA_VERSION:
-            raise ValueError(f"its schema_version is not {SCHEMA_VERSION}")
-        return decode(Gain, record, "")
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path} is damaged: {error}", fix=fix) from error
+    return load_record(Gain, path, SCHEMA_VERSION, ANEW)

@@ -10,7 +10,7 @@ import math
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import orjson
 
@@ -21,9 +21,11 @@ from ..measure.leakage import Leakage, analyse
 from ..measure.metrics import Score
 from .chunk_table import ChunkTable
 
+T = TypeVar("T")
 SCHEMA_VERSION = 1
 RESULTS_FILE = "results.json"
 CHUNKS_FILE = "chunks.parquet"
+ANEW = "run the evaluation again; it writes the file anew"
 
 
 @dataclass(frozen=True)
@@ -177,20 +179,11 @@ class Results:
         Raises:
             UserError: no such file, a damaged one, or one of another schema version.
         """
-        fix = "run the evaluation again; it writes the file anew"
-        if not path.is_file():
-            raise UserError(f"{path} does not exist", fix="evaluate the run first")
-        record = read_json(path, fix)
-        version = record.get("schema_version")
-        if version != SCHEMA_VERSION:
-            raise UserError(
-                f"{path} has schema_version {version}, expected {SCHEMA_VERSION}",
-                fix=f"{fix}, or read it with the version of retro_lab that wrote it",
-            )
+        results = load_record(cls, path, SCHEMA_VERSION, ANEW, absent="evaluate the run first")
         try:
-            return _whole(decode(cls, record, ""))
+            return _whole(results)
         except ValueError as error:
-            raise UserError(f"{path} is damaged: {error}", fix=fix) from error
+            raise UserError(f"{path} is damaged: {error}", fix=ANEW) from error
 
 
 def _whole(results: Results) -> Results:
@@ -277,6 +270,37 @@ def read_json(path: Path, fix: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise UserError(f"{path} is damaged: it holds no JSON object", fix=fix)
     return record
+
+
+def read_record(path: Path, version: int, fix: str, absent: str | None = None) -> dict[str, Any]:
+    """As `read_json`, of a record that carries its `schema_version`.
+
+    Args:
+        version: that is expected.
+        absent: what to do about a file that isn't there; `fix` if None.
+
+    Raises:
+        UserError: also for a missing file, and for a record of another version.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist", fix=absent or fix)
+    record = read_json(path, fix)
+    found = record.get("schema_version")
+    if found != version:
+        raise UserError(
+            f"{path} has schema_version {found}, expected {version}",
+            fix=f"{fix}, or read it with the version of retro_lab that wrote it",
+        )
+    return record
+
+
+def load_record(kind: type[T], path: Path, version: int, fix: str, absent: str | None = None) -> T:
+    """As `read_record`, as a dataclass; a field that does not fit is named."""
+    record = read_record(path, version, fix, absent)
+    try:
+        return decode(kind, record, "")
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}", fix=fix) from error
 
 
 def decode(kind: Any, value: Any, where: str) -> Any:

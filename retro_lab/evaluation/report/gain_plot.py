@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from ..measure.conditions import label
 from ..measure.gain import MATCHING_RUN, Correlation, Gain, GainBin
-from .plots import INK, SOFT, STYLES, save, tidy
+from .plots import COLOURS, INK, SOFT, save, tidy
 from .reference_words import in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-BLUE, LOSS = STYLES["on"]["color"], "#D55E00"
+BLUE, LOSS = COLOURS[0], COLOURS[1]
 ROW = 2.8  # inches
 
 
@@ -56,8 +56,7 @@ def plot_gain(gain: Gain, path: Path, *, corpus: str, model: str, reference: str
     _documents(below.subplots(), gain, greatest, smallest)
     verb = "gains" if gain.noun == "gain" else "saves"
     title = f"Where {label(gain.a)} {verb} over {label(gain.b)}: {corpus}, {model}"
-    figure.suptitle(title, x=0.02, ha="left", fontsize=12, fontweight="bold", color=INK)
-    save(figure, path)
+    save(figure, path, title)
 
 
 _READING = """How to read this figure

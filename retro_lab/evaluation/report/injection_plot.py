@@ -44,8 +44,7 @@ def plot_injection(injection: Injection, path: Path, *, title: str) -> None:
     confidence = f"{100 * injection.bootstrap.confidence:g} %"
     flat.set_xlabel(f"share of the first half, documents planted; bars: {confidence} intervals")
     _draw_overlap(overlap, injection)
-    figure.suptitle(title, x=0.02, ha="left", fontsize=12, fontweight="bold", color=INK)
-    save(figure, path)
+    save(figure, path, title)
 
 
 def _draw_changes(axes: Axes, injection: Injection, names: tuple[str, ...], first: int) -> None:

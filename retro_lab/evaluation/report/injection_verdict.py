@@ -16,6 +16,7 @@ from ..measure.injection import (
 )
 from ..measure.leakage import LEAK_FREE_ALPHA, Difference
 from .verdict import UNMOVED_BPB
+from .verdict_words import interval_in_words
 
 FLAT_SETS = (SECOND, REST, FIRST_FILTERED, SECOND_FILTERED)
 """Sets that no planted document is expected to move."""
@@ -99,7 +100,7 @@ def _response_sentence(injection: Injection, response: bool | None) -> str:
     return (
         f"Dose response: {_word(response)}. RETRO[ON] on all of the first half changes by "
         f"{figures} bits per byte with {shares} of it planted, {documents} "
-        f"(at {percent(last.share)}: {_interval(changes[-1])})."
+        f"(at {percent(last.share)}: {interval_in_words(changes[-1])})."
     )
 
 
@@ -124,16 +125,9 @@ def _flat_sentence(injection: Injection, name: str, flat: bool | None) -> str:
     read = percent(figures.other_neighbours or 0.0)
     return (
         f"{what}: flat, {_word(flat)}. Its largest change is {figures.change.delta_bpb:+.4f} bits "
-        f"per byte at {percent(most.share)} ({_interval(figures.change)}); {read} of its chunks "
-        "were predicted with other neighbours then."
+        f"per byte at {percent(most.share)} ({interval_in_words(figures.change)}); {read} of its "
+        "chunks were predicted with other neighbours then."
     )
-
-
-def _interval(change: Difference) -> str:
-    documents = f"{change.documents:,} documents"
-    if change.low is None or change.high is None:
-        return f"no interval, {documents}"
-    return f"interval {change.low:+.4f} to {change.high:+.4f}, {documents}"
 
 
 def _word(found: bool | None) -> str:

@@ -25,29 +25,20 @@ DPI = 150
 INK, SOFT, PALE = "#222222", "#666666", "#c9cdd2"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#222222")
 MARKERS = "osD^vPX*"
-STYLES = {
-    "on": {"color": "#0072B2", "marker": "o", "linestyle": "-", "linewidth": 2.2, "zorder": 5},
-    "baseline": {"color": INK, "marker": "s", "linestyle": "-", "linewidth": 1.3, "zorder": 2},
-    "plain": {"color": "#D55E00", "marker": "s", "linestyle": "-", "linewidth": 1.8, "zorder": 4},
-    "off": {"color": "#E69F00", "marker": "^", "linestyle": "--", "linewidth": 1.4, "zorder": 3},
-    "random": {"color": "#CC79A7", "marker": "D", "linestyle": ":", "linewidth": 1.6, "zorder": 2},
-    "shuffled": {
-        "color": "#7F3C8D",
-        "marker": "v",
-        "linestyle": ":",
-        "linewidth": 1.6,
-        "zorder": 2,
-    },
-    "filtered": {
-        "color": "#56B4E9",
-        "marker": "X",
-        "linestyle": "--",
-        "linewidth": 1.6,
-        "zorder": 4,
-    },
-    "oracle": {"color": "#009E73", "marker": "P", "linestyle": "-.", "linewidth": 1.4, "zorder": 1},
+_LINES = {  # colour, marker, line, its width, its place above others
+    "on": ("#0072B2", "o", "-", 2.2, 5),
+    "baseline": (INK, "s", "-", 1.3, 2),
+    "plain": ("#D55E00", "s", "-", 1.8, 4),
+    "off": ("#E69F00", "^", "--", 1.4, 3),
+    "random": ("#CC79A7", "D", ":", 1.6, 2),
+    "shuffled": ("#7F3C8D", "v", ":", 1.6, 2),
+    "filtered": ("#56B4E9", "X", "--", 1.6, 4),
+    "oracle": ("#009E73", "P", "-.", 1.4, 1),
+    "": (SOFT, "X", "-.", 1.4, 1),
 }
-OTHER = {"color": SOFT, "marker": "X", "linestyle": "-.", "linewidth": 1.4, "zorder": 1}
+_KEYWORDS = ("color", "marker", "linestyle", "linewidth", "zorder")
+STYLES = {name: dict(zip(_KEYWORDS, line, strict=True)) for name, line in _LINES.items()}
+"""How conditions are drawn, by name; others as the empty one."""
 
 
 def plot_leakage(leakage: Leakage, path: Path, *, corpus: str, model: str, split: str) -> None:
@@ -72,7 +63,6 @@ def plot_leakage(leakage: Leakage, path: Path, *, corpus: str, model: str, split
     kept.set_xticks(ticks, [f"{alpha:g}" for alpha in ticks])
     kept.set_xlabel(r"$\alpha$: largest overlap r(C) of the chunks kept (share of the chunk)")
     title = f"Bits per byte under a leakage filter: {corpus}, {split}"
-    figure.suptitle(title, x=0.02, ha="left", fontsize=12, fontweight="bold", color=INK)
     documents = next(iter(leakage.curves.values()))[-1].documents
     curves.set_title(
         f"model {model}, {documents:,} documents; overlap with {in_words(leakage.reference)}",
@@ -80,7 +70,7 @@ def plot_leakage(leakage: Leakage, path: Path, *, corpus: str, model: str, split
         fontsize=9.5,
         color=SOFT,
     )
-    save(figure, path)
+    save(figure, path, title)
 
 
 def _draw_curves(axes: Axes, leakage: Leakage) -> None:
@@ -93,7 +83,7 @@ def _draw_curves(axes: Axes, leakage: Leakage) -> None:
             markersize=6.5,
             markeredgecolor="white",
             markeredgewidth=0.6,
-            **STYLES.get(condition, OTHER),
+            **STYLES.get(condition, STYLES[""]),
         )
     axes.set_ylabel("bits per byte (lower is better)")
     axes.legend(loc="best")
@@ -147,10 +137,11 @@ def tidy(axes: Axes) -> None:
     axes.tick_params(colors=INK, labelsize=9)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Writes a PNG or an SVG atomically; the same figure gives the same bytes."""
+def save(figure: Figure, path: Path, title: str, size: int = 12) -> None:
+    """Writes a PNG or an SVG under a title, atomically; the same figure gives the same bytes."""
     from matplotlib import rc_context
 
+    figure.suptitle(title, x=0.02, ha="left", fontsize=size, fontweight="bold", color=INK)
     for axes in figure.axes:
         legend = axes.get_legend()
         if legend is not None:

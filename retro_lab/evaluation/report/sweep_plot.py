@@ -118,8 +118,7 @@ def plot_sweep(rows: Sequence[SweepRow], path: Path, *, title: str) -> None:
         across[0].set_ylabel(f"{split} split: bits per byte\n(lower is better)")
         across[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     panels[0][0].set_title(_note(rows), loc="left", fontsize=9.5, color=SOFT)
-    figure.suptitle(title, x=0.02, ha="left", fontsize=12, fontweight="bold", color=INK)
-    save(figure, path)
+    save(figure, path, title)
 
 
 def _drawn(rows: Sequence[SweepRow]) -> list[str]:

@@ -10,14 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.table import Table
-
 from ..measure.leakage import LEAK_FREE_ALPHA
 from ..measure.seeds import CONFIDENCE, Spread, by_settings
-from . import layout
 from .selection import sorted_groups, sorted_rows
 from .sweep import SweepRow, by_split, value_of, varying
-from .tables import NONE, difference_text
+from .table import NONE, Table
+from .tables import difference_text
 
 
 @dataclass(frozen=True)
@@ -41,52 +39,6 @@ class Part:
         return f"{self.split} split{against}"
 
 
-@dataclass(frozen=True)
-class Cells:
-    """A table as text.
-
-    Attributes:
-        names: headings of what tells rows apart.
-        figures: headings of the figures.
-        rows: a cell a heading, names first.
-        optional: figures at the end that a narrow terminal does without; one more goes before
-            a number is broken.
-    """
-
-    names: list[str]
-    figures: list[str]
-    rows: list[list[str]]
-    optional: int
-
-    @property
-    def heads(self) -> list[str]:
-        return [*self.names, *self.figures]
-
-    @property
-    def lines(self) -> list[list[str]]:
-        """For files: the headings, a line each, and the rows."""
-        heads = [head.replace("/\n", "/").replace("\n", " ") for head in self.heads]
-        return [heads, *self.rows]
-
-    def merged(self, sign: str = "=") -> Cells:
-        """With one column for all names, `optim.lr=0.003 model=tiny`."""
-        count = len(self.names)
-        keys = [name.replace(" ", "_") for name in self.names]
-        told = [zip(keys, row, strict=False) for row in self.rows]
-        words = [" ".join(f"{key}{sign}{v}" for key, v in pairs if v) for pairs in told]
-        rows = [[word, *row[count:]] for word, row in zip(words, self.rows, strict=True)]
-        return Cells(["settings"], self.figures, rows, self.optional)
-
-    def without(self, count: int) -> Cells:
-        """Less the last figures."""
-        end = len(self.heads) - count
-        figures = self.figures[: len(self.figures) - count]
-        return Cells(self.names, figures, [row[:end] for row in self.rows], self.optional)
-
-    def columns(self) -> list[list[str]]:
-        return [[head, *(row[c] for row in self.rows)] for c, head in enumerate(self.heads)]
-
-
 def parts(rows: Sequence[SweepRow], sort: str | None = None) -> list[Part]:
     """The rows, split by split and, within one, by what they are compared with.
 
@@ -104,7 +56,7 @@ def parts(rows: Sequence[SweepRow], sort: str | None = None) -> list[Part]:
     return found
 
 
-def cells(part: Part) -> Cells:
+def run_table(part: Part) -> Table:
     """A row a run."""
     names = varying(part.rows)
     gains = _gain_heads(part)
@@ -117,53 +69,37 @@ def cells(part: Part) -> Cells:
         ]
         for row in part.rows
     ]
-    return Cells(_heads(names), ["k", "bits/\nbyte", *gains, "FLOPs", "time"], rows, 2)
+    return _table(
+        f"{part.name}: {_count(len(part.rows), 'run')}",
+        names,
+        ["k", "bits/\nbyte", *gains, "FLOPs", "time"],
+        rows,
+        optional=2,
+    )
 
 
-def group_cells(part: Part, sort: str | None = None) -> Cells:
+def group_table(part: Part, sort: str | None = None) -> Table:
     """A row for all seeds of the same settings."""
     names = [name for name in varying(part.rows) if name != "seed"]
     gains = _gain_heads(part)
     rows = []
-    for group in sorted_groups(by_settings(part.rows), sort):
+    groups = by_settings(part.rows)
+    for group in sorted_groups(groups, sort):
         *told, k = _told(group.rows[0], names)
         gain = [_text(group.gain, "+.4f"), _text(group.leak_free, "+.4f")][: len(gains)]
         figures = [_text(group.bpb, ".4f"), *gain, f"{group.best.score.bpb:.4f}"]
         rows.append([*told, k, str(len(group.rows)), *figures, *_cost(group.flops, group.seconds)])
     heads = ["k", "seeds", "bits/\nbyte", *gains, "best\nseed", "FLOPs", "time"]
-    return Cells(_heads(names), heads, rows, 3)
+    title = f"{part.name}: {_count(len(groups), 'setting')}, seeds together"
+    return _table(title, names, heads, rows, optional=3)
 
 
-def part_tables(part: Part, sort: str | None = None, width: int = 80) -> list[Table]:
-    """A table of the runs, and where some differ in their seed alone another of the settings.
-
-    Args:
-        width: of the terminal; from 80 columns on no heading and no figure is broken.
-    """
-    found = [whole(f"{part.name}: {_count(len(part.rows), 'run')}", cells(part), width)]
-    groups = len(by_settings(part.rows))
-    if groups < len(part.rows):
-        title = f"{part.name}: {_count(groups, 'setting')}, seeds together"
-        found.append(whole(title, group_cells(part, sort), width))
+def part_tables(part: Part, sort: str | None = None) -> list[Table]:
+    """A table of the runs, and where some differ in their seed alone another of the settings."""
+    found = [run_table(part)]
+    if len(by_settings(part.rows)) < len(part.rows):
+        found.append(group_table(part, sort))
     return found
-
-
-def whole(title: str, shown: Cells, width: int) -> Table:
-    """The table with nothing broken: where names are too wide they share a column, and the figures
-    that matter least are left out.
-    """
-    enough = range(shown.optional + 1)
-    gains = sum(head.startswith("on - ") for head in shown.figures)
-    for counts in (enough, [shown.optional + 1] if gains > 1 else []):
-        for one in (shown, shown.merged()):
-            for count in counts:
-                fewer = one.without(count)
-                if found := layout.widths(fewer.columns(), width):
-                    return layout.table(title, fewer.heads, fewer.rows, found, len(fewer.figures))
-    # A name or value longer than a line: only that is broken.
-    least = shown.merged("= ").without(shown.optional)
-    figures = layout.widths(least.columns()[1:], width - 21) or [10] * len(least.figures)
-    return layout.table(title, least.heads, least.rows, [20, *figures], len(figures))
 
 
 def in_words(part: Part, brackets: bool = True) -> str:
@@ -191,8 +127,15 @@ def in_words(part: Part, brackets: bool = True) -> str:
     return " ".join(words)
 
 
-def _heads(names: Sequence[str]) -> list[str]:
-    return [name.replace("_", " ") if "." not in name else name for name in names]
+def _table(
+    title: str,
+    names: Sequence[str],
+    figures: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    optional: int,
+) -> Table:
+    heads = [name if "." in name else name.replace("_", " ") for name in names]
+    return Table([*heads, *figures], rows, title, names=len(names), optional=optional)
 
 
 def _told(row: SweepRow, names: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from .verdict_words import (
     WITH_ARTICLE,
     compressors_in_words,
     copies_in_words,
+    interval_in_words,
     pointer_in_words,
     seeds_in_words,
 )
@@ -187,30 +188,27 @@ def _with_random(leakage: Leakage) -> list[str]:
 def _with_oracle(leakage: Leakage) -> list[str]:
     """What better neighbours could give this model, where that was measured."""
     found = _finding(leakage, "oracle", "on", UNFILTERED)
-    if found.outcome is Outcome.unmeasured:
-        return []
     words = {
         Outcome.better: "A search that knew the text to come would give more",
         Outcome.worse: "Even neighbours found with the text to come do not help this model",
         Outcome.unclear: "Neighbours found with the text to come give no clear gain",
-    }
-    return [f"{words[found.outcome]}: oracle minus RETRO[ON] {_figures(found)}."]
+    }.get(found.outcome)
+    return [f"{words}: oracle minus RETRO[ON] {_figures(found)}."] if words else []
 
 
 def _with_filtered(leakage: Leakage, max_run: int) -> list[str]:
     """What is left of a gain when leaky neighbours are replaced, where that was measured."""
     found = _finding(leakage, "filtered", "plain", UNFILTERED)
-    if found.outcome is Outcome.unmeasured:
-        return []
     words = {
         Outcome.better: "a gain over the plain model is left",
         Outcome.worse: "the model is worse than the plain model",
         Outcome.unclear: "no clear gain over the plain model is left",
-    }
+    }.get(found.outcome)
+    if words is None:
+        return []
     return [
         f"When the next candidate replaces each neighbour that shares a run of {max_run} or more "
-        f"tokens with the text, {words[found.outcome]}: {label('filtered')} minus plain "
-        f"{_figures(found)}."
+        f"tokens with the text, {words}: {label('filtered')} minus plain {_figures(found)}."
     ]
 
 
@@ -263,6 +261,4 @@ def _sentence(finding: Finding) -> str:
 def _figures(finding: Finding) -> str:
     difference = finding.difference
     assert difference is not None, "figures are of measured findings only"
-    interval = f"interval {difference.low:+.4f} to {difference.high:+.4f}"
-    documents = f"{difference.documents:,} documents"
-    return f"{difference.delta_bpb:+.4f} bits per byte, {interval}, {documents}"
+    return f"{difference.delta_bpb:+.4f} bits per byte, {interval_in_words(difference)}"

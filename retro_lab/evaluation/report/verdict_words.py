@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..measure.conditions import WITHOUT_POINTER, label
-from ..measure.leakage import COPY_ALPHA, UNFILTERED, Leakage
+from ..measure.leakage import COPY_ALPHA, UNFILTERED, Difference, Leakage
 
 COPIED_SHARE = 0.01  # of the bytes: fewer near-copies than that are not worth a sentence
 COMPRESSORS = {"xz": "xz", "ngram": "a byte n-gram"}
@@ -81,3 +81,11 @@ def seeds_in_words(documents: int) -> str:
         f"Behind this verdict: 1 seed, {documents:,} documents. Intervals are over documents; "
         "seed=1,2,3 with -m, then `report`, say how much training again changes."
     )
+
+
+def interval_in_words(difference: Difference) -> str:
+    """`interval -0.0402 to -0.0221, 39 documents`."""
+    documents = f"{difference.documents:,} documents"
+    if difference.low is None or difference.high is None:
+        return f"no interval, {documents}"
+    return f"interval {difference.low:+.4f} to {difference.high:+.4f}, {documents}"

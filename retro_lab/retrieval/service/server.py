@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Annotated, Any, Self, TypeVar
 
+import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
@@ -27,6 +29,7 @@ from .limits import (
     Guard,
     Limits,
     ServiceError,
+    connection_type,
     json_response,
     too_busy,
     too_much,
@@ -133,6 +136,22 @@ class Health(BaseModel):
     chunks: str
     size: int
     limits: dict[str, int | float]
+
+
+def answer(app: FastAPI, listener: socket.socket, limits: Limits) -> None:
+    """Answers on a socket until interrupted, then finishes what it began.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C, once that is done.
+    """
+    settings = uvicorn.Config(
+        app,
+        http=connection_type(limits),
+        ws="none",
+        log_level="warning",
+        timeout_graceful_shutdown=int(limits.timeout) + 1,
+    )
+    uvicorn.Server(settings).run(sockets=[listener])
 
 
 def create_app(

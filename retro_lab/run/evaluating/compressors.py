@@ -13,8 +13,8 @@ from dataclasses import asdict
 
 from retro_lab.config.schema import Config, NgramConfig
 from retro_lab.evaluation.compressors import ngram, xz
-from retro_lab.evaluation.compressors.ground import Grounds
 from retro_lab.evaluation.compressors.outcome import Outcome, kept
+from retro_lab.evaluation.compressors.subset import Subsets
 
 from ..data.graph import DataGraph
 
@@ -39,7 +39,7 @@ def compressed(config: Config, graph: DataGraph, stride: int) -> dict[str, float
         LOG.info("xz and the byte n-gram are left out: eval=rivals runs them on any text")
         return None
     asked = config.eval.rivals
-    text = Grounds.of(chunks, split, config.chunking, stride, config.eval.seed, asked)
+    text = Subsets.of(chunks, split, config.chunking, stride, config.eval.seed, asked)
     outcomes = {
         "xz": xz_outcome(graph, text),
         "ngram": ngram_outcome(graph, text, asked.ngram),
@@ -51,7 +51,7 @@ def compressed(config: Config, graph: DataGraph, stride: int) -> dict[str, float
     }
 
 
-def xz_outcome(graph: DataGraph, text: Grounds) -> Outcome:
+def xz_outcome(graph: DataGraph, text: Subsets) -> Outcome:
     """What `xz` needs for the scored documents once it has read the training text; kept."""
 
     def score() -> Outcome:
@@ -60,7 +60,7 @@ def xz_outcome(graph: DataGraph, text: Grounds) -> Outcome:
     return kept(graph.store, "xz", graph.own.chunks.stage, text.test, text.tuning, {}, {}, score)
 
 
-def ngram_outcome(graph: DataGraph, text: Grounds, config: NgramConfig) -> Outcome:
+def ngram_outcome(graph: DataGraph, text: Subsets, config: NgramConfig) -> Outcome:
     """The byte n-gram of the training text and of the document so far, tuned; kept."""
 
     def score() -> Outcome:

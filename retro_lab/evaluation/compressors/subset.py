@@ -18,8 +18,8 @@ from retro_lab.text.chunks import ChunkStore
 
 
 @dataclass(frozen=True)
-class Ground:
-    """The tokens of some documents of one split, and the windows that score each of them once.
+class Subset:
+    """The scored tokens of some documents of one split, and the windows that score each once.
 
     Attributes:
         store: the corpus in chunks.
@@ -36,20 +36,20 @@ class Ground:
     stride: int
 
     @classmethod
-    def whole(cls, store: ChunkStore, split: str, chunking: ChunkingConfig, stride: int) -> Ground:
+    def whole(cls, store: ChunkStore, split: str, chunking: ChunkingConfig, stride: int) -> Subset:
         """All documents of a split that have a token to score."""
         chunks = store.chunks_of(split)
         tokens = _scored_tokens(store, chunks)
         documents = np.unique(np.asarray(store.document)[chunks[tokens > 0]]).astype(np.int64)
         return cls(store, split, documents, chunking, stride)
 
-    def only(self, documents: NDArray[np.int64]) -> Ground:
+    def only(self, documents: NDArray[np.int64]) -> Subset:
         """The same split, some of its documents."""
-        return Ground(self.store, self.split, np.sort(documents), self.chunking, self.stride)
+        return Subset(self.store, self.split, np.sort(documents), self.chunking, self.stride)
 
     def drawn(
         self, seed: int, *, documents: int | None = None, tokens: int | None = None
-    ) -> Ground:
+    ) -> Subset:
         """Documents in a fixed random order: so many, or until they hold so many tokens."""
         order = np.random.default_rng(seed).permutation(self.documents)
         if documents is not None:
@@ -99,7 +99,7 @@ class Ground:
 
 
 @dataclass(frozen=True)
-class Grounds:
+class Subsets:
     """What all rivals of one run are scored on, learn from and are tuned on.
 
     Attributes:
@@ -111,10 +111,10 @@ class Grounds:
         seed: of the draws.
     """
 
-    test: Ground
-    training: Ground
-    subsample: Ground
-    validation: Ground
+    test: Subset
+    training: Subset
+    subsample: Subset
+    validation: Subset
     asked: RivalsConfig
     seed: int
 
@@ -127,14 +127,14 @@ class Grounds:
         stride: int,
         seed: int,
         asked: RivalsConfig,
-    ) -> Grounds:
-        """The grounds of a run.
+    ) -> Subsets:
+        """What the rivals of a run are scored and tuned on.
 
         Raises:
             UserError: the validation split has nothing to tune on.
         """
         test, training, validation = (
-            Ground.whole(store, name, chunking, stride) for name in (split, "train", "validation")
+            Subset.whole(store, name, chunking, stride) for name in (split, "train", "validation")
         )
         if not len(validation.documents):
             raise UserError(
@@ -145,11 +145,11 @@ class Grounds:
         return cls(test, training, subsample, validation, asked, seed)
 
     @cached_property
-    def tuning(self) -> Ground:
+    def tuning(self) -> Subset:
         """Documents of validation that hold `tuning_tokens` tokens."""
         return self.validation.drawn(self.seed, tokens=self.asked.tuning_tokens)
 
-    def for_stride(self, stride: int) -> tuple[Ground, Ground]:
+    def for_stride(self, stride: int) -> tuple[Subset, Subset]:
         """What a rival that retrieves every `stride` tokens is scored and tuned on.
 
         Below `ralm.full_from` it is scored on the subsample, and tuned on so much less text that a

@@ -1,0 +1,194 @@
+"""One table of text for a terminal, a page and Markdown, and the figures in its cells.
+
+rich prints a `Table` (`console.print(table)`), jinja2 sets it as HTML (`{{ table }}`), and
+`Table.markdown` writes it into files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+NONE = "-"
+GAP = 1  # spaces between columns of a terminal
+
+
+@dataclass(frozen=True)
+class Table:
+    """Headings and rows of text.
+
+    Attributes:
+        head: a heading a column; a terminal breaks it at its line feeds. None at all on a page
+            that says elsewhere what stands in the columns.
+        rows: a cell a column. A cell of `Markup` is HTML and for pages alone.
+        title: above it in a terminal.
+        caption: below it in a terminal.
+        names: columns at the front that tell rows apart, set to the left; the rest are figures.
+        name_width: of the first column of a terminal at least; names that are longer are folded.
+            None never folds them.
+        whole_title: a terminal's table is at least as wide as its title.
+        optional: figures at the end that a narrow terminal does without, so that no heading and
+            no number is broken; None leaves the widths to rich.
+        ruled: with lines in a terminal.
+        sums: rows at the end that add up the others, below a line.
+        strong: numbers of the rows that a terminal prints in bold.
+    """
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str | None = None
+    caption: str | None = None
+    names: int = 1
+    name_width: int | None = None
+    whole_title: bool = False
+    optional: int | None = None
+    ruled: bool = False
+    sums: int = 0
+    strong: Sequence[int] = ()
+
+    @property
+    def heads(self) -> list[str]:
+        """Headings in one line each, for files."""
+        return [head.replace("/\n", "/").replace("\n", " ") for head in self.head]
+
+    def markdown(self) -> str:
+        """In Markdown, a line feed at its end."""
+        lines = [self.heads, ["---"] * len(self.head), *self.rows]
+        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+    def __html__(self) -> Markup:
+        head = [Markup("<th>{}</th>").format(head) for head in self.heads]
+        # The style sheet sets the first column to the left.
+        left = Markup('<td style="text-align:left">{}</td>')
+        rows = [
+            [
+                (left if 0 < number < self.names else Markup("<td>{}</td>")).format(cell)
+                for number, cell in enumerate(row)
+            ]
+            for row in self.rows
+        ]
+        lines = [
+            Markup("<tr>{}</tr>").format(Markup().join(r)) for r in ([head] * bool(head)) + rows
+        ]
+        return Markup("<table>{}</table>").format(Markup().join(lines))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self.optional is None:
+            yield self._printed()
+        else:
+            fewer, widths = _fitted(self, self.optional, options.max_width)
+            yield fewer._printed(widths)
+
+    def _printed(self, widths: Sequence[int] | None = None) -> Any:
+        """As rich's own table.
+
+        Args:
+            widths: of the columns, in which cells are folded.
+        """
+        from rich.markup import escape
+        from rich.table import Table as RichTable
+
+        plain: dict[str, Any] = {"box": None, "padding": (0, GAP, 0, 0), "header_style": "bold"}
+        style: dict[str, Any] = {"show_edge": False} if self.ruled else plain
+        if self.whole_title and self.title:
+            style["min_width"] = len(self.title)
+        made = RichTable(
+            title=self.title and escape(self.title),
+            title_justify="left",
+            caption=self.caption and escape(self.caption),
+            caption_justify="left",
+            **style,
+        )
+        for number, head in enumerate(self.head):
+            justify = "left" if number < self.names else "right"
+            if widths is not None:
+                layout: dict[str, Any] = {"width": widths[number], "overflow": "fold"}
+            elif number == 0 and self.name_width is not None:
+                layout = {"min_width": self.name_width, "overflow": "fold"}
+            else:
+                layout = {"no_wrap": True}
+            made.add_column(escape(head), justify=justify, **layout)
+        for number, row in enumerate(self.rows):
+            if self.sums and number == len(self.rows) - self.sums:
+                made.add_section()
+            made.add_row(*map(escape, row), style="bold" if number in self.strong else None)
+        return made
+
+
+def number(value: float | None, form: str) -> str:
+    """A figure in Python's format; `-` for one that is missing or not a number."""
+    return NONE if value is None or value != value else format(value, form)
+
+
+def with_interval(
+    value: float | None, low: float | None, high: float | None, form: str = "+.4f"
+) -> str:
+    """`-0.0310 (-0.0402..-0.0221)`; without an interval the value alone."""
+    if value is None or low is None or high is None:
+        return number(value, form)
+    return f"{value:{form}} ({low:{form}}..{high:{form}})"
+
+
+def _fitted(table: Table, optional: int, width: int) -> tuple[Table, list[int]]:
+    """The table with nothing broken, and the widths of its columns.
+
+    Where names are too wide they share a column; then the optional figures at the end go, and one
+    more if there are two gains. A name that is longer than a line is broken in the end.
+
+    Args:
+        optional: figures at the end that may go.
+        width: of the terminal.
+    """
+    gains = sum(head.startswith("on - ") for head in table.head)
+    for counts in (range(optional + 1), [optional + 1] if gains > 1 else []):
+        for one in (table, _merged(table)):
+            for count in counts:
+                fewer = _without(one, count)
+                if found := _widths(_columns(fewer), width):
+                    return fewer, found
+    least = _without(_merged(table, "= "), optional)
+    figures = _columns(least)[1:]
+    return least, [20, *(_widths(figures, width - 21) or [10] * len(figures))]
+
+
+def _merged(table: Table, sign: str = "=") -> Table:
+    """With one column for all names, `optim.lr=0.003 model=tiny`."""
+    keys = [name.replace(" ", "_") for name in table.head[: table.names]]
+    told = [zip(keys, row[: table.names], strict=True) for row in table.rows]
+    words = [" ".join(f"{key}{sign}{v}" for key, v in pairs if v) for pairs in told]
+    rows = [[word, *row[table.names :]] for word, row in zip(words, table.rows, strict=True)]
+    return replace(table, head=["settings", *table.head[table.names :]], rows=rows, names=1)
+
+
+def _without(table: Table, count: int) -> Table:
+    """Less the last figures."""
+    end = len(table.head) - count
+    return replace(table, head=table.head[:end], rows=[row[:end] for row in table.rows])
+
+
+def _columns(table: Table) -> list[list[str]]:
+    return [[head, *(row[c] for row in table.rows)] for c, head in enumerate(table.head)]
+
+
+def _widths(columns: Sequence[Sequence[str]], width: int) -> list[int] | None:
+    """Width of each column so that no word is broken; None where `width` doesn't hold them.
+
+    Args:
+        columns: heading and cells of each; they may wrap at spaces.
+    """
+    least = [max(len(word) for cell in cells for word in cell.split() or [""]) for cells in columns]
+    best = [max(len(line) for cell in cells for line in cell.split("\n")) for cells in columns]
+    left = width - sum(least) - GAP * len(columns)
+    if left < 0:
+        return None
+    for column in sorted(range(len(columns)), key=lambda c: best[c] - least[c]):
+        more = min(left, best[column] - least[column])
+        least[column] += more
+        left -= more
+    return least

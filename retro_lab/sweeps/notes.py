@@ -1,0 +1,33 @@
+"""Small JSON files of a sweep: `sweep.json` beside the runs, `failure.json` in each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from retro_lab.config.errors import UserError
+from retro_lab.config.files import replacing
+
+T = TypeVar("T")
+
+
+def write_note(path: Path, note: Any) -> None:
+    """Writes plain data as JSON, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+
+
+def read_note(path: Path, make: Callable[[Any], T], fix: str) -> T | None:
+    """What `make` makes of a note; None if there is none.
+
+    Raises:
+        UserError: it is damaged; says to `fix`.
+    """
+    if not path.is_file():
+        return None
+    try:
+        return make(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} is damaged: {error}", fix=fix) from error
