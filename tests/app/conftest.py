@@ -1,48 +1,74 @@
-"""One finished run on the generated corpus, shared by the tests of the commands."""
+"""One finished run on the generated corpus: trained once, and copied for each process of tests."""
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from golden import Golden, write_corpus
+from filelock import FileLock
+from golden import CORPUS, Golden
+from small_corpus import write_corpus
 
 from retro_lab.run.directory import RunDirectory
 
 
 @pytest.fixture(scope="session")
-def golden(tmp_path_factory: pytest.TempPathFactory) -> Golden:
-    """A corpus and a configuration; nothing is run yet."""
-    folder = tmp_path_factory.mktemp("golden")
-    write_corpus(folder)
-    return Golden(
-        folder,
-        (
-            "corpus=jsonl",
-            f"corpus.path={folder / 'corpus.jsonl'}",
-            *(f"corpus.split.{s}_ids={folder / s}.txt" for s in ("train", "validation", "test")),
-            "tokenizer.vocab_size=400",
-            "debug=fast",
-            "corpus.max_bytes=null",
-            "logger=none",
-            "trainer.threads=1",
-            f"runs_dir={folder / 'runs'}",
-            f"store.dir={folder / 'store'}",
-        ),
-    )
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The folder of what all processes of tests use."""
+    base = tmp_path_factory.getbasetemp()
+    return base if worker_id == "master" else base.parent  # each worker has a folder of its own
 
 
 @pytest.fixture(scope="session")
-def finished(golden: Golden) -> RunDirectory:
-    """The golden run, trained and evaluated."""
-    return golden.run()
+def golden(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Golden:
+    """A corpus and a configuration; nothing is run yet."""
+    corpus = shared / "corpus"
+    with FileLock(shared / "corpus.lock"):
+        if not corpus.exists():
+            corpus.mkdir()
+            write_corpus(corpus, CORPUS)
+    return Golden.of(tmp_path_factory.mktemp("golden"), corpus)
+
+
+@pytest.fixture(scope="session")
+def trained(golden: Golden, shared: Path) -> RunDirectory:
+    """The golden run in this process's folder, copied from the one that all processes train."""
+    origin = Golden.of(shared / "trained", golden.corpus)
+    with FileLock(shared / "trained.lock"):
+        origin.run()  # does nothing if another process did it
+    origin.copy_to(golden)
+    return RunDirectory.of(golden.config())
+
+
+@pytest.fixture(scope="module")
+def finished(golden: Golden, trained: RunDirectory) -> Iterator[RunDirectory]:
+    """The golden run, trained and evaluated. Many modules read it, so none may change it."""
+    folders = [run.path for run in (trained, golden.baseline(), golden.plain())]
+    before = _stamps(folders)
+    yield trained
+    assert _stamps(folders) == before, "the shared run was changed: use `run` or `copy`"
 
 
 @pytest.fixture(scope="module")
 def run(
     golden: Golden, finished: RunDirectory, tmp_path_factory: pytest.TempPathFactory
 ) -> RunDirectory:
-    """A copy of the golden run and its baseline, for a module that adds to it."""
-    folder = tmp_path_factory.mktemp("copy") / "runs"
-    shutil.copytree(golden.folder / "runs", folder)
-    return RunDirectory(folder / finished.path.name)
+    """A copy of the golden run and its baselines, for a module that adds to it."""
+    return golden.copy_runs(tmp_path_factory.mktemp("copy") / "runs")
+
+
+@pytest.fixture
+def copy(golden: Golden, finished: RunDirectory, tmp_path: Path) -> RunDirectory:
+    """A copy of the golden run and its baselines, for a test that changes it."""
+    return golden.copy_runs(tmp_path / "runs")
+
+
+def _stamps(folders: list[Path]) -> dict[Path, int]:
+    """When each file was written; locks are opened for writing by whoever reads a run."""
+    return {
+        path: path.stat().st_mtime_ns
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".lock"
+    }

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
-from golden import Golden, write_corpus
+from golden import CORPUS, Golden
+from small_corpus import corpus_overrides, write_corpus
 
 from retro_lab.__main__ import main as command
 from retro_lab.commands.evaluate import main
@@ -43,7 +44,7 @@ def table(run: RunDirectory) -> ChunkTable:
 
 @pytest.fixture(scope="module")
 def texts(golden: Golden) -> dict[str, str]:
-    lines = (golden.folder / "corpus.jsonl").read_bytes().splitlines()
+    lines = (golden.corpus / "corpus.jsonl").read_bytes().splitlines()
     return {record["id"]: record["text"] for record in map(orjson.loads, lines)}
 
 
@@ -266,19 +267,25 @@ def test_lm_evals_own_model_class_gives_a_run_the_same_bits_per_byte(tmp_path: P
 
 def whole_windows(folder: Path) -> RunDirectory:
     """A baseline over bytes, whose test documents end with a window or are shorter than one."""
-    write_corpus(folder)
+    write_corpus(folder, CORPUS)
     lines = [orjson.loads(line) for line in (folder / "corpus.jsonl").read_bytes().splitlines()]
     window = 128
     for number, line in enumerate(lines):
         cut = [4 * window, 3 * window, window, 100][number % 4]
         line["text"] = line["text"][:cut]
     write_documents(folder / "corpus.jsonl", lines)
-    ids = (f"corpus.split.{s}_ids={folder / s}.txt" for s in ("train", "validation", "test"))
     golden = Golden(
         folder,
+        folder,
         (
-            *("corpus=jsonl", f"corpus.path={folder / 'corpus.jsonl'}", *ids, "retriever=none"),
-            *("tokenizer=byte", "debug=fast", "corpus.max_bytes=null", "logger=none"),
+            *corpus_overrides(folder),
+            *(
+                "retriever=none",
+                "tokenizer=byte",
+                "debug=fast",
+                "corpus.max_bytes=null",
+                "logger=none",
+            ),
             *(f"chunking.sequence_length={window}", f"eval.stride={window}", "trainer.threads=1"),
             *(f"runs_dir={folder / 'runs'}", f"store.dir={folder / 'store'}"),
         ),

@@ -40,16 +40,14 @@ def tuned_on() -> dict[str, list[str]]:
 
 
 @pytest.fixture(scope="module")
-def evaluated(
-    golden: Golden, finished: RunDirectory, tuned_on: dict[str, list[str]]
-) -> RunDirectory:
+def evaluated(golden: Golden, run: RunDirectory, tuned_on: dict[str, list[str]]) -> RunDirectory:
     """The golden run with its rivals."""
-    command = EvaluateConfig(run=str(finished.path), eval=golden.config(*GRIDS).eval)
+    command = EvaluateConfig(run=str(run.path), eval=golden.config(*GRIDS).eval)
     with pytest.MonkeyPatch.context() as patch:
         for name, module in TUNED.items():
             patch.setattr(module, "tune", _watched(module.tune, tuned_on[name]))
         evaluate(command)
-    return finished
+    return run
 
 
 def _watched(tune, splits: list[str]):

@@ -47,7 +47,7 @@ class Halves:
 def prepared(golden: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepared:
     """The golden corpus and, as what is searched, its documents without their first words."""
     monkeypatch.setattr(embedders, "embedder_class", lambda config: Halves)
-    records = [orjson.loads(line) for line in (golden.folder / "corpus.jsonl").open("rb")]
+    records = [orjson.loads(line) for line in (golden.corpus / "corpus.jsonl").open("rb")]
     for record in records:
         record["text"], record["id"] = record["text"][60:], f"other {record['id']}"
     path = tmp_path / "other.jsonl"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -15,8 +14,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scripts import environment
 
-import retro_lab
 from retro_lab.store import ArtifactStore, Stage, Workspace, workspace
 
 STAGE = Stage("embeddings", 1, {}, {})
@@ -90,7 +89,7 @@ DIE_IN_A_BLOCK = """
 import os, signal, sys
 import numpy as np
 from pathlib import Path
-from retro_lab.artifacts import ArtifactStore, Stage
+from retro_lab.store import ArtifactStore, Stage
 
 def builder(workspace):
     def produce(start, stop):
@@ -106,9 +105,8 @@ ArtifactStore(Path(sys.argv[1])).build(Stage("embeddings", 1, {}, {}), builder)
 
 
 def test_a_killed_process_is_resumed_to_the_same_bytes(tmp_path: Path):
-    environment = {**os.environ, "PYTHONPATH": str(Path(retro_lab.__file__).parents[1])}
     command = [sys.executable, "-c", DIE_IN_A_BLOCK, str(tmp_path / "killed")]
-    assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
+    assert subprocess.run(command, env=environment(), check=False).returncode == -signal.SIGKILL
 
     def builder(space: Workspace) -> None:
         space.blocks(20, 4, rest, what="embedding", unit="chunks")

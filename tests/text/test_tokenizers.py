@@ -209,7 +209,7 @@ def test_training_text_may_end_inside_a_character(folder):
 TRAIN = """
 import sys
 from pathlib import Path
-from retro_lab.artifacts import Workspace
+from retro_lab.store import Workspace
 from retro_lab.config.schema import BpeTokenizerConfig
 from retro_lab.text.corpus import Corpus
 from retro_lab.text.tokenizers import build_tokenizer
