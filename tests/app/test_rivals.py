@@ -138,7 +138,7 @@ def test_the_equal_baseline_is_a_run_of_its_own(golden: Golden, evaluated: RunDi
     evaluate(EvaluateConfig(run=str(evaluated.path), eval=golden.config(*overrides).eval))
     rows = {row["name"]: row for row in table.load(evaluated.path)["rivals"]}
     facts, tuning = rows["equal_parameters"]["facts"], rows["equal_parameters"]["tuning"]
-    run = RunDirectory(golden.folder / "runs" / facts["run"])
+    run = RunDirectory(evaluated.path.parent / facts["run"])
     config, own = run.config(), evaluated.config()
     assert run.reached("trained")
     assert [tried["lr_factor"] for tried in tuning["trials"]] == [0.01, 1.0]

@@ -22,7 +22,6 @@ from retro_lab.config.schema import (
 )
 from retro_lab.retrieval import table
 from retro_lab.retrieval.base import chunk_queries
-from retro_lab.retrieval.filters import leak_filter as filter_module
 from retro_lab.retrieval.filters.exclusion import search_filled
 from retro_lab.retrieval.filters.leak_filter import LeakFilter, leak_filter
 from retro_lab.retrieval.index_stage import build_index, index_stage
@@ -167,12 +166,9 @@ def test_a_run_across_the_border_of_chunks_counts_whole() -> None:
 
 @pytest.mark.parametrize("at_once", [8, 2**13])
 @pytest.mark.parametrize("continuation", [0, 1])
-def test_any_pairs_may_be_asked_about_again_and_again(
-    continuation: int, at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_pairs_may_be_asked_about_again_and_again(continuation: int, at_once: int) -> None:
     """Those of one document, and of texts that were kept from a round before, or weren't."""
-    monkeypatch.setattr(filter_module, "_TEXTS", at_once)
-    passes = LeakFilter(MAX_RUN, continuation).of(planted())
+    passes = LeakFilter(MAX_RUN, continuation).of(planted(), at_once=at_once)
     rng = np.random.default_rng(0)
     for count, chunks in ((300, 40), (100, 40), (100, 60), (60, 256), (1, 256), (0, 256)):
         queries, ids = rng.integers(0, chunks, (2, count))
