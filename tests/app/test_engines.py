@@ -11,16 +11,14 @@ import orjson
 import pytest
 from composed import config_of
 
-from retro_lab.retrieval import table
-from retro_lab.retrieval.embed import embedders
-from retro_lab.retrieval.search import faiss_blocks
 from retro_lab.run.stages import Pipeline
 from retro_lab.store import Artifact
 from retro_lab.store.engine import Work
 from retro_lab.store.stage import JSON
-from retro_lab.text import chunks as chunks_module
 
 TIMES = {"queries_per_second"}
+
+LARGEST = 250  # so that stages have several blocks; the driver cuts them, workers needn't know
 
 
 class Elsewhere:
@@ -36,15 +34,6 @@ class Elsewhere:
         for start, stop in reversed(blocks):
             self.done += 1
             yield pickle.loads(pickled)(start, stop)
-
-
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several blocks a stage; the driver cuts them, so that workers needn't know."""
-    monkeypatch.setattr(embedders, "_BLOCK", 300)
-    monkeypatch.setattr(table, "_BLOCK", 400)
-    monkeypatch.setattr(faiss_blocks, "BLOCK", 250)
-    monkeypatch.setattr(chunks_module, "_BLOCK_BYTES", 20_000)
 
 
 def corpora(folder: Path) -> tuple[Path, Path]:
@@ -68,7 +57,9 @@ def pipeline(folder: Path, store: str, *overrides: str) -> Pipeline:
         "embedder=hashing", "neighbours.max_run=8", "neighbours.dedup=0.8",
         f"database.add=[{more}]", f"store.dir={folder / store}",
     ]  # fmt: skip
-    return Pipeline(config_of(*common, *overrides))
+    found = Pipeline(config_of(*common, *overrides))
+    found.store.largest_block = LARGEST
+    return found
 
 
 def built(pipeline: Pipeline) -> dict[str, tuple]:
