@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ from golden import CORPUS, Golden
 from small_corpus import write_corpus
 
 from retro_lab.run.directory import RunDirectory
+
+SCORING = re.compile(r"scoring (\w+): [\d,]+ windows")
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +66,19 @@ def run(
 def copy(golden: Golden, finished: RunDirectory, tmp_path: Path) -> RunDirectory:
     """A copy of the golden run and its baselines, for a test that changes it."""
     return golden.copy_runs(tmp_path / "runs")
+
+
+@pytest.fixture
+def scored(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """Says for which conditions a model was run since it was asked last; the log tells."""
+    caplog.set_level(logging.INFO, "retro_lab")
+
+    def since() -> list[str]:
+        begun = [SCORING.fullmatch(message) for message in caplog.messages]
+        caplog.clear()
+        return [found[1] for found in begun if found]
+
+    return since
 
 
 def _stamps(folders: list[Path]) -> dict[Path, int]:

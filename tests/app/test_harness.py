@@ -4,6 +4,7 @@ comes before, and lm-eval's own model class gives a baseline the same bits per b
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +22,6 @@ from retro_lab.config.schema import resolve_stride
 from retro_lab.evaluation.measure.text_scoring import ScoredText
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.results import Results
-from retro_lab.run import tasks as benchmarks
 from retro_lab.run.compared import compared_runs
 from retro_lab.run.contestants import Contestants
 from retro_lab.run.directory import RunDirectory
@@ -233,7 +233,7 @@ def test_a_malformed_file_is_one_message(
 def test_without_lm_eval_it_says_what_to_install(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(benchmarks, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "lm_eval", None)  # as where it is not installed
     assert main([f"run={run.path}", "eval=harness", "eval.tasks=[wikitext]"]) == 2
     assert 'pip install -e ".[eval]"' in capsys.readouterr().err
 
