@@ -10,11 +10,27 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from golden import CORPUS, Golden
+from matplotlib.figure import Figure
+from pictures import draw, draw_nothing
 from small_corpus import write_corpus
 
 from retro_lab.run.directory import RunDirectory
 
 SCORING = re.compile(r"scoring (\w+): [\d,]+ windows")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def without_pictures() -> Iterator[None]:
+    """Plots are one pixel, but where a test asks for `pictures`; tests/evaluation draws them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", draw_nothing)
+        yield
+
+
+@pytest.fixture
+def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots are drawn."""
+    monkeypatch.setattr(Figure, "savefig", draw)
 
 
 @pytest.fixture(scope="session")

@@ -263,7 +263,9 @@ def test_leaky_neighbours_are_replaced_before_they_are_read(
     assert table.nats["on"][planted].sum() > unfiltered.nats["on"][planted].sum()
 
 
-def test_the_page_shows_where_the_gain_comes_from(golden: Golden, copy: RunDirectory) -> None:
+def test_the_page_shows_where_the_gain_comes_from(
+    golden: Golden, copy: RunDirectory, pictures: None
+) -> None:
     from retro_lab.commands.evaluate import evaluate
     from retro_lab.config.schema import EvaluateConfig
 
