@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -13,6 +15,23 @@ import pytest
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+TESTS = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)  # before the tests are selected by their markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Gives each test that isn't marked as slow or of the GPU the level of its folder."""
+    for item in items:
+        if not any(map(item.get_closest_marker, ("slow", "gpu"))):
+            folder = item.path.relative_to(TESTS).parts[0]
+            item.add_marker("app" if folder in ("app", "faults") else "contracts")
+
+
+def pytest_collection_finish() -> None:
+    """Keeps the garbage collector off what was imported: it takes a twentieth of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

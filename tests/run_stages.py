@@ -15,13 +15,17 @@ def stages_of(config: Config) -> list[Artifact | Stage]:
     return [node.stage for node in in_building_order(nodes_of_run(DataGraph(config), config))]
 
 
-def built(config: Config, engine: Engine | None = None) -> dict[str, Artifact]:
+def built(
+    config: Config, engine: Engine | None = None, largest_block: int | None = None
+) -> dict[str, Artifact]:
     """The same, built, by `stage/key`.
 
     Args:
         engine: does the blocks; the one that `prepare.engine` names unless given.
+        largest_block: rows of a block at most; as many as the stages take unless given.
     """
     graph = DataGraph(config)
     graph.store.engine = engine or graph.store.engine
+    graph.store.largest_block = largest_block
     nodes = in_building_order(nodes_of_run(graph, config))
     return {f"{node.artifact.stage}/{node.artifact.key}": node.artifact for node in nodes}

@@ -37,6 +37,21 @@ Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
+class Sample:
+    """What is indexed and searched to measure a rate.
+
+    Attributes:
+        indexed: chunks of a small and of a large index.
+        most_lists: inverted lists that are built; more are taken to behave alike.
+        seconds: of a query, from a retriever and the chunks in it; None measures them.
+    """
+
+    indexed: tuple[int, int] = INDEXED
+    most_lists: int = MOST_LISTS
+    seconds: Callable[[Any, int], float] | None = None
+
+
+@dataclass(frozen=True)
 class Rates:
     """What one worker does in a second; None where it isn't known.
 
@@ -82,6 +97,7 @@ def measure_search(
     width: int,
     k: int,
     clock: Clock = time.perf_counter,
+    sample: Sample = Sample(),
 ) -> float:
     """Queries/s in the planned database, from indexes of at most 65,536 random chunks.
 
@@ -100,12 +116,12 @@ def measure_search(
             fix="give rates.search=<queries/s> and rates.embed=<chunks/s>",
         )
     deeper = DEEPER if config.needs_embeddings else 1.0
-    chunks = _RandomChunks.of(planned, width, k, clock)
+    chunks = _RandomChunks.of(planned, width, k, clock, sample)
     if isinstance(config, FaissRetrieverConfig):
         lists = inverted_lists(config, planned.database, width)
         if lists is not None:
             return 1 / (deeper * _seconds_in_lists(config, lists, chunks, planned.database))
-    sizes = [min(planned.database, size) for size in INDEXED]
+    sizes = [min(planned.database, size) for size in sample.indexed]
     if not _grows(config):
         sizes = sizes[:1]
     seconds = [chunks.seconds_a_query(chunks.indexed(config, size), size) for size in sizes]
@@ -131,13 +147,13 @@ def _seconds_in_lists(
     the rest is the codes scanned. Random vectors fill all lists alike. Real ones don't, and a query
     visits the full lists oftener: `UNEVEN` says by how much more it scans.
     """
-    count = min(lists.count, MOST_LISTS)
+    count = min(lists.count, chunks.sample.most_lists)
     probed = max(1, round(lists.probed * count / lists.count))
     many = max(probed, count // 4)  # of a few lists' codes the growth is lost in noise
     factory = lists.factory.replace(f"IVF{lists.count}", f"IVF{count}")
     factory = _OPQ.sub(lambda found: f"RR{found[1] or chunks.width}", factory)
     config = dataclasses.replace(config, factory=factory, nprobe=many)
-    large = min(database, INDEXED[-1])
+    large = min(database, chunks.sample.indexed[-1])
     small = min(large, max(large // 4, centroids(create_index(factory, chunks.width))))
     retriever = chunks.indexed(config, small)
     quick = chunks.seconds_a_query(retriever, small)
@@ -165,21 +181,25 @@ class _RandomChunks:
         vectors: float32 [S, E] of length 1; no columns for a search without them.
         k: neighbours a query.
         clock: seconds.
+        sample: sizes of indexes.
     """
 
     tokens: np.ndarray
     vectors: np.ndarray
     k: int
     clock: Clock
+    sample: Sample
 
     @classmethod
-    def of(cls, planned: Database, width: int, k: int, clock: Clock) -> _RandomChunks:
+    def of(
+        cls, planned: Database, width: int, k: int, clock: Clock, sample: Sample
+    ) -> _RandomChunks:
         """As many as are indexed at most."""
-        rng, size = np.random.default_rng(0), min(planned.database, INDEXED[-1])
+        rng, size = np.random.default_rng(0), min(planned.database, sample.indexed[-1])
         tokens = rng.zipf(1.2, (size, planned.chunk_size)) % planned.vocab_size
         vectors = rng.standard_normal((size, width), np.float32)
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-        return cls(tokens.astype(np.int32), vectors, k, clock)
+        return cls(tokens.astype(np.int32), vectors, k, clock, sample)
 
     @property
     def width(self) -> int:
@@ -200,6 +220,8 @@ class _RandomChunks:
 
     def seconds_a_query(self, retriever: Any, size: int) -> float:
         """Of the stage's search for some of the first `size`."""
+        if self.sample.seconds is not None:
+            return self.sample.seconds(retriever, size)
         document = self.ids // _DOCUMENT
         asked = np.random.default_rng(1).permutation(size)[:SEARCHED]
         vectors = self.vectors if self.width else None

@@ -11,13 +11,15 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 LOG = logging.getLogger("retro_lab")
+Clock = Callable[[], float]
 LOG_EVERY_SECONDS = 10.0
-_clock = time.monotonic
 _live = False  # a bar is on the screen; two would overwrite each other
 
 
 @contextmanager
-def track(total: int | None, what: str, unit: str) -> Generator[Callable[[int], None]]:
+def track(
+    total: int | None, what: str, unit: str, *, clock: Clock = time.monotonic
+) -> Generator[Callable[[int], None]]:
     """Shows the progress of a loop; yields `advance(n)`, to be called with each step's count.
 
     On a terminal it is a bar with count, rate and time left; otherwise, and for a loop inside
@@ -28,19 +30,20 @@ def track(total: int | None, what: str, unit: str) -> Generator[Callable[[int], 
         total: expected count, None when it isn't known.
         what: what is being done, "embedding".
         unit: what is counted, in the plural, "chunks".
+        clock: seconds.
     """
     if not _is_main_process():
         yield lambda count: None
     elif sys.stderr.isatty() and not _live:
-        with _bar(total, what, unit) as advance:
+        with _bar(total, what, unit, clock) as advance:
             yield advance
     else:
-        with _lines(total, what, unit) as advance:
+        with _lines(total, what, unit, clock) as advance:
             yield advance
 
 
 @contextmanager
-def _bar(total: int | None, what: str, unit: str) -> Generator[Callable[[int], None]]:
+def _bar(total: int | None, what: str, unit: str, clock: Clock) -> Generator[Callable[[int], None]]:
     global _live
     # Imported here because start-up matters, and most processes never show a bar.
     from rich.console import Console
@@ -63,7 +66,7 @@ def _bar(total: int | None, what: str, unit: str) -> Generator[Callable[[int], N
     label = TextColumn("{task.description}", markup=False)
     count = CountColumn(table_column=Column(no_wrap=True))
     columns = (label, BarColumn(bar_width=20), count, TimeRemainingColumn())
-    done, start = 0, _clock()
+    done, start = 0, clock()
     _live = True
     try:
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
@@ -77,19 +80,21 @@ def _bar(total: int | None, what: str, unit: str) -> Generator[Callable[[int], N
             yield advance
     finally:
         _live = False
-    LOG.info("%s", _summary(what, done, _clock() - start, unit))
+    LOG.info("%s", _summary(what, done, clock() - start, unit))
 
 
 @contextmanager
-def _lines(total: int | None, what: str, unit: str) -> Generator[Callable[[int], None]]:
-    done, start = 0, _clock()
+def _lines(
+    total: int | None, what: str, unit: str, clock: Clock
+) -> Generator[Callable[[int], None]]:
+    done, start = 0, clock()
     last = start
     LOG.info("%s: %s", what, unit if total is None else f"{total:,} {unit}")
 
     def advance(count: int) -> None:
         nonlocal done, last
         done += count
-        now = _clock()
+        now = clock()
         if now - last < LOG_EVERY_SECONDS:
             return
         last = now
@@ -105,7 +110,7 @@ def _lines(total: int | None, what: str, unit: str) -> Generator[Callable[[int],
     except BaseException:
         LOG.info("%s: stopped after %s", what, _count(done, total, unit))
         raise
-    LOG.info("%s", _summary(what, done, _clock() - start, unit))
+    LOG.info("%s", _summary(what, done, clock() - start, unit))
 
 
 def rate(count: int, seconds: float, unit: str) -> str:

@@ -64,17 +64,29 @@ class ArtifactStore:
     Args:
         root: the folder; it need not exist.
         engine: does the blocks of stages; None does them in this process.
+        largest_block: items that a block has at most; None leaves it to each stage.
+        checksum_limit: results of so many bytes are checked by their checksums, larger ones by
+            their files' sizes.
     """
 
-    def __init__(self, root: Path, engine: Engine | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        engine: Engine | None = None,
+        *,
+        largest_block: int | None = None,
+        checksum_limit: int = CHECKSUM_LIMIT_BYTES,
+    ) -> None:
         self.root = Path(root)
         self.engine = engine
+        self.largest_block = largest_block
+        self.checksum_limit = checksum_limit
 
     def get(self, stage: Stage | Artifact) -> Artifact | None:
         """The published result, if there is one and it is intact; otherwise None.
 
-        Sizes are always checked, checksums up to 64 MB. A damaged result is named in the log and
-        deleted, so that it is built again. An artifact was opened, and so checked, before.
+        Sizes are always checked, checksums up to the limit. A damaged result is named in the log
+        and deleted, so that it is built again. An artifact was opened, and so checked, before.
         """
         if isinstance(stage, Artifact):
             return stage
@@ -131,7 +143,7 @@ class ArtifactStore:
         except ValueError as error:
             return None, [str(error)]
         total = sum(file["size"] for file in manifest["files"].values())
-        damage = find_damage(folder, manifest, checksums=total <= CHECKSUM_LIMIT_BYTES)
+        damage = find_damage(folder, manifest, checksums=total <= self.checksum_limit)
         if damage:
             return None, damage
         return Artifact(name, key, folder, manifest), []
@@ -150,7 +162,7 @@ class ArtifactStore:
         partial = self.folder(stage).with_name(stage.key + PARTIAL)
         start = time.monotonic()
         LOG.info("building %s", stage)
-        workspace = Workspace(partial, self.engine)
+        workspace = Workspace(partial, self.engine, self.largest_block)
         workspace.remove_leftovers()
         try:
             stats = builder(workspace)

@@ -37,6 +37,8 @@ class Workspace:
     Args:
         path: the folder.
         engine: does the blocks that may be done anywhere; None does them in this process.
+        largest_block: items that a block has at most, whatever its builder asks for; None is no
+            limit.
 
     Attributes:
         path: the folder.
@@ -46,8 +48,11 @@ class Workspace:
     path: Path
     scratch: Path
 
-    def __init__(self, path: Path, engine: Engine | None = None) -> None:
+    def __init__(
+        self, path: Path, engine: Engine | None = None, largest_block: int | None = None
+    ) -> None:
         self.path = path
+        self._largest_block = largest_block
         self._engine = engine or LocalEngine()
         self.scratch = path / BLOCKS_FOLDER
         self._calls = 0
@@ -57,6 +62,10 @@ class Workspace:
     def has_blocks(self) -> bool:
         """Whether any block is finished."""
         return any(self.scratch.rglob("*.json"))
+
+    def block_size(self, size: int) -> int:
+        """Items of a block where `size` are asked for."""
+        return size if self._largest_block is None else min(size, self._largest_block)
 
     def remove_leftovers(self) -> None:
         """Removes what an earlier attempt's builder wrote by itself; blocks and merges stay."""
@@ -108,6 +117,7 @@ class Workspace:
         """
         if total < 0 or size < 1:
             raise ValueError(f"total {total} and size {size} don't make blocks")
+        size = self.block_size(size)
         call = self.scratch / f"{self._calls:03d}"
         self._calls += 1
         merged = self._merged_before(call, total, what)

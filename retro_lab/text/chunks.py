@@ -27,7 +27,7 @@ _META, _NEIGHBOURS = "meta.json", "neighbours.npy"
 _BLOCK_BYTES = 2**23  # text a block: what an interrupted build loses at most, on average
 _SMALL_VOCABULARY = 65_535
 _STATS_CHUNKS = 2**16  # looked at together
-_GATHERED_TOKENS = 2**17  # gathered at once by `values`, few enough for the processor's cache
+GATHERED_TOKENS = 2**17  # gathered at once by `values`, few enough for the processor's cache
 
 
 class ChunkStore:
@@ -118,12 +118,15 @@ class ChunkStore:
         """Ids of a split's chunks, ascending."""
         return np.flatnonzero(self.split == SPLITS.index(split))
 
-    def values(self, ids: ArrayLike, continuation_chunks: int) -> NDArray[np.int64]:
+    def values(
+        self, ids: ArrayLike, continuation_chunks: int, *, at_once: int = GATHERED_TOKENS
+    ) -> NDArray[np.int64]:
         """Tokens of chunks and of those that follow them in their documents: RET's [N, F].
 
         Args:
             ids: [...], chunk ids, -1 where there is none.
             continuation_chunks: chunks that follow each, the paper takes 1.
+            at_once: tokens gathered at a time.
 
         Returns:
             int64 [..., (1 + continuation_chunks) * M]; `pad_id` where there is no chunk or the
@@ -135,7 +138,7 @@ class ChunkStore:
         length = 1 + continuation_chunks
         chunks = ids.reshape(-1)
         out = np.empty((len(chunks), length, self.chunk_size), np.int64)
-        step = max(1, _GATHERED_TOKENS // (length * self.chunk_size))
+        step = max(1, at_once // (length * self.chunk_size))
         for start in range(0, len(chunks), step):
             part = slice(start, start + step)
             rows = chunks[part, None] + np.arange(length)

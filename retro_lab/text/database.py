@@ -277,8 +277,9 @@ def _finish(
     wanted = np.concatenate([part.searched for part in parts])
     ids = np.flatnonzero(wanted[document])
     has_text = np.zeros(len(ids), bool)
-    for start in range(0, len(ids), _BLOCK):
-        block = slice(start, start + _BLOCK)
+    size = workspace.block_size(_BLOCK)
+    for start in range(0, len(ids), size):
+        block = slice(start, start + size)
         has_text[block] = token_bytes[ids[block]].any(axis=1)
     ids = ids[has_text]
     if not len(ids):

@@ -11,6 +11,7 @@ Shapes: P pairs or Q queries, M tokens of a query, K references, R tokens of a r
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,19 +60,29 @@ def block_runs(chunks: NDArray[np.int32], references: NDArray[np.int32]) -> NDAr
     return best.max(axis=0, initial=0)
 
 
-def pair_runs(left: NDArray[np.integer], right: NDArray[np.integer]) -> NDArray[np.int32]:
+WindowHashes = Callable[[NDArray[np.int32], int], NDArray[np.uint64]]
+"""From tokens [N, M] and a length L to hashes of all windows of L tokens, [N, M - L + 1]."""
+
+PairRuns = Callable[[NDArray[np.integer], NDArray[np.integer]], NDArray[np.int32]]
+"""From tokens of each side, [P, M] and [P, R], to the longest common run of each pair."""
+
+
+def pair_runs(
+    left: NDArray[np.integer], right: NDArray[np.integer], *, at_once: int = PAIR_BLOCK
+) -> NDArray[np.int32]:
     """Longest common run of each pair.
 
     Args:
         left: [P, M] tokens, negative for none.
         right: [P, R] tokens, negative for none.
+        at_once: pairs a pass.
 
     Returns:
         int32 [P].
     """
     longest = np.zeros(len(left), np.int32)
-    for start in range(0, len(left), PAIR_BLOCK):
-        part = slice(start, start + PAIR_BLOCK)
+    for start in range(0, len(left), at_once):
+        part = slice(start, start + at_once)
         longest[part] = block_runs(_ours(left[part]), _theirs(right[part])[:, None])
     return longest
 
@@ -91,6 +102,8 @@ class CommonRuns:
         left_owner: int [Q], whose text it is; pairs of one owner may not be asked about.
         right_owner: int [U].
         length: at least 1.
+        hashes: of windows; however bad they are, the answers are exact.
+        runs: measures the pairs whose hashes are equal and whose tokens are not.
     """
 
     def __init__(
@@ -100,12 +113,16 @@ class CommonRuns:
         left_owner: NDArray[np.integer],
         right_owner: NDArray[np.integer],
         length: int,
+        *,
+        hashes: WindowHashes | None = None,
+        runs: PairRuns = pair_runs,
     ) -> None:
         from scipy.sparse import csr_array
 
         self._length, self._left, self._right = length, _ours(left), _theirs(right)
-        left_hashes = _window_hashes(self._left, length)
-        right_hashes = _window_hashes(self._right, length)
+        self._runs = runs
+        hashes = hashes or window_hashes
+        left_hashes, right_hashes = hashes(self._left, length), hashes(self._right, length)
         owners = np.concatenate([left_owner, right_owner])
         windows = _common_windows(left_hashes, right_hashes, owners)
         shape = (len(owners), windows.number.max(initial=0) + 1)
@@ -159,7 +176,7 @@ class CommonRuns:
         for step in range(self._length):
             same &= self._left[row, at_left + step] == self._right[column, at_right + step]
         chance = np.flatnonzero(~same)  # two windows of one hash: nearly never, so measured
-        measured = pair_runs(self._left[row[chance]], self._right[column[chance]])
+        measured = self._runs(self._left[row[chance]], self._right[column[chance]])
         same[chance] = measured >= self._length
         return same
 
@@ -254,18 +271,20 @@ def _theirs(tokens: NDArray[np.integer]) -> NDArray[np.int32]:
     return np.where(tokens < 0, NO_MATCH_RIGHT, tokens.astype(np.int32))
 
 
-def _window_hashes(tokens: NDArray[np.int32], length: int) -> NDArray[np.uint64]:
+def window_hashes(
+    tokens: NDArray[np.int32], length: int, *, at_once: int = PAIR_BLOCK
+) -> NDArray[np.uint64]:
     """[N, W] hashes of all windows of `length` tokens, from those of its two halves and so on."""
     hashes = np.empty((len(tokens), max(0, tokens.shape[1] - length + 1)), np.uint64)
-    for start in range(0, len(tokens), PAIR_BLOCK):
-        part = tokens[start : start + PAIR_BLOCK].astype(np.uint64) * np.uint64(_BASE)
+    for start in range(0, len(tokens), at_once):
+        part = tokens[start : start + at_once].astype(np.uint64) * np.uint64(_BASE)
         span = 1
         while 2 * span <= length:
             part = part[:, :-span] * _power(span) + part[:, span:]
             span *= 2
         if rest := length - span:  # the last two overlap
             part = part[:, :-rest] * _power(rest) + part[:, rest:]
-        hashes[start : start + PAIR_BLOCK] = part
+        hashes[start : start + at_once] = part
     return hashes
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import orjson
 from composed import config_of
+from small_corpus import CorpusSize, corpus_overrides
 
 from retro_lab.config.fingerprints import baseline_of, canonical, plain_of, steps_of
 from retro_lab.config.rules import check
@@ -17,14 +17,55 @@ from retro_lab.run.experiment import run_experiment
 from retro_lab.run.timing import Stopwatch
 
 PLANTED = ("planted-a", "planted-b")
+CORPUS = CorpusSize(
+    words=300,
+    documents=(44, 4, 10),
+    lengths=(150, 100, 150),
+    copies=dict(zip(PLANTED, (3, 30), strict=True)),
+)
 
 
 @dataclass(frozen=True)
 class Golden:
-    """The folder of everything, and what every command line on it shares."""
+    """Runs on the generated corpus, and what every command line of theirs shares.
+
+    Attributes:
+        folder: of the runs and their data.
+        corpus: where `corpus.jsonl` and the ids of its splits are; its path is part of a run's key.
+        overrides: of every command line.
+    """
 
     folder: Path
+    corpus: Path
     overrides: tuple[str, ...]
+
+    @classmethod
+    def of(cls, folder: Path, corpus: Path) -> Golden:
+        """Nothing is run yet."""
+        return cls(
+            folder,
+            corpus,
+            (
+                *corpus_overrides(corpus),
+                "tokenizer.vocab_size=400",
+                "debug=fast",
+                "corpus.max_bytes=null",
+                "logger=none",
+                "trainer.threads=1",
+                f"runs_dir={folder / 'runs'}",
+                f"store.dir={folder / 'store'}",
+            ),
+        )
+
+    def copy_to(self, other: Golden) -> None:
+        """Copies the runs and their data, which then belong to the other folder."""
+        for name in ("store/*/*", "runs/*"):
+            for source in self.folder.glob(name):
+                target = other.folder / source.relative_to(self.folder)
+                if source.is_dir() and not target.exists():
+                    shutil.copytree(source, target)
+        for path in (other.folder / "runs").glob("*/config.yaml"):
+            path.write_text(path.read_text().replace(str(self.folder), str(other.folder)))
 
     def config(self, *more: str) -> Config:
         config = config_of(*self.overrides, *more)
@@ -34,6 +75,13 @@ class Golden:
     def run(self, *more: str) -> RunDirectory:
         return run_experiment(self.config(*more), Stopwatch())
 
+    def copy_runs(self, folder: Path) -> RunDirectory:
+        """A copy of the golden run in a new folder, and of the runs that it is compared with."""
+        own = RunDirectory.of(self.config()).path
+        for path in (own, self.baseline().path, self.plain().path):
+            shutil.copytree(path, folder / path.name)
+        return RunDirectory(folder / own.name)
+
     def baseline(self) -> RunDirectory:
         """Of the golden run; tests of backbones and rivals leave other baselines beside it."""
         return RunDirectory.of(baseline_of(self.config()))
@@ -42,22 +90,3 @@ class Golden:
         """What the golden run's gain is measured against."""
         config = self.config()
         return RunDirectory.of(plain_of(config, steps_of(config)))
-
-
-def write_corpus(folder: Path) -> None:
-    """60 documents of random words; two test documents are copies of training documents."""
-    rng = np.random.default_rng(7)
-    words = ["".join(rng.choice(list("abcdefghij"), 4)) for _ in range(300)]
-    texts = {f"train-{i:02}": " ".join(rng.choice(words, 150)) for i in range(44)}
-    texts |= {f"validation-{i}": " ".join(rng.choice(words, 100)) for i in range(4)}
-    texts |= {f"test-{i:02}": " ".join(rng.choice(words, 150)) for i in range(10)}
-    texts |= dict(zip(PLANTED, [texts["train-03"], texts["train-30"]], strict=True))
-    lines = [orjson.dumps({"id": name, "text": text}) for name, text in texts.items()]
-    (folder / "corpus.jsonl").write_bytes(b"\n".join(lines) + b"\n")
-    for split, prefixes in (
-        ("train", ("train",)),
-        ("validation", ("validation",)),
-        ("test", ("test", "planted")),
-    ):
-        ids = [name for name in texts if name.startswith(prefixes)]
-        (folder / f"{split}.txt").write_text("\n".join(ids) + "\n")

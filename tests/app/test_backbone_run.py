@@ -4,13 +4,14 @@ is the baseline, and what does not fit is said before any data is touched.
 
 from __future__ import annotations
 
-import sys
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
 import pytest
 import torch
 from golden import Golden
+from local_backbone import write_backbone
 from norlund_dataset import write_tokenizer
 
 from retro_lab.commands.train import main as train
@@ -22,9 +23,6 @@ from retro_lab.run.compared import compared_runs
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.finished import FinishedRun
 from retro_lab.run.tasks.conditions import Conditions
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "huggingface"))
-from local_backbone import write_backbone
 
 METRICS = ("nats", "tokens", "bytes")
 
@@ -159,7 +157,7 @@ def test_tokens_beyond_the_vocabulary_are_refused(
     small = write_backbone(tmp_path / "small", vocab_size=200, bos_token_id=1, eos_token_id=1)
     given = [one for one in golden.overrides if not one.startswith("tokenizer.")]
     other = ["tokenizer=hf", f"tokenizer.path={backbone}"]
-    plain = Golden(golden.folder, tuple(given))
+    plain = replace(golden, overrides=tuple(given))
     said = problem(plain, capsys, f"recipe.backbone={small}", *other)
     assert "makes ids up to 256, but the backbone knows 200 tokens" in said
     lossy = f"tokenizer.path={write_tokenizer(tmp_path / 'lossy')}"
@@ -182,7 +180,7 @@ def test_settings_that_contradict_a_backbone(
     rule: str,
 ) -> None:
     given = [one for one in golden.overrides if not one.startswith("tokenizer.")]
-    plain = Golden(golden.folder, tuple(given))
+    plain = replace(golden, overrides=tuple(given))
     assert rule in problem(plain, capsys, f"recipe.backbone={backbone}", *more)
 
 

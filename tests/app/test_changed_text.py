@@ -35,7 +35,7 @@ def folder(golden: Golden, tmp_path: Path) -> Path:
     """A corpus of two files."""
     path = tmp_path / "texts"
     path.mkdir()
-    lines = (golden.folder / "corpus.jsonl").read_bytes().splitlines(keepends=True)
+    lines = (golden.corpus / "corpus.jsonl").read_bytes().splitlines(keepends=True)
     (path / "a.jsonl").write_bytes(b"".join(lines[:30]))
     (path / "b.jsonl").write_bytes(b"".join(lines[30:]))
     return path
@@ -114,7 +114,7 @@ def test_another_database_of_other_text_is_not_evaluated_over_the_first(
         shutil.copytree(path, tmp_path / "runs" / path.name)
     run = RunDirectory(tmp_path / "runs" / finished.path.name)
     other = tmp_path / "other.jsonl"
-    lines = (golden.folder / "corpus.jsonl").read_bytes().splitlines(keepends=True)
+    lines = (golden.corpus / "corpus.jsonl").read_bytes().splitlines(keepends=True)
     other.write_bytes(b"".join(lines[:20]))
     database = CorpusDatabaseConfig(corpus=JsonlCorpusConfig(path=str(other)))
     evaluation = dataclasses.replace(run.config().eval, leakage=False, random=False)

@@ -5,7 +5,6 @@ training or from the database, and a trained run is scored against another one b
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -34,21 +33,13 @@ from retro_lab.run.evaluating.probes import longest_runs
 @pytest.fixture(scope="module")
 def other(golden: Golden) -> Path:
     """Another corpus: a copy of a test document, and texts that stand nowhere else."""
-    records = [orjson.loads(line) for line in (golden.folder / "corpus.jsonl").open("rb")]
+    records = [orjson.loads(line) for line in (golden.corpus / "corpus.jsonl").open("rb")]
     texts = {record["id"]: record["text"] for record in records}
     found = [{"id": "copied", "text": texts["test-03"]}]
     found += [{"id": f"new-{i}", "text": texts[f"train-{i:02}"][::-1]} for i in range(12)]
     path = golden.folder / "other.jsonl"
     path.write_bytes(b"\n".join(map(orjson.dumps, found)) + b"\n")
     return path
-
-
-@pytest.fixture
-def run(finished: RunDirectory, golden: Golden, tmp_path: Path) -> RunDirectory:
-    """A copy of the golden run and its baseline, to be evaluated again."""
-    for path in (golden.folder / "runs").glob("nano-*"):
-        shutil.copytree(path, tmp_path / path.name)
-    return RunDirectory(tmp_path / finished.path.name)
 
 
 def evaluated(run: RunDirectory, database: DatabaseConfig | None, **more: object) -> None:
@@ -123,14 +114,14 @@ def test_all_text_that_could_have_leaked_is_compared(golden: Golden, other: Path
         assert (read >= prepared.chunks.own_chunks).all()
 
 
-def test_a_run_is_scored_against_planted_documents(run: RunDirectory) -> None:
-    before = run.results_file.read_bytes()
+def test_a_run_is_scored_against_planted_documents(copy: RunDirectory) -> None:
+    before = copy.results_file.read_bytes()
     database = PlantedDatabaseConfig(plant_share=1.0)
-    evaluated(run, database)
-    assert run.results_file.read_bytes() == before
-    out = run.searching(database)
+    evaluated(copy, database)
+    assert copy.results_file.read_bytes() == before
+    out = copy.searching(database)
     results, table = Results.load(out.results_file), ChunkTable.load(out.chunks_file)
-    own = Results.load(run.results_file)
+    own = Results.load(copy.results_file)
     assert results.run_key == own.run_key
     assert own.evaluation.database is not None
     assert own.evaluation.database.name == own.evaluation.database.trained_with
@@ -143,7 +134,7 @@ def test_a_run_is_scored_against_planted_documents(run: RunDirectory) -> None:
     planted = np.isin(table.document_id, searched.planted)
     assert (table.overlap.longest_run == table.tokens)[planted].all()
     clean = np.isin(table.document_id, record["halves"]["second"])
-    unplanted = ChunkTable.load(run.chunks_file)
+    unplanted = ChunkTable.load(copy.chunks_file)
     for condition in ("off", "baseline"):
         assert np.array_equal(table.nats[condition], unplanted.nats[condition])
     assert not np.array_equal(table.nats["on"][planted], unplanted.nats["on"][planted])
@@ -151,24 +142,24 @@ def test_a_run_is_scored_against_planted_documents(run: RunDirectory) -> None:
     assert clean.any()
 
 
-def test_the_runs_own_database_by_name_is_its_own_evaluation(run: RunDirectory) -> None:
-    evaluated(run, DatabaseConfig())
-    assert not (run.path / "databases").exists()
+def test_the_runs_own_database_by_name_is_its_own_evaluation(copy: RunDirectory) -> None:
+    evaluated(copy, DatabaseConfig())
+    assert not (copy.path / "databases").exists()
 
 
 def test_a_changed_corpus_and_a_baseline_are_refused(
-    run: RunDirectory, golden: Golden, other: Path
+    copy: RunDirectory, golden: Golden, other: Path
 ) -> None:
     elsewhere = CorpusDatabaseConfig(corpus=JsonlCorpusConfig(path=str(other)))
     baseline = golden.baseline()
     with pytest.raises(UserError, match="is a baseline, it searches nothing"):
         evaluated(baseline, elsewhere)
     known = DataGraph(golden.config()).text_lineage
-    run.check_text(known)
+    copy.check_text(known)
     with pytest.raises(UserError, match="changed since the run began: chunks"):
-        run.check_text(known | {"chunks": "0" * 16})
+        copy.check_text(known | {"chunks": "0" * 16})
 
 
-def test_exact_overlap_of_a_searched_split_is_refused(run: RunDirectory) -> None:
+def test_exact_overlap_of_a_searched_split_is_refused(copy: RunDirectory) -> None:
     with pytest.raises(UserError, match="its exact overlap says nothing"):
-        evaluated(run, DatabaseConfig(splits=["train", "test"]), reference=Reference.exact_corpus)
+        evaluated(copy, DatabaseConfig(splits=["train", "test"]), reference=Reference.exact_corpus)

@@ -13,15 +13,13 @@ from composed import config_of
 from run_stages import built, stages_of
 
 from retro_lab.config.schema import Config
-from retro_lab.retrieval import table
-from retro_lab.retrieval.embed import embedders
-from retro_lab.retrieval.search import faiss_blocks
 from retro_lab.run.data.graph import DataGraph
 from retro_lab.store.engine import Work
 from retro_lab.store.stage import JSON
-from retro_lab.text import chunks as chunks_module
 
 TIMES = {"queries_per_second"}
+
+LARGEST = 250  # so that stages have several blocks; the driver cuts them, workers needn't know
 
 
 class Elsewhere:
@@ -37,15 +35,6 @@ class Elsewhere:
         for start, stop in reversed(blocks):
             self.done += 1
             yield pickle.loads(pickled)(start, stop)
-
-
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several blocks a stage; the driver cuts them, so that workers needn't know."""
-    monkeypatch.setattr(embedders, "_BLOCK", 300)
-    monkeypatch.setattr(table, "_BLOCK", 400)
-    monkeypatch.setattr(faiss_blocks, "BLOCK", 250)
-    monkeypatch.setattr(chunks_module, "_BLOCK_BYTES", 20_000)
 
 
 def corpora(folder: Path) -> tuple[Path, Path]:

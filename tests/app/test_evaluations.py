@@ -297,13 +297,13 @@ def test_other_data_than_in_training_is_not_read(
         changed = text.replace("vocab_size: 400", "vocab_size: 390")
     else:
         corpus = tmp_path / "corpus.jsonl"
-        lines = (golden.folder / "corpus.jsonl").read_text().splitlines(keepends=True)
+        lines = (golden.corpus / "corpus.jsonl").read_text().splitlines(keepends=True)
         corpus.write_text("".join(lines[1:]).replace("train-01", "train-00"))
         (tmp_path / "train.txt").write_text(
-            (golden.folder / "train.txt").read_text().replace("train-01\n", "")
+            (golden.corpus / "train.txt").read_text().replace("train-01\n", "")
         )
-        changed = text.replace(str(golden.folder / "corpus.jsonl"), str(corpus))
-        changed = changed.replace(str(golden.folder / "train.txt"), str(tmp_path / "train.txt"))
+        changed = text.replace(str(golden.corpus / "corpus.jsonl"), str(corpus))
+        changed = changed.replace(str(golden.corpus / "train.txt"), str(tmp_path / "train.txt"))
     assert changed != text
     copy.config_file.write_text(changed)
     before = Results.load(copy.results_file).metrics["test"]["on"]

@@ -7,8 +7,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import bm25s  # noqa: F401  (takes seconds: once here, not in every child)
@@ -17,17 +15,16 @@ import numpy as np
 import orjson
 import pytest
 from composed import config_of
+from dying import ended, in_a_child, on_events, started
 from run_stages import built, stages_of
 
 from retro_lab.config.schema import Config
-from retro_lab.retrieval import table
-from retro_lab.retrieval.embed import embedders
 from retro_lab.run.data.graph import DataGraph
 from retro_lab.store.stage import Artifact
-from retro_lab.text import chunks as chunks_module
 
 STAGES = {"corpus", "tokenizer", "chunks", "embeddings", "index", "neighbours", "overlap"}
 KILLS = 2  # of each stage
+SMALL = 150  # several blocks in stages of a few hundred chunks
 
 
 @pytest.fixture
@@ -59,56 +56,18 @@ def results(config: Config) -> dict[str, dict]:
     return {name: a.manifest["files"] for name, a in artifacts.items() if a is not None}
 
 
-def in_a_child(work: Callable[[], None]) -> int:
-    """Process id; the child ends with 0 if `work` returns."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return child
-
-
-def ended(child: int) -> int:
-    """0, or the negative signal that killed it."""
-    status = os.waitpid(child, 0)[1]
-    return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-
-
-def counting(root: Path, at: Callable[[int, Path], None]) -> None:
-    """From now on `at` hears of every file below `root` that is opened or renamed, numbered."""
-    seen = 0
-
-    def hear(event: str, arguments: tuple) -> None:
-        nonlocal seen
-        if event in ("open", "os.rename", "os.remove") and str(arguments[0]).startswith(str(root)):
-            seen += 1
-            at(seen, Path(arguments[0]))
-
-    sys.addaudithook(hear)
-
-
-def small_blocks() -> None:
-    """Several blocks in stages of a few hundred chunks."""
-    table._BLOCK, embedders._BLOCK, chunks_module._BLOCK_BYTES = 200, 150, 20_000
-
-
 @pytest.mark.slow
 def test_killed_anywhere_it_goes_on_to_the_same_bytes(corpus: Path, tmp_path: Path) -> None:
     whole, log = tmp_path / "whole", tmp_path / "events"
 
     def uninterrupted() -> None:
         with log.open("w") as events:
-            counting(
+            on_events(
                 whole, lambda number, path: print(path.relative_to(whole).parts[0], file=events)
             )
-            small_blocks()
-            built(config(corpus, whole))
+            built(config(corpus, whole), largest_block=SMALL)
 
-    assert ended(in_a_child(uninterrupted)) == 0
+    assert in_a_child(uninterrupted) == 0
     expected, stages = results(config(corpus, whole)), log.read_text().split()
     assert {name.partition("/")[0] for name in expected} == STAGES
 
@@ -123,17 +82,15 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(corpus: Path, tmp_path: Pa
                 if number == last:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-            counting(store, kill)
-            small_blocks()
-            built(config(corpus, store))
+            on_events(store, kill)
+            built(config(corpus, store), largest_block=SMALL)
 
-        assert ended(in_a_child(killed)) == -signal.SIGKILL
+        assert in_a_child(killed) == -signal.SIGKILL
 
         def again(store: Path = store) -> None:
-            small_blocks()
-            built(config(corpus, store))
+            built(config(corpus, store), largest_block=SMALL)
 
-        assert ended(in_a_child(again)) == 0
+        assert in_a_child(again) == 0
         found = results(config(corpus, store))
         assert found == expected, f"killed at event {last} of {len(stages)}, in {stage}"
 
@@ -148,9 +105,7 @@ def test_of_two_at_once_both_succeed_and_one_builds(corpus: Path, tmp_path: Path
         logging.basicConfig(filename=log, level=logging.INFO, force=True)
         built(config(corpus, store))
 
-    children = [
-        in_a_child(lambda log=tmp_path / f"{name}.log": build(log)) for name in ("one", "two")
-    ]
+    children = [started(lambda log=tmp_path / f"{name}.log": build(log)) for name in ("one", "two")]
     assert [ended(child) for child in children] == [0, 0]
     said = "".join((tmp_path / f"{name}.log").read_text() for name in ("one", "two"))
     for name in results(config(corpus, store)):

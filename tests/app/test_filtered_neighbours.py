@@ -4,13 +4,12 @@ as it did; the score is kept, and taken again only under another filter."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from golden import PLANTED, Golden
-from observed import scored_conditions
 from run_stages import stages_of
 
 from retro_lab.commands.evaluate import evaluate, main
@@ -20,13 +19,6 @@ from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.results import Results
 from retro_lab.run.data.graph import DataGraph
 from retro_lab.run.directory import RunDirectory
-
-
-@pytest.fixture
-def scored() -> Iterator[list[str]]:
-    """Conditions that the model was run for."""
-    with scored_conditions() as names:
-        yield names
 
 
 def filtered(golden: Golden, run: RunDirectory, max_run: int | None, **more: int) -> Results:
@@ -83,31 +75,30 @@ def test_the_table_is_that_of_a_run_with_the_filter(golden: Golden) -> None:
 
 
 def test_the_score_is_kept_and_taken_again_under_another_filter(
-    golden: Golden, run: RunDirectory, scored: list[str]
+    golden: Golden, run: RunDirectory, scored: Callable[[], list[str]]
 ) -> None:
     for file in (run.results_file, run.chunks_file):
         file.unlink()
     run.forget_evaluation()
     first = filtered(golden, run, 8).metrics["test"]["filtered"]
-    assert "filtered" in scored
-    scored.clear()
+    assert "filtered" in scored()
     assert filtered(golden, run, 8, bootstrap_samples=20).metrics["test"]["filtered"] == first
     kept = filtered(golden, run, None)
     assert (kept.metrics["test"]["filtered"], kept.evaluation.max_run) == (first, 8)
     assert filtered(golden, run, 8).metrics["test"]["filtered"] == first
-    assert scored == []
+    assert scored() == []
     other = filtered(golden, run, 2)
-    assert (scored, other.evaluation.max_run) == (["filtered"], 2)
+    assert (scored(), other.evaluation.max_run) == (["filtered"], 2)
     assert other.metrics["test"]["filtered"] != first
 
 
 def test_a_filter_that_leaves_too_little_is_said_before_anything_is_scored(
-    golden: Golden, run: RunDirectory, scored: list[str]
+    golden: Golden, run: RunDirectory, scored: Callable[[], list[str]]
 ) -> None:
     with pytest.raises(UserError, match=r"^eval\.max_run=1: only .* are filled") as caught:
         filtered(golden, run, 1, seed=9)
     assert "raise eval.max_run" in str(caught.value.fix)
-    assert scored == []
+    assert scored() == []
 
 
 @pytest.mark.parametrize(("value", "says"), [("0", "must be at least 1"), ("33", "32 tokens")])

@@ -4,12 +4,10 @@ with are not the run's, every command refuses and names those that differ.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from golden import Golden
 from older import without_checksums
 
 from retro_lab.__main__ import main as retro_lab
@@ -21,12 +19,6 @@ COMMANDS: dict[str, Callable[[Path, Path], int]] = {
     "generate": lambda run, out: retro_lab(["generate", f"run={run}", "prompt=a", "tokens=1"]),
     "export": lambda run, out: retro_lab(["export", f"run={run}", f"out={out}"]),
 }
-
-
-@pytest.fixture
-def copy(golden: Golden, finished: RunDirectory, tmp_path: Path) -> RunDirectory:
-    shutil.copytree(golden.folder / "runs", tmp_path / "runs")
-    return RunDirectory(tmp_path / "runs" / finished.path.name)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import builtins
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import httpx
 import numpy as np
 import pytest
 import torch
@@ -19,8 +18,10 @@ from retro_lab.commands.generate import main
 from retro_lab.commands.generate_request import Request, parse
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import baseline_of
+from retro_lab.config.schema import HttpRetrieverConfig
 from retro_lab.nn.decode.sampling import Sampler
 from retro_lab.retrieval.new_text import GivenNeighbours, NewTextSearch
+from retro_lab.retrieval.service.client import HttpRetriever, Service
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.writer import Reading, Text, Writer
 from retro_lab.text.corpus import Corpus
@@ -212,22 +213,28 @@ def test_given_text_stands_where_the_model_reads(writer: Writer) -> None:
         assert (places[0], places[-1] + 1) == expected[value]
 
 
+class ServedHere(HttpRetriever):
+    """`retriever=http` asks an application in this process."""
+
+    app: ClassVar[Any]
+
+    @classmethod
+    def connect(cls, config: HttpRetrieverConfig) -> Service:
+        from fastapi.testclient import TestClient
+
+        return Service(config, client=TestClient(cls.app, base_url=config.url))
+
+
 def test_a_service_gives_what_the_run_finds_itself(
     golden: Golden, finished: RunDirectory, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fastapi.testclient import TestClient
-
     from retro_lab.commands.serve import open_index
-    from retro_lab.retrieval.service import client as http_client
+    from retro_lab.retrieval.search.registry import BACKENDS
     from retro_lab.retrieval.service.server import Limits, create_app
     from retro_lab.run.data.graph import DataGraph
 
-    app = create_app(open_index(finished), Limits(), None)
-
-    def client(_: Any) -> httpx.Client:
-        return TestClient(app, base_url="http://service")
-
-    monkeypatch.setattr(http_client, "open_client", client)
+    ServedHere.app = create_app(open_index(finished), Limits(), None)
+    monkeypatch.setitem(BACKENDS, HttpRetrieverConfig, f"{__name__}:ServedHere")
     config = golden.config("retriever=http", "retriever.url=http://service")
     graph = DataGraph(config)
     served = graph.search(config.retriever, writer.model.config, config.neighbours.k)

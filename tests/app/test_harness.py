@@ -4,6 +4,7 @@ comes before, and lm-eval's own model class gives a baseline the same bits per b
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
-from golden import Golden, write_corpus
+from golden import CORPUS, Golden
+from small_corpus import corpus_overrides, write_corpus
 
 from retro_lab.__main__ import main as command
 from retro_lab.commands.evaluate import main
@@ -22,7 +24,6 @@ from retro_lab.evaluation.records.results import Results
 from retro_lab.run.compared import compared_runs
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.finished import FinishedRun
-from retro_lab.run.tasks import benchmark
 from retro_lab.run.tasks.conditions import Conditions
 
 needs_lm_eval = pytest.mark.skipif(find_spec("lm_eval") is None, reason="lm-eval is an extra")
@@ -43,7 +44,7 @@ def table(run: RunDirectory) -> ChunkTable:
 
 @pytest.fixture(scope="module")
 def texts(golden: Golden) -> dict[str, str]:
-    lines = (golden.folder / "corpus.jsonl").read_bytes().splitlines()
+    lines = (golden.corpus / "corpus.jsonl").read_bytes().splitlines()
     return {record["id"]: record["text"] for record in map(orjson.loads, lines)}
 
 
@@ -234,7 +235,7 @@ def test_a_malformed_file_is_one_message(
 def test_without_lm_eval_it_says_what_to_install(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(benchmark, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "lm_eval", None)  # as where it is not installed
     assert main([f"run={run.path}", "eval=harness", "eval.tasks=[wikitext]"]) == 2
     assert 'pip install -e ".[eval]"' in capsys.readouterr().err
 
@@ -268,19 +269,25 @@ def test_lm_evals_own_model_class_gives_a_run_the_same_bits_per_byte(tmp_path: P
 
 def whole_windows(folder: Path) -> RunDirectory:
     """A baseline over bytes, whose test documents end with a window or are shorter than one."""
-    write_corpus(folder)
+    write_corpus(folder, CORPUS)
     lines = [orjson.loads(line) for line in (folder / "corpus.jsonl").read_bytes().splitlines()]
     window = 128
     for number, line in enumerate(lines):
         cut = [4 * window, 3 * window, window, 100][number % 4]
         line["text"] = line["text"][:cut]
     write_documents(folder / "corpus.jsonl", lines)
-    ids = (f"corpus.split.{s}_ids={folder / s}.txt" for s in ("train", "validation", "test"))
     golden = Golden(
         folder,
+        folder,
         (
-            *("corpus=jsonl", f"corpus.path={folder / 'corpus.jsonl'}", *ids, "retriever=none"),
-            *("tokenizer=byte", "debug=fast", "corpus.max_bytes=null", "logger=none"),
+            *corpus_overrides(folder),
+            *(
+                "retriever=none",
+                "tokenizer=byte",
+                "debug=fast",
+                "corpus.max_bytes=null",
+                "logger=none",
+            ),
             *(f"chunking.sequence_length={window}", f"eval.stride={window}", "trainer.threads=1"),
             *(f"runs_dir={folder / 'runs'}", f"store.dir={folder / 'store'}"),
         ),

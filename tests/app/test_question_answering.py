@@ -27,7 +27,7 @@ from retro_lab.run.tasks.conditions import Conditions
 
 @pytest.fixture(scope="module")
 def words(golden: Golden) -> dict[str, list[str]]:
-    lines = (golden.folder / "corpus.jsonl").read_bytes().splitlines()
+    lines = (golden.corpus / "corpus.jsonl").read_bytes().splitlines()
     return {record["id"]: record["text"].split() for record in map(orjson.loads, lines)}
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from composed import config_of
 from dying import DEAD, die_at, in_a_child
 
-from retro_lab.config.compose import load_config
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import Config
 from retro_lab.run.directory import RunDirectory
@@ -49,7 +49,7 @@ def test_a_run_names_no_folder_to_write_into_that_is_no_store(
 ) -> None:
     monkeypatch.delenv("RETRO_LAB_STORE", raising=False)
     run = RunDirectory(tmp_path / "runs" / "a-run")
-    run.describe(load_config([f"store.dir={stored.format(here=tmp_path)}"]))
+    run.describe(config_of(f"store.dir={stored.format(here=tmp_path)}"))
     for store in ("runs/.store", "own/store") if made else ("own/store",):
         (tmp_path / store / "locks").mkdir(parents=True)
     (tmp_path / "elsewhere").mkdir()
@@ -63,7 +63,7 @@ def test_the_users_own_store_goes_before_what_a_run_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = RunDirectory(tmp_path / "a-run")
-    run.describe(load_config([f"store.dir={tmp_path}/other"]))
+    run.describe(config_of(f"store.dir={tmp_path}/other"))
     (tmp_path / "other/locks").mkdir(parents=True)
     monkeypatch.setenv("RETRO_LAB_STORE", "/mine")
     assert run.config().store.dir == "/mine"
@@ -74,7 +74,7 @@ def test_a_store_is_not_made_where_a_link_leads(
 ) -> None:
     monkeypatch.delenv("RETRO_LAB_STORE", raising=False)
     run = RunDirectory(tmp_path / "runs" / "a-run")
-    run.describe(load_config([]))
+    run.describe(config_of())
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "runs/.store").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="is a link"):
@@ -156,7 +156,7 @@ OLD = ("results.json", "chunks.parquet", "rivals.json", "qa.json", "metrics.json
 
 
 def test_a_death_while_it_starts_again_leaves_nothing_without_its_weights(tmp_path: Path) -> None:
-    config, last = load_config([]), None
+    config, last = config_of(), None
     before = finished_run(tmp_path / "before", config)
     for number in range(1, 200):
         run = RunDirectory(shutil.copytree(before.path, tmp_path / str(number)))
@@ -182,7 +182,7 @@ def test_a_death_while_it_starts_again_leaves_nothing_without_its_weights(tmp_pa
 
 def test_going_on_from_a_checkpoint_keeps_what_was_measured(tmp_path: Path) -> None:
     """As where only the status was lost."""
-    config = load_config([])
+    config = config_of()
     run = finished_run(tmp_path / "run", config)
     (run.path / "status.json").unlink()
     run.begin(config, anew=False)

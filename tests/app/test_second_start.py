@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 from composed import config_of
 from filelock import FileLock, Timeout
+from scripts import ROOT, environment
 
 from retro_lab.commands import launch
 from retro_lab.config.errors import UserError
@@ -21,7 +21,7 @@ from retro_lab.config.schema import Config
 from retro_lab.run.directory import LOCK_FILE, RunDirectory
 from retro_lab.training.loggers import METRICS, read_metrics
 
-TRAIN = Path(__file__).parents[2] / "train.py"
+TRAIN = ROOT / "train.py"
 
 
 @pytest.fixture(autouse=True)
@@ -80,9 +80,10 @@ def test_whoever_waited_for_a_directory_that_was_discarded_takes_a_lock_that_hol
 @pytest.mark.slow
 def test_of_three_starts_one_trains(tmp_path: Path) -> None:
     command = [sys.executable, str(TRAIN), "debug=fast", "trainer.threads=1", "logger=none"]
-    environment = {**os.environ, "PYTHONPATH": str(TRAIN.parent)}
     starts = [
-        subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            command, env=environment(), cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        )
         for _ in range(3)
     ]
     said = [start.communicate(timeout=500)[1] for start in starts]

@@ -136,7 +136,7 @@ def test_raw_text_of_another_content_is_refused_where_it_is_needed(
     store, config = with_own_store(run, tmp_path), run.config()
     shutil.rmtree(store / "corpus")
     for source, target in (("train", "train"), ("test", "test")):
-        shutil.copy(golden.folder / f"{source}.txt", tmp_path / target)
+        shutil.copy(golden.corpus / f"{source}.txt", tmp_path / target)
     (tmp_path / "gone.jsonl").write_bytes(b'{"id": "a", "text": "of today"}\n')
     with pytest.raises(UserError, match="what it is made from is not what it was"):
         _ = FinishedRun(run, config).graph.own.corpus.data

@@ -15,7 +15,7 @@ import pytest
 from golden import Golden
 
 from retro_lab.commands.plan import main
-from retro_lab.config.schema import HashingEmbedderConfig
+from retro_lab.config.schema import DualEncoderConfig, HashingEmbedderConfig
 from retro_lab.retrieval.embed import embedders
 from retro_lab.retrieval.embed.hashing import HashingEmbedder
 from retro_lab.run.data.graph import DataGraph
@@ -45,8 +45,8 @@ class Halves:
 @pytest.fixture
 def prepared(golden: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataGraph:
     """The golden corpus and, as what is searched, its documents without their first words."""
-    monkeypatch.setattr(embedders, "embedder_class", lambda config: Halves)
-    records = [orjson.loads(line) for line in (golden.folder / "corpus.jsonl").open("rb")]
+    monkeypatch.setitem(embedders.EMBEDDERS, DualEncoderConfig, f"{__name__}:Halves")
+    records = [orjson.loads(line) for line in (golden.corpus / "corpus.jsonl").open("rb")]
     for record in records:
         record["text"], record["id"] = record["text"][60:], f"other {record['id']}"
     path = tmp_path / "other.jsonl"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from composed import config_of
 
-from retro_lab.config.compose import load_config
 from retro_lab.config.errors import ConfigError
 from retro_lab.config.rules import check
 
 
 def problems(*overrides: str) -> list[str]:
     try:
-        check(load_config(["eval=rivals", *overrides]))
+        check(config_of("eval=rivals", *overrides))
     except ConfigError as error:
         return [str(problem) for problem in error.problems]
     return []

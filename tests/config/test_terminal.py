@@ -11,11 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from scripts import ROOT, environment
 
 from retro_lab import __main__
 from retro_lab.config.console import ToldInterrupt, decoded, run_command
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -45,9 +44,8 @@ def test_ctrl_c_while_a_command_is_imported(
 def test_ctrl_c_while_a_script_is_imported(script: str, tmp_path: Path) -> None:
     """A module that interrupts stands in the place of Hydra, which both import first of all."""
     (tmp_path / "hydra.py").write_text("raise KeyboardInterrupt")
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     done = subprocess.run(
-        [sys.executable, ROOT / script], env=environment, capture_output=True, text=True
+        [sys.executable, ROOT / script], env=environment(tmp_path), capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
@@ -63,11 +61,10 @@ sys.exit(run_command([], command))
 """
 
 
-def started(environment: dict[str, str], **options: int) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+def started(variables: dict[str, str], **options: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", PRINTING], env=environment, text=True, stderr=subprocess.PIPE,
-        **options,
+        [sys.executable, "-c", PRINTING],
+        env=environment(**variables), text=True, stderr=subprocess.PIPE, **options,
     )  # fmt: skip
 
 

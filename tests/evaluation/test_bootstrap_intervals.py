@@ -8,7 +8,6 @@ import math
 import numpy as np
 import pytest
 
-from retro_lab.evaluation.measure import statistics
 from retro_lab.evaluation.measure.statistics import (
     FEWEST,
     Bootstrap,
@@ -44,11 +43,11 @@ def test_same_seed_same_interval_other_seed_another() -> None:
     assert interval(40, 0, Bootstrap(300, 0.95, seed=2)) != first
 
 
-def test_blocks_do_not_change_the_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_do_not_change_the_resamples() -> None:
     sums = np.random.default_rng(0).random((17, 3))
     whole = resampled_sums(sums, Bootstrap(50))
-    monkeypatch.setattr(statistics, "BLOCK", 17 * 8)
-    assert np.allclose(resampled_sums(sums, Bootstrap(50)), whole, rtol=1e-13)
+    in_blocks = resampled_sums(sums, Bootstrap(50), at_once=17 * 8)
+    assert np.allclose(in_blocks, whole, rtol=1e-13)
 
 
 def test_resamples_draw_as_many_documents_as_there_are() -> None:

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from retro_lab.evaluation.measure import exact_overlap_stage as stage_module
 from retro_lab.evaluation.measure.exact_overlap import chunk_runs, covered, matching_runs
 from retro_lab.evaluation.measure.exact_overlap_stage import (
     build_exact_overlap,
@@ -160,9 +159,7 @@ PARENT = Stage("chunks", 1, {}, {})
 
 
 @pytest.mark.parametrize("block", [1, 8, 2**22])
-def test_the_stage_finds_runs_of_training_text_alone(
-    tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_stage_finds_runs_of_training_text_alone(tmp_path: Path, block: int) -> None:
     (tmp_path / "chunks").mkdir()
     chunks = write_store(
         tmp_path / "chunks",
@@ -174,10 +171,11 @@ def test_the_stage_finds_runs_of_training_text_alone(
             ("test", [7]),
         ],
     )
-    monkeypatch.setattr(stage_module, "_BLOCK_TOKENS", block)
     store = ArtifactStore(tmp_path / "store")
     stage = exact_overlap_stage(PARENT, split="test")
-    artifact = store.build(stage, lambda w: build_exact_overlap(chunks, w, split="test"))
+    artifact = store.build(
+        stage, lambda w: build_exact_overlap(chunks, w, split="test", block_tokens=block)
+    )
     matching = np.load(artifact.file("matching.npy"))
     assert matching.tolist() == [[0, 4, 3, 2], [1, 2, 2, 1], [0, 1, 0, 0]]
     assert matching.dtype == np.uint16

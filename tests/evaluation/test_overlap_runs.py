@@ -8,7 +8,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from retro_lab.evaluation.measure import overlap
 from retro_lab.evaluation.measure.overlap import longest_common_run, overlap_ratio, within
 
 PAD, BOUNDARY = 9, 8
@@ -56,12 +55,11 @@ def test_equals_textbook_dynamic_programming(problem: tuple[np.ndarray, np.ndarr
     assert longest_common_run(chunks, references, PAD, BOUNDARY).tolist() == expected
 
 
-def test_blocks_do_not_change_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_do_not_change_the_answer() -> None:
     rng = np.random.default_rng(0)
     chunks, references = rng.integers(0, 3, (50, 16)), rng.integers(0, 3, (50, 2, 32))
     whole = longest_common_run(chunks, references, PAD, BOUNDARY)
-    monkeypatch.setattr(overlap, "BLOCK", 7)
-    assert (longest_common_run(chunks, references, PAD, BOUNDARY) == whole).all()
+    assert (longest_common_run(chunks, references, PAD, BOUNDARY, at_once=7) == whole).all()
 
 
 def test_a_run_does_not_cross_from_one_neighbour_into_the_next() -> None:

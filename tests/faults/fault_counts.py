@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -48,6 +49,7 @@ class Counts:
         self.findings.append(f"{kind}: {sentence}")
 
 
+_MARK = "@trial "
 HEAD = ("fault", "tried", "lost", "silently wrong", "tracebacks")
 
 
@@ -58,6 +60,30 @@ def table(rows: list[Counts]) -> str:
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     notes = [f"{row.name}: {row.skipped}" for row in rows if row.skipped]
     return "\n".join([text, *notes])
+
+
+def tell(kind: str, outcome: str, sentence: str) -> None:
+    """Says, in a child that does many trials, what came of one; see `count_told`."""
+    print("\n" + _MARK + json.dumps([kind, outcome, sentence]))
+
+
+def count_told(said: str, good: tuple[str, ...], counts: Counts) -> int:
+    """Counts what a child told, and returns how many trials that were.
+
+    Args:
+        said: the child's output.
+        good: outcomes that are no failures.
+        counts: gets the kind and the good outcomes as struck, the others as findings.
+    """
+    told = [json.loads(line[len(_MARK) :]) for line in said.split("\n") if line.startswith(_MARK)]
+    for kind, outcome, sentence in told:
+        counts.tried += 1
+        counts.hit[kind] += 1
+        if outcome in good:
+            counts.hit[outcome] += 1
+        else:
+            counts.found(outcome, sentence)
+    return len(told)
 
 
 def last_line(said: str) -> str:

@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import orjson
 import pyarrow.parquet as pq
 import torch
 from fault_children import Child, Ended, command, counting
+from small_corpus import CorpusSize, corpus_overrides, write_corpus
 
 MEMORY = Path("/dev/shm")
+CORPUS = CorpusSize(words=120, documents=(18, 3, 6), lengths=(90, 60, 90), copies={"planted": 3})
 _OF_TIME = {"training_seconds"}
 """Columns of report.csv that no two runs have in common."""
 
@@ -62,10 +63,9 @@ class World:
         self.folder = folder
         corpus = folder / "corpus"
         corpus.mkdir(parents=True)
-        write_corpus(corpus)
-        ids = [f"corpus.split.{s}_ids={corpus / s}.txt" for s in ("train", "validation", "test")]
+        write_corpus(corpus, CORPUS)
         self.settings = [
-            "debug=fast", "corpus=jsonl", f"corpus.path={corpus / 'corpus.jsonl'}", *ids,
+            *corpus_overrides(corpus), "debug=fast",
             "corpus.max_bytes=null", "tokenizer.vocab_size=300", "model.d_model=16",
             "model.num_heads=1", "model.head_dim=16", "model.d_ff=32", "model.encoder.d_model=16",
             "chunking.sequence_length=64", "logger=none", "trainer.threads=1",
@@ -118,25 +118,6 @@ class World:
         (retro,) = [name for name in names if "-bm25-" in name]
         (baseline,) = [name for name in names if "-none-" in name and "plain" not in name][:1]
         return retro, baseline
-
-
-def write_corpus(folder: Path) -> None:
-    """28 documents of random words; a test document is a copy of a training document."""
-    rng = np.random.default_rng(7)
-    words = ["".join(rng.choice(list("abcdefghij"), 4)) for _ in range(120)]
-    texts = {f"train-{i:02}": " ".join(rng.choice(words, 90)) for i in range(18)}
-    texts |= {f"validation-{i}": " ".join(rng.choice(words, 60)) for i in range(3)}
-    texts |= {f"test-{i}": " ".join(rng.choice(words, 90)) for i in range(6)}
-    texts |= {"planted": texts["train-03"]}
-    lines = [orjson.dumps({"id": name, "text": text}) for name, text in texts.items()]
-    (folder / "corpus.jsonl").write_bytes(b"\n".join(lines) + b"\n")
-    for split, prefixes in (
-        ("train", ("train",)),
-        ("validation", ("validation",)),
-        ("test", ("test", "planted")),
-    ):
-        names = [name for name in texts if name.startswith(prefixes)]
-        (folder / f"{split}.txt").write_text("\n".join(names) + "\n")
 
 
 def label(path: str, folder: Path) -> str:

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 from composed import config_of
-from fault_children import Child, Ended
-from fault_counts import Counts, last_line
+from fault_children import Child
+from fault_counts import Counts, count_told, last_line, tell
 from fault_world import World, quick_place
 
 from retro_lab.__main__ import refusal  # that of every command
@@ -25,7 +25,6 @@ from retro_lab.run.data.graph import DataGraph
 from retro_lab.text.corpus import Corpus
 
 KINDS = ("jsonl", "jsonl.gz", "jsonl.zst", "txt", "parquet", "ids")
-_MARK = "@file "
 _CHOICES = ("tokenizer=byte", "retriever=none")
 _BATCH = 50  # files a child; a crash of a library's C code costs no more than these
 _INSERTS = (
@@ -62,25 +61,12 @@ def mutated_corpora(world: World, files: int, seed: int = 0) -> list[Counts]:
         for first in range(0, files, _BATCH):
             numbers = range(first, min(first + _BATCH, files))
             child = Child(lambda numbers=numbers: _read_all(folder, numbers, seed))
-            _count(child.wait(), numbers, counts)
+            ended = child.wait()
+            read = count_told(ended.said, ("read", "refused"), counts)
+            if read < len(numbers):
+                how = f"reading ends with {ended.code}: {last_line(ended.said)}"
+                counts.found("tracebacks", f"file {numbers[read]}: {how}")
     return [counts]
-
-
-def _count(ended: Ended, numbers: range, counts: Counts) -> None:
-    results = [line[len(_MARK) :] for line in ended.said.split("\n") if line.startswith(_MARK)]
-    for line in results:
-        kind, outcome, sentence = orjson.loads(line)
-        counts.tried += 1
-        counts.hit[kind] += 1
-        if outcome in ("wrong", "tracebacks"):
-            counts.found(outcome, f"{kind}: {sentence}")
-        else:
-            counts.hit[outcome] += 1
-    if len(results) < len(numbers):
-        where = f"file {numbers[len(results)]}"
-        counts.found(
-            "tracebacks", f"{where}: reading ends with {ended.code}: {last_line(ended.said)}"
-        )
 
 
 def _read_all(folder: Path, numbers: range, seed: int) -> int:
@@ -89,7 +75,7 @@ def _read_all(folder: Path, numbers: range, seed: int) -> int:
         kind = KINDS[number % len(KINDS)]
         place = folder / str(number)
         outcome, sentence = _read_one(place, kind, rng)
-        print("\n" + _MARK + json.dumps([kind, outcome, sentence]))
+        tell(kind, outcome, f"{kind}: {sentence}")
         shutil.rmtree(place, ignore_errors=True)
     return 0
 

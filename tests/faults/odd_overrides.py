@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import random
 import time
@@ -11,7 +10,7 @@ import traceback
 from functools import cache
 
 from fault_children import Child
-from fault_counts import Counts, last_line
+from fault_counts import Counts, count_told, last_line, tell
 from fault_world import World
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -42,7 +41,6 @@ VALUES = (
 )
 _PLAIN = 0.9  # share of the command lines without a change of groups, which compose much faster
 _SLOW = 20.0
-_MARK = "@line "
 
 
 def odd_overrides(world: World, lines: int, seed: int = 0) -> list[Counts]:
@@ -54,21 +52,13 @@ def odd_overrides(world: World, lines: int, seed: int = 0) -> list[Counts]:
     def work() -> int:
         os.chdir(folder)
         for number in range(lines):
-            print("\n" + _MARK + json.dumps(_line(random.Random(f"{seed}-{number}"))))
+            tell(*_line(random.Random(f"{seed}-{number}")))
         return 0
 
     ended = Child(work).wait(patience=3600)
-    results = [line[len(_MARK) :] for line in ended.said.split("\n") if line.startswith(_MARK)]
-    for line in results:
-        command, outcome, sentence = json.loads(line)
-        counts.tried += 1
-        counts.hit[command] += 1
-        if outcome in ("refused", "accepted"):
-            counts.hit[outcome] += 1
-        else:
-            counts.found(outcome, sentence)
-    if len(results) < lines:
-        counts.found("tracebacks", f"line {len(results)} ends all: {last_line(ended.said)}")
+    read = count_told(ended.said, ("refused", "accepted"), counts)
+    if read < lines:
+        counts.found("tracebacks", f"line {read} ends all: {last_line(ended.said)}")
     return [counts]
 
 

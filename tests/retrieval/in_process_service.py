@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import numpy as np
@@ -22,7 +22,7 @@ from retro_lab.config.schema import (
 )
 from retro_lab.retrieval.base import text_tokens
 from retro_lab.retrieval.search.registry import build_retriever
-from retro_lab.retrieval.service.client import HttpRetriever
+from retro_lab.retrieval.service.client import HttpRetriever, Service
 from retro_lab.retrieval.service.served_index import ServedIndex
 from retro_lab.text.tokenizers.base import Encoded
 
@@ -107,6 +107,16 @@ def client_of(transport: httpx.BaseTransport, **options: Any) -> httpx.Client:
     return httpx.Client(transport=transport, base_url="http://service", **options)
 
 
+class InProcessRetriever(HttpRetriever):
+    """`retriever=http`, whose requests all go through the transport that was set last."""
+
+    transport: ClassVar[httpx.BaseTransport]
+
+    @classmethod
+    def connect(cls, config: HttpRetrieverConfig) -> Service:
+        return Service(config, client=client_of(cls.transport))
+
+
 @cache
 def world() -> SmallChunks:
     return small_chunks()
@@ -118,7 +128,7 @@ def index_of(kind: int) -> ServedIndex:
 
 
 def client_retriever(chunks: SmallChunks, **settings: Any) -> HttpRetriever:
-    ids, retriever = chunks.searched, HttpRetriever(HttpRetrieverConfig(**settings))
+    ids, retriever = chunks.searched, InProcessRetriever(HttpRetrieverConfig(**settings))
     tokens = text_tokens(chunks.tokens[ids], chunks.pad_id, chunks.boundary_id)
     retriever.build(ids, tokens, None)
     return retriever

@@ -27,8 +27,8 @@ from retro_lab.config.schema import (
 )
 from retro_lab.retrieval.base import Neighbours, Queries, Retriever, chunk_queries, text_tokens
 from retro_lab.retrieval.index_stage import index_stage
-from retro_lab.retrieval.search import dense_neural_rerank
 from retro_lab.retrieval.search.bm25 import Bm25Retriever
+from retro_lab.retrieval.search.dense_neural_rerank import DenseNeuralReranker
 from retro_lab.retrieval.search.hybrid import fuse
 from retro_lab.retrieval.search.ranking import append_tail, repeated_in_row
 from retro_lab.retrieval.search.registry import build_retriever
@@ -178,13 +178,13 @@ def length_scorer(pairs: list[tuple[str, str]]) -> np.ndarray:
     return np.array([len(query) * 1000 - len(text) for query, text in pairs])
 
 
-def test_dense_candidates_are_put_in_the_order_of_a_cross_encoder(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_dense_candidates_are_put_in_the_order_of_a_cross_encoder() -> None:
     chunks = world()
-    monkeypatch.setattr(dense_neural_rerank, "load_scorer", lambda config: length_scorer)
     dense = built(FaissRetrieverConfig()).candidates(queries(), 30).ids
-    found = built(DenseNeuralRetrieverConfig(pool=20)).candidates(queries(), 30)
+    reranker = built(DenseNeuralRetrieverConfig(pool=20))
+    assert isinstance(reranker, DenseNeuralReranker)
+    reranker.scorer = length_scorer
+    found = reranker.candidates(queries(), 30)
     texts = chunks.texts(np.arange(chunks.num_chunks), chunks.corpus)
     for row, chunk in enumerate(ROWS):
         of = {c: len(texts[chunk]) * 1000 - len(texts[c]) for c in dense[row].tolist()}
@@ -217,7 +217,7 @@ def test_a_cross_encoder_that_does_not_load_is_the_users_error(
 
     (tmp_path / "model.safetensors").write_bytes(b"")
     package = ModuleType("sentence_transformers")  # the real one takes seconds to import
-    monkeypatch.setattr(package, "CrossEncoder", damaged, raising=False)
+    package.CrossEncoder = damaged  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "sentence_transformers", package)
     with pytest.raises(UserError, match=r"retriever\.model=.*weights are cut short\n"):
         built(DenseNeuralRetrieverConfig(model=str(tmp_path))).candidates(queries(), 3)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from engines import CountingEngine
 from small_world import SmallChunks, small_chunks
 
 from retro_lab.config.errors import UserError
@@ -16,7 +17,6 @@ from retro_lab.config.schema import (
     HashingEmbedderConfig,
     SentenceTransformerConfig,
 )
-from retro_lab.retrieval.embed import embedders
 from retro_lab.retrieval.embed.embedders import (
     Embeddings,
     build_embedder,
@@ -26,6 +26,7 @@ from retro_lab.retrieval.embed.embedders import (
 from retro_lab.retrieval.embed.hashing import HashingEmbedder
 from retro_lab.retrieval.embed.pretrained import model_folder
 from retro_lab.retrieval.embed.sentence_transformer import check_weights
+from retro_lab.store.engine import Engine
 from retro_lab.store.stage import Stage
 from retro_lab.store.store import ArtifactStore
 
@@ -37,8 +38,10 @@ class Interrupted(Exception):
     pass
 
 
-def build(root: Path, chunks: SmallChunks, config: EmbedderConfig) -> Path:
-    store = ArtifactStore(root)
+def build(
+    root: Path, chunks: SmallChunks, config: EmbedderConfig, engine: Engine | None = None
+) -> Path:
+    store = ArtifactStore(root, engine, largest_block=100)
     stage = embeddings_stage(config, CHUNKS, CORPUS)
     return store.build(stage, lambda w: build_embeddings(config, chunks, chunks.corpus, w)).path
 
@@ -53,26 +56,15 @@ def test_every_chunk_has_the_vector_of_its_raw_text(tmp_path: Path) -> None:
     assert len(stored.vectors) == len(set(texts)) < chunks.num_chunks
 
 
-def test_an_interrupted_build_goes_on_and_gives_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_build_goes_on_and_gives_the_same_bytes(tmp_path: Path) -> None:
     chunks, config = small_chunks(), HashingEmbedderConfig(dim=16)
-    monkeypatch.setattr(embedders, "_BLOCK", 100)
     whole = build(tmp_path / "whole", chunks, config)
-    embed, calls = HashingEmbedder.embed, []
-
-    def failing(self: HashingEmbedder, texts: list[str]) -> np.ndarray:
-        calls.append(len(texts))
-        if len(calls) == 4:
-            raise Interrupted
-        return embed(self, texts)
-
-    monkeypatch.setattr(HashingEmbedder, "embed", failing)
-    with pytest.raises(Interrupted):
-        build(tmp_path / "halves", chunks, config)
-    resumed = build(tmp_path / "halves", chunks, config)
-    total = len(Embeddings.open(whole).vectors)
-    assert sum(calls[:3]) + sum(calls[4:]) == total
+    first, rest = CountingEngine(3), CountingEngine()
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "halves", chunks, config, first)
+    resumed = build(tmp_path / "halves", chunks, config, rest)
+    assert first.items == 300
+    assert first.items + rest.items == len(Embeddings.open(whole).vectors)
     for name in ("vectors.npy", "row.npy"):
         assert (resumed / name).read_bytes() == (whole / name).read_bytes()
 

@@ -5,13 +5,11 @@ query's document, keep k. Only rows that aren't full are searched again.
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_world import make_queries
 
 from retro_lab.retrieval.base import Neighbours, Queries
-from retro_lab.retrieval.filters import exclusion
 from retro_lab.retrieval.filters.exclusion import other_documents, search_filled
 from retro_lab.retrieval.search.ranking import sort_rows
 
@@ -56,10 +54,11 @@ def test_equals_the_naive_rule(data: st.DataObject) -> None:
     scores = rng.integers(0, 4, (total, len(chunk_ids)))  # coarse: nearly everything ties
     retriever = RankedByTable(scores, chunk_ids)
     queries = make_queries(np.zeros((total, 2), int), document)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exclusion, "MARGIN", data.draw(st.integers(1, 5)))
-        patch.setattr(exclusion, "MAX_FETCHED", data.draw(st.sampled_from([1, 30, 10_000])))
-        found = search_filled(retriever, queries, k, document)  # type: ignore[arg-type]
+    limits = {
+        "margin": data.draw(st.integers(1, 5)),
+        "most": data.draw(st.sampled_from([1, 30, 10_000])),
+    }
+    found = search_filled(retriever, queries, k, document, **limits)  # type: ignore[arg-type]
     for row in range(total):
         expected = naive(scores[row], chunk_ids, document[row], document, k)
         assert found.ids[row].tolist() == expected
@@ -76,13 +75,12 @@ def test_a_copy_that_outranks_the_query_itself_stays() -> None:
     assert found.ids.tolist() == [[1, 2], [0, -1], [0, -1]]
 
 
-def test_only_rows_that_are_not_full_are_searched_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exclusion, "MARGIN", 2)
+def test_only_rows_that_are_not_full_are_searched_again() -> None:
     document = np.array([0] * 10 + [1] * 30)
     scores = -np.arange(40)[None].repeat(40, axis=0)  # everybody's best are chunks 0, 1, 2, ...
     retriever = RankedByTable(scores, np.arange(40))
     queries = make_queries(np.zeros((40, 2), int), document)
-    search_filled(retriever, queries, 2, document)  # type: ignore[arg-type]
+    search_filled(retriever, queries, 2, document, margin=2)  # type: ignore[arg-type]
     assert retriever.asked == [
         (list(range(40)), 4),
         (list(range(10)), 8),

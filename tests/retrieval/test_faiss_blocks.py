@@ -4,11 +4,14 @@ killed build goes on behind its last block; no more is in memory than a sample a
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from engines import CountingEngine
 from small_world import SmallChunks, bag_of_words, small_chunks
 
 from retro_lab.config.schema import (
@@ -19,8 +22,9 @@ from retro_lab.config.schema import (
 from retro_lab.retrieval import table
 from retro_lab.retrieval.base import Rows, chunk_queries
 from retro_lab.retrieval.index_stage import build_index
-from retro_lab.retrieval.search import exact_search, faiss_blocks, faiss_index
+from retro_lab.retrieval.search import faiss_blocks
 from retro_lab.retrieval.search.exact_search import ExactSearch
+from retro_lab.retrieval.search.faiss_blocks import BuildLimits
 from retro_lab.retrieval.search.faiss_index import FaissRetriever
 from retro_lab.retrieval.search.registry import load_retriever
 from retro_lab.store import ArtifactStore, Stage, Workspace
@@ -57,12 +61,9 @@ class Watched(Rows):
         raise AssertionError("everything was asked for at once")
 
 
-@pytest.fixture
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (faiss_blocks, faiss_index, exact_search):
-        monkeypatch.setattr(module, "BLOCK", 90)
-    monkeypatch.setattr(faiss_blocks, "_SORTED_BYTES", 4000)
-    monkeypatch.setattr(faiss_blocks, "_SCANNED", 70)
+BLOCK = 90
+SMALL = BuildLimits(block=BLOCK, sorted_bytes=4000, scanned=70)
+SAMPLED = replace(SMALL, sample=300, points=1)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -72,7 +73,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def in_memory(chunks: SmallChunks, config: FaissRetrieverConfig, folder: Path) -> dict[str, bytes]:
     folder.mkdir()
-    retriever = FaissRetriever(config)
+    retriever = FaissRetriever(config, limits=SMALL)
     retriever.build(chunks.searched, NO_TOKENS, bag_of_words(chunks).of(chunks.searched))
     retriever.save(folder)
     return contents(folder)
@@ -81,11 +82,11 @@ def in_memory(chunks: SmallChunks, config: FaissRetrieverConfig, folder: Path) -
 @pytest.mark.parametrize("rerank", [None, 20])
 @pytest.mark.parametrize("factory", ON_DISK)
 def test_the_file_is_the_one_that_faiss_writes(
-    factory: str, rerank: int | None, tmp_path: Path, small_blocks: None
+    factory: str, rerank: int | None, tmp_path: Path
 ) -> None:
     chunks, config = small_chunks(), FaissRetrieverConfig(factory=factory, rerank=rerank)
     workspace, rows = Workspace(tmp_path / "disk"), Watched(chunks)
-    retriever = FaissRetriever(config)
+    retriever = FaissRetriever(config, limits=SMALL)
     retriever.build(chunks.searched, NO_TOKENS, rows, workspace)
     assert retriever.file is not None
     retriever.save(workspace.path)
@@ -93,11 +94,9 @@ def test_the_file_is_the_one_that_faiss_writes(
 
 
 @pytest.mark.parametrize("factory", IN_MEMORY)
-def test_other_kinds_are_filled_in_memory_from_blocks(
-    factory: str, tmp_path: Path, small_blocks: None
-) -> None:
+def test_other_kinds_are_filled_in_memory_from_blocks(factory: str, tmp_path: Path) -> None:
     chunks, config = small_chunks(), FaissRetrieverConfig(factory=factory)
-    workspace, retriever = Workspace(tmp_path / "disk"), FaissRetriever(config)
+    workspace, retriever = Workspace(tmp_path / "disk"), FaissRetriever(config, limits=SMALL)
     retriever.build(chunks.searched, NO_TOKENS, Watched(chunks), workspace)
     assert retriever.file is None
     retriever.save(workspace.path)
@@ -105,24 +104,21 @@ def test_other_kinds_are_filled_in_memory_from_blocks(
 
 
 @pytest.mark.parametrize("factory", [*ON_DISK, *IN_MEMORY])
-def test_no_more_is_read_at_once_than_the_sample_or_a_block(
-    factory: str, tmp_path: Path, small_blocks: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(faiss_blocks, "SAMPLE", 300)
-    monkeypatch.setattr(faiss_blocks, "POINTS", 1)
+def test_no_more_is_read_at_once_than_the_sample_or_a_block(factory: str, tmp_path: Path) -> None:
+    rows = Watched(small_chunks())
+    retriever = FaissRetriever(FaissRetrieverConfig(factory=factory), limits=SAMPLED)
     chunks = small_chunks()
-    rows, retriever = Watched(chunks), FaissRetriever(FaissRetrieverConfig(factory=factory))
     retriever.build(chunks.searched, NO_TOKENS, rows, Workspace(tmp_path))
     retriever.save(tmp_path)
     assert len(rows) > 700
-    assert rows.most == (90 if factory in ("Flat", "SQfp16", "HNSW8") else 300)
+    assert rows.most == (BLOCK if factory in ("Flat", "SQfp16", "HNSW8") else 300)
 
 
-def test_an_index_trained_on_a_sample_finds_most(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(faiss_blocks, "SAMPLE", 300)
-    monkeypatch.setattr(faiss_blocks, "POINTS", 1)
+def test_an_index_trained_on_a_sample_finds_most(tmp_path: Path) -> None:
     chunks, config = small_chunks(), FaissRetrieverConfig(factory="IVF8,SQ8", nprobe=8)
-    build_index(config, chunks, bag_of_words(chunks), Workspace(tmp_path))
+    sampled = FaissRetriever(config, limits=SAMPLED)
+    sampled.build(chunks.searched, NO_TOKENS, Watched(chunks), Workspace(tmp_path))
+    sampled.save(tmp_path)
     queries = chunk_queries(chunks, bag_of_words(chunks), np.arange(chunks.num_chunks))
     found = load_retriever(config, tmp_path).candidates(queries, 10).ids
     truth = ExactSearch(Watched(chunks)).candidates(queries, 10).ids
@@ -139,20 +135,6 @@ def test_a_sample_is_spread_over_the_whole_database() -> None:
     assert (faiss_blocks._spread(7, 7) == np.arange(7)).all()
 
 
-class Stopping:
-    """`transformed` of the index's blocks, until it ends the build."""
-
-    def __init__(self, calls: int | None) -> None:
-        self.left, self.calls = calls, 0
-        self.real = faiss_blocks.transformed
-
-    def __call__(self, index: Any, vectors: np.ndarray) -> np.ndarray:
-        if self.left == self.calls:
-            raise KeyboardInterrupt
-        self.calls += 1
-        return self.real(index, vectors)
-
-
 @pytest.mark.parametrize(
     "config",
     [
@@ -161,28 +143,23 @@ class Stopping:
     ],
 )
 def test_a_killed_build_goes_on_behind_its_last_block(
-    config: RetrieverConfig, tmp_path: Path, small_blocks: None, monkeypatch: pytest.MonkeyPatch
+    config: RetrieverConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    chunks, trainings, train = small_chunks(), [], faiss_blocks.train_index
-    monkeypatch.setattr(
-        faiss_blocks, "train_index", lambda *given: (trainings.append(1), train(*given))
-    )
+    chunks = small_chunks()
+    caplog.set_level("INFO", "retro_lab")
 
-    def built(name: str, encode: Stopping) -> Path:
-        monkeypatch.setattr(faiss_blocks, "transformed", encode)
+    def built(name: str, engine: CountingEngine) -> Path:
         vectors = bag_of_words(chunks)
-        store = ArtifactStore(tmp_path / name)
+        store = ArtifactStore(tmp_path / name, engine, largest_block=BLOCK)
         return store.build(STAGE, lambda w: build_index(config, chunks, vectors, w)).path
 
-    first, rest = Stopping(4), Stopping(None)
-    unbroken = Stopping(None)
-    whole = built("whole", unbroken)
+    first, rest = CountingEngine(4), CountingEngine()
+    whole = built("whole", CountingEngine())
     with pytest.raises(KeyboardInterrupt):
         built("halves", first)
     resumed = built("halves", rest)
-    rest_of_all = -(-len(chunks.searched) // 90) - 4
-    assert (first.calls, rest.calls) == (4, rest_of_all)
-    assert len(trainings) == 2  # one each
+    assert (first.items, rest.items) == (4 * BLOCK, len(chunks.searched) - 4 * BLOCK)
+    assert caplog.messages.count("training: 1 indexes") == 2  # one each
     files, expected = contents(resumed), contents(whole)
     del files["manifest.json"], expected["manifest.json"]
     assert files == expected
@@ -190,30 +167,32 @@ def test_a_killed_build_goes_on_behind_its_last_block(
 
 
 def test_a_build_killed_while_it_joins_encodes_nothing_again(
-    tmp_path: Path, small_blocks: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     chunks, config = small_chunks(), FaissRetrieverConfig(factory="IVF16,Flat")
     expected = in_memory(chunks, config, tmp_path / "memory")
-    store, vectors = ArtifactStore(tmp_path / "store"), bag_of_words(chunks)
-    join = faiss_blocks._write_lists
+    store, vectors = ArtifactStore(tmp_path / "store", CountingEngine()), bag_of_words(chunks)
+    caplog.set_level("INFO", "retro_lab")
 
-    def halfway(index: Any, lists: np.ndarray, codes: np.ndarray, out: Any) -> None:
-        out.write(b"half of it")
-        raise KeyboardInterrupt
+    def interrupt(record: logging.LogRecord) -> bool:
+        if record.getMessage().startswith("joining the index"):  # its head is written by then
+            raise KeyboardInterrupt
+        return True
 
-    monkeypatch.setattr(faiss_blocks, "_write_lists", halfway)
-    with pytest.raises(KeyboardInterrupt):
-        store.build(STAGE, lambda w: build_index(config, chunks, vectors, w))
-    monkeypatch.setattr(faiss_blocks, "_write_lists", join)
-    monkeypatch.setattr(faiss_blocks, "transformed", Stopping(0))
+    log = logging.getLogger("retro_lab")
+    log.addFilter(interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            store.build(STAGE, lambda w: build_index(config, chunks, vectors, w))
+    finally:
+        log.removeFilter(interrupt)
+    store.engine = CountingEngine(0)
     path = store.build(STAGE, lambda w: build_index(config, chunks, vectors, w)).path
     assert (path / "index.faiss").read_bytes() == expected["index.faiss"]
 
 
 @pytest.mark.parametrize("k", [3, 40, 2000])
-def test_exact_search_without_an_index_finds_what_the_index_finds(
-    k: int, small_blocks: None
-) -> None:
+def test_exact_search_without_an_index_finds_what_the_index_finds(k: int) -> None:
     chunks = small_chunks()
     vectors = bag_of_words(chunks)
     flat = FaissRetriever(FaissRetrieverConfig())
@@ -221,12 +200,12 @@ def test_exact_search_without_an_index_finds_what_the_index_finds(
     queries = chunk_queries(chunks, vectors, np.arange(0, chunks.num_chunks, 3))
     expected = flat.candidates(queries, k)
     rows = Watched(chunks)
-    found = ExactSearch(rows).candidates(queries, k)
+    found = ExactSearch(rows, block=BLOCK).candidates(queries, k)
     size = len(rows)
     np.testing.assert_array_equal(found.ids, expected.ids[:, : found.ids.shape[1]])
     np.testing.assert_array_equal(found.scores, expected.scores[:, : found.ids.shape[1]])
     assert (expected.ids[:, found.ids.shape[1] :] == -1).all()
-    assert rows.most <= 90 < size
+    assert rows.most <= BLOCK < size
 
 
 def test_recall_of_a_combined_search_is_against_its_exact_form(tmp_path: Path) -> None:

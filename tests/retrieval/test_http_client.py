@@ -16,6 +16,7 @@ from in_process_service import (
     KINDS,
     QUERIES,
     InProcess,
+    InProcessRetriever,
     client_of,
     client_retriever,
     index_of,
@@ -32,8 +33,8 @@ from retro_lab.config.schema import (
     HttpRetrieverConfig,
 )
 from retro_lab.retrieval.base import chunk_queries
-from retro_lab.retrieval.service import client as http_client
-from retro_lab.retrieval.service.client import HttpRetriever, Service
+from retro_lab.retrieval.search.registry import BACKENDS
+from retro_lab.retrieval.service.client import Service, open_client
 from retro_lab.retrieval.service.server import Limits, create_app
 from retro_lab.run.data.graph import DataGraph
 from retro_lab.run.directory import RunDirectory
@@ -42,9 +43,11 @@ from retro_lab.run.directory import RunDirectory
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[httpx.BaseTransport], None]:
     """Every client from now on speaks through this transport."""
+    backend = f"{InProcessRetriever.__module__}:{InProcessRetriever.__name__}"
+    monkeypatch.setitem(BACKENDS, HttpRetrieverConfig, backend)
 
     def through(transport: httpx.BaseTransport) -> None:
-        monkeypatch.setattr(http_client, "open_client", lambda config: client_of(transport))
+        InProcessRetriever.transport = transport
 
     return through
 
@@ -79,7 +82,7 @@ def test_text_outside_the_store_is_found_too(kind: int, use: Callable) -> None:
 
 def test_the_client_sends_the_key_of_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RETRO_LAB_API_KEY", "secret")
-    client = http_client.open_client(HttpRetrieverConfig())
+    client = open_client(HttpRetrieverConfig())
     assert client.headers["Authorization"] == "Bearer secret"
 
 
@@ -94,9 +97,8 @@ def answering(*answers: int | type[Exception]) -> tuple[Service, list[float]]:
         good = {"limits": {"max_queries": 9}, "needs_embeddings": False}
         return httpx.Response(answer, json=good if answer == 200 else {"detail": "?"})
 
-    service = Service(HttpRetrieverConfig(retries=3), sleep=waits.append)
-    service.client = client_of(httpx.MockTransport(handle))
-    return service, waits
+    client = client_of(httpx.MockTransport(handle))
+    return Service(HttpRetrieverConfig(retries=3), waits.append, client), waits
 
 
 def test_a_busy_or_absent_service_is_asked_again_ever_later() -> None:
@@ -159,8 +161,8 @@ def test_an_index_that_changed_since_is_refused(use: Callable, tmp_path: Path) -
     retriever.save(tmp_path)
     use(InProcess(create_app(index_of(3))))
     with pytest.raises(UserError, match=r"serves index key-of-random, .* has index key-of-bm25"):
-        HttpRetriever.load(tmp_path, HttpRetrieverConfig())
-    retriever.service.client = http_client.open_client(HttpRetrieverConfig())
+        InProcessRetriever.load(tmp_path, HttpRetrieverConfig())
+    retriever.service.client = client_of(InProcessRetriever.transport)
     with pytest.raises(UserError, match="key-of-random is served by now"):
         retriever.candidates(chunk_queries(world(), None, QUERIES), 3)
 

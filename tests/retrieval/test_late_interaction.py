@@ -12,7 +12,6 @@ from tiny_models import TEXTS, changed_config, hidden, late, save_encoder, unit
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import DenseNeuralRetrieverConfig, SentenceTransformerConfig
 from retro_lab.retrieval.base import chunk_queries
-from retro_lab.retrieval.embed import late_interaction
 from retro_lab.retrieval.embed.embedders import Embeddings, build_embedder
 from retro_lab.retrieval.search.registry import build_retriever
 
@@ -27,30 +26,21 @@ def maxsim(query: np.ndarray, text: np.ndarray) -> float:
 PAIRS = [(TEXTS[i], TEXTS[j]) for i, j in [(0, 3), (3, 0), (0, 2), (2, 4), (2, 0), (0, 4), (1, 5)]]
 
 
-def test_late_interaction_is_the_sum_of_the_best_matches(
-    models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_late_interaction_is_the_sum_of_the_best_matches(models: Path) -> None:
     states = {text: unit(hidden(models / "one", text)) for text in TEXTS}
     expected = [maxsim(states[query], states[text]) for query, text in PAIRS]
     scores = late(models / "one")(PAIRS)
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, expected, rtol=1e-5)
-    monkeypatch.setattr(late_interaction, "_PAIRS", 3)
-    np.testing.assert_allclose(late(models / "one", batch_size=2)(PAIRS), expected, rtol=1e-5)
+    few = late(models / "one", batch_size=2, at_once=3)
+    np.testing.assert_allclose(few(PAIRS), expected, rtol=1e-5)
 
 
-def test_a_text_is_read_once_in_however_many_pairs(
-    models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_text_is_read_once_in_however_many_pairs(models: Path) -> None:
     scorer, read = late(models / "one"), []
-    for name in ("encode_query", "encode_document"):
-        encode = getattr(scorer._model, name)
-
-        def spy(texts: list[str], encode: object = encode, **settings: object) -> object:
-            read.append(len(texts))
-            return encode(texts, **settings)  # type: ignore[operator]
-
-        monkeypatch.setattr(scorer._model, name, spy)
+    scorer.model.register_forward_pre_hook(
+        lambda model, given: read.append(len(given[0]["input_ids"]))
+    )
     scorer([("w1", "w2"), ("w1", "w3"), ("w2", "w3"), ("w4", "w3")])
     assert read == [3, 2]
 

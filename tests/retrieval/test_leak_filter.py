@@ -7,10 +7,10 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from engines import CountingEngine
 from small_world import BOUNDARY, CHUNK, PAD, WORDS, SmallChunks, bag_of_words
 
 from retro_lab.config.schema import (
@@ -20,15 +20,13 @@ from retro_lab.config.schema import (
     NeighboursConfig,
     RetrieverConfig,
 )
-from retro_lab.retrieval import table
 from retro_lab.retrieval.base import chunk_queries
-from retro_lab.retrieval.filters import leak_filter as filter_module
 from retro_lab.retrieval.filters.exclusion import search_filled
 from retro_lab.retrieval.filters.leak_filter import LeakFilter, leak_filter
 from retro_lab.retrieval.index_stage import build_index, index_stage
-from retro_lab.retrieval.search import block_search
 from retro_lab.retrieval.search.registry import load_retriever
 from retro_lab.retrieval.table import NeighbourTable, build_neighbours, neighbours_stage
+from retro_lab.store.engine import Engine
 from retro_lab.store.stage import Artifact, Stage
 from retro_lab.store.store import ArtifactStore
 
@@ -52,9 +50,13 @@ def planted() -> SmallChunks:
 
 
 def build(
-    root: Path, config: RetrieverConfig, leak: LeakFilter | None, k_store: int = 6
+    root: Path,
+    config: RetrieverConfig,
+    leak: LeakFilter | None,
+    k_store: int = 6,
+    engine: Engine | None = None,
 ) -> tuple[NeighbourTable, Artifact, Path]:
-    chunks, store = planted(), ArtifactStore(root)
+    chunks, store = planted(), ArtifactStore(root, engine, largest_block=100)
     stage, vectors = (VECTORS, bag_of_words(chunks)) if config.needs_embeddings else (None, None)
     indexing = index_stage(config, CHUNKS, stage)
     index = store.build(indexing, lambda w: build_index(config, chunks, vectors, w))
@@ -116,24 +118,13 @@ def test_recall_is_measured_under_the_same_filter(tmp_path: Path) -> None:
     assert artifact.stats["recall_at_10"] > 0.99
 
 
-def test_an_interrupted_search_goes_on_and_gives_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(table, "_BLOCK", 100)
+def test_an_interrupted_search_goes_on_and_gives_the_same_bytes(tmp_path: Path) -> None:
     config, leak = Bm25RetrieverConfig(), LeakFilter(MAX_RUN, 1)
     _, whole, _ = build(tmp_path / "whole", config, leak)
-    search, calls = block_search.search_filled, []
-
-    def failing(*args: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return search(*args)
-
-    monkeypatch.setattr(block_search, "search_filled", failing)
     with pytest.raises(KeyboardInterrupt):
-        build(tmp_path / "halves", config, leak)
-    _, resumed, _ = build(tmp_path / "halves", config, leak)
+        build(tmp_path / "halves", config, leak, engine=CountingEngine(1))
+    _, resumed, _ = build(tmp_path / "halves", config, leak, engine=(rest := CountingEngine()))
+    assert rest.items == planted().num_chunks - 100
     assert resumed.file("ids.npy").read_bytes() == whole.file("ids.npy").read_bytes()
 
 
@@ -167,12 +158,9 @@ def test_a_run_across_the_border_of_chunks_counts_whole() -> None:
 
 @pytest.mark.parametrize("at_once", [8, 2**13])
 @pytest.mark.parametrize("continuation", [0, 1])
-def test_any_pairs_may_be_asked_about_again_and_again(
-    continuation: int, at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_pairs_may_be_asked_about_again_and_again(continuation: int, at_once: int) -> None:
     """Those of one document, and of texts that were kept from a round before, or weren't."""
-    monkeypatch.setattr(filter_module, "_TEXTS", at_once)
-    passes = LeakFilter(MAX_RUN, continuation).of(planted())
+    passes = LeakFilter(MAX_RUN, continuation).of(planted(), at_once=at_once)
     rng = np.random.default_rng(0)
     for count, chunks in ((300, 40), (100, 40), (100, 60), (60, 256), (1, 256), (0, 256)):
         queries, ids = rng.integers(0, chunks, (2, count))

@@ -139,13 +139,12 @@ def test_a_filter_that_is_off_leaves_the_key() -> None:
 
 
 @pytest.mark.parametrize("blocks", [1, 100, 2**22])
-def test_blocks_change_nothing(blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_change_nothing(blocks: int) -> None:
     chunks = world(3, 5)
     queries = np.arange(chunks.num_chunks)
     ids = np.random.default_rng(2).integers(-1, chunks.num_chunks, (len(queries), 6))
     filters = NearDuplicates(0.5, 0.5, ngram=2)
     expected = filters.of(chunks)(queries, ids)
-    monkeypatch.setattr("retro_lab.retrieval.filters.near_duplicates._BLOCK_BYTES", blocks)
-    again = filters.of(chunks)
+    again = filters.of(chunks, block_bytes=blocks)
     assert np.array_equal(again(queries, ids), expected)
     assert again.like_query + again.like_better == expected.sum() > 0

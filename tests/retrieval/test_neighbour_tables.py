@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from engines import CountingEngine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_world import SmallChunks, bag_of_words, small_chunks
@@ -21,15 +21,14 @@ from retro_lab.config.schema import (
     RandomRetrieverConfig,
     RetrieverConfig,
 )
-from retro_lab.retrieval import table
 from retro_lab.retrieval.index_stage import build_index, index_stage
-from retro_lab.retrieval.search import block_search
 from retro_lab.retrieval.table import (
     NeighbourTable,
     build_neighbours,
     check_coverage,
     neighbours_stage,
 )
+from retro_lab.store.engine import Engine
 from retro_lab.store.stage import Artifact, Stage
 from retro_lab.store.store import ArtifactStore
 
@@ -39,9 +38,13 @@ CONFIGS = [FaissRetrieverConfig(), Bm25RetrieverConfig(), RandomRetrieverConfig(
 
 
 def build(
-    root: Path, chunks: SmallChunks, config: RetrieverConfig, k_store: int = 6
+    root: Path,
+    chunks: SmallChunks,
+    config: RetrieverConfig,
+    k_store: int = 6,
+    engine: Engine | None = None,
 ) -> tuple[NeighbourTable, Artifact]:
-    store = ArtifactStore(root)
+    store = ArtifactStore(root, engine, largest_block=250)
     dense = config.needs_embeddings
     stage, vectors = (VECTORS, bag_of_words(chunks)) if dense else (None, None)
     indexing = index_stage(config, CHUNKS, stage)
@@ -79,25 +82,15 @@ def test_chunks_without_text_are_not_in_the_database() -> None:
     assert (chunks.split[ids] == 0).all()
 
 
-def test_an_interrupted_search_goes_on_and_gives_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(table, "_BLOCK", 250)
+def test_an_interrupted_search_goes_on_and_gives_the_same_bytes(tmp_path: Path) -> None:
     chunks, config = small_chunks(), Bm25RetrieverConfig()
     _, whole = build(tmp_path / "whole", chunks, config)
-    search, calls = block_search.search_filled, []
-
-    def failing(*args: Any) -> Any:
-        calls.append(len(args[1].document))
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return search(*args)
-
-    monkeypatch.setattr(block_search, "search_filled", failing)
+    first, rest = CountingEngine(2), CountingEngine()
     with pytest.raises(KeyboardInterrupt):
-        build(tmp_path / "halves", chunks, config)
-    _, resumed = build(tmp_path / "halves", chunks, config)
-    assert sum(calls[:2]) + sum(calls[3:]) == chunks.num_chunks
+        build(tmp_path / "halves", chunks, config, engine=first)
+    _, resumed = build(tmp_path / "halves", chunks, config, engine=rest)
+    assert first.items == 500
+    assert first.items + rest.items == chunks.num_chunks
     for name in ("ids.npy", "scores.npy"):
         assert resumed.file(name).read_bytes() == whole.file(name).read_bytes()
 

@@ -30,7 +30,7 @@ from retro_lab.planner.plan import (
     planned_files,
     workers_for,
 )
-from retro_lab.retrieval.search.faiss_blocks import SAMPLE
+from retro_lab.retrieval.search.faiss_blocks import LIMITS
 from retro_lab.retrieval.search.faiss_factory import create_index, fill_factory, train_index
 
 SIZE, WIDTH = 1500, 32
@@ -160,7 +160,7 @@ def test_an_index_on_disk_takes_memory_for_a_sample_and_the_numbers(factory: str
     config = FaissRetrieverConfig(factory=factory)
     small, large = (index_memory(config, chunks) for chunks in (10**6, 10**8))
     assert large - small == (10**8 - 10**6) * 16
-    sample = 0 if factory == "Flat" else SAMPLE * WIDTH * 6
+    sample = 0 if factory == "Flat" else LIMITS.sample * WIDTH * 6
     assert small == 10**6 * 16 + sample
 
 
@@ -168,7 +168,7 @@ def test_more_lists_take_a_larger_sample() -> None:
     few, many = (
         index_memory(FaissRetrieverConfig(factory=f"IVF{2**n},Flat"), 10**8) for n in (10, 16)
     )
-    assert many - few == (64 * 2**16 - SAMPLE) * WIDTH * 6
+    assert many - few == (64 * 2**16 - LIMITS.sample) * WIDTH * 6
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,19 @@ from small_world import SmallChunks, bag_of_words, small_chunks
 from retro_lab.config.compose import load_config
 from retro_lab.config.errors import UserError
 from retro_lab.config.keys import options
-from retro_lab.config.schema import Bm25RetrieverConfig, NoneRetrieverConfig, RetrieverConfig
+from retro_lab.config.schema import (
+    Bm25RetrieverConfig,
+    DenseNeuralRetrieverConfig,
+    HttpRetrieverConfig,
+    NoneRetrieverConfig,
+    RetrieverConfig,
+)
 from retro_lab.retrieval.base import Queries, Retriever, chunk_queries, text_tokens
 from retro_lab.retrieval.embed.embedders import Embeddings
 from retro_lab.retrieval.filters.exclusion import search_filled
-from retro_lab.retrieval.search import dense_neural_rerank
-from retro_lab.retrieval.search.registry import build_retriever, load_retriever
-from retro_lab.retrieval.service import client as http_client
+from retro_lab.retrieval.search.dense_neural_rerank import DenseNeuralReranker, Scorer
+from retro_lab.retrieval.search.registry import BACKENDS, build_retriever, load_retriever
+from retro_lab.retrieval.service.client import HttpRetriever, Service
 from retro_lab.retrieval.service.server import create_app
 
 OPTIONS = [option for option in options("retriever") if option != "none"]
@@ -66,14 +72,15 @@ def queries() -> Queries:
     return chunk_queries(chunks, embeddings, ids, lambda ids: chunks.texts(ids, chunks.corpus))
 
 
-@pytest.fixture(autouse=True)
-def shared_words_for_a_cross_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+class SharedWords(DenseNeuralReranker):
     """No model is downloaded: a pair's score is the number of words that its texts share."""
 
-    def score(pairs: list[tuple[str, str]]) -> np.ndarray:
-        return np.array([len(set(a.split()) & set(b.split())) for a, b in pairs])
+    @property
+    def scorer(self) -> Scorer:
+        def score(pairs: list[tuple[str, str]]) -> np.ndarray:
+            return np.array([len(set(a.split()) & set(b.split())) for a, b in pairs])
 
-    monkeypatch.setattr(dense_neural_rerank, "load_scorer", lambda config: score)
+        return score
 
 
 @cache
@@ -81,10 +88,18 @@ def service() -> InProcess:
     return InProcess(create_app(served_index(Bm25RetrieverConfig(), world()[0])))
 
 
-@pytest.fixture(autouse=True)
-def service_without_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
+class ServedHere(HttpRetriever):
     """`retriever=http` asks a service of BM25 in this process."""
-    monkeypatch.setattr(http_client, "open_client", lambda config: client_of(service()))
+
+    @classmethod
+    def connect(cls, config: HttpRetrieverConfig) -> Service:
+        return Service(config, client=client_of(service()))
+
+
+@pytest.fixture(autouse=True)
+def without_models_and_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BACKENDS, DenseNeuralRetrieverConfig, f"{__name__}:SharedWords")
+    monkeypatch.setitem(BACKENDS, HttpRetrieverConfig, f"{__name__}:ServedHere")
 
 
 def contents(folder: Path) -> dict[str, bytes]:

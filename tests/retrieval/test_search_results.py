@@ -15,10 +15,10 @@ from small_world import bag_of_words, make_queries, small_chunks
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import Bm25RetrieverConfig, FaissRetrieverConfig
 from retro_lab.retrieval.base import Neighbours, Queries
-from retro_lab.retrieval.search import lexical
 from retro_lab.retrieval.search.bm25 import Bm25Retriever
 from retro_lab.retrieval.search.faiss_factory import check_factory, fill_factory
 from retro_lab.retrieval.search.faiss_index import FaissRetriever
+from retro_lab.retrieval.search.lexical import CHUNK_BLOCK
 from retro_lab.retrieval.search.ranking import sort_rows
 
 
@@ -219,14 +219,13 @@ def test_training_an_index_prints_nothing(capfd: pytest.CaptureFixture[str]) -> 
     assert capfd.readouterr() == ("", "")
 
 
-def bm25_of(tokens: np.ndarray) -> Bm25Retriever:
-    retriever = Bm25Retriever(Bm25RetrieverConfig(k1=1.2, b=0.6))
+def bm25_of(tokens: np.ndarray, block: int = CHUNK_BLOCK) -> Bm25Retriever:
+    retriever = Bm25Retriever(Bm25RetrieverConfig(k1=1.2, b=0.6), block=block)
     retriever.build(np.arange(len(tokens)), tokens, None)
     return retriever
 
 
-def test_bm25_is_bm25s_with_repeats_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lexical, "CHUNK_BLOCK", 300)  # several blocks of chunks, merged
+def test_bm25_is_bm25s_with_repeats_counted() -> None:
     chunks = small_chunks()
     queries = make_queries(chunks.tokens)
     known = np.arange(0, chunks.num_chunks, 2)
@@ -234,7 +233,7 @@ def test_bm25_is_bm25s_with_repeats_counted(monkeypatch: pytest.MonkeyPatch) -> 
     reference = bm25s.BM25(k1=1.2, b=0.6, method="lucene")
     corpus = [row[row >= 0].tolist() for row in tokens]
     reference.index((corpus, {str(token): token for token in range(40)}), show_progress=False)
-    found = bm25_of(tokens).candidates(queries, 15)
+    found = bm25_of(tokens, block=300).candidates(queries, 15)  # several blocks, merged
     for row in range(0, len(queries.tokens), 29):
         query = queries.tokens[row]
         scores = reference.get_scores_from_ids(query[query >= 0].tolist())

@@ -23,7 +23,6 @@ from retro_lab.retrieval.embed import embedders
 from retro_lab.retrieval.embed.embedders import Embeddings, build_embeddings, embeddings_stage
 from retro_lab.retrieval.embed.hashing import HashingEmbedder
 from retro_lab.retrieval.index_stage import build_index
-from retro_lab.retrieval.search import faiss_index
 from retro_lab.retrieval.search.faiss_index import FaissRetriever
 from retro_lab.retrieval.search.faiss_search import inner_products
 from retro_lab.retrieval.table import NeighbourTable, build_neighbours
@@ -55,10 +54,9 @@ class Backwards:
 
 def test_a_chunk_is_embedded_as_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chunks, config = small_chunks(), DualEncoderConfig()
-    monkeypatch.setattr(embedders, "embedder_class", lambda config: Backwards)
-    monkeypatch.setattr(embedders, "_BLOCK", 300)
+    monkeypatch.setitem(embedders.EMBEDDERS, DualEncoderConfig, f"{__name__}:Backwards")
     stage = embeddings_stage(config, Stage("chunks", 1, {}, {}), Stage("corpus", 1, {}, {}))
-    artifact = ArtifactStore(tmp_path).build(
+    artifact = ArtifactStore(tmp_path, largest_block=300).build(
         stage, lambda w: build_embeddings(config, chunks, chunks.corpus, w)
     )
     stored, ids = Embeddings.open(artifact.path), np.arange(chunks.num_chunks)
@@ -127,18 +125,13 @@ def test_a_service_searches_with_query_vectors(outside: bool) -> None:
         assert [hit.chunk_id for hit in hits] == ids.tolist()
 
 
-def test_near_ties_of_long_vectors_are_searched_to_their_end(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_near_ties_of_long_vectors_are_searched_to_their_end() -> None:
     """DPR's vectors are longer than 1, so that FAISS's own sums may be off by more than 1e-5."""
     rng = np.random.default_rng(0)
     numbers = rng.uniform(10, 40, 48)  # all keys have about one score
     keys = np.stack([rng.permutation(numbers) for _ in range(300)]).astype(np.float16)
     asked = 40 * (1 + rng.standard_normal((64, 48), np.float32) * np.float32(1e-6))
-    retriever = FaissRetriever(FaissRetrieverConfig())
-    retriever.build(np.arange(300), np.zeros((300, 1), np.int32), keys)
     labels = np.tile(np.arange(300), (64, 1))
-    scores = inner_products(retriever.index, asked, labels)
 
     def rounded(index: object, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         noise = rng.uniform(-0.01, 0.01, (len(vectors), 300))
@@ -146,7 +139,9 @@ def test_near_ties_of_long_vectors_are_searched_to_their_end(
         order = np.ascontiguousarray(np.argsort(-off, axis=1)[:, :k])
         return np.take_along_axis(off, order, axis=1).astype(np.float32), order
 
-    monkeypatch.setattr(faiss_index, "search", rounded)
+    retriever = FaissRetriever(FaissRetrieverConfig(), search=rounded)
+    retriever.build(np.arange(300), np.zeros((300, 1), np.int32), keys)
+    scores = inner_products(retriever.index, asked, labels)
     queries = chunk_queries(small_chunks(), None, np.arange(64))._replace(embeddings=asked)
     found = retriever.candidates(queries, 5)
     assert (found.ids == np.lexsort((labels, -scores), axis=-1)[:, :5]).all()

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
 
 from retro_lab.config.schema import DenseNeuralRetrieverConfig
-from retro_lab.retrieval.embed.late_interaction import LateInteraction
+from retro_lab.retrieval.embed.late_interaction import PAIRS, LateInteraction
 
 WORDS = [f"w{i}" for i in range(40)]
 TEXTS = ["w1 w2 w3", "", "w4 w5 " * 20, "w1", "w3 w2 w1", "unknown w9", "w1 w2 w3", " \n"]
@@ -80,6 +80,6 @@ def changed_config(folder: Path, **settings: object) -> Path:
     return folder
 
 
-def late(model: str | Path, **settings: object) -> LateInteraction:
+def late(model: str | Path, *, at_once: int = PAIRS, **settings: object) -> LateInteraction:
     config = DenseNeuralRetrieverConfig(scorer="late_interaction", model=str(model), **settings)  # type: ignore[arg-type]
-    return LateInteraction(config)
+    return LateInteraction(config, at_once=at_once)

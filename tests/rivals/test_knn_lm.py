@@ -3,6 +3,7 @@ tuned on the text it is given alone, and goes on from a datastore that was begun
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ from rival_text import small_model, small_store, subset_of
 
 from retro_lab.config.schema import KnnLmConfig
 from retro_lab.nn.retro import DecoderBlock
-from retro_lab.rivals import datastore as datastores
 from retro_lab.rivals import knn_lm
 from retro_lab.rivals.datastore import (
     Datastore,
@@ -29,8 +29,19 @@ BATCH = 2
 GRID = KnnLmConfig([2, 5], [0.5, 20.0], [0.0, 0.3, 0.9], "Flat")
 
 
-def open_datastore(folder: Path, split: str = "train", config: KnnLmConfig = GRID) -> Datastore:
-    store, model, artifacts = small_store(), small_model(), ArtifactStore(folder)
+def open_datastore(
+    folder: Path,
+    split: str = "train",
+    config: KnnLmConfig = GRID,
+    watch: Callable[[torch.Tensor], None] | None = None,
+) -> Datastore:
+    """`watch` is told the states of each batch, before they are used."""
+    store, model = small_store(), small_model()
+    artifacts = ArtifactStore(folder, largest_block=BATCH)
+    if watch is not None:
+        last = model.blocks[-1]
+        assert isinstance(last, DecoderBlock)
+        last.ff.register_forward_pre_hook(lambda _, inputs: watch(inputs[0]))
     subset = subset_of(store, split)
     stage = states_stage(CHUNKS, subset, weights_digest(model))
     states = artifacts.build(stage, lambda w: build_states(model, subset, BATCH, w))
@@ -147,31 +158,26 @@ def test_without_weight_it_is_the_baseline_bit_for_bit(tmp_path: Path) -> None:
     assert np.array_equal(outcome.chunk_nats, plain_nats(model, subset, BATCH))
 
 
-def test_an_interrupted_datastore_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datastores, "_BATCHES", 1)
-    seen: list[int] = []
-    real = datastores.token_states
+def test_an_interrupted_datastore_goes_on(tmp_path: Path) -> None:
+    seen: list[bytes] = []
 
-    def watched(model, data, windows, batch_size):
+    def interrupted(states: torch.Tensor) -> None:
         if len(seen) == 3:
-            seen.append(-1)
             raise KeyboardInterrupt
-        seen.append(int(windows[0]))
-        return real(model, data, windows, batch_size)
+        noted(states)
 
-    monkeypatch.setattr(datastores, "token_states", watched)
+    def noted(states: torch.Tensor) -> None:
+        seen.append(states.numpy().tobytes())
+
     with pytest.raises(KeyboardInterrupt):
-        open_datastore(tmp_path)
-    resumed = open_datastore(tmp_path)
-    windows = [start for start in seen if start >= 0]
-    assert len(set(windows)) == len(windows), "a finished block is not done again"
-    monkeypatch.setattr(datastores, "token_states", real)
+        open_datastore(tmp_path, watch=interrupted)
+    resumed = open_datastore(tmp_path, watch=noted)
+    assert len(set(seen)) == len(seen) > 3, "a finished block is not done again"
     whole = open_datastore(tmp_path / "other")
     assert np.array_equal(resumed.tokens, whole.tokens)
     assert np.array_equal(all_keys(resumed), all_keys(whole))
     seen.clear()
-    monkeypatch.setattr(datastores, "token_states", watched)
-    open_datastore(tmp_path)
+    open_datastore(tmp_path, watch=noted)
     assert not seen, "a finished datastore is opened, not built"
 
 

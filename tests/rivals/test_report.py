@@ -4,6 +4,7 @@ a rival without a figure for some of the text has none for any part that holds i
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,6 @@ from rival_text import small_store, subset_of
 from retro_lab.config.errors import UserError
 from retro_lab.evaluation.compressors.outcome import Outcome, Tuning
 from retro_lab.evaluation.compressors.subset import Subset
-from retro_lab.evaluation.measure import statistics
 from retro_lab.evaluation.measure.statistics import Bootstrap
 from retro_lab.evaluation.records.chunk_table import ChunkTable, Overlap
 from retro_lab.rivals import report, table
@@ -58,10 +58,10 @@ def test_documents_are_those_with_text() -> None:
     assert 30 <= some.tokens.sum() < subset_of(store, "train").tokens.sum()
 
 
-def test_figures_are_sums_over_each_part(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statistics, "FEWEST", 2)
+def test_figures_are_sums_over_each_part(board: Board) -> None:
     nats = RNG.random(len(board.subset.rows)) * 7
-    figures = board.row(entry(board.subset, "x", nats), BOOTSTRAP).figures
+    of_two = replace(BOOTSTRAP, fewest=2)
+    figures = board.row(entry(board.subset, "x", nats), of_two).figures
     clean = np.arange(len(nats)) % 3 == 0
     for part, kept in {"all": nats > -1, "leak_free": clean, "subsample": board.sampled}.items():
         figure = figures[part]

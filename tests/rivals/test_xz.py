@@ -43,9 +43,8 @@ def test_documents_do_not_help_each_other() -> None:
     assert first == second
 
 
-def test_text_beyond_the_window_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xz, "WINDOW", 4096)
-    early, late = xz.document_bits(TRAINING, [TRAINING[:400], TRAINING[-400:]])
+def test_text_beyond_the_window_is_out_of_reach() -> None:
+    early, late = xz.document_bits(TRAINING, [TRAINING[:400], TRAINING[-400:]], window=4096)
     assert late < 100
     assert early > 400 * 4
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import EngineKind, PrepareConfig
 from retro_lab.store import Workspace, build_engine

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from scripts import environment
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import EngineKind, PrepareConfig
@@ -186,13 +187,13 @@ class TestRay:
             build(tmp_path, RayEngine(gpus_per_worker=2))
 
 
-def ray_run(folder: Path, **environment: str) -> str:
+def ray_run(folder: Path, **variables: str) -> str:
     """What `ray_run.py` says; of clusters it knows those that the environment names."""
     script = Path(__file__).with_name("ray_run.py")
-    own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    own = {name: value for name, value in environment().items() if not name.startswith("RAY_")}
     done = subprocess.run(
         [sys.executable, str(script), str(folder)],
-        env={**own, "RAY_USAGE_STATS_ENABLED": "0", **environment},
+        env={**own, "RAY_USAGE_STATS_ENABLED": "0", **variables},
         capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

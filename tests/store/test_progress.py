@@ -6,7 +6,8 @@ import io
 import itertools
 import logging
 import re
-import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, redirect_stderr
 
 import pytest
 
@@ -19,17 +20,21 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture
-def log(caplog, monkeypatch):
-    """The log, with a clock that moves on by 4 s each time it is read."""
-    ticks = itertools.count(step=4.0)
-    monkeypatch.setattr(progress, "_clock", lambda: next(ticks))
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
+def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """The log, where standard error is a file."""
     caplog.set_level(logging.INFO, "retro_lab")
-    return caplog
+    with redirect_stderr(io.StringIO()):
+        yield caplog
+
+
+def timed(total: int | None, what: str, unit: str) -> AbstractContextManager[Callable[[int], None]]:
+    """`track` with a clock that moves on by 4 s each time it is read."""
+    ticks = itertools.count(step=4.0)
+    return track(total, what, unit, clock=lambda: next(ticks))
 
 
 def test_plain_lines_at_the_start_every_ten_seconds_and_at_the_end(log):
-    with track(6000, "embedding", "chunks") as advance:
+    with timed(6000, "embedding", "chunks") as advance:
         for _ in range(6):
             advance(1000)
     assert log.messages == [
@@ -41,7 +46,7 @@ def test_plain_lines_at_the_start_every_ten_seconds_and_at_the_end(log):
 
 
 def test_total_may_be_unknown(log):
-    with track(None, "reading", "documents") as advance:
+    with timed(None, "reading", "documents") as advance:
         for _ in range(3):
             advance(1)
     assert log.messages == [
@@ -71,9 +76,8 @@ def test_other_ranks_are_silent(log, monkeypatch):
 
 def test_bar_on_a_terminal(log, monkeypatch):
     terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    with track(2000, "embedding [x]", "chunks") as advance:
+    with redirect_stderr(terminal), timed(2000, "embedding [x]", "chunks") as advance:
         advance(2000)
     assert "embedding [x]" in terminal.getvalue()
     assert "2,000 of 2,000 chunks" in terminal.getvalue()
@@ -86,10 +90,9 @@ def test_bar_obeys_no_color(log, monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     for colour in (True, False):
         terminal = Terminal()
-        monkeypatch.setattr(sys, "stderr", terminal)
         if not colour:
             monkeypatch.setenv("NO_COLOR", "1")
-        with track(2, "embedding", "chunks") as advance:
+        with redirect_stderr(terminal), track(2, "embedding", "chunks") as advance:
             advance(2)
         shown[colour] = terminal.getvalue()
     colours = re.compile(r"\x1b\[(\d;)?[34]\d")
@@ -97,22 +100,24 @@ def test_bar_obeys_no_color(log, monkeypatch):
     assert not colours.search(shown[False])
 
 
-def test_a_loop_inside_another_falls_back_to_lines(log, monkeypatch):
-    monkeypatch.setattr(sys, "stderr", Terminal())
+def test_a_loop_inside_another_falls_back_to_lines(log):
     for _ in range(2):  # the second time shows that the bar was given back
         log.clear()
-        with track(1, "outer", "files") as outer:
+        with redirect_stderr(Terminal()), track(1, "outer", "files") as outer:
             with track(1, "inner", "lines") as inner:
                 inner(1)
             outer(1)
         assert [line.split(":")[0] for line in log.messages] == ["inner", "inner", "outer"]
 
 
-def test_the_bar_is_given_back_after_an_error(log, monkeypatch):
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    with pytest.raises(RuntimeError), track(1, "first", "files"):
-        raise RuntimeError
-    assert progress._live is False
+def test_the_bar_is_given_back_after_an_error(log):
+    with redirect_stderr(Terminal()):
+        with pytest.raises(RuntimeError), track(1, "first", "files"):
+            raise RuntimeError
+        log.clear()
+        with track(1, "second", "files") as advance:
+            advance(1)
+    assert len(log.messages) == 1, "lines in the place of a bar"
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scripts import environment
 
-import retro_lab
 from retro_lab.config.errors import UserError
 from retro_lab.store import ArtifactStore, Stage, Workspace
 
@@ -207,10 +207,9 @@ print(ArtifactStore(Path(sys.argv[1])).build(Stage("chunks", 1, {}, {}), builder
 
 
 def start(root: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(retro_lab.__file__).parents[1])}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     command = [sys.executable, "-c", BUILD_AND_REPORT, str(root)]
-    return subprocess.Popen(command, env=environment, text=True, **pipes)
+    return subprocess.Popen(command, env=environment(), text=True, **pipes)
 
 
 def test_of_two_processes_one_builds_and_the_other_waits(tmp_path: Path):

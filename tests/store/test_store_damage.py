@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retro_lab.store import ArtifactStore, Stage, Workspace, integrity, store
+from retro_lab.store import ArtifactStore, Stage, Workspace, integrity
 
 STAGE = Stage("chunks", 1, {"chunk_size": 64}, {})
 
@@ -97,9 +97,8 @@ def test_a_result_moved_to_another_key_is_not_taken_for_it(tmp_path: Path, caplo
     assert f"doesn't describe chunks/{other.key}" in caplog.text
 
 
-def test_large_results_are_checked_by_size_only(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(store, "CHECKSUM_LIMIT_BYTES", 927)
-    stage_store = ArtifactStore(tmp_path)
+def test_large_results_are_checked_by_size_only(tmp_path: Path):
+    stage_store = ArtifactStore(tmp_path, checksum_limit=927)
     artifact = stage_store.build(STAGE, builder)
     flip_bit(artifact.file("tokens.npy"))
     assert stage_store.get(STAGE) == artifact

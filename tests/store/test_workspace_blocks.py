@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dying import DEAD, in_a_child, on_events
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scripts import environment
 
-import retro_lab
-from retro_lab.store import ArtifactStore, Stage, Workspace, workspace
+from retro_lab.store import ArtifactStore, Stage, Workspace
 
 STAGE = Stage("embeddings", 1, {}, {})
 
@@ -106,9 +107,8 @@ ArtifactStore(Path(sys.argv[1])).build(Stage("embeddings", 1, {}, {}), builder)
 
 
 def test_a_killed_process_is_resumed_to_the_same_bytes(tmp_path: Path):
-    environment = {**os.environ, "PYTHONPATH": str(Path(retro_lab.__file__).parents[1])}
     command = [sys.executable, "-c", DIE_IN_A_BLOCK, str(tmp_path / "killed")]
-    assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
+    assert subprocess.run(command, env=environment(), check=False).returncode == -signal.SIGKILL
 
     def builder(space: Workspace) -> None:
         space.blocks(20, 4, rest, what="embedding", unit="chunks")
@@ -162,14 +162,21 @@ def test_blocks_of_another_size_are_not_mixed_in(tmp_path: Path):
     assert rest.starts == [0, 3, 6, 9]
 
 
-def test_an_interrupted_merge_is_done_again(tmp_path: Path, monkeypatch):
-    def stop(out: object, file: Path) -> None:
-        raise KeyboardInterrupt
+def test_an_interrupted_merge_is_done_again(tmp_path: Path):
+    def killed_in_the_merge() -> None:
+        began = False
 
-    with monkeypatch.context() as patch:
-        patch.setattr(workspace, "_append_data", stop)
-        with pytest.raises(KeyboardInterrupt):
-            build(tmp_path / "a", 10, 4)
+        def die(number: int, path: Path) -> None:
+            nonlocal began
+            if began and path.suffix == ".npy":  # the first block, to be put behind the header
+                os._exit(DEAD)
+            began = began or (path.parent == tmp_path / "a" and path.suffix == ".npy")
+
+        on_events(tmp_path / "a", die)
+        build(tmp_path / "a", 10, 4)
+
+    assert in_a_child(killed_in_the_merge) == DEAD
+    assert list((tmp_path / "a").glob("*.npy"))
     rest = Stopping()
     Workspace(tmp_path / "a").remove_leftovers()
     assert build(tmp_path / "a", 10, 4, rest) == build(tmp_path / "b", 10, 4)

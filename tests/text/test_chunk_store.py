@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from text_builders import built_chunks, built_tokenizer, small_bpe, stored_corpus, workspace
 
 from retro_lab.config.schema import ByteTokenizerConfig, ChunkingConfig
-from retro_lab.store import ArtifactStore, Stage
-from retro_lab.text import chunks as chunks_module
+from retro_lab.store import ArtifactStore, Stage, Workspace
 from retro_lab.text.chunks import ChunkStore, build_chunks, chunks_stage
 from retro_lab.text.corpus import SPLITS
 
@@ -32,12 +31,10 @@ def tokenizer(request, folder):
 
 
 @settings(max_examples=60, deadline=None)
-@given(texts=TEXTS, chunk_size=st.integers(1, 9), block_bytes=st.sampled_from([1, 30, 2**20]))
-def test_alignment(tokenizer, folder, texts, chunk_size, block_bytes):
+@given(texts=TEXTS, chunk_size=st.integers(1, 9), block=st.sampled_from([1, 2, None]))
+def test_alignment(tokenizer, folder, texts, chunk_size, block):
     corpus = stored_corpus(texts, folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunks_module, "_BLOCK_BYTES", block_bytes)
-        store, stats = built_chunks(corpus, tokenizer, chunk_size, folder)
+    store, stats = built_chunks(corpus, tokenizer, chunk_size, folder, largest_block=block)
 
     assert store.tokens.shape == store.token_bytes.shape == (store.num_chunks, chunk_size)
     assert store.num_documents == len(texts)
@@ -98,9 +95,7 @@ def naive_values(store, ids, continuation):
 def test_values_equal_a_loop(tokenizer, folder, texts, chunk_size, continuation, gathered):
     store, _ = built_chunks(stored_corpus(texts, folder), tokenizer, chunk_size, folder)
     ids = np.arange(-1, store.num_chunks)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunks_module, "_GATHERED_TOKENS", gathered)
-        values = store.values(ids, continuation)
+    values = store.values(ids, continuation, at_once=gathered)
     assert values.dtype == np.int64
     assert values.tolist() == naive_values(store, ids, continuation)
 
@@ -159,9 +154,8 @@ def test_tokenizer_that_loses_bytes_is_refused(folder, tokenizer):
         built_chunks(stored_corpus(["some text"], folder), Lossy(), 4, folder)
 
 
-def test_interrupted_build_resumes_to_the_same_bytes(folder, tokenizer, monkeypatch):
+def test_interrupted_build_resumes_to_the_same_bytes(folder, tokenizer):
     corpus = stored_corpus([f"document {i} " * (i + 1) for i in range(9)], folder)
-    monkeypatch.setattr(chunks_module, "_BLOCK_BYTES", 100)
     whole, _ = built_chunks(corpus, tokenizer, 4, folder)
     encoded = 0
 
@@ -180,12 +174,12 @@ def test_interrupted_build_resumes_to_the_same_bytes(folder, tokenizer, monkeypa
                 raise KeyboardInterrupt
             return tokenizer.encode_batch(texts)
 
-    place = workspace(folder)
+    place = workspace(folder, largest_block=1)
     failing = Failing()
     with pytest.raises(KeyboardInterrupt):
         build_chunks(4, corpus, failing, place)
     failing.fail_at, encoded = 99, 0
-    build_chunks(4, corpus, failing, type(place)(place.path))
+    build_chunks(4, corpus, failing, Workspace(place.path, largest_block=1))
     assert 0 < encoded < 9
     files = [file for file in whole.path.iterdir() if file.is_file()]
     assert len(files) == 8

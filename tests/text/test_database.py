@@ -23,7 +23,6 @@ from retro_lab.config.schema import (
     PlantedDatabaseConfig,
 )
 from retro_lab.store import Stage
-from retro_lab.text import database as module
 from retro_lab.text.corpus import Corpus
 from retro_lab.text.database import (
     NO_SPLIT,
@@ -58,9 +57,14 @@ def source_of(texts: list[str], root: Path, prefix: str, name: str = "") -> Sour
 
 
 def joined(
-    config: DatabaseConfig, sources: list[Source], root: Path, **more: bool | int
+    config: DatabaseConfig,
+    sources: list[Source],
+    root: Path,
+    *,
+    block: int | None = None,
+    **more: bool | int,
 ) -> tuple[DatabaseStore, DatabaseCorpus]:
-    place = workspace(root)
+    place = workspace(root, block)
     build_database(config, sources[0], sources[1:], place, **more)  # type: ignore[arg-type]
     store = DatabaseStore(place.path)
     return store, DatabaseCorpus(store, [source.corpus for source in sources])
@@ -211,14 +215,13 @@ def test_what_is_searched(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("block", [1, 3, 1000])
-def test_adding_moves_no_id(tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_BLOCK", block)
+def test_adding_moves_no_id(tmp_path: Path, block: int) -> None:
     own = source_of([f"text {i} of the run" for i in range(6)], tmp_path, "a")
     old = source_of(["old one", "old two"], tmp_path, "b", "old")
     new = source_of(["new one, and longer", "text 0 of the run"], tmp_path, "c", "new")
     config = PlantedDatabaseConfig(plant_share=1.0)
-    before, _ = joined(config, [own, old], tmp_path)
-    after, _ = joined(config, [own, old, new], tmp_path, added=1)
+    before, _ = joined(config, [own, old], tmp_path, block=block)
+    after, _ = joined(config, [own, old, new], tmp_path, block=block, added=1)
     first = slice(before.num_chunks)
     for name in ("tokens", "token_bytes", "document", "index", "text_start", "part", "place"):
         assert np.array_equal(getattr(after, name)[first], getattr(before, name))

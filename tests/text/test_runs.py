@@ -4,14 +4,16 @@ token matches nothing, itself included.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from retro_lab.text import runs
 from retro_lab.text.frequent_windows import FREQUENT
-from retro_lab.text.runs import CommonRuns, pair_runs
+from retro_lab.text.runs import CommonRuns, WindowHashes, pair_runs, window_hashes
 
 
 def textbook(left: list[int], right: list[int]) -> int:
@@ -27,10 +29,20 @@ def textbook(left: list[int], right: list[int]) -> int:
 
 
 def share_run(
-    left: np.ndarray, right: np.ndarray, row: np.ndarray, column: np.ndarray, length: int
+    left: np.ndarray,
+    right: np.ndarray,
+    row: np.ndarray,
+    column: np.ndarray,
+    length: int,
+    **collaborators: Callable,
 ) -> np.ndarray:
     owners = np.zeros(len(left), int), np.ones(len(right), int)
-    return CommonRuns(left, right, *owners, length).shared(row, column)
+    return CommonRuns(left, right, *owners, length, **collaborators).shared(row, column)
+
+
+def few_hashes(most: int) -> WindowHashes:
+    """Hashes of so few values that different windows have the same."""
+    return lambda tokens, length: window_hashes(tokens, length) & np.uint64(most)
 
 
 @st.composite
@@ -92,21 +104,18 @@ def test_windows_of_one_owner_are_dropped_and_a_long_run_is_one_entry_a_text() -
 @settings(max_examples=100, deadline=None)
 def test_equal_hashes_decide_nothing(problem: tuple[np.ndarray, ...], length: int) -> None:
     hashed = share_run(*problem, length)
-    with pytest.MonkeyPatch.context() as patch:
-        of_all = runs._window_hashes
-        patch.setattr(runs, "_window_hashes", lambda tokens, n: of_all(tokens, n) & np.uint64(1))
-        assert share_run(*problem, length).tolist() == hashed.tolist()
+    assert share_run(*problem, length, hashes=few_hashes(1)).tolist() == hashed.tolist()
 
 
-def test_blocks_do_not_change_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_do_not_change_the_answer() -> None:
     rng = np.random.default_rng(0)
     left, right = rng.integers(0, 3, (9, 16)), rng.integers(0, 3, (30, 32))
     pairs = np.arange(60) % 9, np.arange(60) // 2
     whole = pair_runs(left[pairs[0]], right[pairs[1]]), share_run(left, right, *pairs, 6)
     assert 0 < whole[1].sum() < 60
-    monkeypatch.setattr(runs, "PAIR_BLOCK", 7)
-    assert (pair_runs(left[pairs[0]], right[pairs[1]]) == whole[0]).all()
-    assert (share_run(left, right, *pairs, 6) == whole[1]).all()
+    assert (pair_runs(left[pairs[0]], right[pairs[1]], at_once=7) == whole[0]).all()
+    in_blocks = partial(window_hashes, at_once=7)
+    assert (share_run(left, right, *pairs, 6, hashes=in_blocks) == whole[1]).all()
 
 
 def test_tokens_of_any_size_and_type() -> None:
@@ -116,17 +125,22 @@ def test_tokens_of_any_size_and_type() -> None:
     assert share_run(text, text.astype(np.int32), one, one, 4).tolist() == [True]
 
 
-def test_no_pair_is_measured_unless_hashes_collide(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_pair_is_measured_unless_hashes_collide() -> None:
     """The point of the hashes; measuring takes a hundred times as long."""
     rng = np.random.default_rng(0)
     left, right = rng.integers(0, 4000, (10, 128)), rng.integers(0, 4000, (500, 128))
     row, column = np.arange(500) % 10, np.arange(500)
     right[7, 40:72] = left[7, 3:35]
     measured = []
-    exact = runs.pair_runs
-    monkeypatch.setattr(runs, "pair_runs", lambda a, b: measured.append(len(a)) or exact(a, b))
-    assert np.flatnonzero(share_run(left, right, row, column, 32)).tolist() == [7]
+
+    def watched(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        measured.append(len(a))
+        return pair_runs(a, b)
+
+    assert np.flatnonzero(share_run(left, right, row, column, 32, runs=watched)).tolist() == [7]
     assert sum(measured) == 0
+    share_run(left, right, row, column, 32, runs=watched, hashes=few_hashes(1))
+    assert sum(measured) > 0
 
 
 def many_texts_of_few_stretches(stretches: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -154,13 +168,12 @@ def test_stretches_that_many_texts_have_are_told_exactly(stretches: int, length:
     assert stretches == 1 or 0 < expected.sum() < len(expected)
 
 
-def test_equal_hashes_of_frequent_windows_decide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_hashes_of_frequent_windows_decide_nothing() -> None:
     left, right = many_texts_of_few_stretches(3, 0)
     row, column = (pairs.reshape(-1) for pairs in np.indices((len(left), len(right))))
     hashed = share_run(left, right, row, column, 8)
-    of_all = runs._window_hashes
-    monkeypatch.setattr(runs, "_window_hashes", lambda tokens, n: of_all(tokens, n) & np.uint64(7))
-    assert share_run(left, right, row, column, 8).tolist() == hashed.tolist()
+    again = share_run(left, right, row, column, 8, hashes=few_hashes(7))
+    assert again.tolist() == hashed.tolist()
 
 
 def test_hundreds_of_frequent_windows_are_kept_apart() -> None:

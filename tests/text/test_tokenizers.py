@@ -24,6 +24,7 @@ from retro_lab.config.schema import (
 )
 from retro_lab.store import Stage
 from retro_lab.text.tokenizers import base, build_tokenizer, tokenizer_stage
+from retro_lab.text.tokenizers.base import CutLimits
 from retro_lab.text.tokenizers.bpe import FILE
 
 CORPUS = Stage("corpus", 1, {}, {})
@@ -69,8 +70,8 @@ def tokenizer(request, folder):
     return built_tokenizer(HfTokenizerConfig(path=str(path)), stored_corpus(["x"], folder), folder)
 
 
-def check_round_trip(tokenizer, texts):
-    for text, encoded in zip(texts, tokenizer.encode_batch(texts), strict=True):
+def check_round_trip(tokenizer, texts, *limits):
+    for text, encoded in zip(texts, tokenizer.encode_batch(texts, *limits), strict=True):
         assert encoded.ids.dtype == np.int32
         assert encoded.num_bytes.dtype == np.uint32
         assert encoded.ids.shape == encoded.num_bytes.shape
@@ -138,36 +139,33 @@ def test_smallest_bpe_is_bytes(folder):
     "text", ["the cat\n\n  sat on 東京 \n" * 9, "word " * 30, "無" * 100, "\n" * 80]
 )
 @pytest.mark.parametrize("limit", [7, 16, 50])
-def test_long_texts_are_cut_without_loss(folder_bpe, monkeypatch, text, limit):
+def test_long_texts_are_cut_without_loss(folder_bpe, text, limit):
     whole = folder_bpe.encode_batch([text])[0]
     cut = list(base.pieces(text, limit))
     assert "".join(cut) == text
     assert max(map(len, cut)) <= limit
-    monkeypatch.setattr(base.pieces, "__defaults__", (limit,))
-    monkeypatch.setattr(base.batches, "__defaults__", (3 * limit,))
-    check_round_trip(folder_bpe, ["x", text, "", text])
+    limits = CutLimits(limit, 3 * limit)
+    check_round_trip(folder_bpe, ["x", text, "", text], limits)
     if "\n  " in text and limit == 50:  # lines short enough to cut between
-        assert folder_bpe.encode_batch([text])[0].ids.tolist() == whole.ids.tolist()
+        assert folder_bpe.encode_batch([text], limits)[0].ids.tolist() == whole.ids.tolist()
 
 
-def test_cuts_leave_words_and_gaps_whole(folder, monkeypatch):
+def test_cuts_leave_words_and_gaps_whole(folder):
     gaps = "one\n\n\n\ntwo\n\n"
     corpus = stored_corpus([gaps * 5] * 3, folder)
     bpe = built_tokenizer(BpeTokenizerConfig(vocab_size=300), corpus, folder)
     whole = bpe.encode_batch([gaps * 20])[0].ids.tolist()
     assert len(whole) < 20 * len(gaps) / 2  # gaps of several line feeds are tokens
     for limit in range(10, 24):
-        monkeypatch.setattr(base.pieces, "__defaults__", (limit,))
-        assert bpe.encode_batch([gaps * 20])[0].ids.tolist() == whole
+        assert bpe.encode_batch([gaps * 20], CutLimits(limit))[0].ids.tolist() == whole
 
 
-def test_cuts_do_not_move_the_bytes_of_hf_tokens(folder, hf_folder, monkeypatch):
+def test_cuts_do_not_move_the_bytes_of_hf_tokens(folder, hf_folder):
     corpus = stored_corpus(["x"], folder)
     tokenizer = built_tokenizer(HfTokenizerConfig(path=str(hf_folder)), corpus, folder)
     text = "über the cat\n東京\n" * 9
     whole = tokenizer.encode_batch([text])[0]
-    monkeypatch.setattr(base.pieces, "__defaults__", (20,))
-    cut = tokenizer.encode_batch(["x", text])[1]
+    cut = tokenizer.encode_batch(["x", text], CutLimits(20))[1]
     assert cut.ids.tolist() == whole.ids.tolist()
     assert cut.num_bytes.tolist() == whole.num_bytes.tolist()
 

@@ -19,9 +19,9 @@ from retro_lab.text.tokenizers import Tokenizer, build_tokenizer, load_tokenizer
 _folders = itertools.count()
 
 
-def workspace(root: Path) -> Workspace:
+def workspace(root: Path, largest_block: int | None = None) -> Workspace:
     """A fresh workspace below `root`."""
-    return Workspace(root / f"workspace-{next(_folders)}")
+    return Workspace(root / f"workspace-{next(_folders)}", largest_block=largest_block)
 
 
 def write_jsonl(path: Path, records: Sequence[object]) -> Path:
@@ -74,9 +74,14 @@ def small_bpe(root: Path, vocab_size: int = 300) -> Tokenizer:
 
 
 def built_chunks(
-    corpus: Corpus, tokenizer: Tokenizer, chunk_size: int, root: Path
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    chunk_size: int,
+    root: Path,
+    *,
+    largest_block: int | None = None,
 ) -> tuple[ChunkStore, dict]:
     """A chunk store and the counts of its build."""
-    place = workspace(root)
+    place = workspace(root, largest_block)
     stats = build_chunks(chunk_size, corpus, tokenizer, place)
     return ChunkStore.open(place.path), dict(stats)

@@ -9,8 +9,6 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
 from retro_lab.config.schema import TrainerConfig
 from retro_lab.training.agreement import agreed
 

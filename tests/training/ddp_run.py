@@ -10,11 +10,8 @@ import os
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "data"), str(HERE.parents[1])]
-
-from small_run import small_config, small_fit, small_model  # noqa: E402
-from trouble import Trouble  # noqa: E402
+from small_run import small_config, small_fit, small_model
+from trouble import Trouble
 
 
 def main() -> None:

@@ -3,13 +3,13 @@ also when Ctrl-C stops them on the way."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from scripts import environment
 
 from retro_lab.training.callbacks import LAST
 from retro_lab.training.checkpoint import checkpoint_folder, model_weights, resumable_step
@@ -18,10 +18,9 @@ from retro_lab.training.loggers import METRICS, read_metrics
 
 def train(folder: Path, processes: int, interrupt: int = 0, accumulate: int = 1) -> str:
     script = Path(__file__).with_name("ddp_run.py")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
     done = subprocess.run(
         [sys.executable, script, folder, *map(str, (processes, interrupt, accumulate))],
-        env=environment,
+        env=environment(MASTER_ADDR="127.0.0.1"),
         capture_output=True,
         text=True,
         timeout=300,

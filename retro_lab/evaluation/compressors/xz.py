@@ -30,14 +30,18 @@ WINDOW = 64 * 2**20
 _PIECE = 2**20
 
 
-def document_bits(training: bytes, documents: Sequence[bytes]) -> NDArray[np.int64]:
+def document_bits(
+    training: bytes, documents: Sequence[bytes], *, window: int = WINDOW
+) -> NDArray[np.int64]:
     """Bits that each document adds to the compressed training text, [D].
+
+    Of the training text the last `window` bytes are read.
 
     The encoder that has read the training text cannot be copied, so a child process is forked for
     each document: the training text is compressed once.
     """
     longest = max((len(document) for document in documents), default=0)
-    size = min(max(len(training) + longest, 4096), WINDOW)
+    size = min(max(len(training) + longest, 4096), window)
     filters = [
         {
             "id": lzma.FILTER_LZMA2,
@@ -46,7 +50,7 @@ def document_bits(training: bytes, documents: Sequence[bytes]) -> NDArray[np.int
         }
     ]
     encoder = lzma.LZMACompressor(lzma.FORMAT_RAW, filters=filters)
-    training = training[-WINDOW:]
+    training = training[-window:]
     with track(len(training), "xz reads training text", "bytes") as advance:
         for start in range(0, len(training), _PIECE):
             piece = training[start : start + _PIECE]

@@ -21,7 +21,7 @@ from .exact_overlap import chunk_runs, matching_runs
 
 VERSION = 1
 DATABASE = "train"
-_BLOCK_TOKENS = 2**22  # of the database; a block of fewer than the evaluated text would not pay
+BLOCK_TOKENS = 2**22  # of the database; a block of fewer than the evaluated text would not pay
 _BY_BLOCK = "by_block"
 
 
@@ -32,7 +32,7 @@ def exact_overlap_stage(chunks: Artifact | Stage, *, split: str) -> Stage:
 
 
 def build_exact_overlap(
-    chunks: ChunkStore, workspace: Workspace, *, split: str
+    chunks: ChunkStore, workspace: Workspace, *, split: str, block_tokens: int = BLOCK_TOKENS
 ) -> Mapping[str, Any]:
     """Writes matching.npy and longest_run.npy, a row a chunk of the split, in chunk order.
 
@@ -42,7 +42,7 @@ def build_exact_overlap(
     size = chunks.chunk_size
     text = chunks.tokens[chunks.chunks_of(split)].reshape(-1)
     database = np.union1d(chunks.chunks_of(DATABASE), chunks.searched)
-    rows = -(-max(_BLOCK_TOKENS, len(text)) // size)  # chunks of the database a block
+    rows = -(-max(block_tokens, len(text)) // size)  # chunks of the database a block
     num_blocks = max(1, -(-len(database) // rows))
 
     def search(block: int, _: int) -> dict[str, np.ndarray]:

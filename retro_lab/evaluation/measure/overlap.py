@@ -26,6 +26,8 @@ def longest_common_run(
     references: NDArray[np.integer],
     pad_id: int,
     boundary_id: int,
+    *,
+    at_once: int = BLOCK,
 ) -> NDArray[np.int32]:
     """Length of the longest contiguous token run that a chunk shares with any one reference.
 
@@ -37,6 +39,7 @@ def longest_common_run(
         references: [Q, K, R] token ids; K may be 0.
         pad_id: fills chunks and references.
         boundary_id: opens documents.
+        at_once: chunks a pass.
 
     Returns:
         [Q] int32, 0 to M.
@@ -44,8 +47,8 @@ def longest_common_run(
     if chunks.shape[0] != references.shape[0]:
         raise ValueError(f"{chunks.shape[0]} chunks but references for {references.shape[0]}")
     longest = np.zeros(chunks.shape[0], np.int32)
-    for start in range(0, chunks.shape[0], BLOCK):
-        block = slice(start, start + BLOCK)
+    for start in range(0, chunks.shape[0], at_once):
+        block = slice(start, start + at_once)
         # Two different sentinels, so that a special token equals nothing on the other side.
         chunk = _masked(chunks[block], (pad_id, boundary_id), -1)
         reference = _masked(references[block], (pad_id, boundary_id), -2)

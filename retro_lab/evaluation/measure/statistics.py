@@ -29,25 +29,30 @@ class Bootstrap:
         samples: resamples of the documents.
         confidence: coverage of an interval, 0.95 say.
         seed: of the resamples; the same seed gives the same interval.
+        fewest: documents below which there is no interval.
     """
 
     samples: int = 2000
     confidence: float = 0.95
     seed: int = 0
+    fewest: int = FEWEST
 
 
-def resampled_sums(sums: NDArray[np.float64], bootstrap: Bootstrap) -> NDArray[np.float64]:
+def resampled_sums(
+    sums: NDArray[np.float64], bootstrap: Bootstrap, *, at_once: int = BLOCK
+) -> NDArray[np.float64]:
     """Column sums of documents drawn with replacement.
 
     Args:
         sums: [documents, columns], a document's nats or bytes.
+        at_once: draws a pass.
 
     Returns:
         [samples, columns]; every column of a row comes from the same drawn documents.
     """
     documents = sums.shape[0]
     rng = np.random.default_rng(bootstrap.seed)
-    size = max(1, BLOCK // documents)
+    size = max(1, at_once // documents)
     blocks = []
     for start in range(0, bootstrap.samples, size):
         rows = min(size, bootstrap.samples - start)
@@ -72,10 +77,10 @@ def pooled_interval(
         num_bytes: [documents] UTF-8 bytes.
 
     Returns:
-        (low, high); None with fewer than `FEWEST` documents, and where no resample has a byte.
+        (low, high); None with too few documents, and where no resample has a byte.
     """
     documents, runs = nats.shape
-    if documents < FEWEST:
+    if documents < bootstrap.fewest:
         return None
     resampled = resampled_sums(np.column_stack([nats, num_bytes.astype(np.float64)]), bootstrap)
     drawn = np.random.default_rng([bootstrap.seed, runs]).integers(
@@ -101,10 +106,9 @@ def bits_per_byte_intervals(
         pairs: (a, b) names of conditions.
 
     Returns:
-        by pair (low, high); None with fewer than `FEWEST` documents, and where no resample has
-            a byte.
+        by pair (low, high); None with too few documents, and where no resample has a byte.
     """
-    if len(num_bytes) < FEWEST or not pairs:
+    if len(num_bytes) < bootstrap.fewest or not pairs:
         return dict.fromkeys(pairs)
     conditions = sorted({name for pair in pairs for name in pair})
     columns = np.stack([nats[name] for name in conditions] + [num_bytes.astype(np.float64)], 1)

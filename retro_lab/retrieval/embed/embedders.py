@@ -11,8 +11,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, Protocol
 
 import numpy as np
@@ -69,11 +69,11 @@ class Embedder(Protocol):
 
 
 EMBEDDERS: dict[type[EmbedderConfig], str] = {
-    SentenceTransformerConfig: "sentence_transformer:SentenceTransformerEmbedder",
-    DualEncoderConfig: "dual_encoder:DualEncoder",
-    HashingEmbedderConfig: "hashing:HashingEmbedder",
+    SentenceTransformerConfig: f"{__package__}.sentence_transformer:SentenceTransformerEmbedder",
+    DualEncoderConfig: f"{__package__}.dual_encoder:DualEncoder",
+    HashingEmbedderConfig: f"{__package__}.hashing:HashingEmbedder",
 }
-"""Configuration class to `module:class` in this package: a new embedder is one line here."""
+"""Configuration class to `module:class`: a new embedder is one line here."""
 
 
 def embedder_class(config: EmbedderConfig) -> type[Embedder]:
@@ -89,8 +89,7 @@ def embedder_class(config: EmbedderConfig) -> type[Embedder]:
             f"embedder={config.name}: no embedder is registered for {type(config).__name__}",
             fix=f"use one of {known}, or add a line to retro_lab/retrieval/embed/embedders.py",
         )
-    module, name = target.split(":")
-    return getattr(import_module(f"{__package__}.{module}"), name)
+    return resolve_name(target)
 
 
 def build_embedder(config: EmbedderConfig) -> Embedder:

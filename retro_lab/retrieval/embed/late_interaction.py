@@ -18,33 +18,38 @@ from .pretrained import loading, model_folder, settings_of
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder
 
-_PAIRS = 4096  # scored at once: bounds the token vectors in memory, 33 kB a chunk of 64 by ColBERT
+PAIRS = 4096  # scored at once: bounds the token vectors in memory, 33 kB a chunk of 64 by ColBERT
 
 
 class LateInteraction:
     """MaxSim of token vectors, by a ColBERT model or by any encoder without a projection.
 
+    Attributes:
+        model: of sentence-transformers.
+
     Source: Khattab and Zaharia, "ColBERT: efficient and effective passage search via contextualized
     late interaction over BERT", 2020.
     """
 
-    def __init__(self, config: DenseNeuralRetrieverConfig) -> None:
-        self._model = load_multi_vector(model_folder("retriever.model", config.model), config.model)
-        self._batch_size = config.batch_size
+    def __init__(self, config: DenseNeuralRetrieverConfig, *, at_once: int = PAIRS) -> None:
+        folder = model_folder("retriever.model", config.model)
+        self.model = load_multi_vector(folder, config.model)
+        self._batch_size, self._at_once = config.batch_size, at_once
 
     def __call__(self, pairs: list[tuple[str, str]]) -> np.ndarray:
         """float32 scores of (query, candidate) texts."""
-        starts = range(0, len(pairs), _PAIRS)
-        return np.concatenate([self._scores(pairs[start : start + _PAIRS]) for start in starts])
+        size = self._at_once
+        starts = range(0, len(pairs), size)
+        return np.concatenate([self._scores(pairs[start : start + size]) for start in starts])
 
     def _scores(self, pairs: list[tuple[str, str]]) -> np.ndarray:
         size = self._batch_size
         queries, texts = (list(dict.fromkeys(side)) for side in zip(*pairs, strict=True))
-        asked = self._model.encode_query(queries, batch_size=size, show_progress_bar=False)
-        known = self._model.encode_document(texts, batch_size=size, show_progress_bar=False)
+        asked = self.model.encode_query(queries, batch_size=size, show_progress_bar=False)
+        known = self.model.encode_document(texts, batch_size=size, show_progress_bar=False)
         of_query = dict(zip(queries, asked, strict=True))
         of_text = dict(zip(texts, known, strict=True))
-        scores = self._model.similarity_pairwise(
+        scores = self.model.similarity_pairwise(
             [of_query[query] for query, _ in pairs], [of_text[text] for _, text in pairs]
         )
         return scores.cpu().numpy()

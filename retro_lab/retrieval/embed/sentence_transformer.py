@@ -47,9 +47,9 @@ class SentenceTransformerEmbedder:
     def __init__(self, config: SentenceTransformerConfig, key: str = "embedder.model") -> None:
         folder = model_folder(key, config.model)
         check_weights(config, folder)
-        self._model = load_encoder(folder, config, key)
+        self.model = load_encoder(folder, config, key)
         self._config = config
-        dim = self._model.get_embedding_dimension()
+        dim = self.model.get_embedding_dimension()
         assert dim is not None
         self.dim = dim
 
@@ -69,7 +69,7 @@ class SentenceTransformerEmbedder:
         found = torch.empty((len(texts), self.dim))
         for start in range(0, len(texts), self._config.batch_size):
             rows = order[start : start + self._config.batch_size]
-            vectors = self._model.encode(
+            vectors = self.model.encode(
                 [texts[row] for row in rows],
                 batch_size=len(rows),
                 show_progress_bar=False,
@@ -81,10 +81,10 @@ class SentenceTransformerEmbedder:
         return found.numpy()
 
     def _lengths(self, texts: list[str]) -> np.ndarray:
-        tokenizer = self._model.tokenizer
+        tokenizer = self.model.tokenizer
         if not callable(tokenizer) or not texts:  # static embeddings pad nothing
             return np.zeros(len(texts))
-        longest = self._model.max_seq_length
+        longest = self.model.max_seq_length
         encoded: Any = tokenizer(
             texts, truncation=True, max_length=longest, return_attention_mask=False
         )

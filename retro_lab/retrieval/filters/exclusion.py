@@ -37,6 +37,9 @@ def search_filled(
     chunk_document: np.ndarray,
     passes: PairFilter | None = None,
     repeats: RowFilter | None = None,
+    *,
+    margin: int = MARGIN,
+    most: int = MAX_FETCHED,
 ) -> Neighbours:
     """The k best neighbours of each query from other documents.
 
@@ -50,19 +53,24 @@ def search_filled(
         chunk_document: int [C], the document of every chunk in the store (its `identity`).
         passes: a further condition on query and neighbour; asked only of those that would stay.
         repeats: drops of those that would stay what repeats the query or a better one.
+        margin: candidates fetched beyond k at first.
+        most: candidates held at once, of all queries.
     """
     filled = Neighbours.empty(len(queries.document), k)
     pending = np.arange(len(queries.document))
-    fetch = k + MARGIN
+    fetch = k + margin
     while len(pending):
         unfilled = []
-        block = max(1, MAX_FETCHED // fetch)
+        block = max(1, most // fetch)
         for start in range(0, len(pending), block):
             rows = pending[start : start + block]
             asked = queries.take(rows)
             found = retriever.candidates(asked, fetch)
             allowed = other_documents(found.ids, asked.document[:, None], chunk_document)
-            allowed = _settled(found.ids, allowed, k, asked.chunk_ids, passes, repeats)
+            # Rows fetched again weren't filled by half of this: all of that is asked at once.
+            width = found.ids.shape[1]
+            at_once = k if width <= k + margin else width // 2
+            allowed = _settled(found.ids, allowed, k, asked.chunk_ids, passes, repeats, at_once)
             kept = first_allowed(found, allowed, k)
             filled.ids[rows], filled.scores[rows] = kept
             more = (kept.ids[:, -1] == NO_CHUNK) & (found.ids[:, -1] != NO_CHUNK)
@@ -79,14 +87,13 @@ def _settled(
     asking: np.ndarray,
     passes: PairFilter | None,
     repeats: RowFilter | None,
+    at_once: int,
 ) -> np.ndarray:
     """`allowed` [Q, F] as both filters leave it, true to the k-th neighbour and open beyond.
 
     Only rows from which something was dropped are looked at again.
     """
     if passes is not None:
-        # Rows that are fetched again weren't filled by half of this: all of that is asked at once.
-        at_once = k if ids.shape[1] <= k + MARGIN else ids.shape[1] // 2
         allowed = _first_passing(ids, allowed, k, asking, passes, at_once)
     pending = np.arange(len(ids) if repeats is not None else 0)
     while repeats is not None and len(pending):

@@ -21,7 +21,7 @@ from .exclusion import PairFilter
 
 SCORED_CHUNKS = 1  # chunks behind the query's that its neighbours help to predict
 
-_TEXTS = 2**13  # neighbours compared at once: 220 MB if all have all their text in common
+TEXTS = 2**13  # neighbours compared at once: 220 MB if all have all their text in common
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class LeakFilter:
     max_run: int
     continuation_chunks: int
 
-    def of(self, chunks: ChunkStore) -> PairFilter:
-        """The filter over the chunks of a store."""
-        return _Passes(self, chunks)
+    def of(self, chunks: ChunkStore, *, at_once: int = TEXTS) -> PairFilter:
+        """The filter over the chunks of a store, which compares so many neighbours at once."""
+        return _Passes(self, chunks, at_once)
 
 
 class _Passes:
@@ -51,13 +51,13 @@ class _Passes:
     for another query: the texts of one round are kept for the next.
     """
 
-    def __init__(self, settings: LeakFilter, chunks: ChunkStore) -> None:
-        self._settings, self._chunks = settings, chunks
+    def __init__(self, settings: LeakFilter, chunks: ChunkStore, at_once: int) -> None:
+        self._settings, self._chunks, self._at_once = settings, chunks, at_once
         nothing = np.empty(0, np.int64)
         self._kept = _Texts(settings, chunks, nothing, nothing)
 
     def __call__(self, query_ids: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        if len(ids) > _TEXTS and len(_distinct(ids)) > _TEXTS:
+        if len(ids) > self._at_once and len(_distinct(ids)) > self._at_once:
             halves = zip(np.array_split(query_ids, 2), np.array_split(ids, 2), strict=True)
             return np.concatenate([self(*half) for half in halves])
         there = self._kept.hold(query_ids, ids)

@@ -21,7 +21,7 @@ from retro_lab.text.chunks import ChunkStore
 from ..base import NO_CHUNK, NO_TOKEN, text_tokens
 
 NGRAM = 5
-_BLOCK_BYTES = 2**22  # of hashes sorted together
+BLOCK_BYTES = 2**22  # of hashes sorted together
 _NOTHING = np.uint64(2**64 - 1)
 _MULTIPLIER, _FINAL = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 
@@ -41,9 +41,9 @@ class NearDuplicates:
     of_better: float | None
     ngram: int = NGRAM
 
-    def of(self, chunks: ChunkStore) -> RepeatFilter:
-        """The filter over the chunks of a store."""
-        return RepeatFilter(self, chunks)
+    def of(self, chunks: ChunkStore, *, block_bytes: int = BLOCK_BYTES) -> RepeatFilter:
+        """The filter over the chunks of a store, which sorts so many bytes of hashes at once."""
+        return RepeatFilter(self, chunks, block_bytes)
 
 
 def near_duplicates(neighbours: NeighboursConfig) -> NearDuplicates | None:
@@ -65,6 +65,7 @@ class RepeatFilter:
 
     settings: NearDuplicates
     chunks: ChunkStore
+    block_bytes: int = BLOCK_BYTES
     asked: int = field(default=0, init=False)
     like_query: int = field(default=0, init=False)
     like_better: int = field(default=0, init=False)
@@ -80,7 +81,7 @@ class RepeatFilter:
         """
         dropped = np.zeros(ids.shape, bool)
         width = (1 + ids.shape[1]) * self.chunks.chunk_size * 8
-        step = max(1, _BLOCK_BYTES // width)
+        step = max(1, self.block_bytes // width)
         for start in range(0, len(ids), step):
             part = slice(start, start + step)
             dropped[part] = self._block(query_ids[part], ids[part])

@@ -42,7 +42,7 @@ class DenseNeuralReranker(DenseReranker):
 
     @cached_property
     def scorer(self) -> Scorer:
-        """The model, loaded when the first pair is scored."""
+        """The model, loaded when the first pair is scored; another may be put in its place."""
         return load_scorer(self.config)
 
     def score(self, queries: Queries, ids: np.ndarray) -> np.ndarray:

@@ -24,18 +24,20 @@ class ExactSearch:
 
     Args:
         vectors: of the database's chunks.
+        block: vectors in memory at a time.
     """
 
     needs_embeddings = True
 
-    def __init__(self, vectors: Rows) -> None:
+    def __init__(self, vectors: Rows, *, block: int = BLOCK) -> None:
         self.vectors = vectors
+        self._block = block
 
     def candidates(self, queries: Queries, k: int) -> Neighbours:
         """The k best chunks by inner product."""
         best = Neighbours.empty(len(queries.document), 0)
-        for start in range(0, len(self.vectors), BLOCK):
-            block = slice(start, start + BLOCK)
+        for start in range(0, len(self.vectors), self._block):
+            block = slice(start, start + self._block)
             flat, ids = FaissRetriever(FaissRetrieverConfig()), self.vectors.ids[block]
             flat.build(ids, np.empty((len(ids), 0), np.int32), self.vectors[block])
             found = zip(best, flat.candidates(queries, k), strict=True)

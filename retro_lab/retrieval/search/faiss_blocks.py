@@ -31,30 +31,45 @@ from .faiss_factory import centroids, train_index
 from .faiss_search import behind_transforms, transformed
 
 BLOCK = 2**16
-"""Vectors in memory at once, and those that an interrupted build loses at most."""
 
-SAMPLE = 2**18
-"""Vectors to train on: so many, or `POINTS` for each centroid where that is more."""
 
-POINTS = 64
+@dataclass(frozen=True)
+class BuildLimits:
+    """What is in memory at once while an index is built.
 
-_SORTED_BYTES = 2**27  # entries of inverted lists put in order at once
-_SCANNED = 2**22  # list numbers looked through at once
+    Attributes:
+        block: vectors; so many are lost at most when a build is interrupted.
+        sample: vectors to train on, or `points` for each centroid where that is more.
+        points: vectors to train on for each centroid.
+        sorted_bytes: of entries of inverted lists that are put in order.
+        scanned: list numbers that are looked through.
+    """
+
+    block: int = BLOCK
+    sample: int = 2**18
+    points: int = 64
+    sorted_bytes: int = 2**27
+    scanned: int = 2**22
+
+
+LIMITS = BuildLimits()
 _NO_CODES = struct.pack("<Q", 0)  # how a file of an empty index ends: no codes, ...
 
 
-def sample_size(size: int, centroids: int) -> int:
+def sample_size(size: int, centroids: int, limits: BuildLimits = LIMITS) -> int:
     """Vectors of `size` that an index is trained on."""
-    return min(size, max(SAMPLE, POINTS * centroids))
+    return min(size, max(limits.sample, limits.points * centroids))
 
 
-def trained(index: Any, vectors: RowSource, workspace: Workspace | None) -> Any:
+def trained(
+    index: Any, vectors: RowSource, workspace: Workspace | None, limits: BuildLimits = LIMITS
+) -> Any:
     """The index, trained; with a workspace it is trained once, however often a build is killed."""
     import faiss
 
     def train() -> None:
         size = len(vectors)
-        count = sample_size(size, centroids(index))
+        count = sample_size(size, centroids(index), limits)
         sample = vectors[_spread(size, count)] if count < size else vectors[:]
         train_index(index, sample.astype(np.float32, copy=False))
 
@@ -83,7 +98,13 @@ def writes_blocks(index: Any) -> bool:
     return faiss.serialize_index(index).tobytes().endswith(end)
 
 
-def write_filled(index: Any, vectors: RowSource, path: Path, workspace: Workspace) -> None:
+def write_filled(
+    index: Any,
+    vectors: RowSource,
+    path: Path,
+    workspace: Workspace,
+    limits: BuildLimits = LIMITS,
+) -> None:
     """Writes a trained, empty index as if all vectors, [S, E], had been added to it.
 
     Args:
@@ -93,9 +114,10 @@ def write_filled(index: Any, vectors: RowSource, path: Path, workspace: Workspac
 
     with path.open("wb") as out:
         if isinstance(behind_transforms(index), faiss.IndexIVF):
-            _write_lists(index, *_encoded(index, vectors, workspace), out)
+            lists, codes = _encoded(index, vectors, workspace, limits.block)
+            _write_lists(index, lists, codes, out, limits)
         else:
-            _write_codes(index, vectors, out)
+            _write_codes(index, vectors, out, limits.block)
 
 
 def _spread(size: int, count: int) -> np.ndarray:
@@ -140,13 +162,15 @@ class _Encoding:
         return {"lists": lists.astype(np.int32), "codes": codes}
 
 
-def _encoded(index: Any, vectors: RowSource, workspace: Workspace) -> tuple[np.ndarray, np.ndarray]:
+def _encoded(
+    index: Any, vectors: RowSource, workspace: Workspace, block: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Inverted list int32 [S] and code uint8 [S, B] of each vector, mapped."""
     import faiss
 
     work, size = _Encoding(faiss.serialize_index(index), vectors), len(vectors)
     workspace.blocks(
-        size, BLOCK, work, what="indexing", unit="chunks", published=False, anywhere=True
+        size, block, work, what="indexing", unit="chunks", published=False, anywhere=True
     )
     lists, codes = (
         np.load(workspace.scratch / name, mmap_mode="r", allow_pickle=False)
@@ -155,7 +179,7 @@ def _encoded(index: Any, vectors: RowSource, workspace: Workspace) -> tuple[np.n
     return lists, codes
 
 
-def _write_codes(index: Any, vectors: RowSource, out: BinaryIO) -> None:
+def _write_codes(index: Any, vectors: RowSource, out: BinaryIO, at_once: int) -> None:
     import faiss
 
     inner, size = behind_transforms(index), len(vectors)
@@ -163,30 +187,35 @@ def _write_codes(index: Any, vectors: RowSource, out: BinaryIO) -> None:
     out.write(_head(index, size, _NO_CODES))
     out.write(struct.pack("<Q", size * inner.code_size // (4 if numbers else 1)))
     with track(size, "indexing", "chunks") as advance:
-        for start in range(0, size, BLOCK):
-            block = transformed(index, vectors[start : start + BLOCK].astype(np.float32))
+        for start in range(0, size, at_once):
+            block = transformed(index, vectors[start : start + at_once].astype(np.float32))
             out.write(inner.sa_encode(block).tobytes())
             advance(len(block))
 
 
-def _write_lists(index: Any, lists: np.ndarray, codes: np.ndarray, out: BinaryIO) -> None:
+def _write_lists(
+    index: Any, lists: np.ndarray, codes: np.ndarray, out: BinaryIO, limits: BuildLimits
+) -> None:
     """Lists one after the other, each its codes and then the places of their vectors."""
     inner = behind_transforms(index)
     count = inner.nlist
     sizes = np.zeros(count, np.int64)
-    for _, part in _parts(lists):
+    for _, part in _parts(lists, limits.scanned):
         sizes += np.bincount(part, minlength=count)
     out.write(_head(index, len(lists), _no_lists(inner)))
     out.write(_lists_head(inner) + struct.pack("<4sQ", b"full", count) + sizes.tobytes())
     ends = np.cumsum(sizes)
-    at_once = _SORTED_BYTES // (inner.code_size + 8)
+    at_once = limits.sorted_bytes // (inner.code_size + 8)
     first = 0
     with track(len(lists), "joining the index", "chunks") as advance:
         while first < count:
             written = int(ends[first - 1]) if first else 0
             last = max(first + 1, int(np.searchsorted(ends, written + at_once, "right")))
             places = np.concatenate(
-                [at + np.flatnonzero((p >= first) & (p < last)) for at, p in _parts(lists)]
+                [
+                    at + np.flatnonzero((p >= first) & (p < last))
+                    for at, p in _parts(lists, limits.scanned)
+                ]
             )
             order = np.argsort(lists[places], kind="stable")
             ordered, stored = places[order], codes[places][order]
@@ -197,10 +226,10 @@ def _write_lists(index: Any, lists: np.ndarray, codes: np.ndarray, out: BinaryIO
             first = last
 
 
-def _parts(lists: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def _parts(lists: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray]]:
     """Where each part of the list numbers begins, and the part."""
-    for start in range(0, len(lists), _SCANNED):
-        yield start, lists[start : start + _SCANNED]
+    for start in range(0, len(lists), size):
+        yield start, lists[start : start + size]
 
 
 def _head(index: Any, size: int, end: bytes) -> bytes:

@@ -14,6 +14,7 @@ ranks as the paper's L2 distance does (RETRO, section 2.2).
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Self
@@ -24,7 +25,7 @@ from retro_lab.config.schema import FaissRetrieverConfig
 from retro_lab.store.workspace import Workspace
 
 from ..base import NO_CHUNK, Neighbours, Queries, RowSource
-from .faiss_blocks import BLOCK, trained, write_filled, writes_blocks
+from .faiss_blocks import LIMITS, BuildLimits, trained, write_filled, writes_blocks
 from .faiss_factory import (
     as_user_error,
     create_index,
@@ -47,13 +48,30 @@ _SLACK = 8  # candidates fetched beyond k, so that most rows see their last tie 
 _TIE = 1e-5  # scores closer than this, above 1 in proportion, may swap ranks in float32
 
 
+Search = Callable[[Any, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+"""From an index, vectors [Q, E] and k to scores and places of the k best, [Q, k] each."""
+
+
 class FaissRetriever:
-    """A FAISS index over the embeddings of the database's chunks."""
+    """A FAISS index over the embeddings of the database's chunks.
+
+    Args:
+        config: of the index and its search.
+        limits: what is in memory at once while it is built.
+        search: how FAISS is asked.
+    """
 
     needs_embeddings = FaissRetrieverConfig.needs_embeddings
 
-    def __init__(self, config: FaissRetrieverConfig) -> None:
+    def __init__(
+        self,
+        config: FaissRetrieverConfig,
+        *,
+        limits: BuildLimits = LIMITS,
+        search: Search = search,
+    ) -> None:
         self.config = config
+        self._limits, self._ask = limits, search
         self.chunk_ids = np.empty(0, dtype=np.int64)
         self.index: Any = None
         self.file: Path | None = None  # where the index was built, until it is saved
@@ -96,7 +114,9 @@ class FaissRetriever:
         with as_user_error(config.factory, factory, size, width), threads:
             index = create_index(factory, width)
             require_points(index, config.factory, factory, size)
-            self.index = index if index.is_trained else trained(index, embeddings, workspace)
+            if not index.is_trained:
+                index = trained(index, embeddings, workspace, self._limits)
+            self.index = index
             if workspace is not None and writes_blocks(self.index):
                 self._write(embeddings, workspace)
             else:
@@ -107,7 +127,7 @@ class FaissRetriever:
     def _write(self, embeddings: RowSource, workspace: Workspace) -> None:
         """Fills the index on disk, and opens it there."""
         self.file = workspace.scratch / INDEX_FILE
-        write_filled(self.index, embeddings, self.file, workspace)
+        write_filled(self.index, embeddings, self.file, workspace, self._limits)
         self.index = _open(self.file)
 
     def extend(self, chunk_ids: np.ndarray, embeddings: np.ndarray) -> None:
@@ -128,8 +148,9 @@ class FaissRetriever:
             self._add(embeddings)
 
     def _add(self, embeddings: RowSource) -> None:
-        for start in range(0, len(embeddings), BLOCK):
-            add(self.index, embeddings[start : start + BLOCK].astype(np.float32, copy=False))
+        size = self._limits.block
+        for start in range(0, len(embeddings), size):
+            add(self.index, embeddings[start : start + size].astype(np.float32, copy=False))
 
     def candidates(self, queries: Queries, k: int) -> Neighbours:
         """The k best chunks by inner product, deeper where ties need it; the first `rerank` of an
@@ -151,7 +172,7 @@ class FaissRetriever:
             self.file.rename(folder / INDEX_FILE)
             self.file = None
         if self.vectors is not None:
-            _save_halves(folder / VECTORS_FILE, self.vectors)
+            _save_halves(folder / VECTORS_FILE, self.vectors, self._limits.block)
 
     @classmethod
     def load(cls, folder: Path, config: FaissRetrieverConfig) -> Self:
@@ -213,7 +234,7 @@ class FaissRetriever:
 
     def _search_depth(self, vectors: np.ndarray, depth: int) -> tuple[Neighbours, np.ndarray]:
         """Sorted hits, and the lowest score FAISS returned a row, -inf if it ran out of chunks."""
-        scores, positions = search(self.index, vectors, depth)
+        scores, positions = self._ask(self.index, vectors, depth)
         floor = np.where(positions[:, -1] < 0, -np.inf, scores[:, -1])
         if self.exact:
             scores = inner_products(self.index, vectors, positions)
@@ -238,11 +259,11 @@ def _open(path: Path) -> Any:
     return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
 
 
-def _save_halves(path: Path, vectors: RowSource) -> None:
-    """Writes vectors as a float16 npy file, a block in memory at a time."""
+def _save_halves(path: Path, vectors: RowSource, block: int) -> None:
+    """Writes vectors as a float16 npy file, so many in memory at a time."""
     shape = (len(vectors), vectors[:1].shape[1])
     header = {"descr": np.dtype(np.float16).str, "fortran_order": False, "shape": shape}
     with path.open("wb") as out:
         np.lib.format.write_array_header_1_0(out, header)
-        for start in range(0, len(vectors), BLOCK):
-            out.write(vectors[start : start + BLOCK].astype(np.float16).tobytes())
+        for start in range(0, len(vectors), block):
+            out.write(vectors[start : start + block].astype(np.float16).tobytes())

@@ -33,8 +33,9 @@ class LexicalRetriever:
     needs_embeddings: ClassVar[bool] = False
     exact = True
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Any, *, block: int = CHUNK_BLOCK) -> None:
         self.config = config
+        self._block = block  # chunks that are scored at once
         self.chunk_ids = np.empty(0, dtype=np.int64)
         self.weights: Any = None  # csr_array [S, V], worth of a token in a chunk
 
@@ -132,8 +133,8 @@ class LexicalRetriever:
     def _search_block(self, tokens: np.ndarray, k: int) -> Neighbours:
         weights = self._query_block(tokens)
         hits = []
-        for start in range(0, len(self.chunk_ids), CHUNK_BLOCK):
-            scores = self.weights[start : start + CHUNK_BLOCK] @ weights  # [S block, Q]
+        for start in range(0, len(self.chunk_ids), self._block):
+            scores = self.weights[start : start + self._block] @ weights  # [S block, Q]
             rows, columns, values = _top(np.ascontiguousarray(scores.T), k)
             hits.append((rows, self.chunk_ids[columns + start], values))
         rows, ids, values = (np.concatenate(part) for part in zip(*hits, strict=True))

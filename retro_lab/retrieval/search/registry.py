@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import (
@@ -22,19 +22,21 @@ from retro_lab.config.schema import (
 
 from ..base import Retriever
 
+_HERE = "retro_lab.retrieval"
+
 BACKENDS: dict[type[RetrieverConfig], str] = {
-    FaissRetrieverConfig: "search.faiss_index:FaissRetriever",
-    Bm25RetrieverConfig: "search.bm25:Bm25Retriever",
-    TfidfRetrieverConfig: "search.tfidf:TfidfRetriever",
-    HybridRetrieverConfig: "search.hybrid:HybridRetriever",
-    DenseBm25RetrieverConfig: "search.dense_bm25_rerank:DenseBm25Reranker",
-    DenseNeuralRetrieverConfig: "search.dense_neural_rerank:DenseNeuralReranker",
-    RandomRetrieverConfig: "search.random_neighbours:RandomRetriever",
-    OracleRetrieverConfig: "search.oracle:OracleRetriever",
-    HttpRetrieverConfig: "service.client:HttpRetriever",
-    StoredRetrieverConfig: "search.stored:StoredRetriever",
+    FaissRetrieverConfig: f"{_HERE}.search.faiss_index:FaissRetriever",
+    Bm25RetrieverConfig: f"{_HERE}.search.bm25:Bm25Retriever",
+    TfidfRetrieverConfig: f"{_HERE}.search.tfidf:TfidfRetriever",
+    HybridRetrieverConfig: f"{_HERE}.search.hybrid:HybridRetriever",
+    DenseBm25RetrieverConfig: f"{_HERE}.search.dense_bm25_rerank:DenseBm25Reranker",
+    DenseNeuralRetrieverConfig: f"{_HERE}.search.dense_neural_rerank:DenseNeuralReranker",
+    RandomRetrieverConfig: f"{_HERE}.search.random_neighbours:RandomRetriever",
+    OracleRetrieverConfig: f"{_HERE}.search.oracle:OracleRetriever",
+    HttpRetrieverConfig: f"{_HERE}.service.client:HttpRetriever",
+    StoredRetrieverConfig: f"{_HERE}.search.stored:StoredRetriever",
 }
-"""Configuration class to `module:class` in `retrieval`: a new backend is one line here."""
+"""Configuration class to `module:class`: a new backend is one line here."""
 
 
 def retriever_class(config: RetrieverConfig) -> type[Retriever]:
@@ -53,8 +55,7 @@ def retriever_class(config: RetrieverConfig) -> type[Retriever]:
             f"retriever={config.name}: no backend is registered for {type(config).__name__}",
             fix=f"use one of {known}, or add a line to retro_lab/retrieval/search/registry.py",
         )
-    module, name = target.split(":")
-    return getattr(import_module(f"retro_lab.retrieval.{module}"), name)
+    return resolve_name(target)
 
 
 def build_retriever(config: RetrieverConfig) -> Retriever:

@@ -60,9 +60,14 @@ class HttpRetriever:
         self.config = config
         self.chunks = self.index = ""
 
+    @classmethod
+    def connect(cls, config: HttpRetrieverConfig) -> Service:
+        """The service at the address of a configuration; nothing is asked yet."""
+        return Service(config)
+
     @cached_property
     def service(self) -> Service:
-        return Service(self.config)
+        return self.connect(self.config)
 
     @classmethod
     def index_fields(cls, config: HttpRetrieverConfig) -> dict[str, Any]:
@@ -71,7 +76,7 @@ class HttpRetriever:
         Raises:
             UserError: it doesn't answer.
         """
-        return {"served": config.index or Service(config).health()["index"]}
+        return {"served": config.index or cls.connect(config).health()["index"]}
 
     def build(
         self,
@@ -150,14 +155,18 @@ class Service:
     Args:
         config: where it is, and how long and how often it is asked.
         sleep: waits between attempts.
+        client: connections to it; None opens them.
     """
 
     def __init__(
-        self, config: HttpRetrieverConfig, sleep: Callable[[float], None] | None = None
+        self,
+        config: HttpRetrieverConfig,
+        sleep: Callable[[float], None] = time.sleep,
+        client: httpx.Client | None = None,
     ) -> None:
         self.config = config
-        self.sleep = sleep or time.sleep
-        self.client = open_client(config)
+        self.sleep = sleep
+        self.client = open_client(config) if client is None else client
         self.max_queries = config.batch_size
         self.needs_embeddings = False
 

@@ -122,7 +122,17 @@ def batches(lengths: Sequence[int], limit: int = BATCH_CHARACTERS) -> Iterator[s
         yield slice(start, len(lengths))
 
 
-def cut_all(texts: Sequence[str]) -> tuple[list[str], list[int]]:
-    """The pieces of all texts, and for each piece which text it is from."""
-    cut = [list(pieces(text)) for text in texts]
+class CutLimits(NamedTuple):
+    """Characters that a tokenizer's backend is given: of a piece, and of a batch of pieces."""
+
+    piece: int = PIECE_CHARACTERS
+    batch: int = BATCH_CHARACTERS
+
+
+CUT_LIMITS = CutLimits()
+
+
+def cut_all(texts: Sequence[str], limit: int) -> tuple[list[str], list[int]]:
+    """Pieces of at most `limit` characters of all texts, and for each piece which text it is of."""
+    cut = [list(pieces(text, limit)) for text in texts]
     return [p for parts in cut for p in parts], [i for i, parts in enumerate(cut) for _ in parts]

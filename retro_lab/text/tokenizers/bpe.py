@@ -14,7 +14,7 @@ from retro_lab.config.schema import BpeTokenizerConfig
 from retro_lab.store import track
 
 from ..corpus import Corpus
-from .base import Encoded, batches, cut_all, pieces
+from .base import CUT_LIMITS, CutLimits, Encoded, batches, cut_all, pieces
 
 FILE = "tokenizer.json"
 
@@ -50,10 +50,10 @@ class BpeTokenizer:
     def load(cls, folder: Path) -> BpeTokenizer:
         return cls(Backend.from_file(str(folder / FILE)))
 
-    def encode_batch(self, texts: Sequence[str]) -> list[Encoded]:
-        cut, owners = cut_all(texts)
+    def encode_batch(self, texts: Sequence[str], limits: CutLimits = CUT_LIMITS) -> list[Encoded]:
+        cut, owners = cut_all(texts, limits.piece)
         ids: list[list[np.ndarray]] = [[] for _ in texts]
-        for part in batches([len(piece) for piece in cut]):
+        for part in batches([len(piece) for piece in cut], limits.batch):
             encodings = self._backend.encode_batch_fast(cut[part], add_special_tokens=False)
             for owner, encoding in zip(owners[part], encodings, strict=True):
                 ids[owner].append(np.array(encoding.ids, np.int32))

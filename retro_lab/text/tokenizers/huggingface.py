@@ -15,7 +15,7 @@ from tokenizers import Tokenizer as Backend
 
 from retro_lab.config.errors import UserError
 
-from .base import Encoded, batches, cut_all
+from .base import CUT_LIMITS, CutLimits, Encoded, batches, cut_all
 from .exact import NUM_BYTES, ExactBackend, reads_special
 
 FILE = "tokenizer.json"
@@ -131,13 +131,13 @@ class HuggingFaceTokenizer:
         boundary_id = orjson.loads((folder / _BOUNDARY_FILE).read_bytes())
         return cls(Backend.from_file(str(folder / FILE)), boundary_id)
 
-    def encode_batch(self, texts: Sequence[str]) -> list[Encoded]:
+    def encode_batch(self, texts: Sequence[str], limits: CutLimits = CUT_LIMITS) -> list[Encoded]:
         """As the protocol says; raises LosesText for one that even so can't be brought back."""
-        cut, owners = cut_all(texts)
+        cut, owners = cut_all(texts, limits.piece)
         ids: list[list[np.ndarray]] = [[] for _ in texts]
         starts: list[list[np.ndarray]] = [[] for _ in texts]
         done = [0] * len(texts)  # characters of each text before the piece at hand
-        for part in batches([len(piece) for piece in cut]):
+        for part in batches([len(piece) for piece in cut], limits.batch):
             encoded = self.exact.encode_batch(cut[part])
             for owner, piece, tokens in zip(owners[part], cut[part], encoded, strict=True):
                 ids[owner].append(np.array(tokens.ids, np.int32))
