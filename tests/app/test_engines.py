@@ -65,7 +65,7 @@ def contents(config: Config, engine: Elsewhere | None = None) -> dict[str, tuple
     """Size and digest of every file of every stage, and what its manifest counts."""
     return {
         name: (a.manifest["files"], {k: v for k, v in a.stats.items() if k not in TIMES})
-        for name, a in built(config, engine).items()
+        for name, a in built(config, engine, LARGEST).items()
     }
 
 
@@ -83,6 +83,7 @@ def test_lists_are_filled_elsewhere(tmp_path: Path, retriever: str) -> None:
         DataGraph(config(tmp_path, store, f"retriever={retriever}", "database.add=[]"))
         for store in ("here", "there")
     )
+    here.store.largest_block = there.store.largest_block = LARGEST
     there.store.engine = engine = Elsewhere()
     indexes = [each.index(each.groups.retriever).artifact for each in (here, there)]
     assert indexes[0].manifest["files"] == indexes[1].manifest["files"]
