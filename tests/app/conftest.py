@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,12 +9,11 @@ import pytest
 from filelock import FileLock
 from golden import CORPUS, Golden
 from matplotlib.figure import Figure
+from observed import scored_conditions
 from pictures import draw, draw_nothing
 from small_corpus import write_corpus
 
 from retro_lab.run.directory import RunDirectory
-
-SCORING = re.compile(r"scoring (\w+): [\d,]+ windows")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -85,16 +82,16 @@ def copy(golden: Golden, finished: RunDirectory, tmp_path: Path) -> RunDirectory
 
 
 @pytest.fixture
-def scored(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """Says for which conditions a model was run since it was asked last; the log tells."""
-    caplog.set_level(logging.INFO, "retro_lab")
+def scored() -> Iterator[Callable[[], list[str]]]:
+    """Says for which conditions a model was run since it was asked last."""
+    with scored_conditions() as conditions:
 
-    def since() -> list[str]:
-        begun = [SCORING.fullmatch(message) for message in caplog.messages]
-        caplog.clear()
-        return [found[1] for found in begun if found]
+        def since() -> list[str]:
+            found = conditions.copy()
+            conditions.clear()
+            return found
 
-    return since
+        yield since
 
 
 def _stamps(folders: list[Path]) -> dict[Path, int]:
