@@ -30,7 +30,7 @@ def train(config: Config) -> float | None:
 
     run = RunDirectory.of(config)
     watch = Stopwatch()
-    if not run.leads:
+    if not run.is_rank_zero:
         LOG.setLevel(logging.WARNING)
     finished = config.resume is not None and run.is_finished(config)
     if finished:
@@ -39,13 +39,13 @@ def train(config: Config) -> float | None:
 
         check_shown(run, DataGraph(config), TRAIN_ANEW)
         LOG.info("%s is finished already; resume=null trains it again", run.path)
-        if run.leads:
+        if run.is_rank_zero:
             if not run.config_file.is_file():
                 run.describe(config)
             _tell_agent(run)
     else:
         _run(config, run, watch)
-    if not run.leads:
+    if not run.is_rank_zero:
         return None
     seconds = None if finished else watch.seconds
     if _further(config, run) is None:

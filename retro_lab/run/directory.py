@@ -73,12 +73,12 @@ class RunDirectory:
 
     Attributes:
         path: the directory, as a user would type it.
-        leads: of several processes that train the run together, whether this one locks the
+        is_rank_zero: of several processes that train the run together, whether this one locks the
             directory and writes into it; the others only read.
     """
 
     path: Path
-    leads: bool = True
+    is_rank_zero: bool = True
 
     @classmethod
     def of(cls, config: Config) -> RunDirectory:
@@ -104,7 +104,7 @@ class RunDirectory:
     def searching(self, database: DatabaseConfig) -> RunDirectory:
         """Where results lie that were measured with another database than the run's own."""
         folder = f"{database.name}-{database_key(database)}"
-        return RunDirectory(self.path / "databases" / folder, self.leads)
+        return RunDirectory(self.path / "databases" / folder, self.is_rank_zero)
 
     def config(self) -> Config:
         """The configuration that the run was trained with, with the folders that it has here.
@@ -213,7 +213,7 @@ class RunDirectory:
                 searched, in an order in which none outlive what they came from; otherwise what is
                 there is of the checkpoint that training goes on from.
         """
-        if not self.leads:
+        if not self.is_rank_zero:
             return
         if anew:
             from retro_lab.training.checkpoint import drop_checkpoints
@@ -293,7 +293,7 @@ class RunDirectory:
         """
         lock = FileLock(self.path / LOCK_FILE)
         self.path.mkdir(parents=True, exist_ok=True)
-        if not self.leads:
+        if not self.is_rank_zero:
             return lock
         try:
             lock.acquire(timeout=0)
@@ -342,7 +342,7 @@ class RunDirectory:
         return UserError(f"{self.path / name} is damaged: {why}", fix=_PUT_BACK)
 
     def _write(self, name: str, data: Any) -> None:
-        if not self.leads:
+        if not self.is_rank_zero:
             return
         self.path.mkdir(parents=True, exist_ok=True)
         with recorded(self.path / name) as temporary:

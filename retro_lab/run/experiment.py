@@ -116,7 +116,7 @@ def _evaluate(
     config: Config, run: RunDirectory, graph: DataGraph, compared: Compared, watch: Stopwatch
 ) -> None:
     """Scores the trained run and finishes it; processes that only train with it go on."""
-    if run.leads:
+    if run.is_rank_zero:
         with watch.stage("evaluation"):
             evaluate_run(config, run, run, graph, compared)
         run.enter("finished")
@@ -141,7 +141,7 @@ def train(
     """
     run.check_lineage(graph.lineage)
     if run.reached("trained") and config.resume is not None:
-        if run.leads and not run.config_file.is_file():
+        if run.is_rank_zero and not run.config_file.is_file():
             run.describe(config)
         return
     trained_as = weights_fields(config) | {RUN_KEY: run_key(config)}

@@ -156,7 +156,7 @@ def describe_model(run: RunDirectory, model: LanguageModel, tokenizer: Artifact)
     Args:
         tokenizer: its stage in the store.
     """
-    if not run.leads:
+    if not run.is_rank_zero:
         return
     folder = run.path / TOKENIZER
     folder.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from small_corpus import write_corpus
 from retro_lab.run.directory import RunDirectory
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def without_pictures() -> Iterator[None]:
     """Plots are one pixel, but where a test asks for `pictures`; tests/evaluation draws them."""
     with pytest.MonkeyPatch.context() as patch:

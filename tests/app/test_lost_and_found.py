@@ -83,10 +83,10 @@ def test_generating_writes_nothing_into_the_run(
     assert snapshot(run.path) == before
 
 
-def test_stored_data_that_was_removed_is_named(golden: Golden, finished: RunDirectory) -> None:
+def test_stored_data_that_was_removed_is_named(golden: Golden) -> None:
     store = golden.folder / "store"
     aside = store.with_name("aside")
-    corpus = DataGraph(finished.config()).corpus
+    corpus = DataGraph(golden.config()).corpus
     store.rename(aside)
     try:
         with pytest.raises(FileNotFoundError) as caught:

@@ -95,19 +95,19 @@ def test_two_processes_finish_a_run_like_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", ["RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"])
 def test_one_process_of_several_leads(number: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def leads(*overrides: str) -> bool:
+    def is_rank_zero(*overrides: str) -> bool:
         config: Config = config_of(*SMALL, *overrides)
-        return RunDirectory.of(config).leads
+        return RunDirectory.of(config).is_rank_zero
 
-    assert leads("trainer=ddp")
+    assert is_rank_zero("trainer=ddp")
     monkeypatch.setenv(number, "1")
-    assert not leads("trainer=ddp")
-    assert not leads("trainer.num_nodes=2")
-    assert leads()  # a process by itself, whatever its cluster has numbered
+    assert not is_rank_zero("trainer=ddp")
+    assert not is_rank_zero("trainer.num_nodes=2")
+    assert is_rank_zero()  # a process by itself, whatever its cluster has numbered
 
 
 def test_the_others_neither_lock_nor_write(tmp_path: Path) -> None:
-    leader, follower = RunDirectory(tmp_path), RunDirectory(tmp_path, leads=False)
+    leader, follower = RunDirectory(tmp_path), RunDirectory(tmp_path, is_rank_zero=False)
     lock = leader.acquire(wait=False)
     follower.acquire(wait=False).release()
     assert lock.is_locked

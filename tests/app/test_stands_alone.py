@@ -13,6 +13,7 @@ from golden import Golden
 
 from retro_lab.__main__ import main
 from retro_lab.config.errors import UserError
+from retro_lab.config.serialise import read_config
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.experiment import run_experiment
 from retro_lab.run.finished import FinishedRun
@@ -22,15 +23,19 @@ from retro_lab.text.readers.jsonl import JsonlReader
 
 
 @pytest.fixture
-def alone(finished: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def alone(
+    golden: Golden, finished: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """The golden run's folder by itself, as if on another machine."""
     folder = tmp_path / "elsewhere" / finished.path.name
     shutil.copytree(finished.path, folder)
     monkeypatch.delenv("RETRO_LAB_STORE", raising=False)
     monkeypatch.chdir(tmp_path)
     config = folder / "config.yaml"
-    text = config.read_text()
-    config.write_text(text.replace(str(finished.path.parents[1]), str(tmp_path / "gone")))
+    text, gone = config.read_text(), str(tmp_path / "gone")
+    for there in (str(Path(read_config(config).store.dir).parent), str(golden.corpus)):
+        text = text.replace(there, gone)
+    config.write_text(text)
     return folder
 
 
