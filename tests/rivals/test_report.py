@@ -4,7 +4,6 @@ a rival without a figure for some of the text has none for any part that holds i
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +48,12 @@ def entry(subset: Subset, name: str, nats: np.ndarray) -> Entry:
     return Entry(name, name.upper(), subset, outcome)
 
 
+class OfTwo(Bootstrap):
+    """Intervals of as few as two documents."""
+
+    fewest = 2
+
+
 def test_documents_are_those_with_text() -> None:
     store = small_store()
     assert subset_of(store, "test").documents.tolist() == [8, 10]  # 9 is a boundary alone
@@ -60,8 +65,7 @@ def test_documents_are_those_with_text() -> None:
 
 def test_figures_are_sums_over_each_part(board: Board) -> None:
     nats = RNG.random(len(board.subset.rows)) * 7
-    of_two = replace(BOOTSTRAP, fewest=2)
-    figures = board.row(entry(board.subset, "x", nats), of_two).figures
+    figures = board.row(entry(board.subset, "x", nats), OfTwo(100)).figures
     clean = np.arange(len(nats)) % 3 == 0
     for part, kept in {"all": nats > -1, "leak_free": clean, "subsample": board.sampled}.items():
         figure = figures[part]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +30,13 @@ class Bootstrap:
         samples: resamples of the documents.
         confidence: coverage of an interval, 0.95 say.
         seed: of the resamples; the same seed gives the same interval.
-        fewest: documents below which there is no interval.
+        fewest: documents below which there is no interval; of the class, so no record has it.
     """
 
     samples: int = 2000
     confidence: float = 0.95
     seed: int = 0
-    fewest: int = FEWEST
+    fewest: ClassVar[int] = FEWEST
 
 
 def resampled_sums(
