@@ -75,14 +75,16 @@ def _with_limit(world: World, phase: Phase, limit: int, counts: Counts) -> None:
 
 
 def _count_refused(ended: Ended, phase: Phase, story: str, counts: Counts) -> None:
-    """A refused write is one message with exit code 2 that names a path."""
+    """A refused write is one message with exit code 2 that names a path; a sweep has one a point."""
     counts.tried += 1
     counts.hit[phase.name] += 1
     errors = [line for line in ended.said.splitlines() if line.startswith("error:")]
-    if ended.has_traceback or ended.code != 2 or len(errors) != 1:
+    of_points = [line for line in errors if line.startswith("error: in ")]
+    if ended.has_traceback or ended.code != 2 or len(errors) != max(len(of_points), 1):
         counts.found("tracebacks", f"{story}: ends with {ended.code}: {last_line(ended.said)}")
-    elif "/" not in errors[0] and "exported" not in errors[0]:
-        counts.found("tracebacks", f"{story}: no path is named: {errors[0]}")
+    for line in errors:
+        if "/" not in line and "exported" not in line:
+            counts.found("tracebacks", f"{story}: no path is named: {line}")
 
 
 def _blocks(folder: Path) -> int:
