@@ -75,7 +75,7 @@ def _with_limit(world: World, phase: Phase, limit: int, counts: Counts) -> None:
 
 
 def _count_refused(ended: Ended, phase: Phase, story: str, counts: Counts) -> None:
-    """A refused write is one message with exit code 2 that names a path; a sweep has one a point."""
+    """A refused write is one message with exit code 2 and a path; of a sweep, one a point."""
     counts.tried += 1
     counts.hit[phase.name] += 1
     errors = [line for line in ended.said.splitlines() if line.startswith("error:")]
