@@ -25,7 +25,7 @@ from retro_lab.evaluation.records.results import Results, warnings
 from retro_lab.evaluation.records.token_table import TokenTable
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.evaluating import evaluate as evaluation_module
-from retro_lab.run.evaluating import reevaluate
+from retro_lab.run.evaluating.reevaluate import evaluate_one
 
 
 @pytest.fixture(scope="module")
@@ -252,23 +252,18 @@ def test_a_run_without_a_checkpoint_is_one_message(
     assert "has no checkpoint" in capsys.readouterr().err
 
 
-def test_a_run_is_locked_while_it_is_evaluated(
-    copy: RunDirectory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_is_locked_while_it_is_evaluated(copy: RunDirectory) -> None:
     """Of two at once, one's results.json would lie beside the other's chunks.parquet."""
+    tried = []
 
-    def evaluated(*args, **kwargs):
+    def measured(*_: object) -> None:
         with pytest.raises(UserError, match="another process is working on"):
             copy.acquire(wait=False)
-        raise Locked
+        tried.append(True)
 
-    class Locked(Exception):
-        pass
-
-    monkeypatch.setattr(reevaluate, "evaluate_run", evaluated)
     settings = replace(copy.config().eval, bootstrap_samples=51)
-    with pytest.raises(Locked):
-        evaluate(EvaluateConfig(run=str(copy.path), eval=settings))
+    evaluate_one(copy, EvaluateConfig(run=str(copy.path), eval=settings), measured)
+    assert tried
     copy.acquire(wait=False).release()
 
 

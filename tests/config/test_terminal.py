@@ -8,6 +8,7 @@ import io
 import os
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -95,9 +96,9 @@ def test_arguments_that_are_no_utf8_are_named(
     assert "fix:" in printed
 
 
-def test_no_standard_output_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdout", None)
-    assert run_command([], lambda _: 0) == 0
+def test_no_standard_output_is_no_error() -> None:
+    with redirect_stdout(None):
+        assert run_command([], lambda _: 0) == 0
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])

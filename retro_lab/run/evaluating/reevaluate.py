@@ -49,7 +49,8 @@ def evaluate_one(
         LOG.info("%s is evaluated like this already", out.path)
         return out, None
     watch = Stopwatch()
-    with directory.acquire(wait=True):  # the files of two evaluations at once would not fit
+    lock = directory.acquire(wait=True)  # the files of two evaluations at once would not fit
+    try:
         compared = _prepare(run, watch)
         if due:
             with watch.stage("evaluation"):
@@ -58,6 +59,8 @@ def evaluate_one(
                 directory.enter("finished")
         if then is not None:
             then(run, compared, watch)
+    finally:
+        lock.release()
     return out, watch.seconds
 
 

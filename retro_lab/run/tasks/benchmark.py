@@ -56,10 +56,13 @@ def run_benchmark(run: RunDirectory, command: EvaluateConfig) -> None:
         opened, questions = with_passages(opened, asked)
         name, record = QA_FILE, answer_questions(opened, asked, questions, compared)
         tables = qa_tables(record)
-    with run.acquire(wait=True):  # an evaluation may be writing there
+    lock = run.acquire(wait=True)  # an evaluation may be writing there
+    try:
         out.record(name, _about(opened.config, run) | record)
         if out.results_file.is_file():
             write_run_page(Results.load(out.results_file), out.path)
+    finally:
+        lock.release()
     _show(tables, opened.config, out, name)
 
 
