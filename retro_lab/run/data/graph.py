@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import (
@@ -33,7 +33,6 @@ from retro_lab.config.schema import (
     StoreConfig,
     TokenizerConfig,
 )
-from retro_lab.nn import RetroConfig
 from retro_lab.retrieval.embed.embedders import (
     Embeddings,
     build_embedder,
@@ -59,6 +58,9 @@ from .nodes import Node, TextNodes, naming_errors
 from .recorded import Recorded
 from .search_nodes import NO_FILTERS, Filters, index_node, neighbours_node
 from .searched import SearchedText
+
+if TYPE_CHECKING:
+    from retro_lab.nn import RetroConfig
 
 T = TypeVar("T")
 
