@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..measure.gain import Gain
-from .results import ANEW, load_record, write_json
+from .results import EVALUATE_AGAIN, load_record, write_json
 
 SCHEMA_VERSION = 1
 GAIN_FILE = "gain.json"
@@ -23,4 +23,4 @@ def load_gain(path: Path) -> Gain:
     Raises:
         UserError: no such file, a damaged one, or one of another schema version.
     """
-    return load_record(Gain, path, SCHEMA_VERSION, ANEW)
+    return load_record(Gain, path, SCHEMA_VERSION, EVALUATE_AGAIN)

@@ -25,7 +25,7 @@ T = TypeVar("T")
 SCHEMA_VERSION = 1
 RESULTS_FILE = "results.json"
 CHUNKS_FILE = "chunks.parquet"
-ANEW = "run the evaluation again; it writes the file anew"
+EVALUATE_AGAIN = "run the evaluation again; it writes the file anew"
 
 
 @dataclass(frozen=True)
@@ -179,11 +179,13 @@ class Results:
         Raises:
             UserError: no such file, a damaged one, or one of another schema version.
         """
-        results = load_record(cls, path, SCHEMA_VERSION, ANEW, absent="evaluate the run first")
+        results = load_record(
+            cls, path, SCHEMA_VERSION, EVALUATE_AGAIN, absent="evaluate the run first"
+        )
         try:
             return _whole(results)
         except ValueError as error:
-            raise UserError(f"{path} is damaged: {error}", fix=ANEW) from error
+            raise UserError(f"{path} is damaged: {error}", fix=EVALUATE_AGAIN) from error
 
 
 def _whole(results: Results) -> Results:
