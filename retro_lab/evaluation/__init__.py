@@ -1,1 +1,1 @@
-"""Evaluation: sums of nats and bytes, leakage curves with intervals, results files and plots."""
+"""Evaluation: scores, leakage curves with intervals, result files, plots and external tasks."""

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, cast
 
 from retro_lab.config.schema import Config, RivalsConfig
-from retro_lab.evaluation.compressors.outcome import Outcome, kept
+from retro_lab.evaluation.compressors.outcome import Outcome, stored_or_computed
 from retro_lab.evaluation.compressors.subset import Subset, Subsets
 from retro_lab.nn import Retro, RetroConfig
 from retro_lab.nn.flops import count_flops
@@ -65,10 +65,12 @@ class RivalSession:
         score: Callable[[], Outcome],
         tuned_on: Subset | None = None,
     ) -> Outcome:
-        """As `outcome.kept`, tuned on the session's own validation text unless told."""
+        """As `stored_or_computed`, tuned on the session's own validation text unless told."""
         chunks = self.graph.own.chunks.stage
         tuned_on = tuned_on or self.text.tuning
-        return kept(self.graph.store, name, chunks, subset, tuned_on, settings, inputs, score)
+        return stored_or_computed(
+            self.graph.store, name, chunks, subset, tuned_on, settings, inputs, score
+        )
 
     @cached_property
     def retro(self) -> RetroConfig:

@@ -81,12 +81,12 @@ def _show(
     """Prints and writes all there is to say of the rows and of the runs without one."""
     from rich.console import Console
 
-    from retro_lab.evaluation.report.sweep import told_apart
+    from retro_lab.evaluation.report.sweep import with_differing_settings
     from retro_lab.evaluation.report.sweep_plot import plot_sweep
     from retro_lab.evaluation.report.sweep_tables import in_words, part_tables, parts
 
     console = Console(highlight=False)
-    rows = told_apart(rows)
+    rows = with_differing_settings(rows)
     shown = parts(rows, sort)
     for part in shown:
         for table in part_tables(part, sort):

@@ -19,7 +19,7 @@ from retro_lab.evaluation.measure.metrics import Score
 from retro_lab.evaluation.measure.statistics import Bootstrap
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.report.plots import plot_leakage
-from retro_lab.evaluation.report.sweep import SweepRow, told_apart
+from retro_lab.evaluation.report.sweep import SweepRow, with_differing_settings
 from retro_lab.evaluation.report.sweep_plot import plot_sweep
 from retro_lab.evaluation.report.sweep_tables import part_tables, parts
 from retro_lab.evaluation.report.tables import (
@@ -137,7 +137,7 @@ def searched(keys: int, seeds: int) -> list[SweepRow]:
             key = f"{point.run_key}-{seed}"
             told = {"settings": lines, "flops": 1.234e18, "seconds": 7000.0, "k": 2}
             rows.append(replace(point, run_key=key, seed=seed, score=bpb, retriever="bm25", **told))
-    return told_apart(rows)
+    return with_differing_settings(rows)
 
 
 def flat_to_nested(flat: dict[str, float]) -> dict:

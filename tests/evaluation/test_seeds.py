@@ -14,7 +14,7 @@ from retro_lab.evaluation.measure.leakage import Difference
 from retro_lab.evaluation.measure.metrics import Score
 from retro_lab.evaluation.measure.seeds import by_settings, spread
 from retro_lab.evaluation.report.sweep import SweepRow
-from retro_lab.evaluation.report.sweep_plot import bar, compared, plot_sweep
+from retro_lab.evaluation.report.sweep_plot import bar, plot_sweep, reference_scores
 from retro_lab.evaluation.report.sweep_tables import group_table, in_words, parts
 from retro_lab.evaluation.report.table import Table
 
@@ -125,11 +125,11 @@ def test_a_gain_over_other_models_is_no_mean() -> None:
 
 def test_a_plot_takes_baselines_together_only_if_they_are_seeds_of_one_experiment() -> None:
     rows = [with_baseline("a", 1, 2.0), with_baseline("a", 2, 2.2)]
-    [(name, found)] = compared(rows)
+    [(name, found)] = reference_scores(rows)
     assert (name, found.mean) == ("baseline", pytest.approx(2.1))
     assert found.low is not None
     trained_otherwise = with_baseline("c", 1, 3.0)
-    apart = compared([*rows, trained_otherwise])
+    apart = reference_scores([*rows, trained_otherwise])
     assert [found.mean for _, found in apart] == pytest.approx([2.0, 2.2, 3.0])
     assert all(found.low is None for _, found in apart)
 

@@ -1,1 +1,1 @@
-"""Text alone as a model: a byte n-gram and xz, on the tokens that are scored."""
+"""Compressors as rivals of RETRO: a byte n-gram and xz, scored on the same tokens."""

@@ -1,13 +1,12 @@
-"""A PPM-like model: byte n-grams of all orders up to 7, interpolated, learning as it reads.
+"""A byte n-gram model that adapts to each document: orders 0 to 7, interpolated (as in PPM).
 
-A byte's probability in its longest context is its discounted count there, plus what the discount
-took off times the probability in the next shorter context; contexts never seen are skipped
-(interpolated absolute discounting, PPM without exclusion: Cleary and Witten 1984; Bell, Cleary and
-Witten, "Text Compression", 1990). Counts come from the training split and, `own_weight` times, from
-the part of the document that was read before, so that the model adapts as a compressor does.
-Nothing is learnt from one evaluated document for another.
+The probability of a byte in a context of n bytes is its discounted count, plus the discounted mass
+times the probability in the context of n - 1 bytes. Contexts never seen are skipped (interpolated
+absolute discounting, PPM without exclusion: Cleary and Witten 1984; Bell, Cleary and Witten, "Text
+Compression", 1990). Counts come from the training split and, weighted by `own_weight`, from the
+earlier part of the same document. Each evaluated document is scored independently.
 
-Shapes: T bytes of training text, E bytes of evaluated text.
+Shapes: E bytes of text.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ ALPHABET = 256
 
 
 class Text(NamedTuple):
-    """Documents end to end.
+    """Concatenated documents.
 
     Attributes:
-        data: uint8 [E].
-        document: int64 [E], number of each byte's document within the text.
-        offset: int64 [E], place within the document.
+        data: uint8 [E] bytes.
+        document: int64 [E] number of each byte's document.
+        offset: int64 [E] position of each byte within its document.
     """
 
     data: NDArray[np.uint8]
@@ -46,7 +45,7 @@ class Text(NamedTuple):
 
     @classmethod
     def of(cls, documents: Sequence[bytes]) -> Text:
-        """The documents in order."""
+        """Concatenates documents in order."""
         lengths = np.array([len(document) for document in documents], np.int64)
         document = np.repeat(np.arange(len(lengths)), lengths)
         before = np.cumsum(lengths) - lengths
@@ -55,14 +54,15 @@ class Text(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """What is known of each byte in its context of one order, before it is read.
+    """Counts for each byte and its context of one order, up to but excluding the byte itself.
 
     Attributes:
-        valid: bool [E], whether the document holds so long a context.
-        byte: [E] how often training text has the byte in this context.
-        all: [E] how often it has the context.
-        own_byte: [E], own_all: [E], the same for the document so far.
-        different: [E] different bytes seen in the context by now.
+        valid: bool [E], whether the document has enough bytes before this one for the context.
+        byte: [E] occurrences of the byte in this context, in the training text.
+        all: [E] occurrences of the context in the training text.
+        own_byte: [E] as `byte`, in the document's earlier bytes.
+        own_all: [E] as `all`, in the document's earlier bytes.
+        different: [E] distinct bytes seen in this context, in both.
     """
 
     valid: NDArray[np.bool_]
@@ -74,7 +74,7 @@ class Counts(NamedTuple):
 
 
 def counts(training: Text, text: Text, order: int) -> Counts:
-    """Counts for contexts of `order` bytes, at most 7."""
+    """Counts for every byte of `text` in its context of `order` bytes, at most 7."""
     known, seen = np.unique(_keys(training, order)[training.offset >= order], return_counts=True)
     contexts, first = np.unique(known >> np.uint64(8), return_index=True)
     totals = np.add.reduceat(seen, first) if len(seen) else seen
@@ -83,7 +83,7 @@ def counts(training: Text, text: Text, order: int) -> Counts:
     keys, valid = _keys(text, order), text.offset >= order
     byte = _look_up(known, seen, keys)
     above = keys >> np.uint64(8)
-    # A document's short beginnings get keys of their own: they are no context of this order.
+    # Bytes without a full context get document numbers of their own, so no count includes them.
     own = np.where(valid, text.document, -1 - text.document)
     own_byte = _earlier(own, keys)
     new = (byte == 0) & (own_byte == 0)
@@ -100,7 +100,7 @@ def counts(training: Text, text: Text, order: int) -> Counts:
 def byte_nats(
     by_order: Sequence[Counts], discount: float, own_weight: int
 ) -> Iterator[NDArray[np.float64]]:
-    """Nats of each byte [E], for the model of order 0, then 1, and so on."""
+    """Yields the nats of each byte, [E], under the model of order 0, then 1, and so on."""
     probability = np.full(len(by_order[0].valid), 1 / ALPHABET)
     for found in by_order:
         seen = found.byte + own_weight * found.own_byte
@@ -112,7 +112,7 @@ def byte_nats(
 
 
 def _keys(text: Text, order: int) -> NDArray[np.uint64]:
-    """[E] each byte with the `order` before it in 8 * (order + 1) bits; junk where too few are."""
+    """[E] each byte and the `order` bytes before it, packed; arbitrary where there are fewer."""
     keys = np.zeros(len(text.data), np.uint64)
     for back in range(order, -1, -1):
         shifted = np.zeros(len(text.data), np.uint64)
@@ -124,7 +124,7 @@ def _keys(text: Text, order: int) -> NDArray[np.uint64]:
 def _look_up(
     known: NDArray[np.uint64], values: NDArray[np.int64], keys: NDArray[np.uint64]
 ) -> NDArray[np.int64]:
-    """[E] the value of each key, 0 for those that are not known."""
+    """[E] the value of each key, 0 for unknown keys."""
     if not len(known):
         return np.zeros(len(keys), np.int64)
     place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
@@ -134,8 +134,8 @@ def _look_up(
 def _earlier(
     document: NDArray[np.int64], keys: NDArray[np.uint64], counted: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int64]:
-    """[E] how many earlier places of the document have the same key (and are counted)."""
-    order = np.lexsort((keys, document))  # stable: places stay in order
+    """[E] number of earlier bytes of the document with the same key, only those in `counted`."""
+    order = np.lexsort((keys, document))  # stable: positions stay in order
     ones = np.ones(len(keys), np.int64) if counted is None else counted[order].astype(np.int64)
     before = np.cumsum(ones) - ones
     begins = np.ones(len(keys), bool)
@@ -160,7 +160,7 @@ def _all_counts(training: Text, text: Text, order: int, what: str) -> list[Count
 
 
 def tune(corpus: Corpus, training: Subset, subset: Subset, config: NgramConfig) -> Tuning:
-    """The best order, discount and weight of the document's own bytes, on `subset`."""
+    """Grid search for the order, discount and own_weight with the fewest bits per byte."""
     start = time.perf_counter()
     text = _text(corpus, subset)
     found = _all_counts(_text(corpus, training), text, max(config.orders), "tuning n-grams")
@@ -174,7 +174,7 @@ def tune(corpus: Corpus, training: Subset, subset: Subset, config: NgramConfig) 
 
 
 def score(corpus: Corpus, training: Subset, subset: Subset, tuning: Tuning) -> Outcome:
-    """The chosen n-gram on every byte of `subset`, added up by chunk."""
+    """Scores every byte of `subset` with the tuned n-gram, summed by chunk."""
     start = time.perf_counter()
     order = tuning.chosen["order"]
     before = _text(corpus, training)

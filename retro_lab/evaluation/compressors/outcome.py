@@ -1,4 +1,4 @@
-"""What a rival leaves behind: nats by chunk or by document, what it cost, how it was tuned."""
+"""The outcome of a rival: nats by chunk or document, cost and tuning; kept in the stage store."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Tuning:
     """How a rival was tuned.
 
     Attributes:
-        chosen: the settings of the lowest bits per byte.
+        chosen: the settings with the fewest bits per byte.
         trials: every setting tried, with its `bits_per_byte` on the tuning documents.
-        seconds: spent on it.
+        seconds: time spent on tuning.
     """
 
     chosen: dict[str, Any] = field(default_factory=dict)
@@ -40,12 +40,12 @@ class Outcome:
 
     Attributes:
         document_nats: float64 [D].
-        chunk_nats: float64 [S]; None where only whole documents have a figure.
-        tuning: on validation.
-        seconds: of scoring, with what had to be built for it.
-        parameters: learned numbers of the models it needs; None for counts and codes.
-        datastore_bytes: on disk, beside the model.
-        facts: what else is worth knowing, for the record.
+        chunk_nats: float64 [S]; None if the rival only scores whole documents.
+        tuning: how it was tuned, on the validation split.
+        seconds: time of scoring, building datastores included.
+        parameters: learned parameters of its models; None for counts and compressors.
+        datastore_bytes: size of its datastore on disk.
+        facts: further details for the record.
     """
 
     document_nats: NDArray[np.float64]
@@ -58,22 +58,23 @@ class Outcome:
 
     @classmethod
     def by_chunk(cls, subset: Subset, chunk_nats: NDArray[np.float64], **rest: Any) -> Outcome:
-        """From nats of each chunk; the documents' are their sums."""
+        """Builds an outcome from the nats of each chunk; documents get their sums."""
         place = np.searchsorted(subset.documents, subset.document)
         sums = np.bincount(place, chunk_nats, len(subset.documents))
         return cls(sums.astype(np.float64), chunk_nats, **rest)
 
 
 def bits_per_byte(subset: Subset, chunk_nats: NDArray[np.float64]) -> float:
-    """Of nats [S] on the subset's chunks."""
+    """Bits per byte of `chunk_nats` [S] over all chunks of the subset."""
     return math.fsum(chunk_nats) / math.log(2) / int(subset.bytes.sum())
 
 
 def lowest(tried: Iterable[tuple[dict[str, Any], float]], started: float) -> Tuning:
-    """The tuning of these settings with their bits per byte; the first of equals is chosen.
+    """The tuning that chooses the setting with the fewest bits per byte, the first of equals.
 
     Args:
-        started: `time.perf_counter()` when it began.
+        tried: settings and their bits per byte.
+        started: `time.perf_counter()` at the start of tuning.
     """
     trials = [settings | {"bits_per_byte": round(bits, 6)} for settings, bits in tried]
     best = min(trials, key=lambda trial: trial["bits_per_byte"])
@@ -81,7 +82,7 @@ def lowest(tried: Iterable[tuple[dict[str, Any], float]], started: float) -> Tun
     return Tuning(chosen, trials, round(time.perf_counter() - started, 1))
 
 
-def kept(
+def stored_or_computed(
     store: ArtifactStore,
     name: str,
     chunks: Artifact | Stage,
@@ -91,12 +92,12 @@ def kept(
     inputs: Mapping[str, str],
     score: Callable[[], Outcome],
 ) -> Outcome:
-    """The outcome of the same rival on the same text from the store, or worked out now.
+    """A rival's outcome from the stage store, or from `score`, which is then stored.
 
     Args:
         chunks: the stage of the chunks.
-        settings: all that the outcome depends on beside the text.
-        inputs: digests of weights.
+        settings: everything that the outcome depends on, apart from text and weights.
+        inputs: digests of model weights.
     """
     fields = {
         "rival": name,

@@ -1,4 +1,4 @@
-"""What every rival is scored on: the split's chunks, and which documents tuning and sampling take.
+"""The documents that rivals are scored and tuned on.
 
 Shapes: S scored chunks of the split in corpus order, D of its documents.
 """
@@ -19,13 +19,13 @@ from retro_lab.text.chunks import ChunkStore
 
 @dataclass(frozen=True)
 class Subset:
-    """The scored tokens of some documents of one split, and the windows that score each once.
+    """Some documents of one split, with their scored chunks and evaluation windows.
 
     Attributes:
         store: the corpus in chunks.
         split: the documents' split.
         documents: int64 [D], ascending numbers in the corpus; each has a token to score.
-        chunking: window and chunk.
+        chunking: sizes of windows and chunks.
         stride: tokens between evaluation windows.
     """
 
@@ -37,20 +37,25 @@ class Subset:
 
     @classmethod
     def whole(cls, store: ChunkStore, split: str, chunking: ChunkingConfig, stride: int) -> Subset:
-        """All documents of a split that have a token to score."""
+        """All documents of a split with a token to score."""
         chunks = store.chunks_of(split)
         tokens = _scored_tokens(store, chunks)
         documents = np.unique(np.asarray(store.document)[chunks[tokens > 0]]).astype(np.int64)
         return cls(store, split, documents, chunking, stride)
 
     def only(self, documents: NDArray[np.int64]) -> Subset:
-        """The same split, some of its documents."""
+        """The subset of the given documents of this split."""
         return Subset(self.store, self.split, np.sort(documents), self.chunking, self.stride)
 
     def drawn(
         self, seed: int, *, documents: int | None = None, tokens: int | None = None
     ) -> Subset:
-        """Documents in a fixed random order: so many, or until they hold so many tokens."""
+        """A random sample of documents, fixed by the seed.
+
+        Args:
+            documents: size of the sample.
+            tokens: used if `documents` is None; documents are added until they hold this many.
+        """
         order = np.random.default_rng(seed).permutation(self.documents)
         if documents is not None:
             return self.only(order[:documents])
@@ -91,7 +96,7 @@ class Subset:
         return tokens[tokens != self.store.pad_id]
 
     def windows(self) -> tuple[EvaluationData, NDArray[np.int64]]:
-        """The split's evaluation windows, and the numbers of those that these documents have."""
+        """The split's evaluation windows, and the numbers of the windows of these documents."""
         data = EvaluationData(self.store, self.split, self.chunking, None, 0, self.stride)
         first = data.order[data.windows.start_chunk]
         mine = np.isin(self.store.document[first], self.documents)
@@ -100,22 +105,22 @@ class Subset:
 
 @dataclass(frozen=True)
 class Subsets:
-    """What all rivals of one run are scored on, learn from and are tuned on.
+    """The subsets that all rivals of one run use.
 
     Attributes:
-        test: every document of the split that is evaluated.
-        training: what rivals learn from.
-        subsample: documents of `test` that costly rivals are scored on.
-        validation: what tuning draws from.
-        asked: sizes of the draws.
-        seed: of the draws.
+        test: every document of the evaluated split.
+        training: the training split, which rivals learn from.
+        subsample: a sample of `test`, for costly rivals.
+        validation: the validation split, from which tuning documents are drawn.
+        config: sizes of the samples.
+        seed: seed of the samples.
     """
 
     test: Subset
     training: Subset
     subsample: Subset
     validation: Subset
-    asked: RivalsConfig
+    config: RivalsConfig
     seed: int
 
     @classmethod
@@ -126,12 +131,12 @@ class Subsets:
         chunking: ChunkingConfig,
         stride: int,
         seed: int,
-        asked: RivalsConfig,
+        config: RivalsConfig,
     ) -> Subsets:
-        """What the rivals of a run are scored and tuned on.
+        """Builds the subsets of a run.
 
         Raises:
-            UserError: the validation split has nothing to tune on.
+            UserError: the validation split has no token to tune on.
         """
         test, training, validation = (
             Subset.whole(store, name, chunking, stride) for name in (split, "train", "validation")
@@ -141,29 +146,29 @@ class Subsets:
                 "the validation split has no token, and rivals are tuned on it",
                 fix="give it documents: corpus.split.validation is the share of them",
             )
-        subsample = test.drawn(seed, documents=asked.subsample_documents)
-        return cls(test, training, subsample, validation, asked, seed)
+        subsample = test.drawn(seed, documents=config.subsample_documents)
+        return cls(test, training, subsample, validation, config, seed)
 
     @cached_property
     def tuning(self) -> Subset:
-        """Documents of validation that hold `tuning_tokens` tokens."""
-        return self.validation.drawn(self.seed, tokens=self.asked.tuning_tokens)
+        """Validation documents with about `tuning_tokens` tokens in all."""
+        return self.validation.drawn(self.seed, tokens=self.config.tuning_tokens)
 
     def for_stride(self, stride: int) -> tuple[Subset, Subset]:
-        """What a rival that retrieves every `stride` tokens is scored and tuned on.
+        """Subsets for scoring and for tuning a rival that retrieves every `stride` tokens.
 
-        Below `ralm.full_from` it is scored on the subsample, and tuned on so much less text that a
-        setting costs as many forward passes as one of `full_from`.
+        Strides below `ralm.full_from` use the subsample, and tuning text in proportion to the
+        stride, so that each setting costs as many forward passes as at `full_from`.
         """
-        full_from = self.asked.ralm.full_from
+        full_from = self.config.ralm.full_from
         if stride >= full_from:
             return self.test, self.tuning
-        tokens = self.asked.tuning_tokens * stride // full_from
+        tokens = self.config.tuning_tokens * stride // full_from
         return self.subsample, self.validation.drawn(self.seed, tokens=tokens)
 
 
 def _scored_tokens(store: ChunkStore, chunks: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Tokens of each chunk that are text: neither padding nor the boundary that begins it."""
+    """Number of text tokens of each chunk, without padding and the document's boundary token."""
     tokens = np.asarray(store.tokens[chunks])
     begins = np.asarray(store.index)[chunks] == 0
     return (tokens != store.pad_id).sum(axis=1) - begins

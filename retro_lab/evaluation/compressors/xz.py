@@ -1,10 +1,9 @@
-"""What xz needs for a document once it has read the training text: a compressor as a model.
+"""xz as a language model: the bits that a document adds to the compressed training text.
 
-Bits are those of the raw LZMA2 stream of training text and document, less those of the training
-text alone, so no header is counted and no evaluated document helps another. LZMA finds what lies
-within its dictionary, at most 64 MiB at the highest preset: of a longer training text the last
-64 MiB are read. It copies whole runs and models bytes little: a weak model of new text, a strong
-one of leaked text.
+Bits are the size of the raw LZMA2 stream of training text and document, minus the size for the
+training text alone: headers do not count, and each document is scored independently. The
+dictionary holds 64 MiB at the highest preset, so only the last 64 MiB of the training text are
+read. xz mostly copies whole runs: it is a weak model of new text and a strong one of leaked text.
 """
 
 from __future__ import annotations
@@ -33,12 +32,13 @@ _PIECE = 2**20
 def document_bits(
     training: bytes, documents: Sequence[bytes], *, window: int = WINDOW
 ) -> NDArray[np.int64]:
-    """Bits that each document adds to the compressed training text, [D].
+    """[D] bits that each document adds to the compressed training text.
 
-    Of the training text the last `window` bytes are read.
+    An encoder cannot be copied, so a child process is forked for each document: the training text
+    is compressed once.
 
-    The encoder that has read the training text cannot be copied, so a child process is forked for
-    each document: the training text is compressed once.
+    Args:
+        window: bytes at the end of the training text that are read.
     """
     longest = max((len(document) for document in documents), default=0)
     size = min(max(len(training) + longest, 4096), window)
@@ -66,10 +66,10 @@ def document_bits(
 
 
 def _in_child(encoder: lzma.LZMACompressor, data: bytes) -> int:
-    """Bytes that the encoder would still write if `data` were all that follows."""
+    """Bytes that the encoder writes for `data` and the end of the stream, in a forked process."""
     reader, writer = os.pipe()
     with warnings.catch_warnings():
-        # The child runs the encoder and nothing else, whatever other threads held when it began.
+        # The warning is about locks of other threads; the child only runs the encoder.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if not child:
@@ -88,7 +88,7 @@ def _in_child(encoder: lzma.LZMACompressor, data: bytes) -> int:
 
 
 def score(corpus: Corpus, training: Subset, subset: Subset) -> Outcome:
-    """Nats of each document of `subset`; there is nothing to tune and no figure for a chunk."""
+    """Nats of each document of `subset`, without tuning and without figures by chunk."""
     start = time.perf_counter()
     text = b"".join(corpus.raw(document) for document in training.documents.tolist())
     documents = [corpus.raw(document) for document in subset.documents.tolist()]

@@ -1,1 +1,1 @@
-"""What is measured: scores, overlap, leakage, gain, and their intervals."""
+"""Measurements: scores, overlap, leakage, gain, and their intervals."""

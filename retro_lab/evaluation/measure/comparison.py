@@ -1,8 +1,8 @@
-"""Several evaluated runs on the same chunks: paired differences from the first of them.
+"""Compares evaluated runs on the same chunks: paired differences from the first run.
 
-Runs are paired chunk by chunk, so they must have scored the same text in the same tokens. Where
-their overlap was measured against different neighbours, a chunk counts with the longest run that
-any of them found, so that every run is filtered alike.
+Runs are paired chunk by chunk, so they must have scored the same text in the same tokens. A chunk
+is filtered by the longest shared run that any of the compared runs found for it, so that all runs
+keep the same chunks.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from .statistics import Bootstrap, chunk_intervals
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """A run of a comparison, under one bound on r(C).
+    """One run of a comparison, under one bound on r(C).
 
     Attributes:
-        name: of its directory.
-        condition: what was compared, "on", or "baseline" for a run without retrieval.
-        alpha: 1, or 0.125 where overlap is known.
-        score: on the chunks kept.
-        difference: this run minus the first one, on these chunks; None for the first.
+        name: name of the run's directory.
+        condition: "on", or "baseline" for a run without retrieval.
+        alpha: the bound on r(C), 1 or 0.125.
+        score: score on the chunks kept.
+        difference: this run minus the first run, on these chunks; None for the first run.
     """
 
     name: str
@@ -42,13 +42,13 @@ class ComparedRun:
 
 
 def compare(tables: Mapping[str, ChunkTable], bootstrap: Bootstrap) -> list[ComparedRun]:
-    """Each run at alpha = 1, then each at 0.125 if the overlap of any was measured.
+    """Each run at alpha = 1, then each at 0.125 if overlap was measured for any run.
 
     Args:
-        tables: by name of the run, the first one is what the others are compared with.
+        tables: by name of the run; the others are compared with the first.
 
     Raises:
-        UserError: runs that scored other documents, other text or other tokens.
+        UserError: the runs scored different documents, text or tokens.
     """
     names = list(tables)
     first = tables[names[0]]
@@ -96,6 +96,7 @@ def _at(
 
 
 def check_same_chunks(name: str, table: ChunkTable, other: str, others: ChunkTable) -> None:
+    """Raises UserError if two tables hold different documents, text, tokens or chunks."""
     fix = "compare runs of the same corpus, split, tokenizer and chunk size"
     both = f"{name} and {other} cannot be paired"
     mine, theirs = set(table.document_id), set(others.document_id)

@@ -1,17 +1,16 @@
-"""Exact overlap: from every token, the longest run that stands anywhere in the database.
+"""Exact overlap: for every token, the longest run from it that occurs anywhere in the database.
 
-The neighbours' r(C) sees only what a retriever happens to find; it is a lower bound. Here nothing
-is missed: evaluated text and database are sorted together as suffixes, by prefix doubling (Manber
-and Myers, 1993; Larsson and Sadakane, 2007), and the longest run from a token is shared with the
-database suffix next before or next after its own. These lengths are the "matching statistics" of
-Chang and Lawler (1994). No hashing: lengths are counted token by token at the end.
+r(C) against retrieved neighbours is a lower bound, since retrieval can miss a copy; this search
+misses none. The suffixes of evaluated text and database are sorted together by prefix doubling
+(Manber and Myers, 1993; Larsson and Sadakane, 2007). The longest run from a token is shared with
+the nearest database suffix before or after its own. These lengths are the "matching statistics"
+of Chang and Lawler (1994), counted token by token, without hashing.
 
-Two savings keep it near-linear. Only the first `limit` tokens of a suffix matter, so about
-log2(limit) rounds do. And a group of equal prefixes is sorted further only while it holds suffixes
-of both sides: within one side order is of no interest, and across sides the group's border has
-already told how far they agree.
+Two savings keep the search near-linear. Only the first `limit` tokens of a suffix matter, which
+takes about log2(limit) rounds. A group of equal prefixes is sorted further only while it holds
+suffixes of both texts, because the order within one text is irrelevant.
 
-Legend: E tokens evaluated, D tokens of the database, n = E + 1 + D suffixes, S chunks, M tokens a
+Shapes: E tokens evaluated, D tokens of the database, n = E + 1 + D suffixes, S chunks, M tokens a
 chunk.
 """
 
@@ -22,7 +21,7 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
-# Special tokens become gaps, another one on each side, so that they equal nothing across sides.
+# Special tokens become gaps, one code for each text, so that they never match between texts.
 _DATABASE_GAP, _TEXT_GAP, _FIRST_TOKEN = 0, 1, 2
 _KEY_BITS = 63
 
@@ -33,15 +32,15 @@ def matching_runs(
     special: Collection[int],
     limit: int,
 ) -> NDArray[np.int32]:
-    """Length of the longest run that begins at each token of `text` and stands in `database`.
+    """Length of the longest run that begins at each token of `text` and occurs in `database`.
 
     Memory is about 40 bytes a token of both; time grows as n log n.
 
     Args:
         text: [E] token ids.
-        database: [D] token ids, documents end to end with a special token between them.
+        database: [D] token ids of concatenated documents, a special token between them.
         special: ids of boundary and padding, which match nothing.
-        limit: longer runs count as this long.
+        limit: longer runs are cut to this length.
 
     Returns:
         [E] int32, 0 to `limit`.
@@ -56,7 +55,7 @@ def matching_runs(
     after = np.searchsorted(database_slots, text_slots)
     suffixes = order[text_slots]
     longest = np.zeros(len(text), np.int32)
-    # At either end of the order there is one such neighbour; any other suffix does no harm.
+    # A suffix at either end of the order has one such neighbour, which is then compared twice.
     for nearest in (np.maximum(after - 1, 0), np.minimum(after, len(database_slots) - 1)):
         others = order[database_slots[nearest]]
         found = _common_prefix(codes, suffixes, others, limit)
@@ -65,10 +64,10 @@ def matching_runs(
 
 
 def chunk_runs(matching: NDArray[np.integer]) -> NDArray[np.int32]:
-    """Longest run that lies within each chunk, from its tokens' matching runs.
+    """Longest shared run within each chunk, from the matching runs of its tokens.
 
     Args:
-        matching: [S, M]; a run may reach beyond its chunk, and is cut there.
+        matching: [S, M]; a run is cut at the end of its chunk.
 
     Returns:
         [S] int32, 0 to M.
@@ -79,11 +78,10 @@ def chunk_runs(matching: NDArray[np.integer]) -> NDArray[np.int32]:
 
 
 def covered(matching: NDArray[np.integer], minimum: int) -> NDArray[np.bool_]:
-    """Tokens that lie in a shared run of at least `minimum` tokens.
+    """[T] whether each token lies in a shared run of at least `minimum` tokens.
 
     Args:
         matching: [T] matching runs of consecutive tokens.
-        minimum: tokens of the shortest run that counts.
     """
     places = np.arange(len(matching))
     ends = np.where(matching >= minimum, places + matching, 0)
@@ -91,7 +89,7 @@ def covered(matching: NDArray[np.integer], minimum: int) -> NDArray[np.bool_]:
 
 
 def _codes(text: NDArray, database: NDArray, special: Collection[int], limit: int) -> NDArray:
-    """[E + 1 + D + limit] int32: the text, a gap, the database, and gaps that end every run."""
+    """int32 [E + 1 + D + limit]: the text, a gap, the database, and `limit` gaps as an end."""
     codes = np.full(len(text) + 1 + len(database) + limit, _DATABASE_GAP, np.int32)
     first = len(text) + 1
     for start, tokens, gap in ((0, text, _TEXT_GAP), (first, database, _DATABASE_GAP)):
@@ -104,12 +102,12 @@ def _codes(text: NDArray, database: NDArray, special: Collection[int], limit: in
 
 
 def _sorted_suffixes(codes: NDArray, num_text: int, num_database: int, limit: int) -> NDArray:
-    """[n] suffixes, sorted as far as text and database can be told apart in `limit` tokens."""
+    """[n] suffixes sorted by their first `limit` tokens; order within one text is arbitrary."""
     n = num_text + 1 + num_database
     depth, key = _first_words(codes, n, limit)
     order = np.empty(n, np.int64)
-    rank = np.zeros(n + limit, np.int64)  # place of a suffix's group, from 1; 0 beyond the end
-    slots, members = np.arange(n), np.arange(n)  # places still to be sorted, what lies there
+    rank = np.zeros(n + limit, np.int64)  # first slot of a suffix's group, from 1; 0 past the end
+    slots, members = np.arange(n), np.arange(n)  # slots still to be sorted, and their suffixes
     while True:
         by_key = np.argsort(key)
         key, members = key[by_key], members[by_key]
@@ -129,7 +127,7 @@ def _sorted_suffixes(codes: NDArray, num_text: int, num_database: int, limit: in
 
 
 def _first_words(codes: NDArray, n: int, limit: int) -> tuple[int, NDArray[np.int64]]:
-    """As many tokens as fit into a number, and that number for each suffix [n]."""
+    """How many tokens fit into an int64 key, and the key of each suffix's first tokens, [n]."""
     bits = int(codes.max()).bit_length()
     depth = min(_KEY_BITS // bits, limit)
     key = np.zeros(n, np.int64)
@@ -140,7 +138,7 @@ def _first_words(codes: NDArray, n: int, limit: int) -> tuple[int, NDArray[np.in
 
 
 def _common_prefix(codes: NDArray, a: NDArray, b: NDArray, limit: int) -> NDArray[np.int32]:
-    """Tokens that suffixes a [n] and b [n] begin with alike, up to `limit`, compared one by one."""
+    """[n] length of the common prefix of suffixes a [n] and b [n], up to `limit` tokens."""
     length = np.zeros(len(a), np.int32)
     alike = np.arange(len(a))
     for i in range(limit):

@@ -1,8 +1,8 @@
-"""Where the gain comes from: by overlap, place, neighbour and document.
+"""Breaks the gain down by overlap, position, neighbour and document.
 
-Everything follows from chunks.parquet, and by place in the chunk from tokens.parquet. The gain of a
-chunk is the nats that a condition needs less than another on its tokens; sums of it are exact
-shares of the difference that `leakage` reports, with the sign turned: here more is better.
+The gain of a chunk is the nats of condition `b` minus those of condition `a` on its tokens. More is
+better: the differences in `leakage` have the opposite sign. Gains of parts add up to the total.
+Figures come from chunks.parquet, those by place in the chunk from tokens.parquet.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..records.token_table import TokenTable
 from .overlap import overlap_ratio, within
 from .statistics import Bootstrap, chunk_intervals
 
-MATCHING_RUN = 4  # tokens: a shorter run is shared by chance
+MATCHING_RUN = 4  # tokens; shorter runs are shared by chance
 SCORE_BINS = 5
 PLACE_BINS = 8
 MISSING, SEVERAL = -1, -2
@@ -31,16 +31,16 @@ EDGES = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
 
 @dataclass(frozen=True)
 class GainBin:
-    """Some chunks, or some tokens of them, and what was gained there.
+    """The gain on a set of chunks or tokens.
 
     Attributes:
-        name: what they have in common.
-        chunks: how many there are; tokens, in bins by place in the chunk.
-        documents: documents that they are from.
+        name: label of the set.
+        chunks: number of chunks; of tokens in bins by place in the chunk.
+        documents: number of documents they are from.
         bytes: their UTF-8 bytes.
-        gain: nats gained on all of them.
-        bpb: bits per byte gained; None where there is no byte.
-        low: lower end of its paired interval; None with fewer than five documents.
+        gain: total nats gained.
+        bpb: bits per byte gained; None without bytes.
+        low: lower end of the paired interval; None with fewer than five documents.
         high: upper end.
     """
 
@@ -56,11 +56,11 @@ class GainBin:
 
 @dataclass(frozen=True)
 class Correlation:
-    """Spearman's rank correlation of overlap or retrieval score with gain a token, over chunks.
+    """Spearman's rank correlation over chunks between overlap or retrieval score and gain a token.
 
     Attributes:
-        rho: -1 to 1; None where it is not defined, since all chunks are alike.
-        chunks: chunks it is over.
+        rho: -1 to 1; None if all chunks have the same value.
+        chunks: number of chunks.
     """
 
     rho: float | None
@@ -69,23 +69,23 @@ class Correlation:
 
 @dataclass(frozen=True)
 class Gain:
-    """The gain of condition `a` over `b`, taken apart.
+    """The gain of condition `a` over `b`, broken down.
 
     Attributes:
         total: all chunks.
-        by_overlap: chunks that could read a neighbour, by r(C); empty without overlap.
-        correlation: of overlap and gain on the same chunks; None without overlap.
+        by_overlap: chunks that could read a neighbour, by r(C); empty if overlap is not measured.
+        correlation: of overlap and gain on the same chunks; None if overlap is not measured.
         by_position: all chunks, by number within the document, in doubling ranges from 0.
-        by_rank: chunks that could read a neighbour, by the rank of the one that shares the longest
-            run with them, if that is a run of 4 tokens or more; those with which several share as
-            long a one are apart, since they speak for no rank; empty if it was not measured.
-        by_score: the same chunks in five parts of equal size, by the retriever's score of the best
+        by_rank: chunks that could read a neighbour, by the rank of the neighbour that shares the
+            longest run with the chunk. "none": no run of 4 tokens; "several": a tie. Empty if runs
+            were not measured.
+        by_score: the same chunks in five bins of equal size, by the retrieval score of the best
             neighbour read.
-        score_correlation: of that score and the gain; None if it was not measured.
+        score_correlation: of this score and the gain; None if scores are not known.
         by_place: tokens that could read a neighbour, by place in their chunk, in eight ranges;
-            empty without token scores. The first token of a chunk is predicted from the last
-            position of the chunk before, which is the first to read that chunk's neighbours.
-        by_document: one document each, the greatest gain first.
+            empty without token scores. Place 0 is predicted at the last position of the previous
+            chunk, the first position that reads the neighbours of that chunk.
+        by_document: one bin a document, the greatest gain first.
     """
 
     a: str
@@ -102,13 +102,13 @@ class Gain:
 
     @property
     def noun(self) -> str:
-        """`gain` over the plain model; over what has read fewer tokens it is only a `saving`."""
+        """`gain` over the plain model, else `saving`: other models have read fewer tokens."""
         return "gain" if self.b == "plain" else "saving"
 
     def ends(self, count: int = 10) -> tuple[list[GainBin], list[GainBin]]:
-        """The documents with the greatest gain and those with the smallest, greatest first.
+        """The `count` documents with the greatest gain and those with the smallest.
 
-        No document is in both; of few documents each end has half.
+        Both lists begin with the greater gain; of few documents each list has half.
         """
         count = min(count, (len(self.by_document) + 1) // 2)
         return self.by_document[:count], self.by_document[
@@ -116,7 +116,7 @@ class Gain:
         ]
 
     def share(self, part: GainBin) -> float | None:
-        """Share of the whole gain that a bin holds; None where nothing was gained in all."""
+        """A bin's share of the total gain; None if the total is not positive."""
         return part.gain / self.total.gain if self.total.gain > 0 else None
 
 
@@ -129,15 +129,15 @@ def gain(
     b: str = "plain",
     edges: Sequence[float] = EDGES,
 ) -> Gain:
-    """Takes the gain of `a` over `b` apart.
+    """Breaks down the gain of condition `a` over `b`.
 
     Args:
-        bootstrap: how the intervals are made.
-        tokens: the scored tokens of the same chunks, where they are known.
-        edges: ascending bounds of r(C); a bin is (edge, next edge], the first one has 0 as well.
+        bootstrap: settings of the intervals.
+        tokens: the scored tokens of the same chunks, for `by_place`.
+        edges: ascending bounds of r(C); bins are (edge, next edge], and the first includes 0.
 
     Raises:
-        UserError: a condition that was not scored.
+        UserError: a condition was not scored.
     """
     for condition in (a, b):
         if condition not in table.nats:
@@ -163,7 +163,7 @@ def gain(
 
 
 class _Bins:
-    """Sums over chosen chunks of one table."""
+    """Makes bins of chunks of one table."""
 
     def __init__(self, table: ChunkTable, nats: NDArray[np.float64], bootstrap: Bootstrap) -> None:
         self.table = table
@@ -180,7 +180,7 @@ class _Bins:
 def _bin(
     name: str, document: NDArray, num_bytes: NDArray, gain: NDArray, bootstrap: Bootstrap
 ) -> GainBin:
-    """The bin of some chunks or tokens, from their documents, bytes and gains, [n] each."""
+    """The bin of n chunks or tokens, from their documents, bytes and gains, [n] each."""
     pair, nats = ("gain", "nothing"), {"gain": gain, "nothing": np.zeros(len(gain))}
     intervals, documents = chunk_intervals(document, nats, num_bytes, [pair], bootstrap)
     total, size = math.fsum(gain), int(num_bytes.sum())
@@ -193,7 +193,7 @@ def _bits(nats: float, num_bytes: int) -> float | None:
 
 
 def _readers(table: ChunkTable) -> NDArray[np.bool_]:
-    """[S] chunks with a token that could read a neighbour; the others have nothing to gain from."""
+    """[S] whether a chunk has a token that could read a neighbour."""
     return table.with_retrieval > 0
 
 
@@ -227,7 +227,7 @@ def _spearman(x: NDArray, y: NDArray) -> Correlation:
 
 
 def _read_best(table: ChunkTable) -> tuple[NDArray[np.bool_], NDArray[np.float32]] | None:
-    """[S] chunks that read a neighbour, and its score, of the best one; None if not known."""
+    """[S] whether a chunk read a neighbour, and [S] the best neighbour's score; None if unknown."""
     if table.reading is None or table.neighbours.shape[1] == 0:
         return None
     present = table.neighbours >= 0
@@ -292,7 +292,7 @@ def _by_place(
 
 
 def _by_position(bins: _Bins) -> list[GainBin]:
-    """0, 1, 2-3, 4-7 and so on: late chunks are rare, and range over ever longer contexts."""
+    """Bins 0, 1, 2-3, 4-7 and so on, since late chunks are rare."""
     index = bins.table.chunk_index
     found, start, stop = [], 0, 1
     while start <= index.max(initial=-1):

@@ -1,10 +1,10 @@
-"""A leak of known size: does the score see it, and does the filter take it out again?
+"""The leak experiment: how a planted leak of known size changes scores, before and after filtering.
 
-Copies of a growing share of one half of the scored documents are planted in the database; nothing
-of the other half ever is. Each dose is one evaluation of the same run on the same chunks. What is
-reported for a set of chunks is RETRO[ON] under the dose minus RETRO[ON] with nothing planted, on
-the very same chunks, with a paired interval over documents. A filtered set is what r(C) <= 0.125
-keeps under the dose itself, as anyone sees it who does not know of the leak.
+Copies of a growing share of the first half of the scored documents are planted in the database; the
+second half is never planted. Each dose (share) is one evaluation of the same run on the same
+chunks. The change of a set of chunks is RETRO[ON] under the dose minus RETRO[ON] with nothing
+planted, with a paired interval over documents. Filtered sets hold the chunks with r(C) <= 0.125,
+measured under the dose.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ SETS = {
     FIRST_FILTERED: f"first half, r(C)≤{LEAK_FREE_ALPHA:g}",
     SECOND_FILTERED: f"second half, r(C)≤{LEAK_FREE_ALPHA:g}",
 }
-"""Sets of chunks, in the order they are shown; the first three are everything, each chunk once."""
+"""Sets of chunks in display order; the first three are disjoint and cover all chunks."""
 
 
 @dataclass(frozen=True)
 class Dose:
-    """One evaluation.
+    """One evaluation of the experiment.
 
     Attributes:
-        share: of the first half that was planted.
-        planted: ids of these documents.
-        folder: where its results lie.
-        table: its scored chunks; overlap is measured.
+        share: planted share of the first half.
+        planted: ids of the planted documents.
+        folder: folder of its results.
+        table: its scored chunks, with overlap.
     """
 
     share: float
@@ -62,13 +62,13 @@ class Dose:
 
 @dataclass(frozen=True)
 class SetFigures:
-    """One set of chunks under one dose.
+    """Figures of one set of chunks under one dose.
 
     Attributes:
-        bpb: by condition; None where the set is empty.
-        change: on minus on with nothing planted; negative where the leak made the score better.
-        other_neighbours: share of the chunks that were predicted with other neighbours than with
-            nothing planted; None for an empty set.
+        bpb: bits per byte by condition; None for an empty set.
+        change: on minus on with nothing planted; negative if the leak improves the score.
+        other_neighbours: share of the chunks whose neighbours differ from those with nothing
+            planted; None for an empty set.
     """
 
     chunks: int
@@ -81,14 +81,14 @@ class SetFigures:
 
 @dataclass(frozen=True)
 class DoseFigures:
-    """One dose.
+    """Figures of one dose.
 
     Attributes:
-        planted: ids of the documents, in order.
-        sets: by name, see `SETS`.
-        median_overlap: of r(C) over the chunks of injected documents; None if there is none.
+        planted: sorted ids of the planted documents.
+        sets: figures by name, see `SETS`.
+        median_overlap: median r(C) of the chunks of injected documents; None without such chunks.
         copied: share of these chunks with r(C) = 1.
-        missed: share of these chunks with r(C) <= 0.125, which the filter would keep.
+        missed: share of these chunks with r(C) <= 0.125, which pass the filter.
         histogram: chunks of injected documents by r(C), in equal bins from 0 to 1.
         histogram_before: the same chunks by their r(C) with nothing planted.
     """
@@ -106,14 +106,14 @@ class DoseFigures:
 
 @dataclass(frozen=True)
 class Injection:
-    """injection.json: the whole experiment.
+    """The whole experiment, stored as injection.json.
 
     Attributes:
-        run_key: of the run that was evaluated.
-        evaluation: settings that all doses were evaluated with.
-        reference: what r(C) was measured against, as in results.json.
-        documents: of the first and of the second half.
-        doses: ascending; the first is 0.
+        run_key: key of the evaluated run.
+        evaluation: evaluation settings of all doses.
+        reference: text that r(C) was measured against, as in results.json.
+        documents: number of documents in the first and in the second half.
+        doses: ascending; the first share is 0.
     """
 
     run_key: str
@@ -133,14 +133,14 @@ class Injection:
         """Reads injection.json.
 
         Raises:
-            UserError: no such file, a damaged one, or one of another schema version.
+            UserError: the file is missing, damaged or of another schema version.
         """
         fix = "python evaluate.py run=... eval=injection"
         return load_record(cls, folder / INJECTION_FILE, SCHEMA_VERSION, fix)
 
 
 def sets_of(dose: Dose, first_half: Collection[str]) -> dict[str, NDArray[np.bool_]]:
-    """[S] chunks of each of `SETS` under a dose."""
+    """By name of each of `SETS`, whether a chunk belongs to it, [S]."""
     table = dose.table
     first = np.isin(table.document_id, list(first_half))
     injected = np.isin(table.document_id, list(dose.planted))
@@ -158,14 +158,14 @@ def sets_of(dose: Dose, first_half: Collection[str]) -> dict[str, NDArray[np.boo
 def figures_of(
     doses: Sequence[Dose], first_half: Collection[str], bootstrap: Bootstrap
 ) -> list[DoseFigures]:
-    """Every dose against the first one, with which nothing is planted.
+    """Figures of every dose, compared with the first dose, which plants nothing.
 
     Args:
-        doses: ascending, of one run; the first share is 0.
-        first_half: ids of the half that was planted from.
+        doses: ascending doses of one run; the first share is 0.
+        first_half: ids of the documents of the first half.
 
     Raises:
-        UserError: evaluations that scored other text or other tokens.
+        UserError: the evaluations scored different text or tokens.
     """
     nothing = doses[0]
     for dose in doses[1:]:
@@ -216,7 +216,7 @@ def _set_figures(
 def _change(
     table: ChunkTable, nothing: ChunkTable, kept: NDArray[np.bool_], bootstrap: Bootstrap
 ) -> Difference:
-    """On under a dose minus on with nothing planted, on the kept chunks."""
+    """RETRO[ON] under a dose minus RETRO[ON] with nothing planted, on the kept chunks."""
     pair = ("on", NOTHING)
     nats = {"on": table.nats["on"][kept], NOTHING: nothing.nats["on"][kept]}
     intervals, documents = chunk_intervals(
@@ -228,7 +228,7 @@ def _change(
 
 
 def _other_neighbours(table: ChunkTable, nothing: ChunkTable) -> NDArray[np.bool_]:
-    """[S] chunks that read other chunks, or in another order; ids of own chunks never change."""
+    """[S] whether the neighbours of a chunk, or their order, differ; chunk ids are stable."""
     width = max(table.neighbours.shape[1], nothing.neighbours.shape[1])
     padded = [
         np.pad(t.neighbours, ((0, 0), (0, width - t.neighbours.shape[1])), constant_values=MISSING)

@@ -1,8 +1,8 @@
-"""bpb(alpha): bits per byte over the chunks that share at most alpha with the reference text.
+"""Leakage curves bpb(alpha): bits per byte over the chunks with r(C) <= alpha.
 
-The same chunks are kept for every condition, since r(C) doesn't depend on the model. A small alpha
-keeps another, harder population, so conditions are compared with each other on the same chunks,
-with a paired interval over documents, never across alphas. Source: RETRO, section 2.6.
+r(C) is the overlap of a chunk with the reference text. It does not depend on the model, so all
+conditions keep the same chunks. A small alpha keeps harder text, so conditions are compared at the
+same alpha only, with a paired interval over documents. Source: RETRO, section 2.6.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from .statistics import FEWEST, Bootstrap, chunk_intervals
 
 LEAK_FREE_ALPHA = 0.125  # at most 8 tokens in a row of 64: "no local leakage" in the paper
 UNFILTERED = 1.0
-COPY_ALPHA = 0.875  # chunks beyond it are copies almost whole
+COPY_ALPHA = 0.875  # chunks with a larger r(C) count as near-copies
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One condition on the chunks with r(C) <= alpha; null figures where no chunk is left."""
+    """One condition on the chunks with r(C) <= alpha; bpb and ppl are None without chunks."""
 
     alpha: float
     bpb: float | None
@@ -39,12 +39,12 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Difference:
-    """bpb of condition a minus that of b on the chunks with r(C) <= alpha; negative: a is better.
+    """bpb of condition a minus bpb of b on the chunks with r(C) <= alpha; negative: a is better.
 
     Attributes:
         low: lower end of the paired interval; None with fewer than five documents.
         high: upper end.
-        documents: documents with a kept chunk, the units that were resampled.
+        documents: number of documents with a kept chunk, the units of resampling.
     """
 
     a: str
@@ -58,16 +58,16 @@ class Difference:
 
 @dataclass(frozen=True)
 class Copies:
-    """Chunks that stand almost whole in the reference text, and what was saved on them.
+    """Near-copies, the chunks with r(C) > 0.875, and the saving on them.
 
     Attributes:
-        chunks: with r(C) > 0.875.
-        bytes: theirs.
-        documents: that hold one.
-        chunks_in_three: those of the three documents that hold most of them.
-        saved_over: the condition that RETRO[ON] is compared with; None if there is none.
-        share_of_saving: of the nats that ON saves over it, those on these chunks; None where ON
-            saves nothing in all.
+        chunks: number of near-copies.
+        bytes: their bytes.
+        documents: number of documents with a near-copy.
+        chunks_in_three: near-copies in the three documents that hold most of them.
+        saved_over: the condition that RETRO[ON] is compared with, or None.
+        share_of_saving: share of the nats saved over this condition that is saved on near-copies;
+            None if RETRO[ON] saves nothing in total.
     """
 
     chunks: int
@@ -83,15 +83,13 @@ class Leakage:
     """The leakage part of results.json.
 
     Attributes:
-        reference: whose text counted as leaked; None when overlap was not measured, and then
-            alpha = 1, everything, is all there is.
-        alphas: ascending; 1, the unfiltered value, is always among them.
-        bootstrap: how the intervals were made.
-        curves: by condition, a point an alpha.
-        differences: by pair and alpha.
-        notes: what a reader must know about the figures, in sentences.
-        copies: near-copies among the scored chunks; None if overlap was not measured, and in older
-            results.
+        reference: the text that r(C) is measured against; None if overlap was not measured.
+        alphas: ascending, always with 1 (unfiltered), which is the only one without overlap.
+        bootstrap: settings of the intervals.
+        curves: by condition, one point for each alpha.
+        differences: one for each pair and alpha.
+        notes: caveats about the figures, as sentences.
+        copies: near-copies; None if overlap was not measured, and in older results.
     """
 
     reference: str | None
@@ -103,7 +101,7 @@ class Leakage:
     copies: Copies | None = None
 
     def difference(self, a: str, b: str, alpha: float) -> Difference | None:
-        """The difference of a pair at an alpha, or None where it was not measured."""
+        """The difference of a pair at an alpha, or None if it was not measured."""
         wanted = (a, b, alpha)
         return next((d for d in self.differences if (d.a, d.b, d.alpha) == wanted), None)
 
@@ -114,11 +112,11 @@ def analyse(
     """Curves and paired differences of all conditions of a table.
 
     Args:
-        alphas: upper bounds on r(C); 1 is added, and is all there is without overlap.
-        reference: whose text the table's overlap was measured against.
+        alphas: upper bounds on r(C); 1 is added, and is the only one used without overlap.
+        reference: the text that the table's overlap was measured against.
 
     Raises:
-        ValueError: an alpha that is not between 0 and 1.
+        ValueError: an alpha is not between 0 and 1.
     """
     notes: list[str] = []
     bounds = sorted({*map(float, alphas), UNFILTERED})
@@ -203,7 +201,7 @@ def _copies(table: ChunkTable) -> Copies:
 
 
 def _without_interval(points: Sequence[CurvePoint]) -> list[str]:
-    """Up to which alpha there are too few documents for an interval; more are kept above it."""
+    """A note on the largest alpha with too few documents for an interval, if there is one."""
     few = [point for point in points if 0 < point.documents < FEWEST]
     if not few:
         return []

@@ -1,4 +1,4 @@
-"""The one metric: nats, tokens and bytes that add up; everything else derives from the sums."""
+"""Scores as sums of nats, tokens and bytes; perplexity and bits per byte derive from the sums."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Score:
     Attributes:
         nats: negative log-likelihood, natural logarithm.
         tokens: scored tokens.
-        bytes: raw UTF-8 bytes of text that the scored tokens account for.
+        bytes: UTF-8 bytes of the raw text of the scored tokens.
     """
 
     nats: float = 0.0
@@ -30,7 +30,7 @@ class Score:
 
     @property
     def ppl(self) -> float:
-        """Perplexity a token, exp(loss); comparable under one tokenizer only."""
+        """Perplexity a token, exp(loss); comparable only between runs with the same tokenizer."""
         try:
             return math.exp(self.loss)
         except OverflowError:
@@ -52,7 +52,7 @@ class Score:
         return Score(self.nats + other.nats, self.tokens + other.tokens, self.bytes + other.bytes)
 
     def as_dict(self) -> dict[str, float | int | None]:
-        """Sums and what derives from them; a value that is not finite is None."""
+        """The sums and the derived figures; values that are not finite become None."""
         derived = {"loss": self.loss, "ppl": self.ppl, "bpb": self.bpb}
         finite = {name: v if math.isfinite(v) else None for name, v in derived.items()}
         return {"nats": self.nats, "tokens": self.tokens, "bytes": self.bytes, **finite}
@@ -60,12 +60,11 @@ class Score:
 
 @dataclass(frozen=True)
 class TokenScores:
-    """Scores of single tokens by chunk and place in it, of C chunks of M tokens.
+    """Scores of single tokens, by chunk (of C) and place in the chunk (of M).
 
     Attributes:
-        nats: float64 [C, M], 0 where nothing was scored.
-        with_retrieval: bool [C, M], whether the token was predicted where a neighbour could be
-            read.
+        nats: float64 [C, M], 0 for tokens that are not scored.
+        with_retrieval: bool [C, M], whether the prediction could read a neighbour.
     """
 
     nats: NDArray[np.float64]
@@ -80,8 +79,8 @@ class ChunkScores:
         nats: float64 [C] negative log-likelihood.
         tokens: int64 [C] scored tokens, the chunk's text tokens.
         bytes: int64 [C] UTF-8 bytes of the scored tokens.
-        with_retrieval: int64 [C] scored tokens predicted where a neighbour could be read.
-        by_token: the same, not added up; None unless it was asked for.
+        with_retrieval: int64 [C] scored tokens whose prediction could read a neighbour.
+        by_token: scores of single tokens, if requested.
     """
 
     nats: NDArray[np.float64]
@@ -96,5 +95,5 @@ class ChunkScores:
         return np.flatnonzero(self.tokens)
 
     def total(self) -> Score:
-        """Sum over all chunks; exactly rounded, so it doesn't depend on order or on zeros."""
+        """Sum over all chunks, exactly rounded, so independent of order and of zeros."""
         return Score(math.fsum(self.nats), int(self.tokens.sum()), int(self.bytes.sum()))

@@ -1,11 +1,11 @@
-"""Other papers' measures of overlap with the neighbours read, for comparison with their figures.
+"""Overlap of chunks with the neighbours read, as other papers measure it.
 
-Unigram overlap is that of Doostmohammadi et al. (2023, released code): tokens of a chunk that occur
-anywhere in the neighbours it was predicted with. Jaccard similarity of n-grams is the usual measure
-of near-duplicates (Lee et al., 2022); here that of the neighbour most alike.
+Unigram overlap is the share of a chunk's tokens that occur anywhere in the neighbours it was
+predicted with (Doostmohammadi et al., 2023, released code). Jaccard similarity of n-grams is the
+usual measure of near-duplicates (Lee et al., 2022), here with the most similar neighbour.
 
-Shapes: S or Q chunks, K neighbours a chunk, R tokens a neighbour with what follows it, M tokens a
-chunk.
+Shapes: S or Q chunks, K neighbours a chunk, R tokens of a neighbour and its continuation, M tokens
+a chunk.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ BLOCK = 2048  # chunks compared at once
 
 @dataclass(frozen=True)
 class Similarity:
-    """What chunks share with the neighbours read, [S] shares from 0 to 1.
+    """Similarity of chunks to the neighbours read, [S] from 0 to 1.
 
     Attributes:
         unigram: share of the chunk's tokens that occur in any neighbour.
-        jaccard: shared n-grams over all n-grams of both, of the neighbour most alike.
+        jaccard: Jaccard similarity of n-grams with the most similar neighbour.
     """
 
     unigram: NDArray[np.float64]
@@ -41,12 +41,12 @@ def similarity(
     continuation_chunks: int,
     n: int,
 ) -> Similarity:
-    """Both measures of each chunk against its neighbours; 0 without a neighbour or an n-gram.
+    """Both measures for each chunk and its neighbours; 0 without a neighbour or an n-gram.
 
     Args:
         ids: [S] chunks.
-        read: [S, K] chunks read as neighbours, -1 where there is none; K may be 0.
-        continuation_chunks: following chunks that were read with each.
+        read: [S, K] chunks read as neighbours, -1 if missing; K may be 0.
+        continuation_chunks: following chunks read with each neighbour.
         n: tokens of an n-gram, 1 to M.
     """
     special = (store.pad_id, store.boundary_id)
@@ -84,7 +84,7 @@ def ngram_jaccard(
     if k == 0 or num_chunks == 0:
         return np.zeros(num_chunks)
     width = max(chunks.shape[1], length)
-    # One table of rows, so that equal n-grams of chunks and neighbours get equal names.
+    # Chunks and neighbours in one table, so that equal n-grams get equal numbers.
     rows = np.full((num_chunks * (1 + k), width), next(iter(special)), np.int64)
     rows[:num_chunks, : chunks.shape[1]] = chunks
     rows[num_chunks:, :length] = references.reshape(-1, length)
@@ -102,10 +102,10 @@ def ngram_jaccard(
 
 
 def _ngram_names(rows: NDArray[np.int64], n: int) -> tuple[NDArray[np.int64], int]:
-    """Number of the n-gram at each place, [rows, width - n + 1], and how many kinds there are.
+    """[rows, width - n + 1] a number for the n-gram at each place, and the count of numbers.
 
-    Two overlapping shorter n-grams make a longer one (Karp, Miller and Rosenberg, 1972), so names
-    are exact: equal numbers, equal n-grams.
+    Equal n-grams get equal numbers, exactly: longer n-grams are numbered as pairs of overlapping
+    shorter ones (Karp, Miller and Rosenberg, 1972).
     """
     names, kinds, length = rows, 1 + int(rows.max()), 1
     while length < n:

@@ -1,9 +1,9 @@
-"""r(C): how much of a chunk stands, word for word, in one of its neighbours (RETRO, B.1).
+"""r(C): the longest token run that a chunk shares with a neighbour, as a share of the chunk.
 
-One reading of ours: the paper divides the longest run by the chunk size m. Here it is divided by
-the chunk's own text tokens, so that a copied chunk has r(C) = 1 also when it is the first of a
-document (its boundary token is no text) or the last (fewer than m tokens). No chunk is dropped,
-and bpb(1) is the unfiltered value; last chunks are flagged as `partial`.
+The paper (RETRO, B.1) divides the run by the chunk size m. Here it is divided by the number of the
+chunk's text tokens, so that copied first chunks (with a boundary token) and last chunks (shorter
+than m) have r(C) = 1 too. No chunk is dropped, so bpb(1) is the unfiltered value; last chunks are
+flagged as `partial`.
 
 Shapes: Q chunks (queries), K references a chunk, R tokens a reference, M chunk size.
 """
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from retro_lab.text.runs import block_runs
 
-BLOCK = 1024  # chunks a pass, few enough for a core's cache
+BLOCK = 1024  # chunks a pass; they fit into a core's cache
 MAX_DENOMINATOR = 1_000_000
 
 
@@ -29,7 +29,7 @@ def longest_common_run(
     *,
     at_once: int = BLOCK,
 ) -> NDArray[np.int32]:
-    """Length of the longest contiguous token run that a chunk shares with any one reference.
+    """Length of the longest contiguous token run that each chunk shares with one of its references.
 
     Exact dynamic programming over reference positions, O(M K R) a chunk, vectorised over chunks.
     Pad and boundary tokens match nothing. Source: RETRO, section B.1.
@@ -37,8 +37,8 @@ def longest_common_run(
     Args:
         chunks: [Q, M] token ids.
         references: [Q, K, R] token ids; K may be 0.
-        pad_id: fills chunks and references.
-        boundary_id: opens documents.
+        pad_id: id of padding.
+        boundary_id: id of the token that begins a document.
         at_once: chunks a pass.
 
     Returns:
@@ -49,7 +49,7 @@ def longest_common_run(
     longest = np.zeros(chunks.shape[0], np.int32)
     for start in range(0, chunks.shape[0], at_once):
         block = slice(start, start + at_once)
-        # Two different sentinels, so that a special token equals nothing on the other side.
+        # Two different sentinels, so that special tokens never match.
         chunk = _masked(chunks[block], (pad_id, boundary_id), -1)
         reference = _masked(references[block], (pad_id, boundary_id), -2)
         longest[block] = block_runs(chunk, reference)
@@ -70,10 +70,10 @@ def overlap_ratio(
 def within(
     alpha: float, longest_run: NDArray[np.integer], text_tokens: NDArray[np.integer]
 ) -> NDArray[np.bool_]:
-    """Chunks with r(C) <= alpha, decided in integers, so 8 of 64 tokens are within 0.125.
+    """[Q] whether r(C) <= alpha, compared as exact fractions: 8 of 64 tokens are within 0.125.
 
-    Alpha is read as the nearest fraction with a denominator up to a million: 0.29 means 29/100,
-    though the nearest double lies below it.
+    Alpha is rounded to the nearest fraction with a denominator up to a million: 0.29 means 29/100,
+    although the nearest double lies below it.
     """
     bound = Fraction(alpha).limit_denominator(MAX_DENOMINATOR)
     run, tokens = longest_run.astype(np.int64), text_tokens.astype(np.int64)

@@ -1,7 +1,7 @@
-"""The stage `overlap`: what each evaluated chunk shares with its own neighbours, computed once.
+"""The stage `overlap`: the longest run that each evaluated chunk shares with its own neighbours.
 
-It depends on text and retriever alone, so every model evaluated on the same data reads the same
-filter (RETRO, B.1, point 5).
+It depends on text and retriever alone, so all models evaluated on the same data share one filter
+(RETRO, B.1, point 5).
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def overlap_stage(
     """The stage of one split's longest shared runs.
 
     Args:
-        count: neighbours of each chunk that are searched (the paper takes 10).
-        continuation_chunks: following chunks that are searched with each.
+        count: neighbours compared with each chunk (the paper takes 10).
+        continuation_chunks: following chunks compared with each neighbour.
     """
     fields = {"split": split, "count": count, "continuation_chunks": continuation_chunks}
     return Stage("overlap", VERSION, fields, {"neighbours": neighbours, "chunks": chunks})
@@ -49,7 +49,7 @@ def build_overlap(
     count: int,
     continuation_chunks: int,
 ) -> Mapping[str, Any]:
-    """Writes longest_run.npy, int32 [S]: a row a chunk of the split, in chunk order."""
+    """Writes longest_run.npy, int32 [S]: one value for each chunk of the split, in chunk order."""
     ids = chunks.chunks_of(split)
 
     def measure(start: int, stop: int) -> dict[str, np.ndarray]:

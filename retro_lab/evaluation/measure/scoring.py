@@ -1,9 +1,8 @@
-"""Scores a model on windows under a condition, and adds the nats up by chunk.
+"""Scores a model on windows under a condition and sums the nats by chunk.
 
-Conditions are made here from one model: `on` reads the batch's neighbours, `off` reads none
-(retrieval=False); `random`, `shuffled`, `filtered` and `oracle` are `on` with batches of another
-dataset, `on_without_pointer` is `on` with a part of the model switched off, and `baseline` and
-`plain` are other models.
+`on` reads the neighbours of the batch, `off` reads none (retrieval=False). `random`, `shuffled`,
+`filtered` and `oracle` are `on` with neighbours from another dataset. `on_without_pointer` is `on`
+inside `without_pointer`. `baseline` and `plain` are other models.
 
 Shapes: B batch, N tokens, U chunks of a window, K neighbours, R neighbour tokens, M chunk size,
 C chunks of the corpus.
@@ -37,26 +36,26 @@ def score(
     by_token: bool = False,
     advance: Callable[[int], None] | None = None,
 ) -> ChunkScores:
-    """Score every target of every window, in evaluation mode, in float64 sums by chunk.
+    """Scores every target of every window, in evaluation mode, as float64 sums by chunk.
 
     Args:
         model: has `token_nats(input_ids, targets, neighbour_ids, document_ids) -> [B, N]`.
         batches: collated windows of `retro_lab.data`, in a fixed order.
-        num_chunks: C, chunks of the corpus; `target_chunks` are ids below it.
+        num_chunks: C, chunks of the corpus.
         chunk_size: M.
-        pad_id: a neighbour that is all pad is missing.
-        retrieval: False takes the neighbours away (RETRO[OFF], and the baseline).
+        pad_id: id of padding; a neighbour of padding alone is missing.
+        retrieval: False withholds the neighbours (RETRO[OFF], and the baseline).
         by_token: also keep each token's score.
-        advance: called with the number of windows after each batch, for a progress bar.
+        advance: called after each batch with its number of windows, for a progress bar.
 
     Raises:
-        UserError: a loss that is not finite.
-        ValueError: retrieval without neighbours in the batch.
+        UserError: the loss is not finite.
+        ValueError: retrieval is on and a batch has no neighbours.
     """
     nats = np.zeros(num_chunks, np.float64)
     tokens, num_bytes, with_retrieval = (np.zeros(num_chunks, np.int64) for _ in range(3))
     each = None
-    if by_token:  # zeros take memory only where they are written: the scored split
+    if by_token:  # np.zeros takes memory only for the chunks written to: the scored split
         shape = (num_chunks, chunk_size)
         each = TokenScores(np.zeros(shape, np.float64), np.zeros(shape, np.bool_))
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
@@ -76,7 +75,7 @@ def score(
             np.add.at(num_bytes, ids, _flat(moved["target_bytes"])[scored].astype(np.int64))
             np.add.at(with_retrieval, ids, _flat(reads)[scored].astype(np.int64))
             if each is not None:
-                # Position t predicts token t + 1, which stands at (t + 1) mod M of its chunk.
+                # Position t predicts token t + 1, at place (t + 1) mod M of its chunk.
                 place = (np.arange(reads.shape[1]) + 1) % chunk_size
                 places = np.broadcast_to(place, reads.shape).reshape(-1)[scored]
                 each.nats[ids, places] = _flat(batch_nats)[scored]
@@ -90,7 +89,7 @@ def score(
 
 @contextmanager
 def without_pointer(model: nn.Module) -> Iterator[None]:
-    """Switches a model's pointer read-out off while it lasts; encoder and CCA stay as they are."""
+    """Switches a model's pointer read-out off within the context; encoder and CCA stay on."""
     pointer = model.pointer
     model.pointer = None  # pyright: ignore[reportArgumentType]
     try:
@@ -111,7 +110,7 @@ def _neighbours(batch: Mapping[str, Tensor], retrieval: bool) -> Tensor | None:
 def _token_nats(
     model: nn.Module, batch: Mapping[str, Tensor], neighbour_ids: Tensor | None
 ) -> Tensor:
-    """[B, N] float64 nats, finite, in the batch's device."""
+    """[B, N] finite float64 nats, on the batch's device."""
     nats = model.token_nats(  # pyright: ignore[reportCallIssue]
         batch["input_ids"], batch["targets"], neighbour_ids, batch["document_ids"]
     ).double()

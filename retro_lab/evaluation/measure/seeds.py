@@ -1,8 +1,7 @@
-"""Runs that differ in their seed alone, as one: mean, interval over seeds, best, and cost.
+"""Groups runs that differ only in their seed: mean, interval over seeds, best seed and cost.
 
-The interval over seeds says how far a figure would move if the run were trained again; the paired
-interval over documents, which each run has, says how far it would move on other text. Neither
-stands for the other.
+The interval over seeds is the uncertainty of training again; the paired interval over documents,
+which each run has, is the uncertainty on other text. Neither replaces the other.
 """
 
 from __future__ import annotations
@@ -18,11 +17,10 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure over seeds.
+    """Mean of a figure over seeds, with Student's t interval.
 
     Attributes:
-        mean: over seeds.
-        low: lower end of Student's t interval of the mean; None with one seed.
+        low: lower end of the interval; None with one seed.
         high: upper end.
     """
 
@@ -33,15 +31,15 @@ class Spread:
 
 @dataclass(frozen=True)
 class SeedGroup:
-    """Runs of the same settings, one a seed.
+    """Runs with the same settings, one for each seed.
 
     Attributes:
         rows: in the order of their seeds.
         bpb: bits per byte over all chunks.
-        gain: on minus plain, or minus baseline, all chunks; None unless every run has the same.
-        leak_free: the same on chunks with r(C) <= 0.125.
-        flops: a run's training, mean over seeds; None if it is not known.
-        seconds: a run's training, mean over seeds; None if it is not known.
+        gain: on minus plain, or minus baseline, all chunks; None unless all have the pair.
+        leak_free: as `gain`, on chunks with r(C) <= 0.125.
+        flops: mean training FLOPs of a run; None if unknown.
+        seconds: mean training time of a run; None if unknown.
     """
 
     rows: list[SweepRow]
@@ -70,7 +68,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def by_settings(rows: Iterable[SweepRow]) -> list[SeedGroup]:
-    """Groups in the order of a sweep; runs without recorded settings stay apart."""
+    """Groups in sweep order; a run without recorded settings is a group of its own."""
     groups: dict[str, list[SweepRow]] = {}
     for row in in_sweep_order(rows):
         groups.setdefault(row.settings or row.run_key, []).append(row)
@@ -92,7 +90,7 @@ def _group(rows: list[SweepRow]) -> SeedGroup:
 
 
 def _of_all(values: list[float | None], count: int) -> Spread | None:
-    """A spread only where every run has the figure: a mean of some would be of other seeds."""
+    """The spread of the values; None unless all `count` runs have the figure."""
     known = [value for value in values if value is not None]
     return spread(known) if len(known) == count else None
 

@@ -1,10 +1,9 @@
-"""Paired bootstrap over documents: how sure a difference of two bits-per-byte figures is.
+"""Paired bootstrap over documents: intervals for differences of bits per byte.
 
-Tokens of one document are not independent, documents nearly are, so documents are resampled; both
-conditions are resampled together, so that what they share cancels. Intervals are percentile
-intervals (Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13), with percentiles
-further out the fewer documents there are, since plain ones are then too narrow (Hesterberg, What
-Teachers Should Know About the Bootstrap, 2015: the expanded percentile interval).
+Documents are resampled, since tokens of one document are not independent. Both conditions use the
+same resamples, so that their common variation cancels. Intervals are percentile intervals (Efron
+and Tibshirani, An Introduction to the Bootstrap, chapter 13), expanded for few documents
+(Hesterberg, What Teachers Should Know About the Bootstrap, 2015).
 """
 
 from __future__ import annotations
@@ -18,19 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, stdtrit
 
-FEWEST = 5  # documents; intervals of fewer would hold the truth far less often than they say
-BLOCK = 4_000_000  # draws held at once: bounds memory, and fixes the order of random numbers
+FEWEST = 5  # documents; with fewer, coverage would be far below the stated confidence
+BLOCK = 4_000_000  # draws in memory at once; changing it changes the random numbers
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How intervals are made.
+    """Settings of bootstrap intervals.
 
     Attributes:
-        samples: resamples of the documents.
-        confidence: coverage of an interval, 0.95 say.
-        seed: of the resamples; the same seed gives the same interval.
-        fewest: documents below which there is no interval; of the class, so no record has it.
+        samples: number of resamples.
+        confidence: coverage of an interval, such as 0.95.
+        seed: seed of the resamples.
+        fewest: the fewest documents that give an interval; a class attribute, so not in results.
     """
 
     samples: int = 2000
@@ -42,11 +41,11 @@ class Bootstrap:
 def resampled_sums(
     sums: NDArray[np.float64], bootstrap: Bootstrap, *, at_once: int = BLOCK
 ) -> NDArray[np.float64]:
-    """Column sums of documents drawn with replacement.
+    """Column sums over documents drawn with replacement, for each resample.
 
     Args:
-        sums: [documents, columns], a document's nats or bytes.
-        at_once: draws a pass.
+        sums: [documents, columns], such as nats and bytes.
+        at_once: draws in memory at once.
 
     Returns:
         [samples, columns]; every column of a row comes from the same drawn documents.
@@ -69,16 +68,16 @@ def pooled_interval(
 ) -> tuple[float, float] | None:
     """Interval of a difference of bits per byte, averaged over runs that scored the same text.
 
-    Documents and runs are crossed, not nested: a resample draws documents once for all runs, and
-    runs with replacement. Few runs say little about their spread, whatever the resampling; with one
-    run the interval speaks of documents alone.
+    Documents and runs are crossed: each resample draws documents, the same for all runs, and runs
+    with replacement. With one run the interval covers documents alone; few runs estimate the
+    variation between runs poorly.
 
     Args:
-        nats: [documents, runs], nats of one condition minus those of another.
+        nats: [documents, runs] nats of one condition minus nats of another.
         num_bytes: [documents] UTF-8 bytes.
 
     Returns:
-        (low, high); None with too few documents, and where no resample has a byte.
+        (low, high); None with too few documents, or if no resample has a byte.
     """
     documents, runs = nats.shape
     if documents < bootstrap.fewest:
@@ -107,7 +106,7 @@ def bits_per_byte_intervals(
         pairs: (a, b) names of conditions.
 
     Returns:
-        by pair (low, high); None with too few documents, and where no resample has a byte.
+        (low, high) by pair; None with too few documents, or if no resample has a byte.
     """
     if len(num_bytes) < bootstrap.fewest or not pairs:
         return dict.fromkeys(pairs)
@@ -115,10 +114,10 @@ def bits_per_byte_intervals(
     columns = np.stack([nats[name] for name in conditions] + [num_bytes.astype(np.float64)], 1)
     resampled = resampled_sums(columns, bootstrap)
     bits = resampled[:, -1] * math.log(2)
-    kept = bits > 0  # a resample of documents without a byte has no bits per byte
+    kept = bits > 0  # a resample without bytes has no bits per byte
     intervals: dict[tuple[str, str], tuple[float, float] | None] = {}
     for a, b in pairs:
-        # Differences first: equal nats give exactly zero, in every resample.
+        # Subtract before dividing, so that equal nats give exactly zero.
         difference = resampled[:, conditions.index(a)] - resampled[:, conditions.index(b)]
         intervals[a, b] = _ends(difference[kept] / bits[kept], len(num_bytes), bootstrap)
     return intervals
@@ -131,15 +130,15 @@ def chunk_intervals(
     pairs: list[tuple[str, str]],
     bootstrap: Bootstrap,
 ) -> tuple[dict[tuple[str, str], tuple[float, float] | None], int]:
-    """As `bits_per_byte_intervals`, from figures of chunks or tokens; also counts the documents.
+    """`bits_per_byte_intervals` from figures of n chunks or tokens, and the number of documents.
 
     Args:
-        document: [n] number of each one's document; nats and bytes are [n] as well.
+        document: [n] document number of each chunk or token; nats and bytes are [n] as well.
     """
     _, document = np.unique(document, return_inverse=True)
     count = int(document.max(initial=-1)) + 1
     sums = {name: np.bincount(document, column, count) for name, column in nats.items()}
-    # Bytes are integers far below 2**53, so float sums of them are exact.
+    # Byte counts are far below 2**53, so their float sums are exact.
     sizes = np.bincount(document, num_bytes, count)
     return bits_per_byte_intervals(sums, sizes, pairs, bootstrap), count
 
@@ -147,7 +146,7 @@ def chunk_intervals(
 def _ends(
     deltas: NDArray[np.float64], documents: int, bootstrap: Bootstrap
 ) -> tuple[float, float] | None:
-    """The interval of resampled differences; None if there are none."""
+    """The interval of resampled differences; None without resamples."""
     if len(deltas) == 0:
         return None
     tail = _tail(documents, bootstrap.confidence)
@@ -156,8 +155,9 @@ def _ends(
 
 
 def _tail(documents: int, confidence: float) -> float:
-    """Share of the resamples beyond either end: what Student's t with the sample's own variance
-    leaves of a normal distribution, whose variance the bootstrap underrates by (n - 1) / n.
+    """Share of the resamples beyond each end (Hesterberg's expanded percentile interval).
+
+    It corrects for Student's t, and for the bootstrap variance, too small by (n - 1) / n.
     """
     width = stdtrit(documents - 1, (1 + confidence) / 2)
     return float(ndtr(-width * math.sqrt(documents / (documents - 1))))

@@ -1,4 +1,4 @@
-"""`Score` as a torchmetrics metric, so that training adds up sums across batches and ranks."""
+"""`Score` as a torchmetrics metric: sums across batches and ranks."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ IGNORED = -100
 
 
 class SumMetric(Metric):
-    """Sums of nats, tokens and bytes; never a mean of batch means.
+    """Sums of nats, tokens and bytes.
 
-    `compute()` gives a dict of scalar tensors `loss` (nats/token), `ppl` and `bpb`, ready for
-    `log_dict`; `score()` gives the sums of this process as a `Score`.
+    `compute()` returns scalar tensors `loss` (nats/token), `ppl` and `bpb` for `log_dict`;
+    `score()` returns the sums as a `Score`.
     """
 
     full_state_update = False
@@ -33,12 +33,12 @@ class SumMetric(Metric):
             self.add_state(name, torch.zeros((), dtype=dtype), dist_reduce_fx="sum")
 
     def update(self, nats: Tensor, targets: Tensor, target_bytes: Tensor) -> None:
-        """Add a batch.
+        """Adds a batch.
 
         Args:
             nats: [B, N] negative log-likelihood of each target.
-            targets: [B, N] token ids, -100 where nothing is scored.
-            target_bytes: [B, N] UTF-8 bytes each target accounts for.
+            targets: [B, N] token ids, -100 for positions that are not scored.
+            target_bytes: [B, N] UTF-8 bytes of each target.
         """
         scored = targets != IGNORED
         self.nats += nats.detach().double().masked_fill(~scored, 0.0).sum()
@@ -46,13 +46,13 @@ class SumMetric(Metric):
         self.bytes += target_bytes.long().masked_fill(~scored, 0).sum()
 
     def compute(self) -> dict[str, Tensor]:
-        """`loss`, `ppl` and `bpb` of everything added, over all ranks."""
+        """`loss`, `ppl` and `bpb` of all batches, over all ranks."""
         score = self.score()
         values = {"loss": score.loss, "ppl": score.ppl, "bpb": score.bpb}
         device = self.nats.device
         return {k: torch.tensor(v, dtype=torch.float64, device=device) for k, v in values.items()}
 
     def score(self) -> Score:
-        """The sums that are in the states now: of this process, unless the states are synced."""
+        """The current sums: of this process, or of all ranks while the states are synced."""
         tokens, num_bytes = cast(int, self.tokens.item()), cast(int, self.bytes.item())
         return Score(self.nats.item(), tokens, num_bytes)

@@ -1,8 +1,8 @@
-"""Scores any text as the documents of a run's own splits are scored, searching as it goes.
+"""Scores any text as a run scores the documents of its splits, with retrieval.
 
-A text is a document: the boundary token first, chunks counted from there, the windows of
-`evaluation_windows`. Each chunk is searched with its own tokens alone, and what is found is read
-from its last token on, so no token is scored with the help of what follows it.
+A text is a document: it begins with the boundary token, is cut into chunks, and is scored in the
+windows of `evaluation_windows`. Neighbours are searched with the tokens of one chunk and read from
+the chunk's last token on, so no token is scored with information from later tokens.
 
 Shapes: B batch, N tokens, U chunks of a window, K neighbours, R neighbour tokens, M chunk size.
 """
@@ -25,15 +25,15 @@ from retro_lab.store import track
 
 IGNORED = -100
 Search = Callable[[Sequence[Sequence[int]]], NDArray[np.int64]]
-"""From Q chunks to the tokens of their neighbours [Q, K, R], missing ones as rows of pad_id."""
+"""Maps Q chunks to the tokens of their neighbours, [Q, K, R]; a missing one is all pad_id."""
 
 
 class ScoredText(NamedTuple):
-    """What of a text is scored.
+    """A text to score.
 
     Attributes:
-        tokens: of the whole text, the boundary token first.
-        first: place of the first token that is scored, at least 1.
+        tokens: token ids, the boundary token first.
+        first: index of the first token to score, at least 1.
     """
 
     tokens: Sequence[int]
@@ -41,11 +41,11 @@ class ScoredText(NamedTuple):
 
 
 class TextScore(NamedTuple):
-    """Sums over a text's scored tokens.
+    """The score of a text.
 
     Attributes:
-        nats: negative log-likelihood.
-        greedy: whether each of them was the likeliest; None unless it was asked for.
+        nats: negative log-likelihood of the scored tokens.
+        greedy: whether each scored token was the likeliest; None unless requested.
     """
 
     nats: float
@@ -53,7 +53,7 @@ class TextScore(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """Tokens [start, stop) of a text, read to score tokens [first, stop] of it."""
+    """A window on text number `text`: tokens [start, stop) are read to score [first, stop]."""
 
     text: int
     start: int
@@ -62,15 +62,15 @@ class _Piece(NamedTuple):
 
 
 class TextScorer:
-    """A model, and what it reads.
+    """Scores texts with a model and a neighbour search.
 
     Args:
-        model: has `token_nats`, and gives logits when it is called; in evaluation mode.
-        chunking: the run's.
-        pad_id: the run's.
-        stride: tokens between windows, whole chunks.
+        model: has `token_nats`, and returns logits when called; in evaluation mode.
+        chunking: chunk and window sizes of the run.
+        pad_id: id of padding.
+        stride: tokens between windows, a multiple of the chunk size.
         batch_size: windows a forward pass.
-        search: None reads no neighbours.
+        search: finds neighbours; None scores without retrieval.
     """
 
     def __init__(
@@ -90,10 +90,11 @@ class TextScorer:
     def score(
         self, texts: Sequence[ScoredText], *, greedy: bool = False, what: str = "scoring"
     ) -> list[TextScore]:
-        """Every text's score, in order.
+        """The score of every text, in order.
 
         Args:
-            what: is being done, for the progress.
+            greedy: also check whether each scored token is the likeliest.
+            what: label of the progress bar.
         """
         pieces = sorted(self._pieces(texts), key=lambda piece: piece.start - piece.stop)
         nats, is_greedy = np.zeros(len(texts)), np.ones(len(texts), bool)
@@ -112,7 +113,7 @@ class TextScorer:
         ]
 
     def _pieces(self, texts: Sequence[ScoredText]) -> Iterator[_Piece]:
-        """The windows that score anything."""
+        """The windows with a token to score."""
         size = self.chunking.chunk_size
         last = np.array([len(text.tokens) - 1 for text in texts], np.int64)
         first_chunk = np.concatenate([[0], np.cumsum(last // size + 1)]).astype(np.int64)
@@ -135,7 +136,7 @@ class TextScorer:
         greedy: bool,
         known: dict[tuple[int, ...], NDArray[np.int64]],
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """[B] nats of each piece, and whether all its tokens were the likeliest."""
+        """[B] nats of each piece, and [B] whether all its tokens were the likeliest."""
         length = max(piece.stop - piece.start for piece in batch)
         input_ids = torch.full((len(batch), length), self.pad_id)
         targets = torch.full((len(batch), length), IGNORED)
@@ -172,10 +173,10 @@ class TextScorer:
         length: int,
         known: dict[tuple[int, ...], NDArray[np.int64]],
     ) -> Tensor | None:
-        """[B, U, K, R] of the chunks whose neighbours are read; None if there are none.
+        """[B, U, K, R] neighbours of the complete chunks of each piece; None without such chunks.
 
         Args:
-            known: what was found before, by chunk; takes in what is found now.
+            known: cache of the neighbours by chunk; new results are added.
         """
         size = self.chunking.chunk_size
         if self.search is None or length < size:

@@ -1,1 +1,1 @@
-"""What is written down: results.json and the Parquet tables."""
+"""Files of results: results.json, Parquet tables, and CSV."""

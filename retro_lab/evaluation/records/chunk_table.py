@@ -1,9 +1,8 @@
-"""chunks.parquet: one row a scored chunk, from which every figure of a leakage report follows.
+"""chunks.parquet: one row for each scored chunk, enough to recompute a whole leakage report.
 
 Columns: document_id, chunk_index, tokens, bytes, nats_<condition>, with_retrieval; neighbours,
-neighbour_scores and neighbour_runs, lists in the retriever's order; when overlap was measured:
-overlap (r(C)), longest_run, partial; and when likeness to the neighbours read was:
-unigram_overlap, ngram_jaccard.
+neighbour_scores and neighbour_runs, lists in the retriever's order. If overlap was measured:
+overlap (r(C)), longest_run, partial. If similarity was measured: unigram_overlap, ngram_jaccard.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ REQUIRED = ["document_id", *INTEGERS, "neighbours"]
 
 @dataclass(frozen=True)
 class Overlap:
-    """What the chunks share with the reference text.
+    """Overlap of the chunks with the reference text.
 
     Attributes:
         longest_run: int32 [S] longest common token run.
-        partial: bool [S] chunks that end in padding: the last of a document.
+        partial: bool [S] whether a chunk ends in padding, as the last of a document may.
     """
 
     longest_run: NDArray[np.int32]
@@ -50,12 +49,12 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Reading:
-    """How well each neighbour read fits its chunk, [S, K]; anything where there is none.
+    """Figures of each neighbour read; values of missing neighbours are arbitrary.
 
     Attributes:
-        scores: float32, the retriever's score, which the search was ordered by.
-        runs: int32, longest token run that the neighbour with what follows it shares with the
-            chunk that was predicted with it.
+        scores: float32 [S, K] retrieval score, by which the search is ordered.
+        runs: int32 [S, K] longest token run that the neighbour with its continuation shares with
+            the chunk predicted from it.
     """
 
     scores: NDArray[np.float32]
@@ -64,7 +63,7 @@ class Reading:
 
 @dataclass(frozen=True, eq=False)
 class ChunkTable:
-    """Scored chunks, in corpus order; S rows.
+    """Scored chunks in corpus order, S rows.
 
     Attributes:
         document_id: [S] strings.
@@ -73,10 +72,10 @@ class ChunkTable:
         bytes: int64 [S] UTF-8 bytes.
         with_retrieval: int64 [S] scored tokens that could read a neighbour.
         nats: by condition, float64 [S].
-        neighbours: int64 [S, K] global ids of the chunks read there; -1 is missing.
-        overlap: None when it was not measured.
-        similarity: None when it was not measured.
-        reading: None in files that were written before it was measured.
+        neighbours: int64 [S, K] global ids of the neighbour chunks read; -1 is missing.
+        overlap: None if not measured.
+        similarity: None if not measured.
+        reading: None in older files.
     """
 
     document_id: NDArray[np.object_]
@@ -101,15 +100,14 @@ class ChunkTable:
         similarity: Similarity | None = None,
         reading: Reading | None = None,
     ) -> ChunkTable:
-        """Table of the scored chunks, `next(iter(scores.values())).rows`.
+        """Builds the table from the scores of each condition; all arrays have S rows.
 
         Args:
-            scores: by condition, all on the same tokens; with_retrieval is taken from "on", or
-                from the first condition where that one is missing.
-            document_id: [S], as are all others: one a scored chunk.
+            scores: by condition, all on the same tokens; with_retrieval comes from "on", or from
+                the first condition if "on" is missing.
 
         Raises:
-            ValueError: conditions that scored different tokens or bytes.
+            ValueError: the conditions scored different tokens or bytes.
         """
         first = scores.get("on", next(iter(scores.values())))
         for name, other in scores.items():
@@ -146,12 +144,12 @@ class ChunkTable:
 
     @cached_property
     def document(self) -> NDArray[np.int64]:
-        """[S] number of each chunk's document, by first appearance."""
+        """[S] number of each chunk's document, in order of first appearance."""
         codes = pa.array(self.document_id, pa.string()).dictionary_encode().indices
         return codes.to_numpy(zero_copy_only=False).astype(np.int64)
 
     def score(self, condition: str, kept: NDArray[np.bool_] | None = None) -> Score:
-        """Sum over all chunks, or over the kept ones; exactly rounded, whatever the order."""
+        """Sum over all or the kept chunks, exactly rounded, so independent of their order."""
         rows = slice(None) if kept is None else kept
         nats = math.fsum(self.nats[condition][rows])
         return Score(nats, int(self.tokens[rows].sum()), int(self.bytes[rows].sum()))
@@ -163,7 +161,7 @@ class ChunkTable:
         return int(self.with_retrieval.sum()) / tokens if tokens else None
 
     def save(self, path: Path) -> None:
-        """Write chunks.parquet atomically; the same table gives the same bytes."""
+        """Writes chunks.parquet atomically; the same table gives the same bytes."""
         columns: dict[str, pa.Array] = {"document_id": pa.array(self.document_id, pa.string())}
         for name, kind in INTEGERS.items():
             columns[name] = pa.array(getattr(self, name), kind)
@@ -186,10 +184,10 @@ class ChunkTable:
 
     @classmethod
     def load(cls, path: Path) -> ChunkTable:
-        """Read chunks.parquet.
+        """Reads chunks.parquet.
 
         Raises:
-            UserError: no such file, a damaged one, or one without a column that is needed.
+            UserError: the file is missing, damaged or without a required column.
         """
         fix = "run the evaluation again; it writes the file anew"
         table = read_columns(path, REQUIRED, fix)
@@ -223,14 +221,14 @@ def _numpy(table: pa.Table, name: str) -> NDArray:
 
 
 def _to_lists(ids: NDArray[np.int64], values: NDArray, kind: pa.DataType) -> pa.Array:
-    """[S, K] -> [S] lists of the values that stand where ids has no -1."""
+    """[S, K] values -> [S] lists, without the values of missing neighbours (id -1)."""
     present = ids != MISSING
     offsets = np.concatenate([[0], np.cumsum(present.sum(axis=1))]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values[present], kind))
 
 
 def _from_lists(column: pa.ChunkedArray, missing: np.generic) -> NDArray:
-    """[S] lists -> [S, K], K the longest list; `missing` after the end of a shorter one."""
+    """[S] lists -> [S, K], where K is the longest list; shorter lists are filled with `missing`."""
     lists = column.combine_chunks()
     lengths = lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
     values = np.full((len(lengths), int(lengths.max(initial=0))), missing, missing.dtype)

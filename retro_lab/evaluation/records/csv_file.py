@@ -1,4 +1,4 @@
-"""Figures as CSV files, unrounded, for spreadsheets and other programs."""
+"""CSV files of unrounded figures, for spreadsheets and other programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAIRED = ("delta_bpb", "low", "high", "documents")
 
 
 def write_csv(head: Sequence[str], rows: Iterable[Sequence[Any]], path: Path) -> None:
-    """Writes a file whole or not at all; a cell that is None is empty."""
+    """Writes a CSV file atomically; None becomes an empty cell."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(head)
@@ -25,12 +25,12 @@ def write_csv(head: Sequence[str], rows: Iterable[Sequence[Any]], path: Path) ->
 
 
 def paired(difference: Difference | None) -> list[Any]:
-    """Cells under `PAIRED`."""
+    """Cells of a difference under the headings `PAIRED`."""
     return [getattr(difference, name, None) for name in PAIRED]
 
 
 def write_comparison(rows: Sequence[ComparedRun], path: Path) -> None:
-    """Writes comparison.csv: runs on the same chunks, a row a run and bound on r(C)."""
+    """Writes comparison.csv: runs on the same chunks, a row for each run and bound on r(C)."""
     head = ["run", "condition", "alpha", "bpb", "nats", "tokens", "bytes", *PAIRED]
     lines = []
     for row in rows:

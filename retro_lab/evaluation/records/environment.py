@@ -1,4 +1,4 @@
-"""Where a figure was made: versions, commit and hardware, for results.json and bug reports."""
+"""Software versions, git commit and hardware, for results.json and bug reports."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ PACKAGES = (
 def environment() -> dict[str, Any]:
     """Versions (null where a package is not installed), git commit, platform, CPU and GPUs.
 
-    Imports nothing heavy: GPUs are named only when torch has been imported already, and the CPU's
-    kernels when something needed them.
+    To stay fast, GPUs are listed only if torch is already imported, and CPU kernels only if they
+    were needed.
     """
     return {
         "python": platform.python_version(),
@@ -52,7 +52,7 @@ def _version(package: str) -> str | None:
 
 
 def _git(folder: Path) -> dict[str, Any] | None:
-    """Commit of the checkout that tracks this very package; None for an installed copy."""
+    """Commit of the checkout that contains this package; None for an installed copy."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(folder), *arguments]

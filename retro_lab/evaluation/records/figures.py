@@ -1,4 +1,4 @@
-"""Figures of an evaluation by the names under which loggers keep them."""
+"""Figures of an evaluation under the names that loggers use."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from ..measure.conditions import in_order
 from ..measure.leakage import LEAK_FREE_ALPHA, UNFILTERED, Leakage
 from .results import Results
 
-# A gain is measured against the plain model, which has read as many tokens as RETRO; the difference
-# from the baseline, which has read fewer, is named after what it is.
+# Only the difference from the plain model, which has read as many tokens as RETRO, is a gain.
 _DIFFERENCES = {"plain": "gain", "baseline": "on_minus_baseline"}
 _ALPHAS = {UNFILTERED: "", LEAK_FREE_ALPHA: "_without_leakage"}
 
 
 def figures(results: Results) -> dict[str, float]:
-    """Every condition's figures, and what RETRO[ON] differs by, with its interval.
+    """Scores of every condition, and differences of RETRO[ON] with their intervals.
 
     | name | meaning |
     | --- | --- |
-    | test/on/bpb, .../ppl, .../nats | of each split and condition; a byte, a token, a token |
+    | test/on/bpb, .../ppl, .../nats | bits per byte, perplexity and nats a token, by condition |
     | test/gain/bpb, .../low, .../high | RETRO[ON] minus the plain model; below 0 RETRO is better |
     | test/gain_without_leakage/... | the same on chunks with r(C) <= 0.125 |
     | test/on_minus_baseline/... | RETRO[ON] minus the baseline |
     | test/xz/bpb, test/ngram/bpb | compressors that have read the same training text |
 
-    What is not finite or was not measured is left out.
+    Figures that are not finite or not measured are left out.
     """
     found: dict[str, float | None] = {}
     for split, scores in results.metrics.items():
@@ -50,7 +49,7 @@ def figures(results: Results) -> dict[str, float]:
 
 
 def curve_table(leakage: Leakage) -> tuple[list[str], list[list[float | int | None]]]:
-    """bpb(alpha) as columns of numbers: alpha, the text kept, each condition, then differences."""
+    """Headings and rows of bpb(alpha): alpha, the text kept, each condition, then differences."""
     conditions = in_order(leakage.curves)
     pairs = [
         pair

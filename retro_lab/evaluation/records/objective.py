@@ -1,4 +1,4 @@
-"""The figure that an optimiser of settings minimises, taken from a run's results."""
+"""The objective of a hyper-parameter search, computed from a run's results."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .results import Results
 def objective(results: Results, wanted: Objective = Objective.bpb) -> float:
     """Bits per byte to minimise, over all chunks of the evaluated split.
 
-    `bpb` is the run's own: of RETRO[ON], or of the model itself when it has no retrieval. `gain`
-    is RETRO[ON] minus the plain model, negative where retrieval helps. RETRO[ON] minus the shared
-    baseline doesn't stand in for it: the baseline has read fewer training tokens.
+    `bpb` is the figure of RETRO[ON], or of the model itself if it has no retrieval. `gain` is
+    RETRO[ON] minus the plain model, negative if retrieval helps; the baseline cannot replace the
+    plain model, since it has read fewer training tokens.
 
     Raises:
-        UserError: the gain is wanted and the results have no plain model.
+        UserError: the objective is `gain` and the results have no plain model.
     """
     if wanted is Objective.gain:
         gain = results.leakage.difference("on", "plain", UNFILTERED)

@@ -1,4 +1,4 @@
-"""Tables of scores as Parquet files: written whole or not at all, checked when they are read."""
+"""Parquet files of scores: written atomically, verified by checksum when read."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from retro_lab.store.checksums import check_recorded, recorded
 
 
 def write_columns(columns: Mapping[str, pa.Array], path: Path) -> None:
-    """Writes a file atomically; the same columns give the same bytes.
+    """Writes a Parquet file atomically, with its SHA-256 recorded and a checksum in every page.
 
-    Its SHA-256 is recorded, and every page has a checksum of its own.
+    The same columns give the same bytes.
     """
     with recorded(path) as temporary:
         table = pa.table(dict(columns))
@@ -24,11 +24,14 @@ def write_columns(columns: Mapping[str, pa.Array], path: Path) -> None:
 
 
 def read_columns(path: Path, required: Sequence[str], fix: str) -> pa.Table:
-    """The table of a file.
+    """Reads a Parquet file.
+
+    Args:
+        fix: advice of the error messages.
 
     Raises:
-        UserError: no such file, a damaged one, or one without a required column; says to `fix`.
-        OSError: it cannot be read, which is no damage.
+        UserError: the file is missing, damaged or without a required column.
+        OSError: the system refuses access to the file.
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist", fix=fix)

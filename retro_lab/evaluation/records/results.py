@@ -1,7 +1,7 @@
 """results.json: the typed, versioned record of one evaluated run.
 
-Others may rely on its fields: they are added to, never renamed; a reader ignores what it does not
-know. Every figure of `metrics` and `leakage` follows from chunks.parquet beside it.
+Fields are a public interface: new ones may be added, none is renamed, and readers ignore unknown
+ones. Figures of `metrics` and `leakage` can be recomputed from chunks.parquet beside it.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ T = TypeVar("T")
 SCHEMA_VERSION = 1
 RESULTS_FILE = "results.json"
 CHUNKS_FILE = "chunks.parquet"
-ANEW = "run the evaluation again; it writes the file anew"
+EVALUATE_AGAIN = "run the evaluation again; it writes the file anew"
 
 
 @dataclass(frozen=True)
 class DataCounts:
-    """Size of the corpus, all splits together.
+    """Size of the corpus (all splits together), and figures about its data.
 
     Attributes:
-        duplicates: documents of the scored split whose text is, white space aside, that of a
-            document of the training split; None in files from before they were counted.
-        unread: scored documents of which no token could read a neighbour, since they are not
-            longer than a chunk or none was found; None where nothing reads neighbours.
-        coverage: of each split the share of stored neighbour slots that are filled; None where
-            nothing reads neighbours.
-        recall_at_10: of an approximate search, against exact search on a sample; None of an exact.
-        spelt: share of the scored split's bytes that are tokens of their own, because the tokenizer
-            loses them otherwise; None of a tokenizer that loses nothing.
-        unknown: share of the scored split's tokens that stand for text which an imported dataset
-            does not hold; None of any other corpus.
+        duplicates: documents of the scored split that equal a training document up to white space;
+            None in older files.
+        unread: scored documents in which no token could read a neighbour, because they are at most
+            a chunk long or no neighbour was found; None without retrieval.
+        coverage: by split, share of neighbour slots that are filled; None without retrieval.
+        recall_at_10: recall of an approximate search against exact search, on a sample; None for an
+            exact search.
+        spelt: share of the scored split's bytes encoded as byte tokens because the tokenizer would
+            lose them; None for a lossless tokenizer.
+        unknown: share of the scored split's tokens whose text an imported dataset lacks; None for
+            other corpora.
     """
 
     documents: int
@@ -60,14 +60,14 @@ class DataCounts:
 
 @dataclass(frozen=True)
 class SearchedDatabase:
-    """What neighbours were taken from.
+    """The database searched for neighbours.
 
     Attributes:
-        name: in words.
-        trained_with: the database that the run was trained with, in words.
-        documents: those that were searched.
-        chunks: those that were searched.
-        planted: ids of evaluated documents whose copies were planted in it.
+        name: description of the database.
+        trained_with: description of the database used in training.
+        documents: number of documents searched.
+        chunks: number of chunks searched.
+        planted: ids of evaluated documents with a copy planted in the database.
     """
 
     name: str
@@ -82,16 +82,14 @@ class EvaluationSettings:
     """How the figures were measured.
 
     Attributes:
-        split: the scored split that chunks.parquet and `leakage` are about.
-        window: tokens of context, the length of a window.
+        split: the scored split of chunks.parquet and `leakage`.
+        window: tokens of a window, the longest context.
         stride: tokens between windows.
         scored_with_retrieval_fraction: share of scored tokens that could read a neighbour.
-        database: what was searched; None without retrieval, and in results written before it was
-            recorded.
-        words: what white space parts in the raw text of the split, and line ends; None if they were
-            not counted.
-        max_run: shortest run shared with the text for which a neighbour was replaced under
-            RETRO[filtered]; None if that was not scored.
+        database: the searched database; None without retrieval, and in older results.
+        words: words and line ends in the raw text of the split; None if not counted.
+        max_run: RETRO[filtered] replaces neighbours that share a run of this length or more with
+            the text; None if this condition was not scored.
     """
 
     split: str
@@ -108,11 +106,11 @@ class PlainModel:
     """The model without retrieval that the gain is measured against.
 
     Attributes:
-        run: name of its directory, beside the run's own.
+        run: name of its directory, beside that of the run.
         run_key: digest of its configuration.
-        match: what it has as much of as RETRO, `tokens` or `flops`.
+        match: the training cost it shares with RETRO, `tokens` or `flops`.
         steps: optimiser steps.
-        training_tokens: read in these steps, padding and repeated documents included.
+        training_tokens: tokens read, padding and repeated documents included.
         lr: its peak learning rate.
     """
 
@@ -126,21 +124,21 @@ class PlainModel:
 
 @dataclass(frozen=True)
 class Results:
-    """One run, evaluated.
+    """The results of one evaluated run.
 
     Attributes:
-        run_key: digest of the configuration that changes results.
+        run_key: digest of the settings that decide the results.
         config: the resolved configuration, plain JSON values.
-        lineage: key of each stage that the data went through.
+        lineage: key of each data stage used.
         environment: see `environment()`.
         data: size of the corpus.
-        evaluation: how it was measured.
-        metrics: by split and condition.
+        evaluation: how the figures were measured.
+        metrics: scores by split and condition.
         leakage: curves and paired differences.
         timing: seconds by activity.
-        plain: what the condition `plain` is; None if it was not scored, as in older results.
+        plain: the model of the condition `plain`; None if not scored, and in older results.
         compressors: bits per byte of compressors that read the same training text, by name; None
-            where they were not run.
+            if not run.
     """
 
     run_key: str
@@ -157,7 +155,7 @@ class Results:
     schema_version: int = SCHEMA_VERSION
 
     def save(self, path: Path) -> None:
-        """Write as `write_json` does."""
+        """Writes results.json atomically."""
         metrics = {
             split: {name: self._plain(score) for name, score in scores.items()}
             for split, scores in self.metrics.items()
@@ -174,20 +172,22 @@ class Results:
 
     @classmethod
     def load(cls, path: Path) -> Results:
-        """Read results.json.
+        """Reads results.json.
 
         Raises:
-            UserError: no such file, a damaged one, or one of another schema version.
+            UserError: the file is missing, damaged or of another schema version.
         """
-        results = load_record(cls, path, SCHEMA_VERSION, ANEW, absent="evaluate the run first")
+        results = load_record(
+            cls, path, SCHEMA_VERSION, EVALUATE_AGAIN, absent="evaluate the run first"
+        )
         try:
-            return _whole(results)
+            return _checked(results)
         except ValueError as error:
-            raise UserError(f"{path} is damaged: {error}", fix=ANEW) from error
+            raise UserError(f"{path} is damaged: {error}", fix=EVALUATE_AGAIN) from error
 
 
-def _whole(results: Results) -> Results:
-    """The same results; ValueError if they lack what every reader of them looks up."""
+def _checked(results: Results) -> Results:
+    """Returns the results, or raises ValueError if the scored split or the curves are missing."""
     if results.evaluation.split not in results.metrics:
         raise ValueError(f"metrics has no split {results.evaluation.split}")
     if not results.leakage.curves or not all(results.leakage.curves.values()):
@@ -196,7 +196,7 @@ def _whole(results: Results) -> Results:
 
 
 def warnings(results: Results) -> list[str]:
-    """What about the data makes its figures say less than they seem to, in sentences."""
+    """Sentences about properties of the data that limit what the figures show."""
     split, data = results.evaluation.split, results.data
     documents = next(iter(results.leakage.curves.values()))[-1].documents
     found = []
@@ -231,7 +231,7 @@ def warnings(results: Results) -> list[str]:
 
 
 def plain_in_words(plain: PlainModel) -> str:
-    """What the plain model has read, in a line."""
+    """A line about the plain model: training tokens, steps and learning rate."""
     as_much = {"tokens": "as many training tokens", "flops": "as many training FLOPs"}
     return (
         f"plain: {as_much[plain.match]} as RETRO, {plain.steps:,} steps, "
@@ -240,27 +240,27 @@ def plain_in_words(plain: PlainModel) -> str:
 
 
 def recompute(chunks_path: Path, recorded: Leakage) -> Leakage:
-    """The leakage report again, from chunks.parquet and the recorded settings alone."""
+    """Recomputes a leakage report from chunks.parquet and the recorded settings."""
     table = ChunkTable.load(chunks_path)
     return analyse(table, recorded.alphas, recorded.reference, recorded.bootstrap)
 
 
 def write_json(record: Any, path: Path) -> None:
-    """Write a record atomically: indented, keys sorted, a newline at the end; see `recorded`."""
+    """Writes a record atomically: indented, keys sorted, a newline at the end; see `recorded`."""
     options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
     with recorded(path) as temporary:
         temporary.write_bytes(orjson.dumps(record, option=options))
 
 
 def read_json(path: Path, fix: str) -> dict[str, Any]:
-    """The record that `write_json` wrote.
+    """Reads a record that `write_json` wrote.
 
     Args:
-        fix: what to do about a file that is damaged.
+        fix: advice for a damaged file.
 
     Raises:
-        UserError: a damaged file, or one that holds no JSON object.
-        OSError: it cannot be read, which is no damage; FileNotFoundError if it isn't there.
+        UserError: the file is damaged or holds no JSON object.
+        OSError: the system refuses access to the file, or the file is missing.
     """
     check_recorded(path, fix)
     try:
@@ -273,14 +273,15 @@ def read_json(path: Path, fix: str) -> dict[str, Any]:
 
 
 def read_record(path: Path, version: int, fix: str, absent: str | None = None) -> dict[str, Any]:
-    """As `read_json`, of a record that carries its `schema_version`.
+    """Reads a record with a `schema_version`, as `read_json` does.
 
     Args:
-        version: that is expected.
-        absent: what to do about a file that isn't there; `fix` if None.
+        version: the expected schema version.
+        fix: advice for a damaged file.
+        absent: advice for a missing file; `fix` if None.
 
     Raises:
-        UserError: also for a missing file, and for a record of another version.
+        UserError: the file is missing, damaged or of another schema version.
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist", fix=absent or fix)
@@ -295,7 +296,7 @@ def read_record(path: Path, version: int, fix: str, absent: str | None = None) -
 
 
 def load_record(kind: type[T], path: Path, version: int, fix: str, absent: str | None = None) -> T:
-    """As `read_record`, as a dataclass; a field that does not fit is named."""
+    """Reads a record as a dataclass, as `read_record` does; UserError also for a bad field."""
     record = read_record(path, version, fix, absent)
     try:
         return decode(kind, record, "")
@@ -304,7 +305,7 @@ def load_record(kind: type[T], path: Path, version: int, fix: str, absent: str |
 
 
 def decode(kind: Any, value: Any, where: str) -> Any:
-    """A JSON value as a typed one; ValueError names the field that does not fit."""
+    """Converts a JSON value to type `kind`; ValueError names the field `where` it fails."""
     if kind is Any:
         return value
     origin, arguments = get_origin(kind), get_args(kind)

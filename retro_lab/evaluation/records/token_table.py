@@ -1,8 +1,8 @@
-"""tokens.parquet: one row a scored token, on request; its nats add up to those of chunks.parquet.
+"""tokens.parquet: one row for each scored token (eval.tokens=true).
 
 Columns: document_id, chunk_index, chunk_row (row of chunks.parquet), place (in the chunk, from 0),
-token_id, bytes, with_retrieval, nats_<condition>, and longest_match when overlap was searched
-exactly. What was read for a token stands in its chunk's row: neighbours, neighbour_scores.
+token_id, bytes, with_retrieval, nats_<condition>, and longest_match if exact overlap was measured.
+Nats add up to those of chunks.parquet, which also holds the neighbours and their scores.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ INTEGERS = {
 
 @dataclass(frozen=True, eq=False)
 class TokenTable:
-    """Scored tokens in corpus order; T rows.
+    """Scored tokens in corpus order, T rows.
 
     Attributes:
         chunk_row: int64 [T] row of the chunk table.
-        place: int16 [T] place in the chunk, from 0; the first chunk's 0 is the boundary token,
-            which is not scored.
+        place: int16 [T] place in the chunk, from 0; in a document's first chunk from 1, since
+            place 0 is the boundary token.
         token_id: int32 [T].
         bytes: int32 [T] UTF-8 bytes of raw text.
-        with_retrieval: bool [T] predicted where a neighbour could be read.
+        with_retrieval: bool [T] whether the prediction could read a neighbour.
         nats: by condition, float64 [T].
-        longest_match: int32 [T] tokens of the longest run that begins here and stands in the
-            training text, at most a chunk's; None when it was not searched.
+        longest_match: int32 [T] length of the longest run from this token that occurs in the
+            training text, at most a chunk; None if exact overlap was not measured.
     """
 
     chunk_row: NDArray[np.int64]
@@ -63,15 +63,15 @@ class TokenTable:
         rows: NDArray[np.int64],
         longest_match: NDArray[np.integer] | None = None,
     ) -> TokenTable:
-        """The table of the scored chunks.
+        """Builds the table of the scored tokens.
 
         Args:
             scores: by condition, with `by_token`.
-            rows: [S] ids of the scored chunks, a row of the chunk table each.
+            rows: [S] ids of the scored chunks, in the order of the chunk table.
             longest_match: [S, M].
 
         Raises:
-            ValueError: token scores that do not add up to the chunks' own.
+            ValueError: the token scores do not add up to the chunk scores.
         """
         tokens = np.asarray(chunks.tokens[rows])
         text = (tokens != chunks.pad_id) & (tokens != chunks.boundary_id)
@@ -102,7 +102,7 @@ class TokenTable:
         return len(self.place)
 
     def spread(self, values: NDArray, rows: NDArray[np.int64], shape: tuple[int, int]) -> NDArray:
-        """[T] values of the tokens as [C, M], by chunk id and place; NaN where nothing was scored.
+        """[C, M] token values [T] by chunk id and place; NaN for tokens that are not scored.
 
         Args:
             rows: [S] ids of the scored chunks.
@@ -113,10 +113,10 @@ class TokenTable:
         return spread
 
     def save(self, path: Path, chunks: ChunkTable) -> None:
-        """Write tokens.parquet atomically; the same table gives the same bytes.
+        """Writes tokens.parquet atomically; the same table gives the same bytes.
 
         Args:
-            chunks: the table that `chunk_row` counts the rows of.
+            chunks: the chunk table that `chunk_row` refers to.
         """
         names = pa.array(chunks.document_id, pa.string()).dictionary_encode()
         rows = pa.array(self.chunk_row)
@@ -134,10 +134,10 @@ class TokenTable:
 
     @classmethod
     def load(cls, path: Path) -> TokenTable:
-        """Read tokens.parquet.
+        """Reads tokens.parquet.
 
         Raises:
-            UserError: no such file, a damaged one, or one without a column that is needed.
+            UserError: the file is missing, damaged or without a required column.
         """
         fix = "evaluate the run with eval.tokens=true; it writes the file"
         table = read_columns(path, list(INTEGERS), fix)

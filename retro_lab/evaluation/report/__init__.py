@@ -1,1 +1,1 @@
-"""What is shown: tables, plots, pages, and the verdict in words."""
+"""Reports: tables, plots, HTML pages, and the verdict in words."""

@@ -1,4 +1,4 @@
-"""Tables of harness.json and qa.json for the terminal: conditions beside each other."""
+"""Terminal tables of harness.json and qa.json, one column or row for each condition."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from .table import NONE, Table
 
 
 def harness_table(record: Mapping[str, Any], title: str) -> Table:
-    """A row a task and metric, a column a condition; an arrow says which way is better."""
+    """A row for each task and metric, a column for each condition; arrows show what is better."""
     conditions = record["conditions"]
-    if "plain" in conditions:  # the baseline has read fewer tokens, and 80 columns hold one of them
+    if "plain" in conditions:  # 80 columns have room for one of the two
         conditions = [name for name in conditions if name != "baseline"]
     rows = []
     for task, metrics in record["tasks"].items():
@@ -27,7 +27,7 @@ def harness_table(record: Mapping[str, Any], title: str) -> Table:
 
 
 def qa_tables(record: Mapping[str, Any]) -> list[Table]:
-    """Answers by condition; how often a passage holds one, by the passages looked at."""
+    """Exact match and F1 by condition, and recall of the retrieved passages."""
     answers = [
         [label(name), *(f"{figures[key]:.2%}" for key in ("exact_match", "f1"))]
         for name, figures in record["answers"].items()

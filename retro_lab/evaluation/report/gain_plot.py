@@ -1,4 +1,4 @@
-"""The figure gain.png: where the gain is, by overlap, place, neighbour and document."""
+"""The figure gain.png: the gain by overlap, position, neighbour and document."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ ROW = 2.8  # inches
 
 
 def plot_gain(gain: Gain, path: Path, *, corpus: str, model: str, reference: str | None) -> None:
-    """Write the gain by overlap, place, neighbour and document, as a PNG.
+    """Writes the gain by overlap, position, neighbour and document, as a PNG.
 
     Args:
         corpus: name of the corpus, for the title.
         model: name of the model, for the title.
-        reference: what overlap was measured with, as in results.json.
+        reference: the text that overlap was measured against, as in results.json.
     """
     from matplotlib.figure import Figure
 
     greatest, smallest = gain.ends()
     documents = 1.0 + 0.22 * (len(greatest) + len(smallest) + 1)
     figure = Figure(figsize=(10.4, 3 * ROW + documents + 0.3), layout="constrained")
-    # Laid out apart, so that long names of documents below don't move what is above.
+    # Two subfigures, so that long document names below do not move the panels above.
     above, below = figure.subfigures(2, 1, height_ratios=[3 * ROW + 0.3, documents]).flat  # pyright: ignore[reportAttributeAccessIssue]
     (overlap, score), (rank, position), (place, words) = above.subplots(
         3, 2, width_ratios=[1.1, 1.0]
@@ -75,13 +75,13 @@ them; a document's first chunk reads none."""
 def _bins(
     axes: Axes, bins: list[GainBin], colour: str, what: str, missing: str = "not measured"
 ) -> None:
-    """A bar a bin with its interval, and how much it holds."""
+    """A bar for each bin, with its interval and its number of chunks or tokens."""
     heights = [math.nan if part.bpb is None else part.bpb for part in bins]
     axes.bar(range(len(bins)), heights, width=0.75, color=colour)
     for at, part in enumerate(bins):
         if part.low is not None and part.high is not None:
             axes.vlines(at, part.low, part.high, color=INK, linewidth=1.3)
-    # A range from 0.125 to 0.25 goes by its upper bound, the alpha up to which it is kept.
+    # A range such as 0.125 to 0.25 is labelled with its upper bound.
     names = [re.sub(r".* to ", "≤ ", part.name) for part in bins]
     ticks = [f"{name}\n{part.chunks:,}" for name, part in zip(names, bins, strict=True)]
     axes.set_xticks(range(len(bins)), ticks)
@@ -96,7 +96,7 @@ def _bins(
 
 
 def _documents(axes: Axes, gain: Gain, greatest: list[GainBin], smallest: list[GainBin]) -> None:
-    """The documents that hold the greatest and the smallest gain, in bits."""
+    """Bars of the documents with the greatest and the smallest gain, in bits."""
     blank = [None] if smallest else []
     rows = [*greatest, *blank, *smallest]
     for at, part in enumerate(rows):
@@ -122,10 +122,7 @@ def _spearman(found: Correlation | None) -> str:
 
 
 def _short(name: str, length: int = 44) -> str:
-    """A long name without its middle: its end tells documents apart, its start says of what kind.
-
-    A dollar sign would begin a formula.
-    """
+    """A name shortened in its middle, with dollar signs escaped (they would begin a formula)."""
     half = (length - 3) // 2
     cut = name if len(name) <= length else f"{name[:half]}...{name[-half:]}"
     return cut.replace("$", r"\$")

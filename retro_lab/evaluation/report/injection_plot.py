@@ -1,4 +1,4 @@
-"""The leak experiment as a figure: what each dose changes, on which text, and where r(C) goes."""
+"""The figure of the leak experiment: changes of the score by dose, and shifts of r(C)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LEAKED_SETS = (INJECTED, FIRST)
-SPREAD = 0.07  # between the lines at one dose, so that their bars stay apart
-LEGEND = 0.35  # of the drawn range, kept free for the legend
+SPREAD = 0.07  # horizontal distance of the lines at one dose, so that bars do not overlap
+LEGEND = 0.35  # share of the y range kept free for the legend
 
 
 def plot_injection(injection: Injection, path: Path, *, title: str) -> None:
-    """Write the figure as a PNG or an SVG: the change on leaked text, the change on all else, and
-    r(C) of the injected chunks before and after.
+    """Writes the figure as a PNG or an SVG.
+
+    Panels: the change on leaked text, the change on other text, and r(C) of the injected chunks
+    before and after planting.
 
     Args:
-        title: what was trained on what.
+        title: names of model and corpus.
     """
     from matplotlib.figure import Figure
 
@@ -48,7 +50,7 @@ def plot_injection(injection: Injection, path: Path, *, title: str) -> None:
 
 
 def _draw_changes(axes: Axes, injection: Injection, names: tuple[str, ...], first: int) -> None:
-    """A line a set: RETRO[ON] under each dose minus with nothing planted, with its interval."""
+    """A line for each set: RETRO[ON] under each dose minus with nothing planted, with intervals."""
     axes.axhline(0.0, color=INK, linewidth=1.0)
     for number, name in enumerate(names):
         changes = [dose.sets[name].change for dose in injection.doses]
@@ -70,7 +72,7 @@ def _draw_changes(axes: Axes, injection: Injection, names: tuple[str, ...], firs
 
 
 def _draw_overlap(axes: Axes, injection: Injection) -> None:
-    """Where the chunks that are injected in the end stand on the axis of the filter."""
+    """Histograms of r(C) of the chunks injected by the last dose, before and after planting."""
     last = injection.doses[-1]
     total = sum(last.histogram) or 1
     edges = [place / BINS for place in range(BINS + 1)]

@@ -1,4 +1,4 @@
-"""What a leak experiment shows, in words that claim no more than its intervals allow."""
+"""The verdict on a leak experiment in words, as far as its intervals support it."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from .verdict import UNMOVED_BPB
 from .verdict_words import interval_in_words
 
 FLAT_SETS = (SECOND, REST, FIRST_FILTERED, SECOND_FILTERED)
-"""Sets that no planted document is expected to move."""
+"""Sets whose score planted documents are expected to leave unchanged."""
 
 
 @dataclass(frozen=True)
 class InjectionVerdict:
-    """None means that it could not be said.
+    """The verdict on a leak experiment; None means undecided.
 
     Attributes:
-        dose_response: on the first half, whoever plants more documents gets fewer bits per byte,
-            and the largest dose's whole interval lies below zero.
-        flat: by set of `FLAT_SETS`: at every dose the change is less than 0.001 bits per byte, or
-            its interval has zero in it.
-        sentences: the verdict for people.
+        dose_response: on the first half, more planted documents give fewer bits per byte, and the
+            interval of the largest dose lies below zero.
+        flat: by set of `FLAT_SETS`: at every dose the change is below 0.001 bits per byte, or its
+            interval contains zero.
+        sentences: the verdict in words.
     """
 
     dose_response: bool | None
@@ -40,7 +40,7 @@ class InjectionVerdict:
 
 
 def injection_verdict(injection: Injection) -> InjectionVerdict:
-    """Judge an experiment by its own figures."""
+    """Judges a leak experiment."""
     response = _dose_response(injection)
     flat = {name: _stays_flat(_changes(injection, name)) for name in FLAT_SETS}
     sentences = [_response_sentence(injection, response), _copies_sentence(injection)]
@@ -49,7 +49,7 @@ def injection_verdict(injection: Injection) -> InjectionVerdict:
 
 
 def is_flat(change: Difference) -> bool | None:
-    """Whether no change was shown; None without a figure, or without an interval to judge it by."""
+    """Whether a change is below 0.001 bits per byte or may be zero; None if undecided."""
     if change.delta_bpb is None:
         return None
     if abs(change.delta_bpb) < UNMOVED_BPB:
@@ -65,7 +65,7 @@ def percent(share: float) -> str:
 
 
 def _changes(injection: Injection, name: str) -> list[Difference]:
-    """Of a set, under every dose above 0."""
+    """The changes of a set under every dose above 0."""
     return [dose.sets[name].change for dose in injection.doses[1:]]
 
 
@@ -82,7 +82,7 @@ def _dose_response(injection: Injection) -> bool | None:
 
 
 def _stays_flat(changes: list[Difference]) -> bool | None:
-    """At every dose at which the set has a chunk; None where that cannot be said."""
+    """Whether every change with a figure is flat; None if undecided."""
     found = [is_flat(change) for change in changes if change.delta_bpb is not None]
     if False in found:
         return False

@@ -1,9 +1,9 @@
-"""What a page about a document shows: its text token by token, and the neighbours beside it.
+"""Data of the inspection page: a document token by token, with the neighbours read.
 
-The model reads, while it predicts a chunk, the neighbours of the chunk before; these are beside it.
+The neighbours beside a chunk are those of the previous chunk, which the model reads while it
+predicts the chunk.
 
-Legend: c chunks of the document, M tokens a chunk, K neighbours, R tokens of a neighbour with its
-continuation.
+Shapes: c chunks of the document, M tokens a chunk, R tokens of a neighbour with its continuation.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from ..measure.exact_overlap import covered
 
 @dataclass(frozen=True)
 class Span:
-    """A token's text, or that of several which share a character.
+    """The text of a token, or of several tokens that share a character.
 
     Attributes:
-        text: never empty.
-        gain: nats gained on it; None where nothing was scored.
-        shared: it lies in a run shared with the text beside it.
-        leaked: it lies in a run that stands somewhere in the training text; False if not known.
+        text: at least one character.
+        gain: nats gained; None if not scored.
+        shared: whether it lies in a run shared with the text beside it.
+        leaked: whether it lies in a run that occurs in the training text; False if unknown.
     """
 
     text: str
@@ -41,14 +41,14 @@ class Span:
 
 @dataclass(frozen=True)
 class ReadNeighbour:
-    """A neighbour that was read.
+    """A neighbour that the model read.
 
     Attributes:
         document: id of its document.
-        index: number of the chunk within it, from 0.
-        score: the retriever's.
-        spans: its text.
-        continuation: the text that follows, read as well.
+        index: number of its chunk within the document, from 0.
+        score: retrieval score.
+        spans: text of the chunk.
+        continuation: text of the continuation.
     """
 
     document: str
@@ -60,7 +60,7 @@ class ReadNeighbour:
 
 @dataclass(frozen=True)
 class InspectedChunk:
-    """A chunk and what was read for it, best neighbour first."""
+    """A chunk and the neighbours read to predict it, best first."""
 
     index: int
     spans: list[Span]
@@ -88,14 +88,14 @@ class InspectedDocument:
 
 @dataclass(frozen=True)
 class Inspection:
-    """Where inspected text comes from, and what is marked in it.
+    """Collects the data of inspected documents.
 
     Attributes:
-        chunks: of the corpus.
+        chunks: chunks of the corpus.
         corpus: raw text.
         table: neighbours of every chunk.
         k: neighbours read.
-        continuation_chunks: following chunks read with each.
+        continuation_chunks: following chunks read with each neighbour.
         minimum_run: tokens of the shortest run that is marked.
     """
 
@@ -112,17 +112,17 @@ class Inspection:
         gain: NDArray[np.floating],
         matching: NDArray[np.integer] | None = None,
     ) -> InspectedDocument:
-        """One document, ready to be shown.
+        """The data of one document.
 
         Args:
-            document: its number in the corpus.
-            gain: [c, M] nats gained on each token of its chunks (baseline minus on), by the
-                token's own place; anything where there is no text.
+            document: number in the corpus.
+            gain: [c, M] nats gained on each token (baseline minus on); values of padding and
+                boundary tokens are ignored.
             matching: [c, M] longest runs shared with the training text, from the stage
-                `exact_overlap`; None leaves them out.
+                `exact_overlap`; None marks no leaked text.
 
         Raises:
-            ValueError: arrays that are not of the document's chunks.
+            ValueError: the arrays do not have the shape of the document.
         """
         first, last = (int(c) for c in self.chunks.first_chunk[document : document + 2])
         shape = (last - first, self.chunks.chunk_size)
@@ -174,7 +174,7 @@ class Inspection:
         shared: NDArray[np.bool_],
         leaked: NDArray[np.bool_] | None,
     ) -> Iterator[Span]:
-        """The text of a chunk's tokens; those that cut a character are one span."""
+        """Yields the text of a chunk's tokens; tokens that share a character are one span."""
         start, stop = self.chunks.text_span(chunk)
         raw = self.corpus.raw_span(start, stop)
         ends = np.cumsum(self.chunks.token_bytes[chunk], dtype=np.int64)
@@ -194,25 +194,22 @@ class Inspection:
 
 
 def _inside_character(byte: int) -> bool:
-    """Whether a byte of UTF-8 goes on with a character that began before it."""
+    """Whether a UTF-8 byte continues a character."""
     return byte & 0xC0 == 0x80
 
 
 def shared_tokens(
     a: NDArray[np.integer], b: NDArray[np.integer], special: Collection[int], minimum: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Tokens of each side that lie in a common run of at least `minimum` tokens.
+    """bool [M] and [R]: tokens of `a` and of `b` in a common run of at least `minimum` tokens.
 
     Args:
         a: [M] token ids.
         b: [R] token ids.
         special: ids that match nothing.
-
-    Returns:
-        bool [M] and bool [R].
     """
     alike = (a[:, None] == b[None]) & ~np.isin(a, list(special))[:, None]
-    run = np.zeros((len(a) + 1, len(b) + 1), np.int32)  # run that ends at this pair of tokens
+    run = np.zeros((len(a) + 1, len(b) + 1), np.int32)  # length of the run ending at this pair
     for i, row in enumerate(alike):
         run[i + 1, 1:] = np.where(row, run[i, :-1] + 1, 0)
     marked = np.zeros_like(run, np.bool_)

@@ -1,7 +1,7 @@
-"""One HTML page that opens offline: text coloured by what retrieval gained, neighbours beside it.
+"""The inspection page: text coloured by the gain of each token, with the neighbours beside it.
 
-After the figures in the paper's appendix (RETRO, appendix E). No script, no font, no image: all
-that the page needs is in it, and the same documents give the same bytes.
+Modelled on the figures of RETRO, appendix E. The page is one HTML file that needs no other file;
+the same documents give the same bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .table import NONE, Table
 STEPS = 5  # shades of each colour
 FULL_NATS = 4.0  # the darkest shade stands for this gain, or more
 _COLOURS = {"p": (0, 114, 178), "n": (213, 94, 0)}
-"""Of a gain and of a loss: Okabe and Ito's blue and vermilion."""
+"""RGB of gains (p) and losses (n): Okabe and Ito's blue and vermilion."""
 
 
 def write_page(
@@ -31,12 +31,12 @@ def write_page(
     description: str,
     minimum_run: int,
 ) -> None:
-    """Write the page atomically.
+    """Writes the page atomically.
 
     Args:
         title: heading, such as the run's name.
-        description: a sentence on what was compared.
-        minimum_run: tokens of the shortest run that was marked, for the legend.
+        description: a sentence about the comparison.
+        minimum_run: tokens of the shortest marked run, for the legend.
     """
     page = render(documents, title=title, description=description, minimum_run=minimum_run)
     pages.write(path, page)
@@ -87,18 +87,18 @@ def _bits_per_byte(document: InspectedDocument) -> str:
 
 
 def _marks(span: Span) -> str:
-    """Classes of a token: its shade, `m` if it is shared, `d` if it leaked."""
+    """CSS classes of a span: its shade, `m` if shared, `d` if leaked."""
     marks = [shade(span.gain or 0.0), "m" * span.shared, "d" * span.leaked]
     return " ".join(filter(None, marks))
 
 
 def _runs(spans: Iterable[Span]) -> Iterator[tuple[bool, str]]:
-    """Text by whether it is shared; spans of the same kind that touch are one."""
+    """Yields (shared, text) for each maximal run of spans that agree in `shared`."""
     for shared, run in groupby(spans, key=lambda span: span.shared):
         yield shared, "".join(span.text for span in run)
 
 
 def shade(gain: float) -> str:
-    """Name of the shade of a gain: "p1" to "p5", "n1" to "n5", "" for next to nothing."""
+    """CSS class of a gain: "p1" to "p5" for gains, "n1" to "n5" for losses, "" near zero."""
     step = min(STEPS, round(abs(gain) / FULL_NATS * STEPS))
     return f"{'p' if gain > 0 else 'n'}{step}" if step else ""

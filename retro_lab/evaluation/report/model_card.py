@@ -1,4 +1,4 @@
-"""The model card of an exported run: what it is, what it scored, how to load it."""
+"""The model card of an exported run: description, scores, usage."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def model_card(results: Results, name: str, licence: str) -> str:
     """README.md of a model folder, with the fields that the Hugging Face hub reads.
 
     Args:
-        results: of the run.
-        name: of the folder.
-        licence: of the weights, as the hub spells it.
+        results: results of the run.
+        name: name of the folder.
+        licence: licence of the weights, as the hub spells it.
     """
     config, scores = results.config, results.metrics[results.evaluation.split]
     backbone = config["recipe"].get("backbone")
@@ -64,6 +64,6 @@ def _settings(group: dict[str, Any]) -> str:
 
 
 def _short(backbone: str) -> str:
-    """A local folder by its last part: where it lay is nobody's business."""
+    """The name of a backbone; a local folder is shortened to its last part, to hide its path."""
     path = Path(backbone).expanduser()
     return path.name if path.is_absolute() or path.exists() else backbone

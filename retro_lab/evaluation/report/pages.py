@@ -1,4 +1,4 @@
-"""Pages and Markdown files from the jinja2 templates in `templates/`."""
+"""HTML pages and Markdown files, rendered from the jinja2 templates in `templates/`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from retro_lab.config.files import replacing
 
 
 def render(template: str, **values: Any) -> str:
-    """A template filled in; in those of HTML, text is escaped."""
+    """Renders a template; HTML templates escape text."""
     return _environment().get_template(template).render(values)
 
 
 def write(path: Path, text: str) -> None:
-    """Writes a page whole or not at all, with the same bytes on every system."""
+    """Writes a page atomically, with the same bytes on every system."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 

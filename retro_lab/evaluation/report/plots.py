@@ -1,8 +1,8 @@
-"""Figures: bpb(alpha) like the paper's Figure 6; `sweep_plot` draws those of a report.
+"""The leakage figure bpb(alpha), like the paper's Figure 6, and helpers for all figures.
 
-The figures use the object interface, so nothing global changes, and carry no date or version, so
-the same results give the same bytes. Colours are Okabe and Ito's, told apart by every eye;
-markers differ as well.
+Figures use matplotlib's object interface, so no global state changes. Files carry no date or
+version, so the same results give the same bytes. Colours are Okabe and Ito's colour-blind safe
+palette; markers differ as well.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DPI = 150
 INK, SOFT, PALE = "#222222", "#666666", "#c9cdd2"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F3C8D", "#222222")
 MARKERS = "osD^vPX*"
-_LINES = {  # colour, marker, line, its width, its place above others
+_LINES = {  # colour, marker, line style, line width, z-order
     "on": ("#0072B2", "o", "-", 2.2, 5),
     "baseline": (INK, "s", "-", 1.3, 2),
     "plain": ("#D55E00", "s", "-", 1.8, 4),
@@ -38,11 +38,11 @@ _LINES = {  # colour, marker, line, its width, its place above others
 }
 _KEYWORDS = ("color", "marker", "linestyle", "linewidth", "zorder")
 STYLES = {name: dict(zip(_KEYWORDS, line, strict=True)) for name, line in _LINES.items()}
-"""How conditions are drawn, by name; others as the empty one."""
+"""Line styles by condition; conditions not listed use the style of the empty name."""
 
 
 def plot_leakage(leakage: Leakage, path: Path, *, corpus: str, model: str, split: str) -> None:
-    """Write bpb(alpha), on minus baseline with its interval, and the text kept, as a PNG.
+    """Writes bpb(alpha), the paired difference of RETRO[ON], and the text kept, as a PNG.
 
     Args:
         corpus: name of the corpus, for the title.
@@ -58,7 +58,7 @@ def plot_leakage(leakage: Leakage, path: Path, *, corpus: str, model: str, split
     _draw_curves(curves, leakage)
     _draw_difference(difference, leakage)
     _draw_kept(kept, leakage)
-    # Of many alphas every n-th is written, counted back from 1, so that 1 always is.
+    # At most about ten ticks, counted back from alpha = 1 so that 1 is always labelled.
     ticks = leakage.alphas[:: -math.ceil(len(leakage.alphas) / 10)]
     kept.set_xticks(ticks, [f"{alpha:g}" for alpha in ticks])
     kept.set_xlabel(r"$\alpha$: largest overlap r(C) of the chunks kept (share of the chunk)")
@@ -129,7 +129,7 @@ def _draw_kept(axes: Axes, leakage: Leakage) -> None:
 
 
 def tidy(axes: Axes) -> None:
-    """Light grid, no frame."""
+    """Sets a light grid and removes the frame."""
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -149,7 +149,7 @@ def save(figure: Figure, path: Path, title: str, size: int = 12) -> None:
             for text in legend.get_texts():
                 text.set_fontsize(9)
     kind = path.suffix.removeprefix(".")
-    unsaid: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
+    metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
     # Without a salt the ids in an SVG are random.
     with rc_context({"svg.hashsalt": path.stem}), replacing(path) as temporary:
-        figure.savefig(temporary, dpi=DPI, format=kind, metadata=unsaid)
+        figure.savefig(temporary, dpi=DPI, format=kind, metadata=metadata)

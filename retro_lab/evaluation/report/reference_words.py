@@ -1,4 +1,4 @@
-"""How a leakage reference, as results.json has it, is called in titles of tables and plots."""
+"""Words for the leakage reference of results.json, for titles of tables and plots."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _WORDS = {
 
 
 def in_words(reference: str | None) -> str:
-    """Words for "overlap with ...": any training text (exact), or own neighbours (bm25)."""
+    """Words that continue "overlap with", such as "own neighbours (bm25)"."""
     if reference is None:
         return "nothing (not measured)"
     return _WORDS.get(reference, reference.replace("_", " "))

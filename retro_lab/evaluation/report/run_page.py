@@ -1,7 +1,7 @@
-"""index.html: a run's figures, words, plots and files on one page that opens offline.
+"""index.html: the verdict, tables, plots and files of a run on one page.
 
-Plots are in the page itself; the files beside it are linked. No script, no font, no date: the same
-results give the same bytes.
+Plots are embedded, other files are linked. The page has no script, external font or date, so the
+same results give the same bytes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ RECORDS = {
     "injection.json": ("injection.json", "injection.svg", "injection.png"),
     "rivals.json": ("rivals.json", "rivals.parquet"),
 }
-"""Records of single evaluations, which outlive the next one, and the files that belong to each."""
+"""By record of an optional evaluation, its files; later evaluations leave them in place."""
 DECISIVE = ("split", "stride", "k", "reference")
 OUTDATED = "of an evaluation with another split, stride, k or reference"
 
@@ -55,8 +55,7 @@ OUTDATED = "of an evaluation with another split, stride, k or reference"
 def write_run_page(results: Results, folder: Path) -> Path:
     """Writes index.html atomically into a run's directory and returns its path.
 
-    Args:
-        folder: the run's directory; of its plots and files those are shown that are there.
+    The page shows the plots and files that exist in the directory.
     """
     path = folder / PAGE_FILE
     write(path, _render(results, folder))
@@ -64,9 +63,9 @@ def write_run_page(results: Results, folder: Path) -> Path:
 
 
 def outdated(results: Results, folder: Path) -> set[str]:
-    """Files in a run's directory that are `OUTDATED` beside these results.
+    """Files in a run's directory from an evaluation with other `DECISIVE` settings than `results`.
 
-    A record that is damaged is not judged; whoever reads it refuses it.
+    Missing and damaged records are skipped.
     """
     asked = results.config.get("eval", {})
     found: set[str] = set()
@@ -111,7 +110,7 @@ def _render(results: Results, folder: Path) -> str:
 
 
 def _leakage_table(leakage: Leakage) -> Table:
-    """As `leakage_table`, with every condition and figure: a page is as wide as it needs to be."""
+    """As `tables.leakage_table`, but with all conditions and figures: a page has no width limit."""
     names = in_order(leakage.curves)
     other = compared_with(names) or "baseline"
     rows = [
@@ -132,7 +131,7 @@ def _leakage_table(leakage: Leakage) -> Table:
 
 
 def _files_table(folder: Path, old: set[str]) -> Table:
-    """The files that are there, linked, and what each is."""
+    """Links to the existing files, with a description of each."""
     link = Markup('<a href="{0}">{0}</a>')
     rows = [
         [link.format(name), f"{words} ({OUTDATED})" if name in old else words]

@@ -1,4 +1,4 @@
-"""Which rows of a report are shown, and in which order: `where=k>=2`, `sort=bpb`."""
+"""Filters and sorts the rows of a report: `where=k>=2`, `sort=bpb`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def where(rows: Sequence[SweepRow], conditions: Sequence[str]) -> list[SweepRow]
             a key is a column, a figure (bpb, gain, leak_free, flops, time) or a setting.
 
     Raises:
-        UserError: a condition that isn't one, or a key that no row has.
+        UserError: a condition is malformed, or no row has its key.
     """
     for condition in conditions:
         match = _CONDITION.fullmatch(condition)
@@ -54,10 +54,10 @@ def where(rows: Sequence[SweepRow], conditions: Sequence[str]) -> list[SweepRow]
 
 
 def sorted_rows(rows: Sequence[SweepRow], sort: str | None) -> list[SweepRow]:
-    """Rows by a key as in `where`, downwards after a minus; those without a value at the end.
+    """Rows sorted by a key as in `where`, descending with a leading minus, missing values last.
 
     Raises:
-        UserError: a key that no row has.
+        UserError: no row has the key.
     """
     ordered = in_sweep_order(rows)
     if sort is None:
@@ -68,7 +68,7 @@ def sorted_rows(rows: Sequence[SweepRow], sort: str | None) -> list[SweepRow]:
 
 
 def sorted_groups(groups: Sequence[SeedGroup], sort: str | None) -> list[SeedGroup]:
-    """As `sorted_rows`, by means over seeds."""
+    """Groups sorted as by `sorted_rows`, with means over seeds as values."""
     if sort is None:
         return list(groups)
     key = sort.removeprefix("-")
@@ -79,7 +79,7 @@ def sorted_groups(groups: Sequence[SeedGroup], sort: str | None) -> list[SeedGro
 
 
 def figure(row: SweepRow, key: str) -> Any:
-    """A row's figure, column or setting of this name; None if it has none."""
+    """The figure, column or setting of this name; None if the row lacks it."""
     if key in FIGURES:
         return FIGURES[key](row)
     return getattr(row, key) if key in _COLUMNS else row.options.get(key)

@@ -1,4 +1,4 @@
-"""Many runs side by side: each result as one row, and what tells the rows apart."""
+"""Rows of a report on many runs, one for each result, and the columns in which they differ."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ..measure.metrics import Score
 from ..records.results import Results, SearchedDatabase
 from .reference_words import in_words as reference_in_words
 
-# Of a configuration, what does not tell two results apart but for the seed, or at all; what an
-# evaluation and a trainer change of the figures is added in `_settings`.
-_ASIDE = (
+# Parts of the configuration that may differ between seeds of one group. `_settings` adds back the
+# evaluation and trainer settings that change figures.
+_NOT_SETTINGS = (
     *("seed", "logger", "eval", "store", "prepare", "runs_dir", "resume", "trainer"),
     "objective",
 )
@@ -31,27 +31,27 @@ SPLITS = ("validation", "test", "train")
 
 @dataclass(frozen=True)
 class SweepRow:
-    """One run of a sweep, on all chunks of its scored split.
+    """One run of a sweep, with figures over all chunks of its scored split.
 
     Attributes:
         k: neighbours a chunk reads; 0 for a run without retrieval.
-        score: of RETRO[ON], or of the run itself when it has no retrieval.
-        baseline: of the shared baseline; None when the run has none.
-        plain: of the plain model that read as many training tokens; None in older results.
-        difference: on minus plain, or minus baseline where there is no plain; all chunks.
-        leak_free: the same, chunks with r(C) <= 0.125.
-        corpus: what was scored, by its option and, if it has one, the last part of its path.
-        split: the scored one.
+        score: score of RETRO[ON], or of the run itself if it has no retrieval.
+        baseline: score of the shared baseline, if the run has one.
+        plain: score of the plain model that read as many training tokens; None in older results.
+        difference: on minus plain, or minus baseline without a plain model; all chunks.
+        leak_free: as `difference`, on chunks with r(C) <= 0.125.
+        corpus: name of the scored corpus and the last part of its path, if it has one.
+        split: the scored split.
         stride: tokens between windows.
-        reference: of r(C), in words; none where overlap was not measured.
-        settings: the run's configuration but for its seed, its data, and how it was evaluated:
-            equal for runs that are the same but for the seed.
-        seconds: of its training; None if it is not known.
-        flops: of its training; None if it is not known.
-        database: what was searched, in words, and what the run was trained with where that is
-            another one; none for a run without retrieval.
-        others: settings without a column of their own, `optim.lr` say, in which runs that would
-            look alike differ; see `told_apart`.
+        reference: reference of r(C), in words; "none" if overlap was not measured.
+        settings: configuration without the seed, data and evaluation settings, as JSON; equal for
+            runs that differ only in their seed.
+        seconds: training time; None if unknown.
+        flops: training FLOPs; None if unknown.
+        database: the searched database, and the training database if it differs; "none" without
+            retrieval.
+        others: further settings, such as `optim.lr`, in which otherwise equal rows differ; see
+            `with_differing_settings`.
     """
 
     run_key: str
@@ -84,12 +84,12 @@ class SweepRow:
 
     @property
     def compared(self) -> Score | None:
-        """Score of that condition."""
+        """Score of the condition `against`."""
         return self.baseline if self.plain is None else self.plain
 
     @property
     def options(self) -> dict[str, Any]:
-        """Dotted keys and values of the run's configuration; empty if it isn't known."""
+        """The run's configuration as values by dotted key; empty if unknown."""
         return flatten(json.loads(self.settings)[0]) if self.settings else {}
 
 
@@ -127,12 +127,12 @@ def sweep_row(results: Results) -> SweepRow:
 
 
 def _settings(results: Results, read: list[Any]) -> str:
-    """All that runs must share to be seeds of one group.
+    """JSON of everything that runs must share to be seeds of one group.
 
     Args:
-        read: what a scored chunk read and was filtered by, the defaults of null filled in.
+        read: k, database and overlap reference, with defaults filled in.
     """
-    own = {name: value for name, value in results.config.items() if name not in _ASIDE}
+    own = {name: value for name, value in results.config.items() if name not in _NOT_SETTINGS}
     precision = results.config.get("trainer", {}).get("precision")
     windows = [results.evaluation.split, results.evaluation.window, results.evaluation.stride]
     return json.dumps([own, precision, results.lineage, windows, read], sort_keys=True)
@@ -152,7 +152,7 @@ def _database(searched: SearchedDatabase | None) -> str:
 
 
 def _reference(results: Results) -> str:
-    """In words; of own neighbours also how many were searched, since more find more."""
+    """The overlap reference in words, with the number of own neighbours compared."""
     reference = results.leakage.reference
     if reference is None:
         return "none"
@@ -162,7 +162,7 @@ def _reference(results: Results) -> str:
 
 
 def scored_k(config: dict[str, Any]) -> int:
-    """Neighbours that a scored chunk read, from a run's configuration as in results.json."""
+    """Neighbours that a scored chunk reads, from the configuration in results.json."""
     return config.get("eval", {}).get("k") or config["neighbours"]["k"]
 
 
@@ -171,24 +171,24 @@ def _cca(config: dict[str, Any]) -> str:
     return "layers " + ",".join(map(str, layers)) if layers else config["placement"]
 
 
-def told_apart(rows: Sequence[SweepRow]) -> list[SweepRow]:
-    """The rows; if some look alike but for their seed, with the settings in which they differ."""
+def with_differing_settings(rows: Sequence[SweepRow]) -> list[SweepRow]:
+    """The rows, with `others` set to the settings in which otherwise equal rows differ."""
     alike: dict[tuple, list[dict[str, Any]]] = {}
     for row in rows:
-        alike.setdefault(_looks(row), []).append(row.options)
+        alike.setdefault(_shown_columns(row), []).append(row.options)
     keys = sorted({key for group in alike.values() for key in _differing(group)})
     return [replace(row, others={key: row.options.get(key) for key in keys}) for row in rows]
 
 
 def _differing(group: Sequence[dict[str, Any]]) -> list[str]:
-    """Keys whose value isn't the same everywhere, but for what another option brings with it."""
+    """Keys whose values differ, without keys that follow from the name of their config option."""
     keys = {key for one in group for key in one if any(o.get(key) != one.get(key) for o in group)}
     named = {key for key in keys if key.endswith(".name")}
-    return [key for key in keys if key in named or not any(_brought(group, key, n) for n in named)]
+    return [key for key in keys if key in named or not any(_follows(group, key, n) for n in named)]
 
 
-def _brought(group: Sequence[dict[str, Any]], key: str, name: str) -> bool:
-    """Whether the option that `name` names decides on `key` of the same part, as its schema."""
+def _follows(group: Sequence[dict[str, Any]], key: str, name: str) -> bool:
+    """Whether the value of `key` is determined by the option `name` of the same config group."""
     if not key.startswith(name.removesuffix("name")):
         return False
     return len({(one.get(name), str(one.get(key))) for one in group}) == len(
@@ -196,14 +196,14 @@ def _brought(group: Sequence[dict[str, Any]], key: str, name: str) -> bool:
     )
 
 
-def _looks(row: SweepRow) -> tuple:
-    """What the tables show of a run, but for its seed and figures."""
+def _shown_columns(row: SweepRow) -> tuple:
+    """The columns that the tables show of a run, without seed and figures."""
     names = [name for name in (*AXES, *MEASURED, "k") if name != "seed"]
     return tuple(getattr(row, name) for name in names)
 
 
 def in_sweep_order(rows: Iterable[SweepRow]) -> list[SweepRow]:
-    """Rows without retrieval first, then by every axis, k, and how they were measured."""
+    """Rows without retrieval first, then sorted by axes, other settings, k and measurement."""
 
     def key(row: SweepRow) -> tuple:
         axes, measured = ([getattr(row, name) for name in names] for names in (AXES, MEASURED))
@@ -215,19 +215,22 @@ def in_sweep_order(rows: Iterable[SweepRow]) -> list[SweepRow]:
 
 
 def _comparable(value: Any) -> tuple[bool, float, str]:
-    """Numbers by size, then everything else by its text."""
+    """A sort key: numbers by value, then everything else by its text."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return False, value, ""
     return True, 0.0, str(value)
 
 
 def value_of(row: SweepRow, name: str) -> Any:
-    """What a row has in one of the columns that tell rows apart."""
+    """A row's value in a column or in `others`."""
     return row.others[name] if name in row.others else getattr(row, name)
 
 
 def varying(rows: Sequence[SweepRow]) -> list[str]:
-    """What runs differ in; what only retrieval has, among runs with it. Never nothing."""
+    """Columns in which the rows differ; `retriever` is added if at most the seed differs.
+
+    Columns of retrieval are compared among runs with retrieval only.
+    """
     retrieving = [row for row in rows if row.k] or rows
 
     def differs(name: str) -> bool:
@@ -242,7 +245,7 @@ def varying(rows: Sequence[SweepRow]) -> list[str]:
 
 
 def by_split(rows: Iterable[SweepRow]) -> dict[str, list[SweepRow]]:
-    """Rows of each scored split, validation first; figures of two splits don't compare."""
+    """Rows by scored split, validation first; figures of two splits are not comparable."""
     found: dict[str, list[SweepRow]] = {}
     for row in sorted(rows, key=lambda row: SPLITS.index(row.split)):
         found.setdefault(row.split, []).append(row)

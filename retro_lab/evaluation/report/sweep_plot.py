@@ -1,4 +1,4 @@
-"""The figure of a report: bits per byte against whatever varies, a row of panels a scored split."""
+"""The figure of a report: bits per byte against the varying settings, for each scored split."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ MOST_TICKS = 8
 
 @dataclass(frozen=True)
 class Axis:
-    """What a panel's points lie over.
+    """The x axis of a panel.
 
     Attributes:
         name: a column or a setting.
-        values: all there are, in order.
+        values: all its values, sorted.
     """
 
     name: str
@@ -50,10 +50,10 @@ class Axis:
         return positive and self.values[-1] >= 4 * self.values[0]
 
     def at(self, row: SweepRow, shift: float) -> float | None:
-        """Where a row lies; None if it has no such value.
+        """The x position of a row; None if the row lacks the value.
 
         Args:
-            shift: of its line, from -1 to 1, so that bars at one value stay apart.
+            shift: offset of its line, from -1 to 1, so that bars at one value do not overlap.
         """
         value = _place(row, self.name)
         if value is None:
@@ -63,8 +63,8 @@ class Axis:
         extent = (self.values[-1] - self.values[0]) if self.is_number else len(self.values) - 1
         return (value if self.is_number else self.values.index(value)) + 0.02 * shift * extent
 
-    def dress(self, axes: Axes) -> None:
-        """Scale, ticks and label."""
+    def format_axes(self, axes: Axes) -> None:
+        """Sets scale, ticks and label."""
         axes.set_xlabel("k: neighbours a chunk reads" if self.name == "k" else self.name)
         if not self.values:
             axes.set_xticks([])
@@ -83,15 +83,13 @@ class Axis:
 
 
 def plot_sweep(rows: Sequence[SweepRow], path: Path, *, title: str) -> None:
-    """Writes bits per byte against what varies as a PNG or an SVG, splits below each other.
+    """Writes bits per byte against the varying settings as a PNG or an SVG, a row for each split.
 
-    Where few settings vary, x is the one with the most values and the others make lines. With one
+    If few settings vary, x is the setting with the most values and the others make lines. With one
     seed, bars are the paired interval of RETRO[ON] minus the plain model (or the baseline), drawn
-    from that model's own value: a bar that stays clear of its line is a difference that chance
-    does not explain. Where a point has several seeds, a line goes through their means, bars are
-    intervals over seeds, of which a point with one has none, and each seed is a small dot. Where
-    that would be too many lines, or lines of one point each, as in a search, each setting has a
-    panel of points of its own.
+    around the value of this model: a bar clear of its line is a difference beyond chance. With
+    several seeds, lines go through means, bars are intervals over seeds, and dots are seeds. In a
+    search (too many lines, or one point for each line) every setting has a panel of points.
     """
     from matplotlib.figure import Figure
 
@@ -113,7 +111,7 @@ def plot_sweep(rows: Sequence[SweepRow], path: Path, *, title: str) -> None:
             else:
                 _draw_lines(axes, lines[split], axis)
             _draw_compared(axes, found)
-            axis.dress(axes)
+            axis.format_axes(axes)
             tidy(axes)
         across[0].set_ylabel(f"{split} split: bits per byte\n(lower is better)")
         across[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
@@ -122,7 +120,7 @@ def plot_sweep(rows: Sequence[SweepRow], path: Path, *, title: str) -> None:
 
 
 def _drawn(rows: Sequence[SweepRow]) -> list[str]:
-    """What varies, that with the most values first, numbers before names; k if nothing does."""
+    """Names of the varying settings: numbers first, then by number of values; k if none varies."""
     names = [*varying(rows), "k"]
     axes = [Axis.of(rows, name) for name in names if name != "seed"]
     axes = [axis for axis in axes if len(axis.values) > 1]
@@ -131,7 +129,7 @@ def _drawn(rows: Sequence[SweepRow]) -> list[str]:
 
 
 def _lines(rows: Sequence[SweepRow], names: Sequence[str]) -> dict[str, list[SweepRow]]:
-    """Rows by what tells them apart but for x, which is the first name; lines under a label."""
+    """Rows by line label: their values of all names but the first, which is x."""
     found: dict[str, list[SweepRow]] = defaultdict(list)
     for row in rows:
         label = ", ".join(_worded(row, name) for name in names[1:])
@@ -140,7 +138,7 @@ def _lines(rows: Sequence[SweepRow], names: Sequence[str]) -> dict[str, list[Swe
 
 
 def _draw_points(axes: Axes, rows: Sequence[SweepRow], axis: Axis) -> None:
-    """A point a run; the best one stands out."""
+    """A point for each run, the best one highlighted."""
     best = min(rows, key=lambda row: row.score.bpb)
     for row in rows:
         x = axis.at(row, 0.0)
@@ -191,7 +189,7 @@ def _draw_series(
 
 
 def bar(group: SeedGroup, seeds: bool) -> tuple[float | None, float | None]:
-    """Ends of a group's bar, of one kind in a plot: over seeds, or over documents of one seed."""
+    """Ends of a group's bar: the interval over seeds, or over documents if `seeds` is False."""
     if seeds:
         return group.bpb.low, group.bpb.high
     d, base = group.rows[0].difference, group.rows[0].compared
@@ -201,19 +199,18 @@ def bar(group: SeedGroup, seeds: bool) -> tuple[float | None, float | None]:
 
 
 def _draw_compared(axes: Axes, rows: Sequence[SweepRow]) -> None:
-    """A line for each model compared with; with several seeds their mean, in its interval."""
-    for number, (name, found) in enumerate(compared(rows)):
+    """A line for each reference model; with several seeds, their mean and its interval."""
+    for number, (name, found) in enumerate(reference_scores(rows)):
         style = ("-", "--", ":", "-.")[number % 4]
         axes.axhline(found.mean, color=INK, linewidth=1.3, linestyle=style, label=name, zorder=2)
         if found.low is not None and found.high is not None:
             axes.axhspan(found.low, found.high, color=PALE, alpha=0.4, linewidth=0, zorder=1)
 
 
-def compared(rows: Sequence[SweepRow]) -> list[tuple[str, Spread]]:
-    """Bits per byte of what a split's rows are compared with, and labels that tell sizes apart.
+def reference_scores(rows: Sequence[SweepRow]) -> list[tuple[str, Spread]]:
+    """Labels and bits per byte of the models that a split's rows are compared with.
 
-    Seeds are taken together unless one of them has several such models, which then are no seeds of
-    one experiment.
+    Seeds are averaged, unless one seed has several such models: these are separate experiments.
     """
     having = [row for row in rows if row.compared is not None]
     names = [n for n in _OF_COMPARED if len({getattr(row, n) for row in having}) > 1]
@@ -238,7 +235,7 @@ def _note(rows: Sequence[SweepRow]) -> str:
 
 
 def _place(row: SweepRow, name: str) -> Any:
-    """A row's value; None for what a run without retrieval has none of."""
+    """A row's value of a setting; None for settings of retrieval in a run without retrieval."""
     if not row.k and name in OF_RETRIEVAL and name != "retriever":
         return None
     value = row.k if name == "k" else value_of(row, name)

@@ -1,7 +1,7 @@
-"""The tables of a report: a part for each scored split, since figures of two don't compare.
+"""The tables of a report on many runs, in parts whose figures are comparable.
 
-Runs with a plain model beside them are compared with it, and older ones with the shared baseline,
-which read fewer training tokens; these are a part of their own.
+Each scored split is a part. Older runs without a plain model are compared with the shared baseline,
+which read fewer training tokens, and form a part of their own.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from .tables import difference_text
 
 @dataclass(frozen=True)
 class Part:
-    """Rows whose figures may stand in one table.
+    """Rows of one table, with comparable figures.
 
     Attributes:
-        split: the scored one.
-        against: what RETRO[ON] is compared with, plain or baseline; empty without retrieval.
-        rows: in the order in which they are shown.
+        split: the scored split.
+        against: the condition that RETRO[ON] is compared with, plain or baseline; empty without
+            retrieval.
+        rows: in display order.
     """
 
     split: str
@@ -40,16 +41,16 @@ class Part:
 
 
 def parts(rows: Sequence[SweepRow], sort: str | None = None) -> list[Part]:
-    """The rows, split by split and, within one, by what they are compared with.
+    """The rows by split and by the condition that they are compared with.
 
     Args:
-        sort: what to sort rows by; see `selection`.
+        sort: key to sort rows by; see `selection`.
     """
     found = []
     for split, scored in by_split(rows).items():
         kinds = sorted({row.against for row in scored if row.difference}, reverse=True)
         for against in kinds or [""]:
-            # Runs without retrieval are compared with nothing: they stand in the first part.
+            # Runs without retrieval have no comparison; they go into the first part.
             alone = kinds[:1] in ([], [against])
             own = [r for r in scored if (r.against == against if r.difference else alone)]
             found.append(Part(split, against, sorted_rows(own, sort)))
@@ -57,12 +58,12 @@ def parts(rows: Sequence[SweepRow], sort: str | None = None) -> list[Part]:
 
 
 def run_table(part: Part) -> Table:
-    """A row a run."""
+    """A table with a row for each run."""
     names = varying(part.rows)
     gains = _gain_heads(part)
     rows = [
         [
-            *_told(row, names),
+            *_name_cells(row, names),
             f"{row.score.bpb:.4f}",
             *[difference_text(row.difference), difference_text(row.leak_free)][: len(gains)],
             *_cost(row.flops, row.seconds),
@@ -79,13 +80,13 @@ def run_table(part: Part) -> Table:
 
 
 def group_table(part: Part, sort: str | None = None) -> Table:
-    """A row for all seeds of the same settings."""
+    """A table with a row for each group of seeds."""
     names = [name for name in varying(part.rows) if name != "seed"]
     gains = _gain_heads(part)
     rows = []
     groups = by_settings(part.rows)
     for group in sorted_groups(groups, sort):
-        *told, k = _told(group.rows[0], names)
+        *told, k = _name_cells(group.rows[0], names)
         gain = [_text(group.gain, "+.4f"), _text(group.leak_free, "+.4f")][: len(gains)]
         figures = [_text(group.bpb, ".4f"), *gain, f"{group.best.score.bpb:.4f}"]
         rows.append([*told, k, str(len(group.rows)), *figures, *_cost(group.flops, group.seconds)])
@@ -95,7 +96,7 @@ def group_table(part: Part, sort: str | None = None) -> Table:
 
 
 def part_tables(part: Part, sort: str | None = None) -> list[Table]:
-    """A table of the runs, and where some differ in their seed alone another of the settings."""
+    """A table of the runs and, if some differ only in their seed, a table of the groups."""
     found = [run_table(part)]
     if len(by_settings(part.rows)) < len(part.rows):
         found.append(group_table(part, sort))
@@ -103,10 +104,10 @@ def part_tables(part: Part, sort: str | None = None) -> list[Table]:
 
 
 def in_words(part: Part, brackets: bool = True) -> str:
-    """What the figures of a part mean, which have no interval, and what choosing among them is.
+    """Notes on the intervals of a part, and on choosing a run by its figures.
 
     Args:
-        brackets: whether the table shows paired intervals, as that of the runs does.
+        brackets: whether the table shows paired intervals, as `run_table` does.
     """
     groups = by_settings(part.rows)
     single = sum(len(group.rows) == 1 for group in groups)
@@ -138,12 +139,12 @@ def _table(
     return Table([*heads, *figures], rows, title, names=len(names), optional=optional)
 
 
-def _told(row: SweepRow, names: Sequence[str]) -> list[str]:
+def _name_cells(row: SweepRow, names: Sequence[str]) -> list[str]:
     return [*(short(value_of(row, name)) for name in names), str(row.k or NONE)]
 
 
 def short(value: Any) -> str:
-    """A setting's value as it is shown: numbers to four digits."""
+    """Display text of a setting's value: floats to four digits."""
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,7 +1,7 @@
-"""One table of text for a terminal, a page and Markdown, and the figures in its cells.
+"""A table of text for terminals, HTML pages and Markdown, and number formats for its cells.
 
-rich prints a `Table` (`console.print(table)`), jinja2 sets it as HTML (`{{ table }}`), and
-`Table.markdown` writes it into files.
+rich prints a `Table` (`console.print(table)`), jinja2 renders it as HTML (`{{ table }}`), and
+`Table.markdown` returns Markdown.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ class Table:
     """Headings and rows of text.
 
     Attributes:
-        head: a heading a column; a terminal breaks it at its line feeds. None at all on a page
-            that says elsewhere what stands in the columns.
-        rows: a cell a column. A cell of `Markup` is HTML and for pages alone.
-        title: above it in a terminal.
-        caption: below it in a terminal.
-        names: columns at the front that tell rows apart, set to the left; the rest are figures.
-        name_width: of the first column of a terminal at least; names that are longer are folded.
-            None never folds them.
-        whole_title: a terminal's table is at least as wide as its title.
-        optional: figures at the end that a narrow terminal does without, so that no heading and
-            no number is broken; None leaves the widths to rich.
-        ruled: with lines in a terminal.
-        sums: rows at the end that add up the others, below a line.
-        strong: numbers of the rows that a terminal prints in bold.
+        head: a heading for each column; a terminal breaks headings at line feeds. Empty for an HTML
+            table without headings.
+        rows: a cell for each column. A cell of type `Markup` is HTML, for pages only.
+        title: text above the table in a terminal.
+        caption: text below the table in a terminal.
+        names: number of name columns at the front, aligned left; the others are figures.
+        name_width: least width of the first column in a terminal, where longer names are folded;
+            None never folds names.
+        whole_title: make the table at least as wide as its title in a terminal.
+        optional: number of columns at the end that a narrow terminal may drop, so that no heading
+            or number is broken; None leaves widths to rich.
+        ruled: draw lines in a terminal.
+        sums: number of rows at the end that are sums, set off by a line.
+        strong: indices of the rows that a terminal prints in bold.
     """
 
     head: Sequence[str]
@@ -54,11 +54,11 @@ class Table:
 
     @property
     def heads(self) -> list[str]:
-        """Headings in one line each, for files."""
+        """Headings without line feeds, for files."""
         return [head.replace("/\n", "/").replace("\n", " ") for head in self.head]
 
     def markdown(self) -> str:
-        """In Markdown, a line feed at its end."""
+        """The table in Markdown, with a line feed at the end."""
         lines = [self.heads, ["---"] * len(self.head), *self.rows]
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -86,10 +86,10 @@ class Table:
             yield fewer._printed(widths)
 
     def _printed(self, widths: Sequence[int] | None = None) -> Any:
-        """As rich's own table.
+        """The table as a rich table.
 
         Args:
-            widths: of the columns, in which cells are folded.
+            widths: widths of the columns, in which cells are folded.
         """
         from rich.markup import escape
         from rich.table import Table as RichTable
@@ -122,7 +122,7 @@ class Table:
 
 
 def number(value: float | None, form: str) -> str:
-    """A figure in Python's format; `-` for one that is missing or not a number."""
+    """A formatted number; `-` for None and NaN."""
     return NONE if value is None or value != value else format(value, form)
 
 
@@ -136,14 +136,14 @@ def with_interval(
 
 
 def _fitted(table: Table, optional: int, width: int) -> tuple[Table, list[int]]:
-    """The table with nothing broken, and the widths of its columns.
+    """The table shortened to fit a terminal, and the widths of its columns.
 
-    Where names are too wide they share a column; then the optional figures at the end go, and one
-    more if there are two gains. A name that is longer than a line is broken in the end.
+    Tried in order: optional columns dropped; names also merged into one column; one more column
+    dropped if there are two gains; at last, long names broken.
 
     Args:
-        optional: figures at the end that may go.
-        width: of the terminal.
+        optional: number of columns at the end that may be dropped.
+        width: width of the terminal.
     """
     gains = sum(head.startswith("on - ") for head in table.head)
     for counts in (range(optional + 1), [optional + 1] if gains > 1 else []):
@@ -158,7 +158,7 @@ def _fitted(table: Table, optional: int, width: int) -> tuple[Table, list[int]]:
 
 
 def _merged(table: Table, sign: str = "=") -> Table:
-    """With one column for all names, `optim.lr=0.003 model=tiny`."""
+    """The table with one column for all names, such as `optim.lr=0.003 model=tiny`."""
     keys = [name.replace(" ", "_") for name in table.head[: table.names]]
     told = [zip(keys, row[: table.names], strict=True) for row in table.rows]
     words = [" ".join(f"{key}{sign}{v}" for key, v in pairs if v) for pairs in told]
@@ -167,7 +167,7 @@ def _merged(table: Table, sign: str = "=") -> Table:
 
 
 def _without(table: Table, count: int) -> Table:
-    """Less the last figures."""
+    """The table without its last `count` columns."""
     end = len(table.head) - count
     return replace(table, head=table.head[:end], rows=[row[:end] for row in table.rows])
 
@@ -177,10 +177,10 @@ def _columns(table: Table) -> list[list[str]]:
 
 
 def _widths(columns: Sequence[Sequence[str]], width: int) -> list[int] | None:
-    """Width of each column so that no word is broken; None where `width` doesn't hold them.
+    """Widths of columns such that no word is broken; None if they do not fit into `width`.
 
     Args:
-        columns: heading and cells of each; they may wrap at spaces.
+        columns: heading and cells of each column, which may wrap at spaces.
     """
     least = [max(len(word) for cell in cells for word in cell.split() or [""]) for cells in columns]
     best = [max(len(line) for cell in cells for line in cell.split("\n")) for cells in columns]

@@ -1,4 +1,4 @@
-"""The tables of an evaluation; in a terminal they are readable from 80 columns on."""
+"""The tables of an evaluation; they fit a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .injection_verdict import percent
 from .reference_words import in_words
 from .table import NONE, Table, number, with_interval
 
-# In a table of their own; they would not fit.
+# Conditions of the probes table; the leakage table has no room for them.
 FURTHER_PROBES = ("shuffled", "filtered", WITHOUT_POINTER, "oracle")
 _NARROW = {"baseline": "base-\nline", "off": "back-\nbone"}
 
@@ -28,8 +28,8 @@ def conditions_table(
     """Loss, perplexity and bits per byte of each condition, on the same tokens.
 
     Args:
-        words: of the text, for perplexity a word; None leaves that out.
-        perplexity: headings of that of a token and that of a word.
+        words: number of words in the text, for perplexity a word; None leaves this column out.
+        perplexity: headings of perplexity a token and perplexity a word.
     """
     per_token, per_word = perplexity
     head = ["condition", "nats/token", per_token, *([] if words is None else [per_word])]
@@ -49,10 +49,10 @@ def conditions_table(
 
 
 def leakage_table(leakage: Leakage, title: str | None = None) -> Table:
-    """bpb(alpha): a row an alpha; the last column is on minus plain with its interval.
+    """bpb(alpha), a row for each alpha; the last column is on minus plain with its interval.
 
-    Without a plain model it is on minus baseline; with one the baseline has no column, since a
-    frozen backbone scores as it does, and the table is to fit 80 columns.
+    Without a plain model the last column is on minus baseline. With one, the baseline has no
+    column, to fit 80 columns: a frozen backbone has the same score.
     """
     other = compared_with(leakage.curves) or "baseline"
     left_out = {*FURTHER_PROBES, *(["baseline"] if other == "plain" else [])}
@@ -78,10 +78,10 @@ def leakage_table(leakage: Leakage, title: str | None = None) -> Table:
 def probes_table(
     leakage: Leakage, title: str | None = None, over: str = "minus RETRO[ON]\n"
 ) -> Table:
-    """What changing the neighbours does: each probe minus RETRO[ON], on the same chunks.
+    """Probes with other neighbours: each probe minus RETRO[ON], on the same chunks.
 
     Args:
-        over: what the heading of each figure begins with.
+        over: beginning of the heading of each figure.
     """
     alphas = [a for a in (UNFILTERED, LEAK_FREE_ALPHA) if a in leakage.alphas]
     heads = ["all chunks" if alpha == UNFILTERED else f"r(C) ≤ {alpha:g}" for alpha in alphas]
@@ -94,7 +94,7 @@ def probes_table(
 
 
 def _minus_on(leakage: Leakage, name: str, alpha: float) -> Difference | None:
-    """A condition minus on, whichever way round the pair is reported."""
+    """A condition minus on; the sign is turned if the pair is reported as on minus condition."""
     found = leakage.difference("on", name, alpha)
     if found is None:
         return leakage.difference(name, "on", alpha)
@@ -119,7 +119,7 @@ def comparison_table(rows: Sequence[ComparedRun], title: str | None = None) -> T
 
 
 def injection_table(injection: Injection, title: str | None = None) -> Table:
-    """A leak experiment: each dose on each set of chunks, against the same chunks without it."""
+    """A leak experiment: each dose and set of chunks, with the change from nothing planted."""
     everything = injection.doses[0].sets[FIRST].bpb
     other = "baseline" if everything.get("plain") is None else "plain"
     figures = (other, "off", "on")
@@ -141,10 +141,10 @@ def injection_table(injection: Injection, title: str | None = None) -> Table:
 
 
 def gain_tables(gain: Gain, reference: str | None) -> list[Table]:
-    """Where the gain comes from: a table for each way in which it was taken apart.
+    """A table for each breakdown of the gain.
 
     Args:
-        reference: what overlap was measured with, as in results.json.
+        reference: the text that overlap was measured against, as in results.json.
     """
     greatest, smallest = gain.ends()
     overlap = f"overlap with {in_words(reference)}; chunks that could read neighbours"

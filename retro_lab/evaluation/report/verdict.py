@@ -1,4 +1,4 @@
-"""What the numbers show, in words that claim no more than the intervals allow."""
+"""The verdict on a run: what its paired intervals show, in words."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from .verdict_words import (
     seeds_in_words,
 )
 
-_RIVALS = ("plain", "random")  # what ON has to beat
-UNMOVED_BPB = 0.001  # a change of neighbours that moves the score by less than this is none
+_RIVALS = ("plain", "random")  # conditions that RETRO[ON] has to beat
+UNMOVED_BPB = 0.001  # smaller changes of the score count as no change
 
 
 class Outcome(Enum):
-    """How a difference of bits per byte stands to zero."""
+    """Position of the interval of a bits-per-byte difference relative to zero."""
 
-    better = "better"  # the whole interval lies below zero
-    worse = "worse"  # the whole interval lies above zero
-    unclear = "unclear"  # the interval has zero in it
+    better = "better"  # the whole interval is below zero
+    worse = "worse"  # the whole interval is above zero
+    unclear = "unclear"  # the interval contains zero
     unmeasured = "unmeasured"  # no such pair, no chunk, or too few documents for an interval
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One paired difference and its outcome; `difference` is None where it was not measured."""
+    """One paired difference and its outcome; `difference` is None if not measured."""
 
     a: str
     b: str
@@ -43,21 +43,19 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was shown; None means that it was not measured, False that it was not shown.
+    """The verdict on a run. False: not shown; None: not measured.
 
     Attributes:
-        gate: copying has emerged: ON does better than both OFF, its backbone, and random
-            neighbours, all chunks.
-        gain: retrieval helps: ON beats both random neighbours and the plain model, which has read
-            as many training tokens, all chunks. A gate without a gain says that the same training
-            without retrieval gives as much.
-        gain_without_leakage: the same on chunks with r(C) <= 0.125.
-        off_is_baseline: OFF and the baseline score alike, as behind a frozen backbone.
-        ignores_neighbours: no control moves the score: with random and with shuffled neighbours,
-            those of them that were scored, it changes by less than 0.001 bits per byte, and every
-            interval has zero in it.
-        findings: the differences behind it.
-        sentences: the verdict for people, most important first.
+        gate: copying has emerged: RETRO[ON] beats both its backbone and random neighbours, on all
+            chunks.
+        gain: retrieval helps: RETRO[ON] beats both the plain model and random neighbours, on all
+            chunks. With a gate but no gain, training without retrieval is as good.
+        gain_without_leakage: as `gain`, on chunks with r(C) <= 0.125.
+        off_is_baseline: backbone and baseline have the same score, as with a frozen backbone.
+        ignores_neighbours: random and shuffled neighbours, if scored, change the score by less than
+            0.001 bits per byte, with intervals that contain zero.
+        findings: the differences that decide `gain` and `gain_without_leakage`.
+        sentences: the verdict in words, most important first.
     """
 
     gate: bool | None
@@ -74,10 +72,10 @@ def verdict(
     max_run: int | None = None,
     compressors: Mapping[str, float] | None = None,
 ) -> Verdict:
-    """Judge a run's differences: at alpha = 1, and at 0.125 where nothing local can leak.
+    """Judges a run by its differences at alpha = 1 and alpha = 0.125.
 
     Args:
-        max_run: shortest run for which a neighbour was replaced under RETRO[filtered].
+        max_run: shortest run for which RETRO[filtered] replaces a neighbour.
         compressors: bits per byte of compressors on the same text.
     """
     everywhere = [_finding(leakage, "on", other, UNFILTERED) for other in _RIVALS]
@@ -125,7 +123,7 @@ def _finding(leakage: Leakage, a: str, b: str, alpha: float) -> Finding:
 
 
 def outcome_of(difference: Difference | None) -> Outcome:
-    """Outcome of a difference; a zero at the very end of an interval counts as inside it."""
+    """Outcome of a difference; an interval that ends at zero contains zero."""
     if difference is None or difference.low is None or difference.high is None:
         return Outcome.unmeasured
     if difference.high < 0:
@@ -138,7 +136,7 @@ def _all_better(findings: list[Finding]) -> bool | None:
 
 
 def all_better(found: Iterable[Outcome]) -> bool | None:
-    """Whether every outcome is better; None if none speaks against it but not all were measured."""
+    """Whether every outcome is better; None if all measured ones are, but some are unmeasured."""
     outcomes = set(found)
     if outcomes & {Outcome.worse, Outcome.unclear}:
         return False
@@ -175,7 +173,7 @@ def _ignored(controls: list[Finding]) -> str:
 
 
 def _with_random(leakage: Leakage) -> list[str]:
-    """What is gained without the right neighbours, if anything is."""
+    """A sentence on the gain with random neighbours, if there is one."""
     found = _finding(leakage, "random", "plain", UNFILTERED)
     if found.outcome is not Outcome.better:
         return []
@@ -186,7 +184,7 @@ def _with_random(leakage: Leakage) -> list[str]:
 
 
 def _with_oracle(leakage: Leakage) -> list[str]:
-    """What better neighbours could give this model, where that was measured."""
+    """A sentence on the gain with the oracle's neighbours, if measured."""
     found = _finding(leakage, "oracle", "on", UNFILTERED)
     words = {
         Outcome.better: "A search that knew the text to come would give more",
@@ -197,7 +195,7 @@ def _with_oracle(leakage: Leakage) -> list[str]:
 
 
 def _with_filtered(leakage: Leakage, max_run: int) -> list[str]:
-    """What is left of a gain when leaky neighbours are replaced, where that was measured."""
+    """A sentence on the gain that is left when leaky neighbours are replaced, if measured."""
     found = _finding(leakage, "filtered", "plain", UNFILTERED)
     words = {
         Outcome.better: "a gain over the plain model is left",

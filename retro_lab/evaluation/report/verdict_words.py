@@ -1,4 +1,4 @@
-"""Sentences that stand beside a verdict: near-copies, the pointer, compressors, seeds."""
+"""Sentences that go with a verdict: near-copies, pointer, compressors, seeds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ..measure.conditions import WITHOUT_POINTER, label
 from ..measure.leakage import COPY_ALPHA, UNFILTERED, Difference, Leakage
 
-COPIED_SHARE = 0.01  # of the bytes: fewer near-copies than that are not worth a sentence
+COPIED_SHARE = 0.01  # of the bytes; up to this share near-copies are not mentioned
 COMPRESSORS = {"xz": "xz", "ngram": "a byte n-gram"}
 WITH_ARTICLE = {
     "plain": "the plain model",
@@ -18,7 +18,7 @@ WITH_ARTICLE = {
 
 
 def copies_in_words(leakage: Leakage) -> list[str]:
-    """How much of the text stands almost whole in the database, and how much was saved on it."""
+    """A sentence on the near-copies of database text, and on the share of the saving they hold."""
     copies = leakage.copies
     if copies is None or not leakage.curves:
         return []
@@ -40,7 +40,7 @@ def copies_in_words(leakage: Leakage) -> list[str]:
 
 
 def pointer_in_words(leakage: Leakage) -> list[str]:
-    """What is left with the pointer read-out switched off at scoring, where that was measured."""
+    """A sentence on the gain with the pointer read-out switched off, if measured."""
     left = leakage.difference(WITHOUT_POINTER, "plain", UNFILTERED)
     whole = leakage.difference("on", "plain", UNFILTERED)
     if left is None or whole is None or left.delta_bpb is None or whole.delta_bpb is None:
@@ -59,7 +59,7 @@ def pointer_in_words(leakage: Leakage) -> list[str]:
 
 
 def compressors_in_words(leakage: Leakage, compressors: Mapping[str, float] | None) -> list[str]:
-    """What compressors of the same text need, and what that means for a model this small."""
+    """A sentence that compares RETRO[ON] with compressors of the same text."""
     if not compressors or "on" not in leakage.curves:
         return []
     on = leakage.curves["on"][-1].bpb
@@ -76,7 +76,7 @@ def compressors_in_words(leakage: Leakage, compressors: Mapping[str, float] | No
 
 
 def seeds_in_words(documents: int) -> str:
-    """How many seeds stand behind a run's figures: one, and what to do about it."""
+    """A sentence on the one seed behind a run's figures, and how to run more."""
     return (
         f"Behind this verdict: 1 seed, {documents:,} documents. Intervals are over documents; "
         "seed=1,2,3 with -m, then `report`, say how much training again changes."

@@ -1,1 +1,1 @@
-"""Other people's tasks: lm-eval, and questions."""
+"""External benchmarks: tasks of lm-eval, and open-domain question answering."""

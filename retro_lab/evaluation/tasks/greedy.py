@@ -1,4 +1,4 @@
-"""Greedy continuations of token prompts, with retrieval in the loop, by any model of a run."""
+"""Greedy decoding of token prompts with retrieval, for any model of a run."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from retro_lab.text.tokenizers import Tokenizer
 if TYPE_CHECKING:
     from retro_lab.huggingface import GraftedRetro
 
-_CONTEXT = 16  # tokens that are enough to decode what follows them
+_CONTEXT = 16  # prompt tokens needed to decode the new tokens after them
 
 
 class GreedyWriter:
-    """Continues prompts with the likeliest token each time.
+    """Continues prompts by greedy decoding.
 
     Args:
         model: in evaluation mode.
-        tokenizer: the run's.
-        window: tokens of the windows that the model was trained on.
-        batch_size: prompts at a time.
-        search: None reads no neighbours.
+        tokenizer: tokenizer of the run.
+        window: tokens of a training window.
+        batch_size: prompts decoded at once.
+        search: finds neighbours; None decodes without retrieval.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class GreedyWriter:
         left_pad: bool = False,
         advance: Callable[[int], None] | None = None,
     ) -> list[str]:
-        """The continuations as text, each up to the first of the stop strings, without it.
+        """The continuations as text, each cut before the first stop string of `until`.
 
-        Of a prompt that leaves no room in the window, the end is read. `Query.row` of a search is
-        the number of the prompt.
+        Prompts too long for the window are cut at their start. `Query.row` of a search is the
+        number of the prompt.
         """
         room = self.window - max_tokens
         if room < 1:
@@ -100,10 +100,10 @@ class GreedyWriter:
         left_pad: bool,
         going: Set[int],
     ) -> Iterator[dict[int, int]]:
-        """New tokens by row, as `generate` yields them.
+        """Yields new tokens by row, as `generate` does.
 
         Args:
-            going: rows that are still read; the caller takes out those that have found their end.
+            going: unfinished rows; the caller removes a row after its stop string.
         """
         stop_id = self.tokenizer.boundary_id
         if isinstance(self.model, Retro):
@@ -136,7 +136,7 @@ class GreedyWriter:
 
 
 def _numbered(search: Search, numbers: Sequence[int]) -> Search:
-    """A search whose queries carry the numbers of all prompts, not those within the batch."""
+    """A search that replaces the row in the batch by the number of the prompt in each query."""
     return lambda queries: search([query._replace(row=numbers[query.row]) for query in queries])
 
 
@@ -144,7 +144,10 @@ def _numbered(search: Search, numbers: Sequence[int]) -> Search:
 def _by_full_passes(
     model: GraftedRetro, row: int, prompt: list[int], max_tokens: int, search: Search | None
 ) -> Iterator[int]:
-    """Tokens of one continuation, a full forward pass each: a graft keeps no cache."""
+    """Yields the tokens of one continuation, with a full forward pass for each.
+
+    A graft has no key-value cache.
+    """
     size, device = model.config.chunk_size, next(model.parameters()).device
     tokens, found = list(prompt), []
     for _ in range(max_tokens):

@@ -1,8 +1,7 @@
-"""A run as a language model of lm-eval: its requests are scored with retrieval in the loop.
+"""Adapter that lets lm-eval score a run, with retrieval.
 
-Every request is a document of its own, so the boundary token stands before it, as it does before
-the run's own documents. lm-eval, an extra, is imported here; import this module where it is asked
-for alone.
+Every request is treated as a document, so it begins with the boundary token. This module needs the
+optional package lm-eval, so import it only when the harness is used.
 """
 
 from __future__ import annotations
@@ -21,19 +20,19 @@ from retro_lab.text.tokenizers import Tokenizer
 from ..measure.text_scoring import ScoredText, TextScorer
 from .greedy import GreedyWriter
 
-DEFAULT_TOKENS = 256  # of a continuation whose task names no limit: lm-eval's own default
+DEFAULT_TOKENS = 256  # new tokens if the task sets no limit; lm-eval's default
 
 Pair = tuple[tuple[str, str], list[int], list[int]]
 
 
 class RunLM(TemplateLM):
-    """A run under one condition.
+    """A run under one condition, as a language model of lm-eval.
 
     Args:
-        scorer: the model, and what it reads.
-        writer: the same, for tasks that generate.
-        tokenizer: the run's.
-        what: the condition, for the progress.
+        scorer: scores texts under the condition.
+        writer: generates text under the condition.
+        tokenizer: tokenizer of the run.
+        what: name of the condition, for the progress bar.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class RunLM(TemplateLM):
     def _loglikelihood_tokens(
         self, requests: Sequence[Pair], **kwargs: Any
     ) -> list[tuple[float, bool]]:
-        """Log-likelihood of each continuation, and whether it is the greedy one."""
+        """Log-likelihood of each continuation, and whether it is the greedy continuation."""
         texts = []
         for _, context, continuation in requests:
             before = context if context == [self.prefix_token_id] else self._document(context)
@@ -72,20 +71,20 @@ class RunLM(TemplateLM):
     def loglikelihood_rolling(
         self, requests: list[Instance], disable_tqdm: bool = False
     ) -> list[float]:
-        """Log-likelihood of whole texts, in the run's own windows."""
+        """Log-likelihood of whole texts, in the windows of the run."""
         encoded = self.own_tokenizer.encode_batch([str(r.args[0]) for r in requests])
         texts = [ScoredText(self._document(ids.tolist())) for ids, _ in encoded]
         return [-s.nats for s in self.scorer.score(texts, what=f"scoring {self.what}")]
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Greedy continuations, each up to the first of its stop strings.
+        """Greedy continuations, each cut before its first stop string.
 
         Raises:
-            UserError: the task draws tokens at random.
+            UserError: the task samples tokens, or leaves no room for a prompt.
         """
         texts = [""] * len(requests)
         with track(len(requests), f"writing {self.what}", "requests") as advance:
-            for (until, limit), numbers in _alike(requests).items():
+            for (until, limit), numbers in _by_stop(requests).items():
                 self._check_room(requests[numbers[0]].task_name, limit)
                 contexts = [str(requests[number].args[0]) for number in numbers]
                 written = self.writer.write(
@@ -111,8 +110,8 @@ class RunLM(TemplateLM):
         return [self.prefix_token_id, *tokens]
 
 
-def _alike(requests: Sequence[Instance]) -> dict[tuple[tuple[str, ...], int], list[int]]:
-    """Numbers of the requests by stop strings and limit."""
+def _by_stop(requests: Sequence[Instance]) -> dict[tuple[tuple[str, ...], int], list[int]]:
+    """Indices of the requests by stop strings and token limit."""
     found: dict[tuple[tuple[str, ...], int], list[int]] = {}
     for number, request in enumerate(requests):
         _, given = cast("tuple[str, dict[str, Any]]", request.args)

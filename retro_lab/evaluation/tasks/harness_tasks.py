@@ -1,4 +1,4 @@
-"""lm-eval's tasks from local files, and its figures as a record: the metrics are all its own."""
+"""Runs lm-eval's tasks, also on local files, and returns lm-eval's metrics as a record."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from retro_lab.config.errors import UserError
 from retro_lab.text.readers.files import SourceFile, json_objects, lines
 
 ALIASES = {"wikitext": {"page": "text"}}
-"""Names under which corpora hold what a task reads, by task and the field that it asks for."""
+"""By task and field of the task, the field of local files that replaces a missing one."""
 
 Record = dict[str, dict[str, dict[str, Any]]]
 """By task and metric: value, stderr (None if lm-eval gives none), higher_is_better, samples."""
@@ -35,11 +35,11 @@ class Tasks:
     """The tasks of one evaluation.
 
     Args:
-        names: their names in lm-eval.
-        files: local documents by task.
+        names: names of tasks in lm-eval.
+        files: by task, a local file of its documents.
 
     Raises:
-        UserError: an unknown task, or a file that is missing or malformed.
+        UserError: a task is unknown, or a file is missing or malformed.
     """
 
     def __init__(self, names: Sequence[str], files: Mapping[str, str]) -> None:
@@ -56,10 +56,10 @@ class Tasks:
                 raise UserError(f"eval.tasks: lm-eval has no task {name}", fix=fix)
 
     def evaluate(self, model: LM, *, limit: int | None, bootstrap_samples: int) -> Record:
-        """lm-eval's figures of a model.
+        """lm-eval's metrics of a model.
 
         Raises:
-            UserError: a data set that cannot be had, or documents that are not the task's.
+            UserError: a dataset cannot be loaded, or local documents do not fit the task.
         """
         run: Any = simple_evaluate  # its decorator hides its parameters
         with _quiet():
@@ -76,13 +76,13 @@ class Tasks:
         return _record(results)
 
     def _load(self, name: str) -> list[Task]:
-        """The task, or those of a group; lm-eval reads the first document of each at once."""
+        """Loads a task, or the tasks of a group; lm-eval reads their first documents here."""
         local = name in self.documents
         try:
             loaded = self._from_file(name) if local else self.manager.load([name])
         except UserError:
             raise
-        except Exception as error:  # whatever a task, or the hub's client, raises
+        except Exception as error:  # tasks and the hub's client raise errors of any kind
             reason = (str(error).strip().splitlines() or [""])[0]
             reason = f"{type(error).__name__}: {reason}"
             if not local:
@@ -98,7 +98,7 @@ class Tasks:
         return list(loaded["tasks"].values())
 
     def _from_file(self, name: str) -> Mapping[str, Any]:
-        """lm-eval's definition of a task over our documents: a definition that includes its own."""
+        """Loads a task on local documents: a task definition that includes lm-eval's own."""
         entry = self.manager.task_index[name]
         if entry.yaml_path is None or entry.kind.name != "TASK":
             raise UserError(
@@ -125,29 +125,29 @@ class Tasks:
 
 @cache
 def _manager() -> TaskManager:
-    """lm-eval's index of its tasks, which takes seconds to read."""
+    """lm-eval's index of its tasks; cached, since reading it takes seconds."""
     with _quiet():
         return TaskManager()
 
 
 _SPLIT = "local"
-_LOCAL: dict[str, list[dict[str, Any]]] = {}  # documents of the task that is being loaded
+_LOCAL: dict[str, list[dict[str, Any]]] = {}  # by task, its documents while it is loaded
 
 
 def local_dataset(name: str, **_: Any) -> dict[str, Dataset]:
-    """What lm-eval calls in place of asking the hub for a data set."""
+    """The documents of a task, called by lm-eval instead of a download from the hub."""
     return {_SPLIT: Dataset.from_list(_LOCAL[name])}
 
 
 def read_documents(key: str, path: str, aliases: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The documents of a JSON lines file, plain or compressed (.gz, .zst).
+    """Reads the documents of a JSON lines file, plain or compressed (.gz, .zst).
 
     Args:
-        key: that names the file, for messages.
-        aliases: fields that are taken from another one where a document has not got them.
+        key: config key of the file, for messages.
+        aliases: by field, the field that replaces it if a document lacks it.
 
     Raises:
-        UserError: no such file, an empty one, or a line that is not like the first.
+        UserError: the file is missing or empty, or a line lacks a field of the first line.
     """
     file = Path(path).expanduser()
     if not file.is_file():
@@ -177,7 +177,7 @@ def read_documents(key: str, path: str, aliases: Mapping[str, str]) -> list[dict
 
 
 def _record(results: Mapping[str, Any]) -> Record:
-    """lm-eval's results by task and metric; a filter that is not `none` is part of the name."""
+    """lm-eval's results by task and metric; a filter other than `none` is part of the name."""
     record: Record = {}
     for task, figures in results["results"].items():
         higher = results["higher_is_better"].get(task, {})
@@ -206,7 +206,7 @@ def _no_bar(self: tqdm, *args: Any, **kwargs: Any) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what lm-eval says besides errors; what matters is in our messages."""
+    """Suppresses lm-eval's output and progress bars, but not its errors."""
     logger = logging.getLogger("lm_eval")
     level = logger.level
     logger.setLevel(logging.ERROR)

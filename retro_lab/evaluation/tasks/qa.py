@@ -1,10 +1,9 @@
-"""Open-domain questions: reading files of them, prompts, and what answers and passages are worth.
+"""Open-domain question answering: question files, prompts, and scores of answers and passages.
 
-Answers are normalised and compared as SQuAD does (Rajpurkar et al. 2016): lower case, without
-punctuation and articles, words parted by single spaces; the best of several right answers counts.
-Chinese, Japanese, Thai and other scripts are written without spaces: there each letter counts as a
-word, with the marks that stand on it, and full-width punctuation is left out too (as MLQA does for
-Chinese, Lewis et al. 2020).
+Answers are normalised and compared as in SQuAD (Rajpurkar et al. 2016): lower case, no punctuation,
+no articles, single spaces; the best match among several right answers counts. In scripts without
+spaces, such as Chinese, Japanese and Thai, each letter with its combining marks counts as a word,
+and full-width punctuation is removed (as in MLQA for Chinese, Lewis et al. 2020).
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from retro_lab.text.readers.files import SourceFile, json_objects, lines
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _FORMATS = 'one {"question": "...", "answer": ["..."]} a line, or a file in SQuAD\'s format'
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
-_WITHOUT_SPACES = (  # how Unicode's names of their letters begin
+_WITHOUT_SPACES = (  # beginnings of the Unicode names of letters in scripts without spaces
     *("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA", "BOPOMOFO", "YI "),
     *("THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN", "TAI ", "NEW TAI", "JAVANESE", "BALINESE"),
 )
@@ -36,7 +35,7 @@ class Question(NamedTuple):
     """A question and its right answers.
 
     Attributes:
-        id: its id in the file, or the number of its line.
+        id: id in the file, or line number.
     """
 
     id: str
@@ -45,10 +44,10 @@ class Question(NamedTuple):
 
 
 class QuestionFile(NamedTuple):
-    """What a file of questions holds.
+    """The content of a question file.
 
     Attributes:
-        passages: by id, the texts that a SQuAD file's questions are about; none for JSON lines.
+        passages: by id, the passages of a SQuAD file; empty for JSON lines.
     """
 
     questions: list[Question]
@@ -56,11 +55,11 @@ class QuestionFile(NamedTuple):
 
 
 class Passage(NamedTuple):
-    """A passage that was found.
+    """A retrieved passage.
 
     Attributes:
-        title: its document's id.
-        text: what the model reads of it: the chunk, what follows it, or both.
+        title: id of its document.
+        text: the text that the model reads: the chunk, its continuation, or both.
     """
 
     title: str
@@ -68,10 +67,10 @@ class Passage(NamedTuple):
 
 
 def read_questions(path: str) -> QuestionFile:
-    """A file in the format of NQ-open (JSON lines of question and answer) or of SQuAD.
+    """Reads a file in the format of NQ-open (JSON lines of question and answer) or of SQuAD.
 
     Raises:
-        UserError: no such file, none of these formats, or no question in it.
+        UserError: the file is missing, has neither format, or has no question.
     """
     file = Path(path).expanduser()
     if not file.is_file():
@@ -87,7 +86,7 @@ def read_questions(path: str) -> QuestionFile:
 
 
 def _is_lines(rows: Sequence[bytes]) -> bool:
-    """Whether it is a JSON value a line, and not one over all lines as SQuAD's is."""
+    """Whether the file has one JSON value a line, unlike SQuAD's single JSON object."""
     first = next((row for row in rows if not row.isspace()), b"")
     try:
         return "data" not in orjson.loads(first)
@@ -113,7 +112,7 @@ def _squad(file: Path, rows: Sequence[bytes]) -> QuestionFile:
                 passages[name] = paragraph["context"]
                 for asked in paragraph["qas"]:
                     if asked.get("is_impossible"):
-                        continue  # SQuAD 2.0 asks some that have no answer
+                        continue  # SQuAD 2.0 has questions without an answer
                     answers = [answer["text"] for answer in asked["answers"]]
                     place = f"{file}, question {asked['id']}"
                     questions.append(_question(place, asked["id"], asked["question"], answers))
@@ -136,13 +135,13 @@ def _malformed(place: str, what: str) -> UserError:
 
 
 def prompt(question: str, passages: Sequence[Passage] = ()) -> str:
-    """What the answer follows on: RETRO's fields, a line each; RETRO++ puts a passage before."""
+    """The prompt in RETRO's format, a field a line; RETRO++ puts passages before it."""
     before = "".join(f"title: {one.title}, source: {one.text.strip()}\n" for one in passages)
     return f"{before}question: {question}\nanswer:"
 
 
 def normalise(text: str) -> str:
-    """SQuAD's normal form of an answer, with letters of scripts without spaces as words."""
+    """SQuAD's normal form of an answer; each letter of a script without spaces is a word."""
     plain = _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION))
     if not plain.isascii():
         plain = _parted(plain)
@@ -150,7 +149,7 @@ def normalise(text: str) -> str:
 
 
 def _parted(text: str) -> str:
-    """Text with spaces around each letter of a script that is written without them."""
+    """Text with spaces around each letter of a script without spaces."""
     out = []
     after_letter = False
     for character in text:
@@ -184,7 +183,7 @@ def exact_match(answer: str, right: Sequence[str]) -> bool:
 
 
 def f1(answer: str, right: Sequence[str]) -> float:
-    """Overlap with the nearest right answer in words: the harmonic mean of precision and recall."""
+    """Largest F1 over the right answers: harmonic mean of word precision and recall."""
     return max((_f1(normalise(answer).split(), normalise(one).split()) for one in right), default=0)
 
 
@@ -196,9 +195,7 @@ def _f1(answer: Sequence[str], right: Sequence[str]) -> float:
 
 
 def first_with_answer(passages: Sequence[str], right: Sequence[str]) -> int | None:
-    """Rank, from 1, of the first passage in which a right answer stands, in whole words, as
-    `normalise` parts them.
-    """
+    """Rank, from 1, of the first passage that contains a right answer as normalised whole words."""
     wanted = [f" {form} " for one in right if (form := normalise(one))]
     for rank, text in enumerate(passages, 1):
         inside = f" {normalise(text)} "
@@ -208,6 +205,6 @@ def first_with_answer(passages: Sequence[str], right: Sequence[str]) -> int | No
 
 
 def recall_at(ranks: Sequence[int | None], most: int) -> dict[int, float]:
-    """Share of questions with an answer in the first k passages, for k = 1, 2, 5, 10, .. `most`."""
+    """By k = 1, 2, 5, 10, ... `most`: share of questions with an answer in the first k passages."""
     places = sorted({k for k in (1, 2, 5, 10, 20, 50, 100) if k < most} | {most})
     return {k: sum(r is not None and r <= k for r in ranks) / len(ranks) for k in places}

@@ -13,7 +13,7 @@ from dataclasses import asdict
 
 from retro_lab.config.schema import Config, NgramConfig
 from retro_lab.evaluation.compressors import ngram, xz
-from retro_lab.evaluation.compressors.outcome import Outcome, kept
+from retro_lab.evaluation.compressors.outcome import Outcome, stored_or_computed
 from retro_lab.evaluation.compressors.subset import Subsets
 
 from ..data.graph import DataGraph
@@ -57,7 +57,9 @@ def xz_outcome(graph: DataGraph, text: Subsets) -> Outcome:
     def score() -> Outcome:
         return xz.score(graph.own.corpus.data, text.training, text.test)
 
-    return kept(graph.store, "xz", graph.own.chunks.stage, text.test, text.tuning, {}, {}, score)
+    return stored_or_computed(
+        graph.store, "xz", graph.own.chunks.stage, text.test, text.tuning, {}, {}, score
+    )
 
 
 def ngram_outcome(graph: DataGraph, text: Subsets, config: NgramConfig) -> Outcome:
@@ -69,7 +71,7 @@ def ngram_outcome(graph: DataGraph, text: Subsets, config: NgramConfig) -> Outco
         outcome = ngram.score(corpus, text.training, text.test, tuning)
         return dataclasses.replace(outcome, seconds=round(outcome.seconds + tuning.seconds, 1))
 
-    return kept(
+    return stored_or_computed(
         graph.store,
         "ngram",
         graph.own.chunks.stage,
