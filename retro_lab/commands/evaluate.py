@@ -1,4 +1,4 @@
-"""`python evaluate.py run=...`: evaluates trained runs anew; a run says all the rest itself."""
+"""`python evaluate.py run=...`: evaluates trained runs; each run's folder gives its settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def with_lists(argv: Sequence[str]) -> list[str]:
-    """`run=A,B` as the list that it means; under --multirun Hydra makes jobs of it."""
+    """The arguments with `run=A,B` as a list; under --multirun Hydra makes it several jobs."""
     argv = list(argv)
     if {"-m", "--multirun"} & set(argv):
         return argv
@@ -33,10 +33,13 @@ def _names_several(argument: str) -> bool:
 
 
 def evaluate(command: EvaluateConfig) -> float | None:
-    """One job: evaluates the run, or each of several, as asked, and shows the results.
+    """Evaluates one or several runs and prints the results; the task of one Hydra job.
+
+    Returns:
+        The objective of a single run; None for several runs or a benchmark.
 
     Raises:
-        UserError: a run that cannot be evaluated, or several that cannot be compared.
+        UserError: a run cannot be evaluated, or several cannot be compared.
     """
     from retro_lab.evaluation.records.objective import objective
 
@@ -64,14 +67,14 @@ def evaluate(command: EvaluateConfig) -> float | None:
 
 
 def _named(path: Path) -> Path:
-    """`.` and `..` by their names: the run's baseline is looked for beside it."""
+    """The path with `.` and `..` resolved, since the run's baseline is looked up beside it."""
     return path if path.name not in ("", "..") else path.resolve()
 
 
 def _evaluate_fully(
     run: RunDirectory, command: EvaluateConfig
 ) -> tuple[RunDirectory, dict[str, float] | None]:
-    """As `evaluate_one`, with rivals, and at every dose of a leak experiment, if asked for."""
+    """Like `evaluate_one`, with rivals and a leak experiment if requested."""
     from retro_lab.run.evaluating.reevaluate import evaluate_one
 
     rivals = None
@@ -90,7 +93,7 @@ def _show_comparison(runs: Sequence[RunDirectory]) -> None:
     """Prints evaluated runs side by side, on the same chunks, and writes comparison.csv.
 
     Raises:
-        UserError: runs that did not score the same text in the same tokens.
+        UserError: the runs did not score the same tokens.
     """
     from rich.console import Console
 
@@ -113,7 +116,7 @@ def _show_comparison(runs: Sequence[RunDirectory]) -> None:
 
 
 def _told_apart(runs: Sequence[RunDirectory]) -> list[str]:
-    """The last parts of each path, as many as tell all of them apart; by name if that does."""
+    """A distinct label for each run: as few last parts of its path as make all labels differ."""
     parts = [run.path.resolve().parts for run in runs]
     longest = max(map(len, parts))
     names = (["/".join(each[-depth:]) for each in parts] for depth in range(1, longest + 1))

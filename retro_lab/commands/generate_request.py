@@ -1,4 +1,4 @@
-"""What a user asks `generate` for: which keys go together, and prompts that are typed."""
+"""Arguments of `generate`: usage, parsing and checks, and prompts typed by the user."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def parse(argv: Sequence[str]) -> Request:
     """The arguments as a request.
 
     Raises:
-        UserError: an unknown key, a value that does not fit, keys that contradict, or no run.
+        UserError: an unknown key, an invalid value, contradicting keys, or no run.
     """
     request = arguments.parse(argv, Request, "generate")
     if request.neighbours_file is not None:
@@ -61,7 +61,7 @@ def parse(argv: Sequence[str]) -> Request:
 
 
 def _from_file(path: Path) -> list[str]:
-    """Neighbours in a file, parted by lines of ---."""
+    """The neighbours in a file, separated by lines of ---."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     except (OSError, UnicodeDecodeError) as error:
@@ -82,7 +82,7 @@ def _from_file(path: Path) -> list[str]:
 
 
 def typed_prompts() -> Iterator[str]:
-    """Prompts typed by the user, to the end of the input."""
+    """Prompts typed by the user, until the end of input."""
     import readline  # noqa: F401  (gives input() its line editing and history)
 
     if isinstance(sys.stdin, TextIOWrapper):

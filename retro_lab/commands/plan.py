@@ -1,4 +1,4 @@
-"""`python -m retro_lab plan`: what a corpus of any size will take, before anything is built."""
+"""`python -m retro_lab plan`: estimates disk, memory and time for a corpus of any size."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ database.fraction) and:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints the plan; returns 0, or 2 for a mistake."""
+    """Exit code of `plan <argv>`, which prints the plan."""
     return arguments.run(argv, USAGE, _plan, bare=True)
 
 
 def parse(argv: Sequence[str]) -> tuple[PlanRequest, list[str]]:
-    """The planner's own keys, and what is left for Hydra.
+    """The planner's own arguments as a request, and the remaining ones for Hydra.
 
     Raises:
-        UserError: an unknown key of the planner, or a value that is no number above zero.
+        UserError: an unknown key of the planner, or an invalid value.
     """
     keys = arguments.keys_of(PlanRequest)
     own, overrides = [], []
@@ -59,7 +59,7 @@ def parse(argv: Sequence[str]) -> tuple[PlanRequest, list[str]]:
 
 
 def _is_setting(key: str) -> bool:
-    """Whether it is a key of the group `database`, or the choice of its option."""
+    """Whether a key is a configuration key of the group `database`, or selects its option."""
     if key == "database" or key.startswith("database.corpora."):
         return True
     return any(known.name == key for known in known_keys())

@@ -1,4 +1,4 @@
-"""`python -m retro_lab report runs/...`: runs side by side, as tables, files, a plot and in W&B."""
+"""`python -m retro_lab report runs/...`: compares runs in tables, files, a plot and W&B."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ goes downwards."""
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asks for; `words` are run directories and folders of runs."""
+    """The command's arguments, see `USAGE`; `words` are run directories and folders of runs."""
 
     words: tuple[Path, ...] = ()
     where: tuple[str, ...] = ()

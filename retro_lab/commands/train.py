@@ -1,4 +1,4 @@
-"""`python train.py`: prepares data, trains the baseline and the run, evaluates, and says so."""
+"""`python train.py`: prepares data, trains baseline and run, evaluates, and prints results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def train(config: Config) -> float | None:
-    """One job: what an optimiser minimises, or None on ranks that do not report."""
+    """Trains and evaluates one run; the task of one Hydra job.
+
+    Returns:
+        The objective that a sweeper minimises; None on ranks other than 0.
+    """
     from retro_lab.evaluation.records.objective import objective
     from retro_lab.evaluation.records.results import Results
 
@@ -66,7 +70,7 @@ def _run(config: Config, run: RunDirectory, watch: Stopwatch) -> None:
 
 
 def _tell_agent(run: RunDirectory) -> None:
-    """Gives the figures of a finished run to the `wandb agent` that asked for it, if one did."""
+    """Logs the figures of a finished run to the `wandb agent` that started this process, if any."""
     agent = Agent.of_environment()
     if agent is None:
         return
@@ -78,8 +82,9 @@ def _tell_agent(run: RunDirectory) -> None:
 
 
 def _further(config: Config, run: RunDirectory) -> float | None:
-    """As `evaluate.py`, with its tables, if rivals, a leak experiment or a benchmark are asked for;
-    they need a finished run.
+    """Runs rivals, a leak experiment or a benchmark on the finished run, as `evaluate.py` does.
+
+    Returns None without printing if none is requested.
     """
     more = config.eval.rivals.which or config.eval.injection.doses
     benchmark = isinstance(config.eval, BenchmarkConfig)

@@ -1,5 +1,4 @@
-"""Configurations with a Hugging Face backbone: take over its sizes and check settings against them.
-"""
+"""Configurations with a Hugging Face backbone: take over its sizes and check settings against them."""
 
 from __future__ import annotations
 
@@ -40,8 +39,7 @@ def with_backbone(config: Config) -> Config:
 
 
 def is_backbone_alone(config: Config) -> bool:
-    """Whether the run is an untouched pretrained model: a baseline that is evaluated, not trained.
-    """
+    """Whether the run is an untouched pretrained model: a baseline that is evaluated, not trained."""
     return config.recipe.backbone is not None and not config.retriever.retrieves
 
 

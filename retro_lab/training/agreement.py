@@ -1,4 +1,4 @@
-"""What the first of several processes decides, told to those that train with it."""
+"""Broadcasts a decision of the first rank to all ranks of distributed training."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .fit import PATIENCE, quiet_lightning
 
 
 def agreed(config: TrainerConfig, said: bool) -> bool:
-    """What the first process says, in all processes of a run; every one of them calls this.
+    """The first rank's value of `said`, on all ranks; every rank must call this.
 
-    Files are no way to agree: what one process finds there may have changed before the next one
-    looks. The processes that Lightning starts are started here, and stay connected for training.
+    Ranks can't decide by reading files, which may change between their reads. Lightning's processes
+    are launched here and stay connected for training.
     """
     if config.devices * config.num_nodes == 1:
         return said

@@ -207,8 +207,7 @@ def _database(config: Config, graph: DataGraph, run: RunDirectory) -> SearchedDa
 
 
 def _reference(config: Config) -> str:
-    """Label of the text that r(C) is measured against, with the retriever that found it, if any.
-    """
+    """Label of the text that r(C) is measured against, with the retriever that found it, if any."""
     if config.eval.reference is Reference.exact_corpus:
         return EXACT if config.database.is_training_split else EXACT_WITH_DATABASE
     seen = config.eval.reference is Reference.seen_neighbours
