@@ -86,7 +86,7 @@ def _converse(writer: Writer, request: Request) -> None:
 
 
 def _neighbours_typed(writer: Writer, text: str, searched: NeighbourSource | None) -> None:
-    """Handles `/neighbours <text>`: adds a neighbour, shows them, or with `off` returns to search."""
+    """Handles `/neighbours <text>`: adds a neighbour, shows all, or with `off` returns to search."""
     given = writer.source if isinstance(writer.source, GivenNeighbours) else None
     if text == "off":
         writer.source = searched

@@ -78,7 +78,7 @@ class Job:
         return result
 
     def _mistake(self, error: Exception, folder: Path) -> UserError | None:
-        """The error as a `UserError`; None for a bug, or if HYDRA_FULL_ERROR=1 asks for tracebacks."""
+        """The error as a `UserError`; None for a bug, or under HYDRA_FULL_ERROR=1."""
         if isinstance(error, UserError):
             return error
         return None if self.before[1] == "1" else refusal(error, folder)

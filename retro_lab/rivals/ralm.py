@@ -76,7 +76,7 @@ def blocks_of(subset: Subset, stride: int) -> list[Block]:
 def retrieve(
     retriever: Retriever, subset: Subset, blocks: list[Block], query_length: int
 ) -> Neighbours:
-    """[Q, 1] best chunk of another document for each block, found by the tokens before the block."""
+    """[Q, 1] best chunk of another document for each block, by the tokens before the block."""
     queries = np.full((len(blocks), query_length), NO_TOKEN, np.int32)
     for row, block in enumerate(blocks):
         first = max(1, block.start - query_length)  # position 0 is the boundary

@@ -1,4 +1,4 @@
-"""Configurations with a Hugging Face backbone: take over its sizes and check settings against them."""
+"""Configurations with a Hugging Face backbone: copies its sizes and checks settings against it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def with_backbone(config: Config) -> Config:
 
 
 def is_backbone_alone(config: Config) -> bool:
-    """Whether the run is an untouched pretrained model: a baseline that is evaluated, not trained."""
+    """Whether the run is an unchanged pretrained model, a baseline that is only evaluated."""
     return config.recipe.backbone is not None and not config.retriever.retrieves
 
 

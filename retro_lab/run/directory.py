@@ -324,7 +324,7 @@ class RunDirectory:
         return {path.name for path in self.path.iterdir()} <= set(_TRACES)
 
     def _read(self, name: str, kind: Any) -> Any:
-        """The content of a file by `_write`, checked to be of type `kind`; None if it is missing."""
+        """The content of a file by `_write`, checked to be of type `kind`; None if missing."""
         path = self.path / name
         if not path.is_file():
             return None

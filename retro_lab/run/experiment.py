@@ -172,7 +172,7 @@ def train(
 
 
 def _model(config: Config, graph: DataGraph, baseline: RunDirectory | None) -> LanguageModel:
-    """The model before the first step, with the backbone's weights loaded and frozen if configured."""
+    """The model before the first step; the backbone's weights are loaded, and frozen if set."""
     backbone = None
     if config.recipe.backbone is not None:
         backbone = backbone_weights(config)

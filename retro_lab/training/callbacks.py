@@ -162,7 +162,7 @@ class Checkpoints(Checkpoint):
 
     @contextmanager
     def heeding_signals(self) -> Iterator[None]:
-        """Handles the stop signals while the context is open; does nothing outside the main thread."""
+        """A context that handles the stop signals; does nothing outside the main thread."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return

@@ -52,7 +52,7 @@ class Phase:
 
     @classmethod
     def retrofit(cls, config: Config, pad_id: int, tokens_before: int) -> Phase:
-        """Training of retrieval on a trained baseline or backbone, with the settings of `recipe`."""
+        """Training of retrieval on a trained baseline or backbone, by the settings of `recipe`."""
         recipe, schedule = config.recipe, config.schedule
         warmup = schedule.warmup_steps if recipe.warmup_steps is None else recipe.warmup_steps
         often = min(max(recipe.steps // VALIDATIONS, 1), config.trainer.val_every)

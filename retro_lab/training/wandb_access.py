@@ -69,13 +69,9 @@ def own_settings() -> Settings:
             ) from error
 
 
-def reachable(url: str) -> bool:
-    """Whether a server answers at `url`, cached for this process; uses the environment's proxies."""
-    return _asked(url)
-
-
 @cache
-def _asked(url: str) -> bool:
+def reachable(url: str) -> bool:
+    """Whether a server answers at `url`, asked once a process; uses the environment's proxies."""
     try:
         urlopen(Request(url, method="HEAD"), timeout=ANSWERS_WITHIN).close()
     except (HTTPError, HTTPException):

@@ -60,7 +60,7 @@ def xz_outcome(graph: DataGraph, text: Subsets) -> Outcome:
 
 
 def ngram_outcome(graph: DataGraph, text: Subsets, config: NgramConfig) -> Outcome:
-    """Score of the tuned byte n-gram over training text and document so far, cached in the store."""
+    """Score of the tuned byte n-gram of training text and document so far, cached in the store."""
 
     def score() -> Outcome:
         corpus = graph.own.corpus.data

@@ -45,7 +45,7 @@ def chunk_table(config: Config, graph: DataGraph, scores: dict[str, ChunkScores]
 def token_table(
     config: Config, graph: DataGraph, scores: dict[str, ChunkScores], asked: Sequence[str]
 ) -> TokenTable | None:
-    """The table with one row a scored token; None unless all `asked` conditions have token scores."""
+    """The table with one row a scored token; None if an `asked` condition lacks token scores."""
     by_token = {name: each for name, each in scores.items() if each.by_token is not None}
     if not by_token.keys() >= set(asked):
         return None
