@@ -106,7 +106,7 @@ def _show_comparison(runs: Sequence[RunDirectory]) -> None:
     console = Console(highlight=False)
     bootstrap = Results.load(runs[0].results_file).leakage.bootstrap
     tables = [ChunkTable.load(run.chunks_file) for run in runs]
-    rows = compare(dict(zip(_told_apart(runs), tables, strict=True)), bootstrap)
+    rows = compare(dict(zip(_labels(runs), tables, strict=True)), bootstrap)
     title = f"{len(runs)} runs on the same chunks; {100 * bootstrap.confidence:g} % intervals"
     path = runs[0].path.parent / "comparison.csv"
     write_comparison(rows, path)
@@ -115,7 +115,7 @@ def _show_comparison(runs: Sequence[RunDirectory]) -> None:
     console.print(f"\ntable   {path}", soft_wrap=True)
 
 
-def _told_apart(runs: Sequence[RunDirectory]) -> list[str]:
+def _labels(runs: Sequence[RunDirectory]) -> list[str]:
     """A distinct label for each run: as few last parts of its path as make all labels differ."""
     parts = [run.path.resolve().parts for run in runs]
     longest = max(map(len, parts))

@@ -45,7 +45,7 @@ def _stream(writer: Writer, request: Request, prompt: str) -> None:
     def show(reading: Reading) -> None:
         nonlocal shown
         shown = True
-        print("\n" + _told(writer, request, reading), flush=True)
+        print("\n" + _described(writer, request, reading), flush=True)
 
     for _, piece in writer.write([prompt], request, show if request.show else None):
         print(piece, end="", flush=True)
@@ -63,7 +63,7 @@ def _print_batch(writer: Writer, request: Request) -> None:
     parts: list[list[str]] = [[] for _ in request.prompts]
 
     def show(reading: Reading) -> None:
-        parts[reading.row].append("\n" + _told(writer, request, reading) + "\n")
+        parts[reading.row].append("\n" + _described(writer, request, reading) + "\n")
 
     for row, piece in writer.write(request.prompts, request, show if request.show else None):
         parts[row].append(piece)
@@ -86,13 +86,13 @@ def _converse(writer: Writer, request: Request) -> None:
 
 
 def _neighbours_typed(writer: Writer, text: str, searched: NeighbourSource | None) -> None:
-    """Handles `/neighbours <text>`: adds a neighbour, shows all, or with `off` returns to search."""
+    """Handles `/neighbours <text>`: adds a neighbour, shows all, or `off` to search again."""
     given = writer.source if isinstance(writer.source, GivenNeighbours) else None
     if text == "off":
         writer.source = searched
         given = None
     elif text:
-        writer.give([*(given.texts if given else ()), text])
+        writer.set_neighbours([*(given.texts if given else ()), text])
         given = writer.source
     if isinstance(given, GivenNeighbours):
         print("reads, in place of what a search finds:")
@@ -103,7 +103,7 @@ def _neighbours_typed(writer: Writer, text: str, searched: NeighbourSource | Non
         print("reads what a search finds")
 
 
-def _told(writer: Writer, request: Request, reading: Reading) -> str:
+def _described(writer: Writer, request: Request, reading: Reading) -> str:
     """The neighbours read from here on, as printed for `show=`."""
     size = writer.model.config.chunk_size
     where = f"chunk {-(-reading.end // size)}"  # left padding fills up the first

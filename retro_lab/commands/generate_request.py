@@ -52,10 +52,10 @@ def parse(argv: Sequence[str]) -> Request:
             "given is read in place of what a search finds",
             fix=f"leave out retrieval={retrieval}, or the neighbours",
         )
-    if request.retrieval is False and request.about_neighbours:
+    if request.retrieval is False and request.retrieval_keys:
         raise UserError(
-            f"{request.about_neighbours[0]}= is about neighbours, and retrieval=off reads none",
-            fix=f"leave out {request.about_neighbours[0]}=, or retrieval=off",
+            f"{request.retrieval_keys[0]}= is about neighbours, and retrieval=off reads none",
+            fix=f"leave out {request.retrieval_keys[0]}=, or retrieval=off",
         )
     return request
 

@@ -38,10 +38,10 @@ def train(config: Config) -> float | None:
         LOG.setLevel(logging.WARNING)
     finished = config.resume is not None and run.is_finished(config)
     if finished:
-        from retro_lab.run.data.changed_text import TRAIN_ANEW, check_shown
+        from retro_lab.run.data.changed_text import TRAIN_ANEW, check_unchanged_if_readable
         from retro_lab.run.data.graph import DataGraph
 
-        check_shown(run, DataGraph(config), TRAIN_ANEW)
+        check_unchanged_if_readable(run, DataGraph(config), TRAIN_ANEW)
         LOG.info("%s is finished already; resume=null trains it again", run.path)
         if run.is_rank_zero:
             if not run.config_file.is_file():

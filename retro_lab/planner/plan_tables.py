@@ -39,10 +39,12 @@ def sizes_table(planned: Database, files: list[PlannedFile], memory: dict[str, i
     for stage in dict.fromkeys(file.stage for file in files):
         own = [file for file in files if file.stage == stage]
         totals.append(len(rows))
-        rows.append(row(stage, "", sum(file.bytes for file in own), _held(memory[stage])))
+        rows.append(row(stage, "", sum(file.bytes for file in own), _memory_text(memory[stage])))
         rows += [row("", file.name, file.bytes, "") for file in own]
     totals.append(len(rows))
-    rows.append(row("all", "", sum(file.bytes for file in files), _held(max(memory.values()))))
+    rows.append(
+        row("all", "", sum(file.bytes for file in files), _memory_text(max(memory.values())))
+    )
     return Table(
         ["stage", "file", "on disk", "a chunk", "in memory"],
         rows,
@@ -56,7 +58,7 @@ def sizes_table(planned: Database, files: list[PlannedFile], memory: dict[str, i
     )
 
 
-def _held(count: int) -> str:
+def _memory_text(count: int) -> str:
     return in_bytes(count) if count else "a block"
 
 

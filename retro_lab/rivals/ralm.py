@@ -109,7 +109,9 @@ def block_nats(
         found: passage of each block; with an empty passage the baseline's context is kept.
     """
     device = next(model.parameters()).device
-    inputs = [_read(subset, block, passage) for block, passage in zip(blocks, found, strict=True)]
+    inputs = [
+        _input_tokens(subset, block, passage) for block, passage in zip(blocks, found, strict=True)
+    ]
     order = sorted(range(len(blocks)), key=lambda i: len(inputs[i]))
     for start in range(0, len(order), batch_size):
         part = order[start : start + batch_size]
@@ -130,7 +132,7 @@ def block_nats(
             yield i, rows[row][targets[row] != IGNORED]
 
 
-def _read(subset: Subset, block: Block, passage: NDArray) -> NDArray:
+def _input_tokens(subset: Subset, block: Block, passage: NDArray) -> NDArray:
     """Input tokens of a block: the passage, then as much context as fits in the window."""
     last = block.stop - 1  # the input ends before `last`, the position predicted last
     first = max(block.context, last - (subset.chunking.sequence_length - len(passage)))
@@ -148,7 +150,7 @@ def nats_by_chunk(
 ) -> tuple[NDArray[np.float64], int]:
     """[S] nats of the subset's chunks under one setting, and the number of input tokens."""
     blocks = blocks_of(subset, stride)
-    found = _found(retriever, subset, blocks, setting)
+    found = _passages_of(retriever, subset, blocks, setting)
     totals = np.zeros(subset.store.num_chunks)
     size = subset.store.chunk_size
     with track(len(blocks), what, "blocks") as advance:
@@ -157,11 +159,11 @@ def nats_by_chunk(
             chunk = subset.first_chunk(blocks[i].document) + positions // size
             np.add.at(totals, chunk, nats)
             advance(1)
-    read = sum(len(_read(subset, *pair)) for pair in zip(blocks, found, strict=True))
+    read = sum(len(_input_tokens(subset, *pair)) for pair in zip(blocks, found, strict=True))
     return totals[subset.rows], read
 
 
-def _found(
+def _passages_of(
     retriever: Retriever, subset: Subset, blocks: list[Block], setting: Setting
 ) -> list[NDArray]:
     """The passage of each block."""

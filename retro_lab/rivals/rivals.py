@@ -68,16 +68,16 @@ def run_rivals(opened: FinishedRun, compared: Compared, watch: Stopwatch) -> Non
         )
     session = RivalSession(config, opened.graph, baseline, watch)
     table = ChunkTable.load(run.chunks_file)
-    entries = _own(session, run, compared, table)
+    entries = _run_entries(session, run, compared, table)
     for name in session.asked.which:
         with watch.stage(name):
             entries += _RIVALS[name](session)
     board = Board(session.text.test, session.text.subsample, table)
-    report.save(run.path, board, entries, _about(session, run))
+    report.save(run.path, board, entries, _common_fields(session, run))
     write_run_page(Results.load(run.results_file), run.path)
 
 
-def _own(
+def _run_entries(
     session: RivalSession, run: RunDirectory, compared: Compared, table: ChunkTable
 ) -> list[Entry]:
     """Entries of RETRO, plain model and baseline from chunks.parquet, with seconds of training."""
@@ -216,7 +216,7 @@ _RIVALS: dict[str, Callable[[RivalSession], list[Entry]]] = {
 }
 
 
-def _about(session: RivalSession, run: RunDirectory) -> dict[str, Any]:
+def _common_fields(session: RivalSession, run: RunDirectory) -> dict[str, Any]:
     """Fields of rivals.json that are common to all rows."""
     config, text, ids = session.config, session.text, session.graph.corpus.ids
     evaluation = config.eval

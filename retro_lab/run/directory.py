@@ -51,7 +51,7 @@ LOG = logging.getLogger("retro_lab")
 LOCK_FILE = ".lock"
 FAILURE_FILE = "failure.json"
 EVALUATION_FILE = "evaluation.json"
-_OF_WEIGHTS = (
+_FURTHER_RESULTS = (
     *("harness.json", "qa.json", "rivals.json", "rivals.parquet"),
     *("injection.json", "injection.png", "injection.svg"),
 )
@@ -101,7 +101,7 @@ class RunDirectory:
     def tokens_file(self) -> Path:
         return self.path / "tokens.parquet"
 
-    def searching(self, database: DatabaseConfig) -> RunDirectory:
+    def for_database(self, database: DatabaseConfig) -> RunDirectory:
         """The directory for results of this run with another database."""
         folder = f"{database.name}-{database_key(database)}"
         return RunDirectory(self.path / "databases" / folder, self.is_rank_zero)
@@ -218,7 +218,7 @@ class RunDirectory:
             drop_checkpoints(self.path)
             for found in (self, *map(RunDirectory, (self.path / "databases").glob("*/"))):
                 found.forget_evaluation()
-                for name in _OF_WEIGHTS:
+                for name in _FURTHER_RESULTS:
                     (found.path / name).unlink(missing_ok=True)
         self.describe(config)
         self._write("status.json", self.status | {RUN_KEY: run_key(config)})

@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import Logger
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import run_key, weights_fields
 from retro_lab.config.schema import Config, Freeze, TrainerConfig
-from retro_lab.training.agreement import agreed
+from retro_lab.training.agreement import broadcast_decision
 from retro_lab.training.checkpoint import resumable_step
 from retro_lab.training.fit import check_hardware, fit
 from retro_lab.training.loggers import build_loggers, check_loggers, close_loggers
@@ -78,7 +78,7 @@ def ensure_trained(
     config: Config,
     graph: DataGraph,
     watch: Stopwatch,
-    agree: Callable[[TrainerConfig, bool], bool] = agreed,
+    agree: Callable[[TrainerConfig, bool], bool] = broadcast_decision,
     finish: Callable[..., None] | None = None,
 ) -> RunDirectory:
     """A compared run, trained and evaluated if it is not finished yet.

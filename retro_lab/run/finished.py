@@ -31,7 +31,7 @@ from .data.recorded import Recorded, recorded_keys
 from .directory import RunDirectory
 from .model import LanguageModel, open_model, open_tokenizer
 
-_OF_OWN_TEXT = ("corpus", "tokenizer", "chunks", "embeddings")
+_OWN_TEXT_STAGES = ("corpus", "tokenizer", "chunks", "embeddings")
 """Stages that don't depend on the database."""
 
 
@@ -67,10 +67,10 @@ class FinishedRun:
             )
         return cls(run, config)
 
-    def asked(self, command: EvaluateConfig) -> FinishedRun:
+    def with_command(self, command: EvaluateConfig) -> FinishedRun:
         """The run with a command's evaluation, store, plain model and trainer settings.
 
-        The database stays the run's own; `searching` replaces it.
+        The database stays the run's own; `with_database` replaces it.
         """
         config = dataclasses.replace(
             self.config, eval=command.eval, runs_dir=str(self.directory.path.parent)
@@ -85,7 +85,7 @@ class FinishedRun:
             config = dataclasses.replace(config, trainer=trainer)
         return FinishedRun(self.directory, config)
 
-    def searching(self, database: DatabaseConfig | None) -> FinishedRun:
+    def with_database(self, database: DatabaseConfig | None) -> FinishedRun:
         """The run with another database; the run itself for None or its own database.
 
         Raises:
@@ -111,7 +111,7 @@ class FinishedRun:
         own = self.directory.config().database
         if database_key(self.config.database) == database_key(own):
             return self.directory
-        return self.directory.searching(self.config.database)
+        return self.directory.for_database(self.config.database)
 
     @cached_property
     def graph(self) -> DataGraph:
@@ -125,7 +125,7 @@ class FinishedRun:
         own = located(config, run.started_in)
         if self.out is not run:
             own = dataclasses.replace(own, database=config.database)
-            keys = {role: keys[role] for role in keys.keys() & _OF_OWN_TEXT}
+            keys = {role: keys[role] for role in keys.keys() & _OWN_TEXT_STAGES}
         return DataGraph(own, Recorded(run.path, store, keys))
 
     @cached_property

@@ -44,10 +44,10 @@ def store_of(run: Path, config: Config) -> str:
             f"{own} is a link, and where it leads is no store", fix="remove it, or set store.dir"
         )
     if not below:
-        _say_once(f"{run} names store.dir={named}, where no store is; {own} is used")
+        _warn_once(f"{run} names store.dir={named}, where no store is; {own} is used")
     return str(own)
 
 
 @cache
-def _say_once(message: str) -> None:
+def _warn_once(message: str) -> None:
     LOG.warning(message)

@@ -43,7 +43,7 @@ class Request:
     device: str = key("auto", choices=("auto", "cpu", "cuda"))
 
     @property
-    def about_neighbours(self) -> list[str]:
+    def retrieval_keys(self) -> list[str]:
         """The given keys that require retrieval."""
         given = {
             "show": self.show is not None,
@@ -103,7 +103,7 @@ class Writer:
                 "model.generate(...) as its README.md says",
             )
         reads = config.retriever.retrieves
-        asked = ["retrieval"] * bool(request.retrieval) + request.about_neighbours
+        asked = ["retrieval"] * bool(request.retrieval) + request.retrieval_keys
         if asked and not reads:
             raise UserError(
                 f"{asked[0]}= is about neighbours, but {path} is a baseline: it reads none",
@@ -160,7 +160,7 @@ class Writer:
         [encoded] = self.tokenizer.encode_batch([prompt])
         return [self.tokenizer.boundary_id, *encoded.ids.tolist()]
 
-    def give(self, texts: Sequence[str]) -> list[Found]:
+    def set_neighbours(self, texts: Sequence[str]) -> list[Found]:
         """Sets fixed neighbours in place of the search; returns them as the model reads them.
 
         Raises:

@@ -59,7 +59,7 @@ class OptunaSweeper(PointSweeper):
         """
         try:
             from .search_space import search_space
-            from .study import Trials, open_study, say, storage_errors
+            from .study import Trials, open_study, print_best, storage_errors
         except ModuleNotFoundError as error:
             raise UserError(
                 f"sweep=optuna needs a package that isn't installed: {error.name}",
@@ -73,17 +73,17 @@ class OptunaSweeper(PointSweeper):
         config = to_config(self.points.loader.load_sweep_config(self.points.config, fixed))
         check_choosing(config)
         check(config)
-        with self._held(Path(config.runs_dir)), storage_errors(self.storage):
+        with self._locked(Path(config.runs_dir)), storage_errors(self.storage):
             study = open_study(self.name, self.storage, _settings(config, overrides))
             trials = Trials(study, space, self.seed)
             trials.run(self.points, fixed, wanted, batch)
             runs = trials.runs()
         self.points.report(runs)
-        say(study, config, wanted)
+        print_best(study, config, wanted)
         self.points.raise_failure()
 
     @contextmanager
-    def _held(self, folder: Path) -> Iterator[None]:
+    def _locked(self, folder: Path) -> Iterator[None]:
         """Locks the study, since trials that another process runs would look interrupted."""
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / f".study-{quote(self.name, safe='')}.lock")

@@ -135,7 +135,7 @@ class Trials:
         return self.study.get_trials(deepcopy=False, states=states)
 
 
-def say(study: optuna.Study, config: Config, wanted: int) -> None:
+def print_best(study: optuna.Study, config: Config, wanted: int) -> None:
     """Prints the best trial, and the command that scores it on the test split."""
     complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
     print(f"study   {study.study_name}: {len(complete)} of {wanted} trials are complete")

@@ -161,7 +161,7 @@ class Checkpoints(Checkpoint):
         self._best_loss = float("inf")
 
     @contextmanager
-    def heeding_signals(self) -> Iterator[None]:
+    def handling_stop_signals(self) -> Iterator[None]:
         """A context that handles the stop signals; does nothing outside the main thread."""
         if threading.current_thread() is not threading.main_thread():
             yield

@@ -17,7 +17,7 @@ from retro_lab.store.checksums import check_recorded, recorded
 LAST = "last.ckpt"
 BEST = "best.ckpt"
 TRAINED_AS = "trained_as"  # checkpoint field with the settings that determine its weights
-_HAS = ("state_dict", "global_step")
+_REQUIRED = ("state_dict", "global_step")
 
 
 class RecordedCheckpointIO(TorchCheckpointIO):
@@ -64,7 +64,9 @@ def read_checkpoint(path: Path, trained_as: dict[str, Any] | None = None) -> dic
         if is_refused(error) or isinstance(error, FileNotFoundError):
             raise
         raise UserError(f"{path} is damaged: torch cannot read it", fix=fix) from error
-    missing = [name for name in _HAS if not isinstance(checkpoint, dict) or name not in checkpoint]
+    missing = [
+        name for name in _REQUIRED if not isinstance(checkpoint, dict) or name not in checkpoint
+    ]
     if missing:
         raise UserError(f"{path} is no checkpoint of a run: it has no {missing[0]}", fix=fix)
     wrong = differing(checkpoint.get(TRAINED_AS, {}), trained_as or {})

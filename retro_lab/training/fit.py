@@ -37,7 +37,7 @@ from .module import RetroModule
 from .phase import Phase
 
 # Timeout between ranks: long, since the first one evaluates the baseline while the others wait.
-PATIENCE = timedelta(days=1)
+RANK_TIMEOUT = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def fit(
         model.train()
         console.open()
         try:
-            with checkpoints.heeding_signals():
+            with checkpoints.handling_stop_signals():
                 trainer.fit(
                     module,
                     datamodule=datamodule,
@@ -178,11 +178,11 @@ def _trainer(
 def _strategy(config: TrainerConfig, model: nn.Module) -> Strategy | str:
     """Lightning's strategy; FSDP shards by block and writes unsharded checkpoints."""
     if config.strategy == "ddp":
-        return DDPStrategy(gradient_as_bucket_view=True, timeout=PATIENCE)
+        return DDPStrategy(gradient_as_bucket_view=True, timeout=RANK_TIMEOUT)
     if config.strategy == "fsdp":
         blocks = {type(block) for block in getattr(model, "blocks", [])}
         return FSDPStrategy(
-            auto_wrap_policy=blocks or None, state_dict_type="full", timeout=PATIENCE
+            auto_wrap_policy=blocks or None, state_dict_type="full", timeout=RANK_TIMEOUT
         )
     return config.strategy
 

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from wandb import Settings
 
 LOG = logging.getLogger(__name__)
-ANSWERS_WITHIN = 5.0  # seconds to wait for the server
+SERVER_TIMEOUT = 5.0  # seconds to wait for the server
 
 # Set by `wandb agent` for the run that it expects. W&B must not read them, or it would log every
 # run of this process, the baseline too, into that one.
-_OF_AGENT = ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH")
+_AGENT_VARIABLES = ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH")
 
 
 class Access(Enum):
@@ -47,7 +47,7 @@ class Agent:
     @classmethod
     def of_environment(cls) -> Agent | None:
         """The agent that started this process; None without one."""
-        sweep_id, run_id = (os.environ.get(name) for name in _OF_AGENT[:2])
+        sweep_id, run_id = (os.environ.get(name) for name in _AGENT_VARIABLES[:2])
         return cls(sweep_id, run_id) if sweep_id and run_id else None
 
 
@@ -59,7 +59,7 @@ def own_settings() -> Settings:
     """
     import wandb
 
-    with _without(_OF_AGENT):
+    with _without(_AGENT_VARIABLES):
         try:
             return wandb.setup(wandb.Settings(silent=True)).settings
         except ValueError as error:  # pydantic's
@@ -73,7 +73,7 @@ def own_settings() -> Settings:
 def reachable(url: str) -> bool:
     """Whether a server answers at `url`, asked once a process; uses the environment's proxies."""
     try:
-        urlopen(Request(url, method="HEAD"), timeout=ANSWERS_WITHIN).close()
+        urlopen(Request(url, method="HEAD"), timeout=SERVER_TIMEOUT).close()
     except (HTTPError, HTTPException):
         return True
     except URLError as error:

@@ -38,7 +38,7 @@ def check_unchanged(run: RunDirectory, graph: DataGraph, fix: str) -> None:
         )
 
 
-def check_shown(run: RunDirectory, graph: DataGraph, fix: str) -> None:
+def check_unchanged_if_readable(run: RunDirectory, graph: DataGraph, fix: str) -> None:
     """Like `check_unchanged`, but text that can't be read only logs a warning."""
     try:
         list(_changes(run, graph))

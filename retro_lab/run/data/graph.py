@@ -109,7 +109,7 @@ class DataGraph:
         return alone
 
     @property
-    def reads(self) -> bool:
+    def retrieves(self) -> bool:
         """Whether the run retrieves neighbours."""
         return not isinstance(self.groups.retriever, NoneRetrieverConfig)
 
@@ -118,12 +118,12 @@ class DataGraph:
     @property
     def chunks(self) -> ChunkStore:
         """All chunks that chunk ids refer to: the run's own first, then the database's."""
-        return self.searched.chunks if self.reads else self.own.chunks.data
+        return self.searched.chunks if self.retrieves else self.own.chunks.data
 
     @property
     def corpus(self) -> Corpus:
         """The raw text of `chunks`."""
-        return self.searched.corpus if self.reads else self.own.corpus.data
+        return self.searched.corpus if self.retrieves else self.own.corpus.data
 
     @cached_property
     def table(self) -> NeighbourTable | None:
@@ -132,7 +132,7 @@ class DataGraph:
         Raises:
             UserError: too few neighbours remain after exclusion.
         """
-        if not self.reads:
+        if not self.retrieves:
             return None
         asked = self.groups.neighbours
         check_coverage(self.own_neighbours.artifact.stats, asked.k, asked.min_coverage)
@@ -141,7 +141,7 @@ class DataGraph:
     @cached_property
     def lineage(self) -> dict[str, str]:
         """Key by stage of the data that the run trains on."""
-        return lineage(self.own_neighbours.artifact) if self.reads else self.text_lineage
+        return lineage(self.own_neighbours.artifact) if self.retrieves else self.text_lineage
 
     def prepare(self) -> dict[str, str]:
         """Builds or finds all training data; returns the lineage.
@@ -231,7 +231,7 @@ class DataGraph:
     def index(self, retriever: RetrieverConfig, searched: SearchedText | None = None) -> Node[Path]:
         """The folder of a retriever's index of the searched text."""
         searched = searched or self.searched
-        return self.once(
+        return self.cached_node(
             ("index", repr(retriever), searched.key), index_node, self, retriever, searched
         )
 
@@ -244,13 +244,15 @@ class DataGraph:
         """The neighbours of every chunk by a retriever."""
         searched = searched or self.searched
         name = ("neighbours", repr(retriever), repr(filters), searched.key)
-        return self.once(name, neighbours_node, self, retriever, filters, searched)
+        return self.cached_node(name, neighbours_node, self, retriever, filters, searched)
 
     @cached_property
     def own_neighbours(self) -> Node[NeighbourTable]:
         """The neighbours that the run is trained with."""
         made = self.neighbours(self.groups.retriever, self.filters)
-        return replace(made, named=lambda: self.recorded.find("neighbours", lambda: made.stage))
+        return replace(
+            made, make_stage=lambda: self.recorded.find("neighbours", lambda: made.stage)
+        )
 
     @property
     def filters(self) -> Filters:
@@ -268,7 +270,9 @@ class DataGraph:
         neighbours = replace(self.groups.neighbours, max_run=max_run)
         return self.filters._replace(leak=leak_filter(neighbours, self.groups.chunking))
 
-    def once(self, name: tuple[str, ...], make: Callable[..., Node[T]], *asked: Any) -> Node[T]:
+    def cached_node(
+        self, name: tuple[str, ...], make: Callable[..., Node[T]], *asked: Any
+    ) -> Node[T]:
         """The node of this name, made from `make(*asked)` on first use."""
         if name not in self._nodes:
             self._nodes[name] = make(*asked)
@@ -290,7 +294,7 @@ class DataGraph:
     def _read(
         self, name: str, config: CorpusConfig, errors: Callable[[], AbstractContextManager[None]]
     ) -> Node[Corpus]:
-        def named() -> Artifact | Stage:
+        def make_stage() -> Artifact | Stage:
             with errors():
                 return self.recorded.find(f"corpus {name}".rstrip(), stage)
 
@@ -301,7 +305,7 @@ class DataGraph:
             with errors():
                 return build_corpus(config, workspace, whole=bool(name))
 
-        return Node(self.store, named, build, Corpus.open)
+        return Node(self.store, make_stage, build, Corpus.open)
 
     def _cut(self, name: str, config: CorpusConfig, corpus: Node[Corpus]) -> TextNodes:
         tokenizer, chunking, embedder = (

@@ -27,14 +27,14 @@ class Node(Generic[T]):
 
     Attributes:
         store: holds the stage.
-        named: returns the stage with its key; may read raw input to compute the key.
+        make_stage: returns the stage with its key; may read raw input to compute the key.
         build: writes the stage if the store lacks it.
         read: opens the stage's folder.
         needs: nodes that `build` reads, built first.
     """
 
     store: ArtifactStore
-    named: Callable[[], Artifact | Stage]
+    make_stage: Callable[[], Artifact | Stage]
     build: Builder
     read: Callable[[Path], T]
     needs: tuple[Node[Any], ...] = field(default=(), repr=False)
@@ -42,7 +42,7 @@ class Node(Generic[T]):
     @cached_property
     def stage(self) -> Artifact | Stage:
         """The stage that identifies the data, or the stored result if a run recorded its key."""
-        return self.named()
+        return self.make_stage()
 
     @cached_property
     def artifact(self) -> Artifact:

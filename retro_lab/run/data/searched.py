@@ -68,7 +68,7 @@ class SearchedText:
         if self.is_own:
             return own.chunks
 
-        def named() -> Stage:
+        def make_stage() -> Stage:
             chunks = {other.name: other.chunks.stage for other in others}
             return database_stage(
                 self.config, own.chunks.stage, chunks, with_training=self.with_training
@@ -86,7 +86,7 @@ class SearchedText:
             )
 
         needs = tuple(text.chunks for text in self._all)
-        return Node(self.graph.store, named, build, DatabaseStore, needs)
+        return Node(self.graph.store, make_stage, build, DatabaseStore, needs)
 
     @property
     def _all(self) -> list[TextNodes]:

@@ -22,7 +22,7 @@ MAX_BYTES = 64 * 2**20
 """Limit on training and scored text together; longer text would take minutes."""
 
 
-def compressed(config: Config, graph: DataGraph, stride: int) -> dict[str, float] | None:
+def compressor_scores(config: Config, graph: DataGraph, stride: int) -> dict[str, float] | None:
     """Bits per byte of `xz` and the byte `ngram`, trained on the run's own training text.
 
     Args:

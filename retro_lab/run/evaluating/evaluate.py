@@ -38,7 +38,7 @@ from ..compared import Compared
 from ..data.graph import DataGraph
 from ..directory import RunDirectory
 from ..model import build_data
-from .compressors import compressed
+from .compressors import compressor_scores
 from .inspection import GAIN_FILES, INSPECT_FILE, record_gain, write_inspection
 from .measured import chunk_table, token_table
 from .probes import overlap_retriever
@@ -119,7 +119,7 @@ def _results(
             window=config.chunking.sequence_length,
             stride=stride,
             scored_with_retrieval_fraction=table.retrieval_fraction,
-            database=_database(config, graph, run) if graph.reads else None,
+            database=_database(config, graph, run) if graph.retrieves else None,
             words=_words(config, graph) if asked.words else None,
             max_run=_max_run(config, out) if "filtered" in scored else None,
         ),
@@ -127,7 +127,7 @@ def _results(
         leakage=leakage,
         timing=run.status["seconds"],
         plain=_plain(config, compared) if "plain" in scored else None,
-        compressors=compressed(config, graph, stride) if "on" in scored else None,
+        compressors=compressor_scores(config, graph, stride) if "on" in scored else None,
     )
 
 
@@ -223,7 +223,7 @@ def _counts(config: Config, graph: DataGraph, table: ChunkTable) -> DataCounts:
         reads = np.bincount(table.document, table.with_retrieval)
         unread = int((reads == 0).sum())
     duplicates = len(duplicates_in_training(corpus, config.eval.split))
-    found = graph.own_neighbours.artifact.stats if graph.reads else {}
+    found = graph.own_neighbours.artifact.stats if graph.retrieves else {}
     return DataCounts(
         documents=corpus.num_documents,
         chunks=chunks.num_chunks,

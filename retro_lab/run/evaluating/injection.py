@@ -99,7 +99,7 @@ def _evaluated(
     database = PlantedDatabaseConfig(
         plant_split=plain.split, plant_half=Half.first, plant_share=dose
     )
-    out = FinishedRun(run, run.config()).searching(database).out
+    out = FinishedRun(run, run.config()).with_database(database).out
     held = out.evaluation
     if held is not None and _without_probes(held) == _without_probes(eval_fields(plain)):
         return out, 0.0

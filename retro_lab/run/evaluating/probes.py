@@ -63,7 +63,7 @@ def overlap(graph: DataGraph, config: Config) -> Node[Path]:
     """
     asked, retriever = config.eval, overlap_retriever(config)
     name = ("overlap", asked.reference.name, asked.split, f"{asked.overlap_neighbours}")
-    return graph.once((*name, repr(retriever)), _overlap, graph, asked, retriever)
+    return graph.cached_node((*name, repr(retriever)), _overlap, graph, asked, retriever)
 
 
 def _overlap(graph: DataGraph, asked: EvalConfig, retriever: RetrieverConfig) -> Node[Path]:
@@ -104,7 +104,7 @@ def matching_runs(graph: DataGraph, config: Config) -> NDArray[np.uint16]:
 def nodes_of_run(graph: DataGraph, config: Config) -> list[Node[Any]]:
     """The nodes that training and evaluation of a run read, requirements first."""
     found: list[Node[Any]] = [graph.own.chunks]
-    if graph.reads:
+    if graph.retrieves:
         asked = config.eval
         found.append(graph.own_neighbours)
         if asked.max_run is not None:

@@ -11,19 +11,19 @@ from retro_lab.config.rules import check
 from retro_lab.config.schema import EvaluateConfig
 
 from ..compared import Compared, compared_runs
-from ..data.changed_text import check_shown
+from ..data.changed_text import check_unchanged_if_readable
 from ..directory import RunDirectory
 from ..finished import FinishedRun
 from ..timing import Stopwatch
 from .evaluate import evaluate_run
 
 LOG = logging.getLogger("retro_lab")
-Further: TypeAlias = Callable[[FinishedRun, Compared, Stopwatch], None]
+Measurement: TypeAlias = Callable[[FinishedRun, Compared, Stopwatch], None]
 """A measurement on a run besides its evaluation."""
 
 
 def evaluate_one(
-    directory: RunDirectory, command: EvaluateConfig, then: Further | None = None
+    directory: RunDirectory, command: EvaluateConfig, then: Measurement | None = None
 ) -> tuple[RunDirectory, dict[str, float] | None]:
     """Evaluates a run unless it is evaluated with these settings already.
 
@@ -36,11 +36,11 @@ def evaluate_one(
     Raises:
         UserError: the run is not trained, its data changed, or it has no checkpoint.
     """
-    run = FinishedRun.open(directory).asked(command).searching(command.database)
+    run = FinishedRun.open(directory).with_command(command).with_database(command.database)
     out, elsewhere = run.out, run.out is not directory
     if elsewhere and out.lineage:
         move = f"move {out.path} away to evaluate with the text that is there now"
-        check_shown(out, run.graph, move)
+        check_unchanged_if_readable(out, run.graph, move)
     if command.eval.rivals.which and elsewhere:
         raise UserError(
             f"database={run.config.database.name}: rivals search the run's own database",

@@ -91,7 +91,7 @@ class Scoring:
                 or too few neighbours pass the filter of a probe.
         """
         wanted = conditions(self.config, self.compared)
-        held = self._held()
+        held = self._valid_stored()
         found = {name: held[name] for name in (*wanted, *PROBES) if name in held}
         missing = [n for n in wanted if n not in found or not self._suffices(found[n])]
         if read := [name for name in wanted if name not in missing]:
@@ -103,17 +103,17 @@ class Scoring:
         model = None
         for name in missing:
             if name in self.compared:
-                found[name] = self._of_other(name, found["on"])
+                found[name] = self._compared_scores(name, found["on"])
                 continue
             model = model or load_model(self.config, self.run, self.graph)
             with without_pointer(model) if name == WITHOUT_POINTER else nullcontext():
                 found[name] = self._score(model, tables[name], name)
         return {name: found[name] for name in (*wanted, *found)}
 
-    def _held(self) -> dict[str, ChunkScores]:
+    def _valid_stored(self) -> dict[str, ChunkScores]:
         """Stored scores that are valid for this evaluation, by condition."""
         key, plain = run_key(self.run.config()), self.compared.get("plain")
-        held = self._stored(self.config, self.out, key, self.graph.reads)
+        held = self._stored(self.config, self.out, key, self.graph.retrieves)
         if "plain" in held and (plain is None or _plain_key(self.out) != run_key(plain.config())):
             del held["plain"]
         if self.out.path != self.run.path and "off" not in held:
@@ -157,7 +157,7 @@ class Scoring:
                 advance=advance,
             )
 
-    def _of_other(self, name: str, same_tokens: ChunkScores) -> ChunkScores:
+    def _compared_scores(self, name: str, same_tokens: ChunkScores) -> ChunkScores:
         """A compared run's scores, from its files if they cover the same tokens, else computed."""
         other = self.compared[name]
         own = dataclasses.replace(other.config(), eval=self.config.eval)
@@ -213,7 +213,7 @@ class Scoring:
         asked = config.scored_max_run
         if asked not in (None, settings.max_run):
             names = [name for name in names if name != "filtered"]
-        return {name: _of_table(table, tokens, name, rows, graph.chunks) for name in names}
+        return {name: _condition_scores(table, tokens, name, rows, graph.chunks) for name in names}
 
 
 def _filtered(config: Config, graph: DataGraph) -> NeighbourTable:
@@ -243,7 +243,7 @@ def _plain_key(out: RunDirectory) -> str | None:
     return None if plain is None else plain.run_key
 
 
-def _of_table(
+def _condition_scores(
     table: ChunkTable,
     tokens: TokenTable | None,
     name: str,
@@ -300,9 +300,9 @@ def _same_neighbours(read: NDArray, stored: NDArray) -> bool:
     """Whether [S, k] neighbour ids equal the stored ones, which lack slots empty in every row."""
     width = stored.shape[1]
     missing = bool((read[:, width:] == -1).all())
-    return missing and np.array_equal(_left(read[:, :width]), _left(stored))
+    return missing and np.array_equal(_missing_last(read[:, :width]), _missing_last(stored))
 
 
-def _left(ids: NDArray) -> NDArray:
+def _missing_last(ids: NDArray) -> NDArray:
     """Ids with missing ones (-1) moved to the end of each row, as files hold them."""
     return np.take_along_axis(ids, np.argsort(ids == -1, axis=1, kind="stable"), axis=1)

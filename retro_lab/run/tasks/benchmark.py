@@ -41,9 +41,9 @@ def run_benchmark(run: RunDirectory, command: EvaluateConfig) -> None:
     Raises:
         UserError: a run, task or file cannot be used.
     """
-    opened = FinishedRun.open(run).asked(command)
+    opened = FinishedRun.open(run).with_command(command)
     compared = compared_runs(opened.config)
-    opened = opened.searching(command.database)
+    opened = opened.with_database(command.database)
     check(opened.config)
     out, asked = opened.out, opened.config.eval
     if isinstance(asked, HarnessConfig):
@@ -57,7 +57,7 @@ def run_benchmark(run: RunDirectory, command: EvaluateConfig) -> None:
         name, record = QA_FILE, answer_questions(opened, asked, questions, compared)
         tables = qa_tables(record)
     with run.acquire(wait=True):  # an evaluation may be writing there
-        out.record(name, _about(opened.config, run) | record)
+        out.record(name, _common_fields(opened.config, run) | record)
         if out.results_file.is_file():
             write_run_page(Results.load(out.results_file), out.path)
     _show(tables, opened.config, out, name)
@@ -94,7 +94,7 @@ def _harness(run: FinishedRun, asked: HarnessConfig, compared: Compared) -> dict
     return {"settings": settings, "conditions": conditions.names, "tasks": found}
 
 
-def _about(config: Config, run: RunDirectory) -> dict[str, Any]:
+def _common_fields(config: Config, run: RunDirectory) -> dict[str, Any]:
     """Fields common to all benchmark records: the run and the settings of the measurement."""
     return {
         "schema_version": SCHEMA_VERSION,
