@@ -14,7 +14,7 @@ from retro_lab.config.errors import EXIT_USER_ERROR, UserError
 USAGE = """usage: python -m retro_lab doctor [store=DIR] [runs=DIR] [--collect [--yes]]
 
 Prints versions and hardware, and verifies the checksum of every stored stage. With --collect it
-lists the stages that no run in runs=DIR needs, and removes them with --yes."""
+lists stages that no run in runs=DIR uses; with --yes it also removes them."""
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def evaluate(command: EvaluateConfig) -> float | None:
         raise UserError(
             f"run={command.run} does not name runs, each of them once", fix="run=runs/a,runs/b"
         )
-    runs = [RunDirectory(_named(path)) for path in paths]
+    runs = [RunDirectory(_resolved(path)) for path in paths]
     if isinstance(command.eval, BenchmarkConfig):
         from retro_lab.run.tasks.benchmark import run_benchmark
 
@@ -66,7 +66,7 @@ def evaluate(command: EvaluateConfig) -> float | None:
     return objective(results[0])
 
 
-def _named(path: Path) -> Path:
+def _resolved(path: Path) -> Path:
     """The path with `.` and `..` resolved, since the run's baseline is looked up beside it."""
     return path if path.name not in ("", "..") else path.resolve()
 

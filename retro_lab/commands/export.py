@@ -23,7 +23,7 @@ USAGE = """usage: python -m retro_lab export run=runs/... out=FOLDER [licence=..
 Writes a finished run as a Hugging Face model: config.json, model.safetensors, the tokenizer, and a
 model card (README.md) with the run's figures. After `import retro_lab.huggingface`,
 AutoModelForCausalLM.from_pretrained("FOLDER") loads it.
-  licence=apache-2.0   of the weights, for the model card; by default "other": yours to state"""
+  licence=apache-2.0   licence of the weights, for the model card; "other" by default"""
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 USAGE = """usage: python -m retro_lab serve run=runs/... [key=value ...]
 
 Serves the search index of a run: /search, /candidates (for retriever=http), /health, /docs.
-  host=127.0.0.1   address to listen on; any but this machine's own needs an API key
-  port=8765        0 takes a free one
+  host=127.0.0.1   address to listen on; other than loopback addresses need an API key
+  port=8765        0 takes a free port
   api_key=...      or RETRO_LAB_API_KEY in the environment, which other users cannot see
-  store=DIR        where prepared data is, if it was moved since
+  store=DIR        folder of prepared data, if moved
   max_k=4096 max_queries=256 max_bytes=16777216 timeout=60   limits of a request
   curl -s localhost:8765/search --json '{"texts": ["def main():"], "k": 3}'"""
 

@@ -46,13 +46,13 @@ def train(config: Config) -> float | None:
         if run.is_rank_zero:
             if not run.config_file.is_file():
                 run.describe(config)
-            _tell_agent(run)
+            _log_to_agent(run)
     else:
         _run(config, run, watch)
     if not run.is_rank_zero:
         return None
     seconds = None if finished else watch.seconds
-    if _further(config, run) is None:
+    if _evaluate_further(config, run) is None:
         show_results(run, seconds)
     return objective(Results.load(run.results_file), config.objective)
 
@@ -69,7 +69,7 @@ def _run(config: Config, run: RunDirectory, watch: Stopwatch) -> None:
         raise ToldInterrupt from error
 
 
-def _tell_agent(run: RunDirectory) -> None:
+def _log_to_agent(run: RunDirectory) -> None:
     """Logs the figures of a finished run to the `wandb agent` that started this process, if any."""
     agent = Agent.of_environment()
     if agent is None:
@@ -81,7 +81,7 @@ def _tell_agent(run: RunDirectory) -> None:
     publish(results, run.config(), run.path, run.path, lineage=run.lineage, agent=agent)
 
 
-def _further(config: Config, run: RunDirectory) -> float | None:
+def _evaluate_further(config: Config, run: RunDirectory) -> float | None:
     """Runs rivals, a leak experiment or a benchmark on the finished run, as `evaluate.py` does.
 
     Returns None without printing if none is requested.

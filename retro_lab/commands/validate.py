@@ -19,10 +19,10 @@ _LARGE = 10_000_000  # chunks, enough to train any FAISS index
 _USAGE = """\
 usage: python -m retro_lab validate [key=value ...]
 
-Takes what train.py takes. Composes the configuration, applies every rule, builds the model
+Takes the settings of train.py. Composes the configuration, applies every rule, builds the model
 without memory for its weights, and prints the run directory and sizes. It reads no data.
 
-Exit code 0 if all is well; 2 with every misspelling listed, or else every broken rule."""
+Exit code 0 if the configuration is valid; 2 with every misspelling, or else every broken rule."""
 
 
 def main(argv: Sequence[str]) -> int:

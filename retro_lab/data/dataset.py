@@ -90,7 +90,7 @@ class WindowData(Dataset):
         return np.where(valid, self.order[np.minimum(place, len(self.order) - 1)], -1)
 
     def _tokens(self, window: Window, chunks: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
-        """Inputs and targets; the last target may lie in the chunk that follows the window."""
+        """Inputs and targets; the last target may be in the chunk after the window."""
         store, size = self.store, self.store.chunk_size
         length = self.window_chunks * size
         real, rows = chunks >= 0, np.maximum(chunks, 0)

@@ -70,8 +70,8 @@ def evaluation_windows(
 
     Positions count from the boundary token, 0. A window over chunks [a, b) scores targets up to
     position b * M, the first token of chunk b, which the last token of chunk b - 1 predicts.
-    Windows start every S chunks until the last token is scored, and each scores only targets after
-    those of the window before.
+    Windows start every S chunks until the last token is scored. Each window scores only targets
+    after the end of the window before.
 
     Args:
         first_chunk: [D + 1], place of each document's first chunk; the last entry is the total.

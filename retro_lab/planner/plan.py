@@ -320,7 +320,7 @@ class _FaissSize:
 def _link_bytes(hnsw: Any) -> float:
     """Mean bytes a vector for its HNSW links, level and offset.
 
-    The probability that a vector reaches a level falls by the factor of the degree each level.
+    The share of vectors on a level falls by a factor of the degree with each level.
     """
     degree = hnsw.nb_neighbors(1)
     links = hnsw.nb_neighbors(0) + degree / (degree - 1)

@@ -174,7 +174,7 @@ class RunDirectory:
         return self.evaluation == eval_fields(config.eval, config.wanted_plain)
 
     def is_finished(self, config: Config) -> bool:
-        """Whether the run is trained, and evaluated as this configuration asks."""
+        """Whether the run is trained, and evaluated with this configuration."""
         return self.reached("finished") and self.is_evaluated(config)
 
     def forget_evaluation(self) -> None:

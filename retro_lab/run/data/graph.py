@@ -113,7 +113,7 @@ class DataGraph:
         """Whether the run retrieves neighbours."""
         return not isinstance(self.groups.retriever, NoneRetrieverConfig)
 
-    # What a run trains on.
+    # Training data.
 
     @property
     def chunks(self) -> ChunkStore:

@@ -284,7 +284,7 @@ def scored_rows(chunks: ChunkStore, split: str) -> NDArray[np.int64]:
 def neighbours_read(
     chunks: ChunkStore, values: NDArray, rows: NDArray[np.int64], k: int
 ) -> NDArray:
-    """[S, k] values of the neighbours read to predict each chunk: those of the previous chunk.
+    """[S, k] values of the neighbours read to predict each chunk, found for the previous chunk.
 
     A document's first chunk gets -1.
 
