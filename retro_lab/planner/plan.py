@@ -320,7 +320,7 @@ class _FaissSize:
 def _link_bytes(hnsw: Any) -> float:
     """Mean bytes a vector for its HNSW links, level and offset.
 
-    The share of vectors on a level falls by a factor of the degree with each level.
+    With each level, the share of vectors that reach it is divided by the degree.
     """
     degree = hnsw.nb_neighbors(1)
     links = hnsw.nb_neighbors(0) + degree / (degree - 1)

@@ -11,7 +11,7 @@ results.json     figures;  chunks.parquet one row a scored chunk;  tokens.parque
 gain.json        analysis of the gain;  gain.png its plot
 harness.json     figures of lm-eval's tasks;  qa.json  answers to questions, and recall
 index.html       the figures, plots and files of the run on one page
-planted.json     ids of evaluated documents with copies in the database, and the two halves
+planted.json     ids of documents with copies in the database, and of each half of the split
 injection.json   a leak experiment (eval=injection);  injection.png its plot
 databases/       result files of evaluations with another database than the run's own
 checksums.json   SHA-256 of the files beside it, checked on every read; also in checkpoints/
@@ -186,7 +186,7 @@ class RunDirectory:
         self._write(EVALUATION_FILE, fields)
 
     def record_planted(self, plants: dict[str, Any]) -> None:
-        """Records which evaluated documents had copies in the database, and the two halves."""
+        """Records document ids: those with copies in the database, and each half of the split."""
         self._write("planted.json", plants)
 
     def record(self, name: str, record: dict[str, Any]) -> None:
