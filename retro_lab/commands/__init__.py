@@ -1,1 +1,1 @@
-"""One file a command: what was typed is read, the work is asked for, the outcome is shown."""
+"""Commands, one file each: parses arguments, calls the package, and prints results."""

@@ -1,4 +1,4 @@
-"""`python -m retro_lab doctor`: checks installation and store; `--collect` frees the unused."""
+"""`python -m retro_lab doctor`: checks installation and store, and removes unused stages."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from retro_lab.config.errors import EXIT_USER_ERROR, UserError
 USAGE = """usage: python -m retro_lab doctor [store=DIR] [runs=DIR] [--collect [--yes]]
 
 Prints versions and hardware, and verifies the checksum of every stored stage. With --collect it
-lists the stages that no run in runs=DIR needs, and removes them with --yes."""
+lists stages that no run in runs=DIR uses; with --yes it also removes them."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asks for; fields as in `USAGE`."""
+    """The command's arguments; see `USAGE`."""
 
     store: Path | None = None
     runs: Path | None = None
@@ -28,7 +28,7 @@ class Request:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Exit code of `doctor <argv>`: 2 if anything stored is damaged."""
+    """Exit code of `doctor <argv>`: 2 if a stored stage is damaged."""
     return arguments.run(argv, USAGE, _examine, bare=True)
 
 
@@ -45,11 +45,11 @@ def _examine(argv: Sequence[str]) -> int:
 
 
 def _folder(key: str, given: Path | None, default: Path, needed: bool) -> Path:
-    """A folder of the command line, or the default, which only has to be there if it is needed.
+    """The given folder, or the default one, which must exist only if `needed`.
 
     Raises:
-        UserError: there is no such folder. Of no runs every stage would be garbage, and of a store
-            that isn't there all would be intact.
+        UserError: there is no such folder. A mistyped `runs` would make every stage look unused,
+            and a mistyped `store` would look intact.
     """
     folder = given or default
     if (needed or given is not None) and not folder.is_dir():
@@ -64,7 +64,7 @@ def _show_environment() -> None:
     from retro_lab.evaluation.records.environment import environment
     from retro_lab.nn.cpu import compiled
 
-    compiled.describe()  # asks for them, so that they are among what is named
+    compiled.describe()  # loads the compiled kernels, so that `environment` includes them
     for name, value in environment().items():
         words = value
         if isinstance(value, dict):
@@ -88,7 +88,7 @@ def _verify(store: Path) -> bool:
 
 
 def _collect(store: Path, runs: Path, dry_run: bool) -> None:
-    """Removes stages that no run's lineage names."""
+    """Removes stages that are in no run's lineage."""
     from retro_lab.run.directory import RunDirectory
     from retro_lab.store import collect_garbage
 

@@ -1,4 +1,4 @@
-"""`python evaluate.py run=...`: evaluates trained runs anew; a run says all the rest itself."""
+"""`python evaluate.py run=...`: evaluates trained runs; each run's folder gives its settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def with_lists(argv: Sequence[str]) -> list[str]:
-    """`run=A,B` as the list that it means; under --multirun Hydra makes jobs of it."""
+    """The arguments with `run=A,B` as a list; under --multirun Hydra makes it several jobs."""
     argv = list(argv)
     if {"-m", "--multirun"} & set(argv):
         return argv
@@ -33,10 +33,13 @@ def _names_several(argument: str) -> bool:
 
 
 def evaluate(command: EvaluateConfig) -> float | None:
-    """One job: evaluates the run, or each of several, as asked, and shows the results.
+    """Evaluates one or several runs and prints the results; the task of one Hydra job.
+
+    Returns:
+        The objective of a single run; None for several runs or a benchmark.
 
     Raises:
-        UserError: a run that cannot be evaluated, or several that cannot be compared.
+        UserError: a run cannot be evaluated, or several cannot be compared.
     """
     from retro_lab.evaluation.records.objective import objective
 
@@ -48,7 +51,7 @@ def evaluate(command: EvaluateConfig) -> float | None:
         raise UserError(
             f"run={command.run} does not name runs, each of them once", fix="run=runs/a,runs/b"
         )
-    runs = [RunDirectory(_named(path)) for path in paths]
+    runs = [RunDirectory(_resolved(path)) for path in paths]
     if isinstance(command.eval, BenchmarkConfig):
         from retro_lab.run.tasks.benchmark import run_benchmark
 
@@ -63,15 +66,15 @@ def evaluate(command: EvaluateConfig) -> float | None:
     return objective(results[0])
 
 
-def _named(path: Path) -> Path:
-    """`.` and `..` by their names: the run's baseline is looked for beside it."""
+def _resolved(path: Path) -> Path:
+    """The path with `.` and `..` resolved, since the run's baseline is looked up beside it."""
     return path if path.name not in ("", "..") else path.resolve()
 
 
 def _evaluate_fully(
     run: RunDirectory, command: EvaluateConfig
 ) -> tuple[RunDirectory, dict[str, float] | None]:
-    """As `evaluate_one`, with rivals, and at every dose of a leak experiment, if asked for."""
+    """Like `evaluate_one`, with rivals and a leak experiment if requested."""
     from retro_lab.run.evaluating.reevaluate import evaluate_one
 
     rivals = None
@@ -90,7 +93,7 @@ def _show_comparison(runs: Sequence[RunDirectory]) -> None:
     """Prints evaluated runs side by side, on the same chunks, and writes comparison.csv.
 
     Raises:
-        UserError: runs that did not score the same text in the same tokens.
+        UserError: the runs did not score the same tokens.
     """
     from rich.console import Console
 
@@ -103,7 +106,7 @@ def _show_comparison(runs: Sequence[RunDirectory]) -> None:
     console = Console(highlight=False)
     bootstrap = Results.load(runs[0].results_file).leakage.bootstrap
     tables = [ChunkTable.load(run.chunks_file) for run in runs]
-    rows = compare(dict(zip(_told_apart(runs), tables, strict=True)), bootstrap)
+    rows = compare(dict(zip(_labels(runs), tables, strict=True)), bootstrap)
     title = f"{len(runs)} runs on the same chunks; {100 * bootstrap.confidence:g} % intervals"
     path = runs[0].path.parent / "comparison.csv"
     write_comparison(rows, path)
@@ -112,8 +115,8 @@ def _show_comparison(runs: Sequence[RunDirectory]) -> None:
     console.print(f"\ntable   {path}", soft_wrap=True)
 
 
-def _told_apart(runs: Sequence[RunDirectory]) -> list[str]:
-    """The last parts of each path, as many as tell all of them apart; by name if that does."""
+def _labels(runs: Sequence[RunDirectory]) -> list[str]:
+    """A distinct label for each run: as few last parts of its path as make all labels differ."""
     parts = [run.path.resolve().parts for run in runs]
     longest = max(map(len, parts))
     names = (["/".join(each[-depth:]) for each in parts] for depth in range(1, longest + 1))

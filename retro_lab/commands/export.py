@@ -1,4 +1,4 @@
-"""`python -m retro_lab export run=... out=...`: a run as a Hugging Face model folder."""
+"""`python -m retro_lab export run=... out=...`: writes a run as a Hugging Face model folder."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ USAGE = """usage: python -m retro_lab export run=runs/... out=FOLDER [licence=..
 Writes a finished run as a Hugging Face model: config.json, model.safetensors, the tokenizer, and a
 model card (README.md) with the run's figures. After `import retro_lab.huggingface`,
 AutoModelForCausalLM.from_pretrained("FOLDER") loads it.
-  licence=apache-2.0   of the weights, for the model card; by default "other": yours to state"""
+  licence=apache-2.0   licence of the weights, for the model card; "other" by default"""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asks for; fields as in `USAGE`."""
+    """The command's arguments; see `USAGE`."""
 
     run: Path = key(example="runs/..., a finished run's directory")
     out: Path = key(example="FOLDER")
@@ -41,17 +41,17 @@ def main(argv: Sequence[str]) -> int:
 
 
 def export(request: Request) -> None:
-    """Writes the folder, whole or not at all; one that holds this very export is left as it is.
+    """Writes the model folder atomically; a folder that already holds this export is kept.
 
-    Nothing is written into the run's directory.
+    The run's directory is only read.
 
     Raises:
-        UserError: the run is not finished, or the folder holds something else or can't be made.
+        UserError: the run is not finished, or the folder has other content or can't be made.
     """
     from retro_lab.run.finished import FinishedRun
 
     run, out = FinishedRun.open(request.run, "finished"), request.out
-    here = out.resolve() == Path.cwd()  # would be replaced under the user's feet
+    here = out.resolve() == Path.cwd()  # the working directory must not be replaced
     if out.exists() and (here or not out.is_dir() or not _may_be_export(out)):
         raise _taken(out)
     from retro_lab.config.console import no_loading_bar
@@ -79,7 +79,7 @@ def export(request: Request) -> None:
 
 
 def _may_be_export(out: Path) -> bool:
-    """Whether a folder is empty, or looks like an export; what is in it is compared later."""
+    """Whether a folder is empty or looks like an export; `_publish` compares its files."""
     return not any(out.iterdir()) or (out / "model.safetensors").is_file()
 
 
@@ -90,11 +90,11 @@ def _taken(out: Path, differing: str = "") -> UserError:
 
 @contextmanager
 def _publishing(out: Path) -> Iterator[Path]:
-    """A folder to fill, which then becomes `out` by one rename; of two at once the second waits.
+    """A temporary folder to fill, renamed to `out` at the end; concurrent exports wait for a lock.
 
     Raises:
-        UserError: it can't be made, or `out` holds something else by then.
-        OSError: naming `out`, if the machine refuses to write a file.
+        UserError: `out` can't be made, or has other content.
+        OSError: naming `out`, if a file can't be written.
     """
     partial, lock = (out.with_name(f".{out.name}.{end}") for end in ("partial", "lock"))
     try:

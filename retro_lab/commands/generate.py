@@ -1,7 +1,7 @@
-"""`python -m retro_lab generate run=...`: a finished run writes on, and searches as it goes.
+"""`python -m retro_lab generate run=...`: continues prompts with a trained run and its retrieval.
 
-At the end of every chunk the run's own index is searched with the text of that chunk, exactly as
-the run's training data was; the model reads what was found from the next token on.
+At the end of every chunk the run's index is searched with that chunk, as in training; the model
+reads the neighbours from the next token on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from retro_lab.run.writer import Found, GivenNeighbours, NeighbourSource, Readin
 from .generate_request import USAGE, parse, typed_prompts
 
 _COMMAND = "/neighbours"
-_LINE = 96  # characters of a neighbour in one line
+_LINE = 96  # most characters of a neighbour shown in one line
 
 
 def main(argv: Sequence[str]) -> int:
@@ -37,7 +37,7 @@ def _generate(argv: Sequence[str]) -> None:
 
 
 def _stream(writer: Writer, request: Request, prompt: str) -> None:
-    """Prints one continuation while it is made."""
+    """Prints the generated text of one prompt as it is generated."""
     _warn_of_length(writer, request, [prompt])
 
     shown = False
@@ -45,7 +45,7 @@ def _stream(writer: Writer, request: Request, prompt: str) -> None:
     def show(reading: Reading) -> None:
         nonlocal shown
         shown = True
-        print("\n" + _told(writer, request, reading), flush=True)
+        print("\n" + _described(writer, request, reading), flush=True)
 
     for _, piece in writer.write([prompt], request, show if request.show else None):
         print(piece, end="", flush=True)
@@ -58,12 +58,12 @@ def _stream(writer: Writer, request: Request, prompt: str) -> None:
 
 
 def _print_batch(writer: Writer, request: Request) -> None:
-    """Prints the continuations of all prompts, one after the other, when they are done."""
+    """Prints the generated texts of all prompts, one after the other, when all are complete."""
     _warn_of_length(writer, request, request.prompts)
     parts: list[list[str]] = [[] for _ in request.prompts]
 
     def show(reading: Reading) -> None:
-        parts[reading.row].append("\n" + _told(writer, request, reading) + "\n")
+        parts[reading.row].append("\n" + _described(writer, request, reading) + "\n")
 
     for row, piece in writer.write(request.prompts, request, show if request.show else None):
         parts[row].append(piece)
@@ -73,7 +73,7 @@ def _print_batch(writer: Writer, request: Request) -> None:
 
 
 def _converse(writer: Writer, request: Request) -> None:
-    """Continues what the user types, and takes neighbours from them."""
+    """Continues prompts that the user types, and handles `/neighbours` commands."""
     searched = None if isinstance(writer.source, GivenNeighbours) else writer.source
     for line in typed_prompts():
         if line.split(" ")[0] != _COMMAND:
@@ -86,13 +86,13 @@ def _converse(writer: Writer, request: Request) -> None:
 
 
 def _neighbours_typed(writer: Writer, text: str, searched: NeighbourSource | None) -> None:
-    """Does what `/neighbours <text>` says: adds one, shows them, or goes back to searching."""
+    """Handles `/neighbours <text>`: adds a neighbour, shows all, or `off` to search again."""
     given = writer.source if isinstance(writer.source, GivenNeighbours) else None
     if text == "off":
         writer.source = searched
         given = None
     elif text:
-        writer.give([*(given.texts if given else ()), text])
+        writer.set_neighbours([*(given.texts if given else ()), text])
         given = writer.source
     if isinstance(given, GivenNeighbours):
         print("reads, in place of what a search finds:")
@@ -103,8 +103,8 @@ def _neighbours_typed(writer: Writer, text: str, searched: NeighbourSource | Non
         print("reads what a search finds")
 
 
-def _told(writer: Writer, request: Request, reading: Reading) -> str:
-    """What is read from here on, for people."""
+def _described(writer: Writer, request: Request, reading: Reading) -> str:
+    """The neighbours read from here on, as printed for `show=`."""
     size = writer.model.config.chunk_size
     where = f"chunk {-(-reading.end // size)}"  # left padding fills up the first
     if request.stride is not None and request.stride < size:
@@ -115,7 +115,7 @@ def _told(writer: Writer, request: Request, reading: Reading) -> str:
 
 
 def _lines(found: Sequence[Found], whole: bool) -> Iterator[str]:
-    """A line for each neighbour, or its text in full under its document and score."""
+    """Lines with document, score and text of each neighbour, shortened unless `whole`."""
     for one in found:
         score = "" if one.score is None else f"  {one.score:.3f}"
         if whole:
@@ -131,8 +131,9 @@ def _in_a_line(text: str) -> str:
 
 
 def _warn_of_length(writer: Writer, request: Request, prompts: Sequence[str]) -> None:
-    """Says so if the text grows beyond what the model was trained on; it can be written all the
-    same, since every kind of position is a distance.
+    """Warns if prompt and new tokens exceed the training window.
+
+    Generation still works, since all position encodings are relative.
     """
     longest = max(len(writer.encode(prompt)) for prompt in prompts) + request.tokens
     if longest > writer.window:

@@ -1,4 +1,4 @@
-"""What a user asks `generate` for: which keys go together, and prompts that are typed."""
+"""Arguments of `generate`: usage, parsing and checks, and prompts typed by the user."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from retro_lab.run.writer import Request
 
 USAGE = """usage: python -m retro_lab generate run=runs/... [prompt="..."] [key=value ...]
 
-Continues a prompt with a trained run; prints the continuation while it is made. Several prompt=...
-are a batch. Without a prompt it asks for one after the other; Ctrl-D ends it, and
-/neighbours TEXT gives it a neighbour to read, /neighbours shows them, /neighbours off drops them.
-  tokens=128        at most so many new tokens; a document that ends sooner ends the text
-  temperature=0.8   0 always takes the likeliest token
-  top_k=0           draws among the k likeliest tokens; 0: among all
-  top_p=1           draws among the likeliest tokens that together have this share
-  seed=0            the same seed draws the same text; prompt i of a batch draws with seed + i
-  show=neighbours   tells at each search what is read: document, score, text in a line; show=text
-                    shows the text as it is
-  retrieval=off     does not search; on is the default for a run that has a retriever
-  stride=16         searches every so many tokens, 1 to the run's chunk size, which is the default
+Continues a prompt with a trained run and prints the text as it is generated. Several prompt=... are
+a batch. Without a prompt, reads prompts from the terminal until Ctrl-D; there, /neighbours TEXT
+adds a neighbour to read, /neighbours shows them, and /neighbours off drops them.
+  tokens=128        most new tokens; the text also ends where the model ends the document
+  temperature=0.8   0 always takes the most likely token
+  top_k=0           samples from the k most likely tokens; 0: from all
+  top_p=1           samples from the most likely tokens that together have this probability
+  seed=0            of the sampling; prompt i of a batch uses seed + i
+  show=neighbours   shows the neighbours of each search: document, score, text in one line;
+                    show=text shows the whole text
+  retrieval=off     does not search; on is the default for a run with a retriever
+  stride=16         tokens between searches, from 1 to the run's chunk size, which is the default
   left_pad=on       pads the prompt on its left, so that a search falls on its end
-  neighbours_text="..."  is read in place of what a search finds; several times over, several
-  neighbours_file=FILE   likewise; a line of --- parts one neighbour from the next
-  device=auto       cpu, cuda, or auto: cuda where there is one"""
+  neighbours_text="..."  a neighbour to read in place of search results; may be repeated
+  neighbours_file=FILE   a file of such neighbours, separated by lines of ---
+  device=auto       cpu, cuda, or auto: cuda if there is one"""
 
 _DELIMITER = "---"
 
@@ -39,7 +39,7 @@ def parse(argv: Sequence[str]) -> Request:
     """The arguments as a request.
 
     Raises:
-        UserError: an unknown key, a value that does not fit, keys that contradict, or no run.
+        UserError: an unknown key, an invalid value, contradicting keys, or no run.
     """
     request = arguments.parse(argv, Request, "generate")
     if request.neighbours_file is not None:
@@ -52,16 +52,16 @@ def parse(argv: Sequence[str]) -> Request:
             "given is read in place of what a search finds",
             fix=f"leave out retrieval={retrieval}, or the neighbours",
         )
-    if request.retrieval is False and request.about_neighbours:
+    if request.retrieval is False and request.retrieval_keys:
         raise UserError(
-            f"{request.about_neighbours[0]}= is about neighbours, and retrieval=off reads none",
-            fix=f"leave out {request.about_neighbours[0]}=, or retrieval=off",
+            f"{request.retrieval_keys[0]}= is about neighbours, and retrieval=off reads none",
+            fix=f"leave out {request.retrieval_keys[0]}=, or retrieval=off",
         )
     return request
 
 
 def _from_file(path: Path) -> list[str]:
-    """Neighbours in a file, parted by lines of ---."""
+    """The neighbours in a file, separated by lines of ---."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     except (OSError, UnicodeDecodeError) as error:
@@ -82,7 +82,7 @@ def _from_file(path: Path) -> list[str]:
 
 
 def typed_prompts() -> Iterator[str]:
-    """Prompts typed by the user, to the end of the input."""
+    """Prompts typed by the user, until the end of input."""
     import readline  # noqa: F401  (gives input() its line editing and history)
 
     if isinstance(sys.stdin, TextIOWrapper):

@@ -1,4 +1,4 @@
-"""The task as Hydra calls it: it checks the configuration and reports what goes wrong."""
+"""The callable that Hydra runs for each job: checks the configuration and reports errors."""
 
 from __future__ import annotations
 
@@ -26,11 +26,17 @@ Task = Callable[[Any], "int | float | None"]
 
 
 class Reported(UserError):
-    """A mistake in a job of a sweep, printed at the time; Hydra raises it when all are done."""
+    """A user error in a job of a sweep, already printed; Hydra raises it after the last job."""
 
 
 class Job:
-    """The task as Hydra calls it, once a job, perhaps in another process."""
+    """The callable that Hydra runs once a job, possibly in another process.
+
+    Args:
+        config_name: primary config, "train" or "evaluate".
+        task: takes the typed configuration.
+        before: `sys.argv` and HYDRA_FULL_ERROR as the user set them.
+    """
 
     def __init__(self, config_name: str, task: Task, before: tuple[list[str], str | None]) -> None:
         self.config_name = config_name
@@ -72,7 +78,7 @@ class Job:
         return result
 
     def _mistake(self, error: Exception, folder: Path) -> UserError | None:
-        """What a person can do something about; None for a bug, and for who wants tracebacks."""
+        """The error as a `UserError`; None for a bug, or under HYDRA_FULL_ERROR=1."""
         if isinstance(error, UserError):
             return error
         return None if self.before[1] == "1" else refusal(error, folder)
@@ -86,9 +92,9 @@ class Job:
 
 
 def _discard_untouched(folder: Path) -> None:
-    """Removes a run directory in which nothing was written but the log of the mistake.
+    """Removes a run directory that holds only the log of the error.
 
-    The working directory, where `evaluate` has its output, is not ours to remove.
+    The working directory, where `evaluate` writes its output, is kept.
     """
     if folder != Path.cwd() and folder.is_dir():
         _stop_logging_to(folder)
@@ -96,7 +102,7 @@ def _discard_untouched(folder: Path) -> None:
 
 
 def _stop_logging_to(folder: Path) -> None:
-    """Takes away the handlers whose files are about to go; else the next message would fail."""
+    """Removes log handlers with files in `folder`, so that later messages don't fail."""
     root = logging.getLogger()
     for handler in list(root.handlers):
         if isinstance(handler, logging.FileHandler) and (
@@ -107,7 +113,7 @@ def _stop_logging_to(folder: Path) -> None:
 
 
 def _recorded(config: Any, hydra_config: Any) -> AbstractContextManager[None]:
-    """Notes in the run's directory why a training failed; an evaluation has no such place."""
+    """A context that records a failed training in the run's directory; empty for evaluations."""
     if not isinstance(config, Config) or not config.trainer.is_rank_zero:
         return nullcontext()
     run = Path(hydra_config.runtime.output_dir)
@@ -116,11 +122,10 @@ def _recorded(config: Any, hydra_config: Any) -> AbstractContextManager[None]:
 
 @contextmanager
 def shown_process(argv: list[str], full_error: str | None) -> Iterator[None]:
-    """Sets what the process shows of itself; restored afterwards.
+    """A context with other values of `sys.argv` and HYDRA_FULL_ERROR.
 
-    Hydra reads its arguments from sys.argv and lets exceptions through under HYDRA_FULL_ERROR=1;
-    the task must find both as the user set them, because Lightning starts further processes by
-    repeating sys.argv.
+    Hydra reads its arguments from sys.argv and raises exceptions under HYDRA_FULL_ERROR=1. The task
+    needs both as the user set them, since Lightning starts further processes by repeating sys.argv.
     """
     saved = list(sys.argv), os.environ.get(FULL_ERROR)
     _set_process(argv, full_error)

@@ -1,6 +1,6 @@
 """Runs a command under Hydra: composition, run directory, multirun, and errors without tracebacks.
 
-The task sees dataclasses, never OmegaConf; a user's mistake is one message and exit code 2.
+The task gets dataclasses in place of OmegaConf; a user error is one message and exit code 2.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def run(config_name: str, task: Task, argv: Sequence[str]) -> int:
 
     Args:
         config_name: a primary config, "train" or "evaluate".
-        task: takes the typed configuration, checked and canonical. An `int` it returns is an
-            exit code; a `float` is the objective for sweepers such as Optuna's.
-        argv: arguments without the program's name, Hydra's flags included.
+        task: takes the typed configuration, checked and canonical. Returns an exit code (`int`) or
+            the objective for a sweeper such as Optuna (`float`).
+        argv: arguments without the program's name, including Hydra's flags.
 
     Returns:
-        Exit code: 0, the largest that a job returned, 2 for a user's mistake, 130 when
-        interrupted. Other exceptions pass through.
+        Exit code: the largest of the jobs' (0 by default), 2 for a user error, 130 when
+        interrupted. Other exceptions are raised.
     """
     import hydra
 
@@ -42,7 +42,7 @@ def run(config_name: str, task: Task, argv: Sequence[str]) -> int:
     register()
     register_sweepers()
     if not _HELP.isdisjoint(argv):
-        # Hydra's own --help lists every schema and takes seconds to do so.
+        # Hydra's own --help takes seconds to list every schema.
         print(compose_root(config_name).hydra.help.template)
         return 0
     job = Job(config_name, task, (list(sys.argv), os.environ.get(FULL_ERROR)))
@@ -68,5 +68,5 @@ def run(config_name: str, task: Task, argv: Sequence[str]) -> int:
 
 
 def _added(argument: str) -> str:
-    """`eval.files.<task>=` with the sign by which Hydra takes a key that is not there yet."""
+    """`eval.files.<task>=` with Hydra's prefix `++`, which permits new keys."""
     return f"++{argument}" if argument.startswith("eval.files.") else argument

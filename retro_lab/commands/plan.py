@@ -1,4 +1,4 @@
-"""`python -m retro_lab plan`: what a corpus of any size will take, before anything is built."""
+"""`python -m retro_lab plan`: estimates disk, memory and time for a corpus of any size."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ USAGE = """\
 usage: python -m retro_lab plan database.tokens=N [key=value ...]
 
 Prints chunks, bytes on disk and in memory for every stage, and with rates the time and the
-workers. Takes what train.py takes (retriever, chunking, neighbours, embedder, tokenizer,
+workers. Takes settings of train.py (retriever, chunking, neighbours, embedder, tokenizer,
 database.fraction) and:
 
   database.tokens=1.75e12        tokens of the corpus; required
   database.document_tokens=500   mean document; adds boundary tokens and padding (default: none)
-  database.train_share=1         share of the chunks that are searched, the training split
+  database.train_share=1         share of the chunks in the training split, which is searched
   database.bytes_per_token=4     UTF-8 bytes of text a token
   database.distinct=0.65         distinct tokens of a chunk, as a share; for lexical indexes
-  database.vocab=N               token ids, where the tokenizer doesn't say
-  embedder.dim=384               width of an embedding, where the embedder doesn't say
+  database.vocab=N               vocabulary size, if the tokenizer's settings don't give it
+  embedder.dim=384               embedding width, if the embedder's settings don't give it
   rates.embed=80                 chunks/s that one worker embeds
   rates.search=1000              queries/s that one worker searches in the whole database
-  rates=measure                  both measured here in seconds, the search on a small index
-  deadline=24h                   s, m, h or d: how many workers it takes"""
+  rates=measure                  measures both here within seconds, the search on a small index
+  deadline=24h                   s, m, h or d; prints the workers needed to meet the deadline"""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints the plan; returns 0, or 2 for a mistake."""
+    """Exit code of `plan <argv>`, which prints the plan."""
     return arguments.run(argv, USAGE, _plan, bare=True)
 
 
 def parse(argv: Sequence[str]) -> tuple[PlanRequest, list[str]]:
-    """The planner's own keys, and what is left for Hydra.
+    """The planner's own arguments as a request, and the remaining ones for Hydra.
 
     Raises:
-        UserError: an unknown key of the planner, or a value that is no number above zero.
+        UserError: an unknown key of the planner, or an invalid value.
     """
     keys = arguments.keys_of(PlanRequest)
     own, overrides = [], []
@@ -59,7 +59,7 @@ def parse(argv: Sequence[str]) -> tuple[PlanRequest, list[str]]:
 
 
 def _is_setting(key: str) -> bool:
-    """Whether it is a key of the group `database`, or the choice of its option."""
+    """Whether a key is a configuration key of the group `database`, or selects its option."""
     if key == "database" or key.startswith("database.corpora."):
         return True
     return any(known.name == key for known in known_keys())

@@ -1,4 +1,4 @@
-"""`python -m retro_lab prepare`: builds data and no more; `--explain` says what it would build."""
+"""`python -m retro_lab prepare`: builds the data of a run; `--explain` only lists the stages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def explain_stages(config: Config) -> int:
-    """Prints hit or miss for each stage, and which key caused a miss; builds nothing."""
+    """Prints hit or miss for each stage, and the key that caused a miss, without building."""
     from retro_lab.run.data.graph import DataGraph
     from retro_lab.run.data.nodes import in_building_order
     from retro_lab.run.evaluating.probes import nodes_of_run
@@ -38,10 +38,10 @@ def explain_stages(config: Config) -> int:
 
 
 def build_stages(config: Config) -> int:
-    """Builds everything that training and evaluation will read, and says what it came to.
+    """Builds all data that training and evaluation read, and prints each stage with its counts.
 
     Raises:
-        UserError: bad input, or too few neighbours after exclusion, as training would say.
+        UserError: bad input, or too few neighbours after exclusion.
     """
     from retro_lab.run.data.graph import DataGraph
     from retro_lab.run.data.nodes import in_building_order
@@ -58,7 +58,7 @@ def build_stages(config: Config) -> int:
 
 
 def _in_words(artifact: Artifact) -> str | None:
-    """What is worth telling of a stage's counts; None where there is nothing."""
+    """A stage's counts as printed text; None if there are none to print."""
     from retro_lab.retrieval.table_facts import in_words
     from retro_lab.text.chunks import mended_shares
     from retro_lab.text.corpus import corpus_in_words

@@ -1,4 +1,4 @@
-"""`python -m retro_lab serve run=...`: answers searches in a run's database until it is stopped."""
+"""`python -m retro_lab serve run=...`: serves searches of a run's database over HTTP."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 USAGE = """usage: python -m retro_lab serve run=runs/... [key=value ...]
 
 Serves the search index of a run: /search, /candidates (for retriever=http), /health, /docs.
-  host=127.0.0.1   address to listen on; any but this machine's own needs an API key
-  port=8765        0 takes a free one
+  host=127.0.0.1   address to listen on; other than loopback addresses need an API key
+  port=8765        0 takes a free port
   api_key=...      or RETRO_LAB_API_KEY in the environment, which other users cannot see
-  store=DIR        where prepared data is, if it was moved since
+  store=DIR        folder of prepared data, if moved
   max_k=4096 max_queries=256 max_bytes=16777216 timeout=60   limits of a request
   curl -s localhost:8765/search --json '{"texts": ["def main():"], "k": 3}'"""
 
@@ -33,13 +33,13 @@ _MOST = 2**31 - 1
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """The command line.
+    """The command's arguments.
 
     Attributes:
         run: run directory.
         host: address to listen on.
         port: TCP port.
-        api_key: what clients must send; None lets everyone in.
+        api_key: key that clients must send; None for open access.
         store: of prepared data; None for the run's own.
         max_k, max_queries, max_bytes, timeout: see `retro_lab.retrieval.service.limits.Limits`;
             None for its default.
@@ -57,7 +57,7 @@ class ServeOptions:
 
     @property
     def limits(self) -> dict[str, Any]:
-        """Those limits that were given."""
+        """The given limits, by name."""
         names = ("max_k", "max_queries", "max_bytes", "timeout")
         return {n: getattr(self, n) for n in names if getattr(self, n) is not None}
 
@@ -71,7 +71,7 @@ def parse(argv: Sequence[str]) -> ServeOptions:
     """Options from `key=value` arguments.
 
     Raises:
-        UserError: an unknown key or bad value, or an address that others reach without a key.
+        UserError: an unknown key, a bad value, or a non-loopback address without an API key.
     """
     options = arguments.parse(argv, ServeOptions, "serve")
     if options.api_key is None and not is_loopback(options.host):
@@ -83,10 +83,10 @@ def parse(argv: Sequence[str]) -> ServeOptions:
 
 
 def serve(options: ServeOptions) -> None:
-    """Opens the run's index and answers until interrupted, then finishes what it began.
+    """Serves the run's index until interrupted, then completes the running requests.
 
     Raises:
-        KeyboardInterrupt: on Ctrl-C, once that is done.
+        KeyboardInterrupt: on Ctrl-C, after the running requests.
         UserError: the run has no index, its data is lost, or the port is taken.
     """
     try:
@@ -108,10 +108,10 @@ def serve(options: ServeOptions) -> None:
 
 
 def open_index(run: RunDirectory, store: str | None = None) -> ServedIndex:
-    """The index of a run and all that is needed to search it by text; built if it is not there.
+    """The run's index with all that a search by text needs; a missing index is built.
 
     Raises:
-        UserError: the run has no retriever, or one that is a service; or its data is lost.
+        UserError: the run has no retriever or an HTTP one, or its data is lost.
     """
     from retro_lab.config.serialise import to_plain
     from retro_lab.retrieval.embed.embedders import build_embedder

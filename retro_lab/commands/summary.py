@@ -1,4 +1,4 @@
-"""What a command says at its end: the figures, the verdict in words, where everything lies."""
+"""Output at the end of a command: tables of figures, the verdict and file paths."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ FILES = {
 
 
 def show_results(run: RunDirectory, seconds: dict[str, float] | None = None) -> Results:
-    """Prints a finished run's tables, verdict and files; needs neither torch nor the data.
+    """Prints a finished run's tables, verdict and files, without torch and without the data.
 
     Args:
         run: a run with results.
-        seconds: of each stage of this command, for the budget.
+        seconds: of each stage of this command.
 
     Raises:
-        UserError: if the run has no results or they cannot be read.
+        UserError: if the results are missing or cannot be read.
     """
     results = Results.load(run.results_file)
     console, old = Console(highlight=False), outdated(results, run.path)
@@ -81,7 +81,7 @@ def _show(console: Console, *tables: Table) -> None:
 
 
 def _show_scores(console: Console, results: Results) -> None:
-    """The tables of an evaluation, and what was compared and searched."""
+    """Prints the tables of an evaluation, the plain model and the database."""
     settings, leakage = results.evaluation, results.leakage
     scores, words = results.metrics[settings.split], settings.words
     documents = next(iter(leakage.curves.values()))[-1].documents
@@ -105,7 +105,7 @@ def _show_scores(console: Console, results: Results) -> None:
 
 
 def _show_database(console: Console, results: Results) -> None:
-    """Says what was searched, unless it was the training split in training and now."""
+    """Prints the database, unless both training and evaluation searched the training split."""
     searched = results.evaluation.database
     if searched is None or searched.name == searched.trained_with == DatabaseConfig().in_words():
         return

@@ -1,4 +1,4 @@
-"""`python train.py`: prepares data, trains the baseline and the run, evaluates, and says so."""
+"""`python train.py`: prepares data, trains baseline and run, evaluates, and prints results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def train(config: Config) -> float | None:
-    """One job: what an optimiser minimises, or None on ranks that do not report."""
+    """Trains and evaluates one run; the task of one Hydra job.
+
+    Returns:
+        The objective that a sweeper minimises; None on ranks other than 0.
+    """
     from retro_lab.evaluation.records.objective import objective
     from retro_lab.evaluation.records.results import Results
 
@@ -34,21 +38,21 @@ def train(config: Config) -> float | None:
         LOG.setLevel(logging.WARNING)
     finished = config.resume is not None and run.is_finished(config)
     if finished:
-        from retro_lab.run.data.changed_text import TRAIN_ANEW, check_shown
+        from retro_lab.run.data.changed_text import TRAIN_ANEW, check_unchanged_if_readable
         from retro_lab.run.data.graph import DataGraph
 
-        check_shown(run, DataGraph(config), TRAIN_ANEW)
+        check_unchanged_if_readable(run, DataGraph(config), TRAIN_ANEW)
         LOG.info("%s is finished already; resume=null trains it again", run.path)
         if run.is_rank_zero:
             if not run.config_file.is_file():
                 run.describe(config)
-            _tell_agent(run)
+            _log_to_agent(run)
     else:
         _run(config, run, watch)
     if not run.is_rank_zero:
         return None
     seconds = None if finished else watch.seconds
-    if _further(config, run) is None:
+    if _evaluate_further(config, run) is None:
         show_results(run, seconds)
     return objective(Results.load(run.results_file), config.objective)
 
@@ -65,8 +69,8 @@ def _run(config: Config, run: RunDirectory, watch: Stopwatch) -> None:
         raise ToldInterrupt from error
 
 
-def _tell_agent(run: RunDirectory) -> None:
-    """Gives the figures of a finished run to the `wandb agent` that asked for it, if one did."""
+def _log_to_agent(run: RunDirectory) -> None:
+    """Logs the figures of a finished run to the `wandb agent` that started this process, if any."""
     agent = Agent.of_environment()
     if agent is None:
         return
@@ -77,9 +81,10 @@ def _tell_agent(run: RunDirectory) -> None:
     publish(results, run.config(), run.path, run.path, lineage=run.lineage, agent=agent)
 
 
-def _further(config: Config, run: RunDirectory) -> float | None:
-    """As `evaluate.py`, with its tables, if rivals, a leak experiment or a benchmark are asked for;
-    they need a finished run.
+def _evaluate_further(config: Config, run: RunDirectory) -> float | None:
+    """Runs rivals, a leak experiment or a benchmark on the finished run, as `evaluate.py` does.
+
+    Returns None without printing if none is requested.
     """
     more = config.eval.rivals.which or config.eval.injection.doses
     benchmark = isinstance(config.eval, BenchmarkConfig)

@@ -1,4 +1,4 @@
-"""python -m retro_lab validate <overrides>: is it right, what is it called, how large is it."""
+"""`python -m retro_lab validate`: checks a configuration; prints its run directory and sizes."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from retro_lab.config.keys import groups
 from retro_lab.config.rules import check
 from retro_lab.config.schema import Config
 
-_LARGE = 10_000_000  # chunks, enough to train anything
+_LARGE = 10_000_000  # chunks, enough to train any FAISS index
 _USAGE = """\
 usage: python -m retro_lab validate [key=value ...]
 
-Takes what train.py takes. Composes the configuration, applies every rule, builds the model
+Takes the settings of train.py. Composes the configuration, applies every rule, builds the model
 without memory for its weights, and prints the run directory and sizes. It reads no data.
 
-Exit code 0 if all is well; 2 with every misspelling listed, or else every broken rule."""
+Exit code 0 if the configuration is valid; 2 with every misspelling, or else every broken rule."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints a summary or every problem; returns 0 or 2."""
+    """Exit code of `validate <argv>`, which prints a summary or every problem."""
     return arguments.run(argv, _USAGE, _validate, bare=True)
 
 
@@ -45,8 +45,7 @@ def _compose(overrides: list[str]) -> DictConfig:
     """The composed root.
 
     Raises:
-        ConfigError: holds the mistake of every override that Hydra refuses, where Hydra itself
-            stops at the first.
+        ConfigError: with the errors of all refused overrides, where Hydra reports only the first.
     """
     try:
         return compose_root("train", overrides)
@@ -64,16 +63,18 @@ def _compose(overrides: list[str]) -> DictConfig:
 
 
 def _is_value(override: str) -> bool:
-    """Orders choices of options before the values inside them."""
+    """Sort key that orders choices of group options before values inside groups."""
     key = override.partition("=")[0].lstrip("+~")
     return key not in groups() and "/" not in key
 
 
 def _check_factory(config: Config) -> None:
-    """FAISS itself reads the factory, if the embedding's width is known without a model.
+    """Lets FAISS parse the factory string, if the embedding width is known without a model.
+
+    A corpus too small to train the index is only detected by `prepare`.
 
     Raises:
-        UserError: it can't; too small a corpus is for `prepare` to find out.
+        UserError: FAISS rejects the factory.
     """
     from retro_lab.retrieval.embed.embedders import known_width
     from retro_lab.retrieval.search.faiss_factory import check_factory

@@ -1,1 +1,1 @@
-"""Windows of the chunk store as batches, in an order that survives interruption."""
+"""Batches of windows from the chunk store, in an order that can be resumed."""

@@ -1,4 +1,4 @@
-"""The LightningDataModule: loaders over the shared stores, and the place reached in the data."""
+"""The LightningDataModule: data loaders over a chunk store, resumable in training."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class RetroDataModule(LightningDataModule):
 
     Args:
         store: the chunks.
-        table: their neighbours; None is the baseline.
-        data_keys: keys of the artifacts behind them, which a resumed run must share.
+        table: neighbours of the chunks; None for the baseline.
+        data_keys: keys of the data stages, which must be equal in a resumed run.
 
     Raises:
-        UserError: from `load_state_dict`, if the checkpoint comes from other data.
+        UserError: from `load_state_dict`, if the checkpoint is of other data.
     """
 
     def __init__(
@@ -69,25 +69,25 @@ class RetroDataModule(LightningDataModule):
 
     @property
     def stride(self) -> int:
-        """Tokens between evaluation windows; half a window unless configured."""
+        """Tokens between evaluation windows; half a window by default."""
         return self.eval.stride or self.half_window
 
     @property
     def half_window(self) -> int:
-        """Half the sequence, rounded down to whole chunks but at least one, in tokens."""
+        """Tokens of half a window, rounded down to whole chunks, at least one chunk."""
         size = self.store.chunk_size
         return max(self.chunking.sequence_length // size // 2, 1) * size
 
     @property
     def samples_consumed(self) -> int:
-        """Training windows behind the weights; what is loaded ahead does not count."""
+        """Training windows that the weights were trained on, without windows loaded ahead."""
         if self.trainer is None:
             return self._start
         return self.trainer.global_step * self.schedule.batch_size
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What the order and content of training batches depends on."""
+        """All settings and keys that determine the training batches."""
         return {
             "chunks.num_chunks": int(self.store.num_chunks),
             "chunks.vocab_size": int(self.store.vocab_size),
@@ -113,7 +113,7 @@ class RetroDataModule(LightningDataModule):
         return self._loader(data, sampler)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
-        """At most `trainer.val_windows` windows, spread evenly over the validation split."""
+        """A loader of at most `trainer.val_windows` windows, spread evenly over validation."""
         data = self._evaluation_data("validation", self.table, self.k)
         if not len(data):
             return []
@@ -125,11 +125,10 @@ class RetroDataModule(LightningDataModule):
         return self._loader(data, _batched(rows.tolist(), self.eval.batch_size))
 
     def evaluation_loader(self, split: str, table: NeighbourTable | None) -> DataLoader[Batch]:
-        """All windows of a split in order, with `eval.k` neighbours from `table`; not shared
-        over ranks.
+        """A loader of all windows of a split in order, on one rank, with `eval.k` neighbours.
 
         Raises:
-            UserError: if the split has no token to score.
+            UserError: the split has no token to score.
         """
         data = self._evaluation_data(split, table, self.eval.k or self.k)
         if not len(data):
@@ -170,12 +169,15 @@ class RetroDataModule(LightningDataModule):
 
 
 def _as_is(batch: Any) -> Any:
-    """The dataset hands out whole batches already."""
+    """Collate function; the dataset already returns whole batches."""
     return batch
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:
-    """Terminals and clusters signal every process; training needs its batches to stop well."""
+    """Ignores stop signals in loader workers, since training needs their batches to stop cleanly.
+
+    Terminals and clusters send signals to every process.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

@@ -1,9 +1,9 @@
-"""Windows as tensors: tokens, targets, their bytes and chunks, and the neighbours.
+"""Datasets of windows as tensors: tokens, targets, target bytes and chunks, and neighbours.
 
 A whole batch is gathered at once with numpy (`__getitems__`, which PyTorch's fetcher calls), so
-no loading process is needed to keep up with the model.
+loading keeps up with the model without worker processes.
 
-Legend: B batch, N tokens of a window, U chunks of it, M tokens a chunk, K neighbours,
+Legend: B batch, N tokens a window, U chunks a window, M tokens a chunk, K neighbours,
 R tokens of a neighbour with its continuation.
 """
 
@@ -36,15 +36,15 @@ class WindowData(Dataset):
     | --- | --- | --- |
     | input_ids | [B, N] | tokens; pad_id beyond the window's chunks |
     | targets | [B, N] | the next token of the same document; -100 where nothing is scored |
-    | document_ids | [B, N] | document of each position; padding carries the one before it |
+    | document_ids | [B, N] | document of each position; padding has the last document |
     | target_bytes | [B, N] | raw UTF-8 bytes of the target; 0 where nothing is scored |
-    | target_chunks | [B, N] | global id of the target's chunk; -1 where nothing is scored |
-    | chunk_ids | [B, U] | global id of each chunk read; -1 is padding |
-    | neighbour_chunks | [B, U, K] | global ids of neighbours; -1 is missing |
-    | neighbour_ids | [B, U, K, R] | their tokens with continuations; pad_id where missing |
+    | target_chunks | [B, N] | id of the target's chunk; -1 where nothing is scored |
+    | chunk_ids | [B, U] | id of each input chunk; -1 is padding |
+    | neighbour_chunks | [B, U, K] | chunk ids of neighbours; -1 is missing |
+    | neighbour_ids | [B, U, K, R] | tokens of neighbours and continuations; pad_id if missing |
 
-    The last two are absent without retrieval. Window number -1 gives an empty window, with which
-    processes that share a split keep in step.
+    The last two are absent without retrieval. Window number -1 gives an empty window, so that all
+    ranks that share a split get equally many windows.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class WindowData(Dataset):
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def _chunks(self, window: Window) -> NDArray[np.int64]:
-        """Global ids [B, U + 1] of the chunks read and of the one that follows; -1 is none."""
+        """[B, U + 1] ids of the input chunks and of the chunk after them; -1 is none."""
         column = np.arange(self.window_chunks + 1)
         place = window.start_chunk[:, None] + column
         count = window.num_chunks[:, None]
@@ -90,7 +90,7 @@ class WindowData(Dataset):
         return np.where(valid, self.order[np.minimum(place, len(self.order) - 1)], -1)
 
     def _tokens(self, window: Window, chunks: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
-        """Inputs and targets; the last target may lie in the chunk that follows the window."""
+        """Inputs and targets; the last target may be in the chunk after the window."""
         store, size = self.store, self.store.chunk_size
         length = self.window_chunks * size
         real, rows = chunks >= 0, np.maximum(chunks, 0)
@@ -124,7 +124,7 @@ class WindowData(Dataset):
     def _neighbours(
         self, table: NeighbourTable, chunk_ids: NDArray[np.int64]
     ) -> dict[str, NDArray[np.int64]]:
-        """Neighbours that share no document with anything in the window (RETRO)."""
+        """Neighbours from documents outside the window, as in RETRO."""
         document, real = self.store.identity, chunk_ids >= 0
         packed = np.where(real, document[np.maximum(chunk_ids, 0)], -1)  # [B, U]
         row, _ = np.nonzero(real)
@@ -137,7 +137,7 @@ class WindowData(Dataset):
 
 
 class TrainingData(WindowData):
-    """The training split, packed end to end."""
+    """Windows of the training split, packed end to end."""
 
     def __init__(
         self, store: ChunkStore, chunking: ChunkingConfig, table: NeighbourTable | None, k: int
@@ -148,13 +148,13 @@ class TrainingData(WindowData):
 
 
 class EvaluationData(WindowData):
-    """A split's documents, each token but the boundary token scored once.
+    """Windows over a split's documents that score each token except the boundary token once.
 
     Args:
         stride: tokens between windows, a multiple of the chunk size, at most the window.
 
     Raises:
-        ValueError: a stride that leaves the grid of chunks.
+        ValueError: the stride is not a multiple of the chunk size.
     """
 
     def __init__(

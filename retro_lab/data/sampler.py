@@ -1,7 +1,7 @@
-"""Which windows make up each batch: a pure function of the seed and the samples consumed.
+"""A resumable sampler: batches are a pure function of the seed and the samples consumed.
 
-A plain DataLoader replays an epoch from its start after an interruption; this sampler goes on
-where training stopped, whatever the number of processes that load or train.
+A plain DataLoader restarts the epoch after an interruption. This sampler resumes where training
+stopped, for any number of loader workers and ranks.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from retro_lab.config.errors import UserError
 
 
 class ResumableSampler(Sampler[list[int]]):
-    """An endless stream of batches, reshuffled each epoch, shared out over ranks.
+    """An endless stream of batches, reshuffled each epoch and divided among ranks.
 
-    Sample s of the stream is entry s % num_samples of epoch s // num_samples's permutation, and
-    global batch g holds samples [g * batch_size, (g + 1) * batch_size), across an epoch's end if
-    need be. A rank reads its slice of each micro-batch, so the global batches are the same for
+    Sample s of the stream is entry s % num_samples of the permutation of epoch s // num_samples.
+    Global batch g holds samples [g * batch_size, (g + 1) * batch_size), possibly across the end of
+    an epoch. A rank reads its slice of each micro-batch, so the global batches are the same for
     any number of devices and any accumulation.
 
     Args:
         num_samples: size of the dataset.
-        batch_size: samples an optimiser step, over all ranks and accumulation.
+        batch_size: samples an optimiser step, over all ranks and micro-batches.
         seed: of the permutations.
         start: samples consumed already.
         rank: this process.
@@ -33,7 +33,7 @@ class ResumableSampler(Sampler[list[int]]):
         accumulate: micro-batches an optimiser step.
 
     Raises:
-        UserError: if the batch cannot be shared out evenly, or there is nothing to sample.
+        UserError: the batch cannot be divided evenly, or the dataset is empty.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class ResumableSampler(Sampler[list[int]]):
         return indices
 
     def _epoch(self, epoch: int) -> NDArray[np.int64]:
-        """The epoch's order; the latest one is kept."""
+        """The permutation of an epoch; caches the latest one."""
         if self._permutation[0] != epoch:
             order = np.random.default_rng([self.seed, epoch]).permutation(self.num_samples)
             self._permutation = (epoch, order)

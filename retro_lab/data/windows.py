@@ -1,8 +1,8 @@
-"""Where windows start and what each one scores: the bookkeeping behind every reported figure.
+"""Computes where windows start and which tokens each window scores.
 
-A window is a run of consecutive chunks of one split. Training windows are cut from the split's
-chunks end to end and may hold several documents. Evaluation windows stay inside a document,
-overlap, and divide its tokens among themselves so that each is scored exactly once.
+A window is a sequence of consecutive chunks of one split. Training windows are cut from the split's
+chunks end to end and may hold several documents. Evaluation windows stay inside a document and
+overlap, and each token of the document is scored in exactly one window.
 
 Legend: W windows, D documents, U chunks a window, M tokens a chunk.
 """
@@ -24,7 +24,7 @@ class Window(NamedTuple):
 
     Attributes:
         start_chunk: place of the first chunk in `store.chunks_of(split)`.
-        num_chunks: real chunks read, at most U; the rest is padding.
+        num_chunks: real chunks in the window, at most U; the rest is padding.
         first_target: first window position whose target is scored.
     """
 
@@ -38,7 +38,7 @@ class Window(NamedTuple):
         return len(self.start_chunk)
 
     def take(self, rows: IntArray) -> Window:
-        """Windows by number; -1 gives an empty window, which reads and scores nothing."""
+        """The windows with these numbers; -1 gives an empty window."""
         real = rows >= 0
         if not self.count:
             assert not real.any()
@@ -66,16 +66,16 @@ def evaluation_windows(
     stride_chunks: int,
     chunk_size: int,
 ) -> Window:
-    """Overlapping windows inside documents that score each token but the boundary once.
+    """Overlapping windows inside documents that score each token except the boundary once.
 
-    With positions counted in the document (the boundary token is 0), a window that reads chunks
-    [a, b) scores targets up to b * M, the first token of chunk b included because its predictor,
-    the last token of chunk b - 1, lies in the window. Windows start every S chunks and stop as
-    soon as the last token is scored, so each scores what the one before it left over.
+    Positions count from the boundary token, 0. A window over chunks [a, b) scores targets up to
+    position b * M, the first token of chunk b, which the last token of chunk b - 1 predicts.
+    Windows start every S chunks until the last token is scored. Each window scores only targets
+    after the end of the window before.
 
     Args:
         first_chunk: [D + 1], place of each document's first chunk; the last entry is the total.
-        last_token: [D], position of the document's last token; 0 is a lone boundary token.
+        last_token: [D], position of the document's last token; 0 for an empty document.
         window_chunks: U.
         stride_chunks: S, from 1 to U.
         chunk_size: M.
@@ -101,7 +101,7 @@ def evaluation_windows(
 
 
 def split_documents(store: ChunkStore, split: str) -> tuple[IntArray, IntArray]:
-    """Where the documents of a split begin and end, as `evaluation_windows` takes them.
+    """Begin and end of each document of a split, for `evaluation_windows`.
 
     Returns:
         first_chunk [D + 1], places in `store.chunks_of(split)`, and last_token [D], positions.

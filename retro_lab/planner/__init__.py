@@ -1,1 +1,1 @@
-"""What a corpus will cost in size and time, before anything is built."""
+"""Estimates disk, memory and time for a corpus before anything is built."""

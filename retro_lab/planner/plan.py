@@ -1,7 +1,7 @@
-"""What a corpus will cost before it is bought: files of every stage, their bytes, and the time.
+"""Estimates for a planned corpus: files and bytes of every stage, memory, and workers.
 
-Arithmetic over the formats that the stages write, so that a test can hold it against real files.
-FAISS reads its own factory strings: an empty index says how many bytes a vector takes in it.
+Sizes follow from the stages' file formats, so tests can compare them with real files. For FAISS
+indexes, an empty index made from the factory string gives the bytes of a vector.
 
 Legend: C chunks of all splits, S chunks of the database, D documents, M tokens a chunk, E width of
 an embedding, V vocabulary.
@@ -40,12 +40,12 @@ _HEADER = 128  # of an npy file
 _SMALL_VOCABULARY = 65_535  # tokens are uint16 up to here, else int32
 _LISTS = re.compile(r"IVF(\d+)")
 _DISTINCT_BYTES = 16 + 16 + 8 + 8  # digest, its sorted copy, order, inverse
-_NUMBER_BYTES = 8 + 8  # of a chunk: while those without text are left out, and after
+_NUMBER_BYTES = 8 + 8  # a chunk's id, before and after chunks without text are dropped
 
 
 @dataclass(frozen=True)
 class Database:
-    """The corpus that is planned for.
+    """Sizes of the planned corpus and database.
 
     Attributes:
         chunks: C.
@@ -76,12 +76,11 @@ class PlannedFile:
 
 
 def planned_chunks(tokens: float, chunk_size: int, document_tokens: float | None = None) -> int:
-    """Chunks of a corpus of so many tokens.
+    """Number of chunks of a corpus of `tokens` tokens.
 
     Args:
-        document_tokens: mean length of a document. Each then has a boundary token more, and its
-            last chunk is half padding on average; None takes one endless document, as the
-            published counts do.
+        document_tokens: mean length of a document. Each document then adds a boundary token and
+            half a chunk of padding on average. None counts one endless document, as papers do.
     """
     if document_tokens is None:
         return math.ceil(tokens / chunk_size)
@@ -97,15 +96,15 @@ def planned_files(
     *,
     two_sided: bool = False,
 ) -> list[PlannedFile]:
-    """Every large file of the stages, in building order; ids.json and manifests are left out.
+    """Every large file of the stages, in building order, without ids.json and manifests.
 
     Args:
         width: E.
-        k_store: neighbours kept a chunk.
-        two_sided: chunks have other vectors as queries.
+        k_store: neighbours stored for each chunk.
+        two_sided: chunks have a second vector for use as queries.
 
     Raises:
-        UserError: FAISS doesn't know the factory, or its size isn't known here.
+        UserError: FAISS rejects the factory, or the size of its index type is unknown.
     """
     chunks, documents = planned.chunks, planned.documents
     token = 2 if planned.vocab_size <= _SMALL_VOCABULARY else 4
@@ -136,10 +135,10 @@ def planned_files(
 
 
 def index_bytes(config: FaissRetrieverConfig, size: int, width: int) -> int:
-    """Bytes of a FAISS index of `size` vectors, by the sizes that the corpus gives the factory.
+    """Bytes of a FAISS index of `size` vectors.
 
     Raises:
-        UserError: FAISS doesn't know the factory, or its size isn't known here.
+        UserError: FAISS rejects the factory, or the size of its index type is unknown.
     """
     empty, lists = _empty_index(config, size, width)
     return _FaissSize(config.factory, lists).of(empty, size)
@@ -148,12 +147,11 @@ def index_bytes(config: FaissRetrieverConfig, size: int, width: int) -> int:
 def building_memory(
     planned: Database, retriever: RetrieverConfig, width: int, files: list[PlannedFile]
 ) -> dict[str, int]:
-    """Bytes that a stage holds at once beside its bounded blocks, by stage.
+    """Peak memory by stage, in bytes, besides blocks of bounded size.
 
-    `embeddings` sorts a digest a chunk. `index` holds a number a chunk, what FAISS trains on, and
-    of an index that isn't built on disk all of it; a lexical one is built from all tokens at once.
-    `neighbours` holds a number a chunk and maps the index, which is read at full speed only from
-    memory, but needn't be there.
+    `embeddings` sorts a digest of each chunk. `index` holds chunk ids, FAISS's training vectors,
+    and the whole index unless FAISS builds it on disk; a lexical index also holds all tokens.
+    `neighbours` holds chunk ids; it memory-maps the index, which is fastest if it fits in memory.
     """
     held = {"corpus": 0, "chunks": 0}
     if not retriever.retrieves:
@@ -173,7 +171,7 @@ def building_memory(
 
 
 def _training_bytes(config: FaissRetrieverConfig, size: int, width: int) -> int:
-    """Of the vectors to train on, as they are stored and in float32."""
+    """Bytes of FAISS's training vectors, as stored (float16) and in float32."""
     empty, lists = _empty_index(config, size, width)
     if empty.is_trained:
         return 0
@@ -181,7 +179,7 @@ def _training_bytes(config: FaissRetrieverConfig, size: int, width: int) -> int:
 
 
 def _on_disk(dense: FaissRetrieverConfig | None, name: str, planned: Database, width: int) -> bool:
-    """Whether a file of the index is written without being held."""
+    """Whether a file of the index is written in blocks, without holding it in memory."""
     if name.endswith("index.faiss"):
         assert dense is not None
         return writes_blocks(_empty_index(dense, planned.database, width)[0])
@@ -189,7 +187,7 @@ def _on_disk(dense: FaissRetrieverConfig | None, name: str, planned: Database, w
 
 
 def workers_for(seconds: float, deadline: float) -> int:
-    """Workers that share independent blocks, so that `seconds` of work end within `deadline`."""
+    """Parallel workers that finish `seconds` of work within `deadline` seconds."""
     return max(1, math.ceil(seconds / deadline))
 
 
@@ -198,8 +196,8 @@ class Lists:
     """Inverted lists of an index.
 
     Attributes:
-        factory: with every size written out.
-        count: lists.
+        factory: factory string with all sizes filled in.
+        count: number of lists.
         probed: lists that a query visits.
     """
 
@@ -209,7 +207,7 @@ class Lists:
 
 
 def inverted_lists(config: FaissRetrieverConfig, size: int, width: int) -> Lists | None:
-    """Those of an index of `size` vectors; None if it has none."""
+    """The inverted lists of an index of `size` vectors; None if it has none."""
     factory = fill_factory(config.factory, size, width, config.nlist, config.pq)
     found = _LISTS.search(factory)
     if found is None:
@@ -254,9 +252,9 @@ def _index_files(
 
 
 def _empty_index(config: FaissRetrieverConfig, size: int, width: int) -> tuple[Any, int]:
-    """An index as the factory has it but for its lists, and their number.
+    """An empty index with a single inverted list, and the factory's real number of lists.
 
-    A million empty lists take memory and say nothing: one is created, and counted as many.
+    A single list saves the memory of millions of empty ones.
     """
     factory = fill_factory(config.factory, size, width, config.nlist, config.pq)
     lists = [int(count) for count in _LISTS.findall(factory)]
@@ -265,7 +263,7 @@ def _empty_index(config: FaissRetrieverConfig, size: int, width: int) -> tuple[A
 
 
 def _postings(planned: Database, folder: str) -> list[PlannedFile]:
-    """A score for each distinct token of each chunk, as a sparse matrix by rows."""
+    """Files of a sparse matrix (CSR) with a score for each distinct token of each chunk."""
     count = round(planned.database * planned.chunk_size * planned.distinct)
     number = 4 if max(count, planned.vocab_size) <= MOST_CHUNKS else 8
     return [
@@ -281,11 +279,11 @@ def _array(stage: str, name: str, numbers: int, bytes_each: int) -> PlannedFile:
 
 @dataclass(frozen=True)
 class _FaissSize:
-    """Bytes of an index, part by part.
+    """Computes the bytes of a FAISS index from an empty one.
 
     Attributes:
-        factory: as written, for messages.
-        lists: inverted lists, which the empty index has only one of.
+        factory: factory string, for messages.
+        lists: real number of inverted lists; the empty index has one.
     """
 
     factory: str
@@ -320,9 +318,9 @@ class _FaissSize:
 
 
 def _link_bytes(hnsw: Any) -> float:
-    """Mean bytes of links a vector, with its level and the offset of its links.
+    """Mean bytes a vector for its HNSW links, level and offset.
 
-    A vector is on level l with a probability that falls by the degree M each level.
+    With each level, the share of vectors that reach it is divided by the degree.
     """
     degree = hnsw.nb_neighbors(1)
     links = hnsw.nb_neighbors(0) + degree / (degree - 1)
@@ -330,7 +328,7 @@ def _link_bytes(hnsw: Any) -> float:
 
 
 def _codebook_bytes(index: Any) -> int:
-    """Centroids of a product quantiser, or the ranges of a scalar one."""
+    """Bytes of a product quantiser's centroids, or of a scalar quantiser's ranges."""
     if hasattr(index, "pq"):
         return 4 * index.pq.ksub * index.pq.d
     return 8 * index.d if hasattr(index, "sq") else 0
@@ -339,6 +337,6 @@ def _codebook_bytes(index: Any) -> int:
 def _transform_bytes(transform: Any) -> int:
     import faiss
 
-    if isinstance(transform, faiss.PCAMatrix):  # keeps the whole basis beside its part of it
+    if isinstance(transform, faiss.PCAMatrix):  # stores the whole basis and the part in use
         return 4 * (transform.d_in + transform.d_out + 2) * transform.d_in
     return 4 * transform.d_in * transform.d_out

@@ -1,4 +1,4 @@
-"""Rates of this machine for the planner, measured in seconds and scaled to the planned size."""
+"""Measures embedding and search rates of this machine, scaled to the planned size."""
 
 from __future__ import annotations
 
@@ -25,25 +25,26 @@ EMBEDDED = 256
 INDEXED = (16_384, 65_536)
 SEARCHED = 1024
 MOST_LISTS = 1024
-UNEVEN = 1.3  # 1.1 to 1.5 on real text (docs/scaling.md)
-DEEPER = 1.25  # likewise: equal texts and long documents make a dense search look further
+# Correction factors for real text, measured in docs/scaling.md.
+UNEVEN = 1.3  # 1.1 to 1.5: queries visit long inverted lists more often
+DEEPER = 1.25  # equal texts and long documents make a dense search fetch more
 
 _WARM_UP = 8
-_REPEATS = 3  # the fastest counts: the others were disturbed
+_REPEATS = 3  # the fastest counts, as the least disturbed by other processes
 _OPQ = re.compile(r"OPQ\d+(?:_(\d+))?")  # a rotation that takes minutes to learn
-_DOCUMENT = 32  # chunks; neighbours are never of the query's own
+_DOCUMENT = 32  # chunks of a document; the query's own document is excluded
 
 Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What is indexed and searched to measure a rate.
+    """Sizes of the indexes on which a search rate is measured.
 
     Attributes:
         indexed: chunks of a small and of a large index.
-        most_lists: inverted lists that are built; more are taken to behave alike.
-        seconds: of a query, from a retriever and the chunks in it; None measures them.
+        most_lists: most inverted lists to build; results are scaled to more.
+        seconds: seconds a query as a function of retriever and its chunks; None to measure.
     """
 
     indexed: tuple[int, int] = INDEXED
@@ -53,12 +54,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class Rates:
-    """What one worker does in a second; None where it isn't known.
+    """Rates of one worker; None if unknown.
 
     Attributes:
-        embed: chunks.
-        search: queries, in a database of the planned size.
-        note: where they come from.
+        embed: chunks embedded per second.
+        search: queries per second, in a database of the planned size.
+        note: origin of the rates.
     """
 
     embed: float | None
@@ -69,14 +70,15 @@ class Rates:
 def measure_embed(
     config: EmbedderConfig, planned: Database, clock: Clock = time.perf_counter
 ) -> float:
-    """Chunks/s for pieces of Python's documentation, as long as the planned chunks; as keys and as
-    queries where these are two vectors.
+    """Chunks embedded per second, for pieces of Python's documentation as long as planned chunks.
+
+    A two-sided embedder embeds each piece as key and as query.
 
     Args:
-        clock: seconds; another than the wall's shows what other processes had no part in.
+        clock: returns seconds; CPU time leaves out other processes.
 
     Raises:
-        UserError: the embedder's model isn't there.
+        UserError: the embedder's model is missing.
     """
     from pydoc_data.topics import topics
 
@@ -99,16 +101,16 @@ def measure_search(
     clock: Clock = time.perf_counter,
     sample: Sample = Sample(),
 ) -> float:
-    """Queries/s in the planned database, from indexes of at most 65,536 random chunks.
+    """Queries per second in the planned database, from indexes of at most 65,536 random chunks.
 
-    A query is what it is in the stage: over-fetched, and without its own document. A smaller
-    database is measured at its own size. Of a larger one, the time at two sizes is taken as a
-    constant and a part that grows with the database; a graph's and a random search's is taken as
-    it is at 16,384. For inverted lists see `_seconds_in_lists`. Random chunks are all different and
-    never found in their own document; `DEEPER` makes up for it.
+    Queries over-fetch and exclude their own document, as in the `neighbours` stage. A database
+    larger than the sample is extrapolated linearly from the time at two sizes. HNSW and random
+    search are taken as constant from 16,384 chunks on; for inverted lists see `_seconds_in_lists`.
+    Random chunks have no duplicates and are not similar to their own document; `DEEPER` corrects
+    for this.
 
     Raises:
-        UserError: the search needs more than vectors and tokens.
+        UserError: the retriever needs more than vectors and tokens.
     """
     if config.needs_texts or config.name == "http":
         raise UserError(
@@ -140,16 +142,16 @@ def _grows(config: RetrieverConfig) -> bool:
 def _seconds_in_lists(
     config: FaissRetrieverConfig, lists: Lists, chunks: _RandomChunks, database: int
 ) -> float:
-    """Seconds a query where only some lists are scanned.
+    """Seconds a query in an index with inverted lists.
 
-    Measured with the planned number of lists, or 1,024 of them, and as large a share visited. What
-    stays the same as chunks are added is centroids and calls, and grows with the number of lists;
-    the rest is the codes scanned. Random vectors fill all lists alike. Real ones don't, and a query
-    visits the full lists oftener: `UNEVEN` says by how much more it scans.
+    Measured with the planned number of lists, or at most 1,024, and the planned share visited. The
+    time splits into a constant (centroids and calls, proportional to the lists) and the codes
+    scanned. Random vectors fill all lists equally; on real vectors a query visits the longer lists
+    more often and scans more codes by the factor `UNEVEN`.
     """
     count = min(lists.count, chunks.sample.most_lists)
     probed = max(1, round(lists.probed * count / lists.count))
-    many = max(probed, count // 4)  # of a few lists' codes the growth is lost in noise
+    many = max(probed, count // 4)  # with few lists, growth would be lost in noise
     factory = lists.factory.replace(f"IVF{lists.count}", f"IVF{count}")
     factory = _OPQ.sub(lambda found: f"RR{found[1] or chunks.width}", factory)
     config = dataclasses.replace(config, factory=factory, nprobe=many)
@@ -174,13 +176,13 @@ def _visit(retriever: Any, probed: int) -> None:
 
 @dataclass(frozen=True)
 class _RandomChunks:
-    """What an index of random chunks is made of.
+    """Random chunks for an index.
 
     Attributes:
-        tokens: int32 [S, M], their frequencies by Zipf's law.
-        vectors: float32 [S, E] of length 1; no columns for a search without them.
+        tokens: int32 [S, M], distributed by Zipf's law.
+        vectors: float32 [S, E] of length 1; E = 0 for a search without vectors.
         k: neighbours a query.
-        clock: seconds.
+        clock: returns seconds.
         sample: sizes of indexes.
     """
 
@@ -194,7 +196,7 @@ class _RandomChunks:
     def of(
         cls, planned: Database, width: int, k: int, clock: Clock, sample: Sample
     ) -> _RandomChunks:
-        """As many as are indexed at most."""
+        """As many random chunks as the largest index needs."""
         rng, size = np.random.default_rng(0), min(planned.database, sample.indexed[-1])
         tokens = rng.zipf(1.2, (size, planned.chunk_size)) % planned.vocab_size
         vectors = rng.standard_normal((size, width), np.float32)
@@ -203,23 +205,23 @@ class _RandomChunks:
 
     @property
     def width(self) -> int:
-        """E."""
+        """Width E of the vectors."""
         return self.vectors.shape[1]
 
     @property
     def ids(self) -> np.ndarray:
-        """int64 [S]."""
+        """Chunk ids, int64 [S]."""
         return np.arange(len(self.tokens))
 
     def indexed(self, config: RetrieverConfig, size: int) -> Any:
-        """A retriever over the first `size`."""
+        """A retriever over the first `size` chunks."""
         retriever = build_retriever(config)
         vectors = self.vectors[:size] if self.width else None
         retriever.build(self.ids[:size], self.tokens[:size], vectors)
         return retriever
 
     def seconds_a_query(self, retriever: Any, size: int) -> float:
-        """Of the stage's search for some of the first `size`."""
+        """Seconds a query, with queries from the first `size` chunks."""
         if self.sample.seconds is not None:
             return self.sample.seconds(retriever, size)
         document = self.ids // _DOCUMENT

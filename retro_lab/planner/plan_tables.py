@@ -1,4 +1,4 @@
-"""The planner's tables."""
+"""Tables of the planner: sizes by file and stage, and times."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
 def in_bytes(count: float) -> str:
-    """Three digits and a decimal unit, as 93.2 TB."""
+    """Bytes with three digits and a decimal unit, such as 93.2 TB."""
     unit = 0
     while count >= 999.5 and unit < len(_UNITS) - 1:
         count, unit = count / 1000, unit + 1
@@ -22,7 +22,7 @@ def in_bytes(count: float) -> str:
 
 
 def in_time(seconds: float) -> str:
-    """The largest unit that fits, as 3.2 h or 1,234 days."""
+    """Seconds in the largest unit that fits, such as 3.2 h or 1,234 days."""
     for name, size in (("days", 86400), ("h", 3600), ("min", 60)):
         if seconds >= size:
             return f"{seconds / size:,.1f} {name}"
@@ -30,7 +30,7 @@ def in_time(seconds: float) -> str:
 
 
 def sizes_table(planned: Database, files: list[PlannedFile], memory: dict[str, int]) -> Table:
-    """Each file, and for each stage its bytes on disk and those that it holds while it is built."""
+    """Bytes on disk of each file, and disk and peak memory of each stage."""
 
     def row(stage: str, file: str, size: int, held: str) -> list[str]:
         return [stage, file, in_bytes(size), f"{size / planned.chunks:,.1f} B", held]
@@ -39,10 +39,12 @@ def sizes_table(planned: Database, files: list[PlannedFile], memory: dict[str, i
     for stage in dict.fromkeys(file.stage for file in files):
         own = [file for file in files if file.stage == stage]
         totals.append(len(rows))
-        rows.append(row(stage, "", sum(file.bytes for file in own), _held(memory[stage])))
+        rows.append(row(stage, "", sum(file.bytes for file in own), _memory_text(memory[stage])))
         rows += [row("", file.name, file.bytes, "") for file in own]
     totals.append(len(rows))
-    rows.append(row("all", "", sum(file.bytes for file in files), _held(max(memory.values()))))
+    rows.append(
+        row("all", "", sum(file.bytes for file in files), _memory_text(max(memory.values())))
+    )
     return Table(
         ["stage", "file", "on disk", "a chunk", "in memory"],
         rows,
@@ -56,7 +58,7 @@ def sizes_table(planned: Database, files: list[PlannedFile], memory: dict[str, i
     )
 
 
-def _held(count: int) -> str:
+def _memory_text(count: int) -> str:
     return in_bytes(count) if count else "a block"
 
 
@@ -74,7 +76,7 @@ def _notes(planned: Database, files: list[PlannedFile]) -> list[str]:
 
 
 def time_table(planned: Database, rates: Rates, dense: bool, deadline: float | None) -> Table:
-    """Seconds of one worker for each stage that many can share, and workers for the deadline."""
+    """Time of one worker for each parallel stage, and the workers for the deadline."""
     shared = [("embeddings", "chunks", rates.embed)] if dense else []
     shared.append(("neighbours", "queries", rates.search))
     rows, total = [], 0.0

@@ -1,4 +1,4 @@
-"""What a user asks the planner for, and the corpus that it means."""
+"""Arguments of `plan`, and the planned corpus and rates that they describe."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .plan_rates import EMBEDDED, INDEXED, Rates, measure_embed, measure_search
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _BYTE_VOCABULARY = 258
-_UNKNOWN_VOCABULARY = 2**17  # as int32, the larger of the two formats
+_UNKNOWN_VOCABULARY = 2**17  # tokens stored as int32, the larger format
 
 
 def _seconds(text: str) -> float:
-    """`24h` in seconds; see `Key.read`."""
+    """Seconds in a text such as `24h`; see `Key.read`."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
     if not match or float(match[1]) == 0:
         raise ValueError("a number above 0 and s, m, h or d")
@@ -28,7 +28,7 @@ def _seconds(text: str) -> float:
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """The planner's own keys; see the usage of `plan`.
+    """The planner's own arguments; see the usage of `plan`.
 
     Attributes:
         deadline: in seconds.
@@ -47,7 +47,7 @@ class PlanRequest:
     deadline: float | None = key(None, read=_seconds, example="24h")
 
     def database(self, config: Config) -> Database:
-        """The corpus, cut as the configuration says."""
+        """The planned corpus, with the configuration's chunking and tokenizer."""
         size = config.chunking.chunk_size
         chunks = planned_chunks(self.tokens, size, self.document_tokens)
         share = self.train_share * config.database.fraction
@@ -63,10 +63,10 @@ class PlanRequest:
         )
 
     def width(self, config: Config) -> int:
-        """Width of an embedding; 0 for a search that needs none.
+        """Width of an embedding; 0 for a retriever without embeddings.
 
         Raises:
-            UserError: neither the embedder's settings nor `embedder.dim` tell it.
+            UserError: neither the embedder's settings nor `embedder.dim` give the width.
         """
         if not config.retriever.needs_embeddings:
             return 0
@@ -79,10 +79,10 @@ class PlanRequest:
         return width
 
     def measured(self, config: Config, planned: Database, width: int) -> Rates:
-        """The rates given; what is missing of them measured, if asked for.
+        """The given rates; with `rates=measure`, missing ones are measured.
 
         Raises:
-            UserError: a deadline without the rates that its workers follow from.
+            UserError: a deadline without the rates to compute workers from.
         """
         embed, search, note = self.embed, self.search, "rates as given"
         dense = config.retriever.needs_embeddings
@@ -105,7 +105,7 @@ class PlanRequest:
         return Rates(embed, search, note)
 
     def _vocabulary(self, config: Config) -> int:
-        """Token ids; a Hugging Face tokenizer's are taken to need four bytes."""
+        """Number of token ids; a Hugging Face tokenizer is assumed to need int32."""
         if self.vocab is not None:
             return int(self.vocab)
         if config.tokenizer.name == "byte":

@@ -1,1 +1,1 @@
-"""Other ways to use the same text and the same database, tuned and scored on the same tokens."""
+"""Rivals of RETRO on the same text and database: kNN-LM, RALM, larger models and compressors."""

@@ -1,7 +1,7 @@
-"""The stages `token_states` and `token_index`: a state for every token of the database, searchable.
+"""The stages `token_states` and `token_index`: hidden states of the training tokens, with an index.
 
-States are half-precision on disk, written in blocks that survive an interruption, and read through
-a memory map. They are keyed by the weights that made them.
+States are stored in float16, written in blocks that survive an interruption, and memory-mapped.
+Their stage key depends on the weights of the model.
 
 Shapes: T tokens of the training split, D width of the model, Q queries, K neighbours.
 """
@@ -24,14 +24,14 @@ from .states import token_states
 
 VERSION = 1
 EXACT_UP_TO = 100_000
-_BATCHES = 16  # a block: what an interrupted build loses at most
+_BATCHES = 16  # in a block, the most that an interrupted build loses
 _ADDED = 2**16  # keys indexed at once
 _TRAINED_PER_LIST = 64
 _INDEX_FILE = "index.faiss"
 
 
 def states_stage(chunks: Artifact | Stage, subset: Subset, weights: str) -> Stage:
-    """The stage of the states of all tokens of the subset."""
+    """The stage `token_states` over all tokens of the subset."""
     fields = {
         "split": subset.split,
         "window": subset.chunking.sequence_length,
@@ -62,15 +62,15 @@ def build_states(
 
 
 def index_stage(states: Stage, config: KnnLmConfig) -> Stage:
-    """The stage of the FAISS index over the states."""
+    """The stage `token_index`, a FAISS index over the states."""
     return Stage("token_index", VERSION, {"factory": config.factory}, {"token_states": states})
 
 
 def build_index(states: Artifact, config: KnnLmConfig, workspace: Workspace) -> Mapping[str, Any]:
-    """Trains on a sample and adds the keys a block at a time.
+    """Trains the index on a sample and adds the keys block by block.
 
     Raises:
-        UserError: FAISS cannot make such an index of so many states.
+        UserError: FAISS cannot build this index for this number of states.
     """
     import faiss
 
@@ -99,12 +99,12 @@ def _automatic(size: int) -> str:
 
 
 class Datastore:
-    """States of the database's tokens, opened for search.
+    """Searches the states of the database's tokens.
 
     Args:
         states: the `token_states` artifact.
-        index: the `token_index` artifact over it.
-        nprobe: lists that an inverted file looks into.
+        index: its `token_index` artifact.
+        nprobe: inverted lists that a query visits.
 
     Attributes:
         tokens: int32 [T], the token that followed each state.
@@ -128,10 +128,10 @@ class Datastore:
 
         Args:
             keys: [Q, D].
-            document: [Q], whose own states are left out, as RETRO's neighbours are.
+            document: [Q], document of each query, whose states are excluded as in RETRO.
 
         Returns:
-            distances [Q, K], infinite where there are fewer than k, and tokens [Q, K], -1 there.
+            distances [Q, K] and tokens [Q, K]; infinite and -1 in slots without a neighbour.
         """
         distances = np.full((len(keys), k), np.inf, np.float32)
         tokens = np.full((len(keys), k), -1, np.int32)

@@ -1,8 +1,8 @@
-"""kNN-LM: the baseline's next-token distribution mixed with the tokens that followed like states.
+"""kNN-LM: mixes the baseline's next-token distribution with the next tokens of similar states.
 
 p(y) = w * p_kNN(y) + (1 - w) * p_LM(y), with p_kNN proportional to exp(-d / T) over the k nearest
 states of the database, d the squared distance (Khandelwal et al. 2020, "Generalization through
-Memorization", equations 2 and 3). k, T and w are chosen on validation.
+Memorization", equations 2 and 3). k, T and w are tuned on the validation split.
 
 Shapes: T scored tokens of a batch, K neighbours.
 """
@@ -30,10 +30,10 @@ from .states import token_states
 def knn_log_probs(
     distances: NDArray[np.float32], hit: NDArray[np.bool_], temperature: float
 ) -> NDArray[np.float64]:
-    """[T] log p_kNN of the true token; -inf where no neighbour has it.
+    """[T] log p_kNN of the true token; -inf if no neighbour has this token.
 
     Args:
-        distances: [T, K], ascending, infinite where there is no neighbour.
+        distances: [T, K], ascending, infinite for a missing neighbour.
         hit: [T, K], whether the neighbour's token is the true one.
     """
     nearest = np.where(np.isfinite(distances[:, :1]), distances[:, :1], 0.0)
@@ -46,7 +46,7 @@ def knn_log_probs(
 def mixed_nats(
     nats: NDArray[np.float64], knn: NDArray[np.float64], weight: float
 ) -> NDArray[np.float64]:
-    """[T] nats of the mixture; without weight, the language model's own, bit for bit."""
+    """[T] nats of the mixture; for weight 0 exactly the language model's."""
     if weight == 0:
         return nats
     return -np.logaddexp(math.log(weight) + knn, math.log1p(-weight) - nats)
@@ -55,7 +55,7 @@ def mixed_nats(
 def tune(
     model: Retro, datastore: Datastore, subset: Subset, config: KnnLmConfig, batch_size: int
 ) -> Tuning:
-    """The best k, T and w of the grid on `subset`, by bits per byte; one search for all."""
+    """The best k, T and w of the grid by bits per byte on `subset`, all from one search."""
     start = time.perf_counter()
     k = max(config.neighbours)
     grid = list(itertools.product(config.neighbours, config.temperatures, config.weights))
@@ -74,7 +74,7 @@ def tune(
 def score(
     model: Retro, datastore: Datastore, subset: Subset, tuning: Tuning, batch_size: int
 ) -> Outcome:
-    """The mixture with the chosen settings on every token of `subset`."""
+    """The score of the mixture with the tuned settings on every token of `subset`."""
     start = time.perf_counter()
     chosen: dict[str, Any] = tuning.chosen
     totals = np.zeros(subset.store.num_chunks)

@@ -1,16 +1,16 @@
-"""Plain language models of RETRO's size: as many parameters, or as many FLOPs a token.
+"""Language models without retrieval of RETRO's size: equal parameters, or equal FLOPs a token.
 
-Both are the run's baseline made deeper by whole blocks of its own shape, as many as fit, and then
-wider in all feed-forward blocks by what is left, so that the match is exact to one inner unit.
-Width, heads, vocabulary, data and tokens stay. Linear in the inner width F and the number of
-layers L, with a the cost of a layer without its feed-forward block and c of one inner unit:
+Both are the run's baseline, first deepened by as many whole blocks as fit, then widened in all
+feed-forward blocks, so that the match is exact to one inner unit. Model width, heads, vocabulary,
+data and training tokens stay the same. With L layers of inner width F, a the cost of a layer
+without its feed-forward block, and c the cost of one inner unit:
 
     cost(L, F) = rest + L * (a + c * F)
 
-Parameters are all that are learned, RETRO's encoder, CCA, pointer and token tables included.
-FLOPs are those of a forward pass over a whole window, encoder and CCA included, by scored token;
-training takes three times as many for both, so equal FLOPs a token are equal training FLOPs on the
-same tokens. A retrofit has read the tokens of its baseline and its own, and so do its rivals.
+Parameters are all learned ones, including RETRO's encoder, CCA, pointer and embeddings. FLOPs are
+of a forward pass over a whole window, including encoder and CCA, divided by its tokens. Training
+takes three times as many for both models, so equal FLOPs a token mean equal training FLOPs. Rivals
+of a retrofit train on as many tokens as its baseline and the retrofit together.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from retro_lab.nn import Retro, RetroConfig
 
 @dataclass(frozen=True)
 class Match:
-    """A baseline of equal cost, and the arithmetic that led to it.
+    """A model of equal cost, with the numbers behind the match.
 
     Attributes:
-        num_layers: its decoder blocks.
-        d_ff: inner width of their feed-forward blocks.
-        cost: what it has of parameters or FLOPs a token.
-        target: what RETRO has.
-        original: what RETRO's own baseline has.
+        num_layers: decoder blocks.
+        d_ff: inner width of the feed-forward blocks.
+        cost: of this model, in parameters or FLOPs a token.
+        target: cost of RETRO.
+        original: cost of RETRO's baseline.
         layer: cost of one more block of the baseline's shape.
-        unit: cost of one more inner unit in every block of the new model.
+        unit: cost of one more inner unit in every block of this model.
     """
 
     num_layers: int
@@ -47,23 +47,23 @@ class Match:
 
     @property
     def arithmetic(self) -> dict[str, int]:
-        """All of it, for the record."""
+        """All fields as a dict, for rivals.json."""
         return asdict(self)
 
 
 def parameters(config: RetroConfig) -> int:
-    """Learned numbers of a model."""
+    """Number of learned parameters of a model."""
     with torch.device("meta"):
         model = Retro(config)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def matched(retro: RetroConfig, cost: Callable[[RetroConfig], int]) -> Match:
-    """The plain model whose cost is nearest to RETRO's.
+    """The model without retrieval whose cost is nearest to RETRO's.
 
     Args:
-        retro: with retrieval.
-        cost: linear in layers and inner width, as `parameters` is.
+        retro: configuration with retrieval.
+        cost: linear in layers and in inner width, such as `parameters`.
     """
     plain, target = retro.baseline, cost(retro)
 

@@ -1,4 +1,4 @@
-"""Rivals that are plain language models of RETRO's size: runs with keys of their own."""
+"""Rivals without retrieval of RETRO's size, each trained as a separate run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .states import plain_nats, weights_digest
 
 
 def matched_outcome(session: RivalSession, name: str, match: Match) -> Outcome:
-    """Trains a run for each learning rate; the one that validation chooses is scored."""
+    """Trains a run for each learning rate and scores the one that is best on validation."""
     runs = {}
     for factor in session.asked.matched.lr_factors:
         config = matched_config(session.config, name, match, factor)
@@ -57,10 +57,10 @@ def matched_outcome(session: RivalSession, name: str, match: Match) -> Outcome:
 
 
 def train_match(config: Config, graph: DataGraph, watch: Stopwatch) -> RunDirectory:
-    """The run of a plain language model, trained now if it was not; it is not evaluated.
+    """Trains the run of a matched model unless it is trained, without evaluating it.
 
     Args:
-        config: of `matched_config`.
+        config: by `matched_config`.
         graph: RETRO's data.
         watch: collects the seconds.
     """
@@ -75,11 +75,11 @@ def train_match(config: Config, graph: DataGraph, watch: Stopwatch) -> RunDirect
 
 
 def matched_config(config: Config, name: str, match: Match, lr_factor: float) -> Config:
-    """The run of a plain language model: RETRO's baseline in another size, on as many tokens.
+    """The configuration of a matched model: RETRO's baseline resized, trained on as many tokens.
 
     Args:
-        config: of the RETRO.
-        name: of the rival, which becomes part of the model's.
+        config: of the RETRO run.
+        name: of the rival, appended to the model's name.
         match: layers and inner width.
         lr_factor: multiplies the learning rate.
     """

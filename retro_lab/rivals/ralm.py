@@ -1,9 +1,9 @@
-"""In-context RALM: retrieved text put before the context of an unchanged language model.
+"""In-context RALM: puts retrieved text before the context of an unchanged language model.
 
-Every s tokens the database is searched with the last q tokens of the document; the best chunk,
-with the chunks that follow it, takes the place of the oldest context, and the next s tokens are
-scored (Ram et al. 2023, "In-Context Retrieval-Augmented Language Models"). The window does not
-grow, and a passage of another document is attended to as if it were the same one.
+Every s tokens the database is searched with the last q tokens of the document. The best chunk and
+its continuation replace the oldest context, and the next s tokens are scored (Ram et al. 2023,
+"In-Context Retrieval-Augmented Language Models"). The window keeps its length, and the model
+attends to the passage as if it were part of the same document.
 
 Shapes: Q blocks of s tokens, P tokens of a passage, N tokens of a window.
 """
@@ -35,8 +35,8 @@ class Block(NamedTuple):
     Attributes:
         document: number in the corpus.
         start: first position scored.
-        stop: one beyond the last.
-        context: first position that the baseline's window over `start` reads.
+        stop: one beyond the last position scored.
+        context: first position of the baseline's window that scores `start`.
     """
 
     document: int
@@ -46,20 +46,20 @@ class Block(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """One way to retrieve: tokens of the query, and chunks that follow the passage's first."""
+    """Retrieval settings: tokens of the query, and continuation chunks of the passage."""
 
     query_length: int
     continuation: int
 
 
 def blocks_of(subset: Subset, stride: int) -> list[Block]:
-    """Every token of the subset but boundaries, in blocks of `stride` of one baseline window each.
+    """Blocks of `stride` tokens that cover every token of the subset except boundaries.
 
-    The window of a block is the evaluation window that scores it: without a passage the block is
-    predicted from the very context that the baseline has.
+    Each block lies in the evaluation window that scores it, so without a passage it is predicted
+    from the same context as by the baseline.
 
     Args:
-        stride: divides the evaluation's window and stride.
+        stride: a divisor of the evaluation's window and stride.
     """
     window, step = subset.chunking.sequence_length, subset.stride
     assert window % stride == 0
@@ -76,7 +76,7 @@ def blocks_of(subset: Subset, stride: int) -> list[Block]:
 def retrieve(
     retriever: Retriever, subset: Subset, blocks: list[Block], query_length: int
 ) -> Neighbours:
-    """The best chunk of another document for each block, [Q, 1], by the tokens before it."""
+    """[Q, 1] best chunk of another document for each block, by the tokens before the block."""
     queries = np.full((len(blocks), query_length), NO_TOKEN, np.int32)
     for row, block in enumerate(blocks):
         first = max(1, block.start - query_length)  # position 0 is the boundary
@@ -89,7 +89,7 @@ def retrieve(
 
 
 def passages(subset: Subset, chunks: NDArray[np.int64], continuation: int) -> list[NDArray]:
-    """Tokens of each chunk and of those that follow it, without boundary and padding."""
+    """Tokens of each chunk and its continuation, without boundary and padding tokens."""
     store = subset.store
     values = store.values(chunks, continuation)
     text = (values != store.pad_id) & (values != store.boundary_id)
@@ -103,13 +103,15 @@ def block_nats(
     found: list[NDArray],
     batch_size: int,
 ) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """For each block, in some order, its number and the nats of its tokens.
+    """Number of each block and nats of its tokens, ordered by input length.
 
     Args:
-        found: passage of each block; an empty one leaves the baseline's own context.
+        found: passage of each block; with an empty passage the baseline's context is kept.
     """
     device = next(model.parameters()).device
-    inputs = [_read(subset, block, passage) for block, passage in zip(blocks, found, strict=True)]
+    inputs = [
+        _input_tokens(subset, block, passage) for block, passage in zip(blocks, found, strict=True)
+    ]
     order = sorted(range(len(blocks)), key=lambda i: len(inputs[i]))
     for start in range(0, len(order), batch_size):
         part = order[start : start + batch_size]
@@ -130,9 +132,9 @@ def block_nats(
             yield i, rows[row][targets[row] != IGNORED]
 
 
-def _read(subset: Subset, block: Block, passage: NDArray) -> NDArray:
-    """What the model reads for a block: the passage, and as much context as the window leaves."""
-    last = block.stop - 1  # the last token read predicts the one at `last`
+def _input_tokens(subset: Subset, block: Block, passage: NDArray) -> NDArray:
+    """Input tokens of a block: the passage, then as much context as fits in the window."""
+    last = block.stop - 1  # the input ends before `last`, the position predicted last
     first = max(block.context, last - (subset.chunking.sequence_length - len(passage)))
     return np.concatenate([passage, subset.tokens_of(block.document)[first:last]])
 
@@ -146,9 +148,9 @@ def nats_by_chunk(
     batch_size: int,
     what: str,
 ) -> tuple[NDArray[np.float64], int]:
-    """[S] nats of the subset's chunks under one setting, and the tokens that the model read."""
+    """[S] nats of the subset's chunks under one setting, and the number of input tokens."""
     blocks = blocks_of(subset, stride)
-    found = _found(retriever, subset, blocks, setting)
+    found = _passages_of(retriever, subset, blocks, setting)
     totals = np.zeros(subset.store.num_chunks)
     size = subset.store.chunk_size
     with track(len(blocks), what, "blocks") as advance:
@@ -157,11 +159,11 @@ def nats_by_chunk(
             chunk = subset.first_chunk(blocks[i].document) + positions // size
             np.add.at(totals, chunk, nats)
             advance(1)
-    read = sum(len(_read(subset, *pair)) for pair in zip(blocks, found, strict=True))
+    read = sum(len(_input_tokens(subset, *pair)) for pair in zip(blocks, found, strict=True))
     return totals[subset.rows], read
 
 
-def _found(
+def _passages_of(
     retriever: Retriever, subset: Subset, blocks: list[Block], setting: Setting
 ) -> list[NDArray]:
     """The passage of each block."""
@@ -178,7 +180,7 @@ def tune(
     continuations: list[int],
     batch_size: int,
 ) -> Tuning:
-    """The best query length and passage at a stride, by bits per byte on `subset`."""
+    """The best query length and continuation for a stride, by bits per byte on `subset`."""
     start = time.perf_counter()
     tried = []
     for setting in itertools.starmap(Setting, itertools.product(query_lengths, continuations)):
@@ -196,7 +198,7 @@ def score(
     tuning: Tuning,
     batch_size: int,
 ) -> Outcome:
-    """The unchanged model with the chosen retrieval on every token of `subset`."""
+    """The score of RALM with the tuned settings on every token of `subset`."""
     start = time.perf_counter()
     what = f"scoring RALM, stride {stride}"
     setting = Setting(**tuning.chosen)

@@ -1,8 +1,8 @@
-"""rivals.json and rivals.parquet: every rival beside RETRO on the same text, with intervals.
+"""Writes rivals.json and rivals.parquet: scores of all rivals and RETRO, with intervals.
 
-rivals.parquet has a row a scored chunk in the order of chunks.parquet: document_id, chunk_index,
-tokens, bytes, overlap where it was measured, subsample, nats_<name>, null where a rival has no
-figure. What has figures for whole documents only is in rivals.json as `document_nats`.
+rivals.parquet has a row a scored chunk in the order of chunks.parquet. Its columns are document_id,
+chunk_index, tokens, bytes, overlap if measured, subsample, and nats_<name>, null where a rival has
+no figure. Rivals scored by whole documents have `document_nats` in rivals.json instead.
 
 Shapes: S scored chunks, D documents.
 """
@@ -37,13 +37,13 @@ RETRO = "on"
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the table before its figures are known.
+    """A scored rival, or a condition of the run.
 
     Attributes:
         name: of its column.
-        label: for people.
-        subset: what it was scored on: the whole split, or the subsample.
-        outcome: its nats.
+        label: display name.
+        subset: scored text, the whole split or the subsample.
+        outcome: nats and costs.
     """
 
     name: str
@@ -54,13 +54,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Figure:
-    """A score on some of the text, and how far it is from RETRO's.
+    """A score on a part of the text, and its difference from RETRO's.
 
     Attributes:
-        documents: with a scored byte there.
-        difference: bits per byte less RETRO[ON]'s; above zero, RETRO is better.
-        low: of its interval over documents; None with fewer than five documents.
-        high: likewise.
+        documents: number with a scored byte in this part.
+        difference: bits per byte minus RETRO[ON]'s; above zero, RETRO is better.
+        low: lower end of the interval over documents; None for fewer than five documents.
+        high: upper end.
     """
 
     nats: float
@@ -75,13 +75,13 @@ class Figure:
 
 @dataclass(frozen=True)
 class Row:
-    """A rival's record.
+    """A rival's record in rivals.json.
 
     Attributes:
         figures: by part: all, leak_free (r(C) at most 0.125) and subsample; None where the rival
-            has no figure there.
-        seconds: to tune and to score, and what had to be trained or built.
-        document_nats: by document id, where there are no nats of chunks.
+            has no figure.
+        seconds: of tuning, scoring, training and building.
+        document_nats: by document id, for a rival without nats by chunk.
     """
 
     name: str
@@ -96,15 +96,15 @@ class Row:
 
 
 class Board:
-    """Entries on one split, and the parts of it on which they are compared.
+    """Compares entries with RETRO[ON] on the parts of one split.
 
     Args:
-        subset: all of the split.
+        subset: the whole split.
         subsample: documents on which every entry is scored.
-        table: the run's own chunks; must be of the same text.
+        table: the run's chunk table, of the same tokens.
 
     Raises:
-        ValueError: if the table scored other tokens.
+        ValueError: the table scored other tokens.
     """
 
     def __init__(self, subset: Subset, subsample: Subset, table: ChunkTable) -> None:
@@ -123,14 +123,14 @@ class Board:
 
     @property
     def parts(self) -> dict[str, NDArray[np.bool_]]:
-        """[S] chunks of each part; leak_free is missing where overlap was not measured."""
+        """[S] whether a chunk is in each part; without leak_free if overlap was not measured."""
         found = {"all": np.ones(len(self.sampled), bool), "subsample": self.sampled}
         if self.ratio is not None:
             found["leak_free"] = self.ratio <= LEAK_FREE_ALPHA
         return found
 
     def own(self, condition: str) -> NDArray[np.float64]:
-        """[S] nats of one of the run's own conditions."""
+        """[S] nats of a condition of the run."""
         return self.table.nats[condition]
 
     def row(self, entry: Entry, bootstrap: Bootstrap) -> Row:
@@ -155,14 +155,14 @@ class Board:
         )
 
     def chunk_nats(self, entry: Entry) -> NDArray[np.float64]:
-        """[S] nats by chunk, NaN where there is no figure."""
+        """[S] nats by chunk, NaN where the entry has no figure."""
         nats = np.full(len(self.sampled), np.nan)
         if entry.outcome.chunk_nats is not None:
             nats[np.isin(self.subset.rows, entry.subset.rows)] = entry.outcome.chunk_nats
         return nats
 
     def _figure(self, entry: Entry, kept: NDArray[np.bool_], bootstrap: Bootstrap) -> Figure | None:
-        """The entry against RETRO[ON] on the kept chunks, if it has a figure for all of them."""
+        """The entry's figure on the kept chunks; None unless the entry scored all of them."""
         size = len(self.subset.documents)
         theirs = self._document_nats(entry, kept)
         if theirs is None or not kept.any():
@@ -190,7 +190,7 @@ class Board:
         )
 
     def _document_nats(self, entry: Entry, kept: NDArray[np.bool_]) -> NDArray[np.float64] | None:
-        """[D] nats on the kept chunks; None if the entry has no figure for one of them."""
+        """[D] nats by document on the kept chunks; None unless the entry scored all of them."""
         size = len(self.subset.documents)
         if entry.outcome.chunk_nats is not None:
             nats = self.chunk_nats(entry)[kept]
@@ -211,7 +211,7 @@ def save(folder: Path, board: Board, entries: Sequence[Entry], about: dict[str, 
     """Writes both files atomically.
 
     Args:
-        about: what the rows have in common; holds `bootstrap`, the intervals' settings.
+        about: fields common to all rows, with the intervals' settings in `bootstrap`.
     """
     bootstrap = Bootstrap(**about["bootstrap"])
     rows = [asdict(board.row(entry, bootstrap)) for entry in entries]

@@ -1,4 +1,4 @@
-"""What all rivals of one run share: its text and baseline, what a model costs, and the store."""
+"""Resources that all rivals of one run share: text, baseline, FLOPs and store."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from .states import weights_digest
 
 
 class RivalSession:
-    """One run whose rivals are scored.
+    """Resources for scoring the rivals of one run.
 
     Args:
-        config: of the run, with the evaluation asked for.
+        config: of the run, with the requested evaluation.
         graph: the run's data.
-        baseline: its baseline, whose states and distributions some rivals use.
+        baseline: the run's baseline, whose states and distributions some rivals use.
         watch: collects the seconds.
 
     Attributes:
-        asked: which rivals, and what is tried when each is tuned.
+        asked: requested rivals and their tuning grids.
         batch: windows a forward pass.
-        weights: digest of the baseline's, for outcomes that depend on them.
-        text: what rivals learn from, are tuned on and are scored on.
+        weights: digest of the baseline's weights, by name.
+        text: training, tuning and scored text.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class RivalSession:
         )
 
     def load(self, run: RunDirectory) -> Retro:
-        """A model of our own: the rules refuse rivals of a pretrained backbone."""
+        """A run's model, always a `Retro`, since the rules refuse rivals of a backbone."""
         return cast(Retro, load_model(run.config(), run, self.graph))
 
     def kept(
@@ -65,7 +65,7 @@ class RivalSession:
         score: Callable[[], Outcome],
         tuned_on: Subset | None = None,
     ) -> Outcome:
-        """As `stored_or_computed`, tuned on the session's own validation text unless told."""
+        """The stored or computed outcome, tuned on the session's tuning text by default."""
         chunks = self.graph.own.chunks.stage
         tuned_on = tuned_on or self.text.tuning
         return stored_or_computed(
@@ -74,11 +74,11 @@ class RivalSession:
 
     @cached_property
     def retro(self) -> RetroConfig:
-        """The run's own model."""
+        """The configuration of the run's model."""
         chunks = self.graph.chunks
         return retro_config(self.config, chunks.vocab_size, chunks.pad_id)
 
     def flops(self, model: RetroConfig) -> int:
-        """Of a forward pass, by scored token."""
+        """FLOPs a token of a forward pass."""
         window = self.config.chunking.sequence_length
         return count_flops(model, 1, window, self.config.neighbours.k).forward // window

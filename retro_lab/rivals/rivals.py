@@ -1,7 +1,7 @@
 """`evaluate.py run=... eval=rivals`: tunes rivals on validation, scores them on the run's tokens.
 
-Every outcome is a stage in the store, keyed by text, settings and weights, and the baselines of
-equal size are runs: what was interrupted goes on, and what is there is not done again.
+Every outcome is a stage in the store, keyed by text, settings and weights, and models of equal size
+are runs. So an interrupted command resumes, and stored outcomes are reused.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ from .rival_session import RivalSession
 
 
 def run_rivals(opened: FinishedRun, compared: Compared, watch: Stopwatch) -> None:
-    """Writes rivals.json and rivals.parquet beside the run's results, and the page that links them.
+    """Writes rivals.json and rivals.parquet beside the run's results, and the run's page.
 
     Args:
-        opened: with the evaluation asked for; evaluated, so that chunks.parquet is there.
-        compared: with the baseline, whose states and distributions kNN-LM and RALM use.
+        opened: an evaluated run with chunks.parquet, and the requested evaluation.
+        compared: includes the baseline, which kNN-LM and RALM use.
 
     Raises:
-        UserError: a run without retrieval or without its baseline, or too few documents.
+        UserError: the run has no retrieval or no baseline, or there are too few documents.
     """
     config, run = opened.config, opened.directory
     if not config.retriever.retrieves:
@@ -68,19 +68,19 @@ def run_rivals(opened: FinishedRun, compared: Compared, watch: Stopwatch) -> Non
         )
     session = RivalSession(config, opened.graph, baseline, watch)
     table = ChunkTable.load(run.chunks_file)
-    entries = _own(session, run, compared, table)
+    entries = _run_entries(session, run, compared, table)
     for name in session.asked.which:
         with watch.stage(name):
             entries += _RIVALS[name](session)
     board = Board(session.text.test, session.text.subsample, table)
-    report.save(run.path, board, entries, _about(session, run))
+    report.save(run.path, board, entries, _common_fields(session, run))
     write_run_page(Results.load(run.results_file), run.path)
 
 
-def _own(
+def _run_entries(
     session: RivalSession, run: RunDirectory, compared: Compared, table: ChunkTable
 ) -> list[Entry]:
-    """RETRO and its plain models, from chunks.parquet; their seconds are those of training."""
+    """Entries of RETRO, plain model and baseline from chunks.parquet, with seconds of training."""
     config = session.config
     plain = session.retro.baseline
     models = {"on": session.retro} | dict.fromkeys(("plain", "baseline"), plain)
@@ -114,7 +114,7 @@ def _training_seconds(run: RunDirectory) -> float:
 
 
 def _knn_lm(session: RivalSession) -> list[Entry]:
-    """kNN-LM over the training split, by the baseline's states."""
+    """kNN-LM over the baseline's states of the training split."""
     config, text, model, batch = session.asked.knn_lm, session.text, session.model, session.batch
     store = session.graph.store
 
@@ -135,7 +135,7 @@ def _knn_lm(session: RivalSession) -> list[Entry]:
 
 
 def _ralm(session: RivalSession) -> list[Entry]:
-    """A rival for each stride; small ones are scored and tuned on less text."""
+    """RALM, one entry a stride; small strides are tuned and scored on less text."""
     asked, own = session.asked.ralm, session.config.retriever
     bm25 = own if isinstance(own, Bm25RetrieverConfig) else Bm25RetrieverConfig(name="bm25")
     entries = []
@@ -180,14 +180,14 @@ def _score_ralm(
 
 
 def _equal_parameters(session: RivalSession) -> list[Entry]:
-    """A plain language model of as many parameters as RETRO."""
+    """A model without retrieval with as many parameters as RETRO."""
     match = matched(session.retro, parameters)
     outcome = matched_outcome(session, "equal_parameters", match)
     return [Entry("equal_parameters", "equal params", session.text.test, outcome)]
 
 
 def _equal_flops(session: RivalSession) -> list[Entry]:
-    """A plain language model of as many FLOPs a token as RETRO."""
+    """A model without retrieval with as many FLOPs a token as RETRO."""
     match = matched(session.retro, session.flops)
     outcome = matched_outcome(session, "equal_flops", match)
     return [Entry("equal_flops", "equal FLOPs", session.text.test, outcome)]
@@ -201,7 +201,7 @@ def _ngram(session: RivalSession) -> list[Entry]:
 
 
 def _xz(session: RivalSession) -> list[Entry]:
-    """xz after it has read the training split."""
+    """xz on each document after the training split."""
     outcome = xz_outcome(session.graph, session.text)
     return [Entry("xz", "xz", session.text.test, outcome)]
 
@@ -216,8 +216,8 @@ _RIVALS: dict[str, Callable[[RivalSession], list[Entry]]] = {
 }
 
 
-def _about(session: RivalSession, run: RunDirectory) -> dict[str, Any]:
-    """What all rows of rivals.json have in common."""
+def _common_fields(session: RivalSession, run: RunDirectory) -> dict[str, Any]:
+    """Fields of rivals.json that are common to all rows."""
     config, text, ids = session.config, session.text, session.graph.corpus.ids
     evaluation = config.eval
 
@@ -249,7 +249,7 @@ def _about(session: RivalSession, run: RunDirectory) -> dict[str, Any]:
 
 
 def _with_seconds(outcome: Outcome, seconds: float, **facts: Any) -> Outcome:
-    """The outcome with what was spent before it was scored."""
+    """The outcome with further seconds and facts added."""
     total = round(outcome.seconds + seconds, 1)
     return dataclasses.replace(outcome, seconds=total, facts=outcome.facts | facts)
 

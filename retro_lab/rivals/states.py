@@ -1,4 +1,4 @@
-"""The baseline's view of every token: the state before its last feed-forward, and its nats.
+"""The baseline's hidden state and nats for every token; kNN-LM searches these states.
 
 Shapes: B batch, N tokens of a window, D width of the model, T scored tokens of a batch.
 """
@@ -23,14 +23,14 @@ UNSCORED = -1
 
 
 class TokenStates(NamedTuple):
-    """Scored tokens in the order of their windows, so document by document.
+    """States of scored tokens, document by document.
 
     Attributes:
-        keys: float32 [T, D], normalised input of the last feed-forward block where the token is
-            predicted (the key that Khandelwal et al. 2020, section 5, found best).
+        keys: float32 [T, D], normalised input of the last feed-forward block at the position that
+            predicts the token (the best key of Khandelwal et al. 2020, section 5).
         tokens: int32 [T], the token to predict.
         nats: float64 [T], of the baseline alone.
-        chunk: int64 [T], global id of the token's chunk.
+        chunk: int64 [T], id of the token's chunk.
     """
 
     keys: NDArray[np.float32]
@@ -42,7 +42,7 @@ class TokenStates(NamedTuple):
 def token_states(
     model: Retro, data: EvaluationData, windows: NDArray[np.int64], batch_size: int
 ) -> Iterator[TokenStates]:
-    """States of all tokens that the windows score, a batch at a time."""
+    """States of all tokens scored by the windows, batch by batch."""
     device = next(model.parameters()).device
     seen: list[Tensor] = []
     last = model.blocks[-1]
@@ -69,7 +69,7 @@ def token_states(
 
 
 def plain_nats(model: Retro, subset: Subset, batch_size: int) -> NDArray[np.float64]:
-    """[S] nats of a plain language model on the subset's chunks."""
+    """[S] nats of a model without retrieval on the subset's chunks."""
     data, windows = subset.windows()
     totals = np.zeros(subset.store.num_chunks)
     with track(int(subset.tokens.sum()), f"scoring {subset.split}", "tokens") as advance:

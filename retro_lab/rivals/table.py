@@ -1,4 +1,4 @@
-"""rivals.json as it is read again, and the table it makes; needs neither torch nor the data."""
+"""Reads rivals.json and formats it as a table, without torch and without the data."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ RIVALS_FILE = "rivals.json"
 
 
 def load(folder: Path) -> dict[str, Any]:
-    """rivals.json of a run as plain data.
+    """The content of a run's rivals.json.
 
     Raises:
-        UserError: if there is none, a damaged one, or one of another schema version.
+        UserError: the file is missing, damaged or of another schema version.
     """
     path = folder / RIVALS_FILE
     fix = "python evaluate.py run=... eval=rivals"
@@ -32,7 +32,7 @@ def load(folder: Path) -> dict[str, Any]:
 
 
 def rivals_table(record: Mapping[str, Any]) -> Table:
-    """A row a rival: bits per byte by part of the text, and what it is worth and costs."""
+    """One row a rival: bits per byte by part of the text, difference from RETRO, and costs."""
     scored, sample = record["scored"], record["subsample"]
     title = (
         f"rivals on {len(scored['documents'])} documents of the {scored['split']} split, tuned on "
@@ -63,7 +63,7 @@ def rivals_table(record: Mapping[str, Any]) -> Table:
 
 
 def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the figures alone don't say."""
+    """Notes below the table: partial scores, settings at the end of a grid, learning rates."""
     notes = []
     if any(row["figures"].get("all") is None for row in rows):
         notes.append("* compared on the sampled documents alone")
@@ -82,7 +82,7 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _ends(row: Mapping[str, Any]) -> list[str]:
-    """Chosen numbers, as `name=value`, that are the first or last of three or more tried."""
+    """Tuned settings, as `name=value`, at either end of a grid of three or more values."""
     found = []
     for name, value in row["tuning"]["chosen"].items():
         tried = {trial[name] for trial in row["tuning"]["trials"]}
@@ -92,10 +92,10 @@ def _ends(row: Mapping[str, Any]) -> list[str]:
 
 
 def _short(count: int) -> str:
-    """`240k`, `1.24M`."""
+    """A count such as `240k` or `1.24M`."""
     return f"{count / 1e3:.0f}k" if count < 1e6 else f"{count / 1e6:.3g}M"
 
 
 def _megabytes(count: int) -> str:
-    """`5.5`, `1,521`."""
+    """Bytes in megabytes, such as `5.5` or `1,521`."""
     return f"{count / 1e6:,.{0 if count >= 1e8 else 1}f}" if count else NONE

@@ -1,4 +1,4 @@
-"""A run on a Hugging Face backbone: its sizes in the configuration, and what must fit them."""
+"""Configurations with a Hugging Face backbone: copies its sizes and checks settings against it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 
 def with_backbone(config: Config) -> Config:
-    """The configuration with the backbone's sizes in place of the model's; without a backbone
-    the configuration itself. Only the backbone's configuration and tokenizer are read.
+    """The configuration with the backbone's sizes; unchanged if there is no backbone.
+
+    Reads only the backbone's configuration and tokenizer, no weights.
 
     Raises:
-        UserError: the backbone can't be loaded or is none that can be grafted on.
-        ConfigError: every setting that doesn't fit it.
+        UserError: the backbone can't be loaded, or its architecture can't be grafted on.
+        ConfigError: lists every setting that doesn't fit the backbone.
     """
     name = config.recipe.backbone
     if name is None:
@@ -38,15 +39,15 @@ def with_backbone(config: Config) -> Config:
 
 
 def is_backbone_alone(config: Config) -> bool:
-    """Whether the run is a pretrained model as it is: a baseline that is evaluated, not trained."""
+    """Whether the run is an unchanged pretrained model, a baseline that is only evaluated."""
     return config.recipe.backbone is not None and not config.retriever.retrieves
 
 
 def backbone_weights(config: Config) -> dict[str, Tensor]:
-    """The pretrained weights of the run's backbone.
+    """The pretrained weights of the run's backbone, by state-dict name.
 
     Raises:
-        UserError: they can't be loaded.
+        UserError: the weights can't be loaded.
     """
     from retro_lab.huggingface.backbones import load_weights
 

@@ -1,8 +1,8 @@
-"""The plain language models that a run is compared with: which they are, and where they lie.
+"""The language models without retrieval that a run is compared with, and their run directories.
 
-`baseline` is what retrieval is grafted on, or would be; `plain` is the model that a gain is
-measured against, the same one trained on as many tokens (or for as many FLOPs) as RETRO. Both are
-runs of their own, shared by all runs that have the same data, size, optimiser and seed.
+`baseline` is the model that a retrofit grafts retrieval on. `plain` is the same model trained on as
+many tokens (or for as many FLOPs) as RETRO; gains are measured against it. Both are separate runs,
+shared by all runs with the same data, size, optimiser and seed.
 """
 
 from __future__ import annotations
@@ -23,14 +23,11 @@ from .directory import RunDirectory
 
 LOG = logging.getLogger("retro_lab")
 Compared = dict[str, RunDirectory]
-"""Runs by the condition that they are scored as, `plain` or `baseline`."""
+"""Run directory by condition, `plain` or `baseline`."""
 
 
 def compared_configs(config: Config) -> dict[str, Config]:
-    """The configuration of each plain model that a run is compared with, by condition.
-
-    A run without retrieval is compared with nothing.
-    """
+    """The configuration of each compared model, by condition; empty for a run without retrieval."""
     if not config.retriever.retrieves or config.baseline is None:
         return {}
     found = {"baseline": with_backbone(baseline_of(config))}
@@ -44,7 +41,7 @@ def compared_configs(config: Config) -> dict[str, Config]:
 
 
 def compared_runs(config: Config) -> Compared:
-    """The runs that a finished run can be compared with: those of them that are there."""
+    """The compared runs that are trained; logs a warning for each missing one."""
     found = {}
     for name, other in compared_configs(config).items():
         run = RunDirectory.of(other)

@@ -1,4 +1,4 @@
-"""What training a run cost, from its configuration alone."""
+"""Training cost of a run in FLOPs, computed from its configuration alone."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from retro_lab.nn.flops import count_flops
 def training_flops(config: Config) -> float | None:
     """Floating-point operations of a run's own training steps; None on a pretrained backbone.
 
-    A retrofit's baseline is a run of its own and not counted here, nor are validations. Frozen
-    weights count as if they were trained: the backward pass still goes through their layers.
+    Validation and a retrofit's baseline are not counted. Frozen weights count as if they were
+    trained, because the backward pass still goes through their layers.
     """
     from .model import nominal_vocab_size, retro_config
 
@@ -25,9 +25,9 @@ def training_flops(config: Config) -> float | None:
 
 
 def steps_of_equal_flops(config: Config) -> int:
-    """Steps after which training the baseline has cost what training RETRO costs, rounded.
+    """Baseline training steps that cost as many FLOPs as training RETRO, rounded.
 
-    A retrofit costs its baseline's training as well.
+    The cost of a retrofit includes the training of its baseline.
     """
     baseline = baseline_of(config)
     total, plain = training_flops(config), training_flops(baseline)

@@ -1,20 +1,20 @@
-"""A run's directory: the one place where everything about the run is, and where its state is kept.
+"""A run's directory: paths, state and files of one run.
 
 config.yaml      the resolved configuration
-status.json      new, training, trained or finished, the seconds of each stage, the run's key
+status.json      state (new, training, trained, finished), seconds by stage, the run's key
 lineage.json     key of every data stage behind the run
 checkpoints/     last.ckpt (resumable) and best.ckpt
-model.json       sizes and ids of the model;  tokenizer/ the tokenizer whose ids it reads
+model.json       sizes and ids of the model;  tokenizer/ a copy of its tokenizer
 metrics.jsonl    curves; also wandb/, metrics.csv, TensorBoard files as configured
 wandb.json       the run's id and project in W&B
-results.json     figures;  chunks.parquet a row a scored chunk;  tokens.parquet a row a token
-gain.json        where the gain is, its figure beside it
-harness.json     figures of lm-eval's tasks;  qa.json  answers to questions, and their recall
+results.json     figures;  chunks.parquet one row a scored chunk;  tokens.parquet one row a token
+gain.json        analysis of the gain;  gain.png its plot
+harness.json     figures of lm-eval's tasks;  qa.json  answers to questions, and recall
 index.html       the figures, plots and files of the run on one page
-planted.json     where the database holds copies of evaluated documents: which, and the halves
-injection.json   a leak experiment on the run (eval=injection), its figure beside it
-databases/       the same for evaluations that searched another database than the run's own
-checksums.json   SHA-256 of the files beside it, checked whenever one is read; so in checkpoints/
+planted.json     ids of documents with copies in the database, and of each half of the split
+injection.json   a leak experiment (eval=injection);  injection.png its plot
+databases/       result files of evaluations with another database than the run's own
+checksums.json   SHA-256 of the files beside it, checked on every read; also in checkpoints/
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ LOG = logging.getLogger("retro_lab")
 LOCK_FILE = ".lock"
 FAILURE_FILE = "failure.json"
 EVALUATION_FILE = "evaluation.json"
-_OF_WEIGHTS = (
+_FURTHER_RESULTS = (
     *("harness.json", "qa.json", "rivals.json", "rivals.parquet"),
     *("injection.json", "injection.png", "injection.svg"),
 )
-"""Files of single evaluations, which say nothing of weights that are trained anew."""
+"""Result files of further evaluations, removed when the weights are trained anew."""
 _TRACES = ("run.log", FAILURE_FILE, LOCK_FILE)
-"""What a start leaves that was refused before it did anything; the lock goes last."""
+"""Files that a refused start leaves behind, in the order of removal: the lock last."""
 STATES = ("new", "training", "trained", "finished")
 RUN_KEY = "run_key"
-"""In status.json and in every checkpoint: whose weights they are."""
+"""Field of status.json and of every checkpoint with the key of the run that owns the weights."""
 _PUT_BACK = (
     "put back a copy; or remove it and run the train.py command again, which goes on from the "
     "last checkpoint"
@@ -73,8 +73,8 @@ class RunDirectory:
 
     Attributes:
         path: the directory, as a user would type it.
-        is_rank_zero: of several processes that train the run together, whether this one locks the
-            directory and writes into it; the others only read.
+        is_rank_zero: whether this process locks and writes the directory; the other ranks of
+            distributed training only read it.
     """
 
     path: Path
@@ -82,7 +82,7 @@ class RunDirectory:
 
     @classmethod
     def of(cls, config: Config) -> RunDirectory:
-        """The directory that this configuration always has."""
+        """The run directory of a configuration."""
         return cls(Path(config.runs_dir) / run_name(config), config.trainer.is_rank_zero)
 
     @property
@@ -101,20 +101,20 @@ class RunDirectory:
     def tokens_file(self) -> Path:
         return self.path / "tokens.parquet"
 
-    def searching(self, database: DatabaseConfig) -> RunDirectory:
-        """Where results lie that were measured with another database than the run's own."""
+    def for_database(self, database: DatabaseConfig) -> RunDirectory:
+        """The directory for results of this run with another database."""
         folder = f"{database.name}-{database_key(database)}"
         return RunDirectory(self.path / "databases" / folder, self.is_rank_zero)
 
     def config(self) -> Config:
-        """The configuration that the run was trained with, with the folders that it has here.
+        """The configuration that the run was trained with, with its present folders.
 
         Raises:
             UserError: if this is no run directory.
         """
         config = read_config(self.config_file)
         store = StoreConfig(store_of(self.path, config))
-        if config.recipe.backbone is not None:  # its content names the run, so it must be found
+        if config.recipe.backbone is not None:  # the run's name hashes its content
             backbone = located_path(config.recipe.backbone, self.started_in)
             recipe = dataclasses.replace(config.recipe, backbone=backbone)
             config = dataclasses.replace(config, recipe=recipe)
@@ -122,7 +122,7 @@ class RunDirectory:
 
     @property
     def started_in(self) -> Path:
-        """Where the run's relative paths start: the folder that `runs_dir` was named from."""
+        """The folder that the run's relative paths start from, as its `runs_dir` did."""
         runs, parent = Path(read_config(self.config_file).runs_dir), self.path.absolute().parent
         above = len(parent.parts) - len(runs.parts)
         if runs.is_absolute() or parent.parts[above:] != runs.parts:
@@ -131,10 +131,10 @@ class RunDirectory:
 
     @property
     def status(self) -> dict[str, Any]:
-        """`state`, `seconds` by stage and, once it was begun, `run_key`.
+        """`state`, `seconds` by stage and, after `begin`, `run_key`.
 
         Raises:
-            UserError: if the file is damaged, as of `lineage`.
+            UserError: if the file is damaged.
         """
         status = self._read("status.json", dict[str, Any])
         if status is None:
@@ -153,52 +153,49 @@ class RunDirectory:
         return self.status["state"]
 
     def reached(self, state: str) -> bool:
-        """Whether the run is at least that far."""
+        """Whether the run is in this state or a later one."""
         return STATES.index(self.state) >= STATES.index(state)
 
     def enter(self, state: str, **seconds: float) -> None:
-        """Moves to a state and records how long its stages took."""
+        """Records a new state and the seconds of its stages."""
         status = self.status
         status |= {"state": state, "seconds": status["seconds"] | seconds}
         self._write("status.json", status)
 
     @property
     def evaluation(self) -> dict[str, Any] | None:
-        """Settings of the evaluation whose results the run holds; None before there is one."""
+        """Settings of the evaluation whose results are stored; None without complete results."""
         if not (self.results_file.is_file() and self.chunks_file.is_file()):
             return None
         return self._read(EVALUATION_FILE, dict[str, Any])
 
     def is_evaluated(self, config: Config) -> bool:
-        """Whether the run holds the figures that this configuration's evaluation gives.
-
-        Those of a run that was evaluated without the plain model that is asked for are not.
-        """
+        """Whether the stored results are of this configuration's evaluation and plain model."""
         return self.evaluation == eval_fields(config.eval, config.wanted_plain)
 
     def is_finished(self, config: Config) -> bool:
-        """Whether the run is trained, and evaluated as this configuration asks."""
+        """Whether the run is trained, and evaluated with this configuration."""
         return self.reached("finished") and self.is_evaluated(config)
 
     def forget_evaluation(self) -> None:
-        """Notes that the results are not those of the weights, or are only partly written."""
+        """Marks the stored results as outdated or incomplete."""
         (self.path / EVALUATION_FILE).unlink(missing_ok=True)
 
     def record_evaluation(self, fields: dict[str, Any]) -> None:
-        """Notes how the results were measured, once they are all written."""
+        """Marks the stored results as complete, with the evaluation's settings."""
         self._write(EVALUATION_FILE, fields)
 
     def record_planted(self, plants: dict[str, Any]) -> None:
-        """Notes which evaluated documents had copies in the database, and the halves of them."""
+        """Records document ids: those with copies in the database, and each half of the split."""
         self._write("planted.json", plants)
 
     def record(self, name: str, record: dict[str, Any]) -> None:
-        """Writes plain data into a file of its own."""
+        """Writes plain data as JSON into the file `name`."""
         self._write(name, record)
 
     @property
     def planted(self) -> dict[str, Any] | None:
-        """What `record_planted` noted; None where nothing was planted.
+        """The record of `record_planted`; None if nothing was planted.
 
         Raises:
             UserError: if the file is damaged.
@@ -206,12 +203,11 @@ class RunDirectory:
         return self._read("planted.json", dict[str, Any])
 
     def begin(self, config: Config, anew: bool) -> None:
-        """Writes down what is to be trained.
+        """Records the configuration and run key before training.
 
         Args:
-            anew: from the first step. Then older weights and results are removed, whatever was
-                searched, in an order in which none outlive what they came from; otherwise what is
-                there is of the checkpoint that training goes on from.
+            anew: training starts at step 0, so older checkpoints and the results of every database
+                are removed; else training resumes and they are kept.
         """
         if not self.is_rank_zero:
             return
@@ -222,38 +218,38 @@ class RunDirectory:
             drop_checkpoints(self.path)
             for found in (self, *map(RunDirectory, (self.path / "databases").glob("*/"))):
                 found.forget_evaluation()
-                for name in _OF_WEIGHTS:
+                for name in _FURTHER_RESULTS:
                     (found.path / name).unlink(missing_ok=True)
         self.describe(config)
         self._write("status.json", self.status | {RUN_KEY: run_key(config)})
 
     def describe(self, config: Config) -> None:
-        """Makes the directory and writes down what is to be run."""
+        """Makes the directory and writes config.yaml."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_config(config, self.config_file)
 
     @property
     def lineage(self) -> dict[str, str]:
-        """Key of each data stage behind the run; empty before it has any."""
+        """Key of each data stage behind the run; empty before data is recorded."""
         return self._read("lineage.json", dict[str, str]) or {}
 
     def check_lineage(self, lineage: dict[str, str]) -> None:
-        """Records the data behind the run, or refuses other data than it began with.
+        """Records the data behind the run, or refuses data that changed since the run began.
 
         Raises:
-            UserError: if the corpus or a stage changed since.
+            UserError: if the corpus or a stage changed.
         """
         known = self.lineage
         self._refuse([stage for stage in known if lineage.get(stage) != known[stage]], lineage)
-        if lineage != known:  # a directory that can only be read is not written to
+        if lineage != known:  # keeps read-only directories usable
             self.record_lineage(lineage)
 
     def record_lineage(self, lineage: dict[str, str]) -> None:
-        """Records the data behind an evaluation, in place of an earlier one's."""
+        """Records the data behind an evaluation, replacing an earlier record."""
         self._write("lineage.json", lineage)
 
     def check_text(self, lineage: dict[str, str]) -> None:
-        """As `check_lineage` for the run's own text alone, whatever is searched; records nothing.
+        """Like `check_lineage` for the run's own text only, without recording.
 
         Args:
             lineage: of the run's own chunks.
@@ -271,10 +267,10 @@ class RunDirectory:
             )
 
     def weights(self) -> dict[str, Tensor]:
-        """The trained weights: the last ones, so that nothing was picked by its score.
+        """The weights after the last step, so that no checkpoint was selected by its score.
 
         Raises:
-            UserError: if the run has no checkpoint, or that of another configuration.
+            UserError: if the checkpoint is missing or of another configuration.
         """
         from retro_lab.training.checkpoint import LAST, checkpoint_folder, model_weights
 
@@ -286,10 +282,13 @@ class RunDirectory:
         return model_weights(path, trained_as if key is None else trained_as | {RUN_KEY: key})
 
     def acquire(self, wait: bool) -> FileLock:
-        """Takes the lock, waiting for another process or refusing to.
+        """Acquires the run's lock.
+
+        Args:
+            wait: until another process releases the lock.
 
         Raises:
-            UserError: if another process works on the run and `wait` is False.
+            UserError: if another process holds the lock and `wait` is False.
         """
         lock = FileLock(self.path / LOCK_FILE)
         self.path.mkdir(parents=True, exist_ok=True)
@@ -308,10 +307,9 @@ class RunDirectory:
         return lock
 
     def discard_untouched(self) -> None:
-        """Removes the directory if nothing but the log of a mistake was written into it.
+        """Removes the directory if it holds only the log of a refused start.
 
-        Another process that works on it, or waits to, keeps what it has: the directory goes under
-        its lock.
+        Removal needs the run's lock, so a directory that another process uses is kept.
         """
         if not self._is_untouched():
             return
@@ -326,7 +324,7 @@ class RunDirectory:
         return {path.name for path in self.path.iterdir()} <= set(_TRACES)
 
     def _read(self, name: str, kind: Any) -> Any:
-        """What `_write` wrote, of this type; None if it isn't there."""
+        """The content of a file by `_write`, checked to be of type `kind`; None if missing."""
         path = self.path / name
         if not path.is_file():
             return None

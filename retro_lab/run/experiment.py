@@ -1,7 +1,7 @@
 """One run from configuration to verdict: data, baseline, training, evaluation.
 
-Data flows one way: text -> chunks -> neighbours -> model -> score. Each step leaves its result in
-the store or in the run's directory, so a run that was interrupted goes on where it stopped.
+Data flows one way: text -> chunks -> neighbours -> model -> score. Each step stores its result in
+the store or in the run's directory, so an interrupted run resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import Logger
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import run_key, weights_fields
 from retro_lab.config.schema import Config, Freeze, TrainerConfig
-from retro_lab.training.agreement import agreed
+from retro_lab.training.agreement import broadcast_decision
 from retro_lab.training.checkpoint import resumable_step
 from retro_lab.training.fit import check_hardware, fit
 from retro_lab.training.loggers import build_loggers, check_loggers, close_loggers
@@ -37,7 +37,7 @@ LOG = logging.getLogger("retro_lab")
 
 
 def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
-    """Brings a run to `finished`, its baseline first; does nothing that is done already.
+    """Trains and evaluates a run, compared runs first; skips finished steps.
 
     Args:
         config: checked and canonical.
@@ -65,7 +65,7 @@ def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
 
 
 def _open_data(config: Config, run: RunDirectory) -> DataGraph:
-    """The data; refuses text that is not what the run, or one it is compared with, began with."""
+    """The data; refuses text that changed since the run or a compared run began."""
     graph = DataGraph(config)
     for began in (run, *map(RunDirectory.of, compared_configs(config).values())):
         check_unchanged(began, graph, TRAIN_ANEW)
@@ -78,17 +78,17 @@ def ensure_trained(
     config: Config,
     graph: DataGraph,
     watch: Stopwatch,
-    agree: Callable[[TrainerConfig, bool], bool] = agreed,
+    agree: Callable[[TrainerConfig, bool], bool] = broadcast_decision,
     finish: Callable[..., None] | None = None,
 ) -> RunDirectory:
-    """A shared run that others are compared with, trained and evaluated if nobody has done so.
+    """A compared run, trained and evaluated if it is not finished yet.
 
     Args:
-        name: the condition that it is compared as.
-        config: its own, of `compared_configs`.
-        graph: data that reads no neighbours, shared with the run that is compared with it.
-        agree: what the first of several processes found, told to the others.
-        finish: takes config, run, graph, watch and name; trains and evaluates unless given.
+        name: its condition, `baseline` or `plain`.
+        config: its configuration, by `compared_configs`.
+        graph: data without retrieval, sharing nodes with the requested run.
+        agree: broadcasts the first rank's decision to all ranks.
+        finish: called with config, run, graph, watch and name; trains and evaluates by default.
     """
     run = RunDirectory.of(config)
     with ExitStack() as held:
@@ -115,7 +115,7 @@ def _finish(
 def _evaluate(
     config: Config, run: RunDirectory, graph: DataGraph, compared: Compared, watch: Stopwatch
 ) -> None:
-    """Scores the trained run and finishes it; processes that only train with it go on."""
+    """Scores the trained run and marks it finished, on rank 0 only."""
     if run.is_rank_zero:
         with watch.stage("evaluation"):
             evaluate_run(config, run, run, graph, compared)
@@ -130,14 +130,13 @@ def train(
     baseline: RunDirectory | None = None,
     companion: str | None = None,
 ) -> None:
-    """Trains the run's model up to its last step, resuming where an earlier attempt stopped.
+    """Trains the run's model to its last step, resuming from the last checkpoint.
 
-    A pretrained backbone without retrieval is done as it is.
+    A pretrained backbone without retrieval counts as trained.
 
     Args:
-        baseline: what a retrofit grafts on.
-        companion: what the run is to the one that was asked for, `baseline` or `plain`; None for
-            that one itself.
+        baseline: trained run that a retrofit grafts retrieval on.
+        companion: `baseline` or `plain` for a compared run; None for the requested run.
     """
     run.check_lineage(graph.lineage)
     if run.reached("trained") and config.resume is not None:
@@ -173,7 +172,7 @@ def train(
 
 
 def _model(config: Config, graph: DataGraph, baseline: RunDirectory | None) -> LanguageModel:
-    """The model as training begins with it: a backbone's weights in place, frozen as asked."""
+    """The model before the first step; the backbone's weights are loaded, and frozen if set."""
     backbone = None
     if config.recipe.backbone is not None:
         backbone = backbone_weights(config)
@@ -197,7 +196,7 @@ def _model(config: Config, graph: DataGraph, baseline: RunDirectory | None) -> L
 def _phase(
     config: Config, graph: DataGraph, baseline: RunDirectory | None, companion: str | None
 ) -> Phase:
-    """How the model is trained: as a retrofit, or from the start."""
+    """The training phase: a retrofit, or training from scratch."""
     pad_id = graph.chunks.pad_id
     if config.is_retrofit:
         before = 0
@@ -212,7 +211,7 @@ def _phase(
 def _loggers(
     config: Config, run: RunDirectory, identity: RunIdentity, start: int
 ) -> Iterator[list[Logger]]:
-    """The configured loggers, told at their end whether training succeeded."""
+    """The configured loggers, closed with status `success` or `failed`."""
     loggers = build_loggers(config.logger, run.path, identity, resume_step=start)
     status = "failed"
     try:

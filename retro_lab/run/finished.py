@@ -1,7 +1,7 @@
 """A trained run, opened from its folder: its configuration, tokenizer, model, data and search.
 
-The folder stands alone: its tokenizer and `model.json` lie beside the weights, so that the model
-can be opened without corpus and store. Whatever reads neighbours needs the store.
+The folder holds a copy of the tokenizer beside the weights, so the model can be opened without
+corpus and store. Retrieval needs the store.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from .data.recorded import Recorded, recorded_keys
 from .directory import RunDirectory
 from .model import LanguageModel, open_model, open_tokenizer
 
-_OF_OWN_TEXT = ("corpus", "tokenizer", "chunks", "embeddings")
-"""Stages that are the same whatever is searched."""
+_OWN_TEXT_STAGES = ("corpus", "tokenizer", "chunks", "embeddings")
+"""Stages that don't depend on the database."""
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that is trained to its end.
+    """A fully trained run.
 
     Attributes:
-        directory: where it lies.
-        config: its configuration; with what a command asks in place of the run's own.
+        directory: its run directory.
+        config: its configuration, with settings of a command in place of the run's own.
     """
 
     directory: RunDirectory
@@ -52,10 +52,10 @@ class FinishedRun:
         """The run in a directory.
 
         Args:
-            state: that it must have reached.
+            state: that the run must have reached.
 
         Raises:
-            UserError: it is no run, or not trained to its end.
+            UserError: the directory holds no run, or the run has not reached `state`.
         """
         run = path if isinstance(path, RunDirectory) else RunDirectory(path)
         config = run.config()
@@ -67,10 +67,10 @@ class FinishedRun:
             )
         return cls(run, config)
 
-    def asked(self, command: EvaluateConfig) -> FinishedRun:
-        """The run with the evaluation, store and trainer of a command.
+    def with_command(self, command: EvaluateConfig) -> FinishedRun:
+        """The run with a command's evaluation, store, plain model and trainer settings.
 
-        `database` stays the run's own: `searching` takes another one.
+        The database stays the run's own; `with_database` replaces it.
         """
         config = dataclasses.replace(
             self.config, eval=command.eval, runs_dir=str(self.directory.path.parent)
@@ -80,16 +80,16 @@ class FinishedRun:
         if command.plain is not None:
             config = dataclasses.replace(config, plain=command.plain)
         if command.trainer is not None:
-            # Precision is the run's: by it the baseline is found.
+            # The baseline's run name depends on precision, so the run's own is kept.
             trainer = dataclasses.replace(command.trainer, precision=config.trainer.precision)
             config = dataclasses.replace(config, trainer=trainer)
         return FinishedRun(self.directory, config)
 
-    def searching(self, database: DatabaseConfig | None) -> FinishedRun:
-        """The run with another database; itself where that is its own, or none is given.
+    def with_database(self, database: DatabaseConfig | None) -> FinishedRun:
+        """The run with another database; the run itself for None or its own database.
 
         Raises:
-            UserError: the run searches nothing.
+            UserError: the run has no retrieval.
         """
         if database is None:
             return self
@@ -107,17 +107,17 @@ class FinishedRun:
 
     @cached_property
     def out(self) -> RunDirectory:
-        """Where results lie: apart where another database than the run's own is searched."""
+        """The result directory: the run's own, or one below it for another database."""
         own = self.directory.config().database
         if database_key(self.config.database) == database_key(own):
             return self.directory
-        return self.directory.searching(self.config.database)
+        return self.directory.for_database(self.config.database)
 
     @cached_property
     def graph(self) -> DataGraph:
-        """The data, found by the keys of the run's lineage wherever the raw text is.
+        """The data, found in the store by the keys of the run's lineage.
 
-        What another database adds to the run's own text is read anew.
+        Another database's corpora are identified from their raw text.
         """
         config, run = self.config, self.directory
         store = ArtifactStore(Path(config.store.dir))
@@ -125,31 +125,31 @@ class FinishedRun:
         own = located(config, run.started_in)
         if self.out is not run:
             own = dataclasses.replace(own, database=config.database)
-            keys = {role: keys[role] for role in keys.keys() & _OF_OWN_TEXT}
+            keys = {role: keys[role] for role in keys.keys() & _OWN_TEXT_STAGES}
         return DataGraph(own, Recorded(run.path, store, keys))
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The run's own copy; from the store for a run of before there were copies."""
+        """The run's copy of the tokenizer; older runs without a copy use the store's."""
         return open_tokenizer(self.directory) or self.graph.tokenizer.data
 
     def model(self) -> LanguageModel:
         """The trained model, in evaluation mode.
 
         Raises:
-            UserError: there is no checkpoint, or one of another model or vocabulary.
+            UserError: the checkpoint is missing, or of another model or vocabulary.
         """
         return open_model(self.config, self.directory, self.tokenizer)
 
     def search(
         self, model: RetroConfig, retriever: RetrieverConfig | None = None, k: int | None = None
     ) -> NewTextSearch:
-        """The run's search, for text that is not in the store.
+        """The run's search, for queries of new text.
 
         Args:
-            model: that reads what is found.
-            retriever: in place of the run's own; a random one draws by the text that asks.
-            k: neighbours found; as many as the evaluation reads unless given.
+            model: configuration of the model that reads the neighbours.
+            retriever: in place of the run's own.
+            k: neighbours for each query; by default as many as the evaluation reads.
 
         Raises:
             UserError: the retriever cannot search for new text.
@@ -158,5 +158,5 @@ class FinishedRun:
         return self.graph.search(retriever or self.config.retriever, model, k)
 
     def results(self) -> Results:
-        """The figures of its evaluation."""
+        """The results of the run's evaluation."""
         return Results.load(self.out.results_file)

@@ -1,4 +1,4 @@
-"""Models from configurations: built anew, or with the weights of a trained run; and their data."""
+"""Builds models and their data from configurations, untrained or with a trained run's weights."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LanguageModel: TypeAlias = "Retro | GraftedRetro"
 
 
 def retro_config(config: Config, vocab_size: int, pad_id: int) -> RetroConfig:
-    """The model's own configuration; `retriever=none` leaves every retrieval part out."""
+    """The model's configuration; `retriever=none` leaves out all retrieval layers."""
     model, chunking = config.model, config.chunking
     full = RetroConfig(
         vocab_size=vocab_size,
@@ -74,13 +74,12 @@ def retro_config(config: Config, vocab_size: int, pad_id: int) -> RetroConfig:
 def build_model(
     config: Config, vocab_size: int | None = None, pad_id: int | None = None
 ) -> LanguageModel:
-    """The network, initialised from the global torch seed; a backbone's own weights are loaded
-    afterwards, as a baseline's are.
+    """The network, initialised from the global torch seed, without weights of backbone or baseline.
 
     Args:
-        config: the run.
-        vocab_size: of the tokenizer; read off the configuration when it is fixed there.
-        pad_id: the last id unless given.
+        config: of the run.
+        vocab_size: of the tokenizer; `nominal_vocab_size` by default.
+        pad_id: the last id by default.
     """
     if config.recipe.backbone is not None:
         return _build_graft(config, config.recipe.backbone, vocab_size, pad_id)
@@ -98,14 +97,14 @@ def _build_graft(
     size = sizes(pretrained).vocab_size + 1 if vocab_size is None else vocab_size
     pad_id = size - 1 if pad_id is None else pad_id
     backbone = build_backbone(pretrained, config.model.dropout)
-    # The graft shares a table of another width through a projection, which RetroConfig has not.
+    # GraftedRetro shares embeddings of another width by a projection; RetroConfig has no such one.
     own = dataclasses.replace(config.model, share_embeddings=False)
     sized = retro_config(dataclasses.replace(config, model=own), size, pad_id)
     return accelerate(GraftedRetro(backbone, sized, config.model.share_embeddings))
 
 
 def nominal_vocab_size(tokenizer: TokenizerConfig) -> int:
-    """Vocabulary that the configuration promises; a small corpus may train a smaller BPE."""
+    """Vocabulary size by the configuration; BPE on a small corpus may end up smaller."""
     if isinstance(tokenizer, BpeTokenizerConfig):
         return tokenizer.vocab_size
     if isinstance(tokenizer, ByteTokenizerConfig):
@@ -114,10 +113,10 @@ def nominal_vocab_size(tokenizer: TokenizerConfig) -> int:
 
 
 def load_model(config: Config, run: RunDirectory, graph: DataGraph) -> LanguageModel:
-    """The run's trained model, in evaluation mode, to meet this text.
+    """The run's trained model, in evaluation mode, checked to be trained on the graph's text.
 
     Raises:
-        UserError: as `open_model`, and if the run was trained on other text.
+        UserError: as `open_model`, or the run was trained on other text.
     """
     run.check_text(graph.text_lineage)
     return open_model(config, run, graph.chunks)
@@ -127,10 +126,10 @@ def open_model(config: Config, run: RunDirectory, ids: ChunkStore | Tokenizer) -
     """The run's trained model, in evaluation mode.
 
     Args:
-        ids: says how many there are and which one is padding.
+        ids: gives vocabulary size and padding id.
 
     Raises:
-        UserError: if the run has no checkpoint, or one of another model or vocabulary.
+        UserError: if the checkpoint is missing, or of another model or vocabulary.
     """
     model = build_model(config, ids.vocab_size, ids.pad_id)
     try:
@@ -151,10 +150,10 @@ def open_model(config: Config, run: RunDirectory, ids: ChunkStore | Tokenizer) -
 
 
 def describe_model(run: RunDirectory, model: LanguageModel, tokenizer: Artifact) -> None:
-    """Writes what the weights need beside them: the tokenizer, and `model.json` for people.
+    """Writes a copy of the tokenizer and `model.json` (for people to read) beside the weights.
 
     Args:
-        tokenizer: its stage in the store.
+        tokenizer: the stored result to copy.
     """
     if not run.is_rank_zero:
         return
@@ -169,10 +168,10 @@ def describe_model(run: RunDirectory, model: LanguageModel, tokenizer: Artifact)
 
 
 def open_tokenizer(run: RunDirectory) -> Tokenizer | None:
-    """The run's own copy; None in a run of before there were copies.
+    """The run's copy of the tokenizer; None for an older run without one.
 
     Raises:
-        UserError: a file of it is damaged.
+        UserError: a file of the copy is damaged.
     """
     folder = run.path / TOKENIZER
     if not folder.is_dir():
@@ -199,7 +198,7 @@ def build_data(config: Config, graph: DataGraph) -> RetroDataModule:
 
 
 def parameter_counts(model: LanguageModel) -> dict[str, int]:
-    """Parameters in all, of the retrieval parts, and of the token tables."""
+    """Number of parameters: total, of the retrieval layers, and of the token embeddings."""
     extra = model.retrieval_parameters()
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     return {

@@ -1,5 +1,7 @@
-"""Where a run's stages are kept. Its config.yaml may come from someone else, so a folder that this
-file alone names is used only if it is a store already: nothing is written anywhere else.
+"""Finds the store of a run.
+
+config.yaml may come from an untrusted source, so a folder named there is used only if it is a store
+already; a new store is only made beside the run.
 """
 
 from __future__ import annotations
@@ -17,17 +19,17 @@ LOG = logging.getLogger("retro_lab")
 
 
 def store_of(run: Path, config: Config) -> str:
-    """The store to look in, and to build in what is missing.
+    """The folder of the run's store, the first of these that applies:
 
-    RETRO_LAB_STORE comes first; then the store beside the run, where it lay below the runs' folder;
-    then the one that `config` names; then a new one beside the run.
+    RETRO_LAB_STORE; a store below the run's parent folder, if `store.dir` lies below `runs_dir`;
+    `store.dir`, if it is a store; `.store` beside the run, new if necessary.
 
     Args:
         run: the run's directory.
-        config: as its config.yaml has it.
+        config: by its config.yaml.
 
     Raises:
-        UserError: a new store would be made where a link leads to.
+        UserError: `.store` is a link to a folder that is no store.
     """
     if given := os.environ.get("RETRO_LAB_STORE"):
         return given
@@ -42,10 +44,10 @@ def store_of(run: Path, config: Config) -> str:
             f"{own} is a link, and where it leads is no store", fix="remove it, or set store.dir"
         )
     if not below:
-        _say_once(f"{run} names store.dir={named}, where no store is; {own} is used")
+        _warn_once(f"{run} names store.dir={named}, where no store is; {own} is used")
     return str(own)
 
 
 @cache
-def _say_once(message: str) -> None:
+def _warn_once(message: str) -> None:
     LOG.warning(message)

@@ -1,4 +1,4 @@
-"""How long each stage of a command took, for the budget that is printed at its end."""
+"""Seconds by stage of a command, printed at its end."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Seconds by stage, in the order in which they were first entered; repeats add up."""
+    """Seconds by stage, in order of first entry; repeats add up."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Counts the time inside towards `name`."""
+        """Adds the time spent inside to stage `name`."""
         start = time.perf_counter()
         try:
             yield

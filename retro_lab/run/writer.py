@@ -1,4 +1,4 @@
-"""A run that writes: from prompts in text to pieces of text, with searches between."""
+"""Text generation by a run: continues prompts, retrieving neighbours on the way."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from retro_lab.nn import Query, Retro
     from retro_lab.text.tokenizers import Tokenizer
 
-_CONTEXT = 16  # tokens that are enough to decode what follows them
-_CUT = "\ufffd"  # decoded from a character whose last bytes are still to come
+_CONTEXT = 16  # preceding tokens needed to decode the next ones
+_CUT = "\ufffd"  # decoded from an incomplete character
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asks for; fields as `generate --help` has them, None where it was left open."""
+    """The arguments of `generate`, explained by `generate --help`; None where not given."""
 
     run: Path = key(example="runs/..., a trained run's directory")
     prompts: tuple[str, ...] = key((), name="prompt", blank=True)
@@ -43,8 +43,8 @@ class Request:
     device: str = key("auto", choices=("auto", "cpu", "cuda"))
 
     @property
-    def about_neighbours(self) -> list[str]:
-        """The given keys that mean nothing where no neighbours are read."""
+    def retrieval_keys(self) -> list[str]:
+        """The given keys that require retrieval."""
         given = {
             "show": self.show is not None,
             "stride": self.stride is not None,
@@ -55,11 +55,11 @@ class Request:
 
 
 class Reading(NamedTuple):
-    """What a prompt's continuation reads from here on.
+    """The neighbours that a prompt's generated text reads from here on.
 
     Attributes:
         row: number of the prompt, from 0.
-        end: tokens so far, the boundary before the text included.
+        end: tokens so far, including the boundary token before the text.
         found: the neighbours, best first.
     """
 
@@ -72,13 +72,13 @@ Show = Callable[[Reading], None]
 
 
 class Writer:
-    """A run's model, its tokenizer and, if it reads, where its neighbours come from.
+    """Generates text with a run's model, tokenizer and source of neighbours.
 
     Args:
-        model: in evaluation mode, on the device where it is to run.
+        model: in evaluation mode, on its device.
         tokenizer: the run's.
-        source: None to write without neighbours.
-        window: tokens of the windows that the model was trained on.
+        source: of neighbours; None to generate without retrieval.
+        window: tokens of a training window.
     """
 
     def __init__(
@@ -88,10 +88,10 @@ class Writer:
 
     @classmethod
     def load(cls, request: Request) -> Writer:
-        """Opens the run.
+        """Opens the requested run.
 
         Raises:
-            UserError: the run is not there or not trained, or cannot do what was asked.
+            UserError: the run is missing or not trained, or doesn't support a given key.
         """
         run = FinishedRun.open(request.run)
         config, path = run.config, run.directory.path
@@ -103,7 +103,7 @@ class Writer:
                 "model.generate(...) as its README.md says",
             )
         reads = config.retriever.retrieves
-        asked = ["retrieval"] * bool(request.retrieval) + request.about_neighbours
+        asked = ["retrieval"] * bool(request.retrieval) + request.retrieval_keys
         if asked and not reads:
             raise UserError(
                 f"{asked[0]}= is about neighbours, but {path} is a baseline: it reads none",
@@ -126,10 +126,10 @@ class Writer:
     def write(
         self, prompts: Sequence[str], request: Request, show: Show | None = None
     ) -> Iterator[tuple[int, str]]:
-        """Pieces of the continuations, each as soon as its characters are whole.
+        """Generates text for each prompt, in pieces of complete characters.
 
         Args:
-            show: told what is read, before the first token that reads it.
+            show: called with new neighbours before the first token that reads them.
 
         Yields:
             Number of the prompt, from 0, and the piece.
@@ -156,15 +156,15 @@ class Writer:
             yield row, text.rest()
 
     def encode(self, prompt: str) -> list[int]:
-        """A prompt as the beginning of a document: one boundary token, then its tokens."""
+        """A prompt's tokens after a boundary token, as at the beginning of a document."""
         [encoded] = self.tokenizer.encode_batch([prompt])
         return [self.tokenizer.boundary_id, *encoded.ids.tolist()]
 
-    def give(self, texts: Sequence[str]) -> list[Found]:
-        """Reads these from now on, in place of what a search finds; returns them as read.
+    def set_neighbours(self, texts: Sequence[str]) -> list[Found]:
+        """Sets fixed neighbours in place of the search; returns them as the model reads them.
 
         Raises:
-            UserError: the run reads no neighbours, or a text has no tokens.
+            UserError: the run has no retrieval, or a text has no tokens.
         """
         if not self.model.config.has_retrieval:
             raise UserError("this run is a baseline: it reads no neighbours")
@@ -183,10 +183,10 @@ def _search(source: NeighbourSource, queries: list[Query], show: Show | None) ->
 
 
 def device_of(name: str) -> torch.device:
-    """The device of `device=`.
+    """The device for `device=auto|cpu|cuda`.
 
     Raises:
-        UserError: cuda where torch finds none.
+        UserError: cuda is not available.
     """
     import torch
 
@@ -197,10 +197,10 @@ def device_of(name: str) -> torch.device:
 
 
 class Text:
-    """Characters of a growing list of tokens, each given out once, when it is whole.
+    """Incremental decoder: text of a growing list of tokens, in complete characters.
 
     Args:
-        ids: tokens that were read before; a tokenizer may decode what follows differently.
+        ids: preceding tokens, which may affect how the next ones are decoded.
     """
 
     def __init__(self, tokenizer: Tokenizer, ids: list[int]) -> None:
@@ -217,7 +217,7 @@ class Text:
         return text
 
     def rest(self) -> str:
-        """What is left, broken characters included."""
+        """The remaining text, including incomplete characters."""
         return self._pending()
 
     def _pending(self) -> str:

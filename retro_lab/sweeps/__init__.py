@@ -1,1 +1,1 @@
-"""Sweeps over settings: their points, studies by Optuna, and what of them is unfinished."""
+"""Sweeps over settings: grid sweeps, Optuna studies, reports and unfinished runs."""

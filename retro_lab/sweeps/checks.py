@@ -1,6 +1,6 @@
-"""What a job under Hydra is refused before it begins.
+"""Checks before a Hydra job begins; `hydra_config` is the job's `HydraConfig`.
 
-`hydra_config` is Hydra's own, of the job.
+Each raises a UserError.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from retro_lab.config.rules import check_choosing
 from retro_lab.config.schema import Config
 from retro_lab.run.directory import RunDirectory
 
-# Launchers that start all processes of a job themselves. Under the others Lightning starts them
-# by repeating the command line, which under multirun would start the whole sweep again.
+# Launchers that start all processes of a job. Under other launchers Lightning starts processes by
+# repeating the command line, which under multirun would start the whole sweep again.
 _STARTS_PROCESSES = ("slurm", "submitit_slurm")
 
 
 def check_place(config: Config, hydra_config: Any) -> None:
-    """Refuses a directory for Hydra that isn't the run's own, which depends on its settings."""
+    """Refuses an output directory of Hydra other than the run's own, named after its settings."""
     given, own = Path(hydra_config.runtime.output_dir), RunDirectory.of(config).path
     if own.resolve() != given.resolve():
         raise UserError(
@@ -30,14 +30,14 @@ def check_place(config: Config, hydra_config: Any) -> None:
 
 
 def check_point(config: Config, hydra_config: Any) -> None:
-    """Refuses a point that its launcher can't start, or figures that nobody should choose by."""
+    """Refuses a point that its launcher can't start, or an objective unfit for model selection."""
     refuse_processes(config, hydra_config)
     if hydra_config.runtime.choices["hydra/sweeper"] != "basic":
         check_choosing(config)
 
 
 def refuse_processes(config: Config, hydra_config: Any) -> None:
-    """Refuses several processes a job under a launcher that starts one."""
+    """Refuses several processes a job under a launcher that starts only one."""
     launcher = hydra_config.runtime.choices["hydra/launcher"]
     trainer = config.trainer
     if trainer.devices * trainer.num_nodes > 1 and launcher not in _STARTS_PROCESSES:

@@ -1,4 +1,4 @@
-"""Why a run stopped: one line and its overrides in `failure.json`, until the run succeeds."""
+"""`failure.json` of a run: reason and overrides of its failed attempt, until the run succeeds."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ INTERRUPTED = "interrupted"
 
 @dataclass(frozen=True)
 class Failure:
-    """Attributes:
-    reason: one line.
-    overrides: what `train.py` was told, so that the run can be tried again.
+    """A failed attempt to train a run.
+
+    Attributes:
+        reason: one line.
+        overrides: arguments of `train.py`, for another attempt.
     """
 
     reason: str
@@ -30,16 +32,16 @@ class Failure:
 
 @contextmanager
 def failure_recorded(folder: Path, overrides: Sequence[str]) -> Iterator[None]:
-    """Writes `failure.json` into the run's directory if the block raises, else removes it.
+    """Writes `failure.json` into the run's directory if the block raises, else removes the file.
 
-    A run on which another process works has not failed, so nothing is written then.
+    Writes nothing while another process holds the run's lock.
     """
     path = folder / FAILURE_FILE
     try:
         yield
     except BaseException as error:
         failure = Failure(one_line(error), list(overrides))
-        # The disk may be full: what is raised matters more than the note of it.
+        # The disk may be full; an error in writing must not hide the original one.
         with suppress(OSError, Timeout), FileLock(folder / LOCK_FILE, timeout=0):
             write_note(path, asdict(failure))
         raise
@@ -47,7 +49,7 @@ def failure_recorded(folder: Path, overrides: Sequence[str]) -> Iterator[None]:
 
 
 def read_failure(folder: Path) -> Failure | None:
-    """What `failure_recorded` wrote into a run's directory; None if nothing.
+    """The failure recorded in a run's directory; None without one.
 
     Raises:
         UserError: the file is damaged.
@@ -56,7 +58,7 @@ def read_failure(folder: Path) -> Failure | None:
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of what an exception says, with its type unless it is a user's mistake."""
+    """The first line of an exception's message, with its type unless it is a `UserError`."""
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
     said = error.message if isinstance(error, UserError) else str(error)

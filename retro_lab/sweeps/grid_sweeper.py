@@ -1,4 +1,4 @@
-"""`train.py -m`: every combination of the listed values, and a report of them at the end."""
+"""`train.py -m`: runs every combination of the listed values and reports on them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .launching import PointSweeper
 
 
 class GridSweeper(PointSweeper):
-    """In place of Hydra's basic sweeper, with the same settings and the same points.
+    """Replaces Hydra's basic sweeper, with the same settings and points.
 
     Args:
-        max_batch_size: points launched together; null launches all.
-        params: values of settings, as one types them after `-m`.
+        max_batch_size: points launched together; None launches all.
+        params: values by setting, in the syntax of the command line.
     """
 
     def __init__(self, max_batch_size: int | None = None, params: Any = None) -> None:
@@ -27,7 +27,7 @@ class GridSweeper(PointSweeper):
         """Runs all points.
 
         Raises:
-            UserError: for settings of the sweep that are wrong, or by a point that failed.
+            UserError: the sweep's settings are invalid, or a point failed.
         """
         size = at_least_one("max_batch_size", self.max_batch_size, None)
         overrides = self.points.parse(self.params, arguments)
@@ -40,10 +40,10 @@ class GridSweeper(PointSweeper):
 
 
 def at_least_one(name: str, value: Any, default: int | None) -> int | None:
-    """A whole number of the sweeper's own settings; the default for null.
+    """A setting of the sweeper that must be a whole number above 0; the default for None.
 
     Raises:
-        UserError: for anything else.
+        UserError: for any other value.
     """
     if value is None:
         return default

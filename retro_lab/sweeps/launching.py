@@ -1,4 +1,4 @@
-"""Launches the points of a sweep by Hydra's launcher, lists them and reports at the end."""
+"""Launches the points of a sweep with Hydra's launcher, records them and reports at the end."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ PARAMS = "hydra.sweeper.params"
 
 
 class Points:
-    """Launches points and keeps the list of them.
+    """The points of a sweep: plans, launches and reports them.
 
     Args:
-        config: as Hydra composed it for the sweep, without any point's own overrides.
+        config: Hydra's composed configuration of the sweep, without overrides of single points.
 
     Raises:
-        UserError: `hydra.sweep.dir` is not the folder in which the runs are made.
+        UserError: `hydra.sweep.dir` differs from `runs_dir`.
     """
 
     def __init__(self, context: HydraContext, task: TaskFunction, config: DictConfig) -> None:
@@ -53,10 +53,10 @@ class Points:
         self.launched = 0
 
     def parse(self, params: Any, arguments: Sequence[str]) -> list[Override]:
-        """Overrides of `hydra.sweeper.params` and of the command line, which counts more.
+        """Overrides of `hydra.sweeper.params` and the command line, which takes precedence.
 
         Raises:
-            UserError: for parameters that are no mapping, or a value that cannot be read.
+            UserError: `params` is no mapping, or a value cannot be parsed.
         """
         if OmegaConf.is_config(params):
             params = OmegaConf.to_container(params)
@@ -82,7 +82,7 @@ class Points:
         return list(found.values())
 
     def plan(self, batch: Sequence[Sequence[str]]) -> list[Point]:
-        """Adds points to the list; a mistake in one is found now, before anything is run."""
+        """Adds points to the list, composing each configuration to detect errors before any run."""
         added = []
         for overrides in batch:
             composed = self.loader.load_sweep_config(self.config, list(overrides))
@@ -93,7 +93,7 @@ class Points:
         return added
 
     def launch(self, count: int) -> list[JobReturn]:
-        """Runs the next planned points; notes which failed, and goes on."""
+        """Runs the next `count` planned points and records failures."""
         points = self.planned[self.launched : self.launched + count]
         batch = [point.overrides for point in points]
         jobs = list(self.launcher.launch(batch, initial_job_idx=self.launched))
@@ -106,12 +106,12 @@ class Points:
         return jobs
 
     def report(self, runs: Sequence[str] = ()) -> None:
-        """Shows the sweep as `report` does, with runs of earlier commands that belong to it."""
+        """Reports on the sweep's points and on further `runs`, given by name."""
         if self.folder is not None:
             report_sweep(self.folder, {*runs, *(point.run for point in self.planned)})
 
     def raise_failure(self) -> None:
-        """Raises what a point raised, a bug before a user's mistake."""
+        """Raises the first failure of a point, bugs before user errors; none if all succeeded."""
         bugs = [error for error in self.failures if not isinstance(error, UserError)]
         for error in [*bugs, *self.failures]:
             raise error
@@ -122,7 +122,7 @@ class Points:
 
 
 class PointSweeper(Sweeper):
-    """A sweeper of Hydra's that launches `Points`."""
+    """Base class of the sweepers, with `Points` set up."""
 
     points: Points
 
@@ -133,9 +133,9 @@ class PointSweeper(Sweeper):
 
 
 def failure_of(job: JobReturn) -> Exception | None:
-    """What a job raised; None if it succeeded."""
+    """The exception that a job raised; None if the job succeeded."""
     try:
-        with redirect_stderr(StringIO()):  # Hydra writes the overrides there, which were said
+        with redirect_stderr(StringIO()):  # Hydra would print the overrides a second time
             _ = job.return_value
     except Exception as error:
         return error

@@ -1,4 +1,4 @@
-"""Small JSON files of a sweep: `sweep.json` beside the runs, `failure.json` in each."""
+"""Reads and writes the small JSON files of a sweep: `sweep.json` and `failure.json`."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ T = TypeVar("T")
 
 
 def write_note(path: Path, note: Any) -> None:
-    """Writes plain data as JSON, whole or not at all."""
+    """Writes plain data as JSON, atomically."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
 
 
 def read_note(path: Path, make: Callable[[Any], T], fix: str) -> T | None:
-    """What `make` makes of a note; None if there is none.
+    """The result of `make` on a file's JSON; None if there is no such file.
 
     Raises:
-        UserError: it is damaged; says to `fix`.
+        UserError: the file is damaged; with `fix` as its remedy.
     """
     if not path.is_file():
         return None

@@ -1,4 +1,4 @@
-"""`sweep=optuna`: settings proposed by Optuna, tried by Hydra's launcher, kept in a database."""
+"""`sweep=optuna`: Optuna proposes settings, Hydra's launcher runs them, a database stores them."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class OptunaSweeper(PointSweeper):
     """Minimises `objective` over the settings that have several values.
 
     Args:
-        study: its name in the storage.
-        storage: a database as SQLAlchemy names it, `sqlite:///runs/optuna.db`.
-        trials: to be completed in the whole study.
-        max_batch_size: trials proposed and launched together; null is one.
+        study: name of the study in the storage.
+        storage: SQLAlchemy URL of a database, such as `sqlite:///runs/optuna.db`.
+        trials: number of completed trials at which the study ends.
+        max_batch_size: trials proposed and launched together; 1 for None.
         seed: of the proposals.
-        params: the search space, and single values, as one types them after `-m`.
+        params: search space and single values by setting, in the syntax of the command line.
     """
 
     def __init__(
@@ -54,12 +54,12 @@ class OptunaSweeper(PointSweeper):
         """Completes the study.
 
         Raises:
-            UserError: settings of the sweep that are wrong, another process that works on the
-                study, a storage that cannot be used; or by a trial that failed.
+            UserError: the sweep's settings are invalid, another process works on the study, the
+                storage fails, or a trial failed.
         """
         try:
             from .search_space import search_space
-            from .study import Trials, open_study, say, storage_errors
+            from .study import Trials, open_study, print_best, storage_errors
         except ModuleNotFoundError as error:
             raise UserError(
                 f"sweep=optuna needs a package that isn't installed: {error.name}",
@@ -73,18 +73,18 @@ class OptunaSweeper(PointSweeper):
         config = to_config(self.points.loader.load_sweep_config(self.points.config, fixed))
         check_choosing(config)
         check(config)
-        with self._held(Path(config.runs_dir)), storage_errors(self.storage):
+        with self._locked(Path(config.runs_dir)), storage_errors(self.storage):
             study = open_study(self.name, self.storage, _settings(config, overrides))
             trials = Trials(study, space, self.seed)
             trials.run(self.points, fixed, wanted, batch)
             runs = trials.runs()
         self.points.report(runs)
-        say(study, config, wanted)
+        print_best(study, config, wanted)
         self.points.raise_failure()
 
     @contextmanager
-    def _held(self, folder: Path) -> Iterator[None]:
-        """The study for this process alone: trials that another one runs look interrupted."""
+    def _locked(self, folder: Path) -> Iterator[None]:
+        """Locks the study, since trials that another process runs would look interrupted."""
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / f".study-{quote(self.name, safe='')}.lock")
         try:
@@ -102,7 +102,7 @@ class OptunaSweeper(PointSweeper):
 
 
 def _settings(config: Config, overrides: Sequence[Override]) -> dict[str, Any]:
-    """What all trials of a study share: the run's settings, the measure and the search space."""
+    """Settings that all trials of a study share: run, evaluation, objective and search space."""
     searched = sorted(str(o.input_line) for o in overrides if o.is_sweep_override())
     return {
         **flatten(run_fields(config)),

@@ -1,7 +1,7 @@
-"""The points of a sweep and the list of them, `sweep.json` in the folder of the runs.
+"""The points of a sweep, and their list `sweep.json` in the folder of the runs.
 
-The list holds the last sweep: the overrides and the run directory of each point, so that `report`
-can name the points that have not begun.
+The list holds overrides and run directory of each point of the last sweep, so that `report` can
+name the points that have not begun.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Point:
     """One point of a sweep.
 
     Attributes:
-        run: name of its run directory; empty in `evaluate.py -m`, where points have none.
-        overrides: what tells it apart, and all else that the command line said.
-        error: why it failed, in one line; None if it did not.
+        run: name of its run directory; empty in `evaluate.py -m`.
+        overrides: all command-line overrides of the point.
+        error: reason of its failure, in one line; None if it did not fail.
     """
 
     run: str
@@ -32,7 +32,7 @@ class Point:
 
 
 def read_points(folder: Path) -> list[Point]:
-    """Points of the last sweep into a folder of runs; none if there was no sweep.
+    """Points of the last sweep in a folder of runs; empty without a sweep.
 
     Raises:
         UserError: the list is damaged.
@@ -43,13 +43,13 @@ def read_points(folder: Path) -> list[Point]:
 
 
 def write_points(folder: Path, points: Sequence[Point]) -> None:
-    """Replaces the list of a folder of runs."""
+    """Writes `sweep.json` of a folder of runs, replacing an earlier list."""
     folder.mkdir(parents=True, exist_ok=True)
     write_note(folder / SWEEP_FILE, [asdict(point) for point in points])
 
 
 def command(overrides: Sequence[str]) -> str:
-    """The command line that trains a point by itself."""
+    """The command line that trains a single point."""
     preset = any(override.startswith("sweep=") for override in overrides)
     # A preset of conf/sweep would start its whole sweep again.
     return shlex.join(["python", "train.py", *overrides, *["hydra.mode=RUN"] * preset])

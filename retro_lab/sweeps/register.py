@@ -1,4 +1,4 @@
-"""Makes the sweepers of this package known to Hydra."""
+"""Registers the sweepers of this package with Hydra."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from .optuna_sweeper import OptunaSweeper
 
 
 def register_sweepers() -> None:
-    """Registers both, GridSweeper in place of Hydra's own basic one."""
+    """Registers OptunaSweeper, and GridSweeper in place of Hydra's basic sweeper."""
     known = Plugins.instance().class_name_to_class
-    for sweeper in (GridSweeper, OptunaSweeper):  # Hydra takes plugins of this namespace only
+    for sweeper in (GridSweeper, OptunaSweeper):  # Hydra requires this namespace
         known[f"hydra_plugins.retro_lab.{sweeper.__name__}"] = sweeper
     grid = {"_target_": "hydra_plugins.retro_lab.GridSweeper", "max_batch_size": None, "params": {}}
     ConfigStore.instance().store("basic", grid, group="hydra/sweeper", provider="retro_lab")

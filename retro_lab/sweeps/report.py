@@ -1,4 +1,4 @@
-"""Finished runs side by side, and what is left to run: tables, files, a plot, and W&B."""
+"""Report on a folder of runs: compares finished ones, lists unfinished ones."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def report(
 
     Args:
         to_wandb: also log the tables and the plot to Weights & Biases.
-        where: conditions that rows must hold.
-        sort: a key to sort by; see `evaluation.selection`.
+        where: conditions that rows must meet; see `evaluation.report.selection`.
+        sort: a key to sort by; see `evaluation.report.selection`.
 
     Raises:
-        UserError: if a path does not exist, there is no run below them, two results of one run and
-            one evaluation have different figures, or a condition is none.
+        UserError: a path does not exist, no run is found, a condition is invalid, or two results
+            of the same run and evaluation differ.
     """
     from retro_lab.evaluation.records.results import RESULTS_FILE
     from retro_lab.evaluation.report.selection import where as chosen
@@ -56,10 +56,10 @@ def report(
 
 
 def report_sweep(folder: Path, runs: Iterable[str]) -> None:
-    """Ends a sweep: the report of its own runs.
+    """Reports on the runs of one sweep.
 
     Args:
-        folder: that holds the runs.
+        folder: holds the runs.
         runs: names of their directories.
     """
     from retro_lab.evaluation.records.results import RESULTS_FILE
@@ -78,7 +78,7 @@ def _show(
     sort: str | None,
     to_wandb: bool,
 ) -> None:
-    """Prints and writes all there is to say of the rows and of the runs without one."""
+    """Prints and writes the report of finished `rows` and unfinished runs `left`."""
     from rich.console import Console
 
     from retro_lab.evaluation.report.sweep import with_differing_settings
@@ -111,7 +111,7 @@ def _show(
 
 
 def _unfinished_below(path: Path) -> list[Unfinished]:
-    """Of a folder of runs, or of the one run that the path is."""
+    """Unfinished runs of a folder of runs, or of a single run directory."""
     path = path.resolve()
     if (path / "config.yaml").is_file() or (path / "failure.json").is_file():
         return unfinished(path.parent, [path.name])
@@ -119,7 +119,7 @@ def _unfinished_below(path: Path) -> list[Unfinished]:
 
 
 def _distinct(files: Sequence[Path]) -> tuple[list[SweepRow], list[str]]:
-    """A row for each run and evaluation, and a sentence for each file that says one again."""
+    """A row for each run and evaluation, and a message for each file that repeats one."""
     first: dict[tuple[str, str | None], tuple[Path, SweepRow]] = {}
     repeated = []
     for file in files:
@@ -137,12 +137,12 @@ def _distinct(files: Sequence[Path]) -> tuple[list[SweepRow], list[str]]:
 
 
 def _figures(row: SweepRow) -> SweepRow:
-    """Without what training cost, which is another time on every machine."""
+    """The row without training cost, which varies between machines."""
     return dataclasses.replace(row, seconds=None, flops=None)
 
 
 def _row(file: Path) -> SweepRow:
-    """The row of a run; without FLOPs where its configuration cannot be read."""
+    """The row of a run; without FLOPs if its configuration cannot be read."""
     from retro_lab.evaluation.records.results import Results
     from retro_lab.evaluation.report.sweep import sweep_row
     from retro_lab.run.cost import training_flops
@@ -172,7 +172,7 @@ def _write_markdown(
 
 
 def _log_to_wandb(shown: Sequence[Part], sort: str | None, folder: Path) -> str:
-    """Logs the report as a W&B run of its own and returns where it lies."""
+    """Logs the report as a separate W&B run; returns its URL, or its folder if offline."""
     import wandb
 
     from retro_lab.config.schema import WandbConfig
@@ -202,7 +202,7 @@ def _results_below(path: Path, name: str) -> list[Path]:
 
 
 def _write_csv(rows: Sequence[SweepRow], path: Path) -> None:
-    """A row a run, figures unrounded; rows of one split stand together."""
+    """Writes one row a run, with unrounded figures."""
     from retro_lab.evaluation.records.csv_file import PAIRED, paired, write_csv
     from retro_lab.evaluation.report.sweep import AXES, MEASURED
 

@@ -1,4 +1,4 @@
-"""Hydra's sweep grammar as Optuna's distributions, and a trial's values as overrides."""
+"""Converts Hydra's sweep syntax to Optuna's distributions, and a trial's values to overrides."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from optuna.distributions import (
 
 from retro_lab.config.errors import UserError
 
-# What is measured, on which text and from which random start: picking among these would pick the
-# easiest question or the luckiest seed.
+# Settings of measure, text and random seed: a search over them would only find the easiest text or
+# the luckiest seed.
 NOT_SEARCHED = ("eval", "corpus", "seed", "objective", "runs_dir", "store", "resume", "debug")
 
 
 def search_space(overrides: Sequence[Override]) -> dict[str, BaseDistribution]:
-    """Key and distribution of every override that has several values.
+    """Distribution of every override with several values, by key.
 
     `interval(a, b)` is a real number, `int(interval(a, b))` a whole one, both logarithmic under
     `tag(log, ...)`; `range(a, b, step)` are evenly spaced numbers below b; `choice(a, b)` and
-    `a,b` are options without an order.
+    `a,b` are unordered options.
 
     Raises:
-        UserError: nothing is searched, a key must not be, or the values are no range.
+        UserError: no override has several values, a key must not be searched, or values are
+            invalid.
     """
     searched = [override for override in overrides if override.is_sweep_override()]
     if not searched:
@@ -55,7 +56,7 @@ def search_space(overrides: Sequence[Override]) -> dict[str, BaseDistribution]:
 
 
 def as_overrides(params: Mapping[str, Any]) -> list[str]:
-    """A trial's values, as one types them."""
+    """A trial's values as command-line overrides."""
     return [f"{key}={value}" for key, value in params.items()]
 
 

@@ -1,9 +1,8 @@
-"""A study of Optuna: its storage, which trials are to be run, and what came of them.
+"""An Optuna study: its storage, its trials and their results.
 
-The command typed again goes on with the same study: first with trials that were interrupted, then
-with those that failed, then with new ones until enough are complete. Each proposal depends on the
-seed, its number and the trials before it, so a study that was interrupted proposes what it would
-have proposed.
+Repeating the command resumes the study: first interrupted trials, then failed ones, then new ones
+until enough are complete. Each proposal depends only on the seed, its number and the earlier
+trials, so an interrupted study makes the same proposals as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ from .launching import Points, failure_of
 from .search_space import as_overrides
 
 LOG = logging.getLogger("retro_lab")
-RUN, SETTINGS = "run", "settings"  # what is noted of a trial, and of a study
+RUN, SETTINGS = "run", "settings"  # user attributes of a trial and of a study
 
 
 def open_study(name: str, storage: str, settings: dict[str, Any]) -> optuna.Study:
-    """The study of this name, new or as it was left.
+    """The study of this name, new or stored.
 
     Raises:
-        UserError: it was begun with other settings.
+        UserError: the stored study has other settings.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
@@ -57,7 +56,7 @@ def open_study(name: str, storage: str, settings: dict[str, Any]) -> optuna.Stud
 
 
 class Trials:
-    """A study's trials.
+    """Proposes and runs a study's trials.
 
     Args:
         space: distribution of each searched key.
@@ -70,9 +69,9 @@ class Trials:
         self.seed = seed
 
     def run(self, points: Points, fixed: Sequence[str], wanted: int, batch: int) -> None:
-        """Runs trials in batches until enough are complete, each failed one tried once more.
+        """Runs trials in batches until `wanted` are complete; repeats earlier failed ones once.
 
-        It stops early when a trial has failed and none of the study is complete.
+        Stops early if a trial fails before any trial of the study is complete.
         """
         due = wanted - len(self._in(TrialState.COMPLETE))
         interrupted, failed = self._interrupted(), self._failed()
@@ -97,25 +96,25 @@ class Trials:
         return [t.user_attrs[RUN] for t in self.study.trials if RUN in t.user_attrs]
 
     def _ask(self, failed: list[dict[str, Any]]) -> Trial:
-        """A new trial, with values that failed before if any are left."""
+        """A new trial, with the next failed values if there are any."""
         if failed:
             self.study.enqueue_trial(failed.pop(0))
-        # Reseeded for each trial, so that a study that goes on does not repeat its first draws.
+        # A new seed for each trial, so that a resumed study does not repeat its first draws.
         self.study.sampler = TPESampler(seed=self.seed + len(self.study.trials))
         return self.study.ask(self.space)
 
     def _interrupted(self) -> list[FrozenTrial]:
-        """Trials that were begun and not told: their runs go on where they stopped."""
+        """Trials that began without a recorded result; their runs will be resumed."""
         found = []
         for trial in self._in(TrialState.RUNNING):
             if RUN in trial.user_attrs:
                 found.append(trial)
-            else:  # stopped while it was proposed
+            else:  # interrupted before its run was recorded
                 self.study.tell(trial.number, state=TrialState.FAIL)
         return found
 
     def _failed(self) -> list[dict[str, Any]]:
-        """Values that failed whenever they were tried, each once."""
+        """Distinct values whose every trial failed."""
         found: list[dict[str, Any]] = []
         others = [t.params for t in self._in(TrialState.COMPLETE, TrialState.RUNNING)]
         for trial in self._in(TrialState.FAIL):
@@ -136,8 +135,8 @@ class Trials:
         return self.study.get_trials(deepcopy=False, states=states)
 
 
-def say(study: optuna.Study, config: Config, wanted: int) -> None:
-    """Names the best trial, and the command that scores it on the test split."""
+def print_best(study: optuna.Study, config: Config, wanted: int) -> None:
+    """Prints the best trial, and the command that scores it on the test split."""
     complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
     print(f"study   {study.study_name}: {len(complete)} of {wanted} trials are complete")
     if not complete:
@@ -152,7 +151,7 @@ def say(study: optuna.Study, config: Config, wanted: int) -> None:
 
 @contextmanager
 def storage_errors(storage: str) -> Iterator[None]:
-    """Says in one message what the storage refuses; finished runs stay where they are."""
+    """A context that converts errors of the storage to `UserError`."""
     try:
         yield
     except (OptunaError, SQLAlchemyError) as error:

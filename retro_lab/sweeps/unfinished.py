@@ -1,4 +1,4 @@
-"""Runs of a folder that have no results: which failed and why, and which are still to be run."""
+"""Unfinished runs of a folder: failed ones with their reason, and pending ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Unfinished:
         run: name of its directory.
         state: failed or pending.
         reason: one line.
-        retry: the command that goes on with it; None if it isn't known.
+        retry: the command that resumes the run; None if unknown.
     """
 
     run: str
@@ -32,16 +32,16 @@ class Unfinished:
     retry: str | None
 
     def lines(self) -> list[str]:
-        """As they are printed; the command is one line, so that it can be copied."""
+        """The printed lines; the command takes one line, so that it can be copied."""
         retry = self.retry or "the train.py command that began it, typed again"
         return [f"{self.state:<8}{self.run}: {self.reason}", f"        {retry}"]
 
 
 def unfinished(folder: Path, names: Iterable[str] | None = None) -> list[Unfinished]:
-    """What is left to do in a folder of runs, failures first.
+    """The unfinished runs of a folder, failures first.
 
     Args:
-        names: of the runs looked at; None takes all of the folder and of its last sweep.
+        names: of the runs to check; None for all in the folder and in its last sweep.
 
     Raises:
         UserError: the list of the last sweep is damaged.
@@ -64,7 +64,7 @@ def unfinished(folder: Path, names: Iterable[str] | None = None) -> list[Unfinis
 
 
 def _state(folder: Path) -> tuple[str, str, list[str] | None]:
-    """State, reason, and overrides if they are known."""
+    """State, reason, and overrides if known."""
     run = RunDirectory(folder)
     try:
         failure = read_failure(folder)

@@ -1,1 +1,1 @@
-"""Training on pytorch-lightning: one call, `fit`, that can be interrupted and repeated."""
+"""Training with PyTorch Lightning: `fit` trains a model and can be interrupted and resumed."""

@@ -1,4 +1,4 @@
-"""What the first of several processes decides, told to those that train with it."""
+"""Broadcasts a decision of the first rank to all ranks of distributed training."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from pytorch_lightning.strategies import DDPStrategy
 
 from retro_lab.config.schema import TrainerConfig
 
-from .fit import PATIENCE, quiet_lightning
+from .fit import RANK_TIMEOUT, quiet_lightning
 
 
-def agreed(config: TrainerConfig, said: bool) -> bool:
-    """What the first process says, in all processes of a run; every one of them calls this.
+def broadcast_decision(config: TrainerConfig, decision: bool) -> bool:
+    """The first rank's `decision`, on all ranks; every rank must call this.
 
-    Files are no way to agree: what one process finds there may have changed before the next one
-    looks. The processes that Lightning starts are started here, and stay connected for training.
+    Ranks can't decide by reading files, which may change between their reads. Lightning's processes
+    are launched here and stay connected for training.
     """
     if config.devices * config.num_nodes == 1:
-        return said
+        return decision
     with quiet_lightning():
         strategy = Trainer(
             accelerator=config.accelerator,
             devices=config.devices,
             num_nodes=config.num_nodes,
-            strategy=DDPStrategy(timeout=PATIENCE),  # FSDP's processes are connected alike
+            strategy=DDPStrategy(timeout=RANK_TIMEOUT),  # FSDP's processes are connected alike
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -32,4 +32,4 @@ def agreed(config: TrainerConfig, said: bool) -> bool:
         assert isinstance(strategy, DDPStrategy)
         assert strategy.launcher is not None
         strategy.launcher.launch(strategy.setup_environment)
-    return strategy.broadcast(said)
+    return strategy.broadcast(decision)

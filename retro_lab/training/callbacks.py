@@ -1,4 +1,4 @@
-"""What happens around a training step: figures, checkpoints, interruption."""
+"""Lightning callbacks for training metrics, checkpoints and interruption."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ from .module import RetroModule
 SUMS = ("nats", "tokens", "bytes", "filled", "slots")
 
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C, and a cluster's notice
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C, and the warning that clusters send
 
 
 class Interrupted(BaseException):
-    """Raised on a stop signal, once the checkpoint is written; Lightning would just exit."""
+    """Raised after a stop signal, when the checkpoint is written; Lightning would just exit."""
 
 
 class TrainingMetrics(Callback):
-    """Adds up sums on the device; logs what derives from them every few steps and after the last.
+    """Adds up sums on the device and logs training metrics every few steps and after the last.
 
     | name | meaning |
     | --- | --- |
-    | train/loss, train/ppl, train/bpb | of all tokens since the last line, on all ranks |
-    | train/lr | rate of the step just done |
-    | train/gradient_norm | before clipping, of that step |
+    | train/loss, train/ppl, train/bpb | over all tokens since the last log line, on all ranks |
+    | train/lr | learning rate of the last step |
+    | train/gradient_norm | before clipping, of the last step |
     | train/coverage | share of neighbour slots that are filled |
     | train/tokens_per_second | scored tokens, on all ranks, validation left out |
 
-    The sums go into checkpoints, so that a resumed run writes the same figures.
+    Checkpoints include the sums, so that a resumed run logs the same metrics.
     """
 
     def __init__(self, log_every: int) -> None:
@@ -53,8 +53,8 @@ class TrainingMetrics(Callback):
         self._sums = torch.zeros(len(SUMS), dtype=torch.float64)
         self._lr = 0.0
         self._since = 0.0
-        self.tokens = 0  # scored since this process began, on all ranks, in logged intervals
-        self.seconds = 0.0  # spent on them
+        self.tokens = 0  # scored on all ranks in logged intervals, since this process began
+        self.seconds = 0.0  # of those intervals
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._sums = self._sums.to(pl_module.device)
@@ -68,7 +68,7 @@ class TrainingMetrics(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Runs before the checkpoint callbacks, so a checkpoint holds what is yet to be logged."""
+        """Runs before the checkpoint callback, so a checkpoint includes sums not logged yet."""
         assert isinstance(pl_module, RetroModule)
         self._sums += self._step_sums(outputs, batch)
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
@@ -85,7 +85,7 @@ class TrainingMetrics(Callback):
         self._since += time.perf_counter() - self._paused
 
     def state_dict(self) -> dict[str, Any]:
-        """All ranks' sums; every rank takes part in writing a checkpoint."""
+        """Sums over all ranks; every rank takes part in writing a checkpoint."""
         return {"sums": _over_ranks(self._sums).cpu()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -94,7 +94,7 @@ class TrainingMetrics(Callback):
 
     @staticmethod
     def _step_sums(outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor:
-        """One batch's `SUMS`, on the device; nothing waits for them."""
+        """One batch's `SUMS`, on the device without synchronisation."""
         filled = slots = torch.zeros((), device=outputs["tokens"].device)
         if "neighbour_chunks" in batch:
             neighbours = batch["neighbour_chunks"]
@@ -104,10 +104,10 @@ class TrainingMetrics(Callback):
         return torch.stack([part.double() for part in parts])
 
     def _figures(self, module: RetroModule) -> dict[str, float]:
-        """Figures since the last line; waits for the device.
+        """Metrics since the last log line; synchronises with the device.
 
         Raises:
-            UserError: if the loss is no longer finite.
+            UserError: if the loss is not finite.
         """
         nats, tokens, num_bytes, filled, slots = _over_ranks(self._sums).tolist()
         score = Score(nats, int(tokens), int(num_bytes))
@@ -139,16 +139,15 @@ def _over_ranks(sums: Tensor) -> Tensor:
 
 
 class Checkpoints(Checkpoint):
-    """Keeps `last.ckpt`, from which training goes on exactly, and `best.ckpt`, weights only.
+    """Writes `last.ckpt`, for an exact resume, and `best.ckpt`, weights of lowest validation loss.
 
-    `last.ckpt` is written every few steps, after the last one, and when training is stopped: the
-    first Ctrl-C or SIGTERM ends training after the current step with a checkpoint, a second one
-    at once and without. Where validation follows a step the file is written after it, so that a
-    resumed run neither repeats nor skips that validation. `best.ckpt` has the lowest validation
-    loss.
+    `last.ckpt` is written every few steps, after the last step, and on a stop signal. The first
+    Ctrl-C or SIGTERM ends training after the current step with a checkpoint; a second one ends
+    training at once without. If validation follows a step, the checkpoint is written after the
+    validation, so that a resumed run neither repeats nor skips it.
 
     Args:
-        folder: where both are kept.
+        folder: of both checkpoints.
         every: optimiser steps between checkpoints.
         validate_every: optimiser steps between validations; one also follows the last step.
     """
@@ -162,8 +161,8 @@ class Checkpoints(Checkpoint):
         self._best_loss = float("inf")
 
     @contextmanager
-    def heeding_signals(self) -> Iterator[None]:
-        """Takes the stop signals over while it lasts; only the main thread can."""
+    def handling_stop_signals(self) -> Iterator[None]:
+        """A context that handles the stop signals; does nothing outside the main thread."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -175,7 +174,7 @@ class Checkpoints(Checkpoint):
                 signal.signal(number, handler)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes SIGTERM back from Lightning, which would stop in the middle of a validation."""
+        """Replaces Lightning's SIGTERM handler, which would stop in the middle of a validation."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._on_signal)
 
@@ -216,7 +215,7 @@ class Checkpoints(Checkpoint):
             raise Interrupted
 
     def _stopping_anywhere(self, trainer: Trainer) -> bool:
-        """Whether any rank got a signal, so that all of them stop at the same step."""
+        """Whether any rank got a stop signal, so that all ranks stop at the same step."""
         stopping = self.stopped_by is not None
         if trainer.world_size == 1:
             return stopping

@@ -1,7 +1,4 @@
-"""Checkpoints of a run: where they lie, how they are written and checked, and what they hold.
-
-They are written whole beside their place, with a checksum, and read only where they fit.
-"""
+"""Checkpoints of a run: paths, atomic writing with checksums, and checked reading."""
 
 from __future__ import annotations
 
@@ -19,19 +16,18 @@ from retro_lab.store.checksums import check_recorded, recorded
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
-TRAINED_AS = "trained_as"  # in a checkpoint: settings that its weights go with
-_HAS = ("state_dict", "global_step")
+TRAINED_AS = "trained_as"  # checkpoint field with the settings that determine its weights
+_REQUIRED = ("state_dict", "global_step")
 
 
 class RecordedCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints for Lightning, under every strategy that collects them on one process.
+    """Writes Lightning's checkpoints atomically, with a checksum, from one process.
 
-    Lightning's own writer goes through the folder of temporary files and copies over the old
-    checkpoint where that is another file system; here the old one stays until the new one, beside
-    it, is whole and flushed to disk.
+    Lightning's own writer may copy over the old checkpoint from a folder on another file system.
+    Here the old checkpoint stays until the new file beside it is flushed to disk.
 
     Args:
-        trained_as: settings that the weights go with, written into every checkpoint.
+        trained_as: settings that determine the weights, written into every checkpoint.
     """
 
     def __init__(self, trained_as: dict[str, Any]) -> None:
@@ -40,7 +36,7 @@ class RecordedCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        """Writes one file, atomically; raises OSError with its path if there is no room."""
+        """Writes one file atomically; raises OSError with its path if the disk is full."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         with recorded(target) as temporary, temporary.open("wb") as file:
@@ -48,14 +44,14 @@ class RecordedCheckpointIO(TorchCheckpointIO):
 
 
 def read_checkpoint(path: Path, trained_as: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A checkpoint's content on the CPU, tensors left in the file until they are used.
+    """A checkpoint's content on the CPU, with memory-mapped tensors.
 
     Args:
-        trained_as: the run's settings, which the checkpoint must go with.
+        trained_as: the run's settings, which the checkpoint's must equal.
 
     Raises:
-        UserError: it is damaged, or its weights were trained by another run.
-        OSError, MemoryError, RuntimeError: it could not be read, which says nothing about it.
+        UserError: the checkpoint is damaged, or was trained with other settings.
+        OSError, MemoryError, RuntimeError: reading failed for reasons outside the file.
     """
     fix = (
         f"put back a copy of it; or move {path.parent} away, and the train.py command trains the "
@@ -64,11 +60,13 @@ def read_checkpoint(path: Path, trained_as: dict[str, Any] | None = None) -> dic
     check_recorded(path, fix)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # a damaged file of an older run raises whatever its bytes come to
+    except Exception as error:  # damaged bytes without a recorded checksum can raise anything
         if is_refused(error) or isinstance(error, FileNotFoundError):
             raise
         raise UserError(f"{path} is damaged: torch cannot read it", fix=fix) from error
-    missing = [name for name in _HAS if not isinstance(checkpoint, dict) or name not in checkpoint]
+    missing = [
+        name for name in _REQUIRED if not isinstance(checkpoint, dict) or name not in checkpoint
+    ]
     if missing:
         raise UserError(f"{path} is no checkpoint of a run: it has no {missing[0]}", fix=fix)
     wrong = differing(checkpoint.get(TRAINED_AS, {}), trained_as or {})
@@ -82,15 +80,15 @@ def read_checkpoint(path: Path, trained_as: dict[str, Any] | None = None) -> dic
 
 
 def checkpoint_folder(run_dir: Path) -> Path:
-    """Where a run keeps its checkpoints."""
+    """The folder of a run's checkpoints."""
     return run_dir / "checkpoints"
 
 
 def resumable_step(run_dir: Path, trained_as: dict[str, Any] | None = None) -> int:
-    """Optimiser steps that a run's last checkpoint has behind it; 0 without one.
+    """Optimiser steps done at a run's last checkpoint; 0 without a checkpoint.
 
     Args:
-        trained_as: the run's settings, of `weights_fields`, that the checkpoint must go with.
+        trained_as: the run's settings by `weights_fields`, which the checkpoint's must equal.
 
     Raises:
         UserError: naming the settings that differ.
@@ -103,7 +101,7 @@ def model_weights(path: Path, trained_as: dict[str, Any] | None = None) -> dict[
     """The model's `state_dict` from a checkpoint of `fit`, on the CPU.
 
     Args:
-        trained_as: the run's settings, of `weights_fields`, that the checkpoint must go with.
+        trained_as: the run's settings by `weights_fields`, which the checkpoint's must equal.
 
     Raises:
         UserError: naming the settings that differ.
@@ -113,6 +111,6 @@ def model_weights(path: Path, trained_as: dict[str, Any] | None = None) -> dict[
 
 
 def drop_checkpoints(run_dir: Path) -> None:
-    """Removes a run's checkpoints, the one that training would go on from first."""
+    """Removes a run's checkpoints, the resumable one first."""
     for name in (LAST, BEST):
         (checkpoint_folder(run_dir) / name).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Training's progress for the person who watches: a live bar on a terminal, lines elsewhere."""
+"""Training progress on the console: a live bar on a terminal, log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ LOG = logging.getLogger(__name__)
 
 
 class ConsoleLogger(Logger):
-    """Shows step, loss, speed and time left whenever training logs figures.
+    """Shows step, loss, speed and time left whenever training logs metrics.
 
     Args:
-        steps: the last step.
+        steps: number of the last step.
         start: steps done already.
         what: the bar's name.
-        console: where it goes; standard error unless given.
+        console: standard error by default.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class ConsoleLogger(Logger):
     def log_hyperparams(
         self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
     ) -> None:
-        """Nothing to show."""
+        """Required by Lightning; shows nothing."""
 
     @rank_zero_only
     def open(self) -> None:
-        """Shows that training begins."""
+        """Starts the display."""
         self._began = time.monotonic()
         if not self._console.is_terminal:
             LOG.info("%s: from step %d to %d", self.what, self.start, self.steps)
@@ -66,7 +66,7 @@ class ConsoleLogger(Logger):
             BarColumn(bar_width=12),
             MofNCompleteColumn(table_column=Column(no_wrap=True)),
             TimeRemainingColumn(table_column=Column(no_wrap=True)),
-            TextColumn("{task.fields[figures]}", table_column=Column()),  # gives way if narrow
+            TextColumn("{task.fields[figures]}", table_column=Column()),  # shrinks if narrow
             console=self._console,
         )
         self._progress.start()
@@ -90,7 +90,7 @@ class ConsoleLogger(Logger):
             self._progress = None
 
     def _summary(self) -> str:
-        """The figures worth a line, as far as they are known."""
+        """Loss, validation bits per byte and speed, as far as logged."""
         shown = {
             "train/loss": "loss {:.3f}",
             "val/bpb": "val bpb {:.3f}",

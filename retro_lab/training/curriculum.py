@@ -1,4 +1,4 @@
-"""What a training step shows of its neighbours: fewer of them, or none for some chunks."""
+"""Curriculum over neighbours in training: fewer neighbours a chunk, or none for some chunks."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from retro_lab.config.schema import Curriculum, RecipeConfig
 
 @dataclass(frozen=True)
 class NeighbourCurriculum:
-    """Thins out the neighbours of a training batch; scoring always sees all of them.
+    """Drops some neighbours of a training batch; evaluation reads all of them.
 
-    What is drawn comes from torch's global generator, which the module seeds from run, step and
-    rank, so that a resumed run draws the same.
+    Random draws use torch's global generator, which the module seeds from seed, step and rank, so
+    that a resumed run repeats them.
 
     Attributes:
         curriculum: how many neighbours a step reads.
-        dropout: share of chunks without any.
+        dropout: share of chunks whose neighbours are all dropped.
         steps: of the phase.
-        pad_id: what a missing neighbour consists of.
+        pad_id: token id that fills a dropped neighbour.
     """
 
     curriculum: Curriculum
@@ -31,13 +31,13 @@ class NeighbourCurriculum:
 
     @classmethod
     def of(cls, recipe: RecipeConfig, steps: int, pad_id: int) -> NeighbourCurriculum | None:
-        """The recipe's, or None where it shows everything."""
+        """The recipe's curriculum; None if every step reads all neighbours."""
         if recipe.k_curriculum is Curriculum.none and not recipe.neighbour_dropout:
             return None
         return cls(recipe.k_curriculum, recipe.neighbour_dropout, steps, pad_id)
 
     def __call__(self, neighbour_ids: Tensor, step: int) -> Tensor:
-        """[B, U, K', R] of [B, U, K, R]: the K' nearest, rows of pad_id for chunks without.
+        """[B, U, K', R] from [B, U, K, R]: the K' nearest neighbours, `pad_id` where dropped.
 
         Args:
             step: optimiser steps done.
@@ -49,7 +49,10 @@ class NeighbourCurriculum:
         return shown.masked_fill(dropped[..., None, None], self.pad_id)
 
     def count(self, k: int, step: int) -> int:
-        """Neighbours of k that a step reads; `growing` spends an equal share on each number."""
+        """Number of neighbours, at most k, that a step reads.
+
+        `growing` spends an equal share of the steps on each number from 1 to k.
+        """
         if self.curriculum is Curriculum.growing:
             return min(k, 1 + step * k // self.steps)
         if self.curriculum is Curriculum.random:

@@ -1,4 +1,4 @@
-"""One training run: a Trainer from the configuration, exact resume, and what came of it."""
+"""Trains one model with a Lightning Trainer, resuming exactly from a checkpoint."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ from .console import ConsoleLogger
 from .module import RetroModule
 from .phase import Phase
 
-# Of processes that train together: the first one evaluates the baseline while the others wait.
-PATIENCE = timedelta(days=1)
+# Timeout between ranks: long, since the first one evaluates the baseline while the others wait.
+RANK_TIMEOUT = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """What training left behind.
+    """Checkpoints and speed of a finished training.
 
     Attributes:
         last: resumable checkpoint after the last step.
         best: weights with the lowest validation loss; `last` without a validation split.
-        steps: optimiser steps done, those before a resume included.
-        seconds: spent on training steps by this process, validation left out.
-        tokens_per_second: scored tokens a second over them; 0 if no interval was logged.
+        steps: optimiser steps done, including steps before a resume.
+        seconds: spent on training steps by this process, without validation.
+        tokens_per_second: scored tokens per second of training; 0 if no interval was logged.
     """
 
     last: Path
@@ -60,7 +60,7 @@ class FitResult:
 
 
 def check_hardware(config: TrainerConfig) -> None:
-    """Refuses GPUs that this machine doesn't have.
+    """Checks that the configured GPUs exist.
 
     Raises:
         UserError: naming the setting.
@@ -87,19 +87,19 @@ def fit(
     loggers: Sequence[Logger] = (),
     trained_as: dict[str, Any] | None = None,
 ) -> FitResult:
-    """Trains a model, from its run's last checkpoint if there is one.
+    """Trains a model, resuming from its run's last checkpoint if there is one.
 
     Args:
-        model: has `token_nats`; trained in place, frozen parameters stay.
-        phase: optimiser, steps, and what a step reads.
-        config: trainer and seed.
-        trained_as: settings that the weights go with; a checkpoint of others is refused.
+        model: has `token_nats`; trained in place, except frozen parameters.
+        phase: optimiser, steps and neighbour curriculum.
+        config: for trainer settings and seed.
+        trained_as: settings that determine the weights; a checkpoint with others is refused.
 
     Raises:
         KeyboardInterrupt: on Ctrl-C, after a resumable checkpoint is written.
-        SystemExit: on SIGTERM, likewise (a cluster's notice).
-        UserError: if the checkpoint is not this run's, the batch cannot be shared out, or training
-            diverges.
+        SystemExit: on SIGTERM (sent by clusters), after a resumable checkpoint is written.
+        UserError: the checkpoint is of another run, the batch doesn't divide among devices, or
+            training diverges.
     """
     folder = checkpoint_folder(run_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ def fit(
         model.train()
         console.open()
         try:
-            with checkpoints.heeding_signals():
+            with checkpoints.handling_stop_signals():
                 trainer.fit(
                     module,
                     datamodule=datamodule,
@@ -152,7 +152,7 @@ def _trainer(
     loggers: list[Logger],
     checkpoint_io: RecordedCheckpointIO,
 ) -> Trainer:
-    """A Trainer that does what it is told and says nothing."""
+    """A Trainer without Lightning's own progress bar, summary and checkpointing."""
     return Trainer(
         accelerator=config.accelerator,
         devices=config.devices,
@@ -176,19 +176,19 @@ def _trainer(
 
 
 def _strategy(config: TrainerConfig, model: nn.Module) -> Strategy | str:
-    """Lightning's strategy; FSDP shards block by block and writes whole checkpoints."""
+    """Lightning's strategy; FSDP shards by block and writes unsharded checkpoints."""
     if config.strategy == "ddp":
-        return DDPStrategy(gradient_as_bucket_view=True, timeout=PATIENCE)
+        return DDPStrategy(gradient_as_bucket_view=True, timeout=RANK_TIMEOUT)
     if config.strategy == "fsdp":
         blocks = {type(block) for block in getattr(model, "blocks", [])}
         return FSDPStrategy(
-            auto_wrap_policy=blocks or None, state_dict_type="full", timeout=PATIENCE
+            auto_wrap_policy=blocks or None, state_dict_type="full", timeout=RANK_TIMEOUT
         )
     return config.strategy
 
 
 def _prepare_torch(config: TrainerConfig) -> None:
-    """Threads on the CPU; TF32 matrix products on a GPU, as every recipe there assumes."""
+    """Sets CPU threads, and TF32 matrix products on a GPU."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     processes = config.devices if config.accelerator == "cpu" else 1
     torch.set_num_threads(config.threads or max((cores or 1) // processes, 1))
@@ -198,7 +198,7 @@ def _prepare_torch(config: TrainerConfig) -> None:
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Silences Lightning's banners, tips and nags; its errors still raise."""
+    """Silences Lightning's log lines and warnings below errors."""
     names = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch")
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]

@@ -1,4 +1,4 @@
-"""Where a run's curves go: metrics.jsonl always; W&B, CSV and TensorBoard on request."""
+"""Loggers of training metrics: metrics.jsonl always; W&B, CSV and TensorBoard if configured."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ METRICS = "metrics.jsonl"
 
 
 class FileLogger(Logger):
-    """What the loggers that write one file of the run directory have in common."""
+    """Base class of loggers that write one file of the run directory."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -48,11 +48,11 @@ class FileLogger(Logger):
 
 
 class JsonlLogger(FileLogger):
-    """One JSON object a line: `step` (optimiser steps done), `time` (Unix seconds), the metrics.
+    """Writes a JSON object a line: `step` (optimiser steps done), `time` (Unix seconds), metrics.
 
     Args:
-        path: the file; lines beyond `resume_step`, which a resumed run writes again, are cut.
-        resume_step: steps done already; 0 starts the file afresh.
+        path: the file; lines after `resume_step` are removed, since a resumed run repeats them.
+        resume_step: steps done already; 0 empties the file.
     """
 
     def __init__(self, path: Path, resume_step: int = 0) -> None:
@@ -80,7 +80,7 @@ def _line(record: Mapping[str, Any]) -> bytes:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Records of a metrics.jsonl.
 
-    A last line cut short by a crash is passed over; any other that is no record is, with a warning.
+    An incomplete last line, left by a crash, is skipped; other invalid lines with a warning.
     """
     if not path.exists():
         return []
@@ -95,7 +95,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
-    """A line's record: a step, a time and figures; None if it is damaged."""
+    """A line's record; None if the line is damaged."""
     try:
         record = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -107,12 +107,12 @@ def _record(line: bytes) -> dict[str, Any] | None:
 
 
 class CsvLogger(FileLogger):
-    """metrics.csv: the lines of metrics.jsonl as one table, a column a metric.
+    """Writes metrics.csv: the records of metrics.jsonl as one table, a column a metric.
 
     Args:
         path: the CSV file.
         source: the JSON lines.
-        flush_every: lines between rewrites; the file is complete when training ends.
+        flush_every: records between rewrites; the file is complete when training ends.
     """
 
     def __init__(self, path: Path, source: Path, flush_every: int) -> None:
@@ -143,10 +143,10 @@ class CsvLogger(FileLogger):
 
 
 def check_loggers(config: LoggerConfig) -> None:
-    """Refuses, before anything is computed, what `build_loggers` would refuse of W&B.
+    """Checks the W&B settings before anything is computed.
 
     Raises:
-        UserError: if W&B must be online and cannot be, or its own settings are wrong.
+        UserError: W&B must be online and cannot be, or its settings are invalid.
     """
     if config.wandb is not None and rank_zero_only.rank == 0:
         access(config.wandb.mode, own_settings())
@@ -155,14 +155,14 @@ def check_loggers(config: LoggerConfig) -> None:
 def build_loggers(
     config: LoggerConfig, run_dir: Path, identity: RunIdentity, *, resume_step: int = 0
 ) -> list[Logger]:
-    """The configured loggers, metrics.jsonl first; without W&B where that is disabled.
+    """The configured loggers, metrics.jsonl first.
 
     Args:
-        identity: what they say of the run besides its figures.
-        resume_step: optimiser steps done already; above 0 a W&B run goes on, at 0 it begins anew.
+        identity: name, configuration and lineage of the run, for W&B.
+        resume_step: optimiser steps done already; above 0 the W&B run is resumed.
 
     Raises:
-        UserError: if a logger's package is missing, or W&B must be online and cannot be.
+        UserError: a logger's package is missing, or W&B must be online and cannot be.
     """
     metrics = run_dir / METRICS
     loggers: list[Logger] = [JsonlLogger(metrics, resume_step)]
@@ -176,7 +176,7 @@ def build_loggers(
 
 
 def close_loggers(loggers: Sequence[Logger], status: str = "success") -> None:
-    """Ends the loggers, W&B's run included, so that another run can begin in this process."""
+    """Closes the loggers and the W&B run, so that another run can begin in this process."""
     from pytorch_lightning.loggers import WandbLogger
 
     for logger in loggers:
@@ -207,7 +207,7 @@ def _tensorboard(config: TensorboardConfig, run_dir: Path, resume_step: int) -> 
 def _wandb(
     config: WandbConfig, run_dir: Path, identity: RunIdentity, *, resume: bool
 ) -> list[Logger]:
-    """A W&B logger around a run that is begun here; none where W&B is disabled."""
+    """A W&B logger with a new or resumed run; empty if W&B is disabled."""
     from pytorch_lightning.loggers import WandbLogger
 
     run = start(config, run_dir, identity, resume=resume)

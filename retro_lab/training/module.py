@@ -26,16 +26,16 @@ Batch = dict[str, Tensor]
 
 
 class RetroModule(LightningModule):
-    """Trains anything with `token_nats(input_ids, targets, neighbour_ids, document_ids)`.
+    """Trains a model with `token_nats(input_ids, targets, neighbour_ids, document_ids)`.
 
     Args:
-        model: the network; parameters without `requires_grad` stay as they are.
-        phase: optimiser, steps, and what a step reads.
-        seed: with the step, fixes dropout.
+        model: the network; parameters without `requires_grad` stay frozen.
+        phase: optimiser, steps and neighbour curriculum.
+        seed: of dropout, together with step and rank.
         compile: compile the model's loss.
 
     Attributes:
-        tokens_seen: scored tokens behind the weights that this process adds to the others'.
+        tokens_seen: this rank's share of the scored tokens that the weights were trained on.
     """
 
     _token_nats: Callable[..., Tensor]
@@ -69,7 +69,7 @@ class RetroModule(LightningModule):
         )
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Makes dropout a function of seed, step and rank alone, so that resuming is exact."""
+        """Seeds dropout from seed, micro-batch and rank, so that a resumed run is exact."""
         accumulate = self.trainer.accumulate_grad_batches
         micro_batch = self.trainer.global_step * accumulate + batch_idx % accumulate
         text = f"{self.seed}/{micro_batch}/{self.global_rank}"
@@ -77,11 +77,11 @@ class RetroModule(LightningModule):
         torch.manual_seed(int.from_bytes(digest, "little"))
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Mean nats over the scored tokens of all ranks, and the sums behind it.
+        """Mean nats over the scored tokens of all ranks, with the sums behind the mean.
 
-        Gradients are averaged over ranks, so each divides by the mean number of tokens a rank.
-        Each micro-batch of an optimiser step divides by the tokens of the first one, because
-        those of all are known only after the last: `_rescale_accumulated` makes up for it.
+        Gradients are averaged over ranks, so each rank divides by the mean number of tokens per
+        rank. Each micro-batch of an optimiser step divides by the token count of the first one,
+        since the total is known only after the last; `_rescale_accumulated` corrects for this.
         """
         if self.phase.curriculum is not None and "neighbour_ids" in batch:
             shown = self.phase.curriculum(batch["neighbour_ids"], self.trainer.global_step)
@@ -113,8 +113,8 @@ class RetroModule(LightningModule):
 
         | name | condition |
         | --- | --- |
-        | val/loss, val/ppl, val/bpb | as trained: with retrieval if the data has it |
-        | val/on/..., val/off/... | RETRO with and without its neighbours |
+        | val/loss, val/ppl, val/bpb | with retrieval if the data has neighbours |
+        | val/on/..., val/off/... | RETRO with and without neighbours |
         """
         metrics: dict[str, float] = {}
         ran = [name for name in self._sums if self._sum(name).update_called]
@@ -131,10 +131,10 @@ class RetroModule(LightningModule):
             self.emit(metrics)
 
     def emit(self, metrics: dict[str, float]) -> None:
-        """Sends figures to every logger, filed under the number of optimiser steps done, with
-        `tokens_seen`: scored tokens behind the weights, those of the backbone included.
+        """Sends metrics to every logger, with the number of optimiser steps and `tokens_seen`.
 
-        Every rank takes part.
+        `tokens_seen` counts scored training tokens on all ranks, including the baseline's of a
+        retrofit. Every rank must call this.
         """
         metrics = {**metrics, "tokens_seen": self._tokens_of_all()}
         for logger in self.loggers:
@@ -175,10 +175,11 @@ class RetroModule(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips by global norm and keeps the norm; FSDP adds up its shards itself.
+        """Clips by global norm and keeps the norm; FSDP sums the norm over its shards itself.
 
-        Parameters that are frozen until later lose their gradient first, so that the optimiser
-        passes them over: a function of the step, hence exact on resume, the same on all ranks.
+        Before `phase.frozen_until`, the backbone's gradients are removed, so that the optimiser
+        skips its parameters. This depends only on the step, so it is exact on resume and equal on
+        all ranks.
         """
         self._rescale_accumulated()
         if self.trainer.global_step < self.phase.frozen_until:
@@ -193,9 +194,9 @@ class RetroModule(LightningModule):
             self.gradient_norm = nn.utils.clip_grad_norm_(self.parameters(), limit)
 
     def _rescale_accumulated(self) -> None:
-        """Makes the gradient that of the mean over all tokens of the step's micro-batches.
+        """Rescales the gradient to the mean loss over all tokens of the step's micro-batches.
 
-        Lightning averages the micro-batches, each of which was divided by the first one's tokens.
+        Lightning averages micro-batches, each divided by the first one's token count.
         """
         accumulate = self.trainer.accumulate_grad_batches
         if accumulate == 1:

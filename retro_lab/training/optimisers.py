@@ -1,6 +1,6 @@
 """Optimisers from the configuration: AdamW, and Muon for hidden matrices.
 
-Weight decay reaches matrices only; embeddings, norms, biases and other vectors go without.
+Weight decay applies to matrices only, not to embeddings, norms, biases and other vectors.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from retro_lab.config.schema import AdamWConfig, MuonConfig, OptimConfig
 
 
 class ParameterGroups(NamedTuple):
-    """Trainable parameters by treatment."""
+    """Trainable parameters: matrices with weight decay, others without."""
 
     matrices: list[nn.Parameter]
     others: list[nn.Parameter]
@@ -26,7 +26,7 @@ class ParameterGroups(NamedTuple):
 def parameter_groups(model: nn.Module) -> ParameterGroups:
     """Matrices of linear maps, and all other trainable parameters; frozen ones are left out.
 
-    A one-row matrix is a vector in disguise (a gate) and counts among the others.
+    A one-row or one-column matrix, such as a gate, counts as a vector.
     """
     lookup = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     groups = ParameterGroups([], [])
@@ -42,10 +42,10 @@ def build_optimiser(model: nn.Module, config: OptimConfig, lr: float | None = No
     """The configured optimiser over a model's trainable parameters.
 
     Args:
-        lr: peak rate in place of `optim.lr`; Muon's own rate keeps its ratio to it.
+        lr: peak rate in place of `optim.lr`; Muon's rate is scaled by the same factor.
 
     Raises:
-        UserError: for a configuration class without a builder.
+        UserError: for an unknown configuration class.
     """
     groups = parameter_groups(model)
     scale = 1.0 if lr is None else lr / config.lr
@@ -85,9 +85,9 @@ def _muon(groups: ParameterGroups, config: MuonConfig, scale: float) -> Optimize
 
 
 class CombinedOptimizer(Optimizer):
-    """Several optimisers that step as one, so that automatic optimisation sees a single one.
+    """Several optimisers behind one interface, as Lightning's automatic optimisation requires.
 
-    `param_groups` are the parts' own dicts: a scheduler that moves a rate here moves it there.
+    `param_groups` are the parts' own dicts, so a scheduler's changes reach the parts.
     """
 
     def __init__(self, parts: list[Optimizer]) -> None:

@@ -1,4 +1,4 @@
-"""A phase of training as data: a baseline has one, a retrofit a second on its weights."""
+"""Training phases: settings of one training, from scratch or as a retrofit of a baseline."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from .curriculum import NeighbourCurriculum
 
 RETROFIT = "retrofit"
 VALIDATIONS = 4
-"""Of a retrofit, unless `recipe.val_every` or more frequent validation is asked for."""
+"""Least number of validations in a retrofit, unless `recipe.val_every` is set."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """What is trained in one go, and how.
+    """Settings of one training.
 
     Attributes:
         name: shown with the progress.
         optim: the optimiser.
-        schedule: steps, and the shape of the learning rate over them.
+        schedule: steps and learning-rate schedule.
         val_every: steps between validations.
-        lr: peak rate; the optimiser's own unless given.
-        curriculum: which neighbours a training step reads; all of the batch's unless given.
-        frozen_until: steps before which the backbone's parameters stay as they are.
-        tokens_before: scored tokens behind the weights that the phase begins with.
+        lr: peak learning rate; None for the optimiser's own.
+        curriculum: which neighbours a training step reads; None for all.
+        frozen_until: step at which the backbone's parameters are unfrozen.
+        tokens_before: scored tokens that the initial weights were trained on.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Phase:
 
     @classmethod
     def first(cls, config: Config, name: str, pad_id: int) -> Phase:
-        """Training from freshly drawn weights, or of a pretrained backbone's."""
+        """Training with the run's own schedule, from scratch or on a pretrained backbone."""
         steps = config.schedule.steps
         return cls(
             name,
@@ -52,7 +52,7 @@ class Phase:
 
     @classmethod
     def retrofit(cls, config: Config, pad_id: int, tokens_before: int) -> Phase:
-        """Retrieval on a trained backbone, as `recipe` says."""
+        """Training of retrieval on a trained baseline or backbone, by the settings of `recipe`."""
         recipe, schedule = config.recipe, config.schedule
         warmup = schedule.warmup_steps if recipe.warmup_steps is None else recipe.warmup_steps
         often = min(max(recipe.steps // VALIDATIONS, 1), config.trainer.val_every)

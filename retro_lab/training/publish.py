@@ -36,15 +36,14 @@ def publish(
     lineage: dict[str, str],
     agent: Agent | None = None,
 ) -> None:
-    """Logs an evaluation where the run's curves are, under the last step; never fails for that.
+    """Logs an evaluation to the run's loggers at its last step; errors only give a warning.
 
     Args:
-        config: of the run; its loggers get the figures.
-        run_dir: the run.
-        results_dir: where the results lie; figures of another database's folder have its name
-            before theirs.
+        config: of the run, with its loggers.
+        run_dir: the run directory.
+        results_dir: the result directory; if it differs, its name prefixes the figures' names.
         lineage: key of each data stage behind the run.
-        agent: the sweep's run that is told the figures; the run's own unless given.
+        agent: the W&B sweep run to log to, in place of the run's own.
     """
     last = last_figures(run_dir)
     step = int(last.pop("step", 0))
@@ -87,13 +86,13 @@ def _fill(
     summary: Mapping[str, float],
     step: int,
 ) -> None:
-    """What W&B can show and other loggers can't.
+    """Logs summary, verdict, table, chart, plot and result files, which only W&B supports.
 
     Args:
-        run: W&B's.
-        folder: where the results lie.
-        summary: every figure. Those of the training are told again, because the summary of a run
-            that is synchronised in parts is that of its last part.
+        run: the W&B run.
+        folder: the result directory.
+        summary: every figure, including training metrics, since the last part of a run that is
+            synchronised in parts overwrites the summary.
     """
     import wandb
 
@@ -111,8 +110,8 @@ def _fill(
         logged[f"{split}/leakage/plot"] = wandb.Image(str(folder / PLOT_FILE))
     run.log({**logged, STEP: step})
     artifact = wandb.Artifact(f"results-{run.id}", type="evaluation")
-    # W&B's own copies would lie in the home folder, and relative paths would tie `wandb sync` to
-    # the folder that this command was started in.
+    # W&B would copy to the home folder, and with relative paths `wandb sync` works only from the
+    # folder that this command was started in.
     copies = Path(run.dir).resolve() / "evaluation"
     copies.mkdir(parents=True, exist_ok=True)
     for name in (RESULTS_FILE, CHUNKS_FILE):
@@ -122,7 +121,7 @@ def _fill(
 
 
 def _chart(leakage: Leakage) -> Any:
-    """bpb(alpha), a line a condition."""
+    """Line chart of bits per byte by overlap threshold alpha, one line a condition."""
     import wandb
 
     lines = {

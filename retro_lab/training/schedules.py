@@ -1,4 +1,4 @@
-"""How the learning rate moves: warm-up, then cosine or constant."""
+"""Learning-rate schedule: linear warm-up, then cosine decay or constant."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from retro_lab.config.schema import Decay
 def learning_rate_factor(
     *, steps: int, warmup_steps: int, decay: Decay, final_ratio: float
 ) -> Callable[[int], float]:
-    """Share of the peak rate at a step, counted from 0.
+    """A function from step (from 0) to share of the peak learning rate.
 
-    Step s of the warm-up runs at (s + 1) / (warmup_steps + 1), so that no step is wasted at zero
-    and the peak comes right after; cosine then falls to `final_ratio` at step `steps`.
+    Warm-up step s has share (s + 1) / (warmup_steps + 1), so that step 0 is above zero and the peak
+    follows the warm-up. Cosine decay then falls to `final_ratio` at step `steps`.
 
     Source: RETRO's recipe (linear warm-up, cosine to a tenth of the peak).
     """

@@ -1,4 +1,4 @@
-"""Whether W&B is on for this process, and whether it talks to its server."""
+"""Decides whether W&B logs online, offline or not at all."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from wandb import Settings
 
 LOG = logging.getLogger(__name__)
-ANSWERS_WITHIN = 5.0  # seconds that a server has to answer at all
+SERVER_TIMEOUT = 5.0  # seconds to wait for the server
 
-# What `wandb agent` tells the process that it starts about the one run it expects. Were W&B to read
-# it, every run of the process would be logged into that one, the baseline too.
-_OF_AGENT = ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH")
+# Set by `wandb agent` for the run that it expects. W&B must not read them, or it would log every
+# run of this process, the baseline too, into that one.
+_AGENT_VARIABLES = ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH")
 
 
 class Access(Enum):
-    """What becomes of what is logged."""
+    """Mode of W&B logging."""
 
     online = "online"
     offline = "offline"
@@ -46,38 +46,34 @@ class Agent:
 
     @classmethod
     def of_environment(cls) -> Agent | None:
-        """None where no agent started this process."""
-        sweep_id, run_id = (os.environ.get(name) for name in _OF_AGENT[:2])
+        """The agent that started this process; None without one."""
+        sweep_id, run_id = (os.environ.get(name) for name in _AGENT_VARIABLES[:2])
         return cls(sweep_id, run_id) if sweep_id and run_id else None
 
 
 def own_settings() -> Settings:
-    """W&B's own settings, of its files and the environment, without those of an agent's run.
+    """W&B's settings from its files and the environment, without a `wandb agent`'s variables.
 
     Raises:
-        UserError: W&B cannot read them.
+        UserError: W&B rejects a setting.
     """
     import wandb
 
-    with _without(_OF_AGENT):
+    with _without(_AGENT_VARIABLES):
         try:
             return wandb.setup(wandb.Settings(silent=True)).settings
-        except ValueError as error:  # of the library that checks them
+        except ValueError as error:  # pydantic's
             raise UserError(
                 f"W&B refuses its own settings: {error}",
                 fix="correct that WANDB_ variable or wandb/settings file, or use logger=none",
             ) from error
 
 
-def reachable(url: str) -> bool:
-    """Whether anything answers there, asked once a process; proxies of the environment are used."""
-    return _asked(url)
-
-
 @cache
-def _asked(url: str) -> bool:
+def reachable(url: str) -> bool:
+    """Whether a server answers at `url`, asked once a process; uses the environment's proxies."""
     try:
-        urlopen(Request(url, method="HEAD"), timeout=ANSWERS_WITHIN).close()
+        urlopen(Request(url, method="HEAD"), timeout=SERVER_TIMEOUT).close()
     except (HTTPError, HTTPException):
         return True
     except URLError as error:
@@ -88,7 +84,7 @@ def _asked(url: str) -> bool:
 
 
 def logged_in() -> bool:
-    """Whether W&B finds a login, without asking for one or for the server's opinion of it."""
+    """Whether W&B finds stored credentials, without a prompt and without checking them online."""
     import wandb
 
     try:
@@ -105,13 +101,13 @@ def access(
     login: Callable[[], bool] = logged_in,
     server: Callable[[str], bool] = reachable,
 ) -> Access:
-    """What the configuration asks for, as far as W&B's own settings and the machine allow it.
+    """The logging mode, from the configuration, W&B's settings, login and server.
 
     Args:
         asked: `logger.wandb.mode`.
         settings: W&B's own.
-        login: whether there is one.
-        server: whether the server of this address answers.
+        login: returns whether credentials are found.
+        server: returns whether the server at an address answers.
 
     Raises:
         UserError: for `mode=online` without a login or a server.
@@ -142,7 +138,7 @@ def access(
 
 @cache
 def _warn_once(url: str) -> None:
-    """A process begins several runs, and evaluates them."""
+    """Warns once a process, which may log several runs."""
     LOG.warning(
         "the W&B server %s cannot be reached, so runs are logged offline; `wandb sync` uploads "
         "them later",

@@ -1,4 +1,4 @@
-"""One run in W&B: what it is called, what it holds besides curves, and how it is begun."""
+"""Starts or resumes a run in W&B, with its identity and metadata."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 RECORD = "wandb.json"
 PROJECT = "retro_lab"
-ID_DIGITS = 8  # as many as the run directory's name has
+ID_DIGITS = 8  # as in the run directory's name
 STEP = "trainer/global_step"  # Lightning's name for the optimiser steps done
 
-# Seconds. W&B's own patience with a server that does not answer is 90, and endless at the end of a
-# run; what was not uploaded by then is on disk for `wandb sync`.
+# Seconds to wait for the server. W&B's defaults are 90 and, at the end of a run, unlimited; data
+# not uploaded in time stays on disk for `wandb sync`.
 INIT_TIMEOUT = 30.0
 FINISH_TIMEOUT = 300.0
 
-_COMPARED = ("corpus", "tokenizer", "model")  # what runs of one comparison have in common
+_COMPARED = ("corpus", "tokenizer", "model")  # equal for all runs of one comparison
 
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """What loggers say of a run besides its figures.
+    """Metadata of a run in W&B.
 
     Attributes:
-        key: identity of the run, hex digits.
-        name: what people see.
-        job_type: baseline, plain or retro.
-        group: the data and the size that a comparison shares.
-        config: everything worth searching for, plain JSON values.
-        agent: the sweep's run that this one is; None for others, a sweep's baselines among them.
+        key: run key, hex digits.
+        name: display name.
+        job_type: baseline, plain, retro or report.
+        group: name of the data and model size that compared runs share.
+        config: configuration, lineage and parameter counts, as plain JSON values.
+        agent: the `wandb agent`'s run to log into; None for other runs, such as baselines.
     """
 
     key: str
@@ -69,15 +69,14 @@ class RunIdentity:
         parameters: dict[str, int] | None = None,
         companion: str | None = None,
     ) -> RunIdentity:
-        """The identity of a run that is trained.
+        """The identity of a training run.
 
         Args:
             config: of the run.
             name: of its directory.
-            lineage: key of each data stage behind it.
-            parameters: counts; None where no model was built.
-            companion: what the run is to the one that was asked for, `baseline` or `plain`; None
-                for that one itself.
+            lineage: key of each data stage behind the run.
+            parameters: parameter counts; None if no model was built.
+            companion: `baseline` or `plain` for a compared run; None for the requested run.
         """
         whole = {"run_key": run_key(config), "lineage": lineage, **to_plain(config)}
         if parameters is not None:
@@ -93,7 +92,7 @@ class RunIdentity:
 
 
 def group_of(config: Config) -> str:
-    """Name of the data and the model's size, the same for a run and all it is compared with."""
+    """Name of data and model size, equal for a run and the runs that it is compared with."""
     fields = run_fields(baseline_of(config))
     shared = json.dumps({name: fields[name] for name in _COMPARED}, sort_keys=True)
     digest = hashlib.sha256(shared.encode()).hexdigest()[:6]
@@ -110,17 +109,17 @@ def start(
     settings: Settings | None = None,
     how: Callable[[WandbMode, Settings], Access] = access,
 ) -> Run | None:
-    """Begins a W&B run, or goes on with one; None where W&B is disabled.
+    """Starts or resumes a W&B run; returns None if W&B is disabled.
 
     Args:
         run_dir: holds the folder `wandb`.
-        resume: whether the run goes on; otherwise it replaces what W&B holds of it.
-        begin: `wandb.init` unless given.
-        settings: W&B's own unless given.
+        resume: resume the run; else a run with the same id is replaced.
+        begin: `wandb.init` by default.
+        settings: W&B's own by default.
         how: decides between online, offline and disabled.
 
     Raises:
-        UserError: for `mode=online` without a login or a server that takes the run.
+        UserError: for `mode=online` without a login, or if the server fails.
     """
     import wandb
 
@@ -143,7 +142,7 @@ def start(
                 fix="logger.wandb.mode=auto logs offline until `wandb sync`",
             ) from error
         LOG.warning("W&B did not take the run, so it is logged offline: %s", reason)
-    wandb.teardown()  # the failed run would keep its id taken
+    wandb.teardown()  # else the failed run's id stays taken
     for folder in set(run_dir.glob("wandb/run-*")) - folders:
         shutil.rmtree(folder, ignore_errors=True)
     found = settings or own_settings()
@@ -159,10 +158,10 @@ def init_arguments(
     *,
     resume: bool,
 ) -> dict[str, Any]:
-    """What `wandb.init` is called with.
+    """Keyword arguments for `wandb.init`.
 
-    A run goes on under the id and in the project that were written down when it began. Offline
-    that makes a second file with the same id, which `wandb sync` appends to the first.
+    A resumed run keeps the id and project recorded at its start. Offline, it writes a second file
+    with the same id, which `wandb sync` appends to the first.
     """
     import wandb
 
@@ -193,7 +192,7 @@ def init_arguments(
 
 
 def recorded(run_dir: Path) -> dict[str, str | None]:
-    """Id, project, entity and job type under which the run was begun; empty where it was not."""
+    """Id, project, entity and job type recorded at the run's start; empty without a record."""
     try:
         record = orjson.loads((run_dir / RECORD).read_bytes())
     except (OSError, orjson.JSONDecodeError):
@@ -202,13 +201,13 @@ def recorded(run_dir: Path) -> dict[str, str | None]:
 
 
 def record(run: Run, run_dir: Path) -> None:
-    """Writes down where the run is in W&B, so that a later evaluation finds it."""
+    """Records the run's id and project in W&B, for later evaluations."""
     names = {"id": run.id, "project": run.project, "entity": run.entity or None}
     write_json({**names, "job_type": run.settings.run_job_type}, run_dir / RECORD)
 
 
 def _without_passwords(value: Any) -> Any:
-    """Addresses without the user and password in them: W&B shows them to a whole team."""
+    """`value` with user and password removed from URLs, since W&B shows it to a whole team."""
     if isinstance(value, dict):
         return {name: _without_passwords(item) for name, item in value.items()}
     if isinstance(value, list):

@@ -97,12 +97,12 @@ def test_a_baseline_of_other_text_is_said_first(config: Config, folder: Path) ->
 def test_text_that_is_gone_does_not_hide_results(
     config: Config, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from retro_lab.run.data.changed_text import check_shown
+    from retro_lab.run.data.changed_text import check_unchanged_if_readable
 
     run = begun(config, "finished")
     shutil.rmtree(folder)
     with caplog.at_level(logging.WARNING, "retro_lab"):
-        check_shown(run, DataGraph(config), "a fix")
+        check_unchanged_if_readable(run, DataGraph(config), "a fix")
     assert "changed is unknown" in caplog.text
     assert f"corpus.path={folder}: no such file" in caplog.text
 
@@ -120,7 +120,7 @@ def test_another_database_of_other_text_is_not_evaluated_over_the_first(
     evaluation = dataclasses.replace(run.config().eval, leakage=False, random=False)
     command = EvaluateConfig(run=str(run.path), eval=evaluation, database=database)
     evaluate(command)
-    out = run.searching(database)
+    out = run.for_database(database)
     before = out.results_file.read_bytes()
     with other.open("ab") as file:
         file.write(MORE)

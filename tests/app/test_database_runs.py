@@ -119,7 +119,7 @@ def test_a_run_is_scored_against_planted_documents(copy: RunDirectory) -> None:
     database = PlantedDatabaseConfig(plant_share=1.0)
     evaluated(copy, database)
     assert copy.results_file.read_bytes() == before
-    out = copy.searching(database)
+    out = copy.for_database(database)
     results, table = Results.load(out.results_file), ChunkTable.load(out.chunks_file)
     own = Results.load(copy.results_file)
     assert results.run_key == own.run_key

@@ -151,7 +151,7 @@ def test_other_intervals_need_no_model(golden: Golden, run: RunDirectory, tmp_pa
         evaluate(replace(asked, eval=replace(asked.eval, bootstrap_samples=60)))
     assert again == []
     assert Injection.load(copy.path).bootstrap.samples == 60
-    half = copy.searching(PlantedDatabaseConfig(plant_share=0.5))
+    half = copy.for_database(PlantedDatabaseConfig(plant_share=0.5))
     assert half.evaluation is not None
     copy.begin(copy.config(), anew=True)  # trained again, it has other weights
     assert copy.evaluation is half.evaluation is None
@@ -169,7 +169,7 @@ def test_what_was_measured_of_a_dose_before_is_kept(
     shutil.copytree(run.path.parent, tmp_path / "runs")
     copy = RunDirectory(tmp_path / "runs" / run.path.name)
     database = PlantedDatabaseConfig(plant_share=0.5)
-    out = copy.searching(database)
+    out = copy.for_database(database)
     shutil.rmtree(out.path)
     own = replace(copy.config().eval, split="test", bootstrap_samples=50)
     copy.chunks_file.rename(copy.chunks_file.with_suffix(".away"))

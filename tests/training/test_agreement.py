@@ -10,12 +10,12 @@ import pytest
 from scripts import environment
 
 from retro_lab.config.schema import TrainerConfig
-from retro_lab.training.agreement import agreed
+from retro_lab.training.agreement import broadcast_decision
 
 
 @pytest.mark.parametrize("said", [True, False])
 def test_a_process_alone_goes_by_itself(said: bool) -> None:
-    assert agreed(TrainerConfig(name="cpu"), said) is said
+    assert broadcast_decision(TrainerConfig(name="cpu"), said) is said
 
 
 @pytest.mark.slow

@@ -1,1 +1,1 @@
-"""The data of a run: a graph of stages, each named, verified and opened once."""
+"""The data of a run: a graph of stages, each built, verified and opened once."""

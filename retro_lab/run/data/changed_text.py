@@ -1,7 +1,7 @@
-"""Whether the raw text behind a run or an evaluation is what it was, asked before any is prepared.
+"""Checks, before data is prepared, that the raw text behind a run or an evaluation is unchanged.
 
-The same command may meet other text: a file was edited, a folder got another one. Nothing that was
-made from the earlier text is overwritten or shown as if it were of the text that is there now.
+Input files may have been edited, added or removed since the run began. Without this check, results
+of the old text would be overwritten, or shown as results of the new text.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ TRAIN_ANEW = "runs_dir=<a new folder> trains on the text that is there now"
 
 
 def check_unchanged(run: RunDirectory, graph: DataGraph, fix: str) -> None:
-    """Refuses raw text that is not what the run began with; one that has none yet takes any.
+    """Refuses raw text that differs from the run's; a run without recorded data accepts any.
 
     Args:
-        graph: reads the text that is there now.
-        fix: what helps besides putting it back.
+        graph: reads the current text.
+        fix: for the error message, an alternative to restoring the text.
 
     Raises:
-        UserError: naming the files that changed; or some can't be read.
+        UserError: naming the files that changed, or a file that can't be read.
     """
     changed = list(_changes(run, graph))
     if changed:
@@ -38,8 +38,8 @@ def check_unchanged(run: RunDirectory, graph: DataGraph, fix: str) -> None:
         )
 
 
-def check_shown(run: RunDirectory, graph: DataGraph, fix: str) -> None:
-    """As `check_unchanged`, where figures are only shown again; text that is gone is a warning."""
+def check_unchanged_if_readable(run: RunDirectory, graph: DataGraph, fix: str) -> None:
+    """Like `check_unchanged`, but text that can't be read only logs a warning."""
     try:
         list(_changes(run, graph))
     except UserError as error:
@@ -49,7 +49,7 @@ def check_shown(run: RunDirectory, graph: DataGraph, fix: str) -> None:
 
 
 def _changes(run: RunDirectory, graph: DataGraph) -> Iterator[str]:
-    """A sentence for each corpus with another content than the run's."""
+    """One message for each changed file of the corpora, the run's own and the searched ones."""
     keys = recorded_keys(graph.store, run.lineage)
     others = {f"corpus {other.name}": other for other in graph.searched.others}
     for role, source in {"corpus": graph.own, **others}.items():
@@ -59,7 +59,10 @@ def _changes(run: RunDirectory, graph: DataGraph) -> Iterator[str]:
 
 
 def _differences(graph: DataGraph, key: str, stage: Stage) -> Iterator[str]:
-    """Input files that differ from those of the stored stage; none if only their reading does."""
+    """One message for each input file that differs from the stored stage's.
+
+    Yields nothing if only the settings for reading the files changed.
+    """
     was = graph.store.spec("corpus", key)
     if was is None:
         yield f"{stage} was corpus/{key}"

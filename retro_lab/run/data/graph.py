@@ -1,11 +1,11 @@
-"""The data of a run as one graph: each stage is named, verified and opened once in a process.
+"""The data of a run as a graph of stages, each built, verified and opened at most once a process.
 
     corpus -> tokenizer -> chunks -+-> embeddings -> index -> neighbours -> overlap
     other corpora -------> chunks -+-> database
 
-A database other than the training split is one more node, behind the chunks (`searched.py`).
-Nothing but the data groups of the configuration is here, so no change of model, optimiser, trainer
-or evaluation builds data anew.
+A database other than the training split adds one node after the chunks (`searched.py`).
+The graph depends only on the data groups of the configuration, so changes to model, optimiser,
+trainer or evaluation never rebuild data.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class DataGroups:
-    """The groups of a configuration that data is made from."""
+    """The configuration groups that determine the data."""
 
     corpus: CorpusConfig
     tokenizer: TokenizerConfig
@@ -81,16 +81,16 @@ class DataGroups:
 
     @classmethod
     def of(cls, config: Config) -> DataGroups:
-        """Those of a run's configuration."""
+        """The data groups of a run's configuration."""
         return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})
 
 
 class DataGraph:
-    """All data of one configuration; nothing is read or built before it is asked for.
+    """All data of one configuration, read or built on first use.
 
     Args:
-        config: the run; only its data groups matter.
-        recorded: keys of a trained run, found in the store wherever the raw text is now.
+        config: of the run; only its data groups are used.
+        recorded: stage keys of a trained run, which find its data in the store without raw text.
     """
 
     def __init__(self, config: Config | DataGroups, recorded: Recorded | None = None) -> None:
@@ -100,7 +100,7 @@ class DataGraph:
         self._nodes: dict[tuple[str, ...], Node[Any]] = {}
 
     def without_retrieval(self) -> DataGraph:
-        """The same text for a model that reads no neighbours; its nodes are shared."""
+        """A graph of the same text without retrieval, sharing this graph's nodes."""
         groups = replace(
             self.groups,
             retriever=NoneRetrieverConfig(name="none"),
@@ -111,30 +111,30 @@ class DataGraph:
         return alone
 
     @property
-    def reads(self) -> bool:
-        """Whether neighbours are read at all."""
+    def retrieves(self) -> bool:
+        """Whether the run retrieves neighbours."""
         return not isinstance(self.groups.retriever, NoneRetrieverConfig)
 
-    # What a run trains on.
+    # Training data.
 
     @property
     def chunks(self) -> ChunkStore:
-        """The chunks that ids refer to: the run's own, and behind them those of the database."""
-        return self.searched.chunks if self.reads else self.own.chunks.data
+        """All chunks that chunk ids refer to: the run's own first, then the database's."""
+        return self.searched.chunks if self.retrieves else self.own.chunks.data
 
     @property
     def corpus(self) -> Corpus:
-        """Raw text of `chunks`."""
-        return self.searched.corpus if self.reads else self.own.corpus.data
+        """The raw text of `chunks`."""
+        return self.searched.corpus if self.retrieves else self.own.corpus.data
 
     @cached_property
     def table(self) -> NeighbourTable | None:
         """Neighbours of each chunk by the run's retriever; None without retrieval.
 
         Raises:
-            UserError: too few are left after exclusion.
+            UserError: too few neighbours remain after exclusion.
         """
-        if not self.reads:
+        if not self.retrieves:
             return None
         asked = self.groups.neighbours
         check_coverage(self.own_neighbours.artifact.stats, asked.k, asked.min_coverage)
@@ -142,11 +142,11 @@ class DataGraph:
 
     @cached_property
     def lineage(self) -> dict[str, str]:
-        """Key by stage of what a run trains on."""
-        return lineage(self.own_neighbours.artifact) if self.reads else self.text_lineage
+        """Key by stage of the data that the run trains on."""
+        return lineage(self.own_neighbours.artifact) if self.retrieves else self.text_lineage
 
     def prepare(self) -> dict[str, str]:
-        """Builds or finds all that training reads; returns the lineage.
+        """Builds or finds all training data; returns the lineage.
 
         Raises:
             UserError: bad input, or too few neighbours after exclusion.
@@ -156,16 +156,16 @@ class DataGraph:
 
     @cached_property
     def text_lineage(self) -> dict[str, str]:
-        """Key by stage of the run's own chunks, whatever is searched."""
+        """Key by stage of the run's own chunks, without the database."""
         return lineage(self.own.chunks.stage)
 
     def search(self, retriever: RetrieverConfig, model: RetroConfig, k: int) -> NewTextSearch:
-        """A search over these chunks for text that is not among them.
+        """A search over these chunks for queries of new text.
 
         Args:
-            retriever: a random one draws by the text that asks.
-            model: that reads what is found.
-            k: neighbours found.
+            retriever: a random one draws by a hash of the query.
+            model: configuration of the model that reads the neighbours.
+            k: neighbours for each query.
 
         Raises:
             UserError: the retriever cannot search for new text.
@@ -184,14 +184,14 @@ class DataGraph:
         return NewTextSearch(text, read, index, embedder)
 
     def mended_shares(self, split: str) -> dict[str, float]:
-        """Shares of a split that the tokenizer or the dataset lost, as `mended_shares` has them."""
+        """Shares of a split's text that the tokenizer or the dataset lost, by `mended_shares`."""
         return mended_shares(self.own.chunks.artifact.stats["splits"][split])
 
     # Nodes.
 
     @cached_property
     def own(self) -> TextNodes:
-        """The run's own corpus."""
+        """The run's own corpus, chunks and embeddings."""
         return self._cut("", self.groups.corpus, self._own_corpus)
 
     @cached_property
@@ -200,7 +200,7 @@ class DataGraph:
 
     @cached_property
     def tokenizer(self) -> Node[Tokenizer]:
-        """Trained on the run's own training split, or imported."""
+        """The tokenizer: trained on the run's own training split, or imported."""
         config, corpus = self.groups.tokenizer, self._own_corpus
         return self._node(
             "tokenizer",
@@ -211,29 +211,29 @@ class DataGraph:
         )
 
     def other(self, name: str, config: CorpusConfig, key: str | None) -> TextNodes:
-        """A corpus that is only searched: all its documents, cut by the run's own tokenizer.
+        """A database corpus: all its documents, cut into chunks by the run's own tokenizer.
 
         Args:
-            key: where its settings stand; None if its path alone was given, by `database.add`.
+            key: configuration key of its settings; None for a path given by `database.add`.
         """
         return self._cut(name, config, self._read(name, config, naming_errors(name, config, key)))
 
     @cached_property
     def searched(self) -> SearchedText:
-        """What the run's neighbours are taken from."""
+        """The text that the run's neighbours are searched in."""
         return SearchedText(self, self.groups.database)
 
     @cached_property
     def leakable(self) -> SearchedText:
-        """All text that could have leaked: what is searched, and the training split."""
+        """All text that could have leaked: the database and the training split."""
         if self.groups.database.has_training_split:
             return self.searched
         return SearchedText(self, self.groups.database, with_training=True)
 
     def index(self, retriever: RetrieverConfig, searched: SearchedText | None = None) -> Node[Path]:
-        """A retriever's index of what is searched, as the folder that holds it."""
+        """The folder of a retriever's index of the searched text."""
         searched = searched or self.searched
-        return self.once(
+        return self.cached_node(
             ("index", repr(retriever), searched.key), index_node, self, retriever, searched
         )
 
@@ -243,33 +243,39 @@ class DataGraph:
         filters: Filters = NO_FILTERS,
         searched: SearchedText | None = None,
     ) -> Node[NeighbourTable]:
-        """Neighbours of every chunk by a retriever."""
+        """The neighbours of every chunk by a retriever."""
         searched = searched or self.searched
         name = ("neighbours", repr(retriever), repr(filters), searched.key)
-        return self.once(name, neighbours_node, self, retriever, filters, searched)
+        return self.cached_node(name, neighbours_node, self, retriever, filters, searched)
 
     @cached_property
     def own_neighbours(self) -> Node[NeighbourTable]:
         """The neighbours that the run is trained with."""
         made = self.neighbours(self.groups.retriever, self.filters)
-        return replace(made, named=lambda: self.recorded.find("neighbours", lambda: made.stage))
+        return replace(
+            made, make_stage=lambda: self.recorded.find("neighbours", lambda: made.stage)
+        )
 
     @property
     def filters(self) -> Filters:
-        """What the run may not read; r(C) and the random control are measured without it, so
-        that filtered and unfiltered runs are compared on the same chunks.
+        """The filters on the neighbours that the run reads.
+
+        r(C) and the random control use no filters, so that filtered and unfiltered runs are
+        compared on the same chunks.
         """
         groups = self.groups
         leak = leak_filter(groups.neighbours, groups.chunking)
         return Filters(leak, near_duplicates(groups.neighbours))
 
     def stricter_filters(self, max_run: int | None) -> Filters:
-        """`filters`, and no neighbour that shares a longer run than `max_run`."""
+        """`filters`, which also drop neighbours sharing a run longer than `max_run` tokens."""
         neighbours = replace(self.groups.neighbours, max_run=max_run)
         return self.filters._replace(leak=leak_filter(neighbours, self.groups.chunking))
 
-    def once(self, name: tuple[str, ...], make: Callable[..., Node[T]], *asked: Any) -> Node[T]:
-        """The node of that name, made the first time that it is asked for."""
+    def cached_node(
+        self, name: tuple[str, ...], make: Callable[..., Node[T]], *asked: Any
+    ) -> Node[T]:
+        """The node of this name, made from `make(*asked)` on first use."""
         if name not in self._nodes:
             self._nodes[name] = make(*asked)
         return self._nodes[name]
@@ -284,13 +290,13 @@ class DataGraph:
         read: Callable[[Path], T],
         needs: tuple[Node[Any], ...] = (),
     ) -> Node[T]:
-        """A node that a run's record may name."""
+        """A node that may be found by the run's recorded key for `role`."""
         return Node(self.store, lambda: self.recorded.find(role, stage), build, read, needs)
 
     def _read(
         self, name: str, config: CorpusConfig, errors: Callable[[], AbstractContextManager[None]]
     ) -> Node[Corpus]:
-        def named() -> Artifact | Stage:
+        def make_stage() -> Artifact | Stage:
             with errors():
                 return self.recorded.find(f"corpus {name}".rstrip(), stage)
 
@@ -301,7 +307,7 @@ class DataGraph:
             with errors():
                 return build_corpus(config, workspace, whole=bool(name))
 
-        return Node(self.store, named, build, Corpus.open)
+        return Node(self.store, make_stage, build, Corpus.open)
 
     def _cut(self, name: str, config: CorpusConfig, corpus: Node[Corpus]) -> TextNodes:
         tokenizer, chunking, embedder = (

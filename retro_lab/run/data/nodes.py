@@ -1,4 +1,4 @@
-"""Nodes of the data graph: a stage of the store, with what makes it and what reads it."""
+"""Nodes of the data graph: a stage of the store with functions that build and open it."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ T = TypeVar("T")
 
 @dataclass(eq=False)
 class Node(Generic[T]):
-    """One stage, which is named, built and opened at most once.
+    """One stage of the store, identified, built and opened at most once.
 
     Attributes:
         store: holds the stage.
-        named: makes the stage, and so its key; it may read raw input for that.
-        build: writes the stage where the store hasn't got it.
+        make_stage: returns the stage with its key; may read raw input to compute the key.
+        build: writes the stage if the store lacks it.
         read: opens the stage's folder.
-        needs: the nodes that `build` reads; they are built first.
+        needs: nodes that `build` reads, built first.
     """
 
     store: ArtifactStore
-    named: Callable[[], Artifact | Stage]
+    make_stage: Callable[[], Artifact | Stage]
     build: Builder
     read: Callable[[Path], T]
     needs: tuple[Node[Any], ...] = field(default=(), repr=False)
 
     @cached_property
     def stage(self) -> Artifact | Stage:
-        """What identifies the data; the result itself where a run's record names it."""
-        return self.named()
+        """The stage that identifies the data, or the stored result if a run recorded its key."""
+        return self.make_stage()
 
     @cached_property
     def artifact(self) -> Artifact:
@@ -56,12 +56,12 @@ class Node(Generic[T]):
 
     @cached_property
     def data(self) -> T:
-        """What the stored result holds."""
+        """The opened content of the stored result."""
         return self.read(self.artifact.path)
 
 
 def in_building_order(nodes: Iterable[Node[Any]]) -> list[Node[Any]]:
-    """The nodes and all that they need, each once and after what it needs."""
+    """The nodes and all their requirements, each once, requirements first."""
     found: dict[int, Node[Any]] = {}
 
     def add(node: Node[Any]) -> None:
@@ -77,7 +77,7 @@ def in_building_order(nodes: Iterable[Node[Any]]) -> list[Node[Any]]:
 
 @dataclass(frozen=True)
 class TextNodes:
-    """One corpus: its text, its chunks, and their vectors.
+    """The nodes of one corpus: text, chunks and chunk embeddings.
 
     Attributes:
         name: of the corpus; empty for the run's own.
@@ -92,14 +92,14 @@ class TextNodes:
 def naming_errors(
     name: str, config: CorpusConfig, key: str | None
 ) -> Callable[[], AbstractContextManager[None]]:
-    """A context that says of a mistake in reading that it is in another corpus than the run's own.
+    """A context that adds a database corpus's name and configuration keys to its `UserError`s.
 
     Args:
-        key: where its settings stand; None if its path alone was given, by `database.add`.
+        key: configuration key of its settings; None for a path given by `database.add`.
     """
 
     def with_key(text: str) -> str:
-        """An error's text with the keys that a user of this corpus sets."""
+        """An error's text with `corpus.` keys replaced by the keys of this corpus."""
         names = "|".join(field.name for field in fields(config))
         setting = re.compile(rf"\bcorpus\.(?=(?:{names})\b)")  # not a file of that name
         if key is not None:

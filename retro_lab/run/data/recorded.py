@@ -1,9 +1,9 @@
-"""What a run was trained on, found in the store by the keys of its lineage.
+"""The data that a run was trained on, found in the store by the keys of its lineage.
 
     lineage.json -> neighbours -> chunks or database -> corpora and tokenizer
 
-The raw text, tokenizer folders and weights of embedders are not read for this: they may lie
-elsewhere by now, or have changed. Only what the store has lost is made again, if it still can be.
+Raw text, tokenizer folders and embedder weights are not read, since they may have moved or changed.
+Only stages missing from the store are built again, if that is still possible.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from retro_lab.store import Artifact, ArtifactStore, Stage
 
 
 class _LostError(UserError):
-    """Said of what was needed first; what was to be made from it says no more."""
+    """A stage is missing and can't be rebuilt; enclosing `needed` contexts pass the error on."""
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """The stages behind a run.
+    """The recorded stage keys of a run.
 
     Attributes:
         run: its directory, for messages.
-        store: where they are kept.
-        keys: key by role: the stage's name, followed by the corpus's where it is not the run's own
-            (`corpus`, `corpus books`).
+        store: holds the stages.
+        keys: key by role. A role is the stage's name, followed by the corpus's name for a database
+            corpus (`corpus`, `corpus books`).
     """
 
     run: Path
@@ -37,13 +37,13 @@ class Recorded:
     keys: Mapping[str, str]
 
     def find(self, role: str, make: Callable[[], Artifact | Stage]) -> Artifact | Stage:
-        """The stored result, or the stage that makes the same again.
+        """The stored result of a role, or the stage that rebuilds the same result.
 
         Args:
-            make: reads whatever inputs there are now.
+            make: returns the stage of the current inputs.
 
         Raises:
-            UserError: the store has lost it, and it can't be made from what there is now.
+            UserError: the store lacks the result, and the current inputs don't give the same key.
         """
         key = self.keys.get(role)
         if key is None:
@@ -60,7 +60,7 @@ class Recorded:
 
     @contextmanager
     def needed(self, role: str) -> Iterator[None]:
-        """Says of a failure inside why the raw input is read, and what helps in any command."""
+        """Adds to a `UserError` inside that a recorded stage is missing from the store."""
         try:
             yield
         except _LostError:
@@ -78,10 +78,10 @@ class Recorded:
 
 
 def recorded_keys(store: ArtifactStore, lineage: Mapping[str, str]) -> dict[str, str]:
-    """Key by role, as of `Recorded`, of all that a run's lineage names.
+    """Key by role, as in `Recorded.keys`, of all stages in a run's lineage.
 
-    A lineage joins the keys of one stage's several results. Which of them is whose is told by the
-    manifests of what was made from them.
+    A lineage joins several keys of one stage with `+`. The manifests of the stages built from them
+    assign each key to its corpus.
     """
     keys = {stage: key for stage, key in lineage.items() if "+" not in key}
     search = _parents(store, "neighbours", keys.get("neighbours"))
@@ -99,7 +99,7 @@ def recorded_keys(store: ArtifactStore, lineage: Mapping[str, str]) -> dict[str,
 
 
 def _parents(store: ArtifactStore, stage: str, key: str | None) -> dict[str, tuple[str, str]]:
-    """(stage, key) of what a stored result was made from, by role; none where it isn't there."""
+    """(stage, key) of each parent of a stored result, by role; empty if the result is missing."""
     spec = None if key is None else store.spec(stage, key)
     parents = {} if spec is None else spec["parents"]
     return {role: (each["stage"], each["key"]) for role, each in parents.items()}

@@ -1,4 +1,4 @@
-"""How the nodes of a search are made: the index of a retriever, and the table of neighbours."""
+"""Nodes of the data graph for a search: a retriever's index and the table of neighbours."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Filters(NamedTuple):
-    """What a chunk may not read although it is of another document; None is off."""
+    """Filters that drop neighbours from other documents; None turns a filter off."""
 
     leak: LeakFilter | None = None
     similar: NearDuplicates | None = None
@@ -32,7 +32,7 @@ NO_FILTERS = Filters()
 
 
 def index_node(graph: DataGraph, retriever: RetrieverConfig, searched: SearchedText) -> Node[Path]:
-    """A retriever's index of the text, as the folder that holds it."""
+    """The folder of a retriever's index of the searched text."""
     vectors = retriever.needs_embeddings
     base = searched.base if extends(retriever) else None
     below = None if base is None else graph.index(retriever, base)

@@ -1,8 +1,7 @@
-"""What neighbours are searched in: the run's own chunks, or a database of several corpora.
+"""The text that neighbours are searched in: the run's own chunks, or a database of several corpora.
 
-With `database=train` there is no stage of its own: the run's own chunks are the database, and all
-keys are as if nothing else could be searched. Each corpus is cut and embedded by itself, so what
-two databases share is built once.
+With `database=train` there is no `database` stage: the run's own chunks are the database. Each
+corpus is cut and embedded separately, so a corpus that two databases share is built once.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ if TYPE_CHECKING:
 
 
 class SearchedText:
-    """The text that a search runs over, and the one space of ids that its results are in.
+    """The searched text, with one space of chunk ids over all its corpora.
 
     Args:
         graph: of the run.
-        config: what is searched.
-        with_training: the training split too, whatever `config` says.
+        config: the database.
+        with_training: also search the training split, even if `config` leaves it out.
     """
 
     def __init__(
@@ -64,12 +63,12 @@ class SearchedText:
 
     @cached_property
     def node(self) -> Node[ChunkStore]:
-        """The chunks that ids refer to: the run's own, or the `database` stage."""
+        """The chunks that chunk ids refer to: the run's own, or the `database` stage."""
         own, others = self.graph.own, self.others
         if self.is_own:
             return own.chunks
 
-        def named() -> Stage:
+        def make_stage() -> Stage:
             chunks = {other.name: other.chunks.stage for other in others}
             return database_stage(
                 self.config, own.chunks.stage, chunks, with_training=self.with_training
@@ -87,19 +86,19 @@ class SearchedText:
             )
 
         needs = tuple(text.chunks for text in self._all)
-        return Node(self.graph.store, named, build, DatabaseStore, needs)
+        return Node(self.graph.store, make_stage, build, DatabaseStore, needs)
 
     @property
     def _all(self) -> list[TextNodes]:
         return [self.graph.own, *self.others]
 
     def nodes(self, vectors: bool) -> list[Node[Any]]:
-        """What a search reads: the chunks, and their vectors if it compares vectors."""
+        """The nodes that a search reads: the chunks, and with `vectors` their embeddings."""
         return [self.node, *(text.embeddings for text in self._all if vectors)]
 
     @property
     def vector_stages(self) -> Artifact | Stage | dict[str, Artifact | Stage]:
-        """The stages of the vectors, by role where there are several."""
+        """The stage of the embeddings; a dict by role if there are several corpora."""
         own = self.graph.own.embeddings.stage
         if self.is_own:
             return own
@@ -108,31 +107,31 @@ class SearchedText:
 
     @property
     def base(self) -> SearchedText | None:
-        """The same without what was added last: its ids are the first ones of this."""
+        """The same text without the corpus added last; its chunk ids are a prefix of these."""
         if not self.config.add:
             return None
         config = replace(self.config, add=self.config.add[:-1])
         return SearchedText(self.graph, config, with_training=self.with_training)
 
     def planted(self) -> dict[str, Any] | None:
-        """What was planted, as `planted_documents` has it; None if nothing."""
+        """The record of planted documents, by `planted_documents`; None if there are none."""
         return None if self.is_own else planted_documents(self.node.artifact.path)
 
     @property
     def chunks(self) -> ChunkStore:
-        """The chunks of the whole space of ids."""
+        """All chunks, by chunk id."""
         return self.node.data
 
     @cached_property
     def corpus(self) -> Corpus:
-        """The run's corpus, with the text of the whole database."""
+        """The run's corpus, extended by the text of the database."""
         if not isinstance(self.chunks, DatabaseStore):
             return self.graph.own.corpus.data
         return DatabaseCorpus(self.chunks, [text.corpus.data for text in self._all])
 
     @cached_property
     def embeddings(self) -> Embeddings:
-        """The vectors of the whole space of ids."""
+        """All chunk embeddings, by chunk id."""
         if not isinstance(self.chunks, DatabaseStore):
             return self.graph.own.embeddings.data
         return DatabaseEmbeddings(self.chunks, [text.embeddings.data for text in self._all])

@@ -1,1 +1,1 @@
-"""The evaluation of a trained run: scores by condition, what follows from them, and its files."""
+"""The evaluation of a trained run: scores by condition, figures, and result files."""

@@ -1,7 +1,6 @@
-"""Bits per byte of compressors on the scored split: what a language model is worth at all.
+"""Bits per byte of two compressors on the scored split, shown beside every verdict.
 
-They are two of the rivals (`evaluation/compressors/`) with their default settings,
-take seconds, and stand beside every verdict.
+They are the rivals `xz` and `ngram` (`evaluation/compressors/`) and take seconds.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from ..data.graph import DataGraph
 
 LOG = logging.getLogger("retro_lab")
 MAX_BYTES = 64 * 2**20
-"""Of training text and scored text together; beyond it they would take minutes, not seconds."""
+"""Limit on training and scored text together; longer text would take minutes."""
 
 
-def compressed(config: Config, graph: DataGraph, stride: int) -> dict[str, float] | None:
-    """Bits per byte of `xz` and of the byte `ngram`, which read the run's own training text.
+def compressor_scores(config: Config, graph: DataGraph, stride: int) -> dict[str, float] | None:
+    """Bits per byte of `xz` and the byte `ngram`, trained on the run's own training text.
 
     Args:
-        stride: of the evaluation, which names the scored tokens.
+        stride: of the evaluation; it determines the scored tokens.
 
     Returns:
         None if the text is longer than `MAX_BYTES`, or there is no validation text to tune on.
@@ -52,7 +51,7 @@ def compressed(config: Config, graph: DataGraph, stride: int) -> dict[str, float
 
 
 def xz_outcome(graph: DataGraph, text: Subsets) -> Outcome:
-    """What `xz` needs for the scored documents once it has read the training text; kept."""
+    """Score of `xz` on the scored documents after the training text, cached in the store."""
 
     def score() -> Outcome:
         return xz.score(graph.own.corpus.data, text.training, text.test)
@@ -63,7 +62,7 @@ def xz_outcome(graph: DataGraph, text: Subsets) -> Outcome:
 
 
 def ngram_outcome(graph: DataGraph, text: Subsets, config: NgramConfig) -> Outcome:
-    """The byte n-gram of the training text and of the document so far, tuned; kept."""
+    """Score of the tuned byte n-gram of training text and document so far, cached in the store."""
 
     def score() -> Outcome:
         corpus = graph.own.corpus.data

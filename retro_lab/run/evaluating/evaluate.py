@@ -1,4 +1,4 @@
-"""Evaluates a trained run: scores, overlap, results.json, chunks.parquet, plots and pages."""
+"""Evaluates a trained run and writes results.json, chunks.parquet, plots and pages."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from ..compared import Compared
 from ..data.graph import DataGraph
 from ..directory import RunDirectory
 from ..model import build_data
-from .compressors import compressed
+from .compressors import compressor_scores
 from .inspection import GAIN_FILES, INSPECT_FILE, record_gain, write_inspection
 from .measured import chunk_table, token_table
 from .probes import overlap_retriever
@@ -58,11 +58,11 @@ def evaluate_run(
     """Scores every condition on the same tokens and writes the run's results.
 
     Args:
-        config: of the run, with the evaluation and the database that are asked for.
-        run: has the weights.
-        out: where the results are to lie.
-        graph: the data, of that database.
-        compared: the plain models to compare with, by condition.
+        config: of the run, with the requested evaluation and database.
+        run: directory with the weights.
+        out: directory for the results.
+        graph: the data, with that database.
+        compared: baseline and plain model, by condition.
     """
     evaluation = config.eval
     data = build_data(config, graph)
@@ -89,7 +89,7 @@ def evaluate_run(
 
 
 def _leakage(config: Config, table: ChunkTable) -> Leakage:
-    """bpb(alpha) and the paired differences."""
+    """Bits per byte by overlap threshold alpha, and paired differences between conditions."""
     asked = config.eval
     reference = _reference(config) if table.overlap is not None else None
     bootstrap = Bootstrap(asked.bootstrap_samples, asked.confidence, asked.seed)
@@ -105,7 +105,7 @@ def _results(
     table: ChunkTable,
     leakage: Leakage,
 ) -> Results:
-    """Every figure, with what it was measured on and how."""
+    """All figures, with the data and settings behind them."""
     asked, scored = config.eval, table.nats
     stride = config.scored_stride
     return Results(
@@ -119,7 +119,7 @@ def _results(
             window=config.chunking.sequence_length,
             stride=stride,
             scored_with_retrieval_fraction=table.retrieval_fraction,
-            database=_database(config, graph, run) if graph.reads else None,
+            database=_database(config, graph, run) if graph.retrieves else None,
             words=_words(config, graph) if asked.words else None,
             max_run=_max_run(config, out) if "filtered" in scored else None,
         ),
@@ -127,7 +127,7 @@ def _results(
         leakage=leakage,
         timing=run.status["seconds"],
         plain=_plain(config, compared) if "plain" in scored else None,
-        compressors=compressed(config, graph, stride) if "on" in scored else None,
+        compressors=compressor_scores(config, graph, stride) if "on" in scored else None,
     )
 
 
@@ -139,7 +139,7 @@ def _show(
     table: ChunkTable,
     tokens: TokenTable | None,
 ) -> None:
-    """Plots and pages, and the record of what was planted."""
+    """Writes plots, pages and the record of planted documents."""
     if table.overlap is not None:
         _plot(results, out)
     plants = graph.searched.planted()
@@ -152,7 +152,7 @@ def _show(
 
 
 def _plain(config: Config, compared: Compared) -> PlainModel:
-    """What the plain model was trained as."""
+    """The plain model's training settings."""
     other = compared["plain"].config()
     tokens_a_step = other.schedule.batch_size * other.chunking.sequence_length
     return PlainModel(
@@ -166,9 +166,9 @@ def _plain(config: Config, compared: Compared) -> PlainModel:
 
 
 def _remove_older(out: RunDirectory, tokens: TokenTable | None, evaluation: EvalConfig) -> None:
-    """Removes what an earlier evaluation made and this one may not: it would be of other figures.
+    """Removes files of an earlier evaluation that this one may not overwrite.
 
-    Token scores that are there unasked were read from the files, so a page of them still holds.
+    A page is kept if its token scores were read from the files, since it is still valid.
     """
     names = [PLOT_FILE, *GAIN_FILES]
     if tokens is None or evaluation.wants_tokens:
@@ -180,14 +180,14 @@ def _remove_older(out: RunDirectory, tokens: TokenTable | None, evaluation: Eval
 
 
 def _words(config: Config, graph: DataGraph) -> int:
-    """Words of the scored split as papers on WikiText count them: a line's end is one too."""
+    """Words of the scored split, counted as in papers on WikiText: each line end is one more."""
     corpus = graph.own.corpus.data
     texts = map(corpus.text, map(int, corpus.documents_of(config.eval.split)))
     return sum(len(text.split()) + text.count("\n") for text in texts)
 
 
 def _max_run(config: Config, out: RunDirectory) -> int | None:
-    """That of RETRO[filtered], scored earlier if this evaluation doesn't ask for it."""
+    """`max_run` of RETRO[filtered]; the stored one if this evaluation doesn't set it."""
     asked = config.scored_max_run
     return Results.load(out.results_file).evaluation.max_run if asked is None else asked
 
@@ -207,7 +207,7 @@ def _database(config: Config, graph: DataGraph, run: RunDirectory) -> SearchedDa
 
 
 def _reference(config: Config) -> str:
-    """Whose text counted as leaked, and which retriever found it, if one did."""
+    """Label of the text that r(C) is measured against, with the retriever that found it, if any."""
     if config.eval.reference is Reference.exact_corpus:
         return EXACT if config.database.is_training_split else EXACT_WITH_DATABASE
     seen = config.eval.reference is Reference.seen_neighbours
@@ -223,7 +223,7 @@ def _counts(config: Config, graph: DataGraph, table: ChunkTable) -> DataCounts:
         reads = np.bincount(table.document, table.with_retrieval)
         unread = int((reads == 0).sum())
     duplicates = len(duplicates_in_training(corpus, config.eval.split))
-    found = graph.own_neighbours.artifact.stats if graph.reads else {}
+    found = graph.own_neighbours.artifact.stats if graph.retrieves else {}
     return DataCounts(
         documents=corpus.num_documents,
         chunks=chunks.num_chunks,

@@ -1,8 +1,8 @@
-"""`evaluate.py run=... eval=injection`: plants growing shares of the test text, and reports on it.
+"""`evaluate.py run=... eval=injection`: plants growing shares of the test text in the database.
 
-Every dose is an evaluation of the run with `database=planted`, kept where such evaluations lie;
-what is there is not done again. The report reads their chunks.parquet; injection.json and its
-figure lie beside the run's own results.
+Every dose is an evaluation of the run with `database=planted`, stored under databases/ and reused.
+The report reads their chunks.parquet; injection.json and its plot are written beside the run's own
+results.
 """
 
 from __future__ import annotations
@@ -44,15 +44,14 @@ _PROBES = {
     "without_pointer": False,
     "tokens": False,
     "ngram": None,
-}  # parts of an evaluation that the experiment doesn't need
+}  # parts of an evaluation that the experiment turns off
 
 
 def check_injection(run: RunDirectory, command: EvaluateConfig) -> None:
-    """Refuses an experiment that can't be one, before anything is evaluated.
+    """Checks the settings of a leak experiment before anything is evaluated.
 
     Raises:
-        UserError: a broken rule of the settings, a run without retrieval, or a database that is
-            given beside the doses.
+        UserError: invalid settings, a run without retrieval, or a `database` besides the doses.
     """
     config = run.config()
     check(dataclasses.replace(config, eval=command.eval))
@@ -69,10 +68,10 @@ def check_injection(run: RunDirectory, command: EvaluateConfig) -> None:
 
 
 def run_injection(run: RunDirectory, command: EvaluateConfig) -> dict[str, float]:
-    """Evaluates the run at every dose and writes the report; returns the seconds of each dose.
+    """Evaluates the run at every dose and writes the report; returns seconds by new dose.
 
     Args:
-        run: evaluated with the command's own settings.
+        run: already evaluated with the command's own settings.
     """
     plain = dataclasses.replace(
         command.eval, pages=0, rivals=RivalsConfig(), injection=InjectionConfig(), **_PROBES
@@ -96,11 +95,11 @@ def run_injection(run: RunDirectory, command: EvaluateConfig) -> dict[str, float
 def _evaluated(
     run: RunDirectory, command: EvaluateConfig, plain: EvalConfig, dose: float
 ) -> tuple[RunDirectory, float]:
-    """Where the results of a dose lie, and what they took; nothing if they were there."""
+    """Result directory of a dose, and the seconds spent; 0 if the results were stored already."""
     database = PlantedDatabaseConfig(
         plant_split=plain.split, plant_half=Half.first, plant_share=dose
     )
-    out = FinishedRun(run, run.config()).searching(database).out
+    out = FinishedRun(run, run.config()).with_database(database).out
     held = out.evaluation
     if held is not None and _without_probes(held) == _without_probes(eval_fields(plain)):
         return out, 0.0

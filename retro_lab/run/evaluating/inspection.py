@@ -1,4 +1,4 @@
-"""Where a run's gain comes from: figures and a plot, and a page that shows the text itself."""
+"""Where a run's gain comes from: gain.json, a plot, and a page of documents token by token."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def record_gain(
     tokens: TokenTable | None,
     leakage: Leakage,
 ) -> Gain | None:
-    """Writes gain.json and gain.png and returns the analysis; None without anything to compare.
+    """Writes gain.json and gain.png; returns the analysis, or None if no reference was scored.
 
-    The gain is RETRO[ON]'s over the plain model; where that was not scored it is what is saved
-    over the baseline, or over the backbone, and named so.
+    The gain of RETRO[ON] is measured over the plain model or, if that was not scored, over the
+    baseline or the backbone.
     """
     scored = table.nats if tokens is None else tokens.nats
     other = compared_with(scored)
@@ -62,9 +62,9 @@ def write_inspection(
     tokens: TokenTable,
     found: Gain,
 ) -> None:
-    """Writes inspect.html: the documents that gained most and least, token by token.
+    """Writes inspect.html: the documents with the highest and lowest gain, token by token.
 
-    Documents are chosen and totals and colours made by one difference, that of `found`.
+    The gain in `found` selects the documents and gives totals and colours.
     """
     assert graph.table is not None
     ids = graph.corpus.ids

@@ -1,4 +1,4 @@
-"""From scores to the tables of an evaluation: a row a scored chunk, and a row a scored token."""
+"""Tables of an evaluation: one row a scored chunk, and one row a scored token."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .scores import neighbours_read
 
 
 def chunk_table(config: Config, graph: DataGraph, scores: dict[str, ChunkScores]) -> ChunkTable:
-    """One row a scored chunk."""
+    """The table with one row a scored chunk."""
     chunks = graph.chunks
     rows = next(iter(scores.values())).rows
     ids = graph.corpus.ids
@@ -45,7 +45,7 @@ def chunk_table(config: Config, graph: DataGraph, scores: dict[str, ChunkScores]
 def token_table(
     config: Config, graph: DataGraph, scores: dict[str, ChunkScores], asked: Sequence[str]
 ) -> TokenTable | None:
-    """One row a scored token, if each condition that was asked for is known by token."""
+    """The table with one row a scored token; None if an `asked` condition lacks token scores."""
     by_token = {name: each for name, each in scores.items() if each.by_token is not None}
     if not by_token.keys() >= set(asked):
         return None
@@ -62,7 +62,7 @@ def token_table(
 def _reading(
     config: Config, graph: DataGraph, rows: NDArray[np.int64], read: NDArray[np.int64]
 ) -> Reading:
-    """Each neighbour's retrieval score, and the run that it shares with the chunk predicted."""
+    """Each neighbour's retrieval score and its longest run shared with the predicted chunk."""
     assert graph.table is not None
     following = config.chunking.continuation_chunks
     runs = np.zeros(read.shape, np.int32)
@@ -75,7 +75,7 @@ def _reading(
 def _longest_runs(
     config: Config, graph: DataGraph, rows: NDArray[np.int64], read: NDArray[np.int64]
 ) -> NDArray[np.int32]:
-    """[S] longest run that each scored chunk shares with the reference text."""
+    """[S] longest run of tokens that each scored chunk shares with the reference text."""
     chunks = graph.chunks
     if config.eval.reference is Reference.seen_neighbours:
         return shared_runs(chunks, rows, read, config.chunking.continuation_chunks)

@@ -1,4 +1,4 @@
-"""Searches that an evaluation makes besides the run's own: the controls, and those for overlap."""
+"""Searches of an evaluation besides the run's own: for control conditions and for overlap."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from ..data.nodes import Node
 
 
 def random_retriever(config: Config) -> RandomRetrieverConfig:
-    """The random control, never the draw that the run itself reads.
+    """The retriever of the random control, with another seed than the run's own retriever.
 
-    Where the run may read random neighbours too, by itself or from a service, the control's seed
-    is negative, which `retriever.seed` never is. Elsewhere it is `eval.seed + 1`.
+    The seed is `eval.seed + 1`. If the run's neighbours may be random too (random or HTTP
+    retriever), the seed is negative, since `retriever.seed` never is.
     """
     seed = config.eval.seed
     if isinstance(config.retriever, RandomRetrieverConfig | HttpRetrieverConfig):
@@ -41,14 +41,14 @@ def random_retriever(config: Config) -> RandomRetrieverConfig:
 
 
 def oracle_retriever() -> OracleRetrieverConfig:
-    """The upper bound: what the database holds of the very text that is to be predicted."""
+    """The upper bound: a retriever that searches with the text to be predicted."""
     return OracleRetrieverConfig(name="oracle")
 
 
 def overlap_retriever(config: Config) -> RetrieverConfig:
-    """Whose neighbours are searched for leaked text: the run's own retriever (RETRO, B.1).
+    """The retriever whose neighbours r(C) is measured on: the run's own (RETRO, B.1).
 
-    Random neighbours would find nothing, so that control is filtered by BM25's.
+    Random neighbours would show no leakage, so a random run is measured with BM25.
     """
     if isinstance(config.retriever, RandomRetrieverConfig):
         return Bm25RetrieverConfig(name="bm25")
@@ -56,14 +56,14 @@ def overlap_retriever(config: Config) -> RetrieverConfig:
 
 
 def overlap(graph: DataGraph, config: Config) -> Node[Path]:
-    """The folder of the runs that chunks of the evaluated split share with the reference text.
+    """The folder with the token runs that chunks of the split share with the reference text.
 
     Args:
-        config: of the run, with the evaluation that is asked for.
+        config: of the run, with the requested evaluation.
     """
     asked, retriever = config.eval, overlap_retriever(config)
     name = ("overlap", asked.reference.name, asked.split, f"{asked.overlap_neighbours}")
-    return graph.once((*name, repr(retriever)), _overlap, graph, asked, retriever)
+    return graph.cached_node((*name, repr(retriever)), _overlap, graph, asked, retriever)
 
 
 def _overlap(graph: DataGraph, asked: EvalConfig, retriever: RetrieverConfig) -> Node[Path]:
@@ -92,19 +92,19 @@ def _overlap(graph: DataGraph, asked: EvalConfig, retriever: RetrieverConfig) ->
 
 
 def longest_runs(graph: DataGraph, config: Config) -> NDArray[np.int32]:
-    """int32 [S], longest shared run of each chunk of the evaluated split, in chunk order."""
+    """int32 [S], tokens of the longest shared run of each evaluated chunk, in chunk order."""
     return np.load(overlap(graph, config).artifact.file("longest_run.npy"), allow_pickle=False)
 
 
 def matching_runs(graph: DataGraph, config: Config) -> NDArray[np.uint16]:
-    """uint16 [S, M], longest run in the training text from each token of these chunks."""
+    """uint16 [S, M], tokens of the longest run in the reference text from each token on."""
     return np.load(overlap(graph, config).artifact.file("matching.npy"), allow_pickle=False)
 
 
 def nodes_of_run(graph: DataGraph, config: Config) -> list[Node[Any]]:
-    """What a run trains on and what its evaluation searches, each after what it is made from."""
+    """The nodes that training and evaluation of a run read, requirements first."""
     found: list[Node[Any]] = [graph.own.chunks]
-    if graph.reads:
+    if graph.retrieves:
         asked = config.eval
         found.append(graph.own_neighbours)
         if asked.max_run is not None:

@@ -1,4 +1,4 @@
-"""Evaluates a trained run as a command asks: on another database, split, or part of the figures."""
+"""Evaluates a trained run with a command's settings: another database, split or set of figures."""
 
 from __future__ import annotations
 
@@ -11,34 +11,36 @@ from retro_lab.config.rules import check
 from retro_lab.config.schema import EvaluateConfig
 
 from ..compared import Compared, compared_runs
-from ..data.changed_text import check_shown
+from ..data.changed_text import check_unchanged_if_readable
 from ..directory import RunDirectory
 from ..finished import FinishedRun
 from ..timing import Stopwatch
 from .evaluate import evaluate_run
 
 LOG = logging.getLogger("retro_lab")
-Further: TypeAlias = Callable[[FinishedRun, Compared, Stopwatch], None]
-"""What can be measured of a run besides its evaluation."""
+Measurement: TypeAlias = Callable[[FinishedRun, Compared, Stopwatch], None]
+"""A measurement on a run besides its evaluation."""
 
 
 def evaluate_one(
-    directory: RunDirectory, command: EvaluateConfig, then: Further | None = None
+    directory: RunDirectory, command: EvaluateConfig, then: Measurement | None = None
 ) -> tuple[RunDirectory, dict[str, float] | None]:
-    """Evaluates a run unless that is done: where its results lie, and the seconds by stage.
+    """Evaluates a run unless it is evaluated with these settings already.
 
     Args:
-        then: what else is measured on the run's data, under the same lock; it is done even if the
-            evaluation was.
+        then: a further measurement under the same lock, made even if the evaluation is stored.
+
+    Returns:
+        The result directory, and seconds by stage; None if there was nothing to do.
 
     Raises:
         UserError: the run is not trained, its data changed, or it has no checkpoint.
     """
-    run = FinishedRun.open(directory).asked(command).searching(command.database)
+    run = FinishedRun.open(directory).with_command(command).with_database(command.database)
     out, elsewhere = run.out, run.out is not directory
     if elsewhere and out.lineage:
         move = f"move {out.path} away to evaluate with the text that is there now"
-        check_shown(out, run.graph, move)
+        check_unchanged_if_readable(out, run.graph, move)
     if command.eval.rivals.which and elsewhere:
         raise UserError(
             f"database={run.config.database.name}: rivals search the run's own database",
@@ -49,7 +51,7 @@ def evaluate_one(
         LOG.info("%s is evaluated like this already", out.path)
         return out, None
     watch = Stopwatch()
-    lock = directory.acquire(wait=True)  # the files of two evaluations at once would not fit
+    lock = directory.acquire(wait=True)  # concurrent evaluations would mix their files
     try:
         compared = _prepare(run, watch)
         if due:
@@ -65,7 +67,7 @@ def evaluate_one(
 
 
 def _prepare(run: FinishedRun, watch: Stopwatch) -> Compared:
-    """Opens the data, refuses it if it is not the run's, and finds the runs to compare with."""
+    """Opens the data, checks that it is the run's, and returns the compared runs."""
     directory, out = run.directory, run.out
     check(run.config)
     with watch.stage("prepare"):

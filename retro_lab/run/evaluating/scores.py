@@ -1,8 +1,7 @@
-"""Scores of a run by condition, all on the same tokens; what its files hold already is read.
+"""Scores of a run by condition, all on the same tokens; stored scores are reused.
 
-A model runs only for conditions that are new. Stored scores are taken where run, data, windows and
-neighbours are the same; everything else that an evaluation asks for follows from them. Probes that
-an earlier evaluation scored stay in the files, whether or not this one asks for them.
+Stored scores are reused if run, data, windows and neighbours are the same; a model runs only for
+the other conditions. Probe conditions scored by an earlier evaluation stay in the files.
 """
 
 from __future__ import annotations
@@ -43,12 +42,13 @@ PROBES = {
     "filtered": "max_run",
     WITHOUT_POINTER: "without_pointer",
 }
-"""Conditions that read something else or in another way, and the setting of `eval` for each."""
+"""The field of `eval` that turns each probe condition on. Probes read other neighbours than
+RETRO[ON], or read without the pointer."""
 SEEDED = ("random", "shuffled")
 
 
 def conditions(config: Config, compared: Compared) -> list[str]:
-    """What an evaluation scores, in the order in which it does."""
+    """The conditions that an evaluation scores, in scoring order."""
     if not config.retriever.retrieves:
         return ["baseline"]
     probes = [name for name, setting in PROBES.items() if getattr(config.eval, setting)]
@@ -58,16 +58,15 @@ def conditions(config: Config, compared: Compared) -> list[str]:
 
 
 class Scoring:
-    """The scores of one evaluation of a run: stored ones are read, others made.
+    """The scores of one evaluation of a run, read from files or computed.
 
     Args:
-        config: of the run, with the evaluation and the database that are asked for.
-        run: has the weights.
-        out: may have scores of the same neighbours; another directory than the run's own where
-            another database is searched.
+        config: of the run, with the requested evaluation and database.
+        run: directory with the weights.
+        out: result directory, which may hold scores; differs from `run` for another database.
         graph: of the run's data.
         data: its windows.
-        compared: plain models that are scored on the same tokens.
+        compared: baseline and plain model, scored on the same tokens.
     """
 
     def __init__(
@@ -83,38 +82,38 @@ class Scoring:
         self.data, self.compared = data, compared
 
     def scores(self) -> dict[str, ChunkScores]:
-        """Nats by chunk for each condition, and by token where that is wanted or known.
+        """Nats by chunk for each condition, and by token if requested or stored.
 
-        Probes that are known and were not asked for come last.
+        Stored probes that this evaluation leaves out come last.
 
         Raises:
-            UserError: the run or one it is compared with has no checkpoint, the model's loss is not
-                finite, or a probe has nothing to read.
+            UserError: the run or a compared run has no checkpoint, the model's loss is not finite,
+                or too few neighbours pass the filter of a probe.
         """
         wanted = conditions(self.config, self.compared)
-        held = self._held()
+        held = self._valid_stored()
         found = {name: held[name] for name in (*wanted, *PROBES) if name in held}
         missing = [n for n in wanted if n not in found or not self._suffices(found[n])]
         if read := [name for name in wanted if name not in missing]:
             LOG.info("scores read from %s: %s", self.out.path, ", ".join(read))
-        # All of them first: one that can't be made is said before the model runs.
+        # Data of all conditions first, so that errors appear before a model runs.
         for name in self.compared.keys() & set(missing):
             self.compared[name].check_text(self.graph.text_lineage)
         tables = {name: self._neighbours(name) for name in missing}
         model = None
         for name in missing:
             if name in self.compared:
-                found[name] = self._of_other(name, found["on"])
+                found[name] = self._compared_scores(name, found["on"])
                 continue
             model = model or load_model(self.config, self.run, self.graph)
             with without_pointer(model) if name == WITHOUT_POINTER else nullcontext():
                 found[name] = self._score(model, tables[name], name)
         return {name: found[name] for name in (*wanted, *found)}
 
-    def _held(self) -> dict[str, ChunkScores]:
-        """What the files have of this evaluation's conditions."""
+    def _valid_stored(self) -> dict[str, ChunkScores]:
+        """Stored scores that are valid for this evaluation, by condition."""
         key, plain = run_key(self.run.config()), self.compared.get("plain")
-        held = self._stored(self.config, self.out, key, self.graph.reads)
+        held = self._stored(self.config, self.out, key, self.graph.retrieves)
         if "plain" in held and (plain is None or _plain_key(self.out) != run_key(plain.config())):
             del held["plain"]
         if self.out.path != self.run.path and "off" not in held:
@@ -123,11 +122,11 @@ class Scoring:
         return held
 
     def _suffices(self, scores: ChunkScores) -> bool:
-        """Whether they are there by token, if that is wanted."""
+        """Whether scores by token are present, if requested."""
         return scores.by_token is not None or not self.config.eval.wants_tokens
 
     def _neighbours(self, condition: str) -> NeighbourTable | None:
-        """What the model reads under a condition; None is nothing."""
+        """The neighbours that the model reads under a condition; None without retrieval."""
         if condition in REFERENCES:
             return None
         graph, asked = self.graph, self.config.eval
@@ -158,8 +157,8 @@ class Scoring:
                 advance=advance,
             )
 
-    def _of_other(self, name: str, same_tokens: ChunkScores) -> ChunkScores:
-        """Read from the other run's own files if it was evaluated likewise, else scored anew."""
+    def _compared_scores(self, name: str, same_tokens: ChunkScores) -> ChunkScores:
+        """A compared run's scores, from its files if they cover the same tokens, else computed."""
         other = self.compared[name]
         own = dataclasses.replace(other.config(), eval=self.config.eval)
         stored = self._stored(own, other, run_key(own), reads=False).get("baseline")
@@ -174,13 +173,13 @@ class Scoring:
     def _stored(
         self, config: Config, run: RunDirectory, key: str, reads: bool
     ) -> dict[str, ChunkScores]:
-        """The conditions that a directory holds, by token where it has that; none unless they fit.
+        """Scores stored in a directory, by condition; empty if data, split or neighbours differ.
 
         Args:
-            config: of the run that was scored.
+            config: of the scored run.
             run: the directory.
-            key: of the run that was scored.
-            reads: whether neighbours were read; else scores follow from the run's own text alone.
+            key: of the scored run.
+            reads: whether the scores depend on neighbours, or on the run's own text alone.
         """
         if run.evaluation is None:
             return {}
@@ -214,11 +213,11 @@ class Scoring:
         asked = config.scored_max_run
         if asked not in (None, settings.max_run):
             names = [name for name in names if name != "filtered"]
-        return {name: _of_table(table, tokens, name, rows, graph.chunks) for name in names}
+        return {name: _condition_scores(table, tokens, name, rows, graph.chunks) for name in names}
 
 
 def _filtered(config: Config, graph: DataGraph) -> NeighbourTable:
-    """The run's neighbours as `eval.max_run` leaves them, the next candidates in the places left.
+    """The run's neighbours filtered by `eval.max_run`; further candidates fill the free slots.
 
     Raises:
         UserError: too few candidates in the scored split.
@@ -239,19 +238,19 @@ def _filtered(config: Config, graph: DataGraph) -> NeighbourTable:
 
 
 def _plain_key(out: RunDirectory) -> str | None:
-    """Key of the plain model whose scores a directory holds."""
+    """Run key of the plain model whose scores a directory holds."""
     plain = Results.load(out.results_file).plain
     return None if plain is None else plain.run_key
 
 
-def _of_table(
+def _condition_scores(
     table: ChunkTable,
     tokens: TokenTable | None,
     name: str,
     rows: NDArray[np.int64],
     chunks: ChunkStore,
 ) -> ChunkScores:
-    """One condition of a table as it was scored."""
+    """The scores of one condition, from the chunk and token tables."""
 
     def spread(values: NDArray) -> NDArray:
         column = np.zeros(chunks.num_chunks, values.dtype)
@@ -285,10 +284,12 @@ def scored_rows(chunks: ChunkStore, split: str) -> NDArray[np.int64]:
 def neighbours_read(
     chunks: ChunkStore, values: NDArray, rows: NDArray[np.int64], k: int
 ) -> NDArray:
-    """[S, k] values of the neighbours read while each chunk is predicted: the previous one's.
+    """[S, k] values of the neighbours read to predict each chunk, found for the previous chunk.
+
+    A document's first chunk gets -1.
 
     Args:
-        values: [C, k_store], the table's ids or scores; a document's first chunk gets -1.
+        values: [C, k_store], the table's ids or scores.
     """
     read = np.array(values[np.maximum(rows - 1, 0), :k])
     read[chunks.index[rows] == 0] = -1
@@ -296,12 +297,12 @@ def neighbours_read(
 
 
 def _same_neighbours(read: NDArray, stored: NDArray) -> bool:
-    """Whether [S, k] and what was stored of it name the same; a file drops slots empty for all."""
+    """Whether [S, k] neighbour ids equal the stored ones, which lack slots empty in every row."""
     width = stored.shape[1]
     missing = bool((read[:, width:] == -1).all())
-    return missing and np.array_equal(_left(read[:, :width]), _left(stored))
+    return missing and np.array_equal(_missing_last(read[:, :width]), _missing_last(stored))
 
 
-def _left(ids: NDArray) -> NDArray:
-    """Present ids first, as files hold them."""
+def _missing_last(ids: NDArray) -> NDArray:
+    """Ids with missing ones (-1) moved to the end of each row, as files hold them."""
     return np.take_along_axis(ids, np.argsort(ids == -1, axis=1, kind="stable"), axis=1)

@@ -1,1 +1,1 @@
-"""A finished run on the tasks of others: lm-eval, and questions."""
+"""Evaluation of a finished run on external tasks: lm-eval and question answering."""

@@ -1,6 +1,6 @@
-"""`evaluate.py run=... eval=harness` and `eval=qa`: a finished run on other people's tasks.
+"""`evaluate.py run=... eval=harness` and `eval=qa`: evaluate a finished run on external tasks.
 
-Their figures lie apart from the run's own, in harness.json and qa.json.
+The figures are written to harness.json and qa.json.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ HARNESS_FILE, QA_FILE = "harness.json", "qa.json"
 
 
 def run_benchmark(run: RunDirectory, command: EvaluateConfig) -> None:
-    """Measures a run as asked, writes the figures down and shows them.
+    """Evaluates a run on the requested tasks, records the figures and prints them.
 
     Raises:
-        UserError: a run, a task or a file that cannot be used.
+        UserError: a run, task or file cannot be used.
     """
-    opened = FinishedRun.open(run).asked(command)
+    opened = FinishedRun.open(run).with_command(command)
     compared = compared_runs(opened.config)
-    opened = opened.searching(command.database)
+    opened = opened.with_database(command.database)
     check(opened.config)
     out, asked = opened.out, opened.config.eval
     if isinstance(asked, HarnessConfig):
@@ -58,7 +58,7 @@ def run_benchmark(run: RunDirectory, command: EvaluateConfig) -> None:
         tables = qa_tables(record)
     lock = run.acquire(wait=True)  # an evaluation may be writing there
     try:
-        out.record(name, _about(opened.config, run) | record)
+        out.record(name, _common_fields(opened.config, run) | record)
         if out.results_file.is_file():
             write_run_page(Results.load(out.results_file), out.path)
     finally:
@@ -97,8 +97,8 @@ def _harness(run: FinishedRun, asked: HarnessConfig, compared: Compared) -> dict
     return {"settings": settings, "conditions": conditions.names, "tasks": found}
 
 
-def _about(config: Config, run: RunDirectory) -> dict[str, Any]:
-    """What the record of any benchmark says of the run and of how it was measured."""
+def _common_fields(config: Config, run: RunDirectory) -> dict[str, Any]:
+    """Fields common to all benchmark records: the run and the settings of the measurement."""
     return {
         "schema_version": SCHEMA_VERSION,
         "run": str(run.path),

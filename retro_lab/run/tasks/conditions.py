@@ -1,4 +1,4 @@
-"""A run's models by condition, and what each reads of text that is not the run's own."""
+"""A run's models by condition, each with its source of neighbours for new text."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from ..model import LanguageModel, load_model
 
 
 class Conditions:
-    """The conditions of a run: the plain models, and itself with what it reads.
+    """The conditions of a run: the compared models, and the run with and without retrieval.
 
     Args:
-        run: with the evaluation and the database that are asked for.
-        compared: the plain models to compare with, by condition.
+        run: with the requested evaluation and database.
+        compared: baseline and plain model, by condition.
 
     Raises:
         UserError: the run's data is lost, or its retriever cannot search for new text.
@@ -44,7 +44,7 @@ class Conditions:
 
     @property
     def names(self) -> list[str]:
-        """The conditions, in the order in which they are shown."""
+        """The conditions, in display order."""
         config = self.run.config
         if not config.retriever.retrieves:
             return ["baseline"]
@@ -66,10 +66,10 @@ class Conditions:
         return load_model(config, run, self.run.graph)
 
     def source(self, name: str, k: int | None = None) -> NewTextSearch | None:
-        """What finds neighbours under a condition; None reads none.
+        """The search for neighbours under a condition; None without retrieval.
 
         Args:
-            k: neighbours that it finds; None takes as many as are read.
+            k: neighbours for each query; by default as many as the evaluation reads.
         """
         if name in REFERENCES:
             return None
@@ -81,7 +81,7 @@ class Conditions:
         return self._sources[name, k]
 
     def scorer(self, name: str) -> TextScorer:
-        """Scores text under a condition, in the windows of the run's own evaluation."""
+        """A scorer of text under a condition, with the windows of the run's evaluation."""
         source, config = self.source(name), self.run.config
 
         def search(chunks: Sequence[Sequence[int]]) -> NDArray[np.int64]:
@@ -98,10 +98,10 @@ class Conditions:
         )
 
     def writer(self, name: str, search: Search | None = None) -> GreedyWriter:
-        """Writes under a condition.
+        """A greedy writer under a condition.
 
         Args:
-            search: what is read in place of what the condition's own search finds.
+            search: in place of the condition's own search.
         """
         source, config = self.source(name) if search is None else None, self.run.config
 

@@ -1,4 +1,4 @@
-"""`eval=qa`: questions are searched with, answered under every condition, and compared."""
+"""`eval=qa`: retrieves passages for questions and answers them under every condition."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from .conditions import Conditions
 
 _SEARCHED_AT_ONCE = 256
 Searched = tuple[NDArray[np.int64], list[list[Passage]]]
-"""Tokens of the passages that are read [Q, K, R], and all passages found, by question."""
+"""Tokens [Q, K, R] of the passages read as neighbours, and all passages found for each question."""
 
 
 def with_passages(run: FinishedRun, asked: QaConfig) -> tuple[FinishedRun, list[Question]]:
-    """The questions; a file's own passages become the database, unless one was asked for.
+    """The run and the questions; passages in the file become the run's database, unless one is set.
 
-    They are written beside the run as a corpus of JSON lines.
+    The passages are written to the run's folder `questions/` as a JSON Lines corpus.
     """
     assert asked.questions is not None
     questions, passages = read_questions(asked.questions)
@@ -64,7 +64,7 @@ def with_passages(run: FinishedRun, asked: QaConfig) -> tuple[FinishedRun, list[
 def answer_questions(
     run: FinishedRun, asked: QaConfig, questions: list[Question], compared: Compared
 ) -> dict[str, Any]:
-    """The record of qa.json: recall of the passages, and exact match and F1 by condition."""
+    """The record of qa.json: recall of passages, and exact match and F1 by condition."""
     conditions = Conditions(run, compared)
     found = {
         name: _search(conditions, name, asked, questions)
@@ -115,7 +115,7 @@ def answer_questions(
 def _search(
     conditions: Conditions, name: str, asked: QaConfig, questions: list[Question]
 ) -> Searched:
-    """Passages found with each question's own tokens, at most a chunk of them."""
+    """Passages found with at most the first chunk of each question's tokens."""
     source = conditions.source(name, asked.passages)
     assert source is not None
     size, k = source.text.chunks.chunk_size, conditions.run.config.scored_k
@@ -136,7 +136,7 @@ def _search(
 def _answers(
     conditions: Conditions, name: str, asked: QaConfig, prompts: list[str], found: Searched | None
 ) -> list[str]:
-    """The first line of what each prompt is continued with."""
+    """The first line of each prompt's generated text."""
 
     def search(queries: list[Query]) -> torch.Tensor:
         assert found is not None
