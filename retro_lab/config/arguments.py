@@ -146,8 +146,7 @@ def run(
 
 
 def _is_word(argument: str) -> bool:
-    """Whether the argument is neither `key=value` nor a flag; an existing path with `=` is a word.
-    """
+    """Whether the argument is neither `key=value` nor a flag; an existing path may contain `=`."""
     if "=" not in argument:
         return not argument.startswith("-")
     try:

@@ -58,8 +58,7 @@ def compose_root(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
 
 
 def load_config(overrides: Sequence[str] = ()) -> Config:
-    """The typed configuration of `python train.py <overrides>`, before checks and canonical form.
-    """
+    """The typed configuration of `python train.py <overrides>`, neither checked nor canonical."""
     return to_config(compose_root("train", overrides))
 
 

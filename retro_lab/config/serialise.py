@@ -38,8 +38,7 @@ def flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def to_plain(value: Any) -> Any:
-    """Converts dataclasses to dicts, tagged with the schema's name if the schema has a hierarchy.
-    """
+    """Converts dataclasses to dicts, tagged with the schema's name if part of a hierarchy."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
         polymorphic = type(value).__subclasses__() or dataclasses.is_dataclass(type(value).__base__)

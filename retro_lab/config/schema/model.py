@@ -44,8 +44,7 @@ class ValueKind(Enum):
 
 
 class FeedForwardKind(Enum):
-    """Feed-forward type: `gelu` with two matrices as in the paper, `swiglu` with three as in Llama.
-    """
+    """Feed-forward block: `gelu` with two matrices (the paper), `swiglu` with three (Llama)."""
 
     gelu = "gelu"
     swiglu = "swiglu"
