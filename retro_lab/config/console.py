@@ -69,13 +69,13 @@ def no_loading_bar() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-class ToldInterrupt(KeyboardInterrupt):
+class ReportedInterrupt(KeyboardInterrupt):
     """A Ctrl-C that was already reported to the user."""
 
 
 def interrupted(error: KeyboardInterrupt) -> int:
     """Prints "interrupted" unless already reported; returns the exit code."""
-    if not isinstance(error, ToldInterrupt):
+    if not isinstance(error, ReportedInterrupt):
         print("interrupted", file=sys.stderr, flush=True)
     return EXIT_INTERRUPTED
 

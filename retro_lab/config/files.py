@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .refusals import as_refused, system_error
+from .refusals import system_error, with_path
 
 PARTIAL = ".partial"
 
@@ -32,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
         refused = system_error(error)
         if refused is None:
             raise
-        raise as_refused(refused, path) from error
+        raise with_path(refused, path) from error
 
 
 def sync(path: Path) -> None:

@@ -147,10 +147,10 @@ def writing(path: Path) -> Iterator[None]:
         refused = system_error(error)
         if refused is None or refused.filename is not None:
             raise
-        raise as_refused(refused, path) from error
+        raise with_path(refused, path) from error
 
 
-def as_refused(refused: OSError, path: Path) -> OSError:
+def with_path(refused: OSError, path: Path) -> OSError:
     """The same system error with `path`."""
     code = refused.errno or 0
     return OSError(code, os.strerror(code), str(path))

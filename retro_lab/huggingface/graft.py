@@ -203,7 +203,7 @@ class GraftedRetro(nn.Module):
         apart: dict[str, Tensor] = {}
         if document_ids is not None:
             apart["attention_mask"] = document_mask(document_ids)
-            apart["position_ids"] = places_in_document(document_ids)
+            apart["position_ids"] = positions_in_document(document_ids)
         try:
             output: Any = self.backbone.base_model(
                 input_ids=self._known(input_ids), use_cache=False, **apart
@@ -254,7 +254,7 @@ class GraftedRetro(nn.Module):
         return cast(nn.Module, self.backbone.get_output_embeddings())(hidden)
 
 
-def places_in_document(document_ids: Tensor) -> Tensor:
+def positions_in_document(document_ids: Tensor) -> Tensor:
     """[B, N] position of each token within its document in the row."""
     place = torch.arange(document_ids.shape[1], device=document_ids.device)
     begins = torch.ones_like(document_ids, dtype=torch.bool)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .config import RetroConfig
-from .positions import Axis, count
+from .positions import Axis, arange_like
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class RetrievedChunks:
     def has_previous(self) -> Tensor:
         """[B*U, K*R], True at tokens of a neighbour that follow another of its tokens."""
         batch, num_chunks, num_neighbours, length = self.ids.shape
-        inside = count(length, self.ids) > 0
+        inside = arange_like(length, self.ids) > 0
         return inside.repeat(num_neighbours).expand(batch * num_chunks, -1)
 
     @property

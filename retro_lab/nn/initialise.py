@@ -7,7 +7,7 @@ import math
 from torch import nn
 
 
-class StartsItself(nn.Module):
+class SelfInitialising(nn.Module):
     """A module that initialises its own weights after its matrices."""
 
     def start(self) -> None:
@@ -41,5 +41,5 @@ def initialise(model: nn.Module, num_layers: int) -> None:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     for module in model.modules():
-        if isinstance(module, StartsItself):
+        if isinstance(module, SelfInitialising):
             module.start()

@@ -100,7 +100,7 @@ def at_least_single(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def run(checkpointing: bool, part: Callable[..., Tensor], *args: Any) -> Tensor:
+def maybe_checkpointed(checkpointing: bool, part: Callable[..., Tensor], *args: Any) -> Tensor:
     """part(*args); with `checkpointing`, activations are recomputed in the backward pass."""
     if checkpointing and torch.is_grad_enabled():
         result = checkpoint(part, *args, use_reentrant=False)

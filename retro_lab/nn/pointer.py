@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from .chunks import RetrievedChunks, attending_chunks, put_back
 from .config import RetroConfig
-from .initialise import StartsItself
+from .initialise import SelfInitialising
 from .layers import at_least_single
 
 MAX_MATCH = 8
 GATE_START = -4.0
 MATCH_SCORE_START = 1.0
 MATCH_GATE_START = 0.5
-SURE = 80.0  # largest gate logit; odds of e^89 overflow in single precision
+MAX_GATE_LOGIT = 80.0  # largest gate logit; odds of e^89 overflow in single precision
 
 
 class Copy(NamedTuple):
@@ -39,7 +39,7 @@ class Copy(NamedTuple):
     gate_logit: Tensor
 
 
-class Pointer(StartsItself):
+class Pointer(SelfInitialising):
     """Attention from decoder states to neighbour positions, with a bias for matching suffixes."""
 
     def __init__(self, config: RetroConfig) -> None:
@@ -121,7 +121,7 @@ class Pointer(StartsItself):
         gate_logit = at_least_single(self.gate(states).squeeze(-1))
         if gate is not None:
             gate_logit = gate_logit + (log_attention.exp() * gate).sum(-1)
-        gate_logit = gate_logit.clamp_max(SURE)
+        gate_logit = gate_logit.clamp_max(MAX_GATE_LOGIT)
         gate_logit = gate_logit.masked_fill(~(usable.any(-1) & readable), float("-inf"))
         return Copy(log_attention, next_ids, gate_logit)
 
@@ -143,10 +143,10 @@ def matching_suffixes(input_ids: Tensor, chunks: RetrievedChunks, longest: int) 
     for back in range(longest):
         shifted = context[:, longest - 1 - back : context.shape[1] - back]
         here.append(attending_chunks(shifted, chunks.num_chunks, chunks.chunk_size))
-    return agreeing(here, chunks.ids)
+    return matching_runs(here, chunks.ids)
 
 
-def agreeing(here: list[Tensor], ids: Tensor) -> Tensor:
+def matching_runs(here: list[Tensor], ids: Tensor) -> Tensor:
     """[L, B, U, M, J] bool: whether 1, 2, .. L consecutive tokens match.
 
     Args:

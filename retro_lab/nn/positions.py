@@ -37,7 +37,7 @@ class Axis(NamedTuple):
 
     def places(self, like: Tensor) -> Tensor:
         """Integer positions of all rows, [repeats * length], or [B, repeats * length]."""
-        places = count(self.length, like) + self.start
+        places = arange_like(self.length, like) + self.start
         return places if self.repeats == 1 else places.tile(self.repeats)
 
 
@@ -103,7 +103,7 @@ class RotaryPositions(Positions):
         places = axis.places(like)
         if places.dim() > 1:
             places = places.unsqueeze(1)
-        exponents = (2 * count(self.head_dim // 2, like)).to(exact_dtype(like))
+        exponents = (2 * arange_like(self.head_dim // 2, like)).to(exact_dtype(like))
         frequencies = self.base ** (exponents / -self.head_dim)
         angles = places.unsqueeze(-1) * torch.cat((-frequencies, frequencies))
         return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
@@ -135,7 +135,7 @@ class RelativePositions(Positions):
         """Sinusoids [L + R, D]."""
         distances = descending_distances(queries, keys, like).to(exact_dtype(like))
         half = math.ceil(self.width / 2)
-        exponents = count(half, like).to(distances.dtype) / half
+        exponents = arange_like(half, like).to(distances.dtype) / half
         angles = distances.unsqueeze(-1) * 10_000.0**-exponents
         sinusoids = torch.cat((angles.sin(), angles.cos()), dim=-1)[:, : self.width]
         return DistanceTables(sinusoids, queries, keys)
@@ -230,7 +230,7 @@ def descending_distances(queries: Axis, keys: Axis, like: Tensor) -> Tensor:
     [B, L + R] for queries with a start for each row of the batch.
     """
     highest = queries.start + queries.length - 1 - keys.start
-    return highest - count(queries.length + keys.length, like)
+    return highest - arange_like(queries.length + keys.length, like)
 
 
 def shifted(by_distance: Tensor, num_keys: int) -> Tensor:
@@ -253,7 +253,7 @@ def rotate(x: Tensor, cos_sin: CosSin) -> Tensor:
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
-def count(length: int, like: Tensor) -> Tensor:
+def arange_like(length: int, like: Tensor) -> Tensor:
     """0, 1, .. length - 1, on the device of `like`."""
     return like.new_ones(length, dtype=torch.long).cumsum(0) - 1
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from .attention import CrossAttention, SelfAttention
 from .chunks import RetrievedChunks, attending_chunks, put_back
 from .config import RetroConfig
-from .initialise import StartsItself, initialise
-from .layers import RMSNorm, at_least_single, feed_forward, noisy, run
+from .initialise import SelfInitialising, initialise
+from .layers import RMSNorm, at_least_single, feed_forward, maybe_checkpointed, noisy
 from .pointer import Copy, Pointer, mixture_log_probs, mixture_nats
 from .positions import Axis
 from .retrofit import Retrofitted
@@ -121,11 +121,13 @@ class NeighbourEncoder(nn.Module):
         mask = (chunks.token_mask | missing).flatten(0, 2)[:, None, None, :]
         known = None if chunks.known is None else chunks.known.flatten(0, 1)[:, None, None, :]
         for block in blocks:
-            x = run(self.checkpointing, block, x, tables, mask, source, chunks.start, known)
+            x = maybe_checkpointed(
+                self.checkpointing, block, x, tables, mask, source, chunks.start, known
+            )
         return self.norm(x).view(*chunks.ids.shape, -1)
 
 
-class ChunkedCrossAttention(StartsItself):
+class ChunkedCrossAttention(SelfInitialising):
     """CCA(H, E) with one softmax over neighbours and time jointly (RETRO, section 2.4, Listing 1).
 
     Attending position i (0 for the last token of chunk u) is at M - 1 + i on the axis on which
@@ -291,12 +293,12 @@ class Retro(Retrofitted):
         if document_ids is not None:
             mask, previous = document_mask(document_ids), has_previous(document_ids)
         for layer, block in enumerate(blocks, start=1):
-            x = run(self.checkpointing, block.attend, x, tables, mask, previous)
+            x = maybe_checkpointed(self.checkpointing, block.attend, x, tables, mask, previous)
             if chunks is not None and layer == config.cca_layers[0]:
                 size = config.chunk_size
                 retrieving = x[:, : chunks.num_chunks * size].unflatten(1, (-1, size))
                 encoded = self.encode(retrieving, chunks)
-            x = run(self.checkpointing, block.finish, x, encoded, chunks)
+            x = maybe_checkpointed(self.checkpointing, block.finish, x, encoded, chunks)
         hidden = self.norm(x)
         if self.pointer is None or chunks is None or encoded is None:
             return hidden, None

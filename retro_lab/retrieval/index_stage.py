@@ -40,7 +40,7 @@ def check_index(config: RetrieverConfig, embedder: EmbedderConfig, chunks: Chunk
         check_factory(dense, len(chunks.searched), width, key)
 
 
-def extends(config: RetrieverConfig) -> bool:
+def is_extendable(config: RetrieverConfig) -> bool:
     """Whether an index can be extended by more chunks without a rebuild.
 
     Lexical indexes can't: their statistics cover the whole database, and a rebuild is quick.

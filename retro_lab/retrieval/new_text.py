@@ -42,7 +42,7 @@ class NeighbourSource(Protocol):
         ...
 
 
-class Searched(NamedTuple):
+class SearchedStore(NamedTuple):
     """A searched store: its chunks, their raw text, and the tokenizer."""
 
     chunks: ChunkStore
@@ -50,7 +50,7 @@ class Searched(NamedTuple):
     tokenizer: Tokenizer
 
 
-class Read(NamedTuple):
+class ReadPart(NamedTuple):
     """The part of a search's result that a model reads.
 
     Attributes:
@@ -64,7 +64,7 @@ class Read(NamedTuple):
     part: slice
 
     @classmethod
-    def by(cls, model: RetroConfig, k: int) -> Read:
+    def by(cls, model: RetroConfig, k: int) -> ReadPart:
         """The part that `model` reads of k neighbours."""
         return cls(k, model.neighbour_length // model.chunk_size - 1, part_read(model))
 
@@ -80,7 +80,11 @@ class NewTextSearch:
     """
 
     def __init__(
-        self, text: Searched, read: Read, retriever: Retriever, embedder: Embedder | None = None
+        self,
+        text: SearchedStore,
+        read: ReadPart,
+        retriever: Retriever,
+        embedder: Embedder | None = None,
     ) -> None:
         self.text, self.read, self.retriever, self.embedder = text, read, retriever, embedder
 
@@ -106,9 +110,11 @@ class NewTextSearch:
         outside = np.full(len(queries), -1, dtype=np.int64)
         tokens = text_tokens(tokens, store.pad_id, store.boundary_id)
         asked = Queries(tokens, embeddings, document=outside, chunk_ids=outside)
-        return self._told(*search_filled(self.retriever, asked, self.read.k, store.identity))
+        return self._described(*search_filled(self.retriever, asked, self.read.k, store.identity))
 
-    def _told(self, ids: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, list[list[Found]]]:
+    def _described(
+        self, ids: np.ndarray, scores: np.ndarray
+    ) -> tuple[np.ndarray, list[list[Found]]]:
         """Tokens of the chunks [Q, K], and their descriptions."""
         values = self.text.chunks.values(ids, self.read.continuation_chunks)
         return values, [self._found(*row) for row in zip(ids, scores, values, strict=True)]
@@ -135,7 +141,7 @@ class RandomChunks(NewTextSearch):
         drawn: settings of the draw.
     """
 
-    def __init__(self, text: Searched, read: Read, drawn: RandomRetrieverConfig) -> None:
+    def __init__(self, text: SearchedStore, read: ReadPart, drawn: RandomRetrieverConfig) -> None:
         from .search.random_neighbours import RandomRetriever
 
         retriever = RandomRetriever(drawn)
@@ -153,7 +159,7 @@ class RandomChunks(NewTextSearch):
         drawn = [zlib.crc32(np.asarray(query, np.int64).tobytes()) for query in queries]
         ids = np.array(drawn, np.int64)
         asked = Queries(np.empty((len(ids), 0), np.int32), None, document=ids, chunk_ids=ids)
-        return self._told(*self.retriever.candidates(asked, self.read.k))
+        return self._described(*self.retriever.candidates(asked, self.read.k))
 
 
 class GivenNeighbours:

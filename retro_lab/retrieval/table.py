@@ -33,7 +33,7 @@ from .filters.leak_filter import LeakFilter
 from .filters.near_duplicates import NearDuplicates
 from .index_stage import Vectors, given_embeddings, searched_parents
 from .search.block_search import BlockSearch
-from .search.exact_search import exactly
+from .search.exact_search import with_exact_search
 from .search.ranking import first_allowed
 from .search.sub_indexes import kind_of
 from .table_facts import (
@@ -216,7 +216,7 @@ def _recall(search: BlockSearch, table: NeighbourTable) -> float | None:
         return None
     given = given_embeddings(search.retriever, search.embeddings)
     assert given is not None, "only dense searches approximate"
-    exact = exactly(search.retriever, chunks.searched, given)
+    exact = with_exact_search(search.retriever, chunks.searched, given)
     passes = None if search.leak is None else search.leak.of(chunks)
     repeats = None if search.similar is None else search.similar.of(chunks)
     count = min(_RECALL_QUERIES, chunks.own_chunks)

@@ -84,7 +84,7 @@ def pair_runs(
     longest = np.zeros(len(left), np.int32)
     for start in range(0, len(left), at_once):
         part = slice(start, start + at_once)
-        longest[part] = block_runs(_ours(left[part]), _theirs(right[part])[:, None])
+        longest[part] = block_runs(_left_tokens(left[part]), _right_tokens(right[part])[:, None])
     return longest
 
 
@@ -119,7 +119,7 @@ class CommonRuns:
     ) -> None:
         from scipy.sparse import csr_array
 
-        self._length, self._left, self._right = length, _ours(left), _theirs(right)
+        self._length, self._left, self._right = length, _left_tokens(left), _right_tokens(right)
         self._runs = runs
         hashes = hashes or window_hashes
         left_hashes, right_hashes = hashes(self._left, length), hashes(self._right, length)
@@ -263,11 +263,11 @@ def _likely(hashes: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[n
     return np.flatnonzero(there[hashes >> shift])
 
 
-def _ours(tokens: NDArray[np.integer]) -> NDArray[np.int32]:
+def _left_tokens(tokens: NDArray[np.integer]) -> NDArray[np.int32]:
     return np.where(tokens < 0, NO_MATCH_LEFT, tokens.astype(np.int32))
 
 
-def _theirs(tokens: NDArray[np.integer]) -> NDArray[np.int32]:
+def _right_tokens(tokens: NDArray[np.integer]) -> NDArray[np.int32]:
     return np.where(tokens < 0, NO_MATCH_RIGHT, tokens.astype(np.int32))
 
 

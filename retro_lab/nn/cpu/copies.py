@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..chunks import RetrievedChunks
-from ..positions import count
+from ..positions import arange_like
 from ..retro import EncoderBlock, NeighbourEncoder
 
 
@@ -26,7 +26,7 @@ class DistinctEncoder(NeighbourEncoder):
         distinct, which = ids.unique(dim=0, return_inverse=True)
         if len(distinct) == len(ids):
             return super().forward(embedded, retrieving, chunks)
-        one = which.new_empty(len(distinct)).index_copy_(0, which, count(len(ids), ids))
+        one = which.new_empty(len(distinct)).index_copy_(0, which, arange_like(len(ids), ids))
         some = replace(
             chunks,
             ids=ids[one][None, :, None],

@@ -70,7 +70,7 @@ class KernelBlock(Block):
 
     def residual(self, x: Tensor, norm: RMSNorm, part: nn.Module, *args: Any) -> Tensor:
         drops = self.dropout.training and self.dropout.p > 0
-        if type(part) is FeedForward and not drops and fused.fits(x) and suits(norm, part):
+        if type(part) is FeedForward and not drops and fused.fits(x) and can_fuse(norm, part):
             return fused.feed_forward(x, norm.weight, part.up.weight, part.down.weight)
         update = None
         if type(part) is SelfAttention:
@@ -134,7 +134,7 @@ class TokenSteps(Steps):
 
     def feed_forward(self, block: DecoderBlock, x: Tensor) -> Tensor:
         norm, ff = block.ff_norm, block.ff
-        if not suits(norm, ff):
+        if not can_fuse(norm, ff):
             return super().feed_forward(block, x)
         return fused_token.feed_forward(x, norm.weight, ff.up.weight, ff.down.weight)
 
@@ -178,7 +178,7 @@ def weights_of(
 ) -> Weights | None:
     """The layer's weights; None if the kernels can't replace one of its modules."""
     modules = (part, part.positions, norm, first, second, smear, part.out)
-    if has_hooks(*(module for module in modules if module is not None)):
+    if needs_plain_forward(*(module for module in modules if module is not None)):
         return None
     return Weights(
         None if norm is None else norm.weight,
@@ -189,12 +189,12 @@ def weights_of(
     )
 
 
-def suits(norm: RMSNorm, ff: FeedForward) -> bool:
+def can_fuse(norm: RMSNorm, ff: FeedForward) -> bool:
     """Whether the kernels compute this norm and feed-forward."""
-    return type(ff) is FeedForward and not has_hooks(norm, ff, ff.up, ff.down)
+    return type(ff) is FeedForward and not needs_plain_forward(norm, ff, ff.up, ff.down)
 
 
-def has_hooks(*modules: nn.Module) -> bool:
+def needs_plain_forward(*modules: nn.Module) -> bool:
     """Whether any module has hooks, a replaced forward pass or a class without a kernel."""
     return bool(
         every._global_forward_pre_hooks

@@ -18,7 +18,7 @@ from ..positions import Axis, CosSin, RotaryPositions
 from .schedule import Schedule
 
 FIRST_CAPACITY = 64  # positions; doubled when exceeded
-KNOWN_PLACES = 256  # positions with precomputed cosines and sines; doubled when exceeded
+FIRST_ROTATIONS = 256  # positions with precomputed cosines and sines; doubled when exceeded
 
 
 class AttentionCache:
@@ -86,7 +86,7 @@ class AttentionCache:
         return keys, values
 
 
-class KnownRotations:
+class RotationCache:
     """Cosines and sines of positions from 0 on, computed once for all steps and layers."""
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class KnownRotations:
             return positions.cos_sin(axis, like)
         stop, known = axis.start + axis.length, self._known
         if known is None or len(known[0]) < stop:
-            known = self._known = positions.cos_sin(Axis(max(KNOWN_PLACES, 2 * stop)), like)
+            known = self._known = positions.cos_sin(Axis(max(FIRST_ROTATIONS, 2 * stop)), like)
         return known[0][axis.start : stop], known[1][axis.start : stop]
 
 
@@ -131,7 +131,7 @@ class HeldNeighbours:
         mask = self.chunks.attendable
         return None if mask.all() else mask
 
-    def each(self, change: Callable[[Tensor], Tensor]) -> HeldNeighbours:
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> HeldNeighbours:
         """A copy with `change` applied to every tensor, in a fixed order."""
         chunks = self.chunks
         return HeldNeighbours(
@@ -147,14 +147,14 @@ class HeldNeighbours:
             None if self.pointer_keys is None else change(self.pointer_keys),
         )
 
-    def put(self, rows: Tensor, batch: int, before: HeldNeighbours | None) -> HeldNeighbours:
+    def merged(self, rows: Tensor, batch: int, before: HeldNeighbours | None) -> HeldNeighbours:
         """Neighbours of a batch: these for `rows`, those in `before` for the other rows.
 
         Raises:
             ValueError: the numbers of neighbours differ.
         """
         if before is None:  # zero masks: nothing to read
-            return self.each(
+            return self.mapped(
                 lambda new: new.new_zeros(batch, *new.shape[1:]).index_copy(0, rows, new)
             )
         if before.chunks.ids.shape[2] != self.chunks.ids.shape[2]:
@@ -163,9 +163,9 @@ class HeldNeighbours:
                 f"{before.chunks.ids.shape[2]} and {self.chunks.ids.shape[2]}"
             )
         olds: list[Tensor] = []
-        before.each(lambda old: olds.append(old) or old)
+        before.mapped(lambda old: olds.append(old) or old)
         remaining = iter(olds)
-        return self.each(lambda new: next(remaining).index_copy(0, rows, new))
+        return self.mapped(lambda new: next(remaining).index_copy(0, rows, new))
 
     def without(self, rows: Tensor) -> HeldNeighbours:
         """A copy in which these rows have no neighbours."""
@@ -199,7 +199,7 @@ class Cache:
     phases: Tensor
     length: int = 0
     held: HeldNeighbours | None = None
-    rotations: KnownRotations = field(default_factory=KnownRotations)
+    rotations: RotationCache = field(default_factory=RotationCache)
 
     def searches(self, num_tokens: int) -> list[list[int]]:
         """For each row, its token counts at which it searches within the next `num_tokens`."""
@@ -224,7 +224,7 @@ class Cache:
         for name in ("activations", "recent", "first", "phases"):
             setattr(self, name, getattr(self, name).index_select(0, rows))
         if self.held is not None:
-            self.held = self.held.each(lambda held: held.index_select(0, rows))
+            self.held = self.held.mapped(lambda held: held.index_select(0, rows))
 
     def offset(self) -> int | Tensor:
         """The next token's offset in its attending chunk, from 0; [B, 1] if rows differ."""

@@ -154,7 +154,7 @@ def _keep_activations(
         if neighbours is not None:
             held = _hold(model, latest, neighbours, cache.known(rows, size))
         if some is not None and held is not None:
-            held = held.put(some, batch, cache.held)
+            held = held.merged(some, batch, cache.held)
         elif some is not None and cache.held is not None:
             held = cache.held.without(some)
         cache.held = held

@@ -11,10 +11,10 @@ from torch import Tensor
 from ..attention import SelfAttention, attend, merge_heads, split_heads
 from ..chunks import RetrievedChunks
 from ..layers import Smear, at_least_single
-from ..pointer import MAX_MATCH, Copy, Pointer, agreeing, mixture
+from ..pointer import MAX_MATCH, Copy, Pointer, matching_runs, mixture
 from ..positions import Axis, Positions, RotaryPositions
 from ..retro import ChunkedCrossAttention, DecoderBlock, Retro
-from .cache import AttentionCache, HeldNeighbours, KnownRotations
+from .cache import AttentionCache, HeldNeighbours, RotationCache
 
 
 class NewPlaces(NamedTuple):
@@ -84,7 +84,7 @@ def smeared(smear: Smear, key: Tensor, last_key: Tensor | None) -> Tensor:
 
 
 def tables(
-    positions: Positions, new: Axis, seen: Axis, like: Tensor, rotations: KnownRotations
+    positions: Positions, new: Axis, seen: Axis, like: Tensor, rotations: RotationCache
 ) -> Any:
     """Position tables for new queries and all keys; cached keys are already rotated."""
     if isinstance(positions, RotaryPositions):
@@ -120,7 +120,7 @@ def proposal(
     if pointer.match is not None:
         starts = range(MAX_MATCH - 1, -1, -1)
         here = [context[:, start : start + length].unsqueeze(1) for start in starts]
-        matches = agreeing(here, chunks.ids)
+        matches = matching_runs(here, chunks.ids)
     readable = chunks.readable[..., :1].expand(-1, -1, length)
     return pointer.propose(hidden.unsqueeze(1), keys, matches, chunks.ids, readable)
 

@@ -46,7 +46,7 @@ class ExactSearch:
         return best
 
 
-def exactly(retriever: Retriever, chunk_ids: np.ndarray, embeddings: Embeddings) -> Any:
+def with_exact_search(retriever: Retriever, chunk_ids: np.ndarray, embeddings: Embeddings) -> Any:
     """A copy of a retriever with its dense search replaced by exact search."""
     exact = ExactSearch(Rows(chunk_ids, embeddings.of))
     if isinstance(retriever, FaissRetriever):

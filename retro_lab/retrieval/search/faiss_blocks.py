@@ -26,7 +26,7 @@ from retro_lab.store.workspace import Workspace
 
 from ..base import RowSource
 from .faiss_factory import centroids, train_index
-from .faiss_search import behind_transforms, transformed
+from .faiss_search import inner_index, transformed
 
 BLOCK = 2**16
 
@@ -87,7 +87,7 @@ def writes_blocks(index: Any) -> bool:
     """Whether `write_filled` supports this empty index."""
     import faiss
 
-    inner = behind_transforms(index)
+    inner = inner_index(index)
     whole = (faiss.IndexFlat, faiss.IndexFlatIP, faiss.IndexScalarQuantizer)
     lists = (faiss.IndexIVFFlat, faiss.IndexIVFPQ, faiss.IndexIVFScalarQuantizer)
     if type(inner) not in (*whole, *lists):
@@ -111,7 +111,7 @@ def write_filled(
     import faiss
 
     with path.open("wb") as out:
-        if isinstance(behind_transforms(index), faiss.IndexIVF):
+        if isinstance(inner_index(index), faiss.IndexIVF):
             lists, codes = _encoded(index, vectors, workspace, limits.block)
             _write_lists(index, lists, codes, out, limits)
         else:
@@ -150,7 +150,7 @@ class _Encoding:
     def __call__(self, start: int, stop: int) -> dict[str, np.ndarray]:
         import faiss
 
-        inner = behind_transforms(self.index)
+        inner = inner_index(self.index)
         centres = faiss.downcast_index(inner.quantizer)
         block = transformed(self.index, self.vectors[start:stop].astype(np.float32))
         lists = centres.assign(block, 1)[:, 0]
@@ -180,7 +180,7 @@ def _encoded(
 def _write_codes(index: Any, vectors: RowSource, out: BinaryIO, at_once: int) -> None:
     import faiss
 
-    inner, size = behind_transforms(index), len(vectors)
+    inner, size = inner_index(index), len(vectors)
     numbers = isinstance(inner, faiss.IndexFlat)  # FAISS counts these codes in float32
     out.write(_head(index, size, _NO_CODES))
     out.write(struct.pack("<Q", size * inner.code_size // (4 if numbers else 1)))
@@ -195,7 +195,7 @@ def _write_lists(
     index: Any, lists: np.ndarray, codes: np.ndarray, out: BinaryIO, limits: BuildLimits
 ) -> None:
     """Writes the lists in order; each holds the codes and then the positions of its vectors."""
-    inner = behind_transforms(index)
+    inner = inner_index(index)
     count = inner.nlist
     sizes = np.zeros(count, np.int64)
     for _, part in _parts(lists, limits.scanned):
@@ -234,7 +234,7 @@ def _head(index: Any, size: int, end: bytes) -> bytes:
     """Start of the file of an index like this empty one with `size` vectors."""
     import faiss
 
-    index.ntotal = behind_transforms(index).ntotal = size
+    index.ntotal = inner_index(index).ntotal = size
     return faiss.serialize_index(index).tobytes().removesuffix(end)
 
 

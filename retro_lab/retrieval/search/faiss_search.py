@@ -21,7 +21,7 @@ def search(index: Any, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndar
     """Scores float32 [Q, K] and positions int64 [Q, K], best first, -1 for none."""
     import faiss
 
-    vectors, index = transformed(index, vectors), behind_transforms(index)
+    vectors, index = transformed(index, vectors), inner_index(index)
     if isinstance(index, faiss.IndexIVF):
         centroids = faiss.downcast_index(index.quantizer)
         if isinstance(centroids, faiss.IndexFlat):
@@ -31,7 +31,7 @@ def search(index: Any, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndar
 
 def add(index: Any, vectors: np.ndarray) -> None:
     """Appends vectors, float32 [n, E], to a trained index."""
-    behind = behind_transforms(index)
+    behind = inner_index(index)
     behind.add(transformed(index, vectors))
     index.ntotal = behind.ntotal
 
@@ -51,7 +51,7 @@ def inner_products(flat: Any, vectors: np.ndarray, labels: np.ndarray) -> np.nda
     return scores
 
 
-def behind_transforms(index: Any) -> Any:
+def inner_index(index: Any) -> Any:
     """The downcast index after a chain of transforms, or the index itself."""
     import faiss
 

@@ -177,7 +177,7 @@ class Service:
             self.max_queries = int(health["limits"]["max_queries"])
             self.needs_embeddings = health["needs_embeddings"]
         except (KeyError, TypeError):
-            raise self._stranger() from None
+            raise self._not_a_service() from None
         return health
 
     def candidates(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,9 +215,9 @@ class Service:
             message = f"retriever.url={self.config.url} refused: {error['message']}"
             raise UserError(message, fix=error["fix"])
         except (orjson.JSONDecodeError, KeyError, TypeError):
-            raise self._stranger() from None
+            raise self._not_a_service() from None
 
-    def _stranger(self) -> UserError:
+    def _not_a_service(self) -> UserError:
         return UserError(
             f"retriever.url={self.config.url} is no search service of retro_lab",
             fix="give the address that python -m retro_lab serve printed",

@@ -69,7 +69,7 @@ class ExactBackend:
             del self._backends[1:]  # seldom helps, yet would be tried on most of the text
 
     @property
-    def keeps_ascii(self) -> bool:
+    def restores_ascii(self) -> bool:
         """Whether the tokenizer itself restores plain English."""
         [(_, back)] = self._round_trips(self._backends[0], [_ASCII])
         return back == _ASCII

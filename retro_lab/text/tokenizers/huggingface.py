@@ -37,7 +37,7 @@ class Source:
         """
         backend = Backend.from_str(self.definition)
         backend.encode_special_tokens = True
-        keeps = self._tokenizer.exact.keeps_ascii
+        keeps = self._tokenizer.exact.restores_ascii
         return self.spells or not keeps or reads_special(backend, self.boundary_id)
 
     @property
