@@ -244,9 +244,7 @@ class GraftedRetro(nn.Module):
         return self.encoder(embedded, retrieving, chunks)
 
     def _known(self, ids: Tensor) -> Tensor:
-        """Ids with padding, beyond the backbone's vocabulary, replaced by a valid id; never
-        read.
-        """
+        """Ids with padding, outside the backbone's vocabulary, replaced by a valid id."""
         return ids.clamp(max=cast(Any, self.backbone.config).vocab_size - 1)
 
     def _read_out(self, hidden: Tensor) -> Tensor:

@@ -271,9 +271,7 @@ class RetroForCausalLM(PreTrainedModel, GenerationMixin):
     def _find(
         self, ids: Tensor, attention_mask: Tensor | None, given: Tensor | None, chunks: range
     ) -> Tensor | None:
-        """Neighbours [B, U, K, R] of the given chunks of ids [B, N]; None without chunks or
-        retrieval.
-        """
+        """Neighbours [B, U, K, R] of `chunks` of ids [B, N]; None without chunks or retrieval."""
         config = self.model.config
         if not len(chunks) or (given is None and self.retriever is None):
             return None

@@ -130,9 +130,7 @@ def attending_chunks(x: Tensor, num_chunks: int, chunk_size: int) -> Tensor:
 
 
 def put_back(x: Tensor, length: int) -> Tensor:
-    """[B, U, M, ...] -> [B, N, ...]: inverse of `attending_chunks`, zero outside attending
-    chunks.
-    """
+    """[B, U, M, ...] -> [B, N, ...]: inverse of `attending_chunks`, zero elsewhere."""
     chunk_size = x.shape[2]
     x = x.flatten(1, 2)
     kept = min(x.shape[1], length - chunk_size + 1)

@@ -1,6 +1,4 @@
-"""Splits a RETRO's parameters into retrieval parts and plain model (RETROfit; RETRO, section
-4.2).
-"""
+"""RETROfit (RETRO, section 4.2): retrieval parameters beside those of the plain model."""
 
 from __future__ import annotations
 

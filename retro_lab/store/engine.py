@@ -35,9 +35,7 @@ class Engine(Protocol):
     """Computes blocks."""
 
     def run(self, work: Work, blocks: Sequence[tuple[int, int]]) -> Iterator[JSON]:
-        """Yields the marker of each block (start, stop) as soon as the block is done, in any
-        order.
-        """
+        """Yields each block's marker as soon as the block (start, stop) is done, in any order."""
         ...
 
 

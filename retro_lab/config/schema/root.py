@@ -114,9 +114,7 @@ class Config:
 
     @property
     def scored_stride(self) -> int:
-        """Tokens between evaluation windows: `eval.stride`, or half a window in whole chunks if
-        null.
-        """
+        """Tokens between evaluation windows: `eval.stride`, by default half a window."""
         if self.eval.stride is not None:
             return self.eval.stride
         num_chunks = self.chunking.sequence_length // self.chunking.chunk_size

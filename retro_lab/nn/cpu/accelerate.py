@@ -31,8 +31,7 @@ _PLAIN = {fast: plain for plain, fast in (_KERNELS | _EVERYWHERE).items()}
 
 
 def accelerate(model: Model) -> Model:
-    """Switches the model's modules to accelerated classes, in place: equal weights, faster on a
-    CPU.
+    """Switches the model's modules to accelerated classes in place; weights stay.
 
     Without a C compiler, only equal neighbours are merged (`DistinctEncoder`). Modules of any other
     class (subclasses, adapters) stay as they are.

@@ -234,9 +234,7 @@ class Cache:
         return (self.length + self.phases) % schedule.stride
 
     def real(self, num_tokens: int) -> Tensor | None:
-        """[B, L], False at next positions before a row's first token; None without such
-        positions.
-        """
+        """[B, L], False at next positions before a row's first token; None if all are True."""
         if self.length >= max(self.schedule.first, default=0):
             return None
         return self._places(self.length, self.length + num_tokens) >= self.first
@@ -260,9 +258,7 @@ class Cache:
         return seen.unsqueeze(1)
 
     def known(self, rows: list[int], chunk_size: int) -> Tensor | None:
-        """[B', M], whether each of the latest M positions, with the next, is a token; None if all
-        are.
-        """
+        """[B', M], whether each of the latest M positions (with the next) is a token, or None."""
         counts = [min(chunk_size, self.length + 1 - self.schedule.first[row]) for row in rows]
         if min(counts) == chunk_size:
             return None

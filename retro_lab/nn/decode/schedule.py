@@ -49,9 +49,7 @@ class Schedule:
 
     @property
     def phases(self) -> tuple[int, ...]:
-        """For each row: (position + phase) modulo the stride is the offset in the attending
-        chunk.
-        """
+        """For each row, its phase: (position + phase) % stride is the offset in the chunk."""
         pairs = zip(self.first, self.shift, strict=True)
         return tuple((1 - first + shift) % self.stride for first, shift in pairs)
 

@@ -55,9 +55,7 @@ class Embedder(Protocol):
 
     @property
     def query(self) -> Embedder | None:
-        """The embedder of queries if it is another model; None if one vector serves as key and
-        query.
-        """
+        """The embedder of queries, if a separate model; None if one vector serves as both."""
         ...
 
     @classmethod

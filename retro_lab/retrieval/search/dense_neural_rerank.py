@@ -31,8 +31,7 @@ class DenseNeuralReranker(DenseReranker):
 
     @classmethod
     def index_fields(cls, config: DenseNeuralRetrieverConfig) -> dict[str, Any]:
-        """Settings of the dense search, and the ranker: a local folder by digest, a hub model by
-        name.
+        """Settings of the dense search, and the ranker: a digest for a folder, a hub name.
 
         Raises:
             UserError: the folder has no weights.

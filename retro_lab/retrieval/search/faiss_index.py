@@ -150,9 +150,7 @@ class FaissRetriever:
             add(self.index, embeddings[start : start + size].astype(np.float32, copy=False))
 
     def candidates(self, queries: Queries, k: int) -> Neighbours:
-        """The k best chunks by inner product; with `rerank`, the first ones ordered by exact
-        score.
-        """
+        """The k best chunks by inner product; `rerank` orders the first by exact score."""
         pool = self.config.rerank
         if pool is None:
             return self._search(queries, k)

@@ -1,8 +1,9 @@
 """THE ORACLE READS THE TEXT THAT THE MODEL IS TO PREDICT. It is an upper bound, not a retriever.
 
-The neighbours of chunk u are the database's chunks with the longest common token run with chunk u +
-1, which they help to predict. No search of the past alone can do this: the gain is an upper bound
-for perfect surface retrieval from this database. Never report its figures as a result of retrieval.
+The neighbours of chunk u are the database's chunks with the longest common token run with the next
+chunk, u + 1, which they help to predict. No search of the past alone can do this: the gain is an
+upper bound for perfect surface retrieval from this database. Never report its figures as a result
+of retrieval.
 
 The last chunk of a document has no next one and uses its own text; only a leakage measure reads its
 neighbours.

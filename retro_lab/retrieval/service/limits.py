@@ -132,9 +132,7 @@ class Guard:
             )
 
     async def _body(self, declared: bytes, receive: Receive) -> bytes | None:
-        """The whole body, within the limit for any declared length; None if the client
-        disconnected.
-        """
+        """The whole body, with its size checked; None if the client disconnected."""
         limit, body = self.limits.max_bytes, bytearray()
         if declared.isdigit() and int(declared) > limit:
             raise too_much("bytes a request", int(declared), limit)

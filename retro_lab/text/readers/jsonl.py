@@ -66,9 +66,7 @@ class JsonlReader:
 
 
 def _records(rows: Iterator[bytes]) -> tuple[str, Iterator[tuple[int, Any]]]:
-    """The word for a record ("line", "item"), and the numbered records: lines, or an array's
-    items.
-    """
+    """The word for a record, "line" or "item", and the numbered lines or array items."""
     first = next(rows, b"")
     if first.lstrip().startswith(b"["):
         held = [first, *rows]

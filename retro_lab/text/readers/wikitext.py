@@ -77,9 +77,7 @@ def _given_splits(config: WikitextCorpusConfig, folder: Path) -> FileList:
 
 
 def _articles(file: SourceFile) -> Iterator[tuple[int, bytes, bytes]]:
-    """(first line number, title, text) of each article; text before the first title has title
-    b"".
-    """
+    """(first line number, title, text) of each article; the title may be b"" at the start."""
     start, title, held = 1, b"", []
     before_blank = True
     pending: tuple[int, bytes, bytes] | None = None  # a title line that awaits its next line

@@ -174,9 +174,7 @@ def _parts(text: str, in_bytes: re.Pattern[str]) -> Iterator[tuple[int, str, boo
 
 
 def _cut(text: str) -> Iterable[tuple[int, str, bool]]:
-    """As `_parts`, cut at a blank near the middle; without blanks, into words and other
-    characters.
-    """
+    """As `_parts`, cut at a blank near the middle; without blanks, by words."""
     blank = text.find(" ", len(text) // 2)
     blank = text.rfind(" ") if blank < 0 else blank
     if blank < 0:

@@ -1,6 +1,4 @@
-"""Converts every tokenizer to a fast one of transformers with the same ids, to save with a
-model.
-"""
+"""Converts tokenizers to transformers' fast ones with the same ids, to save with a model."""
 
 from __future__ import annotations
 
