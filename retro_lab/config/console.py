@@ -87,7 +87,7 @@ def run_command(argv: Sequence[str], command: Callable[[list[str]], int]) -> int
 
     Args:
         argv: the command's arguments.
-        command: the function to run; it imports what it needs itself, so that Ctrl-C during an
+        command: the function to run; its imports belong inside, so that Ctrl-C during an
             import is handled too.
     """
     for stream in (sys.stdout, sys.stderr):

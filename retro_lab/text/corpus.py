@@ -181,7 +181,7 @@ def corpus_in_words(stats: Mapping[str, Any]) -> str:
         "malformed": skipped["malformed"],
         "empty": skipped["empty"],
         "beyond corpus.max_bytes": skipped["over_max_bytes"],
-        "of the files found": stats.get("files", {}).get("left_out", 0),  # lacking in older ones
+        "of the files found": stats.get("files", {}).get("left_out", 0),  # absent in old manifests
     }
     named = [f"{count:,} {what}" for what, count in left_out.items() if count]
     counts = {split: stats["splits"][split]["documents"] for split in SPLITS}

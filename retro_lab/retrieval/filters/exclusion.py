@@ -125,7 +125,7 @@ def _first_passing(
     """`allowed` [Q, F] after `passes`, final up to the k-th passing one, unfiltered beyond.
 
     Dropped candidates move the next ones up: in each turn a row tests as many further candidates as
-    it has dropped so far. A row that drops nearly all, as in files with the same licence, thus
+    the row has dropped so far. A row that drops nearly all, as in files with the same licence, thus
     takes one turn for each doubling instead of one for every k.
 
     Args:

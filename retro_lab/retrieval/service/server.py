@@ -48,7 +48,7 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorAnswer(BaseModel):
-    """The body of every answer that is not a result."""
+    """The body of every error answer."""
 
     error: ErrorDetail
 
@@ -71,7 +71,7 @@ Vectors = list[Annotated[list[FiniteFloat], Field(min_length=1)]]
 
 
 class SearchRequest(BaseModel):
-    """A batch of queries in one of three forms, and how many chunks each wants."""
+    """A batch of queries as texts, tokens or embeddings, and k, the chunks to find for each."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -90,7 +90,7 @@ class SearchRequest(BaseModel):
         return self
 
     def size(self) -> int:
-        """Queries of the batch."""
+        """Number of queries."""
         return len(self.texts or self.tokens or self.embeddings or ())
 
 
@@ -101,7 +101,7 @@ class SearchAnswer(BaseModel):
 
 
 class CandidatesRequest(BaseModel):
-    """Chunks of the store that client and service share, or other text at chunk id -1."""
+    """Queries by chunk id in the shared store, or by tokens at chunk id -1."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -120,14 +120,14 @@ class CandidatesRequest(BaseModel):
 
 
 class CandidatesAnswer(BaseModel):
-    """Ids and scores of each query's chunks, best first, as many as there are."""
+    """Ragged ids and scores of each query's chunks, best first."""
 
     ids: list[list[int]]
     scores: list[list[float]]
 
 
 class Health(BaseModel):
-    """What is served, under keys of its content."""
+    """The served index: its content keys, size and limits."""
 
     status: str
     retriever: str

@@ -73,7 +73,7 @@ def _records(rows: Iterator[bytes]) -> tuple[str, Iterator[tuple[int, Any]]]:
         try:
             array = orjson.loads(b"".join(held))
         except orjson.JSONDecodeError:
-            rows = iter(held)  # not an array: lines of which the first is no object
+            rows = iter(held)  # JSON lines whose first line is no object
         else:
             return "item", enumerate(array, 1)
     else:
