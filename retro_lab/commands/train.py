@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from retro_lab.config.console import ToldInterrupt
+from retro_lab.config.console import ReportedInterrupt
 from retro_lab.config.schema import BenchmarkConfig, Config, EvaluateConfig
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.timing import Stopwatch
@@ -66,7 +66,7 @@ def _run(config: Config, run: RunDirectory, watch: Stopwatch) -> None:
         LOG.warning(
             "interrupted; nothing is lost: the same command goes on where %s stopped", run.path
         )
-        raise ToldInterrupt from error
+        raise ReportedInterrupt from error
 
 
 def _log_to_agent(run: RunDirectory) -> None:

@@ -1,9 +1,9 @@
-"""`key=value` arguments of a command as a dataclass, and what every such command does around them.
+"""Parses a command's `key=value` arguments into a dataclass, and runs the command.
 
-Each field of the dataclass is a key, whose type says how a value is read; `train` and `evaluate`
-take Hydra's overrides instead. A field of type `bool` is on or off, one of type `tuple[X, ...]` may
-be given several times, and one whose name begins with `--` is a flag without a value. The field
-`words` takes the arguments that are no `key=value`.
+Each field of the dataclass is a key, and its type says how to read the value. A `bool` is on or
+off; a `tuple[X, ...]` may be given several times; a name that begins with `--` is a flag without a
+value. The field `words` collects the other arguments. `train` and `evaluate` take Hydra's
+overrides instead.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from .errors import EXIT_USER_ERROR, UserError
 
 T = TypeVar("T")
 _SWITCH = {"on": True, "off": False}
-_MOST = 2**63 - 1  # whole numbers beyond it fit no array
+_MOST = 2**63 - 1  # larger integers overflow an int64 array
 
 
 @dataclass(frozen=True)
 class Key:
-    """What a field's type doesn't say of its values.
+    """The name, limits and example of a key, beyond its type.
 
     Attributes:
-        name: what is typed, where that is not the field's name.
+        name: the name on the command line, if it differs from the field's name.
         least: smallest number.
         above: a number that the value must exceed.
         most: largest number.
-        choices: all values there are.
-        example: a value, for messages.
+        choices: all allowed values.
+        example: a value for messages.
         blank: whether the value may be empty.
-        read: makes the value of the text; its ValueError says what was expected.
+        read: converts the text to a value; its ValueError states what was expected.
     """
 
     name: str | None = None
@@ -51,10 +51,10 @@ class Key:
     read: Callable[[str], Any] | None = None
 
     def value(self, text: str, kind: type) -> Any:
-        """The text as a value of this kind.
+        """Converts `text` to a value of type `kind`.
 
         Raises:
-            ValueError: it is none; says what was expected.
+            ValueError: the text does not fit; the message states what was expected.
         """
         if self.read is not None:
             return self.read(text)
@@ -74,29 +74,29 @@ class Key:
 
 
 def key(default: Any = MISSING, **about: Any) -> Any:
-    """A dataclass's field with more than a type.
+    """A dataclass field with a `Key`.
 
     Args:
-        default: of a key that need not be given.
+        default: value of an optional key.
         about: attributes of `Key`.
     """
     return field(default=default, metadata={"key": Key(**about)})
 
 
 def keys_of(schema: Any) -> dict[str, tuple[str, Key]]:
-    """The field and the rest of what is known of each key of a dataclass, by what is typed."""
+    """Maps each command-line name of a dataclass's keys to its field name and `Key`."""
     found = ((one.name, one.metadata.get("key", Key())) for one in fields(schema))
     return {about.name or name: (name, about) for name, about in found}
 
 
 def parse(argv: Sequence[str], schema: type[T], command: str) -> T:
-    """The arguments as an instance of a dataclass.
+    """Parses the arguments into an instance of a dataclass.
 
     Args:
-        command: its name, for messages.
+        command: the command's name, for messages.
 
     Raises:
-        UserError: a key that is unknown, missing or given twice, or a value that does not fit.
+        UserError: a key is unknown, missing or given twice, or a value does not fit.
     """
     known, hints = keys_of(schema), typing.get_type_hints(schema)
     words = known.pop("words", None)
@@ -128,12 +128,12 @@ def run(
     *,
     bare: bool = False,
 ) -> int:
-    """Exit code of a command: it prints its help if asked, and a user's mistake as one message.
+    """Runs a command and returns its exit code; prints its help or a user's mistake.
 
     Args:
-        usage: its help.
-        command: what it does; returns an exit code, None for 0.
-        bare: whether it does something without arguments; otherwise its help is printed then.
+        usage: the help text.
+        command: the function to run; returns an exit code, None for 0.
+        bare: whether the command runs without arguments; otherwise empty arguments print the help.
     """
     if {"--help", "-h"} & set(argv) or not (argv or bare):
         print(usage)
@@ -146,12 +146,12 @@ def run(
 
 
 def _is_word(argument: str) -> bool:
-    """Whether it is no `key=value` and no flag; a path with an equals sign in it is a word."""
+    """Whether the argument is neither `key=value` nor a flag; an existing path may contain `=`."""
     if "=" not in argument:
         return not argument.startswith("-")
     try:
         return Path(argument).exists()
-    except OSError:  # no name of a file, such as one that is too long
+    except OSError:  # not a valid file name, such as one that is too long
         return False
 
 
@@ -168,7 +168,7 @@ def _unknown(name: str, known: Sequence[str], command: str) -> UserError:
 
 
 def _kind(hint: Any) -> type:
-    """The type of one value: of `X | None` and of `tuple[X, ...]` it is X."""
+    """The type of one value: X for `X | None` and `tuple[X, ...]`."""
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is tuple:
         return next(kind for kind in typing.get_args(hint) if kind is not types.NoneType)
     return hint

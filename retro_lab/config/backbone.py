@@ -1,4 +1,4 @@
-"""What a pretrained backbone is called, and what identifies its content; nothing is loaded here."""
+"""Names, paths and content digests of pretrained backbones; loads no model."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _CONFIG = "config.json"
 
 
 def local_path(name: str) -> Path | None:
-    """The folder or file of that name; None if there is none, as for a name on the hub."""
+    """The local folder or file `name`; None if it does not exist, as for a name on the hub."""
     path = Path(name).expanduser()
     return path if path.exists() else None
 
 
 def gguf_file(name: str) -> Path | None:
-    """The GGUF file that `name` is, or that is the model of the folder `name`."""
+    """The GGUF file at `name`, or the GGUF model in the folder `name`; None for other models."""
     path = local_path(name)
     if path is None or path.is_file():
         return path if path is not None and path.suffix == ".gguf" else None
@@ -27,8 +27,9 @@ def gguf_file(name: str) -> Path | None:
 
 
 def tokenizer_path(name: str) -> str | None:
-    """Where a backbone's own tokenizer is; None for a GGUF model without one beside it, because
-    what such a file says of its tokenizer is not enough to build it.
+    """Path or hub name of a backbone's tokenizer; None for a GGUF file without a tokenizer.json.
+
+    A GGUF file alone holds too little to build its tokenizer.
     """
     file = gguf_file(name)
     if file is None:
@@ -37,7 +38,7 @@ def tokenizer_path(name: str) -> str | None:
 
 
 def plain_name(name: str) -> str:
-    """The last part of a name, as it may stand in a directory's name."""
+    """The last part of a backbone's name, made safe for a directory name."""
     path = Path(name).expanduser()
     last = (
         path.stem if path.suffix == ".gguf" else path.resolve().name if path.exists() else path.name
@@ -46,8 +47,10 @@ def plain_name(name: str) -> str:
 
 
 def identity(name: str) -> dict[str, str]:
-    """What enters the run key: a digest of local content, so that a folder that was changed in
-    place is another backbone; of a model on the hub its name.
+    """The part of the run key that identifies a backbone.
+
+    A local model gives a digest of its content, so that a changed folder counts as another
+    backbone; a hub model gives its name.
     """
     path = local_path(name)
     if path is None:
@@ -64,7 +67,7 @@ def _counts(file: Path) -> bool:
     return file.is_file() and (file.name == _CONFIG or file.suffix in _WEIGHTS)
 
 
-@lru_cache(maxsize=256)  # a run asks for its key a dozen times
+@lru_cache(maxsize=256)  # a run computes its key a dozen times
 def _sha256(file: Path, size: int, changed: int) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""From a command line to dataclasses: schemas made known to Hydra, composed, and typed once."""
+"""Composes the configuration from a command line with Hydra and converts it to dataclasses."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ from .text_keys import as_typed
 
 @cache
 def register() -> None:
-    """Makes every schema known to Hydra as `schema/<group>/<name>`, so that YAML under conf/ is
-    typed, and the resolvers that conf/ uses, `${run_name:}` and `${options:<group>}`.
+    """Registers the schemas with Hydra, and the resolvers `${run_name:}` and `${options:<group>}`.
+
+    A schema's Hydra name is `schema/<group>/<name>`; YAML files under conf/ are typed by it.
     """
     store = ConfigStore.instance()
     for path, node in SCHEMAS.items():
@@ -43,10 +44,10 @@ def register() -> None:
 
 
 def compose_root(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
-    """What `<command> <overrides>` would run with, its `hydra` node included.
+    """Composes the configuration of `<command> <overrides>`, `hydra` node included.
 
     Raises:
-        hydra.errors.HydraException: as Hydra raises it; `explain` turns it into words.
+        hydra.errors.HydraException: from Hydra; `explain` turns it into a message.
         UserError: an override holds a password, which Hydra would print.
     """
     refuse_passwords(overrides)
@@ -57,12 +58,12 @@ def compose_root(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
 
 
 def load_config(overrides: Sequence[str] = ()) -> Config:
-    """The typed configuration of `python train.py <overrides>`; not checked, not canonical."""
+    """The typed configuration of `python train.py <overrides>`, neither checked nor canonical."""
     return to_config(compose_root("train", overrides))
 
 
 def to_config(root: DictConfig) -> Config:
-    """The run's configuration as dataclasses, read from a root that may hold `hydra` too.
+    """The run's configuration as dataclasses; `root` may include the `hydra` node.
 
     Raises:
         ConfigError: a required value is missing, or a key is in no schema.
@@ -71,7 +72,12 @@ def to_config(root: DictConfig) -> Config:
 
 
 def to_typed(root: DictConfig, schema: type) -> Any:
-    """As `to_config`, for any root dataclass; each path in its one spelling."""
+    """Converts a composed root to the dataclass `schema`, with every path in one spelling.
+
+    Raises:
+        ConfigError: a required value is missing, a key is in no schema, or a value has the wrong
+            type.
+    """
     values, problems = {}, []
     for name in root:
         if name == "hydra":
@@ -98,8 +104,9 @@ def _missing(key: str) -> UserError:
 
 
 def _misfits(key: str, value: Any, hint: Any) -> list[UserError]:
-    """Settings that hold something else than their type: OmegaConf converts what is typed, and
-    what `${...}` stands for where one value is expected, but not where a group or a list is.
+    """Errors for settings whose value has the wrong type.
+
+    OmegaConf converts single values but accepts anything from `${...}` for a group or a list.
     """
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if typing.Any in options:
@@ -133,7 +140,7 @@ def _called(kind: type) -> str:
 
 
 def _added_keys(prefix: str, value: Any) -> list[str]:
-    """Attributes that `+key=value` put on a dataclass beyond its fields."""
+    """Keys that `+key=value` added to a dataclass beyond its fields."""
     if not dataclasses.is_dataclass(value):
         return []
     fields = {field.name for field in dataclasses.fields(value)}

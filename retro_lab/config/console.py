@@ -1,7 +1,7 @@
-"""The terminal: plain lines for people on standard error, and what it can do to any command.
+"""The terminal: messages on standard error, and signals and pipes that end a command.
 
-That is Ctrl-C, a reader that leaves, bytes and characters that it cannot take: each ends in one
-line and an exit code, never in a traceback.
+Ctrl-C, a closed pipe, and bytes or characters outside the encoding end in one line and an exit
+code, without a traceback.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from io import TextIOWrapper
 
 EXIT_INTERRUPTED = 130
-EXIT_UNREAD = 141  # as a program has that SIGPIPE ends
+EXIT_UNREAD = 141  # exit code of a program that SIGPIPE ends
 
 _RED, _YELLOW = "31", "33"
 _PREFIXES = {logging.WARNING: ("warning: ", _YELLOW), logging.ERROR: ("error: ", _RED)}
 
 
 class ConsoleHandler(logging.Handler):
-    """Writes messages to whatever `sys.stderr` is at that time, so progress bars can move it."""
+    """Writes messages to the current `sys.stderr`, which a progress bar may have replaced."""
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix, colour = _PREFIXES.get(min(record.levelno, logging.ERROR), ("", ""))
@@ -29,10 +29,10 @@ class ConsoleHandler(logging.Handler):
 
 
 class RunLogHandler(logging.FileHandler):
-    """A run's log file; where it cannot be written, messages go to the console alone."""
+    """A run's log file; if writing fails, messages go to the console alone."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Says so once; a log is no reason to end a run, or to print a traceback a message."""
+        """Prints one warning and stops writing: a full disk must not end the run."""
         error = sys.exc_info()[1]
         self.addFilter(lambda record: False)
         print(
@@ -49,7 +49,7 @@ def print_error(message: str) -> None:
 
 
 def paint(text: str, colour: str) -> str:
-    """`text` in an ANSI colour, where standard error is a terminal and NO_COLOR is not set."""
+    """`text` in an ANSI colour if standard error is a terminal and NO_COLOR is unset."""
     if not text or os.environ.get("NO_COLOR") or not sys.stderr.isatty():
         return text
     return f"\033[{colour}m{text}\033[0m"
@@ -57,7 +57,7 @@ def paint(text: str, colour: str) -> str:
 
 @contextmanager
 def no_loading_bar() -> Iterator[None]:
-    """Without transformers' own bars over weights: ours are the only ones."""
+    """Hides transformers' progress bars while weights load."""
     from transformers.utils import logging as transformers_logging
 
     shown = transformers_logging.is_progress_bar_enabled()
@@ -69,25 +69,26 @@ def no_loading_bar() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-class ToldInterrupt(KeyboardInterrupt):
-    """A Ctrl-C of which the user was told already."""
+class ReportedInterrupt(KeyboardInterrupt):
+    """A Ctrl-C that was already reported to the user."""
 
 
 def interrupted(error: KeyboardInterrupt) -> int:
-    """Says so in one line, unless that was done; the exit code."""
-    if not isinstance(error, ToldInterrupt):
+    """Prints "interrupted" unless already reported; returns the exit code."""
+    if not isinstance(error, ReportedInterrupt):
         print("interrupted", file=sys.stderr, flush=True)
     return EXIT_INTERRUPTED
 
 
 def run_command(argv: Sequence[str], command: Callable[[list[str]], int]) -> int:
-    """Exit code of a command.
+    """Runs a command and returns its exit code.
 
     Characters that the terminal's encoding lacks are printed as escapes.
 
     Args:
-        argv: its arguments.
-        command: takes them; what it needs is imported inside, so that Ctrl-C counts there too.
+        argv: the command's arguments.
+        command: the function to run; its imports belong inside, so that Ctrl-C during an
+            import is handled too.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -99,12 +100,12 @@ def run_command(argv: Sequence[str], command: Callable[[list[str]], int]) -> int
             return 2
     try:
         code = command(list(argv))
-        if sys.stdout is not None:  # as under `>&-`
+        if sys.stdout is not None:  # None under `>&-`
             sys.stdout.flush()
     except KeyboardInterrupt as error:
         return interrupted(error)
     except BrokenPipeError:
-        # What is still to be written goes nowhere, or Python would complain as it exits.
+        # Discard unwritten output; Python would otherwise complain at exit.
         if sys.stdout is not None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_UNREAD
@@ -112,7 +113,7 @@ def run_command(argv: Sequence[str], command: Callable[[list[str]], int]) -> int
 
 
 def decoded(line: str) -> str:
-    """A line of standard input, read with `surrogateescape`, as text; other bytes become U+FFFD."""
+    """A line read with `surrogateescape` as text; undecodable bytes become U+FFFD."""
     return line.encode(errors="surrogateescape").decode(errors="replace")
 
 

@@ -1,6 +1,6 @@
-"""The one exception that a user's mistake raises: a message for a person, never a traceback.
+"""The exceptions for a user's mistakes, printed as a message without a traceback.
 
-No message shows a password, and nothing that would store one is accepted.
+Messages mask passwords, and settings that would store one are refused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class UserError(Exception):
     """A problem that the user can fix; commands print it and exit with code 2.
 
     Args:
-        message: what is wrong, naming the key, file and line where they are known.
+        message: what is wrong, with key, file and line where known.
         fix: what to do about it, one sentence.
     """
 
@@ -34,7 +34,7 @@ class UserError(Exception):
 
 
 class ConfigError(UserError):
-    """Every problem of one configuration, collected, so that a user fixes them in one go."""
+    """All problems of a configuration in one exception, so that a user can fix them together."""
 
     def __init__(self, problems: list[UserError]) -> None:
         self.problems = problems
@@ -50,19 +50,19 @@ class ConfigError(UserError):
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The exception, what caused it, what caused that, and so on."""
+    """The exception, its cause, the cause's cause, and so on."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def problem(key: str, value: object, rule: str, fix: str) -> UserError:
-    """A setting that breaks a rule, in the one form that all such errors have."""
+    """The error for a setting that breaks a rule, in the common form of all such errors."""
     return UserError(f"{key}={as_text(value)}: {rule}", fix=fix)
 
 
 def as_text(value: object) -> str:
-    """A value as one types it on the command line."""
+    """A value as typed on the command line."""
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(as_text(item) for item in value) + "]"
     if value is None or isinstance(value, bool):
@@ -71,15 +71,15 @@ def as_text(value: object) -> str:
 
 
 def masked(text: str) -> str:
-    """The text without the user and password of an address in it."""
+    """The text with user and password in addresses replaced by `***`."""
     return _USER_AND_PASSWORD.sub("//***@", text)
 
 
 def refuse_passwords(values: Iterable[str]) -> None:
-    """Refuses an address with a user or password, as a value or in a `key=value`.
+    """Refuses an address with a user or password, alone or in `key=value`.
 
     Raises:
-        UserError: without the password.
+        UserError: with the password masked.
     """
     for value in values:
         if masked(value) != value:

@@ -1,4 +1,4 @@
-"""Turns what Hydra and OmegaConf raise into a sentence with the full key and a way out."""
+"""Turns exceptions of Hydra and OmegaConf into messages with the full key and a fix."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NEEDS_MULTIRUN = re.compile(r"(?:Ambiguous value for argument|Sweep parameters)
 _NO_CHOICE = re.compile(r"Error resolving interpolation '(.+?)'")
 _EXISTS = re.compile(r"An item is already at '([^']+)'")
 _PARSER_FRAME = ("Error parsing override", "See https:")
-# Options that come with an extra, so that without it they aren't there.
+# Options of plugins that an extra installs.
 _PLUGINS = {
     "hydra/launcher": {
         "submitit_slurm": "cluster",
@@ -36,12 +36,12 @@ _PLUGINS = {
         "ray": "ray-launcher",
     },
 }
-# Options named after a number, and the key that takes any.
+# Options named after a number, and the key that takes any number.
 _NUMBERED = {"chunking": ("m", "chunking.chunk_size"), "neighbours": ("k", "neighbours.k")}
 _NO_RETRIEVAL = ("cca=none", "neighbours=none", "neighbours=k0")
 _ONE_FLAG = "Only one of --run, --multirun, --cfg"
 _NULL_GROUP = "Config group override must be a string or a list"
-# Groups of which no option is chosen by default, and how one is chosen.
+# Groups without a default option, and how to choose one.
 _NOT_CHOSEN = {
     "train": {
         "recipe.optim": "optim@recipe.optim=adamw, or set recipe.lr, the second phase's rate",
@@ -56,12 +56,12 @@ _NOT_CHOSEN = {
     },
 }
 
-# Groups of Hydra's own that break it down where their node is overwritten by a value.
+# Hydra's own groups that fail if a value overwrites their node.
 _CHOSEN_BY_NAME = ("hydra.sweeper", "hydra.launcher")
 
 
 def explain(error: BaseException) -> UserError | None:
-    """The user's mistake behind an exception; None where it is not one of the configuration."""
+    """The user's mistake behind an exception; None if the configuration is not its cause."""
     links = list(chain(error))
     for link in links:
         if isinstance(link, UserError):
@@ -81,7 +81,7 @@ def _by_message(text: str) -> UserError | None:
     if match := _NEEDS_MULTIRUN.search(text):
         key, _, value = match[1].partition("=")
         fix = "add -m to train once for each, or write a list as key=[a,b]"
-        if "." in key:  # not a group, which has options' names only
+        if "." in key:  # a group takes only option names
             fix += f"; one value with commas in it is quoted twice: \"{key}='{value}'\""
         return UserError(f"{match[1]} has several values for one run", fix=fix)
     if match := _EXISTS.search(text):
@@ -154,7 +154,7 @@ def _unknown_option(path: str) -> UserError:
 
 
 def _place(chain: list[BaseException]) -> str:
-    """The YAML file that holds the mistake, if it is not on the command line."""
+    """The YAML file that holds the mistake, as " (in x.yaml)"; empty for the command line."""
     for link in chain:
         if match := _IN_FILE.search(str(link)):
             return f" (in {match[1]}.yaml)"
@@ -162,10 +162,10 @@ def _place(chain: list[BaseException]) -> str:
 
 
 def uncomposed(error: Exception, command: str, overrides: Sequence[str]) -> UserError:
-    """The message for arguments that could not be composed, whatever Hydra raised.
+    """The message for arguments that could not be composed.
 
     Args:
-        error: neither Hydra's nor OmegaConf's own; `explain` knows those.
+        error: an exception that `explain` does not handle.
         command: "train" or "evaluate".
         overrides: the arguments.
     """

@@ -1,9 +1,8 @@
-"""Settings that name files or folders: one spelling for each, and where a relative one starts.
+"""One spelling for each setting that names a file or folder, and the base of relative paths.
 
-A run's key is made of the spelling, so `base.jsonl`, `./base.jsonl` and the absolute path must be
-one. The spelling is kept relative below the working directory, because runs move with it. Fields
-that hold paths say so (`setting(..., path=True)`); some may be a name on the hub instead, which is
-what there is no file of.
+The spelling enters the run key, so `base.jsonl`, `./base.jsonl` and the absolute path must agree.
+Paths below the working directory stay relative, because runs move with the directory. Path fields
+are declared with `setting(..., path=True)`; a value without a local file may be a name on the hub.
 """
 
 from __future__ import annotations
@@ -21,20 +20,21 @@ C = TypeVar("C")
 
 
 def with_plain_paths(config: C) -> C:
-    """The configuration with each path in its one spelling, as of `plain_path`."""
+    """The configuration with each path in the spelling of `plain_path`."""
     return _with_paths(config, plain_path)
 
 
 def located(config: C, folder: Path) -> C:
-    """The configuration with relative paths made whole where they are found below a folder."""
+    """The configuration with relative paths made absolute if they exist below `folder`."""
     return _with_paths(config, lambda path: located_path(path, folder))
 
 
 def plain_path(path: str) -> str:
-    """A path without `~`, `./`, `a/../` and a last slash: relative in the working directory or
-    below it, absolute elsewhere; a name that there is no file of is left as it is.
+    """A path without `~`, `./`, `a/../` and trailing slash.
 
-    Links keep their names, since what they point to may change; a `..` behind one is kept.
+    Paths in or below the working directory become relative, others absolute. A name without a local
+    file stays as given. Links keep their names, since their targets may change; a `..` after a link
+    is kept.
     """
     if not _is_there(path):
         return path
@@ -49,20 +49,20 @@ def plain_path(path: str) -> str:
 
 
 def located_path(path: str, folder: Path) -> str:
-    """A relative path made absolute where there is such a file below the folder."""
+    """The absolute path below `folder` if that file exists; otherwise `path` unchanged."""
     whole = folder / path
     return str(whole.absolute()) if not path.startswith("~") and _is_there(str(whole)) else path
 
 
 def _is_there(path: str) -> bool:
-    """Whether it names a file or folder, or a pattern of some; a name on the hub never does."""
+    """Whether the text is a glob pattern or names an existing file or folder."""
     return bool(path) and (glob.has_magic(path) or _exists(Path(path).expanduser()))
 
 
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # in a folder that may not be read, or a name that is too long
+    except OSError:  # unreadable parent folder, or name too long
         return False
 
 

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place, flushed to disk, then renamed."""
+"""Atomic file writes: written beside the target, flushed to disk, then renamed."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .refusals import as_refused, system_error
+from .refusals import system_error, with_path
 
 PARTIAL = ".partial"
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a path beside `path` to write a file to; at the end it takes `path`'s place at once.
+    """Yields a temporary path beside `path`, and renames it to `path` at the end.
 
-    Until then, and for good if the block raises, what was at `path` stays as it was. The file is
-    on the same file system, and is flushed to disk first. One process at a time may write to
-    `path`.
+    If the block raises, the old file stays. Only one process may write to `path` at a time.
 
     Raises:
-        OSError: naming `path`, if the machine refuses to write it; whatever else the block raises.
+        OSError: naming `path`, if the system refuses the write; plus the block's own exceptions.
     """
     temporary = path.with_name(path.name + PARTIAL)
     try:
@@ -34,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
         refused = system_error(error)
         if refused is None:
             raise
-        raise as_refused(refused, path) from error
+        raise with_path(refused, path) from error
 
 
 def sync(path: Path) -> None:
@@ -47,7 +45,7 @@ def sync(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Removes a file if that can be done; what led here is the error that counts."""
+    """Removes a file if possible; a failure here must not hide the first error."""
     try:
         path.unlink(missing_ok=True)
     except OSError:

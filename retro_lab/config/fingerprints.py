@@ -1,4 +1,4 @@
-"""Run identity: which settings make a run what it is, hashed; the same run, the same directory."""
+"""Run identity: hashes of the settings that change a run's results."""
 
 from __future__ import annotations
 
@@ -36,18 +36,17 @@ from .serialise import TAG, flatten, to_plain
 
 SCHEMA_VERSION = 1
 
-# What a checkpoint's weights were trained as; the data behind them has its lineage.
+# Groups that a checkpoint's weights depend on; the lineage covers the data.
 _OF_WEIGHTS = ("model", "cca", "chunking", "recipe", "optim", "schedule", "seed")
 
 
 def canonical(config: Config) -> Config:
-    """The same run with every setting that cannot matter put to one fixed value.
+    """The same run with every unused setting at its default, so that equal runs share one key.
 
-    A database that comes to the training split is written as such. Without retrieval these are
-    the database, CCA, neighbours, the encoder and all else of the model that reads
-    neighbours, continuation, embedder, baseline and all of the recipe but smeared keys, so that
-    such points of a sweep are one run. With a backbone they are the sizes and the tokenizer that it
-    brings; without retrieval it is not trained either, so optimiser, schedule and seed go too.
+    A database equal to the training split becomes `DatabaseConfig()`. Without retrieval, the unused
+    settings are the database, CCA, neighbours, encoder, continuation, embedder, baseline and all of
+    the recipe but smeared keys. With a backbone they are the sizes and the tokenizer; a backbone
+    without retrieval is not trained, so optimiser, schedule and seed are unused too.
     """
     if config.recipe.backbone is not None:
         config = _of_backbone(config, config.recipe.backbone)
@@ -101,14 +100,15 @@ def _of_backbone(config: Config, backbone: str) -> Config:
 
 
 def baseline_of(config: Config) -> Config:
-    """The run without retrieval that `config` compares with, shared by all that have the same
-    data, size, optimiser and seed.
+    """The run without retrieval that `config` is compared with.
+
+    Runs with the same data, size, optimiser and seed share one baseline.
     """
     return canonical(dataclasses.replace(config, retriever=NoneRetrieverConfig()))
 
 
 def steps_of(config: Config) -> int:
-    """Optimiser steps that a run reads training tokens in, the backbone's included."""
+    """Optimiser steps that read training tokens, including those of a retrofit's base model."""
     return config.schedule.steps + (config.recipe.steps if config.is_retrofit else 0)
 
 
@@ -116,7 +116,7 @@ def plain_of(config: Config, steps: int) -> Config:
     """The plain model that the gain of `config` is measured against: its baseline, trained longer.
 
     Args:
-        steps: `steps_of(config)` for as many training tokens.
+        steps: `steps_of(config)` for equal training tokens.
     """
     schedule = dataclasses.replace(config.schedule, steps=steps)
     optim = config.optim if config.plain.lr is None else at_rate(config.optim, config.plain.lr)
@@ -124,7 +124,7 @@ def plain_of(config: Config, steps: int) -> Config:
 
 
 def at_rate(optim: OptimConfig, lr: float) -> OptimConfig:
-    """The optimiser at another learning rate; Muon's own rate keeps its proportion."""
+    """The optimiser at another learning rate; Muon's own rate is scaled in proportion."""
     if isinstance(optim, MuonConfig):
         return dataclasses.replace(optim, lr=lr, muon_lr=optim.muon_lr * lr / optim.lr)
     return dataclasses.replace(optim, lr=lr)
@@ -133,8 +133,7 @@ def at_rate(optim: OptimConfig, lr: float) -> OptimConfig:
 def run_fields(config: Config) -> dict[str, Any]:
     """Every setting that changes the result of training, as plain data.
 
-    Settings that say so themselves are left out (`setting(..., identity=False)`), and those of a
-    part that this run doesn't have.
+    Left out are settings with `identity=False` and settings of parts that this run lacks.
     """
     config = canonical(config)
     fields = _identity(config)
@@ -167,19 +166,19 @@ def run_fields(config: Config) -> dict[str, Any]:
 
 
 def _identity(settings: Any) -> dict[str, Any]:
-    """The settings of a schema that take part in an identity, as plain data."""
+    """The settings of a schema that enter an identity, as plain data."""
     outside = left_out(settings)
     return {k: v for k, v in _numbers(to_plain(settings)).items() if k not in outside}
 
 
 def weights_fields(config: Config) -> dict[str, Any]:
-    """Dotted key and value of every setting that a checkpoint's weights go with."""
+    """Every setting that a checkpoint's weights depend on, by dotted key."""
     fields = run_fields(config)
     return flatten({name: fields[name] for name in _OF_WEIGHTS if name in fields})
 
 
 def differing(of_checkpoint: dict[str, Any], of_run: dict[str, Any]) -> list[str]:
-    """What differs among the keys that both have, in words; versions may add and drop keys."""
+    """Describes the differing values of keys in both; versions may add or drop keys."""
     return [
         f"{key} was {as_text(value)}, is {as_text(of_run[key])}"
         for key, value in of_checkpoint.items()
@@ -188,32 +187,32 @@ def differing(of_checkpoint: dict[str, Any], of_run: dict[str, Any]) -> list[str
 
 
 def eval_fields(evaluation: EvalConfig, plain: PlainConfig | None = None) -> dict[str, Any]:
-    """Every setting that changes the figures of an evaluation, as plain data.
+    """Every setting that changes an evaluation's results, as plain data.
 
     Args:
-        plain: how the plain model that was scored is matched; None if none was.
+        plain: how the plain model is matched; None if none was scored.
     """
     fields = {k: v for k, v in _identity(evaluation).items() if k != TAG}
     return fields if plain is None else fields | {"plain": to_plain(plain)}
 
 
 def database_key(database: DatabaseConfig) -> str:
-    """8 hex digits that name a database by its settings."""
+    """8 hex digits that identify a database by its settings."""
     settings = {k: v for k, v in to_plain(database).items() if k not in left_out(database)}
     text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def run_key(config: Config) -> str:
-    """64 hex digits that name the run: sha256 of the canonical JSON of `run_fields`."""
+    """64 hex digits that identify the run: SHA-256 of the canonical JSON of `run_fields`."""
     document = {"schema_version": SCHEMA_VERSION, **run_fields(config)}
     text = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def run_name(config: Config) -> str:
-    """Name of the run's directory, readable first, unique by the first digits of its key."""
-    config = canonical(config)  # a backbone gives its name
+    """Name of the run's directory: readable parts, then the first 8 digits of the run key."""
+    config = canonical(config)  # a backbone's run is named after the backbone
     parts = [config.model.name, "none"]
     if config.retriever.retrieves:
         parts = [config.model.name, config.retriever.name, f"k{config.neighbours.k}"]
@@ -221,7 +220,7 @@ def run_name(config: Config) -> str:
 
 
 def _numbers(value: Any) -> Any:
-    """1.0 and 1 are one value, as they are in YAML."""
+    """Converts whole floats to int: 1.0 and 1 are equal in YAML."""
     if isinstance(value, dict):
         return {name: _numbers(item) for name, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The groups, options and keys that a configuration may have, and the nearest to a typo."""
+"""The groups, options and keys of the configuration, and the nearest match to a typo."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _WORDS = {
     float: "a number",
     bool: "true or false",
     str: "text",
-    typing.Any: "text or a list of texts (as [a,b])",  # the runs of an evaluation
+    typing.Any: "text or a list of texts (as [a,b])",  # the `run` key of an evaluation
 }
 _PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Key:
-    """One key: its dotted name, its type, the schema that has it, and its default as text."""
+    """A configuration key: dotted name, type, owning schema, and default as text."""
 
     name: str
     type: Any
@@ -36,14 +36,14 @@ class Key:
 
 
 def conf_dir() -> Path:
-    """Folder of the configuration groups: beside the code in a wheel, else the checkout's."""
+    """Folder of the configuration groups: inside the package in a wheel, else in the checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "conf"
     return installed if installed.is_dir() else package.parent / "conf"
 
 
 def options(group: str) -> list[str]:
-    """Names that `<group>=<name>` takes, those of folders in it as folder/name; k2 before k10."""
+    """Option names of a group, with subfolders as folder/name; k2 sorts before k10."""
     folder = conf_dir() / group
     names = [path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")]
     return sorted(names, key=_natural)
@@ -68,15 +68,15 @@ def options_of_schema(group: str, schema: str) -> list[str]:
 
 @cache
 def known_keys() -> tuple[Key, ...]:
-    """Keys of all primary configs, those of every option of a group included."""
+    """Keys of all primary configs, including those of every option of a group."""
     return tuple(dict.fromkeys([*_keys("", Config), *_keys("", EvaluateConfig)]))
 
 
 def unknown_key(name: str, place: str = "") -> UserError:
-    """The error for a key or group that does not exist, or not in the chosen option.
+    """The error for a key or group that does not exist, or is absent from the chosen option.
 
     Args:
-        place: where the mistake is, to follow the message, as " (in experiment/x.yaml)".
+        place: suffix that locates the mistake, such as " (in experiment/x.yaml)".
     """
     node = name.rpartition(".")[0]
     owners = [key.owner for key in known_keys() if key.name == name]
@@ -105,7 +105,7 @@ def bad_value(name: str, given: str, said: str, place: str = "") -> UserError:
 
     Args:
         given: the assignment as the user wrote it.
-        said: the reason in the words of whoever refused it, for keys that no schema has.
+        said: the original error text, for keys outside our schemas.
     """
     found = [key for key in known_keys() if key.name == name.partition("[")[0]]
     if not found:
@@ -118,9 +118,9 @@ def bad_value(name: str, given: str, said: str, place: str = "") -> UserError:
 
 
 def nearest(name: str) -> list[str]:
-    """Known keys or groups that a user may have meant by `name`, best first, at most three."""
+    """Up to three known keys or groups closest to `name`, best first."""
     if name.startswith("hydra."):
-        return []  # Hydra's own keys are not ours to know
+        return []  # Hydra's own keys are not in our schemas
     names = list(dict.fromkeys([key.name for key in known_keys()]))
     leaf = name.rpartition(".")[2]
     same_leaf = [known for known in names if known.rpartition(".")[2] == leaf]
@@ -131,7 +131,7 @@ def nearest(name: str) -> list[str]:
 
 
 def describe(kind: Any) -> str:
-    """A type in words: `int | None` is "a whole number or null"."""
+    """A type in words: `int | None` becomes "a whole number or null"."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
         inner = [describe(arg) for arg in args if arg is not type(None)]
@@ -146,7 +146,7 @@ def describe(kind: Any) -> str:
 
 
 def _is_item(value: str, kind: Any) -> bool:
-    """Whether a key of this type takes a list, and the value is one of what it holds."""
+    """Whether a key of this type takes a list and `value` fits as one item."""
     for option in [kind, *typing.get_args(kind)]:
         if typing.get_origin(option) is list:
             [item] = typing.get_args(option)
@@ -159,7 +159,7 @@ def _is_item(value: str, kind: Any) -> bool:
 
 
 def _keys(prefix: str, schema: type) -> Iterator[Key]:
-    """Keys of a schema and of all its subclasses, since any option of a group may be chosen."""
+    """Keys of a schema and its subclasses, since any option of a group may be chosen."""
     for option in [schema, *subclasses(schema)]:
         hints = typing.get_type_hints(option)
         for field in dataclasses.fields(option):
@@ -167,14 +167,14 @@ def _keys(prefix: str, schema: type) -> Iterator[Key]:
             name = f"{prefix}{field.name}"
             yield Key(name, kind, option.__name__, _default(field))
             if typing.get_origin(kind) is dict:
-                continue  # its names are the user's own
+                continue  # the user chooses its names
             for inner in [kind, *typing.get_args(kind)]:
                 if dataclasses.is_dataclass(inner):
                     yield from _keys(f"{name}.", typing.cast(type, inner))
 
 
 def _default(field: dataclasses.Field) -> str | None:
-    """The field's default as one types it; None where there is none, or none worth showing."""
+    """The field's default as typed on the command line; None for no default or a whole group."""
     value = field.default
     if field.default_factory is not dataclasses.MISSING:
         value = field.default_factory()
@@ -196,7 +196,7 @@ def _options_of(node: str, owners: list[str]) -> list[str]:
 
 
 def subclasses(schema: type) -> Iterator[type]:
-    """All classes below a schema: the options of a group that it types."""
+    """All subclasses of a schema, the options of its group."""
     for subclass in schema.__subclasses__():
         yield subclass
         yield from subclasses(subclass)

@@ -1,7 +1,7 @@
-"""What the machine refuses a command: no room, no permission, too many files, no memory.
+"""System errors as messages: full disk, missing permission, too many files, no memory.
 
-Libraries word these in ways of their own, often without an error number or a path. Here they are
-recognised wherever in an exception's chain they stand, and become one message with a way out.
+Libraries word these errors differently, often without an error number or a path. They are found
+anywhere in an exception's chain and become one message with a fix.
 """
 
 from __future__ import annotations
@@ -44,22 +44,22 @@ _FIXES = {
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), _FILES),
     errno.EIO: _DEVICE,
 }
-# Those that mean nothing else, wherever they stand. The others (a folder that exists) count only
-# as the exception itself and with a path; else they may be a mistake of ours.
+# Errors that are unambiguous anywhere in the chain. The others (such as a folder that exists) count
+# only as the exception itself and with a path, since they may be a bug of ours.
 _UNMISTAKABLE = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE, errno.ENFILE),
     errno.EIO,
 )
 _SHORT_WRITE = re.compile(r"requested and \d+ written")  # numpy, which drops the error number
-# A file of a stage, as the store lays them out: <stage>/<key>/...
+# A file of a stage in the store's layout: <stage>/<key>/...
 _STAGE_FILE = re.compile(r"([^\s'\"]*/[a-z_]+/[0-9a-f]{16})/")
 _NO_MEMORY = re.compile(r"(?:can't|[Cc]annot|[Uu]nable to) allocate|out of memory", re.IGNORECASE)
 
 
 def system_error(error: BaseException) -> OSError | None:
-    """The machine's refusal behind an exception, with its path where that is known; else None.
+    """The system error behind an exception, with its path if known; else None.
 
-    A `UserError` is a message already and has none.
+    None for a `UserError`, which is already a message.
     """
     found = None
     for link in chain(error):
@@ -74,7 +74,7 @@ def system_error(error: BaseException) -> OSError | None:
 
 
 def _worded(error: BaseException) -> OSError | None:
-    """The refusal that an exception names in words alone."""
+    """The system error that an exception names only in its text."""
     text = str(error)
     for code in _UNMISTAKABLE:
         if os.strerror(code) in text:
@@ -85,7 +85,7 @@ def _worded(error: BaseException) -> OSError | None:
 
 
 def is_short_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: in Python, in torch on either device, or in a memory map."""
+    """Whether memory ran out in Python, in torch (CPU or GPU) or in a memory map."""
     return any(
         isinstance(link, MemoryError)
         or (isinstance(link, OSError) and link.errno == errno.ENOMEM)
@@ -95,15 +95,15 @@ def is_short_of_memory(error: BaseException) -> bool:
 
 
 def is_refused(error: BaseException) -> bool:
-    """Whether the machine is to blame, and so nothing follows about what was read or written."""
+    """Whether a system error or lack of memory is the cause, so the data itself may be intact."""
     return system_error(error) is not None or is_short_of_memory(error)
 
 
 def refusal(error: BaseException, place: Path | str | None = None) -> UserError | None:
-    """The message for what the machine refuses; None for any other exception.
+    """The message for a system error, a vanished stage or lack of memory; else None.
 
     Args:
-        place: named where the exception doesn't know its path.
+        place: path to name if the exception has none.
     """
     refused = system_error(error)
     if refused is not None:
@@ -126,7 +126,7 @@ def refusal(error: BaseException, place: Path | str | None = None) -> UserError 
 
 
 def _vanished_stage(error: BaseException) -> str | None:
-    """The folder of stored data that an exception misses a file of, if the whole of it is gone."""
+    """The stage folder that an exception misses a file of, if the whole folder is gone."""
     for link in chain(error):
         match = _STAGE_FILE.search(str(link))
         if match and os.strerror(errno.ENOENT) in str(link) and not Path(match[1]).exists():
@@ -140,17 +140,17 @@ def _line(error: BaseException) -> str:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Gives a refusal inside the path that was being written, where it doesn't name one itself."""
+    """Adds `path` to a system error in the block that names no path."""
     try:
         yield
     except Exception as error:
         refused = system_error(error)
         if refused is None or refused.filename is not None:
             raise
-        raise as_refused(refused, path) from error
+        raise with_path(refused, path) from error
 
 
-def as_refused(refused: OSError, path: Path) -> OSError:
-    """The same refusal of `path`."""
+def with_path(refused: OSError, path: Path) -> OSError:
+    """The same system error with `path`."""
     code = refused.errno or 0
     return OSError(code, os.strerror(code), str(path))

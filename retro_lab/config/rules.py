@@ -1,6 +1,6 @@
-"""Rules between settings of different groups; every broken rule is reported at once.
+"""Rules between settings of different groups; all broken rules are reported at once.
 
-What one group must keep by itself stands beside its fields, in `schema/`.
+Rules within one group stand beside its fields, in `schema/`.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*")
 def check(config: Config) -> None:
     """Refuses a configuration that cannot run.
 
-    Settings that the run doesn't use are not looked at: with `retriever=none`, CCA, say.
+    Settings that the run doesn't use, such as CCA with `retriever=none`, are not checked.
 
     Raises:
-        ConfigError: holds every problem, each with key, value, rule and fix.
+        ConfigError: holds every problem with key, value, rule and fix.
     """
     config = canonical(config)
     broken = [*own_problems(config), *(found for rule in _RULES for found in rule(config))]
@@ -44,10 +44,10 @@ def check(config: Config) -> None:
 
 
 def check_choosing(config: Config) -> None:
-    """Refuses to choose settings by another split than validation, or by a gain that isn't there.
+    """Refuses to tune settings on a split other than validation, or on a gain without plain model.
 
     Raises:
-        UserError: see above.
+        UserError: for either.
     """
     if config.eval.split != "validation":
         raise UserError(
@@ -82,7 +82,7 @@ def _model(config: Config) -> Iterator[UserError]:
             "chunking.continuation_chunks=0 leaves nothing of the neighbours to read",
             "chunking.continuation_chunks=1, or model.value=neighbour",
         )
-    own = config.recipe.backbone is None  # a backbone's sizes are known once it is read
+    own = config.recipe.backbone is None  # a backbone's sizes are unknown until it is loaded
     if own and model.share_embeddings and model.d_model != model.encoder.d_model:
         yield problem(
             "model.share_embeddings",
@@ -99,9 +99,9 @@ def _cca(config: Config) -> Iterator[UserError]:
 
 
 def cca_layers(config: Config) -> Iterator[UserError]:
-    """What is wrong with the layers of CCA, in a model of `model.num_layers`.
+    """Problems of the CCA layers in a model of `model.num_layers`.
 
-    Those of a backbone are looked at once its depth is known.
+    A backbone's layers are checked once its depth is known.
     """
     num_layers, layers = config.model.num_layers, config.cca_layers
     explicit = config.cca.layers is not None
@@ -161,7 +161,7 @@ def _stored_neighbours(config: Config) -> Iterator[UserError]:
 
 
 def _leak_filter(config: Config) -> Iterator[UserError]:
-    """A filter that could never drop a neighbour is a mistake."""
+    """Refuses a filter that could never drop a neighbour."""
     if not config.retriever.retrieves:
         return
     chunking = config.chunking
@@ -197,7 +197,7 @@ def _stored(config: Config) -> Iterator[UserError]:
 
 
 def _imported(config: Config) -> Iterator[UserError]:
-    """A dataset of tokens is read by the tokenizer that made it."""
+    """A dataset of tokens needs the tokenizer that made it."""
     corpus, tokenizer = config.corpus, config.tokenizer
     if not isinstance(corpus, NorlundCorpusConfig):
         return
@@ -211,7 +211,7 @@ def _imported(config: Config) -> Iterator[UserError]:
 
 
 def _embedder(config: Config) -> Iterator[UserError]:
-    """A pretrained encoder has a name; one that embeds nothing needs none."""
+    """A pretrained encoder needs a name if the retriever embeds."""
     for name in ("model", "query_model", "key_model"):
         if config.retriever.needs_embeddings and getattr(config.embedder, name, None) == "":
             yield UserError(
@@ -238,7 +238,7 @@ def _database(config: Config) -> Iterator[UserError]:
 
 
 def _injection(config: Config) -> Iterator[UserError]:
-    """A leak must be one, and what is planted must be apart from the training text."""
+    """Doses must be valid shares, and planted text must be separate from the training text."""
     evaluation, doses = config.eval, config.eval.injection.doses
     if not all(0 < dose <= 1 for dose in doses) or len(set(doses)) < len(doses):
         yield problem(
@@ -295,7 +295,7 @@ def _recipe(config: Config) -> Iterator[UserError]:
 
 
 def _backbone(config: Config) -> Iterator[UserError]:
-    """A pretrained model and its tokenizer."""
+    """A pretrained backbone needs its own tokenizer, and retrieval needs recipe=retrofit."""
     recipe = config.recipe
     if recipe.backbone is None:
         return

@@ -1,7 +1,7 @@
-"""A configuration as plain data and back, so that a run directory needs nothing else.
+"""Converts a configuration to plain data (YAML) and back.
 
-Where a field may hold one of several schemas (a retriever, a corpus), the plain form carries the
-schema's name under `schema`; only dataclasses of `retro_lab.config.schema` can be named there.
+A field that may hold one of several schemas (a retriever, a corpus) stores the schema's name under
+`schema`. Only dataclasses of `retro_lab.config.schema` are accepted.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from .schema import Config
 
 TAG = "schema"
 
-_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast
+_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's loader is ten times as fast
 _SCALARS = {bool: bool, int: int, float: (int, float), str: str}
 
 
 def flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted keys, so that a difference names the very field."""
+    """Flattens nested mappings to one with dotted keys."""
     flat: dict[str, Any] = {}
     for name, value in fields.items():
         if isinstance(value, dict) and value:
@@ -38,7 +38,7 @@ def flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def to_plain(value: Any) -> Any:
-    """Dataclasses as dicts tagged with their schema where a subclass is possible."""
+    """Converts dataclasses to dicts, tagged with the schema's name if part of a hierarchy."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
         polymorphic = type(value).__subclasses__() or dataclasses.is_dataclass(type(value).__base__)
@@ -56,7 +56,7 @@ def from_plain(data: Any, kind: Any = Config) -> Any:
     """Inverse of `to_plain`.
 
     Raises:
-        ValueError: for a key or a schema that is unknown, and a value of another type.
+        ValueError: unknown key or schema, or a value of another type.
     """
     if data is None:
         return None
@@ -74,16 +74,16 @@ def from_plain(data: Any, kind: Any = Config) -> Any:
 
 
 def write_config(config: Config, path: Path) -> None:
-    """Writes the resolved configuration as YAML, whole or not at all."""
+    """Writes the configuration as YAML, atomically."""
     with replacing(path) as temporary:
         temporary.write_text(yaml.safe_dump(to_plain(config), sort_keys=False), encoding="utf-8")
 
 
 def read_config(path: Path) -> Config:
-    """Reads what `write_config` wrote.
+    """Reads the file of `write_config`.
 
     Raises:
-        UserError: if the file is missing or is not a configuration of this version.
+        UserError: the file is missing, or is no configuration of this version.
     """
     if not path.is_file():
         raise UserError(

@@ -1,7 +1,7 @@
-"""Keys that hold text take what was typed: `corpus.path=2024_11` is that folder, not 202411.
+"""Quotes values of text keys, so that `corpus.path=2024_11` is not read as the number 202411.
 
-Hydra's grammar reads a number where it can, and OmegaConf writes it out as text again, in another
-spelling. Such a value is quoted here before Hydra sees it, in lists and sweeps too.
+Hydra's grammar reads such a value as a number, and OmegaConf writes the number in another spelling.
+Values are quoted before Hydra reads them, also in lists and sweeps.
 """
 
 from __future__ import annotations
@@ -24,28 +24,27 @@ from .keys import groups, subclasses
 from .schema import Config, EvaluateConfig
 
 _NUMBER_LIKE = (OverrideLexer.INT, OverrideLexer.FLOAT, OverrideLexer.BOOL)
-_GRAMMAR = frozenset("\\\"',()[]{}")  # what may be meant as Hydra's, even where it is wrong
-_CHOICE = "choice"  # of Hydra's functions, the one whose arguments become values as they are
+_GRAMMAR = frozenset("\\\"',()[]{}")  # characters with a meaning in Hydra's grammar
+_CHOICE = "choice"  # the only function of Hydra that passes its arguments on unchanged
 
 
 def as_typed(arguments: Sequence[str]) -> list[str]:
-    """Command-line arguments with numbers and truth values in quotes where a key holds text.
+    """Quotes numbers, truth values and unsupported characters such as `~` in values of text keys.
 
-    Likewise a value with characters that Hydra's grammar lacks, such as `~`. `null` stays null;
-    flags, and what was meant as Hydra's grammar but cannot be read, are left as they are.
+    `null` stays null; flags and malformed uses of Hydra's grammar stay unchanged.
     """
     return [_quoted(argument) for argument in arguments]
 
 
 @cache
 def holds_text(key: str) -> bool:
-    """Whether a key's value is text or a list of texts; a group's is, the name of its option."""
+    """Whether a key's value is text, a list of texts, or the name of a group's option."""
     group = key.partition("@")[0]
     if group in groups() or "/" in group:
         return True
     if key.startswith("hydra."):
         return str in _kinds(HydraConf, key.split(".")[1:])
-    # Of our own schemas only `run` may be anything: the path of a run, or a list of them.
+    # `Any` is the type of `run` only: a path or a list of paths.
     found = _kinds(Config, key.split(".")) | _kinds(EvaluateConfig, key.split("."))
     return bool(found & {str, Any})
 
@@ -56,7 +55,7 @@ def _quoted(argument: str) -> str:
         return argument
     try:
         places = _number_like(value)
-    except HydraException:  # its grammar has no ~, no =, and no letter beyond ASCII
+    except HydraException:  # Hydra's grammar has no ~, no =, and no letter beyond ASCII
         return argument if _GRAMMAR.intersection(value) else f'{key}="{value}"'
     for start, stop in reversed(places):
         value = f'{value[:start]}"{value[start:stop].strip()}"{value[stop:]}'
@@ -64,10 +63,10 @@ def _quoted(argument: str) -> str:
 
 
 def _number_like(value: str) -> list[tuple[int, int]]:
-    """Start and end of each whole value that is not text to Hydra, blanks around it included.
+    """Start and end of each complete number or truth value, surrounding blanks included.
 
     Raises:
-        HydraException: it cannot be read.
+        HydraException: the value cannot be parsed.
     """
     lexer = OverrideLexer(InputStream(value))
     lexer.mode(OverrideLexer.VALUE_MODE)
@@ -84,7 +83,7 @@ def _number_like(value: str) -> list[tuple[int, int]]:
 
 
 class _Values(OverrideParserListener):
-    """Collects the places of numbers and truth values; those in a function's arguments are its."""
+    """Collects the places of numbers and truth values outside most functions' arguments."""
 
     def __init__(self) -> None:
         self.places: list[tuple[int, int]] = []
@@ -105,13 +104,13 @@ class _Values(OverrideParserListener):
 
 
 def _kinds(kind: Any, path: list[str]) -> set[Any]:
-    """The types that a path below a type may have, whatever options are chosen."""
+    """The possible types of a path below a type, over all options."""
     options = [kind, *typing.get_args(kind)]
     return set(options) if not path else {k for o in options for k in _below(o, path)}
 
 
 def _below(kind: Any, path: list[str]) -> Iterator[Any]:
-    if typing.get_origin(kind) is dict:  # the first part is a name of the user's own
+    if typing.get_origin(kind) is dict:  # the user chooses the first part
         yield from _kinds(typing.get_args(kind)[1], path[1:])
     elif dataclasses.is_dataclass(kind):
         for schema in (typing.cast(type, kind), *subclasses(typing.cast(type, kind))):

@@ -1,6 +1,6 @@
-"""RETRO and Hugging Face: retrieval grafted on their decoders, and RETRO as one of their models.
+"""RETRO with Hugging Face: retrieval grafted onto their decoders, and RETRO as one of their models.
 
-Importing this package makes `AutoConfig` and `AutoModelForCausalLM` know RETRO.
+Importing this package registers RETRO with `AutoConfig` and `AutoModelForCausalLM`.
 """
 
 from .graft import GraftedRetro

@@ -1,4 +1,4 @@
-"""Hugging Face decoders that retrieval can be grafted on: which, from where, and their parts.
+"""Hugging Face decoders that retrieval can be grafted onto: families, loading, and their parts.
 
 `transformers` is imported inside functions: it takes seconds, and most runs have no backbone.
 """
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 class Family(NamedTuple):
-    """Where the parts of a decoder are.
+    """Attribute names of a decoder's parts.
 
     Attributes:
-        blocks: of the base model, the list of its blocks.
-        attention: of a block, its self-attention, which returns a tuple that begins with the
-            update to the residual stream.
+        blocks: the base model's list of blocks.
+        attention: a block's self-attention, which returns a tuple that begins with the update to
+            the residual stream.
     """
 
     blocks: str
@@ -45,17 +45,16 @@ FAMILIES = {
     "qwen3": _LLAMA_LIKE,
     "smollm3": _LLAMA_LIKE,
 }
-"""Parts by `model_type`. In each of them the block adds the attention's output to its input as it
-is; a family that normalises it first (OLMo 2, Gemma 2) would put CCA in another place than RETRO's.
+"""Parts by `model_type`. In these families a block adds the attention's output to its input
+unchanged; in one that normalises the output first (OLMo 2, Gemma 2), CCA would be misplaced.
 """
 
 
 class Sizes(NamedTuple):
-    """What a backbone's configuration says of it, under this project's names.
+    """A backbone's sizes from its configuration, under this project's names.
 
     Attributes:
-        max_length: longest window that its positions and its attention reach over, None if they
-            say nothing.
+        max_length: longest window for its positions and attention, None if unlimited.
     """
 
     vocab_size: int
@@ -68,10 +67,10 @@ class Sizes(NamedTuple):
 
 
 def read_config(name: str) -> PretrainedConfig:
-    """A backbone's configuration, by hub name, local folder or GGUF file; no weights are read.
+    """A backbone's configuration, by hub name, local folder or GGUF file; reads no weights.
 
     Raises:
-        UserError: it can't be loaded, is no decoder, or of a family without an entry in `FAMILIES`.
+        UserError: the configuration can't be loaded, or is no decoder of a family in `FAMILIES`.
     """
     from transformers import AutoConfig
 
@@ -94,7 +93,7 @@ def read_config(name: str) -> PretrainedConfig:
 
 
 def sizes(config: PretrainedConfig) -> Sizes:
-    """Reads off the sizes."""
+    """The sizes in a configuration."""
     found: Any = config
     width, heads = found.hidden_size, found.num_attention_heads
     sliding = None
@@ -115,10 +114,10 @@ def sizes(config: PretrainedConfig) -> Sizes:
 
 
 def build_backbone(config: PretrainedConfig, dropout: float = 0.0) -> PreTrainedModel:
-    """The decoder with the weights that its configuration starts it with.
+    """A decoder with randomly initialised weights.
 
     Args:
-        dropout: in place of every dropout that the configuration has.
+        dropout: replaces every dropout of the configuration.
     """
     from transformers import AutoModelForCausalLM
 
@@ -134,7 +133,7 @@ def load_weights(name: str) -> dict[str, Tensor]:
     """The `state_dict` of a backbone, in single precision.
 
     Raises:
-        UserError: it can't be loaded.
+        UserError: the weights can't be loaded.
     """
     from transformers import AutoModelForCausalLM
 
@@ -161,7 +160,7 @@ def attention_of(backbone: PreTrainedModel, layer: int) -> nn.Module:
 
 
 def _check_path(name: str) -> None:
-    """Refuses what is meant as a place in the file system and is none that can be read."""
+    """Refuses a missing path, and the folder of a run."""
     path = Path(name).expanduser()
     if not path.exists() and (name.startswith(("/", ".", "~")) or name.count("/") > 1):
         raise UserError(

@@ -1,10 +1,10 @@
-"""RETROfit on a Hugging Face decoder (RETRO, section 4.2): its code stays as it is.
+"""RETROfit on a Hugging Face decoder (RETRO, section 4.2), without changes to its code.
 
 With h the input of a block and a the output of its self-attention, a forward hook on the attention
-returns a + CCA(norm(h + a), E) in place of a. In a sequential block (GPT-2, Llama) what follows is
-h + a + CCA(..) and then the feed-forward: exactly Algorithm 1. A block whose feed-forward runs
-beside the attention (GPT-NeoX) adds the same update to the same sum, but its own feed-forward reads
-h alone, so that CCA reaches the feed-forward of the next block first.
+returns a + CCA(norm(h + a), E) instead of a. A sequential block (GPT-2, Llama) then computes h + a
++ CCA(..) followed by the feed-forward: exactly Algorithm 1. A block with the feed-forward parallel
+to the attention (GPT-NeoX) adds the same update, but its own feed-forward reads h alone, so that
+CCA first reaches the feed-forward of the next block.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class GraftedLayer(nn.Module):
-    """What a layer with CCA has beyond the backbone's block."""
+    """The modules that CCA adds to a backbone's block."""
 
     def __init__(self, config: RetroConfig) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class GraftedLayer(nn.Module):
 
 @dataclass
 class _Reading:
-    """One forward pass with retrieval: what the hooks hand on to each other."""
+    """State that the hooks share in one forward pass with retrieval."""
 
     chunks: RetrievedChunks
     before: Tensor | None = None
@@ -54,18 +54,18 @@ class _Reading:
 
 
 class GraftedRetro(nn.Module):
-    """A Hugging Face causal language model that reads neighbours; used as `retro_lab.nn.Retro` is.
+    """A Hugging Face causal language model that reads neighbours; same interface as `Retro`.
 
-    Calling it without neighbours switches retrieval off: the hooks leave the attention's output
-    untouched, and the result is that of the backbone, bit for bit. Documents that share a row are
-    masked from each other, and each begins at position 0 of the backbone, as if it stood alone.
+    Without neighbours the hooks leave the attention's output untouched, and the result equals the
+    backbone's bit for bit. Documents in one row are masked from each other, and each begins at
+    position 0 of the backbone.
 
     Args:
-        backbone: of `build_backbone`.
-        config: its sizes are the backbone's; without `cca_layers` there is nothing but the
-            backbone. Tokens beyond the backbone's vocabulary (padding) are never read.
-        share_embeddings: the encoder reads the backbone's token table, through a projection where
-            the widths differ, instead of one of its own.
+        backbone: from `build_backbone`.
+        config: has the backbone's sizes; without `cca_layers` only the backbone is used. Tokens
+            beyond the backbone's vocabulary (padding) are never read.
+        share_embeddings: whether the encoder reads the backbone's token table, through a projection
+            if the widths differ, instead of its own.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class GraftedRetro(nn.Module):
             input_ids: [B, N].
             neighbour_ids: [B, U, K, R], missing ones as rows of pad_id; None switches retrieval
                 off.
-            document_ids: [B, N], which document a position belongs to when several share a row.
+            document_ids: [B, N], document of each position if several share a row.
 
         Returns:
             [B, N, V] over the backbone's vocabulary.
@@ -122,7 +122,7 @@ class GraftedRetro(nn.Module):
         logits = self._read_out(hidden)
         if copy is None:
             return logits
-        last = logits.shape[-1] - 1  # padding has no column, and is never copied
+        last = logits.shape[-1] - 1  # padding has no logit and is never copied
         return mixture_log_probs(logits, copy._replace(next_ids=copy.next_ids.clamp(max=last)))
 
     def token_nats(
@@ -135,10 +135,10 @@ class GraftedRetro(nn.Module):
         """Negative log-likelihood of each target, in nats; the pointer never builds [N, V].
 
         Args:
-            targets: [B, N], -100 where nothing is scored.
+            targets: [B, N], -100 for unscored positions.
 
         Returns:
-            [B, N] of at least single precision, 0 where nothing is scored.
+            [B, N] of at least single precision, 0 at unscored positions.
         """
         hidden, copy = self._hidden(input_ids, neighbour_ids, document_ids)
         logits = at_least_single(self._read_out(hidden))
@@ -155,14 +155,14 @@ class GraftedRetro(nn.Module):
         return blocks_of(self.backbone)
 
     def retrieval_parameters(self) -> set[str]:
-        """Names of the parameters that the backbone does not have."""
+        """Names of all parameters outside the backbone."""
         return {name for name, _ in self.named_parameters() if not name.startswith("backbone.")}
 
     def load_backbone(self, state: dict[str, Tensor]) -> None:
-        """Takes over the backbone's weights; the retrieval parts keep theirs.
+        """Loads the backbone's weights; the retrieval parts keep theirs.
 
         Raises:
-            ValueError: if the weights do not belong to this decoder, naming the differing keys.
+            ValueError: the weights belong to another decoder; names the differing keys.
         """
         result = self.backbone.load_state_dict(state, strict=False)
         if result.missing_keys or result.unexpected_keys:
@@ -172,7 +172,7 @@ class GraftedRetro(nn.Module):
             )
 
     def backbone_parameters(self) -> list[nn.Parameter]:
-        """The weights that the backbone brought."""
+        """The backbone's weights."""
         return list(self.backbone.parameters())
 
     def freeze_backbone(self) -> None:
@@ -180,9 +180,10 @@ class GraftedRetro(nn.Module):
         self.backbone.requires_grad_(False)
 
     def enable_checkpointing(self, enabled: bool = True) -> None:
-        """Trades time for memory: only block boundaries are kept for the backward pass.
+        """Activation checkpointing: keeps only block boundaries for the backward pass.
 
-        Blocks with CCA are left out: what their hooks hand on would be computed a second time.
+        Saves memory and costs time. Blocks with CCA are excluded, since their hooks would run
+        twice.
         """
         if not enabled:
             self.backbone.activation_checkpointing_disable()
@@ -196,13 +197,13 @@ class GraftedRetro(nn.Module):
     def _hidden(
         self, input_ids: Tensor, neighbour_ids: Tensor | None, document_ids: Tensor | None
     ) -> tuple[Tensor, Copy | None]:
-        """Final normalised states [B, N, D] and the pointer's proposal."""
+        """Final normalised states [B, N, D] and the pointer's copy distribution."""
         chunks = RetrievedChunks.given(neighbour_ids, document_ids, input_ids.shape[1], self.config)
         reading = self._reading = None if chunks is None else _Reading(chunks)
         apart: dict[str, Tensor] = {}
         if document_ids is not None:
             apart["attention_mask"] = document_mask(document_ids)
-            apart["position_ids"] = places_in_document(document_ids)
+            apart["position_ids"] = positions_in_document(document_ids)
         try:
             output: Any = self.backbone.base_model(
                 input_ids=self._known(input_ids), use_cache=False, **apart
@@ -243,16 +244,16 @@ class GraftedRetro(nn.Module):
         return self.encoder(embedded, retrieving, chunks)
 
     def _known(self, ids: Tensor) -> Tensor:
-        """Ids with padding beyond the backbone's vocabulary replaced; nothing reads it."""
+        """Ids with padding, outside the backbone's vocabulary, replaced by a valid id."""
         return ids.clamp(max=cast(Any, self.backbone.config).vocab_size - 1)
 
     def _read_out(self, hidden: Tensor) -> Tensor:
-        """Logits [B, N, V] of the backbone's own read-out."""
+        """Logits [B, N, V] of the backbone's output layer."""
         return cast(nn.Module, self.backbone.get_output_embeddings())(hidden)
 
 
-def places_in_document(document_ids: Tensor) -> Tensor:
-    """[B, N] how far each position is from the first one of its document in the row."""
+def positions_in_document(document_ids: Tensor) -> Tensor:
+    """[B, N] position of each token within its document in the row."""
     place = torch.arange(document_ids.shape[1], device=document_ids.device)
     begins = torch.ones_like(document_ids, dtype=torch.bool)
     begins[:, 1:] = document_ids[:, 1:] != document_ids[:, :-1]

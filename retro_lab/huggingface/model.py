@@ -1,7 +1,7 @@
 """RETRO as a Hugging Face model: `save_pretrained`, `from_pretrained`, `generate`.
 
-A thin case around `Retro` or `GraftedRetro`; importing this module makes `AutoConfig` and
-`AutoModelForCausalLM` know them.
+A thin wrapper of `Retro` or `GraftedRetro`; importing this module registers it with `AutoConfig`
+and `AutoModelForCausalLM`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .backbones import build_backbone
 from .graft import GraftedRetro
 
 Retriever = Callable[[Tensor], Tensor]
-"""Tokens [B, M] of a finished chunk to the tokens [B, K, R] of its neighbours, which the model
+"""Maps tokens [B, M] of a finished chunk to the tokens [B, K, R] of its neighbours, which the model
 reads from that chunk's last token on; missing ones are rows of `pad_id`."""
 
 
@@ -39,10 +39,10 @@ class RetroHFConfig(PretrainedConfig):
 
     Args:
         retro: fields of `RetroConfig`.
-        backbone: configuration of the Hugging Face decoder under the graft; None is our own.
-        share_embeddings: of the graft, see `GraftedRetro`.
-        max_position_embeddings: tokens of a training window. Nothing breaks beyond it, but nothing
-            there was trained; evaluation harnesses read their window length off it.
+        backbone: configuration of the Hugging Face decoder below the graft; None for our own model.
+        share_embeddings: see `GraftedRetro`.
+        max_position_embeddings: tokens of a training window. Longer windows work but were never
+            trained; evaluation harnesses read this as the window length.
     """
 
     model_type = "retro_lab"
@@ -64,12 +64,12 @@ class RetroHFConfig(PretrainedConfig):
             self.hidden_size = retro["d_model"]
             self.num_hidden_layers = retro["num_layers"]
             self.num_attention_heads = retro["num_heads"]
-        kwargs["tie_word_embeddings"] = False  # the model says what its backbone ties
+        kwargs["tie_word_embeddings"] = False  # set later from the backbone's tied weights
         super().__init__(**kwargs)
 
     @classmethod
     def of(cls, model: Retro | GraftedRetro, **kwargs: Any) -> RetroHFConfig:
-        """The configuration that builds this model again."""
+        """The configuration that rebuilds this model."""
         if isinstance(model, Retro):
             return cls(retro=asdict(model.config), **kwargs)
         shared = model.config.has_retrieval and model.encoder_embedding is None
@@ -83,13 +83,13 @@ class RetroHFConfig(PretrainedConfig):
 
 
 class RetroCache:
-    """What `generate` hands from step to step, as `cache`.
+    """State of `generate` between steps, passed as `cache`.
 
     Attributes:
         ids: [B, L] tokens so far.
-        neighbours: [B, U, K, R] found for the complete chunks; None without retrieval.
-        state: keys, values and encoded neighbours. None where a token costs a full forward pass:
-            on a graft, and in a batch with padding.
+        neighbours: [B, U, K, R] of the complete chunks; None without retrieval.
+        state: keys, values and encoded neighbours. None if each token takes a full forward pass: on
+            a graft, and in a batch with padding.
     """
 
     is_compileable = False
@@ -100,18 +100,18 @@ class RetroCache:
         self.state = state
 
     def get_seq_length(self) -> int:
-        """Tokens so far."""
+        """Number of tokens so far."""
         return self.ids.shape[1]
 
     def add(self, new_ids: Tensor, found: Tensor | None) -> None:
-        """Takes in tokens [B, L] and the neighbours of the chunks that they complete."""
+        """Appends tokens [B, L] and the neighbours of the chunks that they complete."""
         self.ids = torch.cat((self.ids, new_ids), dim=1)
         if found is not None:
             before = [] if self.neighbours is None else [self.neighbours]
             self.neighbours = torch.cat([*before, found], dim=1)
 
     def reorder_cache(self, rows: Tensor) -> None:
-        """Makes row i of the batch what row rows[i] was (beam search)."""
+        """Replaces row i of the batch by row rows[i] (beam search)."""
         self.ids = self.ids.index_select(0, rows)
         if self.neighbours is not None:
             self.neighbours = self.neighbours.index_select(0, rows)
@@ -123,7 +123,7 @@ class RetroForCausalLM(PreTrainedModel, GenerationMixin):
     """RETRO, with retrieval if neighbours are given or a `retriever` is attached.
 
     Attributes:
-        retriever: called at the end of each chunk; None reads only the neighbours that are given.
+        retriever: called at the end of each chunk; None reads only given neighbours.
     """
 
     config_class = RetroHFConfig
@@ -153,7 +153,7 @@ class RetroForCausalLM(PreTrainedModel, GenerationMixin):
         """Wraps a trained model; the weights are shared, not copied.
 
         Args:
-            kwargs: of `RetroHFConfig`.
+            kwargs: arguments of `RetroHFConfig`.
         """
         with torch.device("meta"):
             wrapped = cls(RetroHFConfig.of(model, **kwargs))
@@ -173,10 +173,10 @@ class RetroForCausalLM(PreTrainedModel, GenerationMixin):
         """Logits of the next token; with the pointer, log-probabilities of the mixture.
 
         Args:
-            input_ids: [B, N]; with `cache` the tokens that follow those in it.
+            input_ids: [B, N]; with `cache`, the tokens after the cached ones.
             attention_mask: [B, N] of the whole sequence, 0 at padding, on either side; with
                 retrieval, padding on the left must be whole chunks.
-            labels: [B, N], -100 where nothing is scored; shifted here, as in all of transformers.
+            labels: [B, N], -100 for unscored positions; shifted here, as in all of transformers.
             neighbour_ids: [B, U, K, R] of the first U chunks of the whole sequence.
         """
         if cache is None and use_cache:
@@ -201,7 +201,7 @@ class RetroForCausalLM(PreTrainedModel, GenerationMixin):
         use_cache: bool = True,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Arguments of `forward` for the next token: only those that the cache does not hold."""
+        """Arguments of `forward` for the next token, without cached tokens."""
         known = 0 if cache is None else cache.get_seq_length()
         return {
             "input_ids": input_ids[:, known:],
@@ -219,10 +219,10 @@ class RetroForCausalLM(PreTrainedModel, GenerationMixin):
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
-        return False  # `forward` makes its own
+        return False  # `forward` creates its own cache
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Only for weights that a checkpoint lacks; whole models initialise themselves."""
+        """Initialises weights that a checkpoint lacks; whole models initialise themselves."""
         if isinstance(self.model, GraftedRetro):
             super()._init_weights(module)
         else:
@@ -242,7 +242,7 @@ class RetroForCausalLM(PreTrainedModel, GenerationMixin):
         given: Tensor | None,
         cache: RetroCache,
     ) -> Tensor:
-        """Logits [B, L, V] of new tokens; the cache takes them in."""
+        """Logits [B, L, V] of new tokens, which are appended to the cache."""
         ids = torch.cat((cache.ids, new_ids), dim=1)
         size = self.model.config.chunk_size
         completed = range(cache.get_seq_length() // size, ids.shape[1] // size)
@@ -255,7 +255,7 @@ class RetroForCausalLM(PreTrainedModel, GenerationMixin):
     def _whole(
         self, ids: Tensor, attention_mask: Tensor | None, neighbours: Tensor | None
     ) -> Tensor:
-        """Logits [B, N, V] by a full pass; padding counts as another document."""
+        """Logits [B, N, V] of a full forward pass; padding counts as another document."""
         documents = None
         if attention_mask is not None and not bool(attention_mask.all()):
             documents = attention_mask.long()
@@ -271,9 +271,7 @@ class RetroForCausalLM(PreTrainedModel, GenerationMixin):
     def _find(
         self, ids: Tensor, attention_mask: Tensor | None, given: Tensor | None, chunks: range
     ) -> Tensor | None:
-        """Neighbours [B, U, K, R] of some chunks of ids [B, N]; None if none are complete or there
-        is no retrieval.
-        """
+        """Neighbours [B, U, K, R] of `chunks` of ids [B, N]; None without chunks or retrieval."""
         config = self.model.config
         if not len(chunks) or (given is None and self.retriever is None):
             return None
@@ -284,7 +282,7 @@ class RetroForCausalLM(PreTrainedModel, GenerationMixin):
                 found.append(given[:, chunk])
             elif self.retriever is not None:
                 neighbours = self.retriever(ids[:, places])
-                if attention_mask is not None:  # nothing is read for a chunk of padding
+                if attention_mask is not None:  # a chunk of padding reads no neighbours
                     real = attention_mask[:, places].bool().any(dim=1)
                     neighbours = neighbours.masked_fill(~real[:, None, None], config.pad_id)
                 found.append(neighbours)

@@ -1,6 +1,6 @@
-"""RETRO in plain PyTorch (Borgeaud et al. 2021, arXiv 2112.04426); depends on nothing but torch.
+"""RETRO in plain PyTorch (Borgeaud et al. 2021, arXiv 2112.04426); depends on torch only.
 
-`retro.py` has the model and the legend of shapes; begin there. `decode/` generates with it.
+Start with `retro.py`, which has the model and the legend of shapes. `decode/` generates text.
 """
 
 from .config import RetroConfig

@@ -1,4 +1,4 @@
-"""Self- and cross-attention on flat rows; chunk geometry lives in `retro.py` and `chunks.py`."""
+"""Self- and cross-attention on flat rows; `retro.py` and `chunks.py` handle chunks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .positions import build_positions
 
 
 def split_heads(x: Tensor, num_heads: int, parts: int = 1) -> tuple[Tensor, ...]:
-    """[B, L, parts * H*P] -> [B, H, L, P], one tensor a part."""
+    """[B, L, parts * H*P] -> one [B, H, L, P] for each part."""
     return x.unflatten(-1, (parts, num_heads, -1)).transpose(-4, -2).unbind(-3)
 
 
@@ -39,7 +39,7 @@ def attend(
         key, value: [B, H, S, P].
         bias: broadcastable to [B, H, L, S].
         mask: broadcastable to [B, H, L, S], True where attention is allowed.
-        causal: no later positions, which a mask must forbid as well.
+        causal: hides later positions; a mask given too must hide them as well.
     """
     if bias is None:
         return F.scaled_dot_product_attention(
@@ -53,14 +53,15 @@ def attend(
 
 
 class Attention(nn.Module):
-    """What self- and cross-attention share: all but where queries, keys and values come from.
+    """Shared part of self- and cross-attention: smearing, positions and output.
 
     Args:
-        config: of the model; says how distances are known.
+        config: the model's configuration.
         width: D of the result.
-        smeared: keys are mixed with the key before them, see `Smear`.
-        kind: of the positions.
-        projections: to queries, keys and values, by name.
+        heads: number H and width P.
+        smeared: whether keys are mixed with the previous key, see `Smear`.
+        kind: kind of positions.
+        projections: linear maps to queries, keys and values, by name.
     """
 
     def __init__(
@@ -90,14 +91,14 @@ class Attention(nn.Module):
         has_previous: Tensor | None,
         causal: bool = False,
     ) -> Tensor:
-        """[B, L, D], what queries [B, H, L, P] read of keys and values [B, H, S, P].
+        """[B, L, D], attention of queries [B, H, L, P] over keys and values [B, H, S, P].
 
         Args:
-            tables: of `positions`, for the rows of the queries and of the keys.
+            tables: tables of `positions` for the axes of queries and keys.
             mask: broadcastable to [B, H, L, S], True where attention is allowed; every row must
                 allow something.
             has_previous: [B, S], for smearing.
-            causal: no later positions, which `mask` must forbid as well.
+            causal: hides later positions; `mask` must hide them as well.
         """
         key = key if self.smear is None else self.smear(key, has_previous)
         query, key, bias = self.positions(query, key, tables)
@@ -105,7 +106,7 @@ class Attention(nn.Module):
 
 
 class SelfAttention(Attention):
-    """Multi-head self-attention; `heads` are their number H and width P."""
+    """Multi-head self-attention; `heads` are number H and width P."""
 
     qkv: Linear
 
@@ -121,7 +122,7 @@ class SelfAttention(Attention):
         has_previous: Tensor | None = None,
         causal: bool = False,
     ) -> Tensor:
-        """Attention within each row of x [B, L, D]; the other arguments are those of `read`."""
+        """Attention within each row of x [B, L, D]; see `read` for the other arguments."""
         query, key, value = split_heads(self.qkv(x), self.num_heads, parts=3)
         return self.read(query, key, value, tables, mask, has_previous, causal)
 
@@ -153,7 +154,7 @@ class CrossAttention(Attention):
         mask: Tensor | None = None,
         has_previous: Tensor | None = None,
     ) -> Tensor:
-        """Attention from x [B, L, D] to source [B, S, E]; the others are arguments of `read`."""
+        """Attention from x [B, L, D] to source [B, S, E]; see `read` for the other arguments."""
         (query,) = split_heads(self.query(x), self.num_heads)
         key, value = split_heads(self.key_value(source), self.num_heads, parts=2)
         return self.read(query, key, value, tables, mask, has_previous)

@@ -1,8 +1,8 @@
-"""The chunk geometry of a forward pass: who may read whose neighbours.
+"""Chunk geometry of a forward pass: the positions that may read each chunk's neighbours.
 
-The attending chunk of chunk u is its last token and the first M - 1 tokens of chunk u + 1
-(RETRO, section 2.4): the last token predicts the first token of chunk u + 1, when all of chunk u
-is known, so that is where its neighbours may first be read.
+The attending chunk of chunk u is its last token and the first M - 1 tokens of chunk u + 1 (RETRO,
+section 2.4). The last token predicts the first token of chunk u + 1 and has seen all of chunk u, so
+it is the first position that may read the neighbours.
 """
 
 from __future__ import annotations
@@ -13,25 +13,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .config import RetroConfig
-from .positions import Axis, count
+from .positions import Axis, arange_like
 
 
 @dataclass(frozen=True)
 class RetrievedChunks:
-    """Neighbours of the complete chunks of a batch, and the masks that go with them.
+    """Neighbours of the complete chunks of a batch, with their masks.
 
     Attributes:
         ids: [B, U, K, R] neighbour tokens.
         start: offset of their first token in the retrieved text: 0, or M if only the continuation
             is read.
         token_mask: [B, U, K, R], True at real tokens.
-        chunk_mask: [B, U], True where a chunk has any neighbour.
-        readable: [B, U, M], True where the attending position belongs to the document of chunk u
-            and that chunk has a neighbour.
+        chunk_mask: [B, U], True if a chunk has any neighbour.
+        readable: [B, U, M], True if the attending position belongs to the document of chunk u and
+            that chunk has a neighbour.
         chunk_size: M.
         length: N, tokens of the sequence.
-        known: [B, U, M], False at places of the retrieving chunk that hold no token (left padding);
-            None if all do.
+        known: [B, U, M], False at left padding of the retrieving chunk; None without padding.
     """
 
     ids: Tensor
@@ -47,14 +46,14 @@ class RetrievedChunks:
     def of(
         cls, ids: Tensor, document_ids: Tensor | None, length: int, config: RetroConfig
     ) -> RetrievedChunks:
-        """Reads off the masks; neighbours of an incomplete last chunk are dropped.
+        """Derives the masks; drops neighbours of an incomplete last chunk.
 
         Args:
             ids: [B, U', K, R] with U' at least the number of complete chunks.
             document_ids: [B, N], or None if each row is one document.
 
         Raises:
-            ValueError: if there are fewer rows of neighbours than complete chunks.
+            ValueError: fewer rows of neighbours than complete chunks.
         """
         chunk_size = config.chunk_size
         num_chunks = length // chunk_size
@@ -78,10 +77,10 @@ class RetrievedChunks:
     def given(
         cls, ids: Tensor | None, document_ids: Tensor | None, length: int, config: RetroConfig
     ) -> RetrievedChunks | None:
-        """As `of`, or None when nothing is given or no chunk is complete.
+        """As `of`; None without neighbours or complete chunks.
 
         Raises:
-            ValueError: as `of`, or if the model has no CCA to read neighbours with.
+            ValueError: as `of`, or the model has no CCA.
         """
         if ids is None:
             return None
@@ -92,28 +91,28 @@ class RetrievedChunks:
 
     @property
     def num_chunks(self) -> int:
-        """U, the number of complete chunks."""
+        """Number of complete chunks, U."""
         return self.ids.shape[1]
 
     @property
     def attendable(self) -> Tensor:
-        """[B*U, 1, 1, K*R], where CCA may look: everywhere if a chunk has no neighbour at all.
+        """[B*U, 1, 1, K*R], tokens that CCA may attend to; all if a chunk has no neighbour.
 
-        Nobody reads what such a chunk computes, and a row that may look nowhere would give NaN.
+        A fully masked row would give NaN; the result for such a chunk is never used.
         """
         allowed = self.token_mask.flatten(2) | ~self.chunk_mask.unsqueeze(-1)
         return allowed.flatten(0, 1)[:, None, None, :]
 
     @property
     def has_previous(self) -> Tensor:
-        """[B*U, K*R], True at tokens of a neighbour that follow another."""
+        """[B*U, K*R], True at tokens of a neighbour that follow another of its tokens."""
         batch, num_chunks, num_neighbours, length = self.ids.shape
-        inside = count(length, self.ids) > 0
+        inside = arange_like(length, self.ids) > 0
         return inside.repeat(num_neighbours).expand(batch * num_chunks, -1)
 
     @property
     def axis(self) -> Axis:
-        """Where the K * R tokens of a chunk's neighbours stand, each neighbour alike."""
+        """Positions of the K * R tokens of a chunk's neighbours, equal for each neighbour."""
         num_neighbours, length = self.ids.shape[2:]
         return Axis(length, self.start, num_neighbours)
 
@@ -121,7 +120,7 @@ class RetrievedChunks:
 def attending_chunks(x: Tensor, num_chunks: int, chunk_size: int) -> Tensor:
     """[B, N, ...] -> [B, U, M, ...]: row u holds positions uM + M - 1 to uM + 2M - 2.
 
-    Positions past the end are zero; nothing they compute is ever put back.
+    Positions past the end are zero, and `put_back` drops them.
     """
     places = num_chunks * chunk_size
     x = x[:, chunk_size - 1 : chunk_size - 1 + places]
@@ -131,7 +130,7 @@ def attending_chunks(x: Tensor, num_chunks: int, chunk_size: int) -> Tensor:
 
 
 def put_back(x: Tensor, length: int) -> Tensor:
-    """[B, U, M, ...] -> [B, N, ...]: inverse of `attending_chunks`, zero where no chunk attends."""
+    """[B, U, M, ...] -> [B, N, ...]: inverse of `attending_chunks`, zero elsewhere."""
     chunk_size = x.shape[2]
     x = x.flatten(1, 2)
     kept = min(x.shape[1], length - chunk_size + 1)

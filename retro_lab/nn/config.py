@@ -1,4 +1,4 @@
-"""The model's own configuration: everything that fixes its parameters and its arithmetic."""
+"""The model's configuration, which determines its parameters and arithmetic."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ PointerStart = Literal["cautious", "zero"]
 
 @dataclass(frozen=True)
 class RetroConfig:
-    """Sizes and switches of a RETRO; `cca_layers=()` is the plain language model.
+    """Sizes and switches of a RETRO; `cca_layers=()` gives the plain language model.
 
     Attributes:
-        vocab_size: token ids, `pad_id` included.
+        vocab_size: token ids, including `pad_id`.
         d_model: decoder width D.
         num_layers: decoder blocks.
-        num_heads: attention heads of the decoder, CCA included.
-        head_dim: width P of a head; heads times head_dim need not equal d_model.
+        num_heads: attention heads of decoder and CCA.
+        head_dim: width P of a head; num_heads * head_dim may differ from d_model.
         d_ff: inner width of the decoder's feed-forward blocks; the encoder's is 4E.
         cca_layers: decoder layers with chunked cross-attention, counted from 1.
         encoder_d_model: encoder width E.
         encoder_num_layers: encoder blocks.
-        encoder_cca_layers: encoder layers that read the retrieving chunk, counted from 1; none
-            is the encoder without query conditioning.
-        encoder_num_heads: attention heads of the encoder; 0 takes the decoder's number.
+        encoder_cca_layers: encoder layers that read the retrieving chunk, counted from 1; ()
+            disables query conditioning.
+        encoder_num_heads: attention heads of the encoder; 0 takes the decoder's.
         encoder_head_dim: width of an encoder head; 0 takes the decoder's.
         chunk_size: tokens M of a chunk.
         neighbour_length: tokens R of a neighbour with its continuation.
@@ -36,20 +36,20 @@ class RetroConfig:
         share_embeddings: decoder and encoder use one token table.
         smeared_keys: attention keys mix a token with its predecessor, per head.
         pointer: mix in a distribution over the neighbours' next tokens.
-        pointer_heads: distributions over places that the pointer mixes, sharing its width.
-        pointer_start: worth of a matching token at first, see `Pointer.start`.
-        match_bias: a place scores higher the more of its preceding tokens match.
-        positions: how attention knows distances, see `positions.py`.
+        pointer_heads: distributions over positions that the pointer mixes, sharing its width.
+        pointer_start: initial weight of a matching token, see `Pointer.start`.
+        match_bias: raise a position's score with the number of its preceding tokens that match.
+        positions: position encoding of attention, see `positions.py`.
         rotary_base: wavelength base of the rotary positions.
-        cca_positions: without it, cross-attention in decoder and encoder knows no distances.
-        value: which part of a retrieved text is read: the neighbour's chunk, what follows, or both.
-        gated_cca: CCA's update is scaled by tanh of a learned number that starts at 0.
+        cca_positions: whether cross-attention in decoder and encoder uses positions.
+        value: the part of a retrieved text that is read: neighbour chunk, continuation, or both.
+        gated_cca: scale CCA's update by tanh of a learned number that starts at 0.
         neighbour_noise: in training, standard deviation of the noise on the neighbours' token
             embeddings, as a multiple of their mean absolute value (Retro-li).
         ff: the feed-forward block: two matrices around a GELU, or three as in Llama.
 
     Raises:
-        ValueError: for sizes that do not fit together.
+        ValueError: the sizes do not fit together.
     """
 
     vocab_size: int
@@ -116,7 +116,7 @@ class RetroConfig:
 
     @property
     def encoder_heads(self) -> tuple[int, int]:
-        """Number of the encoder's heads and their width."""
+        """Number and width of the encoder's heads."""
         return self.encoder_num_heads or self.num_heads, self.encoder_head_dim or self.head_dim
 
     @property
@@ -126,7 +126,7 @@ class RetroConfig:
 
     @property
     def has_retrieval(self) -> bool:
-        """Whether the model has an encoder and CCA at all."""
+        """Whether the model has an encoder and CCA."""
         return bool(self.cca_layers)
 
     @property

@@ -1,8 +1,8 @@
-"""Floating-point operations of a forward pass, counted from the sizes alone.
+"""Floating-point operations of a forward pass, computed from sizes.
 
-Matrix products count two operations a multiplication; attention counts every pair of positions, as
-is the custom, though causal attention may skip half of them. Everything else (norms, softmax, the
-tables of positions) is left out. A training step costs three forward passes.
+A matrix product counts two operations for each multiplication. Attention counts every pair of
+positions, as is customary, although causal attention may skip half. Norms, softmax and position
+tables are left out. A training step costs three forward passes.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ PASSES_PER_STEP = 3  # forward, and twice as much backward
 
 @dataclass(frozen=True)
 class Flops:
-    """Operations of one forward pass by part.
+    """Operations of one forward pass, by part.
 
     Attributes:
         decoder: self-attention and feed-forward blocks.
-        cca: chunked cross-attention, keys and values of the neighbours included.
+        cca: chunked cross-attention, including keys and values of the neighbours.
         encoder: the neighbour encoder.
-        head: the read-out over the vocabulary.
+        head: the output layer over the vocabulary.
         pointer: the pointer read-out.
     """
 
@@ -34,7 +34,7 @@ class Flops:
 
     @property
     def forward(self) -> int:
-        """All of one forward pass."""
+        """All operations of a forward pass."""
         return self.decoder + self.cca + self.encoder + self.head + self.pointer
 
     @property
@@ -44,7 +44,7 @@ class Flops:
 
 
 def count_flops(config: RetroConfig, batch: int, length: int, num_neighbours: int) -> Flops:
-    """Operations for `batch` sequences of `length` tokens with K neighbours a chunk, 0 for off.
+    """Operations for `batch` sequences of `length` tokens with K neighbours a chunk, 0 for none.
 
     Args:
         config: with or without retrieval.
@@ -102,7 +102,7 @@ def _encoder(config: RetroConfig, num_chunks: int, num_neighbours: int) -> int:
 
 
 def _read_length(config: RetroConfig) -> int:
-    """Tokens of a neighbour that are read."""
+    """Number of a neighbour's tokens that are read."""
     match config.value:
         case "both":
             return config.neighbour_length

@@ -1,4 +1,4 @@
-"""How weights start, for every module that holds parts of this package."""
+"""Initialisation of all weights."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import math
 from torch import nn
 
 
-class StartsItself(nn.Module):
-    """A part whose weights do not start as its matrices alone would."""
+class SelfInitialising(nn.Module):
+    """A module that initialises its own weights after its matrices."""
 
     def start(self) -> None:
-        """Sets them, once the matrices have their own."""
+        """Initialises the weights; called after the matrices are initialised."""
         raise NotImplementedError
 
 
@@ -23,13 +23,13 @@ def initialise(model: nn.Module, num_layers: int) -> None:
     | embeddings | normal, 0.02 |
     | matrices | normal, 1 / sqrt(inputs) |
     | matrices that write to the residual stream | the same / sqrt(2 * layers) |
-    | CCA's output matrix, or else its gate | zero: retrieval starts as the identity |
+    | CCA's output matrix, or its gate if present | zero: retrieval starts as the identity |
     | pointer | see `Pointer.start` |
     | norms, smearing | one, zero |
     | biases of relative positions | zero |
 
     Args:
-        num_layers: of the decoder.
+        num_layers: decoder layers.
     """
     residual = 1 / math.sqrt(2 * max(num_layers, 1))
     for name, module in model.named_modules():
@@ -41,5 +41,5 @@ def initialise(model: nn.Module, num_layers: int) -> None:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     for module in model.modules():
-        if isinstance(module, StartsItself):
+        if isinstance(module, SelfInitialising):
             module.start()

@@ -1,4 +1,4 @@
-"""The small parts every block shares: products, normalisation, feed-forward, smearing."""
+"""Small layers of every block: products, normalisation, feed-forward, smearing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .config import FeedForwardKind
 
-EPSILON = 1e-6  # of a norm's mean square
+EPSILON = 1e-6  # added to a norm's mean square
 
 
 class Linear(nn.Linear):
@@ -42,7 +42,7 @@ class FeedForward(nn.Module):
 
 
 class GatedFeedForward(FeedForward):
-    """SwiGLU: a third matrix gates the inner activations, as in Llama (Shazeer 2020)."""
+    """SwiGLU, as in Llama (Shazeer 2020): a third matrix gates the inner activations."""
 
     def __init__(self, width: int, inner: int) -> None:
         super().__init__(width, inner)
@@ -53,15 +53,15 @@ class GatedFeedForward(FeedForward):
 
 
 def feed_forward(kind: FeedForwardKind, width: int, inner: int) -> FeedForward:
-    """The feed-forward block of a kind."""
+    """The feed-forward block of this kind."""
     return FeedForward(width, inner) if kind == "gelu" else GatedFeedForward(width, inner)
 
 
 class Smear(nn.Module):
-    """Mixes each key with the previous token's key, by a learned share per head.
+    """Mixes each key with the previous token's key, by a learned share for each head.
 
-    A layer can then match on token pairs, which is what copying needs; without it two layers
-    must first co-operate to build that feature.
+    A layer can then match token pairs, which copying needs; otherwise two layers must first learn
+    to co-operate.
     """
 
     def __init__(self, num_heads: int) -> None:
@@ -69,7 +69,7 @@ class Smear(nn.Module):
         self.logit = nn.Parameter(torch.zeros(num_heads))
 
     def share(self) -> Tensor:
-        """[H] of the previous key in each key."""
+        """[H], share of the previous key in each key."""
         return self.logit.sigmoid()
 
     def forward(self, key: Tensor, has_previous: Tensor | None = None) -> Tensor:
@@ -77,8 +77,8 @@ class Smear(nn.Module):
 
         Args:
             key: [B, H, L, P].
-            has_previous: [B, L], False where the previous token must not be seen (another
-                document); position 0 never has one.
+            has_previous: [B, L], False where the previous token is hidden (another document);
+                position 0 never has one.
         """
         share = self.share().view(1, -1, 1, 1)
         previous = F.pad(key[:, :, :-1], (0, 0, 1, 0))
@@ -96,12 +96,12 @@ def noisy(embedded: Tensor, noise: float) -> Tensor:
 
 
 def at_least_single(x: Tensor) -> Tensor:
-    """Half precision becomes float32, where log-probabilities are worked out; the rest stays."""
+    """Converts half precision to float32, for log-probabilities; other precisions stay."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def run(checkpointing: bool, part: Callable[..., Tensor], *args: Any) -> Tensor:
-    """part(*args); with `checkpointing` its activations are computed again in the backward pass."""
+def maybe_checkpointed(checkpointing: bool, part: Callable[..., Tensor], *args: Any) -> Tensor:
+    """part(*args); with `checkpointing`, activations are recomputed in the backward pass."""
     if checkpointing and torch.is_grad_enabled():
         result = checkpoint(part, *args, use_reentrant=False)
         assert isinstance(result, Tensor)

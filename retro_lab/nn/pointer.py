@@ -1,8 +1,8 @@
-"""The pointer read-out: copy the token that follows a matching place in a neighbour.
+"""The pointer read-out copies the token that follows a matching position in a neighbour.
 
-Not part of RETRO. A small model learns to copy through CCA only after far more text than a laptop
-can show it; a gated mixture with attention over the neighbours' next tokens (as in pointer
-networks and kNN language models) learns it within minutes. See docs/recipes.md.
+Not part of RETRO. A small model learns to copy through CCA only from far more text than fits a
+laptop's time. A gated mixture with attention over the neighbours' next tokens (as in pointer
+networks and kNN language models) learns to copy within minutes. See docs/recipes.md.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from torch import Tensor, nn
 
 from .chunks import RetrievedChunks, attending_chunks, put_back
 from .config import RetroConfig
-from .initialise import StartsItself
+from .initialise import SelfInitialising
 from .layers import at_least_single
 
 MAX_MATCH = 8
 GATE_START = -4.0
 MATCH_SCORE_START = 1.0
 MATCH_GATE_START = 0.5
-SURE = 80.0  # the gate's largest logit: odds of e^89 are infinite in single precision
+MAX_GATE_LOGIT = 80.0  # largest gate logit; odds of e^89 overflow in single precision
 
 
 class Copy(NamedTuple):
-    """What the pointer proposes.
+    """The pointer's copy distribution and gate.
 
     Attributes:
-        log_attention: [B, U, M, J] log-weights over the J = K * R places of the neighbours.
-        next_ids: [B, U, J] the token that follows each place.
-        gate_logit: [B, U, M] logit of the share given to copying.
+        log_attention: [B, U, M, J], log-weights over the J = K * R positions of the neighbours.
+        next_ids: [B, U, J], the token after each position.
+        gate_logit: [B, U, M], logit of the share of copying.
     """
 
     log_attention: Tensor
@@ -39,8 +39,8 @@ class Copy(NamedTuple):
     gate_logit: Tensor
 
 
-class Pointer(StartsItself):
-    """Attention from decoder states to neighbour places, with a bias for matching suffixes."""
+class Pointer(SelfInitialising):
+    """Attention from decoder states to neighbour positions, with a bias for matching suffixes."""
 
     def __init__(self, config: RetroConfig) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Pointer(StartsItself):
         self.gate = nn.Linear(config.d_model, 1)
         self.heads = config.pointer_heads
         self.scale = (width // self.heads) ** -0.5
-        # What each further matching token adds to a place's score in each head, and to the gate.
+        # Added to a position's score in each head, and to the gate, by each further matching token.
         self.match: nn.Parameter | None = None
         if config.match_bias:
             self.match = nn.Parameter(torch.empty(self.heads + 1, MAX_MATCH))
@@ -61,11 +61,11 @@ class Pointer(StartsItself):
         self.start()
 
     def start(self) -> None:
-        """Starts as a cautious copier: 2 % where nothing matches, more with every matching token.
+        """Initialises cautious copying: 2 % without a match, more with every matching token.
 
-        With `pointer_start="zero"` a match is worth nothing at first, and a learning rate fit for
-        matrices moves these few numbers too slowly to matter within a hundred steps
-        (docs/recipes.md). Heads start with equal shares.
+        With `pointer_start="zero"` a match has no initial effect, and learning rates for matrices
+        change these few numbers too slowly to matter within a hundred steps (docs/recipes.md).
+        Heads start with equal shares.
         """
         for matrix in (self.query, self.key):
             nn.init.normal_(matrix.weight, std=matrix.in_features**-0.5)
@@ -82,7 +82,7 @@ class Pointer(StartsItself):
     def forward(
         self, hidden: Tensor, encoded: Tensor, input_ids: Tensor, chunks: RetrievedChunks
     ) -> Copy:
-        """Scores every place of every neighbour for every attending position.
+        """Scores every neighbour position for every attending position.
 
         Args:
             hidden: [B, N, D] final decoder states.
@@ -103,7 +103,7 @@ class Pointer(StartsItself):
     def propose(
         self, states: Tensor, keys: Tensor, matches: Tensor | None, ids: Tensor, readable: Tensor
     ) -> Copy:
-        """From states [B, U, M, D], keys [B, U, J, H*P] and matches [L, B, U, M, J].
+        """Copy distribution from states [B, U, M, D], keys [B, U, J, H*P], matches [L, B, U, M, J].
 
         The G heads share the width H*P.
         """
@@ -121,12 +121,12 @@ class Pointer(StartsItself):
         gate_logit = at_least_single(self.gate(states).squeeze(-1))
         if gate is not None:
             gate_logit = gate_logit + (log_attention.exp() * gate).sum(-1)
-        gate_logit = gate_logit.clamp_max(SURE)
+        gate_logit = gate_logit.clamp_max(MAX_GATE_LOGIT)
         gate_logit = gate_logit.masked_fill(~(usable.any(-1) & readable), float("-inf"))
         return Copy(log_attention, next_ids, gate_logit)
 
     def _mixed_heads(self, log_attention: Tensor, states: Tensor) -> Tensor:
-        """[B, U, M, J] from [G, B, U, M, J]: a mixture whose shares depend on the position."""
+        """[B, U, M, J] from [G, B, U, M, J]: a mixture with shares that depend on the position."""
         if self.mix is None:
             return log_attention[0]
         shares = at_least_single(self.mix(states)).log_softmax(-1).movedim(-1, 0)  # [G, B, U, M]
@@ -134,7 +134,7 @@ class Pointer(StartsItself):
 
 
 def matching_suffixes(input_ids: Tensor, chunks: RetrievedChunks, longest: int) -> Tensor:
-    """[L, B, U, M, J] bool: whether the last 1, 2, .. L tokens at a position and a place agree.
+    """[L, B, U, M, J] bool: whether the last 1, 2, .. L tokens at both positions match.
 
     Nothing matches beyond the sequence's start, a neighbour's start, or in padding.
     """
@@ -143,15 +143,15 @@ def matching_suffixes(input_ids: Tensor, chunks: RetrievedChunks, longest: int) 
     for back in range(longest):
         shifted = context[:, longest - 1 - back : context.shape[1] - back]
         here.append(attending_chunks(shifted, chunks.num_chunks, chunks.chunk_size))
-    return agreeing(here, chunks.ids)
+    return matching_runs(here, chunks.ids)
 
 
-def agreeing(here: list[Tensor], ids: Tensor) -> Tensor:
-    """[L, B, U, M, J] bool: whether 1, 2, .. L tokens back to back agree.
+def matching_runs(here: list[Tensor], ids: Tensor) -> Tensor:
+    """[L, B, U, M, J] bool: whether 1, 2, .. L consecutive tokens match.
 
     Args:
-        here: [B, U, M] each: the tokens at the positions, one before them, two before them, ...
-        ids: [B, U, K, R] the neighbours'.
+        here: [B, U, M] each: tokens at the positions, one before, two before, ...
+        ids: [B, U, K, R], the neighbours' tokens.
     """
     length = ids.shape[-1]
     counted: list[Tensor] = []
@@ -167,12 +167,12 @@ def mixture_nats(lm_nats: Tensor, targets: Tensor, copy: Copy) -> Tensor:
     """-log((1 - g) p_lm + g p_copy) of each target.
 
     Args:
-        lm_nats: [B, N] negative log-likelihood under the language model alone.
+        lm_nats: [B, N], negative log-likelihood under the language model alone.
         targets: [B, N].
-        copy: the pointer's proposal.
+        copy: the pointer's copy distribution.
 
     Returns:
-        [B, N]; exactly lm_nats where the gate is shut.
+        [B, N]; exactly lm_nats where the gate is closed.
     """
     num_chunks, size = copy.gate_logit.shape[1:]
     wanted = attending_chunks(targets, num_chunks, size).unsqueeze(-1)
@@ -180,13 +180,13 @@ def mixture_nats(lm_nats: Tensor, targets: Tensor, copy: Copy) -> Tensor:
     log_copy = copy.log_attention.masked_fill(~hit, -1e4).logsumexp(-1)
     gate = put_back(copy.gate_logit.exp().unsqueeze(-1), lm_nats.shape[1]).squeeze(-1)
     log_copy = put_back(log_copy.unsqueeze(-1), lm_nats.shape[1]).squeeze(-1)
-    # p = (p_lm + e^x p_copy) / (1 + e^x) with e^x the gate's odds, exact for odds of zero.
+    # p = (p_lm + e^x p_copy) / (1 + e^x) with odds e^x of the gate; exact for zero odds.
     mixed = torch.log1p(gate) - torch.logaddexp(-lm_nats, log_copy + gate.clamp_min(1e-30).log())
     return torch.where(gate > 0, mixed, lm_nats)
 
 
 def mixture_log_probs(logits: Tensor, copy: Copy) -> Tensor:
-    """[B, N, V] log-probabilities of the mixture; rows with a shut gate are log_softmax(logits)."""
+    """[B, N, V] log-probabilities of the mixture; log_softmax(logits) where the gate is closed."""
     log_lm = at_least_single(logits).log_softmax(-1)
     length, vocabulary = logits.shape[1:]
     batch, num_chunks, size, _ = copy.log_attention.shape
@@ -198,6 +198,6 @@ def mixture_log_probs(logits: Tensor, copy: Copy) -> Tensor:
 
 
 def mixture(log_lm: Tensor, odds: Tensor, p_copy: Tensor) -> Tensor:
-    """[.., V] log((p_lm + odds p_copy) / (1 + odds)); exactly log_lm where the odds are zero."""
+    """[.., V] log((p_lm + odds p_copy) / (1 + odds)); exactly log_lm for zero odds."""
     mixed = torch.log(log_lm.exp() + odds * p_copy) - torch.log1p(odds)
     return torch.where(odds > 0, mixed, log_lm)

@@ -1,12 +1,11 @@
-"""How attention knows where its queries and keys stand: five kinds behind one interface.
+"""Position encodings of attention: five kinds behind one interface.
 
-A distance is the query's place minus the key's, both on one axis: the sequence in self-attention,
-the retrieved text [N, F] elsewhere. The query at offset i of an attending chunk stands there at
-M - 1 + i and the token at offset i of the retrieving chunk at i, so that CCA sees
-d = i - i' + M - 1 and the encoder's cross-attention d = i' - i (RETRO, sections B.1.2 and 2.4), the
-same for each neighbour.
+A distance is the query's position minus the key's on a common axis: the sequence in self-attention,
+the retrieved text [N, F] elsewhere. On that axis the query at offset i of an attending chunk is at
+M - 1 + i, and the token at offset i of the retrieving chunk at i. CCA thus has d = i - i' + M - 1
+and the encoder's cross-attention d = i' - i (RETRO, sections B.1.2 and 2.4), for every neighbour.
 
-To add a kind: a subclass of `Positions`, a line in `build_positions`, its name in `config.py`.
+To add a kind: a subclass of `Positions`, a case in `build_positions`, its name in `config.py`.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from torch import Tensor, nn
 
 from .config import PositionKind
 
-FURTHEST = 256  # tokens; distances beyond share the outermost bucket
+FURTHEST = 256  # tokens; larger distances share the outermost bucket
 LOG_BUCKETS = 32  # for both directions together
 
 CosSin = tuple[Tensor, Tensor]
-"""Cosines and sines by which `rotate` turns a head's features: [L, P] each, or [B, 1, L, P]."""
+"""Cosines and sines for `rotate`: [L, P] each, or [B, 1, L, P]."""
 
 
 class Axis(NamedTuple):
-    """Rows that stand at start, start + 1, .. start + length - 1, `repeats` times over.
+    """Rows at positions start, start + 1, .. start + length - 1, repeated `repeats` times.
 
-    `start` may be a tensor [B, 1]: each row of the batch then has its own places.
+    `start` may be a tensor [B, 1] with a start for each row of the batch.
     """
 
     length: int
@@ -37,16 +36,16 @@ class Axis(NamedTuple):
     repeats: int = 1
 
     def places(self, like: Tensor) -> Tensor:
-        """Integer places of all rows, [repeats * length], or [B, repeats * length]."""
-        places = count(self.length, like) + self.start
+        """Integer positions of all rows, [repeats * length], or [B, repeats * length]."""
+        places = arange_like(self.length, like) + self.start
         return places if self.repeats == 1 else places.tile(self.repeats)
 
 
 class Positions(nn.Module):
-    """Knowledge of distances in one attention layer; this kind has none, the others build on it."""
+    """Base class of the position encodings of one attention layer; itself without positions."""
 
     def tables(self, queries: Axis, keys: Axis, like: Tensor) -> Any:
-        """What follows from the geometry alone; the layers of a stack share it.
+        """Tensors that depend on the geometry alone, shared by the layers of a stack.
 
         Args:
             like: activations of the stack.
@@ -56,12 +55,12 @@ class Positions(nn.Module):
     def forward(
         self, query: Tensor, key: Tensor, tables: Any
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Queries and keys to be multiplied, and what is then added to the scaled products.
+        """Queries and keys to multiply, and a bias to add to the scaled products.
 
         Args:
             query: [B, H, L, P].
             key: [B, H, S, P].
-            tables: of `tables` for the same axes.
+            tables: from `tables` for the same axes.
 
         Returns:
             Query, key, and a bias that broadcasts to [B, H, L, S], or None.
@@ -70,18 +69,18 @@ class Positions(nn.Module):
         return query, self.project_keys(key, tables), bias
 
     def project_queries(self, query: Tensor, tables: Any) -> tuple[Tensor, Tensor | None]:
-        """Queries [B, H, L, P] to be multiplied, and the bias."""
+        """Queries [B, H, L, P] to multiply, and the bias."""
         return query, None
 
     def project_keys(self, key: Tensor, tables: Any) -> Tensor:
-        """Keys [B, H, S, P] to be multiplied."""
+        """Keys [B, H, S, P] to multiply."""
         return key
 
 
 class RotaryPositions(Positions):
     """Rotated queries and keys, whose product depends on the distance alone (Su et al. 2021).
 
-    It registers no tensor, so that no cast of the model can coarsen the angles.
+    Registers no tensor, so that casting the model keeps the angles exact.
     """
 
     def __init__(self, head_dim: int, base: float) -> None:
@@ -89,7 +88,7 @@ class RotaryPositions(Positions):
         self.head_dim, self.base = head_dim, base
 
     def tables(self, queries: Axis, keys: Axis, like: Tensor) -> tuple[CosSin, CosSin]:
-        """For queries, and for keys."""
+        """Cosines and sines of queries and of keys."""
         of_queries = self.cos_sin(queries, like)
         return of_queries, of_queries if keys == queries else self.cos_sin(keys, like)
 
@@ -100,18 +99,18 @@ class RotaryPositions(Positions):
         return rotate(key, tables[1])
 
     def cos_sin(self, axis: Axis, like: Tensor) -> CosSin:
-        """[L, P] each, or [B, 1, L, P] where each row has its own places."""
+        """Cosines and sines, [L, P] each, or [B, 1, L, P] if each row has its own positions."""
         places = axis.places(like)
         if places.dim() > 1:
             places = places.unsqueeze(1)
-        exponents = (2 * count(self.head_dim // 2, like)).to(exact_dtype(like))
+        exponents = (2 * arange_like(self.head_dim // 2, like)).to(exact_dtype(like))
         frequencies = self.base ** (exponents / -self.head_dim)
         angles = places.unsqueeze(-1) * torch.cat((-frequencies, frequencies))
         return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
 
 
 class DistanceTables(NamedTuple):
-    """A row (sinusoids, a bucket) for each distance between two axes, highest distance first."""
+    """A row (sinusoids or a bucket) for each distance between two axes, largest distance first."""
 
     by_distance: Tensor
     queries: Axis
@@ -121,8 +120,8 @@ class DistanceTables(NamedTuple):
 class RelativePositions(Positions):
     """A learned linear map of sinusoids of the distance (RETRO, section B.1.2; Transformer-XL).
 
-    A logit is (q + u) k + (q + v) W s(d), with u and v learned for each head: the position counts
-    for every query differently. W is the fifth matrix of the paper's parameter counts.
+    A logit is (q + u) k + (q + v) W s(d), with u and v learned for each head: the effect of a
+    position depends on the query. W is the fifth matrix of the paper's parameter counts.
     """
 
     def __init__(self, width: int, num_heads: int, head_dim: int) -> None:
@@ -136,7 +135,7 @@ class RelativePositions(Positions):
         """Sinusoids [L + R, D]."""
         distances = descending_distances(queries, keys, like).to(exact_dtype(like))
         half = math.ceil(self.width / 2)
-        exponents = count(half, like).to(distances.dtype) / half
+        exponents = arange_like(half, like).to(distances.dtype) / half
         angles = distances.unsqueeze(-1) * 10_000.0**-exponents
         sinusoids = torch.cat((angles.sin(), angles.cos()), dim=-1)[:, : self.width]
         return DistanceTables(sinusoids, queries, keys)
@@ -156,7 +155,7 @@ class RelativePositions(Positions):
 
 
 class BucketPositions(Positions):
-    """A learned bias for each head and bucket of distances (as in T5); no cost but its table."""
+    """A learned bias for each head and bucket of distances, as in T5."""
 
     num_buckets: int
 
@@ -178,14 +177,14 @@ class BucketPositions(Positions):
     ) -> tuple[Tensor, Tensor | None]:
         buckets, queries, keys = tables
         by_distance = self.bias(buckets).transpose(-1, -2).to(query.dtype)  # [H, L + R]
-        # Each query sees a window of the distances, one step further down than the query after it.
+        # Each query's window of distances starts one step lower than the next query's.
         windows = by_distance.unfold(-1, keys.length, 1)[..., : queries.length, :]
         bias = windows.flip(-2).tile(queries.repeats, keys.repeats)
         return query, bias.view(-1, *bias.shape[-3:])
 
 
 class LinearBuckets(BucketPositions):
-    """One bucket a distance, up to `FURTHEST` either way."""
+    """One bucket for each distance, up to `FURTHEST` in both directions."""
 
     num_buckets = 2 * FURTHEST + 1
 
@@ -194,7 +193,7 @@ class LinearBuckets(BucketPositions):
 
 
 class LogarithmicBuckets(BucketPositions):
-    """One bucket a distance for near tokens, then buckets that widen up to `FURTHEST`."""
+    """One bucket for each near distance, then buckets that widen up to `FURTHEST`."""
 
     num_buckets = LOG_BUCKETS
 
@@ -211,7 +210,7 @@ class LogarithmicBuckets(BucketPositions):
 def build_positions(
     kind: PositionKind, width: int, num_heads: int, head_dim: int, rotary_base: float
 ) -> Positions:
-    """The positions of one attention layer whose queries come from a stream of `width`."""
+    """The positions of an attention layer whose queries come from a stream of `width`."""
     match kind:
         case "rotary":
             return RotaryPositions(head_dim, rotary_base)
@@ -226,19 +225,19 @@ def build_positions(
 
 
 def descending_distances(queries: Axis, keys: Axis, like: Tensor) -> Tensor:
-    """[L + R] every distance between an axis of L queries and one of R keys, and one more.
+    """All distances between L queries and R keys, and one more: [L + R], largest first.
 
-    [B, L + R] for queries that start elsewhere in each row of the batch.
+    [B, L + R] for queries with a start for each row of the batch.
     """
     highest = queries.start + queries.length - 1 - keys.start
-    return highest - count(queries.length + keys.length, like)
+    return highest - arange_like(queries.length + keys.length, like)
 
 
 def shifted(by_distance: Tensor, num_keys: int) -> Tensor:
-    """[.., L, L + R] -> [.., L, R]: from descending distances to keys, without a gather.
+    """[.., L, L + R] -> [.., L, R]: selects each key's distance, without a gather.
 
-    Row i holds key j at column j + L - 1 - i: read with a stride one shorter than the row, every
-    row begins one column earlier than the one before.
+    Row i has key j at column j + L - 1 - i: with a stride one shorter than the row, every row
+    begins one column earlier than the previous one.
     """
     length, total = by_distance.shape[-2:]
     flat = by_distance.flatten(-2)[..., length - 1 : length - 1 + length * (total - 1)]
@@ -248,17 +247,17 @@ def shifted(by_distance: Tensor, num_keys: int) -> Tensor:
 def rotate(x: Tensor, cos_sin: CosSin) -> Tensor:
     """Rotates x [.., L, P] by cosines and sines that broadcast against it.
 
-    Features p and p + P/2 are a pair; the sines of the first half are negative.
+    Features p and p + P/2 form a pair; the sines of the first half are negative.
     """
     cos, sin = (t.to(x.dtype) for t in cos_sin)
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
-def count(length: int, like: Tensor) -> Tensor:
-    """0, 1, .. length - 1, in the memory where `like` is."""
+def arange_like(length: int, like: Tensor) -> Tensor:
+    """0, 1, .. length - 1, on the device of `like`."""
     return like.new_ones(length, dtype=torch.long).cumsum(0) - 1
 
 
 def exact_dtype(like: Tensor) -> torch.dtype:
-    """The best precision for angles there is where `like` is; Apple's GPUs have no float64."""
+    """The best precision for angles on the device of `like`; Apple's GPUs lack float64."""
     return torch.float32 if like.is_mps else torch.float64

@@ -20,17 +20,17 @@ from torch import Tensor, nn
 from .attention import CrossAttention, SelfAttention
 from .chunks import RetrievedChunks, attending_chunks, put_back
 from .config import RetroConfig
-from .initialise import StartsItself, initialise
-from .layers import RMSNorm, at_least_single, feed_forward, noisy, run
+from .initialise import SelfInitialising, initialise
+from .layers import RMSNorm, at_least_single, feed_forward, maybe_checkpointed, noisy
 from .pointer import Copy, Pointer, mixture_log_probs, mixture_nats
 from .positions import Axis
 from .retrofit import Retrofitted
 
-IGNORED = -100  # the target where nothing is scored
+IGNORED = -100  # target of unscored positions
 
 
 class Block(nn.Module):
-    """Residual parts, each with a norm before and dropout behind: what every block is made of."""
+    """Base of all blocks: residual parts, each with a norm before and dropout after."""
 
     dropout: nn.Dropout
 
@@ -40,7 +40,7 @@ class Block(nn.Module):
 
 
 class EncoderBlock(Block):
-    """Bidirectional attention, cross-attention to the retrieving chunk if chosen, feed-forward."""
+    """Bidirectional attention, optional cross-attention to the retrieving chunk, feed-forward."""
 
     def __init__(self, config: RetroConfig, layer: int) -> None:
         super().__init__()
@@ -70,13 +70,13 @@ class EncoderBlock(Block):
             x: [X, R, E] with X = B*U*K.
             tables: of the self-attention's positions.
             mask: [X, 1, 1, R], True at real tokens.
-            retrieving: [B*U, M, D] activations of the chunks that retrieved.
+            retrieving: [B*U, M, D], activations of the retrieving chunks.
             start: offset of the first token in the retrieved text.
-            known: [B*U, 1, 1, M], False at padding of `retrieving`; None if there is none.
+            known: [B*U, 1, 1, M], False at padding of `retrieving`; None without padding.
         """
         x = self.residual(x, self.attention_norm, self.attention, tables, mask)
         if self.conditioned:
-            # The retrieving chunk is projected once, for all of its neighbours.
+            # The retrieving chunk is projected once for all of its neighbours.
             rows = x.view(len(retrieving), -1, x.shape[-1])
             neighbours = Axis(x.shape[1], start, repeats=rows.shape[1] // x.shape[1])
             across = self.condition.positions.tables(neighbours, Axis(retrieving.shape[1]), x)
@@ -101,11 +101,11 @@ class NeighbourEncoder(nn.Module):
         self.checkpointing = False
 
     def forward(self, embedded: Tensor, retrieving: Tensor, chunks: RetrievedChunks) -> Tensor:
-        """Encodes each neighbour on its own.
+        """Encodes each neighbour separately.
 
         Args:
-            embedded: [B, U, K, R, E] token embeddings of the neighbours; noise comes on top.
-            retrieving: [B, U, M, D] activations H_u of the chunks that retrieved them.
+            embedded: [B, U, K, R, E], token embeddings of the neighbours, before noise.
+            retrieving: [B, U, M, D], activations H_u of the retrieving chunks.
             chunks: masks and geometry.
 
         Returns:
@@ -116,21 +116,23 @@ class NeighbourEncoder(nn.Module):
         embedded = noisy(embedded, self.noise if self.training else 0.0)
         x = self.dropout(embedded).flatten(0, 2)  # [X, R, E]
         source = retrieving.flatten(0, 1)  # [B*U, M, D]
-        # A missing neighbour may look everywhere; nobody reads what it computes.
+        # A missing neighbour may attend everywhere; its result is never used.
         missing = ~chunks.token_mask.any(-1, keepdim=True)
         mask = (chunks.token_mask | missing).flatten(0, 2)[:, None, None, :]
         known = None if chunks.known is None else chunks.known.flatten(0, 1)[:, None, None, :]
         for block in blocks:
-            x = run(self.checkpointing, block, x, tables, mask, source, chunks.start, known)
+            x = maybe_checkpointed(
+                self.checkpointing, block, x, tables, mask, source, chunks.start, known
+            )
         return self.norm(x).view(*chunks.ids.shape, -1)
 
 
-class ChunkedCrossAttention(StartsItself):
+class ChunkedCrossAttention(SelfInitialising):
     """CCA(H, E) with one softmax over neighbours and time jointly (RETRO, section 2.4, Listing 1).
 
-    Attending position i (0 for the last token of chunk u) stands at M - 1 + i on the axis on which
-    neighbour token i' stands at i', the same for every neighbour: the distance is i - i' + M - 1,
-    so the order of the neighbours cannot matter.
+    Attending position i (0 for the last token of chunk u) is at M - 1 + i on the axis on which
+    neighbour token i' is at i', for every neighbour. The distance is i - i' + M - 1, so the order
+    of the neighbours has no effect.
     """
 
     def __init__(self, config: RetroConfig) -> None:
@@ -139,15 +141,15 @@ class ChunkedCrossAttention(StartsItself):
         width, heads = config.d_model, (config.num_heads, config.head_dim)
         smeared = config.smeared_keys
         self.attention = CrossAttention(config, width, config.encoder_d_model, heads, smeared)
-        # Flamingo's gate: shut at first, so the output matrix need not start at zero.
+        # Flamingo's gate starts closed, so the output matrix need not start at zero.
         self.gate = nn.Parameter(torch.zeros(1)) if config.gated_cca else None
 
     def start(self) -> None:
-        """Shut: the gate or else the output is zero; both together would never move."""
+        """Closes CCA: zeroes the gate or else the output; with both zero, neither would learn."""
         nn.init.zeros_(self.attention.out.weight if self.gate is None else self.gate)
 
     def forward(self, x: Tensor, encoded: Tensor, chunks: RetrievedChunks) -> Tensor:
-        """The update to add to the residual stream; zero wherever nothing may be read.
+        """The update to the residual stream; zero where there is nothing to read.
 
         Args:
             x: [B, N, D] normalised activations.
@@ -165,16 +167,16 @@ class ChunkedCrossAttention(StartsItself):
         return put_back(update, x.shape[1])
 
     def axis(self, length: int, offset: int | Tensor = 0) -> Axis:
-        """Where `length` positions stand, the first of them at `offset` in the attending chunk."""
+        """The axis of `length` positions that start at `offset` in the attending chunk."""
         return Axis(length, self.chunk_size - 1 + offset)
 
     def gated(self, update: Tensor) -> Tensor:
-        """As much of the update as the gate lets through."""
+        """The update scaled by the gate."""
         return update if self.gate is None else update * self.gate.tanh()
 
 
 class DecoderBlock(Block):
-    """Causal attention, CCA if chosen, feed-forward."""
+    """Causal attention, optional CCA, feed-forward."""
 
     def __init__(self, config: RetroConfig, layer: int) -> None:
         super().__init__()
@@ -192,7 +194,7 @@ class DecoderBlock(Block):
     def attend(
         self, x: Tensor, tables: Any, mask: Tensor | None, previous: Tensor | None
     ) -> Tensor:
-        """x [B, N, D] after self-attention, which is where the encoder reads it.
+        """x [B, N, D] after self-attention; the encoder reads this.
 
         Args:
             tables: of the self-attention's positions.
@@ -202,7 +204,7 @@ class DecoderBlock(Block):
         return self.residual(x, self.attention_norm, self.attention, tables, mask, previous, True)
 
     def finish(self, x: Tensor, encoded: Tensor | None, chunks: RetrievedChunks | None) -> Tensor:
-        """x [B, N, D] after CCA, if there is something to read and a CCA, and feed-forward."""
+        """x [B, N, D] after CCA, if present and with neighbours to read, and feed-forward."""
         if self.cca is not None and encoded is not None and chunks is not None:
             x = self.residual(x, self.cca_norm, self.cca, encoded, chunks)
         return self.residual(x, self.ff_norm, self.ff)
@@ -211,8 +213,8 @@ class DecoderBlock(Block):
 class Retro(Retrofitted):
     """A retrieval-enhanced decoder; without `cca_layers` a plain language model.
 
-    Calling it without neighbours switches retrieval off: CCA is then the identity, the encoder
-    and the pointer are not run, and the result is that of the plain language model, bit for bit.
+    Without neighbours retrieval is off: CCA is the identity, encoder and pointer are skipped, and
+    the result equals the plain language model's bit for bit.
     """
 
     def __init__(self, config: RetroConfig) -> None:
@@ -248,8 +250,8 @@ class Retro(Retrofitted):
             input_ids: [B, N].
             neighbour_ids: [B, U, K, R], neighbours of chunk u with their continuations, missing
                 ones as rows of pad_id; None switches retrieval off.
-            document_ids: [B, N], which document a position belongs to when several share a row;
-                attention and retrieval then stay inside documents.
+            document_ids: [B, N], document of each position if several share a row; attention and
+                retrieval then stay inside documents.
 
         Returns:
             [B, N, V].
@@ -268,10 +270,10 @@ class Retro(Retrofitted):
         """Negative log-likelihood of each target, in nats; the pointer never builds [N, V].
 
         Args:
-            targets: [B, N], -100 where nothing is scored.
+            targets: [B, N], -100 for unscored positions.
 
         Returns:
-            [B, N] of at least single precision, 0 where nothing is scored.
+            [B, N] of at least single precision, 0 at unscored positions.
         """
         hidden, copy = self.hidden(input_ids, neighbour_ids, document_ids)
         nats = self.cross_entropy(hidden.flatten(0, 1), targets.flatten()).view_as(targets)
@@ -282,7 +284,7 @@ class Retro(Retrofitted):
     def hidden(
         self, input_ids: Tensor, neighbour_ids: Tensor | None, document_ids: Tensor | None
     ) -> tuple[Tensor, Copy | None]:
-        """Final normalised states [B, N, D] and the pointer's proposal: Algorithm 1."""
+        """Final normalised states [B, N, D] and the pointer's copy distribution (Algorithm 1)."""
         config, row = self.config, Axis(input_ids.shape[1])
         chunks = RetrievedChunks.given(neighbour_ids, document_ids, input_ids.shape[1], config)
         x, blocks = self.dropout(self.embedding(input_ids)), self.decoder_blocks()
@@ -291,12 +293,12 @@ class Retro(Retrofitted):
         if document_ids is not None:
             mask, previous = document_mask(document_ids), has_previous(document_ids)
         for layer, block in enumerate(blocks, start=1):
-            x = run(self.checkpointing, block.attend, x, tables, mask, previous)
+            x = maybe_checkpointed(self.checkpointing, block.attend, x, tables, mask, previous)
             if chunks is not None and layer == config.cca_layers[0]:
                 size = config.chunk_size
                 retrieving = x[:, : chunks.num_chunks * size].unflatten(1, (-1, size))
                 encoded = self.encode(retrieving, chunks)
-            x = run(self.checkpointing, block.finish, x, encoded, chunks)
+            x = maybe_checkpointed(self.checkpointing, block.finish, x, encoded, chunks)
         hidden = self.norm(x)
         if self.pointer is None or chunks is None or encoded is None:
             return hidden, None
@@ -313,18 +315,18 @@ class Retro(Retrofitted):
         return F.linear(hidden, self.embedding.weight)
 
     def cross_entropy(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Nats [T] of targets [T], -100 for none, from states [T, D], without the pointer."""
+        """Nats [T] of targets [T], -100 for unscored, from states [T, D], without the pointer."""
         logits = at_least_single(F.linear(hidden, self.embedding.weight))
         return F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="none")
 
     def decoder_blocks(self) -> list[DecoderBlock]:
-        """The blocks, as what they are to a type checker."""
+        """The blocks, typed as `DecoderBlock`."""
         return cast(list[DecoderBlock], list(self.blocks))
 
     def enable_checkpointing(self, enabled: bool = True) -> None:
-        """Trades time for memory: only block boundaries are kept for the backward pass.
+        """Activation checkpointing: keeps only block boundaries for the backward pass.
 
-        The loss and its gradients stay the same, dropout included.
+        Saves memory and costs time; loss and gradients stay the same, including dropout.
         """
         self.checkpointing = enabled
         if self.encoder is not None:
@@ -336,7 +338,7 @@ class Retro(Retrofitted):
 
 
 def document_mask(document_ids: Tensor) -> Tensor:
-    """[B, 1, N, N], True where a position may see another: earlier or same, in its own document."""
+    """[B, 1, N, N], True where attention is allowed: own or earlier position, same document."""
     length = document_ids.shape[1]
     causal = document_ids.new_ones(length, length, dtype=torch.bool).tril()
     same = document_ids.unsqueeze(2) == document_ids.unsqueeze(1)
@@ -344,6 +346,6 @@ def document_mask(document_ids: Tensor) -> Tensor:
 
 
 def has_previous(document_ids: Tensor) -> Tensor:
-    """[B, N], True where the previous position belongs to the same document."""
+    """[B, N], True if the previous position belongs to the same document."""
     same = document_ids[:, 1:] == document_ids[:, :-1]
-    return F.pad(same, (1, 0))  # the first position has none, also in a row of one
+    return F.pad(same, (1, 0))  # the first position has none, even in a row of one

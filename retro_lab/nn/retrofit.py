@@ -1,4 +1,4 @@
-"""Which parameters of a RETRO are its plain language model's (RETROfit; RETRO, section 4.2)."""
+"""RETROfit (RETRO, section 4.2): retrieval parameters beside those of the plain model."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ _PREFIXES = ("encoder.", "encoder_embedding.", "pointer.")
 
 
 class Retrofitted(nn.Module):
-    """A decoder that can take over a plain language model's weights, and leave them as they are."""
+    """A decoder that can load and freeze a plain language model's weights."""
 
     def retrieval_parameters(self) -> set[str]:
-        """Names of the parameters that the plain language model does not have."""
+        """Names of the parameters that the plain language model lacks."""
         return {
             name
             for name, _ in self.named_parameters()
@@ -19,10 +19,10 @@ class Retrofitted(nn.Module):
         }
 
     def load_backbone(self, state: dict[str, Tensor]) -> None:
-        """Takes over a plain language model's weights; the retrieval parts keep theirs.
+        """Loads a plain language model's weights; the retrieval parts keep theirs.
 
         Raises:
-            ValueError: if the weights do not belong to this decoder, naming the differing keys.
+            ValueError: the weights belong to another decoder; names the differing keys.
         """
         result = self.load_state_dict(state, strict=False)
         missing = set(result.missing_keys) - self.retrieval_parameters()
@@ -33,7 +33,7 @@ class Retrofitted(nn.Module):
             )
 
     def backbone_parameters(self) -> list[nn.Parameter]:
-        """The parameters that the plain language model has."""
+        """The parameters of the plain language model."""
         extra = self.retrieval_parameters()
         return [value for name, value in self.named_parameters() if name not in extra]
 

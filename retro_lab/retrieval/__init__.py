@@ -1,1 +1,1 @@
-"""Finding neighbours: retrievers, the embeddings they search, and the stored neighbour table."""
+"""Retrieval: retrievers, the embeddings they search, and the stored neighbour table."""

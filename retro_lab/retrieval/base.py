@@ -1,4 +1,4 @@
-"""What every retriever is: the arrays that go in, the arrays that come out, and the protocol."""
+"""The retriever protocol with its inputs (queries) and outputs (neighbours)."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from .embed.embedders import Embeddings
 
 NO_CHUNK = -1
-"""In an array of chunk ids: no neighbour here."""
+"""In an array of chunk ids: no neighbour."""
 
 NO_TOKEN = -1
-"""In an array of tokens: padding or a document boundary, so nothing to match on."""
+"""In an array of tokens: padding or a document boundary, which matches nothing."""
 
 
 TextOf = Callable[[np.ndarray], list[str]]
-"""From chunk ids [n] to the raw text of each."""
+"""Maps chunk ids [n] to the raw text of each chunk."""
 
 
 class Neighbours(NamedTuple):
     """Chunks found for each query, best first.
 
     Attributes:
-        ids: int64 [Q, K], global chunk ids, -1 where there is none (always at the end of a row).
-        scores: float32 [Q, K], higher is better, -inf where there is no neighbour.
+        ids: int64 [Q, K], global chunk ids, -1 for none (always at the end of a row).
+        scores: float32 [Q, K], higher is better, -inf for none.
     """
 
     ids: np.ndarray
@@ -38,7 +38,7 @@ class Neighbours(NamedTuple):
 
     @classmethod
     def empty(cls, rows: int, k: int) -> Self:
-        """No neighbour anywhere."""
+        """Rows without any neighbour."""
         ids = np.full((rows, k), NO_CHUNK, dtype=np.int64)
         return cls(ids, np.full((rows, k), -np.inf, dtype=np.float32))
 
@@ -47,16 +47,15 @@ class Queries(NamedTuple):
     """Chunks to find neighbours for, one a row.
 
     Attributes:
-        tokens: int32 [Q, M], -1 where a token is padding or a document boundary.
-        embeddings: float32 [Q, E], or None for retrievers that don't need them.
-        document: int64 [Q], the chunk's document (its `identity` in the store); -1 for text that
-            isn't in the store.
-        chunk_ids: int64 [Q], the chunk's global id; -1 for text that isn't in the store.
-        following: int32 [Q, M], tokens of the next chunk of the same document, of the chunk itself
-            where it is the last. The model is to PREDICT them: only the oracle may look.
-        text_of: raw text of any chunk of the store, for retrievers that read text.
-        given: int64 [Q, K], neighbours that the store brings with it, -1 for none; None for text
-            and stores that have none.
+        tokens: int32 [Q, M], -1 for padding and document boundaries.
+        embeddings: float32 [Q, E], or None for retrievers without embeddings.
+        document: int64 [Q], the chunk's document (its `identity` in the store); -1 for text outside
+            the store.
+        chunk_ids: int64 [Q], the chunk's global id; -1 for text outside the store.
+        following: int32 [Q, M], tokens of the document's next chunk, or of the chunk itself if it
+            is the last. The model must PREDICT them: only the oracle may read them.
+        text_of: returns the raw text of chunks of the store, for retrievers that read text.
+        given: int64 [Q, K], neighbours that came with the store, -1 for none; None without any.
     """
 
     tokens: np.ndarray
@@ -68,7 +67,7 @@ class Queries(NamedTuple):
     given: np.ndarray | None = None
 
     def take(self, rows: np.ndarray | slice) -> Queries:
-        """The same queries at `rows` only."""
+        """The queries at `rows`."""
         embeddings = None if self.embeddings is None else self.embeddings[rows]
         following = None if self.following is None else self.following[rows]
         return Queries(
@@ -83,11 +82,11 @@ class Queries(NamedTuple):
 
 
 class Rows:
-    """The database's rows of an array, each gathered when it is read, never all at once.
+    """Rows of an array for the database's chunks, gathered when indexed.
 
     Args:
         ids: int64 [S], chunk ids.
-        gather: from ids [n] to rows [n, ...].
+        gather: maps ids [n] to rows [n, ...].
     """
 
     def __init__(self, ids: np.ndarray, gather: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -104,7 +103,7 @@ class Rows:
 
 
 RowSource: TypeAlias = np.ndarray | Rows
-"""[S, ...]: read by slices or by positions, and by `np.asarray` where all is needed at once."""
+"""[S, ...]: indexed by slices or positions, or read completely by `np.asarray`."""
 
 
 class Retriever(Protocol):
@@ -112,8 +111,8 @@ class Retriever(Protocol):
 
     Attributes:
         needs_embeddings: whether `build` and `candidates` read embeddings.
-        exact: whether it finds all that it should; the recall of one that doesn't is measured
-            against exact search over the same embeddings.
+        exact: whether the search is exact; otherwise its recall is measured against exact search
+            over the same embeddings.
     """
 
     needs_embeddings: ClassVar[bool]
@@ -125,7 +124,7 @@ class Retriever(Protocol):
 
     @classmethod
     def index_fields(cls, config: Any) -> Mapping[str, Any]:
-        """The settings that change what `save` writes; the others act at search time only."""
+        """The settings that change the saved index; the others act at search time only."""
         ...
 
     def build(
@@ -135,13 +134,13 @@ class Retriever(Protocol):
         embeddings: RowSource | None,
         workspace: Workspace | None = None,
     ) -> Mapping[str, Any]:
-        """Index the database's chunks and return facts for people about the index.
+        """Indexes the database's chunks and returns facts about the index for messages.
 
         Args:
             chunk_ids: int64 [S], global chunk ids, ascending.
-            tokens: int32 [S, M], -1 where a token is padding or a document boundary.
+            tokens: int32 [S, M], -1 for padding and document boundaries.
             embeddings: float16 or float32 [S, E], or None if `needs_embeddings` is false.
-            workspace: where to build on disk, in blocks that resume; None builds in memory.
+            workspace: builds on disk, in blocks that resume; None builds in memory.
 
         Raises:
             UserError: the configuration can't index this database.
@@ -151,23 +150,23 @@ class Retriever(Protocol):
     def candidates(self, queries: Queries, k: int) -> Neighbours:
         """The k best chunks of each query, best first, ties by ascending chunk id.
 
-        The query's own document isn't excluded: `search_filled` does that. A row that ends in -1
-        has no further candidates, however large k is made.
+        The query's own document is included: `search_filled` excludes it. A row that ends in -1 has
+        no further candidates for any k.
         """
         ...
 
     def save(self, folder: Path) -> None:
-        """Write the index into an existing folder."""
+        """Writes the index into an existing folder."""
         ...
 
     @classmethod
     def load(cls, folder: Path, config: Any) -> Self:
-        """Open what `save` wrote, memory-mapped where the library can."""
+        """Opens a saved index, memory-mapped if the library supports it."""
         ...
 
 
 def text_tokens(tokens: np.ndarray, pad_id: int, boundary_id: int) -> np.ndarray:
-    """Tokens as retrievers see them: int32, with padding and boundaries replaced by -1."""
+    """Tokens for retrievers: int32, with padding and boundaries replaced by -1."""
     special = (tokens == pad_id) | (tokens == boundary_id)
     return np.where(special, np.int32(NO_TOKEN), tokens.astype(np.int32))
 
@@ -178,13 +177,13 @@ def chunk_queries(
     ids: np.ndarray,
     text_of: TextOf | None = None,
 ) -> Queries:
-    """Stored chunks as queries.
+    """Queries from stored chunks.
 
     Args:
         chunks: the store that `ids` refers to.
-        embeddings: vectors of all its chunks, or None for retrievers that don't need them.
+        embeddings: vectors of all its chunks, or None for retrievers without embeddings.
         ids: int64 [Q], global chunk ids.
-        text_of: raw text of its chunks, or None for retrievers that don't need it.
+        text_of: returns the chunks' raw text, or None for retrievers that don't read text.
     """
     ids = np.asarray(ids, dtype=np.int64)
     document = chunks.document[ids].astype(np.int64)

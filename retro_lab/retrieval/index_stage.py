@@ -1,6 +1,6 @@
-"""The stage `index`: a search over the chunks of the database, built once.
+"""The stage `index`: a search index over the chunks of the database, built once.
 
-The database is the training split, or what `database=` says (`retro_lab.text.database`).
+The database is the training split, or set by `database=` (`retro_lab.text.database`).
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ Vectors: TypeAlias = Artifact | Stage | Mapping[str, Artifact | Stage] | None
 
 
 def check_index(config: RetrieverConfig, embedder: EmbedderConfig, chunks: ChunkStore) -> None:
-    """Refuses what FAISS would refuse, before hours go into the embeddings.
+    """Refuses settings that FAISS would refuse, before embeddings are computed.
 
     Raises:
-        UserError: as `check_factory`; nothing is checked where the width isn't known yet.
+        UserError: as `check_factory`; skipped if the width is still unknown.
     """
     dense, width = config.dense_part, known_width(embedder)
     if dense is not None and width is not None:
@@ -40,9 +40,10 @@ def check_index(config: RetrieverConfig, embedder: EmbedderConfig, chunks: Chunk
         check_factory(dense, len(chunks.searched), width, key)
 
 
-def extends(config: RetrieverConfig) -> bool:
-    """Whether an index takes more chunks without being built anew; lexical statistics are of the
-    whole database, and building them again is quick.
+def is_extendable(config: RetrieverConfig) -> bool:
+    """Whether an index can be extended by more chunks without a rebuild.
+
+    Lexical indexes can't: their statistics cover the whole database, and a rebuild is quick.
     """
     return isinstance(config, FaissRetrieverConfig)
 
@@ -53,14 +54,14 @@ def index_stage(
     embeddings: Vectors,
     base: Artifact | Stage | None = None,
 ) -> Stage:
-    """The stage of a search index over the chunks that a store searches.
+    """The stage of a search index over a store's searched chunks.
 
     Args:
-        config: of the retriever; settings that act at search time only don't enter the key.
+        config: the retriever's; settings that act at search time only don't enter the key.
         chunks: the chunk store.
-        embeddings: its vectors, by role where there are several; None unless
+        embeddings: its vectors, by role if there are several; None unless
             `config.needs_embeddings`.
-        base: the index of a database whose chunks are the first ones of this; None builds anew.
+        base: the index of a database whose chunks come first in this one; None builds anew.
     """
     parents = searched_parents(config, chunks, embeddings)
     if base is not None:
@@ -75,10 +76,10 @@ def build_index(
     workspace: Workspace,
     base: Path | None = None,
 ) -> Mapping[str, Any]:
-    """Index the chunks that are searched.
+    """Indexes the searched chunks; returns facts for messages.
 
     Args:
-        base: folder of the index that is extended; None builds anew.
+        base: folder of the index to extend; None builds anew.
 
     Raises:
         UserError: the retriever can't index this database.
@@ -94,7 +95,7 @@ def build_index(
 def searched_parents(
     config: RetrieverConfig, chunks: Artifact | Stage, embeddings: Vectors
 ) -> dict[str, Artifact | Stage]:
-    """The stages behind a search, by role: chunks, and embeddings if it reads them."""
+    """Parent stages of a search by role: chunks, and embeddings if the search reads them."""
     if not config.needs_embeddings:
         return {"chunks": chunks}
     assert embeddings is not None, "this retriever needs embeddings"
@@ -104,7 +105,7 @@ def searched_parents(
 
 
 def given_embeddings(retriever: Retriever, embeddings: Embeddings | None) -> Embeddings | None:
-    """The embeddings for a search that reads them; None for one that doesn't."""
+    """The embeddings if the search reads them, else None."""
     if not retriever.needs_embeddings:
         return None
     assert embeddings is not None, "this retriever needs embeddings"
@@ -132,7 +133,7 @@ def _index_database(
 def _extend_index(
     config: RetrieverConfig, chunks: ChunkStore, embeddings: Embeddings | None, base: Path
 ) -> tuple[Retriever, dict[str, Any]]:
-    """The index in `base` and behind it the chunks that it lacks."""
+    """The index in `base`, extended by the chunks that it lacks."""
     assert isinstance(config, FaissRetrieverConfig)
     assert embeddings is not None
     retriever: Any = FaissRetriever.open_to_extend(base, config)

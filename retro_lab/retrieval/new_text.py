@@ -1,4 +1,4 @@
-"""Neighbours of text that is not in the store: by a search, at random, or given by hand."""
+"""Neighbours of text outside the store: by a search, at random, or given by hand."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Found(NamedTuple):
     """A neighbour that is read.
 
     Attributes:
-        document: its document's id, or that it was given.
-        score: the retriever's; None for text that was given.
-        text: what the model reads of it.
+        document: its document's id, or "given ..." for given text.
+        score: the retriever's score; None for given text.
+        text: the part that the model reads.
     """
 
     document: str
@@ -35,28 +35,28 @@ class Found(NamedTuple):
 
 
 class NeighbourSource(Protocol):
-    """Anything that says what to read next."""
+    """Returns the neighbours to read for a query."""
 
     def search(self, queries: Sequence[Sequence[int]]) -> tuple[np.ndarray, list[list[Found]]]:
-        """Neighbours of Q token rows of at most M: int64 [Q, K, R], and what they are."""
+        """Neighbours of Q token rows of at most M: int64 [Q, K, R], and their descriptions."""
         ...
 
 
-class Searched(NamedTuple):
-    """Text that is searched: its chunks, the raw text of them, and the tokenizer of both."""
+class SearchedStore(NamedTuple):
+    """A searched store: its chunks, their raw text, and the tokenizer."""
 
     chunks: ChunkStore
     corpus: Corpus
     tokenizer: Tokenizer
 
 
-class Read(NamedTuple):
-    """What a model reads of a search.
+class ReadPart(NamedTuple):
+    """The part of a search's result that a model reads.
 
     Attributes:
         k: neighbours.
         continuation_chunks: chunks that follow each.
-        part: of a neighbour's R tokens.
+        part: slice of a neighbour's R tokens.
     """
 
     k: int
@@ -64,30 +64,34 @@ class Read(NamedTuple):
     part: slice
 
     @classmethod
-    def by(cls, model: RetroConfig, k: int) -> Read:
-        """What a model reads of k neighbours."""
+    def by(cls, model: RetroConfig, k: int) -> ReadPart:
+        """The part that `model` reads of k neighbours."""
         return cls(k, model.neighbour_length // model.chunk_size - 1, part_read(model))
 
 
 class NewTextSearch:
-    """A search with text that is not in the store.
+    """A search with queries from outside the store.
 
     Args:
-        text: what is searched.
-        read: what is read of it.
-        retriever: over these chunks.
-        embedder: of queries; None unless the retriever compares vectors.
+        text: the searched store.
+        read: the part that is read of each neighbour.
+        retriever: a search over these chunks.
+        embedder: embeds queries; None unless the retriever compares vectors.
     """
 
     def __init__(
-        self, text: Searched, read: Read, retriever: Retriever, embedder: Embedder | None = None
+        self,
+        text: SearchedStore,
+        read: ReadPart,
+        retriever: Retriever,
+        embedder: Embedder | None = None,
     ) -> None:
         self.text, self.read, self.retriever, self.embedder = text, read, retriever, embedder
 
     def search(self, queries: Sequence[Sequence[int]]) -> tuple[np.ndarray, list[list[Found]]]:
-        """Neighbours as in training, but without the filters, which need a chunk of the store.
+        """Neighbours as in training, without the filters, which need a chunk of the store.
 
-        A query of fewer than M tokens is searched as the last chunk of a document is.
+        A query of fewer than M tokens is padded like the last chunk of a document.
         """
         import numpy as np
 
@@ -106,10 +110,12 @@ class NewTextSearch:
         outside = np.full(len(queries), -1, dtype=np.int64)
         tokens = text_tokens(tokens, store.pad_id, store.boundary_id)
         asked = Queries(tokens, embeddings, document=outside, chunk_ids=outside)
-        return self._told(*search_filled(self.retriever, asked, self.read.k, store.identity))
+        return self._described(*search_filled(self.retriever, asked, self.read.k, store.identity))
 
-    def _told(self, ids: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, list[list[Found]]]:
-        """Tokens of the chunks [Q, K], and what they are."""
+    def _described(
+        self, ids: np.ndarray, scores: np.ndarray
+    ) -> tuple[np.ndarray, list[list[Found]]]:
+        """Tokens of the chunks [Q, K], and their descriptions."""
         values = self.text.chunks.values(ids, self.read.continuation_chunks)
         return values, [self._found(*row) for row in zip(ids, scores, values, strict=True)]
 
@@ -127,15 +133,15 @@ class NewTextSearch:
 
 
 class RandomChunks(NewTextSearch):
-    """Chunks of the database drawn by the query's own tokens: the control.
+    """Chunks of the database drawn by a hash of the query's tokens: the control.
 
     Args:
-        text: what is drawn from.
-        read: what is read of it.
-        drawn: how they are drawn.
+        text: the store to draw from.
+        read: the part that is read of each neighbour.
+        drawn: settings of the draw.
     """
 
-    def __init__(self, text: Searched, read: Read, drawn: RandomRetrieverConfig) -> None:
+    def __init__(self, text: SearchedStore, read: ReadPart, drawn: RandomRetrieverConfig) -> None:
         from .search.random_neighbours import RandomRetriever
 
         retriever = RandomRetriever(drawn)
@@ -143,7 +149,7 @@ class RandomChunks(NewTextSearch):
         super().__init__(text, read, retriever)
 
     def search(self, queries: Sequence[Sequence[int]]) -> tuple[np.ndarray, list[list[Found]]]:
-        """The same chunks for the same query, wherever it stands."""
+        """The same chunks for the same query tokens."""
         import zlib
 
         import numpy as np
@@ -153,19 +159,19 @@ class RandomChunks(NewTextSearch):
         drawn = [zlib.crc32(np.asarray(query, np.int64).tobytes()) for query in queries]
         ids = np.array(drawn, np.int64)
         asked = Queries(np.empty((len(ids), 0), np.int32), None, document=ids, chunk_ids=ids)
-        return self._told(*self.retriever.candidates(asked, self.read.k))
+        return self._described(*self.retriever.candidates(asked, self.read.k))
 
 
 class GivenNeighbours:
-    """The same neighbours for every query: text that somebody typed.
+    """The same given texts as neighbours of every query.
 
-    A text stands where the model reads: from the first token on, or from the continuation's first
-    if that is all it reads. What is longer is cut.
+    A text starts at the first token that the model reads: the neighbour's first, or the
+    continuation's if only that is read. Longer texts are cut.
 
     Args:
-        texts: one a neighbour.
+        texts: one for each neighbour.
         tokenizer: the run's.
-        model: lengths, and what is read of a neighbour.
+        model: lengths, and the part that is read of a neighbour.
 
     Raises:
         UserError: a text has no tokens.
@@ -198,7 +204,7 @@ class GivenNeighbours:
 
 
 def part_read(model: RetroConfig) -> slice:
-    """Which of a neighbour's R tokens a model reads, by `model.value`."""
+    """The slice of a neighbour's R tokens that a model reads, by `model.value`."""
     size = model.chunk_size
     return slice(
         size if model.value == "continuation" else 0,

@@ -1,8 +1,8 @@
-"""The stage `neighbours`: what the search finds for every chunk.
+"""The stage `neighbours`: the stored neighbours of every chunk.
 
-The queries are the chunks of all splits of the run's own corpus. The table keeps `k_store`
-neighbours a chunk, so that any smaller k is a slice of it, and so that an evaluation chunk's own
-neighbours, which leakage is measured against, are in it as well.
+Queries are the chunks of all splits of the run's own corpus. The table keeps `k_store` neighbours a
+chunk, so that a smaller k is a slice of it; it includes the evaluation chunks' own neighbours,
+which leakage is measured against.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .filters.leak_filter import LeakFilter
 from .filters.near_duplicates import NearDuplicates
 from .index_stage import Vectors, given_embeddings, searched_parents
 from .search.block_search import BlockSearch
-from .search.exact_search import exactly
+from .search.exact_search import with_exact_search
 from .search.ranking import first_allowed
 from .search.sub_indexes import kind_of
 from .table_facts import (
@@ -46,7 +46,7 @@ from .table_facts import (
 LOG = logging.getLogger("retro_lab")
 NEIGHBOURS_VERSION = 1
 
-_BLOCK = 4096  # queries between completion markers
+_BLOCK = 4096  # queries a block
 _RECALL_AT = 10
 _RECALL_QUERIES = 256
 
@@ -62,9 +62,9 @@ def neighbours_stage(
 ) -> Stage:
     """The stage of the neighbour table: `k_store` neighbours for each chunk of each split.
 
-    Settings that are null don't enter the key, nor does a filter that is off.
+    Null settings and disabled filters don't enter the key.
     """
-    outside = {*left_out(config), "index"}  # which index: its stage is a parent
+    outside = {*left_out(config), "index"}  # the index's stage is a parent
     settings = {name: value for name, value in asdict(config).items() if name not in outside}
     fields = {"kind": kind_of(config), **_search_fields(settings), "k_store": k_store}
     if leak is not None:
@@ -86,21 +86,22 @@ def build_neighbours(
     text_of: TextOf | None = None,
     similar: NearDuplicates | None = None,
 ) -> Mapping[str, Any]:
-    """Search neighbours for every chunk, in blocks that resume; never in a chunk's own document.
+    """Searches neighbours for every chunk, in blocks that resume; own documents are excluded.
 
     Args:
         index: folder of the index artifact.
-        leak: refuses neighbours that repeat the text to be predicted; the next candidate moves up.
-        text_of: raw text of the chunks, for retrievers with `needs_texts`.
+        leak: drops neighbours that repeat the text to be predicted; the next candidate moves up.
+        text_of: returns raw text of the chunks, for retrievers with `needs_texts`.
         similar: drops neighbours that repeat the query or a better one; the next one moves up.
 
     Returns:
-        filled: for each split the share of chunks that have a first, second, ... neighbour;
-        coverage: its mean over `k_store`; refused, the share of candidates that the leak filter
-        dropped, of those it was asked about; queries_per_second of one process; and for an
-        approximate search recall_at_10 against exact search on a fixed sample of chunks;
-        with `similar`, near_duplicates: shares of candidates dropped as like the query or a
-        better one, of those it was asked about.
+        filled: for each split the share of chunks with a first, second, ... neighbour;
+        coverage: its mean over `k_store`;
+        refused: share of tested candidates that the leak filter dropped;
+        queries_per_second: of one process;
+        recall_at_10: for an approximate search, against exact search on a fixed sample of chunks;
+        near_duplicates: with `similar`, shares of tested candidates dropped as like the query or a
+            better one.
 
     Raises:
         UserError: `k_store` exceeds the database.
@@ -137,7 +138,7 @@ def check_coverage(stats: Mapping[str, Any], k: int, min_coverage: float) -> Non
     """Raises UserError if a split fills less than `min_coverage` of its first k slots.
 
     Args:
-        stats: of the `neighbours` artifact.
+        stats: counts of the `neighbours` artifact.
         k: neighbours that a chunk reads.
         min_coverage: share from 0 to 1.
     """
@@ -158,9 +159,9 @@ class NeighbourTable:
     """Memory-mapped view of the `neighbours` artifact.
 
     Attributes:
-        ids: int32 [C, k_store], global chunk ids, best first, -1 where there is none; a row for
-            each chunk of the run's own corpus.
-        scores: float32 [C, k_store], -inf where there is none.
+        ids: int32 [C, k_store], global chunk ids, best first, -1 for none; a row for each chunk of
+            the run's own corpus.
+        scores: float32 [C, k_store], -inf for none.
     """
 
     def __init__(self, ids: np.ndarray, scores: np.ndarray) -> None:
@@ -178,7 +179,7 @@ class NeighbourTable:
 
     @property
     def k_store(self) -> int:
-        """Neighbours kept a chunk."""
+        """Stored neighbours of each chunk."""
         return self.ids.shape[1]
 
     def select(
@@ -188,9 +189,9 @@ class NeighbourTable:
         banned_documents: np.ndarray,
         chunk_document: np.ndarray,
     ) -> np.ndarray:
-        """The first k stored neighbours that lie in none of the row's banned documents.
+        """The first k stored neighbours outside the row's banned documents.
 
-        For sequences that pack several documents: no chunk may read a neighbour from any of them.
+        In sequences that pack several documents, no chunk may read a neighbour from any of them.
 
         Args:
             chunk_ids: int [Q].
@@ -199,7 +200,7 @@ class NeighbourTable:
             chunk_document: int [C], the document of every chunk in the store (its `identity`).
 
         Returns:
-            int64 [Q, k], -1 where the stored neighbours run out.
+            int64 [Q, k], -1 after the last stored neighbour.
         """
         if k > self.k_store:
             raise ValueError(f"k={k}, but the table keeps {self.k_store} neighbours a chunk")
@@ -209,13 +210,13 @@ class NeighbourTable:
 
 
 def _recall(search: BlockSearch, table: NeighbourTable) -> float | None:
-    """Share of the exact first 10 neighbours that the table's first 10 hold."""
+    """Share of the exact first 10 neighbours among the table's first 10; None if exact."""
     chunks = search.chunks
     if search.retriever.exact:
         return None
     given = given_embeddings(search.retriever, search.embeddings)
     assert given is not None, "only dense searches approximate"
-    exact = exactly(search.retriever, chunks.searched, given)
+    exact = with_exact_search(search.retriever, chunks.searched, given)
     passes = None if search.leak is None else search.leak.of(chunks)
     repeats = None if search.similar is None else search.similar.of(chunks)
     count = min(_RECALL_QUERIES, chunks.own_chunks)
@@ -229,7 +230,7 @@ def _recall(search: BlockSearch, table: NeighbourTable) -> float | None:
 
 
 def _search_fields(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A retriever's settings, those of its parts included, without options' names and nulls."""
+    """A retriever's settings and those of its parts, without options' names and nulls."""
     return {
         key: _search_fields(value) if isinstance(value, Mapping) else value
         for key, value in settings.items()

@@ -1,4 +1,4 @@
-"""What is said about a neighbour table: how full it is, and what its filters dropped."""
+"""Statistics of a neighbour table: filled slots, and candidates dropped by its filters."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .base import NO_CHUNK
 from .filters.exclusion import PairFilter
 
 LOG = logging.getLogger("retro_lab")
-_COUNTED = 2**16  # rows of the table looked at together
+_COUNTED = 2**16  # rows of the table read together
 
 
 class Counted:
-    """A filter that keeps count of what it refuses."""
+    """A filter that counts tested and dropped candidates."""
 
     def __init__(self, passes: PairFilter) -> None:
         self._passes = passes
@@ -33,17 +33,17 @@ class Counted:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Candidates that it was asked about, and those that it refused."""
+        """Numbers of candidates tested and dropped."""
         return {"asked": self._asked, "refused": self._refused}
 
 
 def refused_share(counts: Mapping[str, float]) -> float | None:
-    """Share of the candidates that a `Counted` was asked about; None if it was asked nothing."""
+    """Share of tested candidates that a `Counted` dropped; None if none were tested."""
     return counts["refused"] / counts["asked"] if counts.get("asked") else None
 
 
 def dropped_shares(counts: Mapping[str, float]) -> dict[str, float | None]:
-    """Shares of what a `RepeatFilter` was asked; None if it was asked nothing."""
+    """Shares of tested candidates that a `RepeatFilter` dropped; None if none were tested."""
     asked = int(counts.get("looked_at", 0))
     found = {
         name: counts[name] / asked if asked else None for name in ("like_query", "like_better")
@@ -54,7 +54,7 @@ def dropped_shares(counts: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def filled_shares(ids: np.ndarray, chunks: ChunkStore) -> dict[str, list[float]]:
-    """For each split the share of its chunks that have a first, second, ... neighbour.
+    """For each split the share of its chunks with a first, second, ... neighbour.
 
     Args:
         ids: [C, K], the table.
@@ -71,11 +71,7 @@ def filled_shares(ids: np.ndarray, chunks: ChunkStore) -> dict[str, list[float]]
 
 
 def in_words(stats: Mapping[str, Any]) -> str:
-    """What a neighbour table's artifact counted, in a line.
-
-    Args:
-        stats: what `build_neighbours` returned.
-    """
+    """The counts of `build_neighbours` in a line."""
     slots = len(next(iter(stats["filled"].values())))
     coverage = {split: stats["coverage"].get(split) for split in SPLITS}
     shares = [f"{share:.1%} of {split}" for split, share in coverage.items() if share is not None]

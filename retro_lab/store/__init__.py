@@ -1,4 +1,4 @@
-"""Content-addressed stages: built once, checked, resumed and never visible half-written."""
+"""Content-addressed stages: built once, checked, resumable, published atomically."""
 
 from .engine import build_engine
 from .explain import Explanation

@@ -1,10 +1,10 @@
-"""A run's files and their checksums: what is read is what was written, or it is named.
+"""SHA-256 checksums of a run's files, kept in checksums.json beside the files.
 
-checksums.json lies beside the files: SHA-256 by name. It is written before a file takes its place
-and again after, and between the two it has both digests, so that whenever a process dies the file
-that is there fits it. Files without a digest, those of older runs, are read as they are.
+checksums.json maps a file name to its digests. It is written before and after a file is replaced
+and holds both digests in between, so a process that dies leaves a file with a valid record. Files
+without a digest, from older runs, are read unchecked.
 
-One process at a time writes into a folder, which the run's lock sees to; any number may read.
+Only one process may write into a folder, which the run's lock ensures; any number may read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CHECKSUMS = "checksums.json"
 
 @contextmanager
 def recorded(path: Path) -> Iterator[Path]:
-    """As `replacing`, and the file's SHA-256 stands in checksums.json beside it."""
+    """As `replacing`, and records the file's SHA-256 in checksums.json beside it."""
     with replacing(path) as temporary:
         yield temporary
         digest = sha256_of(temporary)
@@ -32,14 +32,14 @@ def recorded(path: Path) -> Iterator[Path]:
 
 
 def check_recorded(path: Path, fix: str) -> None:
-    """Reads the file and compares it with its record, if it has one.
+    """Compares the file with its recorded digests, if any.
 
     Args:
-        fix: what to do about a file that was changed.
+        fix: what to do about a changed file.
 
     Raises:
-        UserError: the file, or the record, is not as it was written.
-        OSError: it cannot be read, which is no damage.
+        UserError: the file or the record is damaged.
+        OSError: reading failed, which proves no damage.
     """
     known = _digests(path)
     while known and (found := sha256_of(path)) not in known:
@@ -50,11 +50,11 @@ def check_recorded(path: Path, fix: str) -> None:
                 f"written (the record is {path.with_name(CHECKSUMS)})",
                 fix=fix,
             )
-        known = now  # another process has just written the file anew
+        known = now  # another process has just rewritten the file
 
 
 def _digests(path: Path) -> list[str]:
-    """What the file may be: one digest, or more if a process died while it was replaced."""
+    """The file's recorded digests: one, or two or more if a process died while replacing it."""
     return _read(path.with_name(CHECKSUMS)).get(path.name, [])
 
 

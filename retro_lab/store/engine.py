@@ -1,7 +1,7 @@
-"""Who does the blocks of a stage: this process one after the other, or Ray's workers at once.
+"""Engines that compute the blocks of a stage: this process, or Ray workers in parallel.
 
-Either way a block is the same call, which writes the block's files and its marker into the
-workspace, so that the bytes don't depend on the engine, and one may go on where another stopped.
+Both make the same call for a block, which writes the block's files and marker into the workspace.
+The bytes are independent of the engine, and one engine can resume a build of the other.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from retro_lab.config.schema import EngineKind, PrepareConfig
 
 from .stage import JSON
 
-_RETRIES = 3  # of a block whose worker died; a block that kills every worker would never end
+_RETRIES = 3  # of a block whose worker died; limited, since some blocks kill every worker
 
 Work = Callable[[int, int], JSON]
-"""Does the block (start, stop) and returns its marker."""
+"""Computes the block (start, stop) and returns its marker."""
 
 
 class Engine(Protocol):
-    """What does blocks."""
+    """Computes blocks."""
 
     def run(self, work: Work, blocks: Sequence[tuple[int, int]]) -> Iterator[JSON]:
-        """The markers of all blocks (start, stop), each as soon as it is done, in any order."""
+        """Yields each block's marker as soon as the block (start, stop) is done, in any order."""
         ...
 
 
 class LocalEngine:
-    """One block after the other, in this process."""
+    """Computes blocks one after the other in this process."""
 
     def run(self, work: Work, blocks: Sequence[tuple[int, int]]) -> Iterator[JSON]:
         for start, stop in blocks:
@@ -49,24 +49,24 @@ class LocalEngine:
 
 @dataclass(frozen=True)
 class RayEngine:
-    """Blocks side by side on the workers of a Ray cluster, that of RAY_ADDRESS or this machine.
+    """Computes blocks in parallel on a Ray cluster: the one at RAY_ADDRESS, or this machine.
 
-    The machines see the same files under the same paths and have the same packages. A worker that
-    dies costs the block it had, which another one does again.
+    All machines need the same packages, and the same files under the same paths. If a worker dies,
+    another one repeats its block.
 
     Attributes:
-        workers: processes; None takes as many as the cluster has cores, or GPUs for.
-        gpus_per_worker: GPUs each of them holds.
+        workers: worker processes; None takes as many as the cluster has cores, or GPUs for.
+        gpus_per_worker: GPUs of each worker.
     """
 
     workers: int | None = None
     gpus_per_worker: float = 0.0
 
     def run(self, work: Work, blocks: Sequence[tuple[int, int]]) -> Iterator[JSON]:
-        """As of `Engine`; `work` is pickled. A single block isn't worth a cluster and is done here.
+        """As `Engine.run`; `work` is pickled. A single block is computed in this process.
 
         Raises:
-            UserError: Ray isn't installed, has too few GPUs, or its workers die again and again.
+            UserError: Ray is missing or has too few GPUs, or a block's workers die repeatedly.
         """
         if len(blocks) == 1:
             yield from LocalEngine().run(work, blocks)
@@ -75,7 +75,8 @@ class RayEngine:
             strategy = ray.data.ActorPoolStrategy(size=self._size(ray, len(blocks)))
             rows = [{"start": start, "stop": stop} for start, stop in blocks]
             with warnings.catch_warnings():
-                # Restarts and retries have no named arguments yet, and others are deprecated.
+                # Ray's arguments for restarts and retries warn of deprecation, without a
+                # replacement yet.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
                     _Worker,
@@ -107,14 +108,14 @@ class RayEngine:
 
 
 def build_engine(config: PrepareConfig) -> Engine:
-    """The engine of a configuration; Ray is looked for when there is a block to do."""
+    """The engine of a configuration; Ray is imported with the first blocks."""
     if config.engine is EngineKind.ray:
         return RayEngine(config.workers, config.gpus_per_worker)
     return LocalEngine()
 
 
 class _Worker:
-    """What a process of the cluster holds: the work, with all that it has opened."""
+    """A worker process, which unpickles the work once and keeps its open files."""
 
     def __init__(self, pickled: bytes, folder: str) -> None:
         self._pickled, self._folder = pickled, folder
@@ -131,7 +132,7 @@ class _Worker:
         return pickle.loads(self._pickled)
 
     def __call__(self, row: dict[str, int]) -> dict[str, bytes]:
-        """The marker, or what was raised: Ray would pass on its words only."""
+        """The pickled marker or exception; Ray itself would pass on only the exception's text."""
         try:
             done = self._work(row["start"], row["stop"])
         except Exception as error:
@@ -141,7 +142,7 @@ class _Worker:
 
 
 def _packed(error: Exception) -> bytes:
-    """The pickled exception; its words, where it could not be unpickled again."""
+    """The pickled exception, or a RuntimeError with its text if unpickling fails."""
     try:
         pickle.loads(packed := pickle.dumps(error))
     except Exception:
@@ -150,13 +151,13 @@ def _packed(error: Exception) -> bytes:
 
 
 def _check_answers(address: str | None) -> None:
-    """Refuses the address of a cluster that is gone, which Ray tries for a quarter of an hour.
+    """Refuses the address of a dead cluster, which Ray would retry for a quarter of an hour.
 
-    A cluster that was not ended by `ray stop` leaves its address behind on its machine.
+    A cluster that ended without `ray stop` leaves its address behind on its machine.
     """
     host, _, port = (address or "").rpartition(":")
     if not port.isdecimal():
-        return  # none, or a word that Ray knows
+        return  # no address, or one of Ray's keywords
     try:
         socket.create_connection((host.removeprefix("ray://").strip("[]"), int(port)), 10).close()
     except OSError:
@@ -173,11 +174,10 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _cluster() -> Iterator[Any]:
-    """The package `ray`, connected; a cluster that was started here ends with it.
+    """Yields the package `ray`, connected; shuts down a cluster that was started here.
 
     Raises:
-        UserError: Ray isn't installed, or its cluster is gone; or, from the body, a block's workers
-            died.
+        UserError: Ray is missing, its cluster is unreachable, or a block's workers died.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:

@@ -1,4 +1,4 @@
-"""Why a stage has to be built: how it differs from the nearest result that is stored."""
+"""Explains why a stage must be built: its differences from the nearest stored result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ABSENT = "(absent)"
 
 @dataclass(frozen=True)
 class Explanation:
-    """Whether a stage is stored, and if it isn't, why."""
+    """Whether a stage is stored, and why not."""
 
     stage: str
     key: str
@@ -23,16 +23,16 @@ class Explanation:
     reasons: tuple[str, ...] = ()
 
     def line(self) -> str:
-        """One line for people: `chunks/ab12...  miss  chunk_size: 64 -> 32`."""
+        """A log line: `chunks/ab12...  miss  chunk_size: 64 -> 32`."""
         words = [f"{self.stage}/{self.key}", "hit" if self.hit else "miss"]
         return "  ".join([*words, "; ".join(self.reasons)]).rstrip()
 
 
 def explain_stage(root: Path, stage: Stage) -> Explanation:
-    """Hit or miss, from manifests and sizes; a miss is compared with what is stored.
+    """Hit or miss of a stage, by manifest and file sizes.
 
-    Of the results with the stage's name, the one with the fewest differences is taken, and the
-    newest of several; differences read "stored -> wanted".
+    A miss is compared with the stored result of the same stage name that has the fewest
+    differences, the newest of several. Differences read "stored -> wanted".
     """
     folder = root / stage.name / stage.key
     if folder.is_dir():
@@ -55,7 +55,7 @@ def _differences(root: Path, stage: Stage) -> list[str]:
     if not siblings:
         return [f"no {stage.name} stored yet"]
     candidates = [(_compare(root, sibling["spec"], stage), sibling) for sibling in siblings]
-    # Siblings come newest first, and min takes the first of equals.
+    # Siblings are sorted newest first, and min returns the first of equals.
     return min(candidates, key=lambda candidate: len(candidate[0]))[0]
 
 
@@ -65,7 +65,7 @@ def _siblings(folder: Path) -> list[JSON]:
         try:
             manifests.append(read_manifest(path.parent))
         except ValueError:
-            continue  # unfinished or damaged, so nothing to compare with
+            continue  # unfinished or damaged, so unfit for a comparison
     return sorted(manifests, key=lambda manifest: manifest["created"], reverse=True)
 
 

@@ -1,4 +1,4 @@
-"""Manifests and checksums: how a folder proves that it holds what was published."""
+"""Manifests and checksums that detect changes to a published folder."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .stage import JSON, digest
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
-# Below this total, reading everything takes less than about 0.1 s, so each use checks the
-# checksums; above it only the sizes, and `doctor` checks the rest.
+# Reading this much takes about 0.1 s, so the checksums of smaller results are checked at each use.
+# Larger results are checked by size, and by `doctor`.
 CHECKSUM_LIMIT_BYTES = 64 * 2**20
-# A folder on its way out; it has this in its name from before the first of its files goes.
+# In the name of a folder that is being deleted, from before its first file is removed.
 DISCARDED = ".discarded"
 
 
@@ -28,7 +28,7 @@ def sha256_of(path: Path) -> str:
 
 
 def describe_files(folder: Path, *, without: str) -> dict[str, JSON]:
-    """{relative path: {size, sha256}} of all files below `folder`, each flushed to disk first.
+    """Maps each file's relative path to {size, sha256}; flushes the files to disk.
 
     The top-level entry `without` is left out.
     """
@@ -43,10 +43,7 @@ def describe_files(folder: Path, *, without: str) -> dict[str, JSON]:
 
 
 def write_record(path: Path, content: dict[str, JSON]) -> dict[str, JSON]:
-    """Writes a JSON object with a digest of itself; returns what was written.
-
-    By temporary file and rename, flushed to disk: the file is whole or absent.
-    """
+    """Writes a JSON object with its own digest, atomically; returns the written object."""
     record = {**content, "digest": digest(content)}
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -60,9 +57,11 @@ def write_record(path: Path, content: dict[str, JSON]) -> dict[str, JSON]:
 
 
 def read_record(path: Path) -> dict[str, JSON]:
-    """What `write_record` wrote; ValueError if it is missing or was changed since.
+    """Reads a file of `write_record`.
 
-    An OSError, of a disk that fails or too many open files, passes: it says nothing of the file.
+    Raises:
+        ValueError: the file is missing or was changed.
+        OSError: reading failed, which proves no damage.
     """
     try:
         record = json.loads(path.read_bytes())
@@ -77,7 +76,7 @@ def read_record(path: Path) -> dict[str, JSON]:
 
 
 def read_manifest(folder: Path) -> dict[str, JSON]:
-    """The manifest of a published folder; ValueError says what is wrong with it."""
+    """The manifest of a published folder; ValueError if missing, changed or of another format."""
     manifest = read_record(folder / MANIFEST)
     if manifest["format_version"] != FORMAT_VERSION:
         raise ValueError(f"{MANIFEST} isn't of format {FORMAT_VERSION}")
@@ -88,7 +87,7 @@ def read_manifest(folder: Path) -> dict[str, JSON]:
 
 
 def find_damage(folder: Path, manifest: dict[str, JSON], *, checksums: bool) -> list[str]:
-    """What differs from the manifest, a sentence a file; empty when the folder is intact."""
+    """Describes each difference from the manifest in a sentence; empty if the folder is intact."""
     damage = []
     for name, expected in manifest["files"].items():
         path = folder / name
@@ -109,8 +108,8 @@ def size_of(folder: Path) -> int:
 
 
 def discard(folder: Path) -> None:
-    """Deletes a folder; it leaves its place in one rename, so nobody sees half of it."""
+    """Deletes a folder, renamed first so that no process reads half of it."""
     aside = folder.with_name(f"{folder.name}{DISCARDED}-{secrets.token_hex(4)}")
     folder.rename(aside)
-    # A network file system may refuse while a file is open; garbage collection ends the job.
+    # A network file system may refuse to delete an open file; garbage collection retries.
     shutil.rmtree(aside, ignore_errors=True)

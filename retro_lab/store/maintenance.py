@@ -1,4 +1,4 @@
-"""Looking after a store: what is damaged in it, and what nobody needs any more."""
+"""Maintenance of a store: finds damaged results and deletes unneeded ones."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from .stage import KEY, LOCKS_FOLDER, NAME
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with one published result."""
+    """Damage of one published result."""
 
     stage: str
     key: str
     text: str
 
     def line(self) -> str:
-        """One line for people."""
+        """A line for the terminal."""
         return f"{self.stage}/{self.key}: {self.text}"
 
 
 @dataclass(frozen=True)
 class Removable:
-    """A folder that can go: an unneeded result, or what an interrupted build or deletion left.
+    """A folder to delete: an unneeded result, or the rest of an interrupted build or deletion.
 
     Attributes:
-        path: the folder; its name is the key, with `.partial` for an unfinished build.
+        path: the folder, named by the key; `.partial` marks an unfinished build.
         bytes: size of all its files.
     """
 
@@ -38,29 +38,29 @@ class Removable:
     bytes: int
 
     def line(self) -> str:
-        """One line for people."""
+        """A line for the terminal."""
         return f"{self.path.parent.name}/{self.path.name}: {self.bytes / 1e6:,.1f} MB"
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """What was deleted, or with dry_run would be; `in_use` is being built and stays."""
+    """Deleted folders (with dry_run, folders to delete), and folders `in_use` by a build."""
 
     removed: list[Removable] = field(default_factory=list)
     in_use: list[Removable] = field(default_factory=list)
 
     @property
     def freed_bytes(self) -> int:
-        """Bytes of all that was, or would be, deleted."""
+        """Bytes of all removed folders."""
         return sum(item.bytes for item in self.removed)
 
 
 def verify(root: Path) -> list[Problem]:
-    """Reads every published result and compares it with its checksums."""
+    """Compares every published result with its checksums."""
     problems = []
     for folder, stage, key in _folders(root):
         if folder.name != key:
-            continue  # an unfinished build proves nothing yet
+            continue  # an unfinished build has no manifest yet
         try:
             found = find_damage(folder, read_manifest(folder), checksums=True)
         except ValueError as error:
@@ -70,14 +70,14 @@ def verify(root: Path) -> list[Problem]:
 
 
 def collect_garbage(root: Path, keep_keys: Set[tuple[str, str]], *, dry_run: bool) -> Garbage:
-    """Deletes all results but those named, and what interrupted builds and deletions left.
+    """Deletes all results outside `keep_keys`, and the rests of interrupted builds and deletions.
 
-    An unfinished build (`.partial`) of a kept key stays, because it can be resumed. Ancestors of
-    a kept result go unless they are named too; `ancestry` names them. Whether a running process
-    reads a result can't be known.
+    An unfinished build (`.partial`) of a kept key stays, because it can be resumed. Ancestors of a
+    kept result are deleted unless they are in `keep_keys` too; `ancestry` lists them. A process
+    that is reading a result cannot be detected.
 
     Args:
-        root: the store; what isn't named like a result in it is never touched.
+        root: the store; folders not named like a result stay.
         keep_keys: (stage, key) of the results to keep.
         dry_run: only list.
     """
@@ -106,7 +106,7 @@ def _remove(lock: Path, folder: Path) -> bool:
     lock.parent.mkdir(exist_ok=True)
     try:
         with FileLock(lock).acquire(timeout=0):
-            if folder.exists():  # else a build has published or discarded it since
+            if folder.exists():  # else a build has just published or discarded it
                 discard(folder)
     except Timeout:
         return False
@@ -114,7 +114,7 @@ def _remove(lock: Path, folder: Path) -> bool:
 
 
 def _folders(root: Path) -> Iterator[tuple[Path, str, str]]:
-    """(folder, stage, key) of all results, finished or not; nothing else that may lie there."""
+    """(folder, stage, key) of all results, finished or not; other folders are ignored."""
     for folder in sorted(root.glob("*/*")):
         stage, key = folder.parent.name, folder.name.split(".")[0]
         if folder.is_dir() and NAME.fullmatch(stage) and KEY.fullmatch(key):

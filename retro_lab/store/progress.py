@@ -1,4 +1,4 @@
-"""One way to show a long loop: a bar on a terminal, plain log lines everywhere else."""
+"""Progress of long loops: a bar on a terminal, log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 LOG = logging.getLogger("retro_lab")
 Clock = Callable[[], float]
 LOG_EVERY_SECONDS = 10.0
-_live = False  # a bar is on the screen; two would overwrite each other
+_live = False  # whether a bar is shown; a second bar would overwrite the first
 
 
 @contextmanager
@@ -22,15 +22,15 @@ def track(
 ) -> Generator[Callable[[int], None]]:
     """Shows the progress of a loop; yields `advance(n)`, to be called with each step's count.
 
-    On a terminal it is a bar with count, rate and time left; otherwise, and for a loop inside
-    another one that has the bar, lines in the log at the start, about every 10 s and at the end.
-    Other ranks and worker processes show nothing.
+    A terminal shows a bar with count, rate and time left. Otherwise, and for a loop inside another
+    with a bar, the log has lines at the start, about every 10 s and at the end. Other ranks and
+    worker processes show nothing.
 
     Args:
-        total: expected count, None when it isn't known.
-        what: what is being done, "embedding".
-        unit: what is counted, in the plural, "chunks".
-        clock: seconds.
+        total: expected count; None if unknown.
+        what: the activity, "embedding".
+        unit: plural of the counted items, "chunks".
+        clock: returns seconds.
     """
     if not _is_main_process():
         yield lambda count: None
@@ -45,7 +45,7 @@ def track(
 @contextmanager
 def _bar(total: int | None, what: str, unit: str, clock: Clock) -> Generator[Callable[[int], None]]:
     global _live
-    # Imported here because start-up matters, and most processes never show a bar.
+    # Imported here for a fast start: most processes never show a bar.
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -114,13 +114,13 @@ def _lines(
 
 
 def rate(count: int, seconds: float, unit: str) -> str:
-    """`count` per second as people write it: "1,234 chunks/s", "0.8 chunks/s"."""
+    """Formats `count` per second: "1,234 chunks/s", "0.8 chunks/s"."""
     value = count / max(seconds, 1e-9)
     return f"{value:,.0f} {unit}/s" if value >= 10 else f"{value:.1f} {unit}/s"
 
 
 def duration(seconds: float) -> str:
-    """A time as people write it: "0.4 s", "88 s", "3 min 20 s", "2 h 5 min"."""
+    """Formats seconds: "0.4 s", "88 s", "3 min 20 s", "2 h 5 min"."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)

@@ -1,4 +1,4 @@
-"""What a stage is and what its result is: identity by content, so that nothing is built twice."""
+"""Stages and their results, identified by a key computed from their content."""
 
 from __future__ import annotations
 
@@ -16,19 +16,22 @@ import numpy as np
 # None, bool, int, float, str, and lists and string-keyed mappings of them.
 JSON: TypeAlias = Any
 
-# Enters every key: raised when the layout of the store or the meaning of a key changes.
+# Part of every key; raise when the layout of the store or the meaning of a key changes.
 SCHEMA_VERSION = 1
 KEY_DIGITS = 16
 KEY = re.compile(rf"[0-9a-f]{{{KEY_DIGITS}}}")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
-LOCKS_FOLDER = "locks"  # lies beside the stages' folders, so no stage may have this name
+LOCKS_FOLDER = "locks"  # beside the stages' folders, so no stage may have this name
 
 
 def canonical_json(value: JSON) -> str:
-    """`value` as the one JSON text that equal values share: sorted keys, no spaces, ASCII.
+    """Canonical JSON of `value`, the same text for equal values: sorted keys, no spaces, ASCII.
 
-    Tuples are lists and numpy scalars are numbers. Raises TypeError for what isn't JSON and
-    ValueError for NaN and infinities, which JSON can't hold.
+    Tuples become lists, numpy scalars numbers.
+
+    Raises:
+        TypeError: a value that JSON lacks.
+        ValueError: NaN or an infinity.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain)
 
@@ -48,7 +51,7 @@ class Artifact:
     manifest: dict[str, JSON] = field(repr=False)
 
     def file(self, name: str) -> Path:
-        """Path of one of its files; ValueError names those that there are."""
+        """Path of a file of the artifact; ValueError lists the existing files."""
         if name not in self.manifest["files"]:
             held = ", ".join(sorted(self.manifest["files"]))
             raise ValueError(f"{self.stage}/{self.key} has no file {name!r}; it has {held}")
@@ -56,19 +59,19 @@ class Artifact:
 
     @property
     def stats(self) -> dict[str, JSON]:
-        """What the builder returned: counts for people and for results.json."""
+        """The builder's counts, for messages and results.json."""
         return self.manifest["stats"]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What to build; everything here enters the key, so nothing may be here that doesn't matter.
+    """A stage to build; every field enters the key, so only settings that change the result belong.
 
     Attributes:
         name: kind of the result ("chunks"), also the name of its folder in the store.
-        version: raised when the code's output changes.
+        version: raise when the code's output changes.
         fields: the settings that change the content, as JSON.
-        parents: the results that it is made from, built or still to be built, by role.
+        parents: the results that the stage reads, built or not, by role.
         inputs: digests of raw inputs, by name.
     """
 
@@ -84,7 +87,7 @@ class Stage:
 
     @cached_property
     def spec(self) -> dict[str, JSON]:
-        """All that identifies the stage, as plain JSON; the key is its digest."""
+        """Everything that identifies the stage, as plain JSON; the key is its digest."""
         parents = {role: {"stage": stage, "key": key} for role, (stage, key) in self._parents()}
         spec = {
             "schema": SCHEMA_VERSION,
@@ -109,14 +112,14 @@ class Stage:
 
 
 def identity(item: Artifact | Stage) -> tuple[str, str]:
-    """The (stage, key) that name an artifact or a stage in the store."""
+    """(stage, key) of an artifact or a stage."""
     return (item.name if isinstance(item, Stage) else item.stage), item.key
 
 
 def ancestry(item: Artifact | Stage) -> frozenset[tuple[str, str]]:
-    """(stage, key) of `item` and of all it is made from, down to the raw inputs.
+    """(stage, key) of `item` and of all its ancestors.
 
-    An artifact's is read from its manifest, so it is known after an ancestor was deleted.
+    An artifact's ancestry is read from its manifest, so it outlives the ancestors.
     """
     if isinstance(item, Artifact):
         return frozenset((stage, key) for stage, key in item.manifest["ancestry"])
@@ -126,7 +129,7 @@ def ancestry(item: Artifact | Stage) -> frozenset[tuple[str, str]]:
 def lineage(item: Artifact | Stage) -> dict[str, str]:
     """{stage: key} of `item` and all its ancestors, for results.json.
 
-    Two ancestors of the same stage (the embeddings of two embedders, say) are joined by "+".
+    Keys of ancestors with the same stage name (embeddings of two embedders) are joined by "+".
     """
     keys: dict[str, list[str]] = {}
     for stage, key in sorted(ancestry(item)):

@@ -1,4 +1,4 @@
-"""The store: a stage is looked up by its key, or built once, whoever asks and however often."""
+"""The store: looks up a stage's result by its key, or builds it once."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ __all__ = ["Artifact", "ArtifactStore", "Builder", "Stage"]
 
 LOG = logging.getLogger("retro_lab")
 PARTIAL = ".partial"
-# Libraries whose version can change a stage's bytes; recorded, for people, not part of the key.
+# Libraries that can change a stage's bytes; their versions are recorded but not in the key.
 _LIBRARIES = (
     "retro-lab",
     "numpy",
@@ -56,17 +56,17 @@ Builder = Callable[[Workspace], Mapping[str, JSON] | None]
 
 
 class ArtifactStore:
-    """Published stage results below `root`, a folder each: `<root>/<stage>/<key>/`.
+    """Published stage results below `root`, each in a folder `<root>/<stage>/<key>/`.
 
     Safe for many processes and machines that share the folder: a stage is built under a lock and
-    appears by one rename.
+    published by one rename.
 
     Args:
-        root: the folder; it need not exist.
-        engine: does the blocks of stages; None does them in this process.
-        largest_block: items that a block has at most; None leaves it to each stage.
-        checksum_limit: results of so many bytes are checked by their checksums, larger ones by
-            their files' sizes.
+        root: the folder; created if missing.
+        engine: computes the blocks of stages; None for this process.
+        largest_block: most items of a block; None for each stage's own size.
+        checksum_limit: results of up to this many bytes are checked by checksum, larger ones by
+            file size.
     """
 
     def __init__(
@@ -83,10 +83,10 @@ class ArtifactStore:
         self.checksum_limit = checksum_limit
 
     def get(self, stage: Stage | Artifact) -> Artifact | None:
-        """The published result, if there is one and it is intact; otherwise None.
+        """The published, intact result, or None.
 
-        Sizes are always checked, checksums up to the limit. A damaged result is named in the log
-        and deleted, so that it is built again. An artifact was opened, and so checked, before.
+        Sizes are always checked, checksums up to the limit. A damaged result is logged and deleted,
+        to be built again. An `Artifact` was checked before and is returned as it is.
         """
         if isinstance(stage, Artifact):
             return stage
@@ -100,23 +100,25 @@ class ArtifactStore:
         return artifact
 
     def find(self, name: str, key: str) -> Artifact | None:
-        """The published and intact result of that stage and key, of which nothing else is known."""
+        """The published, intact result of a stage name and key; None if missing."""
         return self._load(name, key)[0]
 
     def spec(self, name: str, key: str) -> dict[str, JSON] | None:
-        """`Stage.spec` of a stored result; None if it isn't there."""
+        """`Stage.spec` of a stored result; None if missing."""
         try:
             return read_manifest(self.root / name / key)["spec"]
         except ValueError:
             return None
 
     def build(self, stage: Stage | Artifact, builder: Builder) -> Artifact:
-        """The published result, built first where it is missing or damaged; an artifact is there.
+        """The published result; built first if missing or damaged.
 
-        `builder(workspace)` writes files into `workspace.path` and returns counts. If it fails or
-        is interrupted, nothing is published and what it did in blocks is resumed the next time.
-        Of several processes that ask at once, one builds and the others wait for it. Raises
-        UserError when the disk is full or the store can't be written.
+        `builder(workspace)` writes files into `workspace.path` and returns counts. If the builder
+        fails or is interrupted, nothing is published and its finished blocks are reused the next
+        time. Of several processes, one builds and the others wait.
+
+        Raises:
+            UserError: the disk is full or the store can't be written.
         """
         artifact = self.get(stage)
         if artifact is not None:
@@ -126,15 +128,15 @@ class ArtifactStore:
             return self._load_or_discard(stage) or self._build(stage, builder)
 
     def explain(self, stages: Sequence[Stage]) -> list[Explanation]:
-        """Hit or miss for each stage; for a miss, what differs from the nearest stored result."""
+        """Hit or miss of each stage; a miss lists differences from the nearest stored result."""
         return [explain_stage(self.root, stage) for stage in stages]
 
     def folder(self, stage: Stage) -> Path:
-        """Where the stage's result lies, or would."""
+        """The folder of the stage's result, existing or not."""
         return self.root / stage.name / stage.key
 
     def _load(self, name: str, key: str) -> tuple[Artifact | None, list[str]]:
-        """The artifact, or what is wrong with it; neither if it isn't there."""
+        """The artifact, or its damage; (None, []) if missing."""
         folder = self.root / name / key
         if not folder.is_dir():
             return None, []
@@ -149,7 +151,7 @@ class ArtifactStore:
         return Artifact(name, key, folder, manifest), []
 
     def _load_or_discard(self, stage: Stage) -> Artifact | None:
-        """As `_load`, under the stage's lock, and so with the right to delete what is damaged."""
+        """As `_load`, under the stage's lock; deletes a damaged result."""
         artifact, damage = self._load(stage.name, stage.key)
         if damage:
             LOG.warning(
@@ -167,15 +169,15 @@ class ArtifactStore:
         try:
             stats = builder(workspace)
         except UserError:
-            if not workspace.has_blocks:  # bad input: nothing here is worth going on from
+            if not workspace.has_blocks:  # bad input: without blocks there is nothing to resume
                 shutil.rmtree(partial)
             raise
         seconds = round(time.monotonic() - start, 3)
         files = describe_files(partial, without=BLOCKS_FOLDER)
         if MANIFEST in files:
             raise ValueError(f"the builder of {stage} may not write {MANIFEST}")
-        # The manifest is the last file to be written, the rename the moment of publication; the
-        # blocks' bookkeeping is kept until then, so that little is lost if this is interrupted.
+        # The manifest is written last, and the rename publishes the result. Block markers are kept
+        # until then, so that an interruption loses little.
         manifest = write_record(partial / MANIFEST, _describe(stage, files, stats or {}, seconds))
         shutil.rmtree(partial / BLOCKS_FOLDER)
         sync(partial)
@@ -204,7 +206,7 @@ class ArtifactStore:
 
     @contextmanager
     def _explained_errors(self, stage: Stage) -> Generator[None]:
-        """Turns a full disk or a store that can't be written into an error for the user."""
+        """Turns a full disk or a read-only store into a UserError."""
         try:
             yield
         except Exception as error:
@@ -224,21 +226,21 @@ class ArtifactStore:
 
 
 def is_store(folder: Path) -> bool:
-    """Whether stages were ever built here."""
+    """Whether the folder is a store that was built into."""
     return (folder / LOCKS_FOLDER).is_dir()
 
 
 def _is_disk_full(error: Exception) -> bool:
-    """Also where a library words the system's error in its own way (numpy, faiss, safetensors)."""
+    """Also recognises numpy's, faiss's and safetensors' own texts of the system error."""
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
         return True
-    # `np.save` reports a short write by these words alone, without an errno.
+    # `np.save` reports a short write without an errno.
     short_write = isinstance(error, OSError) and re.search(r"requested and \d+ written", str(error))
     return bool(short_write) or os.strerror(errno.ENOSPC) in str(error)
 
 
 def _is_write_protected(error: Exception, root: Path) -> bool:
-    codes = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)  # the last: root is a file
+    codes = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)  # ENOTDIR: root is a file
     denied = getattr(error, "errno", None) in codes
     return denied and str(getattr(error, "filename", "")).startswith(str(root))
 

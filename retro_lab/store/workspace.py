@@ -1,4 +1,4 @@
-"""The private folder in which a stage is built, and the blocks that make a build resumable."""
+"""The private folder of a stage's build, with blocks that make the build resumable."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .progress import track
 from .stage import JSON
 
 LOG = logging.getLogger("retro_lab")
-# Bookkeeping of unfinished builds; never part of what is published.
+# Bookkeeping of unfinished builds; never published.
 BLOCKS_FOLDER = ".blocks"
 _COPY_BYTES = 8 * 2**20
 
@@ -28,21 +28,19 @@ Produce = Callable[[int, int], Mapping[str, np.ndarray | float]]
 
 
 class Workspace:
-    """A folder to write a stage's files into; it survives a crash, so that blocks resume.
+    """A folder for the files of a stage under construction; its blocks survive a crash.
 
-    What a builder writes by itself is deleted when a build starts again, so a resumed result has
-    no leftovers; blocks, and the arrays merged from them, are kept. A builder that calls `blocks`
-    several times makes its calls in the same order every time.
+    When a build starts again, files that the builder wrote directly are deleted; blocks and their
+    merged arrays are kept. A builder must make its calls of `blocks` in the same order every time.
 
     Args:
         path: the folder.
-        engine: does the blocks that may be done anywhere; None does them in this process.
-        largest_block: items that a block has at most, whatever its builder asks for; None is no
-            limit.
+        engine: computes blocks with `anywhere=True`; None for this process.
+        largest_block: most items of a block, overriding the builder's size; None for no limit.
 
     Attributes:
         path: the folder.
-        scratch: a folder for what is made on the way; it survives a crash, and is never published.
+        scratch: folder for intermediate files; survives a crash and is never published.
     """
 
     path: Path
@@ -64,11 +62,11 @@ class Workspace:
         return any(self.scratch.rglob("*.json"))
 
     def block_size(self, size: int) -> int:
-        """Items of a block where `size` are asked for."""
+        """The number of items of a block: `size`, or the limit if smaller."""
         return size if self._largest_block is None else min(size, self._largest_block)
 
     def remove_leftovers(self) -> None:
-        """Removes what an earlier attempt's builder wrote by itself; blocks and merges stay."""
+        """Removes files that an earlier attempt wrote directly; keeps blocks and merges."""
         markers = list(self.scratch.glob("*.json"))
         calls = [path for path in self.scratch.iterdir() if path.is_dir()]
         kept = {self.scratch, *markers, *calls}
@@ -93,27 +91,27 @@ class Workspace:
         published: bool = True,
         anywhere: bool = False,
     ) -> dict[str, float]:
-        """Produces arrays block by block and merges them into `<name>.npy`, resuming after a stop.
+        """Produces arrays block by block and merges them into `<name>.npy`; resumes after a stop.
 
-        A block that an earlier attempt finished, and that still has its checksums, isn't produced
-        again. The merged files are the same bytes whether or not the build was interrupted, and
-        for every `size`, provided that `produce(a, c)` equals `produce(a, b)` followed by
-        `produce(b, c)`. Memory is bounded by one block.
+        Finished blocks with valid checksums are reused. The merged bytes are the same with or
+        without an interruption and for every `size`, provided that `produce(a, c)` equals
+        `produce(a, b)` followed by `produce(b, c)`. Memory holds one block.
 
         Args:
             total: number of items; for 0, `produce(0, 0)` gives the empty arrays.
-            size: items a block; what is lost at most when a build is interrupted.
-            produce: (start, stop) -> arrays of numbers by name, joined on axis 0; the rows of an
-                array needn't be as many as the items. Names, dtypes and other axes are the same
-                for every block, else ValueError. A plain number is a count, not an array.
-            what: what is being done, for the progress bar ("embedding").
-            unit: what the items are, in the plural ("chunks").
-            published: whether the arrays are part of the result; otherwise they lie in `scratch`.
-            anywhere: `produce` can be pickled and needs nothing but what it is given and files, so
-                that other processes and machines may call it.
+            size: items a block, the most that an interruption loses.
+            produce: (start, stop) -> numeric arrays by name, joined on axis 0; the number of rows
+                may differ from the number of items. Names, dtypes and other axes must agree in all
+                blocks, else ValueError. A plain number is a count.
+            what: the activity for the progress bar ("embedding").
+            unit: plural of the items ("chunks").
+            published: whether the arrays are part of the result; otherwise they are put in
+                `scratch`.
+            anywhere: whether other processes and machines may call `produce`: it can be pickled and
+                reads only its arguments and files.
 
         Returns:
-            The counts by name, each the sum over all blocks.
+            The counts by name, summed over all blocks.
         """
         if total < 0 or size < 1:
             raise ValueError(f"total {total} and size {size} don't make blocks")
@@ -123,7 +121,7 @@ class Workspace:
         merged = self._merged_before(call, total, what)
         if merged is not None:
             LOG.info("%s: all %s %s were done by an earlier attempt", what, f"{total:,}", unit)
-            return merged.get("counts", {})  # a build that an older version began has none
+            return merged.get("counts", {})  # builds begun by an older version have no counts
         call.mkdir(exist_ok=True)
         starts = range(0, max(total, 1), size)
         bounds = [(start, min(start + size, total)) for start in starts]
@@ -147,7 +145,7 @@ class Workspace:
         return counts
 
     def _load_block(self, call: Path, start: int, stop: int, what: str) -> JSON | None:
-        """The marker of a finished, intact block, or None; a damaged one is named in the log."""
+        """The marker of a finished, intact block, or None; damage is logged."""
         path = call / f"{_block_name(start, stop)}.json"
         if not path.exists():
             return None
@@ -165,7 +163,7 @@ class Workspace:
     def _merge(
         self, call: Path, total: int, folder: Path, markers: list[JSON], counts: dict[str, float]
     ) -> None:
-        """Joins the blocks' arrays file by file, then records that, then drops the blocks."""
+        """Joins the blocks' arrays file by file, records the merge, then deletes the blocks."""
         first = markers[0]["arrays"]
         for marker in markers[1:]:
             if _layout(marker["arrays"]) != _layout(first):
@@ -190,7 +188,7 @@ class Workspace:
         shutil.rmtree(call)
 
     def _merged_before(self, call: Path, total: int, what: str) -> JSON | None:
-        """The record of an earlier attempt that merged this call's blocks, if all is intact."""
+        """The record of an earlier attempt's merge of this call; None if missing or damaged."""
         record = _read(call.with_suffix(".json"))
         if record is None:
             return None
@@ -208,10 +206,10 @@ class Workspace:
 
 
 class _HashingFile:
-    """Writes to a file and hashes what goes by.
+    """Writes to a file and hashes the data.
 
-    numpy writes to it in plain pieces, so a full disk is an OSError at once; through a memory
-    map it would kill the process.
+    numpy writes in plain pieces, so a full disk raises OSError; with a memory map it would kill the
+    process.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -227,7 +225,7 @@ class _HashingFile:
 
 
 def _do_block(call: Path, produce: Produce, start: int, stop: int) -> JSON:
-    """Writes a block's arrays, then its marker, which makes it count; returns the marker."""
+    """Writes a block's arrays, then the marker that completes the block; returns the marker."""
     marker = {"start": start, "stop": stop, "arrays": {}, "counts": {}}
     for name, array in produce(start, stop).items():
         if not isinstance(array, np.ndarray):
@@ -236,7 +234,7 @@ def _do_block(call: Path, produce: Produce, start: int, stop: int) -> JSON:
         if array.ndim == 0 or array.dtype.kind in "OV":
             raise ValueError(f"block array {name} has shape {array.shape} and dtype {array.dtype}")
         path = call / f"{_block_name(start, stop)}.{name}.npy"
-        # A worker that was given up may still be writing the block that another one does again.
+        # A worker that was given up may still be writing the same block.
         temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
         with temporary.open("wb") as raw:
             out = _HashingFile(raw)
@@ -254,7 +252,7 @@ def _do_block(call: Path, produce: Produce, start: int, stop: int) -> JSON:
 def _summed(counts: Iterable[Mapping[str, float]]) -> dict[str, float]:
     total: Counter[str] = Counter()
     for one in counts:
-        total.update(one)  # adds, other than a dict's
+        total.update(one)  # adds, unlike dict.update
     return dict(total)
 
 
@@ -264,7 +262,7 @@ def _write_header(out: _HashingFile, dtype: np.dtype, shape: tuple[int, ...]) ->
 
 
 def _append_data(out: _HashingFile, file: Path) -> None:
-    """Copies the data of an npy file, without its header."""
+    """Copies the data of an npy file without the header."""
     with file.open("rb") as source:
         np.lib.format.read_magic(source)
         np.lib.format.read_array_header_1_0(source)
@@ -285,7 +283,7 @@ def _has_digest(path: Path, sha256: str) -> bool:
 
 
 def _read(marker: Path) -> JSON | None:
-    """What a marker holds, or None if there is none or it is damaged."""
+    """The content of a marker, or None if missing or damaged."""
     try:
         return read_record(marker)
     except ValueError:

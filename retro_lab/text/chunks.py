@@ -1,4 +1,4 @@
-"""The stage `chunks`: every document in tokens, cut every M, memory-mapped for random access.
+"""The stage `chunks`: all documents as tokens, cut into chunks of M, memory-mapped.
 
 Legend: C chunks of all splits in document order, D documents, M tokens a chunk.
 """
@@ -24,28 +24,28 @@ from .tokenizers.base import Encoded, LosesText, Tokenizer, batches
 
 VERSION = 1
 _META, _NEIGHBOURS = "meta.json", "neighbours.npy"
-_BLOCK_BYTES = 2**23  # text a block: what an interrupted build loses at most, on average
+_BLOCK_BYTES = 2**23  # text a block, the average loss of an interrupted build
 _SMALL_VOCABULARY = 65_535
-_STATS_CHUNKS = 2**16  # looked at together
-GATHERED_TOKENS = 2**17  # gathered at once by `values`, few enough for the processor's cache
+_STATS_CHUNKS = 2**16  # chunks scanned together
+GATHERED_TOKENS = 2**17  # tokens gathered at once by `values`; fits the processor's cache
 
 
 class ChunkStore:
     """Chunks of all documents of all splits, in order.
 
-    A document is one boundary token of 0 bytes and then its tokens, cut every M; its last chunk
+    A document is a boundary token of 0 bytes and the document's tokens, cut every M. Its last chunk
     is padded on the right with `pad_id`, of 0 bytes. Chunks never span documents.
 
     Attributes:
         tokens: uint16 or int32 [C, M].
-        token_bytes: uint32 [C, M], UTF-8 bytes of raw text that each token accounts for.
+        token_bytes: uint32 [C, M], UTF-8 bytes of raw text for each token.
         document: int32 [C].
         index: int32 [C], number of the chunk within its document, from 0.
-        text_start: int64 [C], where the chunk's text begins in the corpus's.
+        text_start: int64 [C], byte offset of the chunk's text in the corpus.
         first_chunk: int64 [D + 1], document d has chunks first_chunk[d]:first_chunk[d + 1].
-        split: uint8 [C], place in `SPLITS`.
-        neighbours: int32 [C, K], those that an imported dataset brings with it, -1 for none; None
-            for any other store.
+        split: uint8 [C], index in `SPLITS`.
+        neighbours: int32 [C, K], neighbours of an imported dataset, -1 for none; None for other
+            stores.
 
     Source: RETRO, section 2.1; documents are cut separately as in its section 2.2.
     """
@@ -78,40 +78,41 @@ class ChunkStore:
 
     def _array(self, name: str) -> NDArray:
         mapped = np.load(self.path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-        return mapped.view(np.ndarray)  # indexing a plain array is faster
+        return mapped.view(np.ndarray)  # indexing a plain array is faster than a memmap
 
     @property
     def num_chunks(self) -> int:
-        """C."""
+        """Number of chunks, C."""
         return self.tokens.shape[0]
 
     @property
     def own_chunks(self) -> int:
-        """Chunks of the run's own corpus, the first ones; all, but in a `DatabaseStore`."""
+        """Number of chunks of the run's own corpus, the first ones; C outside a `DatabaseStore`."""
         return self.num_chunks
 
     @property
     def identity(self) -> NDArray[np.int32]:
-        """[C], alike for chunks that may not read each other: those of a document, and in a
-        `DatabaseStore` those of its copies in other corpora too.
+        """int32 [C], equal for chunks that must not read each other.
+
+        These are chunks of one document and, in a `DatabaseStore`, of its copies in other corpora.
         """
         return self.document
 
     @property
     def searched(self) -> NDArray[np.int64]:
-        """Ids of the chunks that are searched, ascending: of the training split, with any text."""
+        """Ids of the searched chunks, ascending: those of the training split that have text."""
         ids = self.chunks_of(SPLITS[0])
         parts = np.split(ids, range(_STATS_CHUNKS, len(ids), _STATS_CHUNKS))
         return np.concatenate([part[self.token_bytes[part].any(axis=1)] for part in parts])
 
     @property
     def chunk_size(self) -> int:
-        """M."""
+        """Tokens of a chunk, M."""
         return self.tokens.shape[1]
 
     @property
     def num_documents(self) -> int:
-        """D."""
+        """Number of documents, D."""
         return len(self.first_chunk) - 1
 
     def chunks_of(self, split: str) -> NDArray[np.int64]:
@@ -121,16 +122,16 @@ class ChunkStore:
     def values(
         self, ids: ArrayLike, continuation_chunks: int, *, at_once: int = GATHERED_TOKENS
     ) -> NDArray[np.int64]:
-        """Tokens of chunks and of those that follow them in their documents: RET's [N, F].
+        """Tokens of chunks and their continuations: RET's [N, F].
 
         Args:
-            ids: [...], chunk ids, -1 where there is none.
-            continuation_chunks: chunks that follow each, the paper takes 1.
+            ids: [...], chunk ids, -1 for none.
+            continuation_chunks: chunks of the continuation, 1 in the paper.
             at_once: tokens gathered at a time.
 
         Returns:
-            int64 [..., (1 + continuation_chunks) * M]; `pad_id` where there is no chunk or the
-            document has ended.
+            int64 [..., (1 + continuation_chunks) * M]; `pad_id` for missing chunks and after the
+            document's end.
 
         Source: RETRO, section 2.2.
         """
@@ -151,7 +152,7 @@ class ChunkStore:
         return out.reshape(*ids.shape, length * self.chunk_size)
 
     def text_span(self, chunk: int) -> tuple[int, int]:
-        """Bytes [start, stop) of the corpus's text that a chunk stands for."""
+        """Byte range [start, stop) of a chunk in the corpus's text."""
         start = int(self.text_start[chunk])
         return start, start + int(self.token_bytes[chunk].sum())
 
@@ -171,10 +172,10 @@ def chunks_stage(
     *,
     imported: bool = False,
 ) -> Stage:
-    """The stage of the chunks; window and continuation act later and aren't part of it.
+    """The stage of the chunks; independent of window and continuation.
 
     Args:
-        imported: the corpus brings its chunks with it (`imported_chunks.py`).
+        imported: whether the corpus brings its own chunks (`imported_chunks.py`).
     """
     fields: dict[str, Any] = {"chunk_size": config.chunk_size}
     if imported:
@@ -185,12 +186,11 @@ def chunks_stage(
 def build_chunks(
     chunk_size: int, corpus: Corpus, tokenizer: Tokenizer, workspace: Workspace
 ) -> Mapping[str, Any]:
-    """Tokenizes and cuts all documents, block by block.
+    """Tokenizes all documents and cuts them into chunks, block by block.
 
     Returns:
-        documents, chunks, tokens (boundaries and padding not counted), bytes, and the same for
-        each of the splits; of a tokenizer that loses text also `spelt`, the bytes that are tokens
-        of their own.
+        documents, chunks, tokens (without boundaries and padding) and bytes, in total and for each
+        split; for a lossy tokenizer also `spelt`, the number of bytes encoded as byte tokens.
     """
     cut = partial(_cut_documents, chunk_size, corpus, tokenizer)
     return write_chunks(corpus, tokenizer, workspace, cut)
@@ -199,10 +199,10 @@ def build_chunks(
 def write_chunks(
     corpus: Corpus, tokenizer: Tokenizer, workspace: Workspace, cut: Produce
 ) -> dict[str, Any]:
-    """Writes a store of all documents, and counts it as `build_chunks` does.
+    """Writes a store of all documents; returns the counts of `build_chunks`.
 
     Args:
-        cut: the arrays of documents [first, last).
+        cut: returns the arrays of documents [first, last).
     """
     per_document = max(1, corpus.num_bytes() // corpus.num_documents)
     workspace.blocks(
@@ -228,7 +228,7 @@ def write_chunks(
 def _cut_documents(
     chunk_size: int, corpus: Corpus, tokenizer: Tokenizer, first: int, last: int
 ) -> dict[str, np.ndarray]:
-    """The arrays of documents [first, last); few enough at a time to keep their text in memory."""
+    """The arrays of documents [first, last), tokenized in batches that bound memory."""
     lengths = np.diff(corpus.offsets[first : last + 1]).tolist()
     encoded: list[Encoded] = []
     for part in batches(lengths):
@@ -258,7 +258,7 @@ def _cut_documents(
 
 
 def token_type(tokenizer: Tokenizer) -> type[np.integer]:
-    """Of stored tokens: the smallest that holds its ids."""
+    """Smallest dtype that holds the tokenizer's ids."""
     return np.uint16 if tokenizer.vocab_size <= _SMALL_VOCABULARY else np.int32
 
 
@@ -274,7 +274,7 @@ def chunk_arrays(
 
     Args:
         counts: int64 [documents], chunks of each.
-        tokens: [c, M], of all their chunks.
+        tokens: [c, M], tokens of all their chunks.
         token_bytes: uint32 [c, M].
     """
     before = np.cumsum(counts) - counts
@@ -291,7 +291,7 @@ def chunk_arrays(
 
 
 def _check_bytes(first: int, lengths: list[int], encoded: list[Encoded]) -> None:
-    """Bits per byte is wrong without anyone seeing it if a tokenizer loses bytes."""
+    """Refuses tokens that lose bytes, which would silently falsify bits-per-byte."""
     for i, (length, document) in enumerate(zip(lengths, encoded, strict=True)):
         counted = int(document.num_bytes.sum(dtype=np.int64))
         if counted != length:
@@ -310,7 +310,7 @@ def _stats(store: ChunkStore, corpus: Corpus) -> dict[str, Any]:
         by_split[split] = {
             "documents": documents,
             "chunks": int((store.split == code).sum()),
-            "tokens": int(filled[code]) - documents,  # without the boundaries
+            "tokens": int(filled[code]) - documents,  # without boundaries
             "bytes": corpus.num_bytes(split),
         }
         if spelt is not None:
@@ -320,11 +320,12 @@ def _stats(store: ChunkStore, corpus: Corpus) -> dict[str, Any]:
 
 
 def mended_shares(counts: Mapping[str, int]) -> dict[str, float]:
-    """Of what a tokenizer loses by itself, from a split's counts or those of all.
+    """Shares of text that the tokenizer alone would lose, from one split's or the total counts.
 
     Returns:
-        spelt, the share of bytes that are tokens of their own, and unknown, the share of tokens
-        whose text an imported dataset does not hold; neither where it doesn't apply.
+        `spelt`, the share of bytes encoded as byte tokens, and `unknown`, the share of tokens
+            without
+        text in an imported dataset; each only if its count exists.
     """
     of = {"spelt": "bytes", "unknown": "tokens"}
     return {n: counts[n] / max(1, counts[of[n]]) for n in of if n in counts}
@@ -333,7 +334,7 @@ def mended_shares(counts: Mapping[str, int]) -> dict[str, float]:
 def count_tokens(
     store: ChunkStore, which: Callable[[np.ndarray], NDArray[np.bool_]]
 ) -> NDArray[np.int64]:
-    """Of each split the places whose token is one of those; int64 [splits]."""
+    """For each split, the number of tokens that `which` selects; int64 [splits]."""
     found = np.zeros(len(SPLITS), np.int64)
     for start in range(0, store.num_chunks, _STATS_CHUNKS):
         part = slice(start, start + _STATS_CHUNKS)

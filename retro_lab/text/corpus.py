@@ -1,4 +1,4 @@
-"""The stage `corpus`: all documents end to end in one file, with their ids and splits."""
+"""The stage `corpus`: all documents concatenated in one file, with ids and splits."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ __all__ = ["SPLITS", "Corpus", "build_corpus", "corpus_in_words", "corpus_stage"
 
 LOG = logging.getLogger("retro_lab")
 VERSION = 1
-_FULL = 0.9  # share of corpus.max_bytes from which on a document that doesn't fit ends the draw
+_FULL = 0.9  # share of corpus.max_bytes after which a document that doesn't fit ends the draw
 _NAMED = 3
 _NAMED_FILES, _RECORDED_FILES = 10, 100
 _TEXT, _OFFSETS, _SPLIT, _IDS = "text.bin", "offsets.npy", "split.npy", "ids.json"
 
 
 class Corpus:
-    """Memory-mapped view of a corpus: D documents, their raw UTF-8 text end to end.
+    """Memory-mapped view of a corpus: D documents, their raw UTF-8 text concatenated.
 
     Attributes:
         path: folder of the artifact.
         offsets: int64 [D + 1]; document i is bytes offsets[i]:offsets[i + 1] of the text.
-        split: uint8 [D], place in `SPLITS`.
+        split: uint8 [D], index in `SPLITS`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,7 +58,7 @@ class Corpus:
 
     @property
     def num_documents(self) -> int:
-        """D."""
+        """Number of documents, D."""
         return len(self.split)
 
     @cached_property
@@ -83,16 +83,17 @@ class Corpus:
         return np.flatnonzero(self.split == SPLITS.index(split))
 
     def num_bytes(self, split: str | None = None) -> int:
-        """UTF-8 bytes of a split's text, or of all."""
+        """UTF-8 bytes of a split's text, by default of all."""
         lengths = np.diff(self.offsets)
         return int(lengths.sum() if split is None else lengths[self.documents_of(split)].sum())
 
 
 def corpus_stage(config: CorpusConfig, *, whole: bool = False) -> Stage:
-    """The stage of a corpus; its raw inputs are read once for their digests.
+    """The stage of a corpus; reads the raw inputs once for their digests.
 
     Args:
-        whole: all documents are of one split, the first: for a corpus that is only searched.
+        whole: whether all documents count as training documents, as in a corpus that is only
+            searched.
 
     Raises:
         UserError: an input is missing.
@@ -100,7 +101,7 @@ def corpus_stage(config: CorpusConfig, *, whole: bool = False) -> Stage:
     reader = build_reader(config)
     split: dict[str, Any] | None = asdict(config.split)
     for name in SPLITS:
-        del split[f"{name}_ids"]  # their contents are inputs
+        del split[f"{name}_ids"]  # the files' contents are inputs
     if id_lists(config.split):
         split = {}
     if whole:
@@ -123,20 +124,20 @@ def corpus_stage(config: CorpusConfig, *, whole: bool = False) -> Stage:
 def build_corpus(
     config: CorpusConfig, workspace: Workspace, *, whole: bool = False
 ) -> Mapping[str, Any]:
-    """Reads, cuts to size, splits and writes a corpus; memory holds the ids, not the text.
+    """Reads a corpus, limits its size, assigns splits and writes it; memory holds only the ids.
 
-    With `corpus.max_bytes` the input is read twice: for the sizes, then for what is kept.
+    With `corpus.max_bytes` the input is read twice: for the sizes, then for the kept documents.
 
     Args:
-        whole: as of `corpus_stage`.
+        whole: as for `corpus_stage`.
 
     Returns:
-        documents, bytes, splits {documents, bytes each}, skipped records: empty, malformed
-        and beyond max_bytes; and files: how many were read, how many of those found were
-        left_out, and reasons by name for the first hundred of these.
+        documents, bytes, splits {documents, bytes each}, skipped {empty, malformed,
+            over_max_bytes},
+        and files {read, left_out, reasons by name for the first hundred left out}.
 
     Raises:
-        UserError: the input is broken, empty, has an id twice, or is too small for its splits.
+        UserError: the input is broken or empty, repeats an id, or is too small for its splits.
     """
     files = _files(config)
     malformed = Malformed(config.on_error)
@@ -174,13 +175,13 @@ def build_corpus(
 
 
 def corpus_in_words(stats: Mapping[str, Any]) -> str:
-    """What `build_corpus` counted, in a line: above all what it left out."""
+    """The counts of `build_corpus` in a line."""
     skipped = stats["skipped"]
     left_out = {
         "malformed": skipped["malformed"],
         "empty": skipped["empty"],
         "beyond corpus.max_bytes": skipped["over_max_bytes"],
-        "of the files found": stats.get("files", {}).get("left_out", 0),  # older ones have none
+        "of the files found": stats.get("files", {}).get("left_out", 0),  # absent in old manifests
     }
     named = [f"{count:,} {what}" for what, count in left_out.items() if count]
     counts = {split: stats["splits"][split]["documents"] for split in SPLITS}
@@ -193,7 +194,7 @@ def corpus_in_words(stats: Mapping[str, Any]) -> str:
 
 
 def _files(config: CorpusConfig) -> dict[str, Any]:
-    """Names the files that are read and those left out; returns what is recorded of them."""
+    """Logs the files read and left out; returns their counts and reasons."""
     read, left_out = build_reader(config).files
     if read:
         LOG.info("the corpus is read from %s", _listed([file.name for file in read]))
@@ -205,20 +206,20 @@ def _files(config: CorpusConfig) -> dict[str, Any]:
 
 
 def _listed(names: list[str]) -> str:
-    """`3 files: a, b, c`, the first few of many."""
+    """`3 files: a, b, c`; only the first ten of many."""
     count = "1 file" if len(names) == 1 else f"{len(names):,} files"
     more = f", and {len(names) - _NAMED_FILES:,} more" if len(names) > _NAMED_FILES else ""
     return f"{count}: {', '.join(names[:_NAMED_FILES])}{more}"
 
 
 class _Ledger:
-    """What is known of the documents read so far, but for their text; empty ones have no row."""
+    """Ids, given splits and sizes of the documents read so far; empty documents have no row."""
 
     def __init__(self) -> None:
         self.ids: list[str] = []
         self.given: list[str | None] = []
         self.sizes = array("q")  # UTF-8 bytes
-        self.known: set[str] = set()  # ids, those of empty documents included
+        self.known: set[str] = set()  # all ids, including those of empty documents
         self.empty = 0
 
     def add(self, document: Document, num_bytes: int) -> None:
@@ -232,7 +233,7 @@ class _Ledger:
 
 
 def _read(config: CorpusConfig, malformed: Malformed, out: BinaryIO | None) -> _Ledger:
-    """Notes every document and, if `out` is given, writes its text."""
+    """Reads every document into a ledger; writes the texts to `out` if given."""
     ledger = _Ledger()
     with track(None, "reading the corpus", "documents") as advance:
         for document in read_documents(config, malformed):
@@ -257,7 +258,7 @@ def _write_kept(config: CorpusConfig, kept: NDArray[np.bool_], out: BinaryIO) ->
 
 
 def _not_empty(config: CorpusConfig) -> Iterator[Document]:
-    """The documents once more; what is malformed was reported when they were first read."""
+    """The documents again, without reporting malformed records twice."""
     for document in read_documents(config, _Silent(config.on_error)):
         if document.text:
             yield document
@@ -269,9 +270,9 @@ class _Silent(Malformed):
 
 
 def _within(max_bytes: int, ledger: _Ledger) -> NDArray[np.bool_]:
-    """Which documents to keep: drawn in the order of their ids' hashes, until one does not fit.
+    """Mask of the documents to keep: drawn in the order of their ids' hashes until one doesn't fit.
 
-    Until `_FULL` of the bytes are drawn, one that does not fit is passed over and named.
+    Until `_FULL` of the bytes are drawn, a document that doesn't fit is skipped and logged.
     """
     hashes = [hashlib.sha256(name.encode()).digest() for name in ledger.ids]
     kept = np.zeros(len(hashes), bool)
@@ -307,7 +308,7 @@ def _tell_passed_over(max_bytes: int, ledger: _Ledger, rows: list[int]) -> None:
 
 
 def _repeated(config: CorpusConfig, document: Document) -> UserError:
-    """The error for an id that occurs twice; the first place is looked up by reading again."""
+    """The error for a repeated id; reads the corpus again to find its first place."""
     again = read_documents(config, _Silent(config.on_error))
     first = next(other.place for other in again if other.id == document.id)
     return UserError(

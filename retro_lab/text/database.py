@@ -1,9 +1,8 @@
-"""The stage `database`: the run's own chunks, and behind them those that other corpora bring in.
+"""The stage `database`: the run's own chunks, followed by chunks of other corpora.
 
-Neighbours are ids in this one store, so whatever reads a chunk by its id (the loader, the filters,
-the leakage measures) need not know where it came from. The own chunks come first and keep their
-ids; what is added comes last, so that all other ids stay. Chunks are copied, not looked up part by
-part: gathering neighbours is the loader's inner loop.
+Neighbours are ids in this one store, so the loader, the filters and the leakage measures need no
+other. The run's own chunks come first and keep their ids; added files come last, so that other ids
+stay. Chunks are copied, since gathering neighbours is the loader's inner loop.
 
 Legend: C chunks, D documents, S chunks searched.
 """
@@ -31,16 +30,16 @@ from .database_documents import OWN, Part, identities, own_part, planted_part, t
 VERSION = 1
 NO_SPLIT = 255
 _META, _PARTS, _PLANTED = "meta.json", "parts.json", "planted.json"
-_BLOCK = 2**16  # chunks between completion markers
+_BLOCK = 2**16  # chunks a block
 
 
 @dataclass(frozen=True)
 class Source:
-    """A corpus that a database draws from.
+    """A corpus of a database.
 
     Attributes:
-        name: how its documents are called in results; of the run's own, empty.
-        chunks: cut by the run's own tokenizer.
+        name: prefix of its documents' names in results; empty for the run's own.
+        chunks: chunks by the run's own tokenizer.
         corpus: its text.
     """
 
@@ -52,14 +51,14 @@ class Source:
 class DatabaseStore(ChunkStore):
     """Memory-mapped view of the `database` artifact: a chunk store of several corpora.
 
-    Chunks of other corpora and planted copies are of no split: never trained on, never scored.
+    Chunks of other corpora and planted copies belong to no split: never trained on, never scored.
 
     Attributes:
         part: uint8 [C], number of the chunk's part; 0 is the run's own corpus.
         place: int64 [C], the chunk's id in its part's own store.
         document_part: uint8 [D].
         document_place: int64 [D], number of the document in its part's corpus.
-        parts: name and source of each part, and where its text starts.
+        parts: name, source and text offset of each part.
     """
 
     def __init__(self, path: Path) -> None:
@@ -86,11 +85,11 @@ class DatabaseStore(ChunkStore):
 
 
 class DatabaseCorpus(Corpus):
-    """The run's own corpus, with ids and text of the database's other documents behind its own.
+    """The run's own corpus, followed by ids and text of the database's other documents.
 
     Args:
-        store: of the same database.
-        corpora: of its sources, in order; the first is the run's own.
+        store: the database's chunks.
+        corpora: corpora of its sources, in order; the first is the run's own.
     """
 
     def __init__(self, store: DatabaseStore, corpora: Sequence[Corpus]) -> None:
@@ -103,7 +102,7 @@ class DatabaseCorpus(Corpus):
 
     @cached_property
     def ids(self) -> list[str]:
-        """Id of each document; those of other parts as `<part>:<id>`."""
+        """Id of each document; `<part>:<id>` in other parts."""
         places = zip(self.store.document_part.tolist(), self.store.document_place, strict=True)
         return [self._id(part, int(place)) for part, place in places]
 
@@ -131,9 +130,9 @@ def database_stage(
 
     Args:
         own: chunks of the run's corpus.
-        others: chunks of the other corpora, by name, in order; those added come last.
-        with_training: the training split is searched too, whatever the configuration says: all
-            text that could have leaked.
+        others: chunks of the other corpora, by name, in order; added ones last.
+        with_training: whether to search the training split too, beyond the configuration, to cover
+            all text that could have leaked.
     """
     plants = config.planted
     fields = {
@@ -149,7 +148,7 @@ def database_stage(
         },
     }
     if others:
-        fields["same"] = "text or given id"  # what makes two documents one; place names once did
+        fields["same"] = "text or given id"  # rule for equal documents; formerly place names too
     parents = {"chunks": own, **{f"chunks {name}": stage for name, stage in others.items()}}
     return Stage("database", VERSION, fields, parents)
 
@@ -163,15 +162,16 @@ def build_database(
     with_training: bool = False,
     added: int = 0,
 ) -> Mapping[str, Any]:
-    """Copies the chunks of all parts into one store, and says which are searched.
+    """Copies the chunks of all parts into one store and marks the searched ones.
 
     Args:
-        added: how many of the others, the last ones, were added later; what is planted lies
-            before them, so that adding moves no id.
+        added: number of corpora added later, the last ones of `others`; planted copies come before
+            them, so that adding changes no id.
 
     Returns:
-        chunks and documents that are searched, and the same of each part; same_documents, those
-        that are copies of others (see `identities`).
+        chunks and documents searched, in total and for each part; same_documents, the number of
+            copies
+        (see `identities`).
 
     Raises:
         UserError: nothing is left to search.
@@ -198,7 +198,7 @@ def build_database(
 
 
 class _Layout:
-    """Where the documents and chunks of each part come to lie."""
+    """Positions of each part's documents and chunks in the database."""
 
     def __init__(self, parts: Sequence[Part], sources: Sequence[Source]) -> None:
         self.parts, self.sources = parts, sources
@@ -220,7 +220,7 @@ class _Layout:
         return int(self.chunk_start[-1])
 
     def write(self, workspace: Workspace) -> None:
-        """All but the chunks."""
+        """Writes all arrays except those of the chunks."""
         own = self.sources[0].chunks
         numbers = np.arange(len(self.parts), dtype=np.uint8)
         documents = [part.documents for part in self.parts]
@@ -236,7 +236,7 @@ class _Layout:
         (workspace.path / _META).write_bytes(orjson.dumps(meta))
 
     def gather(self, start: int, stop: int) -> dict[str, np.ndarray]:
-        """The arrays of chunks [start, stop), which may be of several parts."""
+        """The arrays of chunks [start, stop), possibly of several parts."""
         found: list[dict[str, np.ndarray]] = []
         for number in range(len(self.parts)):
             first, end = self.chunk_start[number : number + 2]
@@ -268,7 +268,7 @@ class _Layout:
 def _finish(
     config: DatabaseConfig, parts: Sequence[Part], sources: Sequence[Source], workspace: Workspace
 ) -> dict[str, Any]:
-    """Writes searched.npy and identity.npy from the arrays that are there."""
+    """Writes searched.npy and identity.npy from the other arrays; returns the counts."""
     folder = workspace.path
     document, token_bytes, number = (
         np.load(folder / f"{name}.npy", mmap_mode="r")
@@ -303,14 +303,18 @@ def _finish(
 
 
 def planted_documents(folder: Path) -> dict[str, Any] | None:
-    """What a database artifact has planted: split, half, share, halves {first, second} and
-    planted, each a list of document ids of the run's corpus; None if nothing.
+    """The planted documents of a database artifact; None if nothing was planted.
+
+    Returns:
+        split, half, share, halves {first, second} and planted; the last two hold document ids of
+            the
+        run's corpus.
     """
     path = folder / _PLANTED
     return orjson.loads(path.read_bytes()) if path.is_file() else None
 
 
 def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """start, start + 1, .. of each range, one after the other."""
+    """Concatenation of the ranges start, start + 1, .. of the given lengths."""
     before = np.cumsum(lengths) - lengths
     return np.repeat(starts - before, lengths) + np.arange(lengths.sum())

@@ -1,7 +1,7 @@
-"""Which documents a database takes in, and which of them are the same document.
+"""Selects the documents of a database and finds equal documents.
 
-Everything is decided by hashes of ids and of texts, never by order or by chance: a smaller
-`database.fraction` or `database.plant_share` is a part of a larger one, on every machine.
+Hashes of ids and texts decide, never order or chance: a smaller `database.fraction` or
+`database.plant_share` is a subset of a larger one, on every machine.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ _DIGEST_BYTES = 16
 
 @dataclass(frozen=True)
 class Part:
-    """Documents of one source that lie together in a database.
+    """Documents of one source that are contiguous in a database.
 
     Attributes:
         name: empty for the run's own.
-        source: place of its corpus among the sources; 0 is the run's own.
+        source: index of the corpus among the sources; 0 is the run's own.
         documents: int64 [d], their numbers in that corpus, ascending.
-        searched: bool [d], which of them are searched.
-        distinct: each is another document than the one with its text and id: a planted copy.
+        searched: bool [d], whether each is searched.
+        distinct: whether documents differ from those with the same text and id, as planted copies
+            do.
     """
 
     name: str
@@ -46,10 +47,10 @@ class Part:
 def own_part(
     corpus: Corpus, splits: Collection[str], fraction: float, whole: Collection[str]
 ) -> Part:
-    """The run's own corpus: all documents are there, those of `splits` that are drawn are searched.
+    """All documents of the run's own corpus; the drawn ones of `splits` are searched.
 
     Args:
-        whole: splits that are searched whatever is drawn.
+        whole: splits searched completely.
     """
     searched = np.isin(corpus.split, [SPLITS.index(split) for split in splits])
     searched &= _drawn(corpus.ids, fraction) | np.isin(
@@ -65,17 +66,17 @@ def taken_part(name: str, source: int, corpus: Corpus, fraction: float) -> Part:
 
 
 def planted_part(config: PlantedDatabaseConfig, corpus: Corpus) -> tuple[Part, dict[str, Any]]:
-    """Copies of a share of one half of a split, and a record of what was planted.
+    """Copies of a share of one half of a split, and a record of the planted documents.
 
-    The split's documents are ordered by a hash of their ids and cut in the middle; the first ones
-    of the half are planted, `plant_share` of them rounded up.
+    The split's documents are sorted by a hash of their ids and cut in the middle. The first
+    `plant_share` of the half, rounded up, are planted.
     """
     ids, documents = corpus.ids, corpus.documents_of(config.plant_split)
     order = documents[np.argsort([_hash("plant", ids[d]) for d in documents], kind="stable")]
     middle = -(-len(order) // 2)
     halves = {Half.first: order[:middle], Half.second: order[middle:]}
     half = halves[config.plant_half]
-    count = math.ceil(config.plant_share * len(half) - 1e-9)  # 0.07 * 100 is a little above 7
+    count = math.ceil(config.plant_share * len(half) - 1e-9)  # 0.07 * 100 is slightly above 7
     chosen = np.sort(half[:count])
 
     def names(numbers: NDArray[np.int64]) -> list[str]:
@@ -92,12 +93,12 @@ def planted_part(config: PlantedDatabaseConfig, corpus: Corpus) -> tuple[Part, d
 
 
 def identities(parts: Sequence[Part], corpora: Sequence[Corpus]) -> NDArray[np.int64]:
-    """[D] the first document that each is the same as: itself, unless another corpus has it too.
+    """int64 [D], the first document equal to each one, by default itself.
 
-    An exact copy in another corpus is the same document, so that neither reads the other; so is a
-    document of the same id, if both brought it with them. Documents of one corpus stay apart, as
-    they do when the training split is searched, unless another corpus has them both; planted copies
-    always do.
+    Documents in different corpora are equal if they have the same text, or the same id in both
+    inputs; equal documents must not read each other. Documents of one corpus differ, as in a search
+    of the training split, unless another corpus holds a document equal to both. Planted copies
+    always differ.
     """
     counts = [len(part.documents) for part in parts]
     same = np.arange(sum(counts))
@@ -130,7 +131,7 @@ def identities(parts: Sequence[Part], corpora: Sequence[Corpus]) -> NDArray[np.i
 def _names(
     parts: Sequence[Part], corpora: Sequence[Corpus]
 ) -> tuple[NDArray[np.void], NDArray[np.void]]:
-    """[D] digests of texts, and [D] of ids."""
+    """[D] digests of the texts, and [D] of the ids."""
     texts, ids = [], []
     for part in parts:
         corpus = corpora[part.source]
@@ -148,7 +149,7 @@ def _drawn(ids: Sequence[str], fraction: float) -> NDArray[np.bool_]:
 
 
 def _hash(purpose: str, name: str) -> float:
-    """A number in [0, 1) that depends on both alone; not the one that deals documents to splits."""
+    """A number in [0, 1) that depends on both arguments; independent of the draw of splits."""
     return int.from_bytes(hashlib.sha256(f"{purpose}:{name}".encode()).digest()) / 2**256
 
 

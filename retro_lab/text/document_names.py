@@ -1,8 +1,7 @@
-"""Whose names say what a document is, and whose only say where it lay when it was read.
+"""Tells ids that a document brought along from names after its place in a file.
 
 A record without an id is named after its place (`train.jsonl:17`), a text file after its path. Such
-a name is unique in its corpus and nothing more: another one may have a `train.jsonl:17` too, which
-is another document.
+a name is unique in one corpus only: `train.jsonl:17` of another corpus is another document.
 """
 
 from __future__ import annotations
@@ -21,13 +20,12 @@ _NAMED_AFTER_PLACES = ("text", "wikitext", "norlund")
 
 
 def given_ids(corpus: Corpus) -> NDArray[np.bool_]:
-    """bool [D], whether a document's id came with it.
+    """bool [D], whether a document brought its id along.
 
-    Told from the ids and the names of the inputs, which every stored corpus has: an id that has the
-    form of a place in one of them counts as a place.
+    An id in the form of a place in one of the corpus's inputs counts as a place.
 
     Args:
-        corpus: of the store; its manifest is read.
+        corpus: a corpus in the store; its manifest is read.
     """
     spec = read_manifest(corpus.path)["spec"]
     if spec["fields"]["kind"] in _NAMED_AFTER_PLACES:
@@ -36,6 +34,6 @@ def given_ids(corpus: Corpus) -> NDArray[np.bool_]:
 
 
 def _is_place(name: str, inputs: Container[str]) -> bool:
-    """Whether it is `<input>:<number of a line or row>`, as readers name a record without an id."""
+    """Whether the name is `<input>:<line or row>`, a reader's name for a record without id."""
     source, _, number = name.rpartition(":")
     return source in inputs and number.isdecimal()

@@ -1,4 +1,4 @@
-"""Documents of one split that stand in the training split as well, but for white space."""
+"""Finds documents of a split that the training split also holds, up to white space."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from .corpus import Corpus
 
-_BLANK = string.whitespace.encode()  # what bytes.split() parts by
+_BLANK = string.whitespace.encode()  # separators of bytes.split()
 
 
 def duplicates_in_training(corpus: Corpus, split: str) -> NDArray[np.int64]:
-    """Numbers of the split's documents whose text some training document has too; ascending.
+    """Numbers of the split's documents whose text equals a training document's; ascending.
 
-    Any white space counts as one blank, and none at the ends of a document; a document of nothing
-    else is no copy. Only training documents with as many other bytes as a scored one are digested.
+    White space is compared as single blanks, and ignored at both ends; empty documents are never
+    duplicates. Only training documents with the same number of other bytes are digested.
     """
     if split == "train":
         return np.empty(0, np.int64)
@@ -30,7 +30,7 @@ def duplicates_in_training(corpus: Corpus, split: str) -> NDArray[np.int64]:
 
 
 def _size(corpus: Corpus, document: int | np.integer) -> int:
-    """Bytes that are not white space."""
+    """Number of bytes other than white space."""
     return len(corpus.raw(int(document)).translate(None, _BLANK))
 
 

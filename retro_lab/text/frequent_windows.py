@@ -1,7 +1,7 @@
-"""Windows of tokens that many texts have, as one bit each: pairs that share one are told at once.
+"""Token windows shared by many texts, as bit sets, to find pairs that share one at once.
 
-Files that begin with one licence have their first windows in common with all others. Looked up pair
-by pair, that is most of the work of a filter; as bits it is one operation a pair.
+Files with the same licence text share their first windows with all others. Comparing such windows
+pair by pair is most of a filter's work; with bits it is one operation a pair.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 FREQUENT = 32
-"""Texts from which on a window is frequent."""
+"""Number of texts from which a window counts as frequent."""
 
-_MOST_WORDS = 4  # of 64 windows each, those of most texts
+_MOST_WORDS = 4  # of 64 windows each; the most frequent windows are kept
 
 
 class FrequentWindows:
-    """Says which pairs of texts share a frequent window; others may share a rarer one.
+    """Finds pairs of texts that share a frequent window; other pairs may share a rarer one.
 
     Args:
         text: int [E], the text of each entry.
-        number: int [E], which window it has; windows of one number have one hash.
-        tokens: [E, n], the window's tokens, so that equal hashes decide nothing. An entry whose
-            tokens aren't those of its number's first entry is left out.
+        number: int [E], the number of its window; windows of one number have equal hashes.
+        tokens: [E, n], the window's tokens. Entries that differ from the first of their number, in
+            spite of equal hashes, are left out.
         num_texts: T.
     """
 
@@ -41,7 +41,7 @@ class FrequentWindows:
         np.bitwise_or.at(self._bits, (place[same] // 64, text[same]), bit[same])
 
     def shared(self, left: NDArray[np.integer], right: NDArray[np.integer]) -> NDArray[np.bool_]:
-        """bool [P], of pairs of texts."""
+        """bool [P], whether each pair of texts shares a frequent window."""
         found = np.zeros(len(left), bool)
         for bits in self._bits:
             found |= (bits[left] & bits[right]) != 0
@@ -49,10 +49,11 @@ class FrequentWindows:
 
 
 def frequent(number: NDArray[np.integer]) -> NDArray[np.intp]:
-    """Places of the entries whose window is frequent; of very many such, those of most texts.
+    """Indices of the entries with a frequent window; at most 256 windows, the most frequent ones.
 
     Args:
-        number: int [E], not negative: the window of each entry, once a text.
+        number: int [E], not negative: the window of each entry; each text has a window at most
+            once.
     """
     counts = np.bincount(number)
     order = np.argsort(-counts, kind="stable")[: 64 * _MOST_WORDS]

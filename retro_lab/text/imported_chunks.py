@@ -1,10 +1,9 @@
-"""Chunks that a dataset brings with it, on its own grid and with its own neighbours.
+"""Chunks of an imported dataset, with its own chunk boundaries and neighbours.
 
-They aren't cut anew: no boundary token is put before a document, so that its chunks hold the very
-tokens that their neighbours were searched for. (Cut behind one, a chunk's last place would predict
-a token that had taken part in the search.) The boundary takes the place of the first token, which
-that code reads and never predicts, and the document's end becomes padding. All else of a store
-holds then.
+Chunks keep their boundaries, so that each holds exactly the tokens that its neighbours were
+searched for. With a boundary token in front, a chunk's last position would predict a token of the
+query. Instead the boundary replaces the first token, which the dataset's own code reads but never
+predicts. The document's end token becomes padding.
 """
 
 from __future__ import annotations
@@ -44,11 +43,11 @@ def build_imported_chunks(
     tokenizer: Tokenizer,
     workspace: Workspace,
 ) -> Mapping[str, Any]:
-    """The dataset's chunks of the documents that the corpus kept, with neighbours.npy beside them.
+    """Writes the dataset's chunks of the corpus's documents, with neighbours.npy.
 
     Returns:
-        as `build_chunks`, and of each split `unknown`: tokens that stand for text that the
-        dataset's tokenizer did not know, which have no bytes.
+        As `build_chunks`, and for each split `unknown`: tokens without bytes, for text outside the
+        dataset's vocabulary.
 
     Raises:
         UserError: a file is damaged, or the chunks are of another size.
@@ -70,7 +69,7 @@ def build_imported_chunks(
 
 
 class _Kept:
-    """Where the dataset's documents and chunks lie in the store; an empty document does nowhere.
+    """Positions in the store of the dataset's documents and chunks; empty documents have none.
 
     Args:
         numbers: int64 [d], the dataset's number of each document of the store.
@@ -89,7 +88,7 @@ class _Kept:
         self.first_in_store = np.cumsum(counts) - counts
 
     def in_store(self, chunks: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Ids in the store of chunks by their numbers in the dataset, -1 for none."""
+        """Ids in the store of chunk numbers in the dataset, -1 for none."""
         real = chunks >= 0
         number = np.searchsorted(self.first, np.where(real, chunks, 0), "right") - 1
         document = self.document[number]
@@ -98,11 +97,11 @@ class _Kept:
 
 
 class _Import:
-    """Blocks of documents as arrays of chunks.
+    """Converts blocks of documents to arrays of chunks.
 
     Args:
         tokenizer: its boundary token ends the dataset's documents.
-        dataset: if it is open already.
+        dataset: the opened dataset; opened here if None.
     """
 
     def __init__(
@@ -149,7 +148,7 @@ class _Import:
         rows = slice(shard.first[number], shard.first[number + 1])
         stored = np.asarray(shard.chunks[rows])
         require_known(stored, len(self.piece_bytes), shard.name)
-        special = np.isin(stored, (PAD, self.tokenizer.boundary_id))  # in a text: that was its name
+        special = np.isin(stored, (PAD, self.tokenizer.boundary_id))  # spelt in the text
         tokens = np.where(special, self.unknown, stored.astype(np.int64))
         token_bytes = np.where(special, 0, self.piece_bytes[stored]).astype(np.uint32)
         filler = np.arange(stored.size).reshape(stored.shape) >= len(shard.document(number))

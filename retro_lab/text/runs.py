@@ -1,11 +1,12 @@
-"""Longest common token runs: how much of one text stands, token for token, in another.
+"""Longest common token runs: the overlap of two texts, token for token.
 
-Two questions, because they differ in cost by two orders of magnitude: how long is the longest run
-(dynamic programming over every pair of places), and is there a run of n (hashes of all windows of n
-tokens, compared token by token where they agree). Retrieval filters, the oracle and the leakage
-measure share them.
+Two functions differ in cost by two orders of magnitude. `pair_runs` measures the longest run by
+dynamic programming over every pair of positions. `CommonRuns` decides whether a run of n exists, by
+hashes of all windows of n tokens, which are compared token by token where they agree. Retrieval
+filters, the oracle and the leakage measure use them.
 
 In all arrays a negative token matches nothing, provided that the two sides use different ones.
+
 Shapes: P pairs or Q queries, M tokens of a query, K references, R tokens of a reference.
 """
 
@@ -20,21 +21,21 @@ from numpy.typing import NDArray
 from .frequent_windows import FrequentWindows, frequent
 
 PAIR_BLOCK = 1024
-"""Pairs a pass: two [M, PAIR_BLOCK] tables of small integers stay in a core's cache."""
+"""Pairs in a pass: two [M, PAIR_BLOCK] tables of small integers fit a core's cache."""
 
 NO_MATCH_LEFT, NO_MATCH_RIGHT = np.int32(-1), np.int32(-2)
-"""In the place of padding and boundaries, one for each side, so that they equal nothing."""
+"""Replace padding and boundaries, with one value for each side, so that they match nothing."""
 
 _BASE = 0x9E3779B97F4A7C15
-_SPREAD, _MOST_BITS = 4, 22  # places a window in the table of those that are there; 4 MB at most
-_LOOKED_UP = 2**12  # pairs compared together
+_SPREAD, _MOST_BITS = 4, 22  # table entries per window, and bits of the largest table (4 MB)
+_LOOKED_UP = 2**12  # pairs compared at once
 
 
 def block_runs(chunks: NDArray[np.int32], references: NDArray[np.int32]) -> NDArray:
     """Longest contiguous run that each chunk shares with any one of its references.
 
     Exact dynamic programming over reference positions, O(M K R) a chunk. Chunks lie along the last
-    axis, so that every step is one contiguous pass; give at most about a thousand.
+    axis, which makes every step one contiguous pass; pass at most about a thousand.
 
     Args:
         chunks: [Q, M].
@@ -61,10 +62,10 @@ def block_runs(chunks: NDArray[np.int32], references: NDArray[np.int32]) -> NDAr
 
 
 WindowHashes = Callable[[NDArray[np.int32], int], NDArray[np.uint64]]
-"""From tokens [N, M] and a length L to hashes of all windows of L tokens, [N, M - L + 1]."""
+"""Maps tokens [N, M] and a length L to hashes of all windows of L tokens, [N, M - L + 1]."""
 
 PairRuns = Callable[[NDArray[np.integer], NDArray[np.integer]], NDArray[np.int32]]
-"""From tokens of each side, [P, M] and [P, R], to the longest common run of each pair."""
+"""Maps tokens of both sides, [P, M] and [P, R], to the longest common run of each pair."""
 
 
 def pair_runs(
@@ -75,7 +76,7 @@ def pair_runs(
     Args:
         left: [P, M] tokens, negative for none.
         right: [P, R] tokens, negative for none.
-        at_once: pairs a pass.
+        at_once: pairs in a pass.
 
     Returns:
         int32 [P].
@@ -83,27 +84,26 @@ def pair_runs(
     longest = np.zeros(len(left), np.int32)
     for start in range(0, len(left), at_once):
         part = slice(start, start + at_once)
-        longest[part] = block_runs(_ours(left[part]), _theirs(right[part])[:, None])
+        longest[part] = block_runs(_left_tokens(left[part]), _right_tokens(right[part])[:, None])
     return longest
 
 
 class CommonRuns:
-    """Says of any pairs of texts whether they have a common run of `length` tokens; exact.
+    """Decides exactly whether pairs of texts have a common run of `length` tokens.
 
     A pair has one if and only if the two texts share a window of `length` tokens. Each text's
-    windows are hashed once, however many pairs it is in; those whose hash stands nowhere in
-    another's text on the other side are dropped before any pair is looked at. What is left are rows
-    of a sparse array, and two texts share a window if their rows do. Equal hashes are compared
-    token by token.
+    windows are hashed once. Windows whose hash occurs in no text of the other side are dropped
+    first. The rest are rows of a sparse array: two texts share a window if their rows share a
+    column. Equal hashes are compared token by token.
 
     Args:
         left: [Q, M] tokens, negative for none.
         right: [U, R] tokens, negative for none.
-        left_owner: int [Q], whose text it is; pairs of one owner may not be asked about.
+        left_owner: int [Q], owner of each text; queries must pair different owners.
         right_owner: int [U].
         length: at least 1.
-        hashes: of windows; however bad they are, the answers are exact.
-        runs: measures the pairs whose hashes are equal and whose tokens are not.
+        hashes: hash function of windows; its collisions never change a result.
+        runs: measures the pairs whose hashes are equal but whose tokens differ.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class CommonRuns:
     ) -> None:
         from scipy.sparse import csr_array
 
-        self._length, self._left, self._right = length, _ours(left), _theirs(right)
+        self._length, self._left, self._right = length, _left_tokens(left), _right_tokens(right)
         self._runs = runs
         hashes = hashes or window_hashes
         left_hashes, right_hashes = hashes(self._left, length), hashes(self._right, length)
@@ -137,7 +137,7 @@ class CommonRuns:
         self._often = FrequentWindows(text[often], starts.indices[often], tokens, shape[0])
 
     def shared(self, row: NDArray[np.integer], column: NDArray[np.integer]) -> NDArray[np.bool_]:
-        """bool [P], of pairs of a row of `left` and a row of `right`."""
+        """bool [P], whether each pair of a row of `left` and a row of `right` shares a window."""
         shared = self._often.shared(row, column + len(self._left))
         rest = np.flatnonzero(~shared)
         for start in range(0, len(rest), _LOOKED_UP):
@@ -145,12 +145,12 @@ class CommonRuns:
             left, right = row[asked], column[asked]
             both = self._windows[left].multiply(self._windows[right + len(self._left)])
             pair = np.flatnonzero(np.diff(both.indptr))
-            window = both.indices[both.indptr[pair]]  # any of its windows decides a pair
+            window = both.indices[both.indptr[pair]]  # any shared window decides a pair
             shared[asked[pair]] = self._same(left[pair], right[pair], window)
         return shared
 
     def _tokens(self, text: NDArray[np.integer], start: NDArray[np.integer]) -> NDArray[np.int32]:
-        """[E, length], the windows of texts of both sides that begin at these places."""
+        """[E, length], the windows that begin at these positions in texts of both sides."""
         tokens = np.empty((len(text), self._length), np.int32)
         ours = text < len(self._left)
         for side, texts, offset in (
@@ -167,7 +167,7 @@ class CommonRuns:
         column: NDArray[np.integer],
         window: NDArray[np.integer],
     ) -> NDArray[np.bool_]:
-        """Whether a window of both is the same in tokens, or if it isn't, another one is."""
+        """Whether each pair has the same tokens in `window`, or in any other window."""
         at_left, at_right = (
             self._starts[np.searchsorted(self._keys, text * self._windows.shape[1] + window)]
             for text in (row, column + len(self._left))
@@ -175,7 +175,7 @@ class CommonRuns:
         same = np.ones(len(row), bool)
         for step in range(self._length):
             same &= self._left[row, at_left + step] == self._right[column, at_right + step]
-        chance = np.flatnonzero(~same)  # two windows of one hash: nearly never, so measured
+        chance = np.flatnonzero(~same)  # a hash collision: rare, so measured exactly
         measured = self._runs(self._left[row[chance]], self._right[column[chance]])
         same[chance] = measured >= self._length
         return same
@@ -184,10 +184,10 @@ class CommonRuns:
 def _common_windows(
     left: NDArray[np.uint64], right: NDArray[np.uint64], owner: NDArray[np.integer]
 ) -> _Windows:
-    """Windows that both sides have, and two owners or more, numbered in order of their hashes.
+    """Windows present on both sides and under at least two owners, numbered by hash.
 
-    Hashes are sorted with their places in the lowest bits: those of a window then lie side by
-    side, the left's before the right's.
+    Hashes are sorted with their positions in the lowest bits: equal windows become adjacent, the
+    left's before the right's.
 
     Args:
         left: [Q, W] hashes.
@@ -222,17 +222,17 @@ def _common_windows(
 
 
 class _Windows(NamedTuple):
-    """Windows, those of one number side by side: the text, the first token's place, the number."""
+    """Windows sorted by number: index of the text, first token's position, number."""
 
     text: NDArray[np.integer]
     start: NDArray[np.integer]
     number: NDArray[np.integer]
 
     def needed(self, width: int) -> _Windows:
-        """Without those numbers that stand right behind one and the same other number in every
-        text: texts that share them share that one too. At most `width` windows a text.
+        """Drops windows that follow one and the same other window in every text.
 
-        The other number comes first in the text, so that no two stand for each other.
+        Texts that share such a window share its predecessor too. The predecessor comes first in the
+        text, so no two windows replace each other. At most `width` windows a text.
         """
         at = self.text * np.intp(width + 1) + self.start + 1
         there = np.full((self.text.max(initial=0) + 1) * (width + 1), -1, np.int32)
@@ -248,14 +248,14 @@ class _Windows(NamedTuple):
 
 
 def _changes(values: NDArray) -> NDArray[np.bool_]:
-    """Which differ from the one before them; the first counts as such."""
+    """Whether each value differs from the one before; True for the first."""
     changes = np.ones(len(values), bool)
     np.not_equal(values[1:], values[:-1], out=changes[1:])
     return changes
 
 
 def _likely(hashes: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.intp]:
-    """Places, in the flat array, of all hashes that stand among the others, and of a few more."""
+    """Flat indices of all hashes present among the others, plus a few false positives."""
     bits = max(1, min(_MOST_BITS, (_SPREAD * others.size).bit_length()))
     shift = np.uint64(64 - bits)
     there = np.zeros(2**bits, bool)
@@ -263,18 +263,18 @@ def _likely(hashes: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[n
     return np.flatnonzero(there[hashes >> shift])
 
 
-def _ours(tokens: NDArray[np.integer]) -> NDArray[np.int32]:
+def _left_tokens(tokens: NDArray[np.integer]) -> NDArray[np.int32]:
     return np.where(tokens < 0, NO_MATCH_LEFT, tokens.astype(np.int32))
 
 
-def _theirs(tokens: NDArray[np.integer]) -> NDArray[np.int32]:
+def _right_tokens(tokens: NDArray[np.integer]) -> NDArray[np.int32]:
     return np.where(tokens < 0, NO_MATCH_RIGHT, tokens.astype(np.int32))
 
 
 def window_hashes(
     tokens: NDArray[np.int32], length: int, *, at_once: int = PAIR_BLOCK
 ) -> NDArray[np.uint64]:
-    """[N, W] hashes of all windows of `length` tokens, from those of its two halves and so on."""
+    """[N, W] hashes of all windows of `length` tokens, combined from hashes of shorter windows."""
     hashes = np.empty((len(tokens), max(0, tokens.shape[1] - length + 1)), np.uint64)
     for start in range(0, len(tokens), at_once):
         part = tokens[start : start + at_once].astype(np.uint64) * np.uint64(_BASE)

@@ -1,4 +1,4 @@
-"""Which split a document belongs to: given, listed, or drawn by a hash of its id or group."""
+"""Assigns documents to splits: by file, by lists of ids, or by a hash of id or group."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from retro_lab.config.errors import UserError
 from retro_lab.config.schema import SplitConfig
 
 SPLITS = ("train", "validation", "test")
-"""The splits, coded by their place here."""
+"""The splits; a split's code is its index."""
 
 _FEWEST_DOCUMENTS = 2  # a bootstrap over documents needs two
 
 
 def id_lists(config: SplitConfig) -> dict[str, Path]:
-    """The files with ids, by split; empty where the hash decides."""
+    """The files with ids, by split; empty if the hash decides."""
     named = {split: getattr(config, f"{split}_ids") for split in SPLITS}
     return {split: Path(path).expanduser() for split, path in named.items() if path is not None}
 
@@ -39,15 +39,15 @@ def assign_splits(
     config: SplitConfig,
     known: Container[str],
 ) -> NDArray[np.uint8]:
-    """The split of each document, coded by its place in `SPLITS`.
+    """The split of each document, coded by its index in `SPLITS`.
 
-    A split with its own files takes part in the draw no more; lists of ids replace the draw.
+    A split with its own files is left out of the draw; lists of ids replace the draw.
 
     Args:
         ids: the documents.
-        given: per document, the split that its file is given for, or None.
+        given: for each document, the split of its file, or None.
         config: shares, pattern and lists.
-        known: every id of the corpus, those of `ids` and those left out (`corpus.max_bytes`).
+        known: every id of the corpus, including those left out by `corpus.max_bytes`.
 
     Returns:
         uint8 [D].
@@ -75,7 +75,7 @@ def assign_splits(
 
 
 def draw(key: str) -> float:
-    """A number in [0, 1) that depends on `key` alone, uniform over keys."""
+    """A number in [0, 1) that depends on `key` only, uniform over keys."""
     return int.from_bytes(hashlib.sha256(f"split:{key}".encode()).digest()) / 2**256
 
 
@@ -94,7 +94,7 @@ def _by_hash(
 
 
 def _groups(ids: Sequence[str], pattern: str | None) -> Sequence[str]:
-    """What is hashed for each document: the first group of the pattern, or else its id."""
+    """The hashed text of each document: the pattern's first group, or else its id."""
     if pattern is None:
         return ids
     key = "corpus.split.group_pattern"

@@ -15,11 +15,11 @@ import pytest
 from scripts import ROOT, environment
 
 from retro_lab import __main__
-from retro_lab.config.console import ToldInterrupt, decoded, run_command
+from retro_lab.config.console import ReportedInterrupt, decoded, run_command
 
 
 @pytest.mark.parametrize(
-    ("error", "printed"), [(KeyboardInterrupt(), "interrupted\n"), (ToldInterrupt(), "")]
+    ("error", "printed"), [(KeyboardInterrupt(), "interrupted\n"), (ReportedInterrupt(), "")]
 )
 def test_ctrl_c_is_one_line_and_130(
     error: BaseException, printed: str, capsys: pytest.CaptureFixture[str]

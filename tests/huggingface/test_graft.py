@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import FAMILIES, PAD, VOCABULARY, M, R, backbone_config, grafted, neighbours, tokens
 
-from retro_lab.huggingface.graft import places_in_document
+from retro_lab.huggingface.graft import positions_in_document
 
 N = 14  # three chunks and a half
 
@@ -72,9 +72,9 @@ def test_packed_documents_are_as_if_each_stood_alone(family: str, retrieval: boo
         torch.testing.assert_close(packed[:, part], alone, atol=1e-5, rtol=1e-5)
 
 
-def test_places_in_documents() -> None:
+def test_positions_in_documents() -> None:
     documents = torch.tensor([[5, 5, 5, 2, 2, 9], [1, 1, 1, 1, 1, 1]])
-    assert places_in_document(documents).tolist() == [[0, 1, 2, 0, 1, 0], [0, 1, 2, 3, 4, 5]]
+    assert positions_in_document(documents).tolist() == [[0, 1, 2, 0, 1, 0], [0, 1, 2, 3, 4, 5]]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

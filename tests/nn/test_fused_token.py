@@ -18,7 +18,7 @@ from torch import Tensor
 from retro_lab.nn.cpu import fused_token, plain
 from retro_lab.nn.cpu.fused_attention import Weights
 from retro_lab.nn.cpu.fused_token import Past
-from retro_lab.nn.cpu.modules import TokenSteps, suits, weights_of
+from retro_lab.nn.cpu.modules import TokenSteps, can_fuse, weights_of
 from retro_lab.nn.decode import new_cache, step
 from retro_lab.nn.decode.steps import Steps, steps_for
 from retro_lab.nn.layers import EPSILON
@@ -306,5 +306,5 @@ def test_tokens_of_small_models_do_go_through_the_kernels() -> None:
     for block in model.blocks:
         attention = block.attention
         assert weights_of(attention, block.attention_norm, attention.qkv, smear=attention.smear)
-        assert suits(block.ff_norm, block.ff)
+        assert can_fuse(block.ff_norm, block.ff)
         assert block.cca is None or weights_of(block.cca.attention, None, block.cca.attention.query)

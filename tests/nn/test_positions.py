@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from retro_lab.nn.chunks import RetrievedChunks
 from retro_lab.nn.config import PositionKind, ValueKind
-from retro_lab.nn.decode.cache import KnownRotations
+from retro_lab.nn.decode.cache import RotationCache
 from retro_lab.nn.positions import (
     FURTHEST,
     Axis,
@@ -120,7 +120,7 @@ def test_each_offset_of_a_chunk_has_its_own_position_in_cca(kind: PositionKind, 
 @given(asked=st.lists(st.tuples(st.integers(0, 900), st.integers(1, 5)), max_size=6))
 def test_rotations_that_steps_ask_for_are_those_of_the_row(asked: list[tuple[int, int]]) -> None:
     """Whatever was asked for before."""
-    positions, known = RotaryPositions(6, 10_000.0), KnownRotations()
+    positions, known = RotaryPositions(6, 10_000.0), RotationCache()
     for start, length in asked:
         axis = Axis(length, start)
         found = known.of(positions, axis, torch.zeros(1))

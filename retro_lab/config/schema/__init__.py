@@ -1,6 +1,6 @@
-"""Typed schemas, one file a configuration group or two; nothing here imports torch.
+"""Typed schemas, one file for each group or two; no torch import.
 
-A class may have `problems(prefix)`: what is wrong among its own settings, under their full keys.
+A class may have `problems(prefix)`, which yields the broken rules among its own settings.
 """
 
 from __future__ import annotations
@@ -146,4 +146,4 @@ SCHEMAS: dict[str, type] = {
     "eval/harness": HarnessConfig,
     "eval/qa": QaConfig,
 }
-"""Names under which Hydra knows each schema: `schema/<group>/<name>`."""
+"""Hydra's name of each schema, below `schema/`."""

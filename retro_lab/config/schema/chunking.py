@@ -1,4 +1,4 @@
-"""Group `chunking`: the chunk grid that retrieval, CCA and the windows share."""
+"""Group `chunking`: the chunk grid of retrieval, CCA and the windows."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class ChunkingConfig:
     """Sizes in tokens.
 
     Attributes:
-        chunk_size: tokens a chunk, the paper's m.
-        continuation_chunks: chunks that follow a neighbour and are read with it, so that a
-            retrieved value has r = chunk_size * (1 + continuation_chunks) tokens.
-        sequence_length: tokens a training or evaluation window, the paper's n; a multiple of
+        chunk_size: tokens of a chunk, the paper's m.
+        continuation_chunks: chunks that follow a neighbour and are read with it; a retrieved value
+            has r = chunk_size * (1 + continuation_chunks) tokens.
+        sequence_length: tokens of a training or evaluation window, the paper's n; a multiple of
             chunk_size.
     """
 

@@ -15,7 +15,7 @@ SPLITS = ("train", "validation", "test")
 
 
 class OnError(Enum):
-    """What a malformed record does: end the command, or be counted and passed over."""
+    """Effect of a malformed record: `stop` ends the command, `skip` counts and omits the record."""
 
     stop = "stop"
     skip = "skip"
@@ -23,14 +23,14 @@ class OnError(Enum):
 
 @dataclass
 class SplitConfig:
-    """Documents are dealt to splits by a hash of their id, so a document never moves.
+    """The split of each document, by a hash of its id or by lists of ids.
 
     Attributes:
         validation: share of documents for validation.
         test: share of documents for the test split.
-        group_pattern: regular expression searched in a document's id; documents that agree in
-            its first group stay in one split (versions of one page, say).
-        train_ids: file with one document id a line; with the other two, overrides the hash.
+        group_pattern: regular expression searched in a document's id; documents with the same first
+            group (such as versions of one page) stay in one split.
+        train_ids: file with one document id a line; all three files together replace the hash.
         validation_ids: as train_ids, for validation.
         test_ids: as train_ids, for test.
     """
@@ -65,11 +65,11 @@ class CorpusConfig:
 
     Attributes:
         name: the option's name.
-        max_bytes: stop after this many UTF-8 bytes of text (whole documents, taken in the order
-            of their ids' hashes, so the cut is a random sample); null takes everything. One that
-            is larger than what is left is passed over, until nine tenths are full.
-        on_error: what a malformed record does; what lies behind the cut of a compressed file that
-            is cut short is one such record.
+        max_bytes: limit on UTF-8 bytes of text; null takes everything. Whole documents are taken in
+            the order of their ids' hashes, a random sample. A document larger than the rest is
+            skipped until nine tenths are full.
+        on_error: effect of a malformed record; the lost end of a truncated compressed file counts
+            as one record.
     """
 
     name: str = "python"
@@ -88,11 +88,11 @@ class FileCorpusConfig(CorpusConfig):
     """A file, a folder or a glob of files.
 
     Attributes:
-        path: the training file, or all documents when the other two are null.
-        validation_path: documents for validation, as their own file.
-        test_path: documents for test, as their own file.
+        path: the training file, or all documents if the other two are null.
+        validation_path: file with the validation documents.
+        test_path: file with the test documents.
         text_field: field that holds a document's text.
-        id_field: field that holds its id; a record without it is numbered, and null numbers all.
+        id_field: field that holds its id; a record without one is numbered, and null numbers all.
     """
 
     path: str = setting(MISSING, path=True)
@@ -118,7 +118,7 @@ class ParquetCorpusConfig(FileCorpusConfig):
 
 @dataclass
 class TextCorpusConfig(FileCorpusConfig):
-    """A folder of text files, one document a file, its relative path the id.
+    """A folder of text files; each file is a document, its relative path the id.
 
     Attributes:
         pattern: glob, relative to the folder.
@@ -137,12 +137,13 @@ class WikitextCorpusConfig(FileCorpusConfig):
 
 @dataclass
 class NorlundCorpusConfig(FileCorpusConfig):
-    """A dataset made by the scripts of TobiasNorlund/retro: chunks, and perhaps neighbours.
+    """A dataset made by the scripts of TobiasNorlund/retro: chunks, optionally with neighbours.
 
-    Paths are those of its spec files; text and id fields don't matter.
+    Paths name its spec files; `text_field` and `id_field` have no effect.
 
     Attributes:
-        tokenizer: hub name or local folder of the tokenizer that made it; `tokenizer.path`.
+        tokenizer: hub name or local folder of the tokenizer that made the dataset; by default
+            `tokenizer.path`.
     """
 
     name: str = "norlund"
@@ -156,7 +157,7 @@ class HfCorpusConfig(CorpusConfig):
     Attributes:
         path: hub name or local path.
         subset: configuration name.
-        hf_split: which of the dataset's splits is read.
+        hf_split: the dataset's split to read.
         revision: pinned revision.
         text_field: column that holds a document's text.
         id_field: column that holds its id; null numbers all rows.

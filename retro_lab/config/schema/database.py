@@ -1,4 +1,4 @@
-"""Group `database`: the text that is searched; the run's own training split unless told."""
+"""Group `database`: the text that is searched, by default the run's own training split."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .corpus import (
 from .setting import setting
 
 RESERVED_NAMES = ("own", "planted")
-"""Parts of a database that are no other corpus."""
+"""Names of database parts that no corpus may take."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _COMPRESSED = (".gz", ".zst")
@@ -38,15 +38,15 @@ class Half(Enum):
 
 @dataclass
 class DatabaseConfig:
-    """What neighbours are taken from; of the run's own corpus, and of others in other options.
+    """The retrieval database, from splits of the run's own corpus and added files.
 
     Attributes:
         name: the option's name.
-        splits: splits of the run's own corpus that are searched.
-        fraction: share of the documents, drawn by a hash of their ids, so that a smaller share is
-            a part of a larger one; planted documents are not drawn.
+        splits: searched splits of the run's own corpus.
+        fraction: share of the documents, drawn by a hash of their ids; a smaller share is a subset
+            of a larger one. Planted documents are always kept.
         add: more documents, each a file or folder (.jsonl, .parquet, each perhaps .gz or .zst; a
-            folder is of .txt files). What was prepared before they were added is kept and used.
+            folder holds .txt files). Existing prepared data is reused.
     """
 
     name: str = setting("train", identity=False)
@@ -55,14 +55,14 @@ class DatabaseConfig:
     add: list[str] = setting([], path=True)
 
     def other_corpora(self) -> dict[str, CorpusConfig]:
-        """The corpora that it was set up with besides the run's own, by name."""
+        """Corpora besides the run's own and the added ones, by name."""
         return {}
 
     def added_corpora(self) -> dict[str, CorpusConfig]:
-        """What was added afterwards, in order; a name is unlike all others of the database.
+        """Corpora of `add`, in order, under names unique in the database.
 
         Raises:
-            UserError: a path whose ending names no format.
+            UserError: a path's ending names no format.
         """
         names = {*self.other_corpora(), *RESERVED_NAMES}
         found: dict[str, CorpusConfig] = {}
@@ -77,22 +77,22 @@ class DatabaseConfig:
 
     @property
     def planted(self) -> PlantedDatabaseConfig | None:
-        """The settings of planted documents; None where there are none."""
+        """The settings of planted documents; None without any."""
         return None
 
     @property
     def has_training_split(self) -> bool:
-        """Whether it holds all of the run's own training split."""
+        """Whether the database holds the run's whole training split."""
         return "train" in self.splits and self.fraction == 1
 
     @property
     def is_training_split(self) -> bool:
-        """Whether it is the run's own training split, all of it and nothing else."""
+        """Whether the database is exactly the run's own training split."""
         more = self.other_corpora() or self.add or self.planted
         return self.has_training_split and self.splits == ["train"] and not more
 
     def in_words(self) -> str:
-        """For people: `10 % of the training split and of corpus (jsonl); added: more`."""
+        """A description such as `10 % of the training split and of corpus (jsonl); added: more`."""
         parts = [f"the {_listed(self.splits)} split"] if self.splits else []
         parts[:] = [part.replace("train ", "training ") for part in parts]
         parts += [f"{name} ({corpus.name})" for name, corpus in self.other_corpora().items()]
@@ -141,7 +141,7 @@ class DatabaseConfig:
 
 @dataclass
 class CorpusDatabaseConfig(DatabaseConfig):
-    """Another corpus, all of it: its own splits have no part in it.
+    """Another corpus, with all of its documents.
 
     Attributes:
         corpus: any corpus; `corpus@database.corpus=parquet` chooses another kind.
@@ -160,7 +160,7 @@ class CorporaDatabaseConfig(DatabaseConfig):
     """The run's own training split and any number of other corpora.
 
     Attributes:
-        corpora: by a name of one's choice: `+corpus@database.corpora.books=jsonl`.
+        corpora: corpora by a name of the user's choice: `+corpus@database.corpora.books=jsonl`.
     """
 
     name: str = setting("corpora", identity=False)
@@ -174,14 +174,13 @@ class CorporaDatabaseConfig(DatabaseConfig):
 class PlantedDatabaseConfig(DatabaseConfig):
     """The run's own training split and copies of evaluated documents: leakage of a known amount.
 
-    A planted copy is another document with the same text, as leaked text is, so the document that
-    it was copied from may read it.
+    A planted copy is a separate document, as leaked text is, so its original may retrieve it.
 
     Attributes:
-        plant_split: whose documents are planted.
-        plant_half: the half of them that is planted from; nothing of the other one is.
-        plant_share: share of that half, by number of documents, rounded up; a smaller share is a
-            part of a larger one.
+        plant_split: split that planted documents are copied from.
+        plant_half: half of that split that copies are taken from; the other half stays unplanted.
+        plant_share: share of that half's documents, rounded up; a smaller share is a subset of a
+            larger one.
     """
 
     name: str = setting("planted", identity=False)
@@ -223,7 +222,7 @@ def _listed(words: list[str]) -> str:
 
 
 def _wrong_corpus(key: str, name: str, corpus: CorpusConfig) -> Iterator[UserError]:
-    """What another corpus of a database must not be."""
+    """Problems of another corpus in a database."""
     if not _NAME.fullmatch(name) or name in RESERVED_NAMES:
         yield UserError(
             f"{key}: {name!r} can't be the name of a corpus",
@@ -244,7 +243,7 @@ def _wrong_corpus(key: str, name: str, corpus: CorpusConfig) -> Iterator[UserErr
 
 
 def _reader_of(path: str) -> CorpusConfig:
-    """The corpus of a path, by its ending."""
+    """The corpus settings for a path, by its ending."""
     name = Path(path)
     suffixes = [suffix for suffix in name.suffixes if suffix not in _COMPRESSED]
     match suffixes[-1:]:

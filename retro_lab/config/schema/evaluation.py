@@ -1,7 +1,7 @@
-"""Group `eval`: what is measured after training, and by `evaluate.py run=...`.
+"""Group `eval`: the measurements after training and by `evaluate.py run=...`.
 
-`eval=harness` and `eval=qa` measure a finished run on other people's tasks and questions.
-Settings without a part in an evaluation's identity are recorded with figures of their own.
+`eval=harness` and `eval=qa` measure a finished run on public benchmarks. Settings with
+`identity=False` are recorded by the parts that use them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,13 @@ from .setting import setting
 
 
 class Reference(Enum):
-    """Whose text counts as leaked: a chunk's own neighbours (RETRO, section 2.6), the neighbours
-    that the model read, or all text of the training split, with no retriever between.
+    """The text that counts as leaked.
+
+    | reference | text |
+    | --- | --- |
+    | own_neighbours | a chunk's own neighbours (RETRO, section 2.6) |
+    | seen_neighbours | the neighbours that the model read |
+    | exact_corpus | all text of the training split, independent of any retriever |
     """
 
     own_neighbours = "own_neighbours"
@@ -29,11 +34,11 @@ class Reference(Enum):
 
 @dataclass
 class InjectionConfig:
-    """A leak of known size: copies of the evaluated split's documents, planted in what is searched.
+    """Leaks of known size: copies of the evaluated split's documents, planted in the database.
 
     Attributes:
-        doses: shares of one half of the documents, each an evaluation of its own; 0, nothing
-            planted, is always measured with them. No experiment by default.
+        doses: planted shares of one half of the documents, each evaluated separately; 0 is always
+            measured too. Empty, the default, runs no experiment.
     """
 
     doses: list[float] = field(default_factory=list)
@@ -41,7 +46,7 @@ class InjectionConfig:
 
 @dataclass
 class EvalConfig:
-    """What is measured: scores, and one switch a part; `eval=all` turns every part on.
+    """Scores and optional parts of an evaluation; `eval=all` turns every part on.
 
     Attributes:
         name: the option's name.
@@ -52,28 +57,29 @@ class EvalConfig:
         k: neighbours a scored chunk reads; null takes as many as in training (`neighbours.k`).
         random: also score with random neighbours.
         shuffled: also score with the run's own neighbours, dealt to chunks of other documents.
-        oracle: also score with the longest overlap with the text to be predicted: an upper bound.
-        max_run: also score with the next candidate in place of each neighbour that shares a run of
-            this many tokens or more with the chunk and the next one, as `neighbours.max_run` has it
-            in training too; if both are set the smaller counts. Null leaves the score out.
-        without_pointer: also score RETRO[ON] with its pointer read-out switched off, which shows
-            how much of a gain is the pointer's; a run without one has no such score.
-        tokens: also write tokens.parquet, a row a scored token.
-        words: also give perplexity a word, exp(nats / words), words being what white space
-            parts and line ends, as papers on WikiText count them.
+        oracle: also score with the neighbours of longest overlap with the text to be predicted, an
+            upper bound.
+        max_run: also score with filtered neighbours: the next candidate replaces each neighbour
+            that shares a run of this many tokens or more with the chunk and the next one. The
+            smaller of this and `neighbours.max_run` applies. Null leaves the score out.
+        without_pointer: also score RETRO[ON] with its pointer read-out switched off, to show the
+            pointer's share of the gain; ignored without a pointer.
+        tokens: also write tokens.parquet, one row a scored token.
+        words: also report word perplexity, exp(nats / words). Words are separated by white space,
+            and line ends count as words, as in papers on WikiText.
         leakage: also compute r(C) and bpb(alpha).
-        reference: whose text counts as leaked.
+        reference: text that counts as leaked.
         overlap_neighbours: neighbours searched for overlap (the paper takes 10).
-        ngram: tokens of the n-grams by which chunks are also compared with the neighbours read,
-            for comparison with other papers; null leaves these columns out.
+        ngram: n-gram length in tokens for an additional overlap with the neighbours read, as in
+            other papers; null leaves these columns out.
         alphas: upper bounds on r(C), each a share of the chunk.
-        pages: documents at each end, of greatest and smallest gain, that inspect.html shows;
-            0 writes no page; the page is made from tokens.parquet, which is written with it.
+        pages: documents of greatest and of smallest gain that inspect.html shows, this many each; 0
+            writes no page. A page needs tokens.parquet, which is then written too.
         bootstrap_samples: resamples of documents behind each interval.
         confidence: coverage of the intervals.
-        seed: of the bootstrap and of random and shuffled neighbours.
-        rivals: what else is trained and scored on the same tokens; none by default.
-        injection: whether the figures see a leak that was planted, and how they do.
+        seed: seed of the bootstrap and of random and shuffled neighbours.
+        rivals: other methods trained and scored on the same tokens; none by default.
+        injection: experiment that tests whether r(C) detects a planted leak.
     """
 
     name: str = setting("leakage", identity=False)
@@ -102,7 +108,7 @@ class EvalConfig:
 
     @property
     def wants_tokens(self) -> bool:
-        """Whether tokens.parquet is written: on request, and for the pages that are made of it."""
+        """Whether tokens.parquet is written: on request, or because the pages need the file."""
         return self.tokens or self.pages > 0
 
     def problems(self, prefix: str) -> Iterator[UserError]:
@@ -126,17 +132,17 @@ class EvalConfig:
 
 @dataclass
 class BenchmarkConfig(EvalConfig):
-    """What measures a finished run on text that is not its own; its results lie apart."""
+    """A benchmark of a finished run on other text; its results have their own folder."""
 
 
 @dataclass
 class HarnessConfig(BenchmarkConfig):
-    """Tasks of lm-eval, with retrieval in the loop; metrics and prompts are lm-eval's.
+    """lm-eval tasks with retrieval in the loop; metrics and prompts come from lm-eval.
 
     Attributes:
-        tasks: their names in lm-eval.
-        files: a local JSON lines file by task, in place of the hub's data set.
-        limit: at most so many documents a task; null takes all.
+        tasks: names of lm-eval tasks.
+        files: a local JSON lines file for each task, in place of the hub's data set.
+        limit: most documents of a task; null takes all.
     """
 
     name: str = setting("harness", identity=False)
@@ -164,16 +170,16 @@ class HarnessConfig(BenchmarkConfig):
 
 @dataclass
 class QaConfig(BenchmarkConfig):
-    """Open-domain questions, answered as RETRO does: what is found is read, not prompted.
+    """Open-domain questions: the model reads the retrieved passages through CCA, as in RETRO.
 
     Attributes:
-        questions: a file of questions and answers (NQ-open's JSON lines or SQuAD's JSON); a file
-            with passages of its own is answered from these.
-        limit: the first so many questions; null takes all.
-        passages: found for each question, for recall@k; at least the neighbours that are read.
-        in_prompt: best passages that stand in the prompt itself (RETRO++ takes 1).
-        left_pad: the prompt ends on a chunk's end, so that the answer reads neighbours.
-        answer_tokens: at most so many tokens an answer.
+        questions: a file of questions and answers (NQ-open's JSON lines or SQuAD's JSON); passages
+            in the file replace the database.
+        limit: number of questions, from the start; null takes all.
+        passages: passages retrieved for each question, for recall@k; at least the neighbours read.
+        in_prompt: best passages placed in the prompt itself (RETRO++ takes 1).
+        left_pad: pad the prompt to end on a chunk's end, so that the answer reads neighbours.
+        answer_tokens: most tokens of an answer.
     """
 
     name: str = setting("qa", identity=False)

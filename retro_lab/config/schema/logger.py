@@ -1,4 +1,4 @@
-"""Group `logger`: where curves go; several at once as `logger=[wandb,csv]`."""
+"""Group `logger`: where metrics are logged; several at once as `logger=[wandb,csv]`."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class WandbConfig:
     Attributes:
         project: null takes W&B's own setting (WANDB_PROJECT), else retro_lab.
         entity: user or team; null takes W&B's own setting, else the login's default.
-        group: null takes W&B's own setting, else a name of the data and the model's size, which
-            all runs of one comparison share.
-        mode: WANDB_MODE and `wandb offline` or `wandb disabled` go before it.
+        group: null takes W&B's own setting, else a name of the data and the model's size, shared by
+            all runs of one comparison.
+        mode: overridden by WANDB_MODE, `wandb offline` and `wandb disabled`.
         tags: labels to filter by, besides those of WANDB_TAGS.
         notes: free text about the run.
     """
@@ -54,7 +54,7 @@ class TensorboardConfig:
 
 @dataclass
 class LoggerConfig:
-    """Each present part logs; metrics.jsonl is always written."""
+    """The active loggers; metrics.jsonl is always written."""
 
     wandb: WandbConfig | None = None
     csv: CsvConfig | None = None

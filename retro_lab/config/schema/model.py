@@ -1,7 +1,7 @@
-"""Groups `model`, decoder and neighbour encoder, and `cca`, the layers that read neighbours.
+"""Groups `model` (decoder and neighbour encoder) and `cca` (the layers that read neighbours).
 
-Two of the paper's ablations (RETRO, Table 13) are settings of the encoder: without query
-conditioning is `model.encoder.cca_layers=[]`, a deeper encoder `model.encoder.num_layers=6`.
+Two ablations of the paper (RETRO, Table 13) are encoder settings: `model.encoder.cca_layers=[]`
+removes query conditioning, `model.encoder.num_layers=6` deepens the encoder.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ _WIDEST, _DEEPEST, _MOST_HEADS, _WIDEST_HEAD = 2**16, 2**10, 2**10, 2**12
 
 
 class PositionKind(Enum):
-    """How attention knows distances.
+    """Position encodings of attention.
 
-    | kind | what is learned |
+    | kind | learned parameters |
     | --- | --- |
-    | rotary | nothing |
+    | rotary | none |
     | relative | a linear map of sinusoids of the distance, the paper's (Transformer-XL) |
     | bucket_linear | a bias a head for every distance up to 256 |
     | bucket_log | a bias a head for 32 buckets that widen with distance (T5) |
-    | none | attention knows no distances |
+    | none | none; attention ignores distance |
     """
 
     rotary = "rotary"
@@ -36,7 +36,7 @@ class PositionKind(Enum):
 
 
 class ValueKind(Enum):
-    """Which part of a retrieved text the model reads: N, F or [N, F] in the paper's letters."""
+    """The part of a retrieved text that the model reads: N, F or [N, F] in the paper's letters."""
 
     both = "both"
     neighbour = "neighbour"
@@ -44,7 +44,7 @@ class ValueKind(Enum):
 
 
 class FeedForwardKind(Enum):
-    """Two matrices around a GELU as in the paper, or three as in Llama."""
+    """Feed-forward block: `gelu` with two matrices (the paper), `swiglu` with three (Llama)."""
 
     gelu = "gelu"
     swiglu = "swiglu"
@@ -59,7 +59,7 @@ class EncoderConfig:
         num_layers: number of blocks.
         cca_layers: encoder layers, counted from 1, that cross-attend to the retrieving chunk.
         num_heads: attention heads; null takes the decoder's number.
-        head_dim: width of a head; null takes the decoder's.
+        num_heads: attention heads; null takes the decoder's.
     """
 
     d_model: int = setting(128, at_least=1, at_most=_WIDEST)
@@ -81,17 +81,17 @@ class EncoderConfig:
 
 @dataclass
 class ModelConfig:
-    """A pre-norm decoder without biases; heads times head_dim need not equal d_model.
+    """A pre-norm decoder without biases; num_heads * head_dim may differ from d_model.
 
     Attributes:
         name: the option's name, used in run directories.
         d_ff: inner width of the decoder's feed-forward blocks.
-        ff: kind of all feed-forward blocks.
-        positions: how attention knows distances, in decoder, encoder and between them.
+        ff: type of all feed-forward blocks.
+        positions: position encoding in decoder, encoder and the attention between them.
         dropout: probability on residual branches and embeddings while training.
         share_embeddings: one token table for decoder and encoder (needs equal widths).
-        cca_positions: whether cross-attention, in decoder and encoder, knows distances.
-        value: which part of a retrieved text is read.
+        cca_positions: whether cross-attention uses positions, in decoder and encoder.
+        value: the part of a retrieved text that is read.
         gated_cca: scale CCA by tanh of a learned number that starts at 0.
         neighbour_noise: Gaussian noise on neighbours' token embeddings while training, as a
             multiple of their mean absolute value; 0.196 in Retro-li.
@@ -125,9 +125,9 @@ class ModelConfig:
                 )
 
 
-# Settings of ModelConfig that a pretrained backbone brings with it.
+# Settings of ModelConfig that a pretrained backbone determines.
 BACKBONE_SETTINGS = ("d_model", "num_layers", "num_heads", "head_dim", "d_ff")
-# Those that a model without retrieval does not have.
+# Settings of ModelConfig without effect in a model without retrieval.
 RETRIEVAL_SETTINGS = (
     "encoder",
     "share_embeddings",
@@ -151,18 +151,18 @@ class Placement(Enum):
 
 @dataclass
 class CcaConfig:
-    """Where CCA sits.
+    """The decoder layers with CCA.
 
     Attributes:
         placement: a named set of layers.
-        layers: an explicit list, counted from 1, which overrides `placement`.
+        layers: explicit list of layers, counted from 1; overrides `placement`.
     """
 
     placement: Placement = Placement.mid
     layers: list[int] | None = None
 
     def placed(self, num_layers: int) -> tuple[int, ...]:
-        """Layers with CCA of a decoder with this many, counted from 1, sorted.
+        """The layers with CCA in a decoder of `num_layers`, counted from 1, sorted.
 
         Source: RETRO, section 2.5 for `paper`; Table 13 for the single placements. Table 10 lets
         large models begin at layer 9, but the published parameter counts fit section 2.5 alone.

@@ -1,4 +1,4 @@
-"""Group `neighbours`: how many neighbours each chunk reads, and which it may not."""
+"""Group `neighbours`: how many neighbours each chunk reads, and which are filtered out."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ class NeighboursConfig:
 
     Attributes:
         k: neighbours a chunk reads, in training and, without `eval.k`, in evaluation.
-        k_store: neighbours kept in the stored table; any k up to it is a slice of the table.
+        k_store: neighbours kept in the stored table; a smaller k reads a slice of the table.
         min_coverage: smallest allowed share of filled neighbour slots, else an error.
         max_run: drops a neighbour that shares a run of this many tokens or more with the chunk and
-            the next one, which it helps to predict; null keeps all. `eval.alphas` leaves scored
-            chunks out of a figure; this leaves leaky neighbours out of the table, in training too.
-        max_jaccard: drops a neighbour whose 5-grams are, to this share or more, those of the chunk
-            itself (Jaccard similarity, 0.8 is usual); null keeps all.
-        dedup: drops a neighbour that is so like a better one of the same chunk; null keeps all.
+            the next one, which the neighbour helps to predict; null keeps all. Applies in training
+            too, while `eval.alphas` only leaves chunks out of a score.
+        max_jaccard: drops a neighbour whose 5-grams have at least this Jaccard similarity with
+            those of the chunk (0.8 is usual); null keeps all.
+        dedup: drops a neighbour with this similarity to a better neighbour of the same chunk; null
+            keeps all.
     """
 
     k: int = setting(2, at_least=1, at_most=2**12)

@@ -1,4 +1,4 @@
-"""Groups `optim`, the optimiser, and `schedule`, how long it works and how its rate moves."""
+"""Groups `optim` (the optimiser) and `schedule` (steps, batch size and learning rate)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class OptimConfig:
 
     Attributes:
         lr: peak learning rate.
-        weight_decay: decoupled decay, on matrices only.
-        clip: largest gradient norm; null leaves gradients alone.
+        weight_decay: decoupled decay of matrices.
+        clip: largest gradient norm; null disables clipping.
     """
 
     name: str = "adamw"
@@ -47,9 +47,9 @@ class MuonConfig(OptimConfig):
     """Muon on hidden matrices, AdamW on everything else.
 
     Attributes:
-        lr: rate of the AdamW part.
-        muon_lr: rate of the Muon part.
-        momentum: of the Muon part.
+        lr: learning rate of the AdamW part.
+        muon_lr: learning rate of the Muon part.
+        momentum: momentum of the Muon part.
     """
 
     name: str = "muon"
@@ -68,7 +68,7 @@ class Decay(Enum):
 
 @dataclass
 class ScheduleConfig:
-    """Training length and shape.
+    """Training length and learning-rate schedule.
 
     Attributes:
         steps: optimiser steps.

@@ -1,5 +1,5 @@
-"""Groups `recipe`, how the retrieval parts are trained and the read-outs beyond the paper, and
-`plain`, the model without retrieval that RETRO's gain is measured against.
+"""Groups `recipe`, training of the retrieval parts and read-outs beyond the paper, and `plain`, the
+model without retrieval that RETRO's gain is measured against.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ _OF_POINTER = ("pointer_heads", "pointer_start", "match_bias")
 
 
 class Method(Enum):
-    """`scratch` trains everything at once; `retrofit` grafts retrieval on a trained baseline."""
+    """`scratch` trains everything at once; `retrofit` grafts retrieval onto a trained baseline."""
 
     scratch = "scratch"
     retrofit = "retrofit"
 
 
 class Freeze(Enum):
-    """Which weights a retrofit leaves alone."""
+    """Weights that a retrofit keeps fixed."""
 
     backbone = "backbone"
     none = "none"
 
 
 class PointerStart(Enum):
-    """`cautious` starts by copying what matches; `zero` has to learn what a match is worth."""
+    """Initial weight of matching tokens: `cautious` copies matches at once, `zero` learns to."""
 
     cautious = "cautious"
     zero = "zero"
 
 
 class Curriculum(Enum):
-    """Neighbours a training step reads: all k, each step a random number up to k, or one at first
-    and k in the last k-th of the steps.
+    """Neighbours that a training step reads: `none` all k, `random` a random number up to k,
+    `growing` from one up to k, reached in the last k-th of the steps.
     """
 
     none = "none"
@@ -54,31 +54,30 @@ class RecipeConfig:
     Attributes:
         name: the option's name.
         method: from scratch (the paper's) or retrofit on the shared baseline.
-        smeared_keys: each attention key is a learned, per-head mix of its own token's and the
-            previous token's; helps every small model, baseline included.
+        smeared_keys: each attention key is a learned, per-head mix of the keys of its own and the
+            previous token; helps every small model, baseline included.
         pointer: mix the language model's distribution with attention over the neighbours' next
             tokens, through a learned gate.
-        pointer_heads: distributions over the neighbours' places that the pointer mixes; they share
-            the attention's width.
-        pointer_start: what a matching token is worth to the pointer at first.
-        match_bias: a place scores higher the more of its preceding tokens equal the text just
-            read; false leaves plain attention.
+        pointer_heads: distributions over the neighbours' positions that the pointer mixes; they
+            share the attention's width.
+        pointer_start: initial weight of a matching token in the pointer.
+        match_bias: raise a position's score with the number of its preceding tokens that equal the
+            text just read; false leaves plain attention.
         k_curriculum: how many of the k neighbours a training step reads.
-        neighbour_dropout: share of chunks that a training step shows without neighbours.
+        neighbour_dropout: share of chunks that lose their neighbours in a training step.
         backbone: for `retrofit`, a Hugging Face causal language model to graft on, by hub name,
-            local folder or GGUF file; null grafts on the shared baseline. Its sizes and its
-            tokenizer take the place of this configuration's.
+            local folder or GGUF file; null grafts on the shared baseline. The backbone's sizes and
+            tokenizer replace those of this configuration.
         freeze: for `retrofit`, whether the backbone's weights stay fixed.
-        unfreeze_after: for `freeze=backbone`, steps of the second phase after which the backbone
-            is trained too; null is never. RETRO[OFF] is then no longer the baseline.
+        unfreeze_after: for `freeze=backbone`, steps of the second phase after which the backbone is
+            trained too; null for never. RETRO[OFF] then differs from the baseline.
         steps: for `retrofit`, optimiser steps of the second phase.
         lr: for `retrofit`, peak learning rate of the second phase.
         warmup_steps: for `retrofit`, warm-up of the second phase.
         optim: for `retrofit`, optimiser of the second phase (`optim@recipe.optim=muon`), at `lr`;
             null takes `optim`.
         val_every: for `retrofit`, steps of the second phase between validations; null validates
-            four times, or every `trainer.val_every` steps if that is more often. Never changes the
-            result.
+            four times, or every `trainer.val_every` steps if more often. Never changes the result.
     """
 
     name: str = "retrofit"
@@ -101,7 +100,7 @@ class RecipeConfig:
 
     @property
     def unused(self) -> list[str]:
-        """Settings that do not change what this recipe trains."""
+        """Settings without effect on this recipe's training."""
         unused: list[str] = []
         if self.method is Method.scratch:
             unused += _SECOND_PHASE
@@ -146,7 +145,7 @@ class RecipeConfig:
 
 
 class PlainMatch(Enum):
-    """What the plain model has as much of as RETRO: training tokens, training FLOPs, or `none`."""
+    """The training budget that the plain model shares with RETRO; `none` leaves the model out."""
 
     tokens = "tokens"
     flops = "flops"
@@ -155,12 +154,13 @@ class PlainMatch(Enum):
 
 @dataclass
 class PlainConfig:
-    """The plain model: the baseline, trained for longer; a run of its own, shared as that one is.
+    """The plain model: the baseline trained for longer, a separate run shared between comparisons.
 
     Attributes:
-        match: `tokens` trains it for all of RETRO's steps, those of both phases of a retrofit;
-            `flops` for as many steps as cost what RETRO's training does; `none` leaves it out.
-        lr: its peak learning rate, as tuned on validation; null takes `optim.lr`.
+        match: `tokens` trains the plain model for all of RETRO's steps, both phases of a retrofit
+            included; `flops` for as many steps as RETRO's training FLOPs allow; `none` leaves it
+            out.
+        lr: peak learning rate, as tuned on validation; null takes `optim.lr`.
     """
 
     match: PlainMatch = PlainMatch.tokens

@@ -1,4 +1,4 @@
-"""Group `retriever`: what finds neighbours. `none` is the baseline, the one spelling of it."""
+"""Group `retriever`: the search for neighbours; `retriever=none` is the baseline."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import ClassVar
 from ..errors import UserError, masked, problem, refuse_passwords
 from .setting import setting
 
-# Settings that act through the factory string only, and the placeholders that they fill.
+# Settings that only fill the factory string, and their placeholders.
 _FILLS = {"nlist": ["{nlist}"], "pq": ["{pq}", "{opq}"]}
 _PLACEHOLDERS = {place for places in _FILLS.values() for place in places}
-# Factories that FAISS takes and then crashes on, hangs on, or answers with nonsense.
+# Factories that FAISS accepts but then crashes or hangs on, or answers wrongly.
 _MOST_LINKS = 512
 _BAD_PARTS = (
     (r"(?<![a-z])(IVF|OPQ|PQ|PCA|RR|Pad)0(?!\d)|x0(?!\d)", "nothing can be divided into 0 parts"),
@@ -26,13 +26,14 @@ _MOST_CANDIDATES = 2**20
 
 @dataclass
 class RetrieverConfig:
-    """Base of all retrievers; the registry's key is the class.
+    """Base of all retrievers; the registry looks retrievers up by this class.
 
     Attributes:
         name: the option's name.
         retrieves: whether the run has neighbours at all.
-        needs_embeddings: whether the embedder takes part, and so enters the run's key.
-        needs_texts: whether the search reads raw text, of queries and of candidates.
+        needs_embeddings: whether the retriever uses the embedder, whose settings then enter the
+            key.
+        needs_texts: whether the search reads raw text of queries and candidates.
     """
 
     retrieves: ClassVar[bool] = True
@@ -42,13 +43,13 @@ class RetrieverConfig:
     name: str = "none"
 
     def parts(self) -> dict[str, RetrieverConfig]:
-        """The searches that this one is made of, by the names of their settings."""
+        """The retrievers that this retriever combines, by setting name."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: part for name, part in found.items() if isinstance(part, RetrieverConfig)}
 
     @property
     def dense_part(self) -> FaissRetrieverConfig | None:
-        """The FAISS search that it is, or that gives its candidates; None where there is none."""
+        """The FAISS search of this retriever, or of its candidates; None without one."""
         return getattr(self, "dense", None)
 
 
@@ -64,15 +65,15 @@ class FaissRetrieverConfig(RetrieverConfig):
     """Dense search with a FAISS index.
 
     Attributes:
-        factory: FAISS factory string; `{nlist}`, `{pq}` and `{opq}` are filled from the corpus and
-            the embedding's width by the rules in `retro_lab/retrieval/search/faiss_factory.py`.
-        nlist: inverted lists, in place of the rule for `{nlist}`.
-        pq: sub-quantisers a vector, in place of the rule for `{pq}` and `{opq}`; with 8 bits each,
-            the bytes of a code.
+        factory: FAISS factory string; `retro_lab/retrieval/search/faiss_factory.py` fills
+            `{nlist}`, `{pq}` and `{opq}` from the size of the database and the embedding's width.
+        nlist: inverted lists, overriding the rule for `{nlist}`.
+        pq: sub-quantisers a vector, overriding the rule for `{pq}` and `{opq}`; at 8 bits each, the
+            bytes of a code.
         nprobe: inverted lists visited by a query; null takes a documented share of nlist.
         ef_search: HNSW's candidate list; ignored by other indexes.
-        rerank: first candidates of an approximate index that are scored again exactly, from a
-            copy of the stored embeddings in the index; null keeps the index's own order.
+        rerank: first candidates of an approximate index to score again exactly, from a copy of the
+            embeddings stored in the index; null keeps the index's own order.
     """
 
     needs_embeddings: ClassVar[bool] = True
@@ -103,7 +104,7 @@ class FaissRetrieverConfig(RetrieverConfig):
         links = re.search(r"(?:HNSW|NSG)(\d+)", factory)
         if links and not 2 <= int(links[1]) <= _MOST_LINKS:
             broken.append(f"a graph has from 2 to {_MOST_LINKS} links a chunk")
-        for reason in broken:  # the shell takes one pair of quotes away
+        for reason in broken:  # quotes doubled: the shell removes one pair
             yield problem(key, factory, reason, f"\"{key}='IVF{{nlist}},PQ{{pq}}'\"")
         for name, places in _FILLS.items():
             value = getattr(self, name)
@@ -160,7 +161,7 @@ class HybridRetrieverConfig(RetrieverConfig):
         dense: the dense search.
         lexical: the lexical search.
         constant: added to each rank before its reciprocal is taken; the source's 60.
-        depth: candidates of each search that are fused.
+        depth: candidates of each search to fuse.
     """
 
     needs_embeddings: ClassVar[bool] = True
@@ -174,12 +175,12 @@ class HybridRetrieverConfig(RetrieverConfig):
 
 @dataclass
 class DenseBm25RetrieverConfig(RetrieverConfig):
-    """Dense candidates in the order of their BM25 scores.
+    """Dense candidates reordered by BM25.
 
     Attributes:
         dense: the search that gives the candidates.
-        bm25: scores them, with token statistics of the whole database.
-        pool: candidates that are put in order.
+        bm25: the scorer, with token statistics of the whole database.
+        pool: number of candidates to reorder.
     """
 
     needs_embeddings: ClassVar[bool] = True
@@ -192,14 +193,14 @@ class DenseBm25RetrieverConfig(RetrieverConfig):
 
 @dataclass
 class DenseNeuralRetrieverConfig(RetrieverConfig):
-    """Dense candidates in the order of a pretrained model's scores.
+    """Dense candidates reordered by a pretrained model.
 
     Attributes:
         dense: the search that gives the candidates.
-        scorer: what the model is. A cross_encoder reads query and candidate together, one forward
-            pass a pair; late_interaction compares their tokens' vectors, one a text.
-        model: hub name, local folder, or `package:<distribution>`, as an embedder's.
-        pool: candidates that are put in order.
+        scorer: type of the model. A cross_encoder reads query and candidate together, one forward
+            pass a pair; late_interaction compares token vectors of texts encoded separately.
+        model: hub name, local folder, or `package:<distribution>`, as for an embedder.
+        pool: number of candidates to reorder.
         batch_size: pairs or texts a forward pass.
     """
 
@@ -234,11 +235,11 @@ class DenseNeuralRetrieverConfig(RetrieverConfig):
 
 @dataclass
 class OracleRetrieverConfig(RetrieverConfig):
-    """NOT A RETRIEVER THAT ANYONE COULD USE: it reads the text that the model is to predict.
+    """An upper bound, NOT A USABLE RETRIEVER: it reads the text that the model is to predict.
 
     Attributes:
-        bm25: gives the candidates, searched with the next chunk.
-        pool: candidates whose longest run is measured.
+        bm25: the search for candidates, with the next chunk as query.
+        pool: candidates whose longest common run is measured.
     """
 
     name: str = "oracle"
@@ -248,27 +249,26 @@ class OracleRetrieverConfig(RetrieverConfig):
 
 @dataclass
 class StoredRetrieverConfig(RetrieverConfig):
-    """The neighbours that the corpus brings with it: nothing is searched."""
+    """The neighbours that come with the corpus; no search."""
 
     name: str = "stored"
 
 
 @dataclass
 class HttpRetrieverConfig(RetrieverConfig):
-    """The index of `python -m retro_lab serve`, perhaps on another machine.
+    """The index of `python -m retro_lab serve`, possibly on another machine.
 
-    Its API key is read from the environment variable RETRO_LAB_API_KEY, never from here. Neighbours
-    follow the index that is served, wherever that is: a service that moved changes nothing.
+    The API key is read from the environment variable RETRO_LAB_API_KEY. Results depend on the
+    served index, not on its address.
 
     Attributes:
-        index: key of the index that must be served, as /health tells it. A service of another is
-            refused, runs of two indexes are two runs, and what is in the store is found without
-            asking the service. null takes what is served; a run goes on with that index only.
-        url: where the service listens.
-        timeout: seconds until an answer must have come.
-        batch_size: queries a request; the service's own limit goes before it.
-        retries: further attempts when the service is busy or out of reach, each after twice the
-            wait of the one before.
+        index: key of the index to use, as /health returns; it enters the run key, and a service
+            with another index is refused. Stored data is found without contacting the service. null
+            takes the served index, and a run continues with that index only.
+        url: address of the service.
+        timeout: seconds to wait for an answer.
+        batch_size: queries a request, at most the service's own limit.
+        retries: further attempts if the service is busy or unreachable; the wait doubles each time.
     """
 
     name: str = "http"

@@ -1,4 +1,4 @@
-"""`eval.rivals`: other ways to use the same data, and what is tried when each is tuned."""
+"""`eval.rivals`: other methods on the same data, and the grids for tuning them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .setting import setting
 RIVALS = ("knn_lm", "ralm", "equal_parameters", "equal_flops", "ngram", "xz")
 
 _MAX_ORDER = 7  # a context and its byte fill a 64-bit key
-# What each value of a grid must be, the same in words, and a grid that is.
+# For each grid: the test of a value, the rule in words, and a valid example.
 _GRIDS: dict[str, tuple[Callable[[float], bool], str, str]] = {
     "knn_lm.neighbours": (lambda x: x >= 1, "1 or more", "[64,1024]"),
     "knn_lm.temperatures": (lambda x: 0 < x < inf, "above 0", "[1,10]"),
@@ -33,12 +33,12 @@ class KnnLmConfig:
     """kNN-LM (Khandelwal et al. 2020); the lists are the grid that validation chooses from.
 
     Attributes:
-        neighbours: nearest training tokens a prediction looks at.
-        temperatures: what squared distances are divided by.
+        neighbours: number of nearest training tokens for a prediction.
+        temperatures: divisors of squared distances.
         weights: share of the neighbours in the mixture; 0 is the baseline itself.
         factory: FAISS's index string; null is exact search up to 100,000 training tokens and
             an inverted file of half-precision vectors beyond.
-        nprobe: lists that an inverted file looks into.
+        nprobe: lists of an inverted file that a query visits.
     """
 
     neighbours: list[int] = setting([16, 64, 256, 1024])
@@ -50,14 +50,13 @@ class KnnLmConfig:
 
 @dataclass
 class RalmConfig:
-    """In-context RALM (Ram et al. 2023); each stride is a rival of its own.
+    """In-context RALM (Ram et al. 2023); each stride is a separate rival.
 
     Attributes:
         strides: tokens between retrievals; whole divisors of the evaluation's stride.
-        query_lengths: last tokens that are searched with; validation chooses.
-        continuations: chunks that follow the retrieved one and are prepended with it; validation
-            chooses.
-        full_from: smaller strides are scored on the subsample of documents only.
+        query_lengths: number of last tokens that form the query; validation chooses.
+        continuations: chunks after the retrieved one that are prepended too; validation chooses.
+        full_from: smallest stride scored on all documents; smaller ones use the subsample.
     """
 
     strides: list[int] = setting([64, 16])
@@ -68,11 +67,11 @@ class RalmConfig:
 
 @dataclass
 class MatchedConfig:
-    """Plain language models of RETRO's parameters or FLOPs.
+    """Plain language models with RETRO's parameters or FLOPs.
 
     Attributes:
-        lr_factors: multiples of the run's learning rate; each is a training of its own, and
-            validation chooses.
+        lr_factors: multiples of the run's learning rate, each trained separately; validation
+            chooses.
     """
 
     lr_factors: list[float] = setting([0.5, 1.0, 2.0])
@@ -84,8 +83,8 @@ class NgramConfig:
 
     Attributes:
         orders: bytes of the longest context, at most 7.
-        discounts: taken off every count and given to the next shorter context.
-        own_weights: how often a byte of the document itself counts, beside one of training text.
+        discounts: amount taken off every count and given to the next shorter context.
+        own_weights: weight of a byte of the document itself, relative to a byte of training text.
     """
 
     orders: list[int] = setting([3, 4, 5, 6, 7])
@@ -95,13 +94,13 @@ class NgramConfig:
 
 @dataclass
 class RivalsConfig:
-    """Rivals on the same data, database and tokens; every one is tuned on validation alone.
+    """Rivals on the same data, database and tokens, each tuned on validation only.
 
     Attributes:
         which: any of knn_lm, ralm, equal_parameters, equal_flops, ngram and xz; none by default.
-        subsample_documents: documents of the split on which costly rivals, and all others too,
-            are scored; drawn by eval.seed.
-        tuning_tokens: validation documents are drawn until they hold so many tokens.
+        subsample_documents: documents of the split, drawn by eval.seed, on which costly rivals (and
+            all others too) are scored.
+        tuning_tokens: size of the tuning sample of validation documents, in tokens.
     """
 
     which: list[str] = field(default_factory=list)

@@ -26,14 +26,14 @@ from .trainer import PrepareConfig, TrainerConfig
 
 @dataclass
 class StoreConfig:
-    """Where stages are kept; environment variable RETRO_LAB_STORE sets it too."""
+    """Folder of the stages; the environment variable RETRO_LAB_STORE sets the default."""
 
     dir: str = "runs/.store"
 
 
 class Objective(Enum):
-    """What an optimiser minimises, over all chunks of the evaluated split: the run's own bits per
-    byte, or RETRO[ON] minus the plain model, which is below zero where retrieval gains.
+    """Bits per byte that an optimiser minimises, over all chunks of the evaluated split: `bpb` is
+    the run's own; `gain` is RETRO[ON] minus the plain model, negative if retrieval helps.
     """
 
     bpb = "bpb"
@@ -46,11 +46,10 @@ class Config:
 
     Attributes:
         plain: the model without retrieval that a gain is measured against.
-        objective: what `sweep=optuna` and other optimisers minimise; changes no run.
-        baseline: `auto` trains the shared baseline when it is missing; null leaves it and the plain
-            model out.
-        resume: `auto` goes on from the last checkpoint; null starts again.
-        seed: of initialisation, data order and dropout.
+        objective: quantity that `sweep=optuna` and other optimisers minimise; changes no run.
+        baseline: `auto` trains a missing shared baseline; null leaves out baseline and plain model.
+        resume: `auto` resumes from the last checkpoint; null starts again.
+        seed: seed of initialisation, data order and dropout.
         runs_dir: parent of run directories.
     """
 
@@ -80,7 +79,7 @@ class Config:
 
     @property
     def is_retrofit(self) -> bool:
-        """Whether retrieval is grafted on a trained model, in a second phase of training."""
+        """Whether retrieval is grafted onto a trained model in a second phase of training."""
         return self.retriever.retrieves and self.recipe.method is Method.retrofit
 
     @property
@@ -90,9 +89,9 @@ class Config:
 
     @property
     def wanted_plain(self) -> PlainConfig | None:
-        """How the plain model is matched; None where none is asked for or none can be trained.
+        """How the plain model is matched; None if unwanted or impossible to train.
 
-        A pretrained backbone has none: nothing that we train has read as much as it has.
+        A pretrained backbone has none, since we cannot train a plain model on equally much text.
         """
         alone = not self.retriever.retrieves or self.baseline is None
         if alone or self.recipe.backbone is not None or self.plain.match is PlainMatch.none:
@@ -101,21 +100,21 @@ class Config:
 
     @property
     def scored_k(self) -> int:
-        """Neighbours that a scored chunk reads, the default of `eval.k` filled in."""
+        """Neighbours that a scored chunk reads: `eval.k`, or `neighbours.k` if null."""
         return self.neighbours.k if self.eval.k is None else self.eval.k
 
     @property
     def scored_max_run(self) -> int | None:
-        """Shortest run that is replaced in RETRO[filtered], the stricter of `eval`'s and the run's.
+        """Shortest run that RETRO[filtered] drops: the smaller of `eval.max_run` and the run's own.
 
-        None if `eval` asks for no such score.
+        None if `eval.max_run` is null.
         """
         own, of_run = self.eval.max_run, self.neighbours.max_run
         return own if own is None or of_run is None else min(own, of_run)
 
     @property
     def scored_stride(self) -> int:
-        """Tokens between evaluation windows, the default of `eval.stride` filled in."""
+        """Tokens between evaluation windows: `eval.stride`, by default half a window."""
         if self.eval.stride is not None:
             return self.eval.stride
         num_chunks = self.chunking.sequence_length // self.chunking.chunk_size
@@ -124,18 +123,18 @@ class Config:
 
 @dataclass
 class RunStoreConfig:
-    """Where a finished run's stages are kept; null takes the store that it was trained with."""
+    """Folder of a finished run's stages; null takes the store used in training."""
 
     dir: str | None = None
 
 
 @dataclass
 class EvaluateConfig:
-    """An evaluation of a finished run; all else comes from the run itself.
+    """An evaluation of a finished run; all other settings come from the run.
 
     Attributes:
-        run: path of a run directory, or a list of several, which are then compared.
-        database: searched instead of the run's own; null searches that one.
+        run: path of a run directory, or a list of paths to compare.
+        database: searched instead of the run's own; null searches the run's.
         plain: the model that a gain is measured against; null takes the run's.
         trainer: hardware to evaluate on; null takes the run's. Precision stays the run's.
     """

@@ -1,4 +1,4 @@
-"""A setting and what holds for it alone: its bounds, and whether it is part of an identity."""
+"""Fields of a schema with bounds, choices and their part in an identity."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from ..errors import UserError, as_text, problem
 T = TypeVar("T")
 
 _IN_METADATA = "setting"
-_LARGEST_INT = 2**63 - 1  # what torch, NumPy and Parquet hold
+_LARGEST_INT = 2**63 - 1  # the limit of torch, NumPy and Parquet
 _NEVER = object()
 
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-    """What is known of a setting besides its type and its default.
+    """Properties of a setting besides its type and default.
 
     Attributes:
-        at_least, above: least value, itself allowed or not; null is judged by the type alone.
-        at_most, below: greatest value, itself allowed or not; of sizes it is far above what anyone
-            trains, and below what takes all memory or never ends.
-        choices: all values that it may have.
-        identity: whether another value is another run (another evaluation, for `eval`).
-        neutral: the value of a setting that came after keys had been made at which it changes
-            nothing; at that value it enters no key, so that older data and runs are found.
-        path: whether it names a file or folder, or something on the hub.
+        at_least, above: inclusive and exclusive lower bound.
+        at_most, below: inclusive and exclusive upper bound; sizes are bounded far above any useful
+            value, below sizes that exhaust memory or never end.
+        choices: all allowed values.
+        identity: whether another value makes another run (for `eval`, another evaluation).
+        neutral: for a setting added after the first release, the value that keeps the old
+            behaviour; left out of keys, so that older data and runs are found.
+        path: whether the setting names a file, a folder, or something on the hub.
     """
 
     at_least: float | None = None
@@ -44,7 +44,7 @@ class Bounds:
 
 
 def setting(default: T, **bounds: Any) -> T:
-    """A field of a schema with this default; for `bounds` see `Bounds`."""
+    """A schema field with this default; `bounds` are attributes of `Bounds`."""
     metadata = {_IN_METADATA: Bounds(**bounds)}
     if isinstance(default, (list, dict)) or dataclasses.is_dataclass(default):
         return dataclasses.field(default_factory=lambda: deepcopy(default), metadata=metadata)
@@ -52,21 +52,21 @@ def setting(default: T, **bounds: Any) -> T:
 
 
 def bounds_of(field: dataclasses.Field) -> Bounds:
-    """What was said of a field; nothing for a field that is not a `setting`."""
+    """The bounds of a field; `Bounds()` for a field without `setting`."""
     return field.metadata.get(_IN_METADATA, Bounds())
 
 
 def neutral_values(schema: Any) -> dict[str, object]:
-    """Settings of a schema or its instance that came later, with the value that changes nothing."""
+    """Neutral values of a schema's settings, by name; takes a schema or an instance."""
     found = {field.name: bounds_of(field).neutral for field in dataclasses.fields(schema)}
     return {name: value for name, value in found.items() if value is not _NEVER}
 
 
 def left_out(settings: Any) -> set[str]:
-    """Names of the settings that enter no key: those that never do, and later ones while neutral.
+    """Names of the settings outside the key: `identity=False`, or at their neutral value.
 
     Args:
-        settings: an instance of a schema; those inside its settings are not looked at.
+        settings: an instance of a schema; nested schemas are not visited.
     """
     outside = {f.name for f in dataclasses.fields(settings) if not bounds_of(f).identity}
     neutral = neutral_values(settings).items()
@@ -74,13 +74,11 @@ def left_out(settings: Any) -> set[str]:
 
 
 def own_problems(settings: Any, prefix: str = "") -> Iterator[UserError]:
-    """What is wrong with each setting by itself, and among the settings of one schema.
-
-    The second are said by a schema's method `problems(prefix)`, where it has one.
+    """Broken bounds of every setting, and the problems of each schema's `problems(prefix)`.
 
     Args:
-        settings: an instance of a schema; those inside it are looked at too.
-        prefix: its key with a dot behind it; empty for the root.
+        settings: an instance of a schema; nested schemas are visited too.
+        prefix: key of the instance with a trailing dot; empty for the root.
     """
     for field in dataclasses.fields(settings):
         key, value = f"{prefix}{field.name}", getattr(settings, field.name)

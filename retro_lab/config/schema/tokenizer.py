@@ -23,8 +23,8 @@ class BpeTokenizerConfig(TokenizerConfig):
     """Byte-level BPE, lossless, trained on the training split.
 
     Attributes:
-        vocab_size: number of token ids, the two special ones included.
-        max_train_bytes: training text is cut to this many bytes.
+        vocab_size: number of token ids, including the two special ones.
+        max_train_bytes: most bytes of text to train the tokenizer on.
     """
 
     vocab_size: int = setting(4096, at_most=2**24)

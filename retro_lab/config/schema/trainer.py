@@ -1,5 +1,6 @@
-"""Group `trainer`, the hardware and the rhythm of training, of which only precision makes a run;
-and node `prepare`, who prepares the data, which never changes what is prepared.
+"""Groups `trainer`, hardware and intervals of training, and `prepare`, data preparation.
+
+Only `trainer.precision` enters the run key; `prepare` never changes the data.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from enum import Enum
 from ..errors import UserError, problem
 from .setting import setting
 
-# What launchers number the processes by that train one model together.
+# Environment variables in which launchers number the processes of one training.
 _RANKS = ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")
 
 
@@ -22,17 +23,16 @@ class TrainerConfig:
 
     Attributes:
         accelerator: cpu, gpu or auto.
-        devices: processes a node.
+        devices: processes on each node.
         num_nodes: nodes.
         strategy: auto, ddp or fsdp.
-        precision: 32-true or bf16-mixed; alone of these it is part of the run's identity.
-        accumulate: micro-batches a step, which share `schedule.batch_size`; the step is the whole
-            batch's, up to rounding.
-        threads: torch threads a process; null takes the machine's cores.
+        precision: 32-true or bf16-mixed; the only setting here that enters the run key.
+        accumulate: micro-batches a step; together they hold `schedule.batch_size` sequences and
+            give the whole batch's step, up to rounding.
+        threads: torch threads a process; null takes all cores.
         num_workers: data-loading processes.
         compile: torch.compile the model.
-        checkpointing: keep only block boundaries for the backward pass: less memory, more time,
-            the same loss.
+        checkpointing: activation checkpointing; less memory, more time, the same loss.
         val_every: steps between validations.
         val_windows: validation windows scored each time; null takes all.
         log_every: steps between logged training metrics.
@@ -57,13 +57,13 @@ class TrainerConfig:
 
     @property
     def is_rank_zero(self) -> bool:
-        """Whether this is the only process of a run, or the one that writes and reports."""
+        """Whether this process writes and reports: the only one of a run, or rank zero."""
         alone = self.devices * self.num_nodes == 1
         return alone or all(os.environ.get(name, "0") == "0" for name in _RANKS)
 
 
 class EngineKind(Enum):
-    """What works on the blocks of a stage."""
+    """Where a stage's blocks are computed."""
 
     local = "local"
     ray = "ray"
@@ -71,12 +71,13 @@ class EngineKind(Enum):
 
 @dataclass
 class PrepareConfig:
-    """Where blocks of chunks, embeddings and neighbours are made.
+    """Where chunks, embeddings and neighbours are computed.
 
     Attributes:
-        engine: local, in this process; or ray, by workers of a Ray cluster that share its files.
-        workers: processes of the cluster; null takes as many as it has cores, or GPUs for.
-        gpus_per_worker: GPUs each of them holds; 0.5 shares one among two.
+        engine: local, in this process; or ray, by workers of a Ray cluster with a shared file
+            system.
+        workers: worker processes; null takes as many as the cluster has cores, or GPUs for.
+        gpus_per_worker: GPUs of each worker; at 0.5 two workers share one.
     """
 
     engine: EngineKind = EngineKind.local

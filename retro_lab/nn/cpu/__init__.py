@@ -1,4 +1,4 @@
-"""The model's operations as C kernels, put in the place of a model's modules by `accelerate`."""
+"""C kernels for the model's operations on a CPU, installed into a model by `accelerate`."""
 
 from .accelerate import accelerate, plain
 

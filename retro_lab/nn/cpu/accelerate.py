@@ -1,4 +1,4 @@
-"""Which modules are accelerated, and by what."""
+"""Maps module classes to their accelerated subclasses."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ _PLAIN = {fast: plain for plain, fast in (_KERNELS | _EVERYWHERE).items()}
 
 
 def accelerate(model: Model) -> Model:
-    """The model, its modules of other classes: the same weights and results, faster on a CPU.
+    """Switches the model's modules to accelerated classes in place; weights stay.
 
-    Where there is no C compiler there are no kernels, and only copies of neighbours are encoded
-    once. Modules of any other class (subclasses, adapters) stay as they are.
+    Without a C compiler, only equal neighbours are merged (`DistinctEncoder`). Modules of any other
+    class (subclasses, adapters) stay as they are.
     """
     kernels = {} if library(torch.float32) is None else _KERNELS
     return _changed(model, _EVERYWHERE | kernels)
 
 
 def plain(model: Model) -> Model:
-    """The model as it was before `accelerate`."""
+    """Reverts `accelerate`."""
     return _changed(model, _PLAIN)
 
 
 def _changed(model: Model, classes: dict[type[nn.Module], type[nn.Module]]) -> Model:
     for module in model.modules():
-        # Another class and not another module, so that hooks and references stay.
+        # Changes the class instead of replacing the module, so that hooks and references stay.
         module.__class__ = classes.get(type(module), type(module))
     return model

@@ -1,10 +1,10 @@
-"""The C kernels of `kernels/`: compiled for the processor at hand when they are first needed.
+"""Compiles the C kernels of `kernels/` for the present processor on first use.
 
-That takes two seconds, and what comes out is kept in the user's cache folder, under a name that
-holds its checksum: to load a damaged library would end Python itself. Where there is no C
-compiler with OpenMP, or no such folder, `library` is None and PyTorch's plain operations serve. The
-kernels run on the threads of PyTorch's own OpenMP, whose symbols they are linked to when they are
-loaded. `native.py` and `fused_token.py` have them as functions of tensors.
+Compilation takes two seconds. The library is cached in the user's cache folder, with its checksum
+in the name, since loading a damaged library would crash Python. Without a C compiler with OpenMP,
+or without a cache folder, `library` is None and PyTorch's operations are used. The kernels run on
+the threads of PyTorch's own OpenMP, to which they are linked on loading. `native.py` and
+`fused_token.py` wrap them as functions of tensors.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ import torch
 SOURCES = Path(__file__).parent / "kernels"
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math")
 COMPILERS = ("cc", "gcc", "clang")
-SECONDS = 120  # a compiler that takes longer is none
+SECONDS = 120  # limit on compilation; a slower compiler counts as missing
 
 
 class Geometry(Structure):
-    """`Geometry` of attention.c."""
+    """The struct `Geometry` of attention.c."""
 
     _fields_ = [
         *((name, c_long) for name in ("batch", "heads", "queries", "keys", "width")),
@@ -50,7 +50,7 @@ class Geometry(Structure):
 
 
 class Held(Structure):
-    """`Held` of token.c."""
+    """The struct `Held` of token.c."""
 
     _fields_ = [
         *((name, c_long) for name in ("rows", "heads", "width", "capacity", "seen", "grows")),
@@ -62,8 +62,8 @@ class Held(Structure):
 
 
 _REAL = {torch.float32: c_float, torch.float64: c_double}
-# What each function takes, before the number of threads: p a tensor, n a number of something, r a
-# real number, g a geometry, h what is held.
+# Arguments of each function, before the number of threads: p a tensor, n an integer, r a real
+# number, g a `Geometry`, h a `Held`.
 _ARGUMENTS = {
     "rms_norm": "pprpnn",
     "rms_norm_backward": "pprppppnn",
@@ -82,23 +82,23 @@ _ARGUMENTS = {
 
 
 def library(dtype: torch.dtype) -> ctypes.CDLL | None:
-    """The compiled kernels for a precision; None where they cannot be had."""
+    """The compiled kernels for a precision; None if unavailable."""
     return loaded(dtype)[0]
 
 
 def describe() -> str:
-    """Whether there are kernels for single precision, and else why not, in a line."""
+    """A line on whether kernels for single precision exist, and why not."""
     return loaded(torch.float32)[1]
 
 
 def needed() -> bool:
-    """Whether anything asked for kernels so far."""
+    """Whether kernels have been requested so far."""
     return loaded.cache_info().currsize > 0
 
 
 @cache
 def loaded(dtype: torch.dtype) -> tuple[ctypes.CDLL | None, str]:
-    """The kernels, or None, and a line on how they came to be; asked once for each precision."""
+    """The kernels, or None, and a line on their origin; compiled once for each precision."""
     if dtype not in _REAL:
         return None, f"none: {dtype} is neither single nor double precision"
     words = f"none: no compiler is called {', '.join(COMPILERS)}"
@@ -126,10 +126,10 @@ def _open(built: Path, dtype: torch.dtype) -> ctypes.CDLL:
 
 
 def _compiled(compiler: str, dtype: torch.dtype) -> Path:
-    """The shared library for these sources, this compiler, this processor and this C library.
+    """The shared library for these sources, this compiler, processor and C library.
 
     Raises:
-        OSError, RuntimeError: no cache folder, or none that can be written.
+        OSError, RuntimeError: no writable cache folder.
         subprocess.SubprocessError: the compiler fails.
     """
     sources = sorted(SOURCES.iterdir())
@@ -151,12 +151,12 @@ def _compiled(compiler: str, dtype: torch.dtype) -> Path:
         units = [str(source) for source in sources if source.suffix == ".c"]
         options = {"cwd": place, "check": True, "capture_output": True, "timeout": SECONDS}
         subprocess.run([compiler, *flags, "-fopenmp", "-fPIC", "-c", *units], **options)
-        # Without -fopenmp: the runtime of another copy of OpenMP would compete for the cores.
+        # Without -fopenmp: a second OpenMP runtime would compete for the cores.
         objects = [str(path) for path in Path(place).glob("*.o")]
         subprocess.run([compiler, "-shared", "-o", "kernels.so", *objects, "-lm"], **options)
         library = Path(place) / "kernels.so"
         built = folder / _with_checksum(name, library)
-        library.replace(built)  # at once, whoever else builds it too
+        library.replace(built)  # atomic, so concurrent builds are safe
     for other in damaged:
         if other != built:
             other.unlink(missing_ok=True)
@@ -164,12 +164,12 @@ def _compiled(compiler: str, dtype: torch.dtype) -> Path:
 
 
 def _with_checksum(name: str, library: Path) -> str:
-    """The file name under which a library is kept."""
+    """The file name of a cached library."""
     return f"{name}-{hashlib.sha256(library.read_bytes()).hexdigest()[:16]}.so"
 
 
 def _instructions() -> list[str]:
-    """What the processor can do, so that a home folder may serve several kinds."""
+    """The processor's features, since machines with one home folder may differ."""
     info = Path("/proc/cpuinfo")
     if not info.exists():
         return []

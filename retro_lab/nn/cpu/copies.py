@@ -1,4 +1,4 @@
-"""Copies of a neighbour are encoded once, where nothing tells them apart."""
+"""Encodes copies of a neighbour once if their encodings must be equal."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from ..chunks import RetrievedChunks
-from ..positions import count
+from ..positions import arange_like
 from ..retro import EncoderBlock, NeighbourEncoder
 
 
 class DistinctEncoder(NeighbourEncoder):
-    """Encodes each distinct neighbour once, if it is encoded by its text alone.
+    """Encodes each distinct neighbour once if the encoding depends on the text alone.
 
-    Not on a GPU, where the host would have to wait in every step for how many there are, nor in
-    a compiled model, which wants fixed shapes.
+    Excluded are GPUs, where counting distinct neighbours would stall every step, and compiled
+    models, which need fixed shapes.
     """
 
     def forward(self, embedded: Tensor, retrieving: Tensor, chunks: RetrievedChunks) -> Tensor:
@@ -26,7 +26,7 @@ class DistinctEncoder(NeighbourEncoder):
         distinct, which = ids.unique(dim=0, return_inverse=True)
         if len(distinct) == len(ids):
             return super().forward(embedded, retrieving, chunks)
-        one = which.new_empty(len(distinct)).index_copy_(0, which, count(len(ids), ids))
+        one = which.new_empty(len(distinct)).index_copy_(0, which, arange_like(len(ids), ids))
         some = replace(
             chunks,
             ids=ids[one][None, :, None],
@@ -36,7 +36,7 @@ class DistinctEncoder(NeighbourEncoder):
         return rows.flatten(0, 2)[which].view(*chunks.ids.shape, -1)
 
     def _by_text_alone(self) -> bool:
-        """Whether neither the retrieving chunk nor chance tells two copies apart."""
+        """Whether encodings are independent of the retrieving chunk and of random numbers."""
         by_chance = self.training and (self.dropout.p > 0 or self.noise > 0)
         return not by_chance and not any(
             isinstance(block, EncoderBlock) and block.conditioned for block in self.blocks

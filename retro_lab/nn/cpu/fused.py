@@ -1,11 +1,11 @@
-"""Arithmetic of the CPU: blocks of rows through products and what is between, with backward passes.
+"""Fused CPU operations with backward passes, applied to blocks of rows.
 
-PyTorch runs a normalisation, a product, a rotation and a GELU as a dozen passes over all tokens,
-each into memory that is fetched anew from the system and most of it kept for the backward pass. On
-a CPU that costs a third of a step. Here some rows at a time go through all of it by kernels of
-`native.py`, and only what cannot be had again for a pass over them is kept. Only the gradients of
-weights are PyTorch's products. The results are those of the plain operations, which serve on every
-other device, in other precisions, under `torch.compile`, and where there is no C compiler.
+PyTorch computes a normalisation, a product, a rotation and a GELU in a dozen passes over all
+tokens, each into newly allocated memory, most of it kept for the backward pass: a third of a step
+on a CPU. Here the kernels of `native.py` take a block of rows through all of them, and only results
+that are costly to recompute are kept. Gradients of weights use PyTorch's products. Results equal
+those of the plain operations, which are used on other devices, in other precisions, under
+`torch.compile`, and without a C compiler.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ..positions import CosSin
 from . import native
 from .compiled import library
 
-ROWS = 4096  # tokens at a time
-LOGIT_ROWS = 512  # the same for rows as wide as a vocabulary
+ROWS = 4096  # tokens in a block
+LOGIT_ROWS = 512  # the same for rows of logits
 
 
 def fits(x: Tensor) -> bool:
-    """Whether kernels can take x: plain, on a CPU, in a precision that they have.
+    """Whether the kernels support x: a plain tensor on a CPU, in single or double precision.
 
-    Compilers, tracers and fake tensors get PyTorch's operations, and so does autocast.
+    Under compilation, tracing, fake tensors and autocast, PyTorch's operations are used.
     """
     return (
         not torch.compiler.is_compiling()
@@ -67,10 +67,10 @@ def linear_cross_entropy(x: Tensor, weight: Tensor, targets: Tensor, ignored: in
     Only the gradient of the logits is kept for the backward pass.
 
     Args:
-        ignored: the target where nothing is scored.
+        ignored: target value of unscored positions.
 
     Raises:
-        IndexError: for any other target outside of the vocabulary.
+        IndexError: any other target outside the vocabulary.
     """
     targets, unscored = targets.long(), targets == ignored
     if not (unscored | ((targets >= 0) & (targets < len(weight)))).all():

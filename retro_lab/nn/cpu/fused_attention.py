@@ -1,8 +1,7 @@
-"""An attention layer on a CPU, with its gradients: norm, projections, attention, output and sum.
+"""A fused attention layer on a CPU, with gradients: norm, projections, attention, output, sum.
 
-Some sequences at a time go through all of it. The backward pass keeps the projections as they are:
-keys are smeared, and queries and keys rotated, wherever they are read. `fused.py` says when this is
-the fast way.
+Sequences are processed in blocks. The backward pass keeps the raw projections: keys are smeared,
+and queries and keys rotated, whenever they are read. `fused.fits` decides when kernels are used.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ class Weights(NamedTuple):
     """Parameters of a layer, or their gradients.
 
     Attributes:
-        gain: [D] of the norm of x; None if there is no norm.
-        share: [H] of the key before in each key, see `Smear`; None if there is none.
-        first: [3*H*P, D] of queries, keys and values; [H*P, D] of queries if there is a source.
-        second: [2*H*P, E] of the source's keys and values, else None.
+        gain: [D], gain of the norm of x; None without a norm.
+        share: [H], share of the previous key in each key, see `Smear`; None without smearing.
+        first: [3*H*P, D] to queries, keys and values; with a source, [H*P, D] to queries.
+        second: [2*H*P, E] to keys and values of a source, else None.
         out: [D, H*P].
     """
 
@@ -39,12 +38,12 @@ class Weights(NamedTuple):
 
 @dataclass(frozen=True)
 class Layer:
-    """What a layer does besides its products.
+    """Settings of a layer besides its weights.
 
     Attributes:
         num_heads: H.
-        how: queries, keys and values are read; the share is among the weights.
-        residual: adds x.
+        how: settings of the attention; the share is among the weights.
+        residual: whether x is added.
     """
 
     num_heads: int
@@ -52,7 +51,7 @@ class Layer:
     residual: bool = False
 
     def of(self, rows: slice, share: Tensor | None) -> native.AttentionSpec:
-        """How some of the sequences are read."""
+        """Attention settings for a block of sequences."""
         mask, follows = self.how.mask, self.how.follows
         return replace(
             self.how,
@@ -62,7 +61,7 @@ class Layer:
         )
 
     def parts(self, first: Tensor, second: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries [B, L, H, P], keys and values [B, S, H, P], views of `_Kept`."""
+        """Queries [B, L, H, P], keys and values [B, S, H, P], as views of `_Kept`."""
         if second is None:
             query, key, value = first.chunk(3, dim=-1)
         else:
@@ -75,27 +74,27 @@ class Layer:
 
 
 def fits(x: Tensor, head_dim: int, mask: Tensor | None) -> bool:
-    """Whether `attention` is the fast way for x, heads of this width and this mask."""
+    """Whether the kernels support x, heads of this width and this mask."""
     return fused.fits(x) and native.can_attend(head_dim, mask, x.dtype)
 
 
 def attention(x: Tensor, source: Tensor | None, weights: Weights, layer: Layer) -> Tensor:
-    """Attention from norm(x) [B, L, D] to source [B, S, E] or, if that is None, to itself.
+    """Attention from norm(x) [B, L, D] to source [B, S, E], or to norm(x) itself if None.
 
-    See `Layer` for what is added, `Weights` for the products.
+    `Layer.residual` adds x; see `Weights` for the products.
     """
     x, source = x.contiguous(), None if source is None else source.contiguous()
     return _Attention.apply(x, source, layer, torch.is_grad_enabled(), *weights)  # pyright: ignore
 
 
 class _Kept(NamedTuple):
-    """What the backward pass needs of some sequences.
+    """Saved for the backward pass, for a block of sequences.
 
     Attributes:
-        first: [B, L, 3*H*P] or [B, L, H*P], x's product with `Weights.first`.
-        second: [B, S, 2*H*P], the source's with `Weights.second`; None without a source.
-        read: [B, L, H*P] what attention read.
-        log_sum: [B, H, L] logarithms of its sums.
+        first: [B, L, 3*H*P] or [B, L, H*P], product of norm(x) with `Weights.first`.
+        second: [B, S, 2*H*P], product of the source with `Weights.second`; None without a source.
+        read: [B, L, H*P], output of the attention.
+        log_sum: [B, H, L], logarithms of the softmax sums.
     """
 
     first: Tensor
@@ -152,7 +151,7 @@ def _packed(matrices: Iterable[Tensor | None]) -> list[Any]:
 
 
 def _zeros(weights: Weights, wanted: Iterable[bool]) -> Weights:
-    """Where gradients are added up, None where nobody wants them, but for a gain's."""
+    """Accumulators for gradients; None if not needed, except the gain's."""
     first, *others = (
         torch.zeros_like(weight) if want and weight is not None else None
         for weight, want in zip(weights, wanted, strict=True)
@@ -175,7 +174,7 @@ def _through_norm(
     beside: Tensor | None,
     of_x: Tensor,
 ) -> None:
-    """Writes the gradient for x, plus `beside` if any, to `of_x`, and adds the gain's."""
+    """Writes the gradient for x, plus `beside` if any, to `of_x`, and adds to the gain's."""
     if gain is None or of_gain is None:
         of_x.copy_(of_normed)
     else:
@@ -183,7 +182,7 @@ def _through_norm(
 
 
 def _attend(first: Tensor, second: Tensor | None, layer: Layer, how: native.AttentionSpec) -> _Kept:
-    """Reads what was projected."""
+    """Attention over the projections."""
     parts = layer.parts(first, second)
     read = first.new_empty(parts[0].shape)
     log_sum = first.new_empty(len(first), layer.num_heads, first.shape[1])
@@ -194,7 +193,7 @@ def _attend(first: Tensor, second: Tensor | None, layer: Layer, how: native.Atte
 def _attend_backward(
     kept: _Kept, grad: Tensor, layer: Layer, how: native.AttentionSpec
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Gradients of what was projected and of the share, from that of what was read."""
+    """Gradients of the projections and of the share, from the attention output's gradient."""
     first = torch.empty_like(kept.first)
     second = None if kept.second is None else torch.empty_like(kept.second)
     parts, grads = layer.parts(kept.first, kept.second), layer.parts(first, second)
@@ -204,7 +203,7 @@ def _attend_backward(
 
 
 def _sequences(x: Tensor, source: Tensor | None) -> Iterator[slice]:
-    """As many sequences at a time as have `fused.ROWS` tokens."""
+    """Blocks of sequences with about `fused.ROWS` tokens."""
     longest = max(x.shape[1], 0 if source is None else source.shape[1])
     return fused.blocks(len(x), max(1, fused.ROWS // max(1, longest)))
 
@@ -219,6 +218,6 @@ def _normed(x: Tensor, gain: Tensor | None) -> Tensor:
 
 
 def _add_product(to: Tensor | None, grad: Tensor, x: Tensor) -> None:
-    """Adds a weight's gradient, from that of its product [B, L, V] with x [B, L, D]."""
+    """Adds the gradient of a weight: `grad` [B, L, V] of its product with x [B, L, D]."""
     if to is not None:
         to.addmm_(_flat(grad).t(), _flat(x))

@@ -1,8 +1,7 @@
-"""A generated token's way through a layer on a CPU: kernels that read each weight once.
+"""A layer's operations for one generated token on a CPU: kernels that read each weight once.
 
-By PyTorch's operations a token's layer takes longer to be called than to be computed. Whatever
-generation asks of every layer is kept short here for the same reason. `fused.py` says when kernels
-can be used at all.
+For a single token, PyTorch's call overhead exceeds the computation, so calls and checks here are
+kept short too. `fused.fits` decides when kernels are used.
 """
 
 from __future__ import annotations
@@ -20,20 +19,21 @@ from .compiled import Held
 from .fused_attention import Weights
 from .native import call, can_attend, rows_of
 
-FEW_ROWS = 8  # with more, PyTorch's products are faster
+FEW_ROWS = 8  # beyond it, PyTorch's products are faster
 
 
 class Past(NamedTuple):
-    """What a layer holds of the places that a new token may see.
+    """Keys and values of the positions that a new token may see in a layer.
 
     Attributes:
-        keys, values: [B, H, C, P] in one piece, smeared and rotated, room for C places.
-        seen: places that count.
-        cos_sin: of the new token's place, [1, P] or [B, 1, 1, P]; None if nothing is rotated.
-        mask: [B, 1, 1, seen], or one row for all, True where the token may look.
-        grows: the new token's key and value are written to the last of the places seen.
-        last: [B, H, 1, P] in one piece, the key before the new one, as it was before it was
-            smeared; becomes the new one. None if keys are not smeared, or the past does not grow.
+        keys, values: contiguous [B, H, C, P], smeared and rotated, with capacity for C positions.
+        seen: number of valid positions.
+        cos_sin: of the new token's position, [1, P] or [B, 1, 1, P]; None without rotation.
+        mask: [B, 1, 1, seen], or one row for all, True where the token may attend.
+        grows: whether the new token's key and value are written to the last of the `seen`
+            positions.
+        last: contiguous [B, H, 1, P], the previous raw key, replaced by the new one. None without
+            smearing or growth.
     """
 
     keys: Tensor
@@ -46,12 +46,12 @@ class Past(NamedTuple):
 
 
 def fits(x: Tensor) -> bool:
-    """Whether x [.., D] has so few rows, and nothing to remember for a backward pass."""
+    """Whether x [.., D] has few enough rows and needs no gradient."""
     return not torch.is_grad_enabled() and x.numel() <= FEW_ROWS * x.shape[-1] and fused.fits(x)
 
 
 def is_token(x: Tensor, head_dim: int, mask: Tensor | None) -> bool:
-    """Whether x [B, L, D] is one token a row that can attend by kernels under this mask."""
+    """Whether x [B, L, D] holds one token a row that the kernels support under this mask."""
     return x.shape[1] == 1 and fits(x) and can_attend(head_dim, mask, x.dtype)
 
 
@@ -77,10 +77,10 @@ def feed_forward(x: Tensor, gain: Tensor, up: Tensor, down: Tensor) -> Tensor:
 
 
 def attention(x: Tensor, weights: Weights, past: Past, residual: bool) -> Tensor:
-    """Attention from norm(x) [B, 1, D] to the past, plus x if it is residual.
+    """Attention from norm(x) [B, 1, D] to the past, plus x if residual.
 
     Args:
-        weights: `second` is not used: what is held went through it.
+        weights: `second` is ignored, since the past is already projected.
     """
     held, kept = _held(x, weights, past)
     first, out, width = weights.first.contiguous(), weights.out.contiguous(), x.shape[-1]
@@ -92,7 +92,7 @@ def attention(x: Tensor, weights: Weights, past: Past, residual: bool) -> Tensor
 
 
 def _held(x: Tensor, weights: Weights, past: Past) -> tuple[Held, list[Tensor | None]]:
-    """What token.c wants to know of the past, and the tensors that it points to."""
+    """The struct `Held` for token.c, and the tensors that it points to."""
     if not _fits_together(x, weights, past):
         tensors = {"x": x} | past._asdict() | weights._asdict()
         shapes = {name: [*part.shape] for name, part in tensors.items() if torch.is_tensor(part)}
@@ -117,7 +117,7 @@ def _held(x: Tensor, weights: Weights, past: Past) -> tuple[Held, list[Tensor | 
 
 
 def _fits_together(x: Tensor, weights: Weights, past: Past) -> bool:
-    """Whether nothing is read or written in a wrong place; asked for every token, hence no loop."""
+    """Whether all shapes match; runs for every token, hence without loops."""
     (batch, heads, capacity, width), features = past.keys.shape, x.shape[-1]
     last, seen, mask, cos_sin = past.last, past.seen, past.mask, past.cos_sin
     gain, share, first, _, out = weights

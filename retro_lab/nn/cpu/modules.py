@@ -1,7 +1,7 @@
-"""Modules of the model whose forward passes go through the kernels, with the weights they have.
+"""Accelerated modules: the plain modules' weights, with forward passes through the kernels.
 
-Each falls back on the plain module's forward where the kernels cannot serve: for tensors that
-`fused.fits` refuses, and for modules with hooks or with a forward pass that was replaced.
+Each uses the plain module's forward if kernels are unsupported: for tensors that `fused.fits`
+refuses, and for modules with hooks or a replaced forward pass.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .native import AttentionSpec
 
 
 class KernelLinear(Linear):
-    """A product; for a few tokens, as in generation, by all cores."""
+    """A product; for a few tokens, as in generation, on all cores."""
 
     def forward(self, x: Tensor) -> Tensor:
         return fused_token.gemv(x, self.weight) if fused_token.fits(x) else super().forward(x)
@@ -39,7 +39,7 @@ class KernelNorm(RMSNorm):
 
 
 class KernelRotary(RotaryPositions):
-    """A rotation in one pass, where no gradient is wanted."""
+    """A rotation in one pass, if no gradient is needed."""
 
     def project_queries(self, query: Tensor, tables: Any) -> tuple[Tensor, Tensor | None]:
         rotated = _rotated(query, tables[0])
@@ -58,7 +58,7 @@ def _rotated(x: Tensor, cos_sin: CosSin) -> Tensor | None:
 
 
 class KernelCrossAttention(CrossAttention):
-    """Projections and attention as one operation."""
+    """Projections and attention in one operation."""
 
     def forward(self, x: Tensor, source: Tensor, tables: Any, *masks: Any) -> Tensor:
         update = attention(self, None, x, source, tables, *masks)
@@ -66,11 +66,11 @@ class KernelCrossAttention(CrossAttention):
 
 
 class KernelBlock(Block):
-    """A block whose attention and feed-forward go with the norm before and the sum behind."""
+    """A block whose attention and feed-forward include the norm before and the residual sum."""
 
     def residual(self, x: Tensor, norm: RMSNorm, part: nn.Module, *args: Any) -> Tensor:
         drops = self.dropout.training and self.dropout.p > 0
-        if type(part) is FeedForward and not drops and fused.fits(x) and suits(norm, part):
+        if type(part) is FeedForward and not drops and fused.fits(x) and can_fuse(norm, part):
             return fused.feed_forward(x, norm.weight, part.up.weight, part.down.weight)
         update = None
         if type(part) is SelfAttention:
@@ -91,7 +91,7 @@ class KernelDecoderBlock(KernelBlock, DecoderBlock):
 
 
 class KernelRetro(Retro):
-    """A model whose read-out and cross-entropy are kernels."""
+    """A model whose logits and cross-entropy are kernels."""
 
     def logits(self, hidden: Tensor) -> Tensor:
         if fused_token.fits(hidden):
@@ -105,7 +105,7 @@ class KernelRetro(Retro):
 
 
 class TokenSteps(Steps):
-    """One token a row: a kernel for each part of a block."""
+    """One token a row: one kernel for each part of a block."""
 
     def attend(
         self, block: DecoderBlock, x: Tensor, cache: AttentionCache, places: NewPlaces
@@ -134,7 +134,7 @@ class TokenSteps(Steps):
 
     def feed_forward(self, block: DecoderBlock, x: Tensor) -> Tensor:
         norm, ff = block.ff_norm, block.ff
-        if not suits(norm, ff):
+        if not can_fuse(norm, ff):
             return super().feed_forward(block, x)
         return fused_token.feed_forward(x, norm.weight, ff.up.weight, ff.down.weight)
 
@@ -156,7 +156,7 @@ def attention(
     causal: bool = False,
     residual: bool = False,
 ) -> Tensor | None:
-    """What `part` reads for norm(x), plus x if it is residual; None where the kernels can't."""
+    """Attention of `part` for norm(x), plus x if residual; None if kernels are unsupported."""
     if not fused_attention.fits(x, part.head_dim, mask):
         return None
     if isinstance(part, SelfAttention):
@@ -176,9 +176,9 @@ def weights_of(
     second: Linear | None = None,
     smear: Smear | None = None,
 ) -> Weights | None:
-    """The layer's weights; None where hooks or other classes make them less than the whole."""
+    """The layer's weights; None if the kernels can't replace one of its modules."""
     modules = (part, part.positions, norm, first, second, smear, part.out)
-    if has_hooks(*(module for module in modules if module is not None)):
+    if needs_plain_forward(*(module for module in modules if module is not None)):
         return None
     return Weights(
         None if norm is None else norm.weight,
@@ -189,13 +189,13 @@ def weights_of(
     )
 
 
-def suits(norm: RMSNorm, ff: FeedForward) -> bool:
-    """Whether norm and feed-forward are those that the kernels compute, without hooks."""
-    return type(ff) is FeedForward and not has_hooks(norm, ff, ff.up, ff.down)
+def can_fuse(norm: RMSNorm, ff: FeedForward) -> bool:
+    """Whether the kernels compute this norm and feed-forward."""
+    return type(ff) is FeedForward and not needs_plain_forward(norm, ff, ff.up, ff.down)
 
 
-def has_hooks(*modules: nn.Module) -> bool:
-    """Whether any of them has hooks, a replaced forward pass or a class that kernels don't know."""
+def needs_plain_forward(*modules: nn.Module) -> bool:
+    """Whether any module has hooks, a replaced forward pass or a class without a kernel."""
     return bool(
         every._global_forward_pre_hooks
         or every._global_forward_hooks
@@ -212,7 +212,7 @@ def has_hooks(*modules: nn.Module) -> bool:
     )
 
 
-# Classes whose forward pass follows from their weights alone, as the kernels compute it.
+# Classes whose forward pass depends on their weights alone, as in the kernels.
 _KNOWN = frozenset({
     KernelLinear,
     KernelNorm,

@@ -1,9 +1,9 @@
-"""The kernels of `compiled.py` as functions of tensors on a CPU, but for those of `fused_token.py`.
+"""The kernels of `compiled.py` as functions of CPU tensors, except those in `fused_token.py`.
 
-Their results do not depend on the number of threads.
+Results are independent of the number of threads.
 
-Shapes: T rows of width D, see `attention.py` for the others; all tensors in single or all in
-double precision.
+Shapes: T rows of width D, see `attention.py` for the others; all tensors in single or all in double
+precision.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def rms_norm_backward(
     beside: Tensor | None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """Gradient for x of `rms_norm`'s result, plus `beside` if any; adds to the gain's.
+    """Gradient for x from that of `rms_norm`'s result, plus `beside` if any; adds to grad_gain.
 
     Args:
-        out: where to write it, as x in shape and in one piece; None is a new tensor.
+        out: contiguous output of x's shape; None allocates one.
     """
     out, (rows, width) = torch.empty_like(x) if out is None else out, rows_of(x)
     call("rms_norm_backward", x, gain, eps, grad, beside, out, grad_gain, rows, width)
@@ -54,21 +54,21 @@ def gelu(x: Tensor) -> Tensor:
 
 
 def gelu_backward(x: Tensor, grad: Tensor) -> Tensor:
-    """gelu(x) once more; `grad`, of it, becomes that of x."""
+    """Recomputes gelu(x); replaces `grad`, its gradient, by that of x."""
     out = torch.empty_like(x)
     call("gelu_backward", x, grad, out, x.numel())
     return out
 
 
 def rotate(x: Tensor, num_heads: int, cos_sin: CosSin) -> None:
-    """Rotates x [T, H*P] in place; row t stands at place t % L of the L that `cos_sin` are for."""
+    """Rotates x [T, H*P] in place; row t is at position t % L of `cos_sin`, [L, P] each."""
     (tokens, width), (cosines, sines) = x.shape, cos_sin
     call("rotate", x, tokens, num_heads, width // num_heads, cosines, sines, len(cosines))
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A matrix as `multiply` wants it.
+    """A matrix packed for `multiply`.
 
     Attributes:
         panels: its numbers.
@@ -81,7 +81,7 @@ class Packed:
 
 
 def pack(matrix: Tensor) -> Packed:
-    """A matrix [D, V] of any strides for many products with rows [T, D]."""
+    """Packs a matrix [D, V] of any strides for repeated products with rows [T, D]."""
     depth, cols = matrix.shape
     loaded = library(matrix.dtype)
     assert loaded is not None
@@ -96,7 +96,7 @@ def multiply(
     """x [T, D] times a matrix [D, V], plus `beside` [T, V] if any.
 
     Args:
-        out: [T, V] in one piece, where to write it; None is a new tensor.
+        out: contiguous output [T, V]; None allocates one.
     """
     if x.shape[-1] != packed.depth:
         raise ValueError(f"{x.shape[-1]} features for a matrix of {packed.depth} rows")
@@ -111,14 +111,14 @@ def multiply(
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Nats [T] of targets [T], 0 where one is negative; logits [T, V] become their gradient."""
+    """Nats [T] of targets [T], 0 for negative ones; replaces logits [T, V] by their gradient."""
     nats, (rows, width) = logits.new_empty(len(logits)), rows_of(logits)
     call("cross_entropy", logits, targets, nats, rows, width)
     return nats
 
 
 def can_attend(width: int, mask: Tensor | None, dtype: torch.dtype) -> bool:
-    """Whether `attend` takes heads of this width under this mask, see there."""
+    """Whether `attend` supports heads of this width under this mask."""
     loaded = library(dtype)
     return (
         loaded is not None
@@ -129,14 +129,14 @@ def can_attend(width: int, mask: Tensor | None, dtype: torch.dtype) -> bool:
 
 @dataclass(frozen=True)
 class AttentionSpec:
-    """How `attend` reads queries [B, L, H, P], keys and values [B, S, H, P].
+    """Settings of `attend` for queries [B, L, H, P], keys and values [B, S, H, P].
 
     Attributes:
-        cos_sin: of queries and keys, None for those that are not rotated.
+        cos_sin: rotations of queries and keys, None for no rotation.
         mask: broadcastable to [B, 1, L, S], True where attention is allowed.
-        causal: only places up to the query's own.
-        share: [H] of the key before in each key, before it is rotated; None if there is none.
-        follows: [B, S] bool, whether a key has one before it; None if all but the first have.
+        causal: hides positions after the query's own.
+        share: [H], share of the previous key in each key, before rotation; None without smearing.
+        follows: [B, S] bool, whether a key has a previous one; None for all but the first.
     """
 
     cos_sin: tuple[CosSin | None, CosSin | None] = (None, None)
@@ -152,9 +152,9 @@ def attend(
     """softmax(q k / sqrt(P)) v and, for the backward pass, the logarithms of the sums.
 
     Args:
-        parts: queries, keys, values; heads next to each other in memory.
-        out: [B, L, H, P] in one piece, where the result is written.
-        log_sum: [B, H, L] in one piece, likewise.
+        parts: queries, keys, values; heads adjacent in memory.
+        out: contiguous output [B, L, H, P].
+        log_sum: contiguous output [B, H, L].
     """
     geometry, kept = _geometry(parts, how)
     call("attend", byref(geometry), *parts, out, log_sum)
@@ -169,11 +169,11 @@ def attend_backward(
     grad: Tensor,
     grads: tuple[Tensor, Tensor, Tensor],
 ) -> Tensor | None:
-    """Gradients of `attend` for its parts, and that of the share [H] if there is one.
+    """Writes gradients of `attend` for its parts; returns that of the share [H], if any.
 
     Args:
-        grad: of `out`, in one piece.
-        grads: where those of the parts are written, each with the strides of its part.
+        grad: gradient of `out`, contiguous.
+        grads: outputs for the parts' gradients, each with the strides of its part.
     """
     geometry, kept = _geometry(parts, how)
     of_share = None if how.share is None else out.new_empty(len(out), len(how.share))
@@ -185,7 +185,7 @@ def attend_backward(
 def _geometry(
     parts: tuple[Tensor, Tensor, Tensor], how: AttentionSpec
 ) -> tuple[Geometry, list[Tensor | None]]:
-    """What attention.c wants to know, and the tensors that it points to."""
+    """The struct `Geometry` for attention.c, and the tensors that it points to."""
     (batch, length, heads, width), keys = parts[0].shape, parts[1].shape[1]
     strides = [stride for part in parts for stride in part.stride()[:2]]
     mask, by_batch, by_query = how.mask, 0, 0
@@ -207,12 +207,12 @@ def _geometry(
 
 
 def rows_of(x: Tensor) -> tuple[int, int]:
-    """How many rows x [.., D] has, and how wide they are."""
+    """Number and width of the rows of x [.., D]."""
     return x.numel() // x.shape[-1], x.shape[-1]
 
 
 def call(name: str, *arguments: Any) -> None:
-    """Calls a function in the precision of its first tensor, on PyTorch's threads."""
+    """Calls a kernel in the precision of its first tensor, on PyTorch's threads."""
     dtype, plain = None, []
     for argument in arguments:
         if not isinstance(argument, Tensor):

@@ -1,4 +1,4 @@
-"""Generation: caches, the forward pass in steps, when to search, how to draw."""
+"""Generation with retrieval: caches, incremental forward pass, search schedule, sampling."""
 
 from .cache import Cache
 from .generation import Query, Search, generate

@@ -1,8 +1,7 @@
-"""What generation remembers between two steps, so that a token never costs a full forward pass.
+"""State of generation between steps, so that a token never takes a full forward pass.
 
-Self-attention keeps its keys and values, CCA the keys and values of the neighbours read at the
-moment, the pointer its keys and the latest tokens, and the encoder's condition the activations of
-the latest chunk of tokens.
+Self-attention keeps keys and values, CCA the keys and values of the current neighbours, the pointer
+its keys and the latest tokens, and the encoder the activations of the latest M positions.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from ..chunks import RetrievedChunks
 from ..positions import Axis, CosSin, RotaryPositions
 from .schedule import Schedule
 
-FIRST_CAPACITY = 64  # positions; doubled whenever they run out
-KNOWN_PLACES = 256  # whose cosines and sines are worked out at first; doubled as they run out
+FIRST_CAPACITY = 64  # positions; doubled when exceeded
+FIRST_ROTATIONS = 256  # positions with precomputed cosines and sines; doubled when exceeded
 
 
 class AttentionCache:
@@ -30,8 +29,8 @@ class AttentionCache:
 
     Attributes:
         length: positions kept.
-        last_key: [B, H, 1, P] the latest key before smearing, if keys are smeared, in one piece, so
-            that it can be replaced in place; None at the start.
+        last_key: contiguous [B, H, 1, P], the latest raw key, if keys are smeared; updated in
+            place. None at the start.
     """
 
     def __init__(self, num_heads: int, head_dim: int) -> None:
@@ -41,7 +40,7 @@ class AttentionCache:
         self._buffers: tuple[Tensor, Tensor] | None = None  # [B, H, capacity, P] each
 
     def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Adds [B, H, L, P] each and returns all keys and values, [B, H, S, P]."""
+        """Appends [B, H, L, P] each and returns all keys and values, [B, H, S, P]."""
         start, stop = self.length, self.length + key.shape[2]
         keys, values = self.room(stop, key)
         keys[:, :, start:stop] = key
@@ -50,26 +49,26 @@ class AttentionCache:
         return keys[:, :, :stop], values[:, :, :stop]
 
     def room(self, stop: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Buffers [B, H, capacity, P] of keys and values with room up to place `stop`.
+        """Buffers [B, H, capacity, P] of keys and values with capacity for `stop` positions.
 
-        Who writes there sets `length`, so that a step that fails leaves the cache as it was.
+        After writing, the caller sets `length`, so that a failed step leaves the cache unchanged.
 
         Args:
-            like: a tensor [B, ..] of the dtype and on the device that they are to have.
+            like: a tensor [B, ..] of the wanted dtype and device.
         """
         if self._buffers is None or self._buffers[0].shape[2] < stop:
             self._buffers = self._enlarged(stop, like)
         return self._buffers
 
     def start_keys(self, like: Tensor) -> Tensor:
-        """`last_key`, made of zeros and kept at the start; `like` as for `room`."""
+        """`last_key`, initialised with zeros at the start; `like` as for `room`."""
         if self.last_key is None:
             heads, width = self._head
             self.last_key = like.new_zeros(len(like), heads, 1, width)
         return self.last_key
 
     def reorder(self, rows: Tensor) -> None:
-        """Makes row i of the batch what row rows[i] was."""
+        """Replaces row i of the batch by row rows[i]."""
         if self._buffers is not None:
             keys, values = self._buffers
             self._buffers = keys.index_select(0, rows), values.index_select(0, rows)
@@ -77,7 +76,7 @@ class AttentionCache:
             self.last_key = self.last_key.index_select(0, rows)
 
     def _enlarged(self, stop: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Larger buffers that hold what the old ones do."""
+        """Larger buffers with the old content."""
         (heads, width), old = self._head, self._buffers
         held = 0 if old is None else old[0].shape[2]
         capacity = max(FIRST_CAPACITY, stop, 2 * held)
@@ -87,29 +86,29 @@ class AttentionCache:
         return keys, values
 
 
-class KnownRotations:
-    """Cosines and sines of places from 0 on, worked out once for all steps and layers."""
+class RotationCache:
+    """Cosines and sines of positions from 0 on, computed once for all steps and layers."""
 
     def __init__(self) -> None:
         self._known: CosSin | None = None  # [C, P] each
 
     def of(self, positions: RotaryPositions, axis: Axis, like: Tensor) -> CosSin:
-        """`positions.cos_sin` of places that do not repeat; views, not to be changed."""
+        """`positions.cos_sin` for an axis without repeats; read-only views."""
         if not isinstance(axis.start, int):
             return positions.cos_sin(axis, like)
         stop, known = axis.start + axis.length, self._known
         if known is None or len(known[0]) < stop:
-            known = self._known = positions.cos_sin(Axis(max(KNOWN_PLACES, 2 * stop)), like)
+            known = self._known = positions.cos_sin(Axis(max(FIRST_ROTATIONS, 2 * stop)), like)
         return known[0][axis.start : stop], known[1][axis.start : stop]
 
 
 @dataclass(frozen=True)
 class HeldNeighbours:
-    """The encoded neighbours of one chunk a row, as their readers need them.
+    """The encoded neighbours of one chunk in each row, projected for CCA and pointer.
 
     Attributes:
         chunks: masks and geometry of that one chunk (U = 1).
-        cca: by layer, counted from 1, the keys and values [B, H, K * R, P] of its CCA.
+        cca: keys and values [B, H, K * R, P] of CCA by layer, counted from 1.
         pointer_keys: [B, 1, K * R, H * P], None without a pointer.
     """
 
@@ -119,20 +118,21 @@ class HeldNeighbours:
 
     @cached_property
     def readable(self) -> Tensor | None:
-        """[B, 1, 1], True at rows that have something to read; None if all do."""
+        """[B, 1, 1], True for rows with neighbours; None if all have some."""
         readable = self.chunks.chunk_mask.unsqueeze(-1)
         return None if readable.all() else readable
 
     @cached_property
     def mask(self) -> Tensor | None:
-        """[B, 1, 1, K * R], where CCA may look, which is everywhere where nothing is readable; None
-        if it may look everywhere in all rows.
+        """[B, 1, 1, K * R], tokens that CCA may attend to; None for all.
+
+        A row without neighbours allows all.
         """
         mask = self.chunks.attendable
         return None if mask.all() else mask
 
-    def each(self, change: Callable[[Tensor], Tensor]) -> HeldNeighbours:
-        """The same with every tensor changed, in an order that is always the same."""
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> HeldNeighbours:
+        """A copy with `change` applied to every tensor, in a fixed order."""
         chunks = self.chunks
         return HeldNeighbours(
             replace(
@@ -141,20 +141,20 @@ class HeldNeighbours:
                 token_mask=change(chunks.token_mask),
                 chunk_mask=change(chunks.chunk_mask),
                 readable=change(chunks.readable),
-                known=None,  # only the encoder asked
+                known=None,  # used by the encoder only
             ),
             {layer: (change(key), change(value)) for layer, (key, value) in self.cca.items()},
             None if self.pointer_keys is None else change(self.pointer_keys),
         )
 
-    def put(self, rows: Tensor, batch: int, before: HeldNeighbours | None) -> HeldNeighbours:
-        """Those of a batch whose `rows` read these and whose other rows read what they did.
+    def merged(self, rows: Tensor, batch: int, before: HeldNeighbours | None) -> HeldNeighbours:
+        """Neighbours of a batch: these for `rows`, those in `before` for the other rows.
 
         Raises:
-            ValueError: if the numbers of neighbours differ.
+            ValueError: the numbers of neighbours differ.
         """
-        if before is None:  # zeros: masks that say that there is nothing to read
-            return self.each(
+        if before is None:  # zero masks: nothing to read
+            return self.mapped(
                 lambda new: new.new_zeros(batch, *new.shape[1:]).index_copy(0, rows, new)
             )
         if before.chunks.ids.shape[2] != self.chunks.ids.shape[2]:
@@ -163,12 +163,12 @@ class HeldNeighbours:
                 f"{before.chunks.ids.shape[2]} and {self.chunks.ids.shape[2]}"
             )
         olds: list[Tensor] = []
-        before.each(lambda old: olds.append(old) or old)
+        before.mapped(lambda old: olds.append(old) or old)
         remaining = iter(olds)
-        return self.each(lambda new: next(remaining).index_copy(0, rows, new))
+        return self.mapped(lambda new: next(remaining).index_copy(0, rows, new))
 
     def without(self, rows: Tensor) -> HeldNeighbours:
-        """The same, but these rows have nothing to read."""
+        """A copy in which these rows have no neighbours."""
         masks = (self.chunks.chunk_mask, self.chunks.readable)
         chunk_mask, readable = (mask.index_fill(0, rows, False) for mask in masks)
         return replace(self, chunks=replace(self.chunks, chunk_mask=chunk_mask, readable=readable))
@@ -176,19 +176,19 @@ class HeldNeighbours:
 
 @dataclass
 class Cache:
-    """State of `step`; made by `new_cache`, changed in place.
+    """State of `step`; created by `new_cache`, changed in place.
 
     Attributes:
         schedule: when each row searches.
-        layers: of the decoder's self-attention, one a block.
-        activations: [B, L, D] of the latest M places, after self-attention of the first layer
-            with CCA: what the encoder will be conditioned on.
+        layers: caches of the decoder's self-attention, one a block.
+        activations: [B, L, D] of the latest M positions, after self-attention of the first layer
+            with CCA; they condition the encoder.
         recent: [B, MAX_MATCH - 1] latest tokens, -1 before the start.
         first: [B, 1] `schedule.first`, on the model's device.
-        phases: [B, 1] `schedule.phases`, likewise.
-        length: places seen, those before a row's first token included.
-        held: neighbours that may be read now, None if there are none.
-        rotations: of the decoder's heads, which CCA's share.
+        phases: [B, 1] `schedule.phases`, on the model's device.
+        length: positions so far, including those before a row's first token.
+        held: the current neighbours, None without any.
+        rotations: of the decoder's heads, shared by CCA.
     """
 
     schedule: Schedule
@@ -199,18 +199,18 @@ class Cache:
     phases: Tensor
     length: int = 0
     held: HeldNeighbours | None = None
-    rotations: KnownRotations = field(default_factory=KnownRotations)
+    rotations: RotationCache = field(default_factory=RotationCache)
 
     def searches(self, num_tokens: int) -> list[list[int]]:
-        """By row, after how many of its own tokens it searches within the next `num_tokens`."""
+        """For each row, its token counts at which it searches within the next `num_tokens`."""
         return self.schedule.searches(self.length, self.length + num_tokens)
 
     def searching(self, ahead: int) -> list[int]:
-        """Rows that search with the token `ahead` places after the next."""
+        """Rows that search at the token `ahead` positions after the next."""
         return self.schedule.searching(self.length + ahead)
 
     def reorder(self, rows: Tensor) -> None:
-        """Makes row i of the batch what row rows[i] was; rows may repeat or be left out.
+        """Replaces row i of the batch by row rows[i]; rows may repeat or be left out.
 
         Args:
             rows: int64 [B'], on the model's device.
@@ -224,25 +224,25 @@ class Cache:
         for name in ("activations", "recent", "first", "phases"):
             setattr(self, name, getattr(self, name).index_select(0, rows))
         if self.held is not None:
-            self.held = self.held.each(lambda held: held.index_select(0, rows))
+            self.held = self.held.mapped(lambda held: held.index_select(0, rows))
 
     def offset(self) -> int | Tensor:
-        """Where the next token stands in its attending chunk, from 0; [B, 1] where rows differ."""
+        """The next token's offset in its attending chunk, from 0; [B, 1] if rows differ."""
         schedule = self.schedule
         if schedule.aligned:
             return (self.length + schedule.phases[0]) % schedule.stride
         return (self.length + self.phases) % schedule.stride
 
     def real(self, num_tokens: int) -> Tensor | None:
-        """[B, L], False at next places before a row's first token; None if there are none."""
+        """[B, L], False at next positions before a row's first token; None if all are True."""
         if self.length >= max(self.schedule.first, default=0):
             return None
         return self._places(self.length, self.length + num_tokens) >= self.first
 
     def visible(self, num_tokens: int) -> Tensor | None:
-        """What the next tokens may see: [L, S] or [B, 1, L, S]; None if everything.
+        """Mask of the next tokens, [L, S] or [B, 1, L, S]; None without restriction.
 
-        A place before a row's first token sees others like it: all of them carry zeros.
+        Positions before a row's first token see each other: all of them are zeros.
         """
         stop = self.length + num_tokens
         causal = None
@@ -258,7 +258,7 @@ class Cache:
         return seen.unsqueeze(1)
 
     def known(self, rows: list[int], chunk_size: int) -> Tensor | None:
-        """[B', M], which of the latest M places, the next one included, hold a token of `rows`."""
+        """[B', M], whether each of the latest M positions (with the next) is a token, or None."""
         counts = [min(chunk_size, self.length + 1 - self.schedule.first[row]) for row in rows]
         if min(counts) == chunk_size:
             return None
@@ -266,7 +266,7 @@ class Cache:
         return self._places(0, chunk_size) >= missing
 
     def remember(self, new_ids: Tensor) -> None:
-        """Counts tokens [B, L] as seen, once every layer has seen them."""
+        """Records tokens [B, L] as seen, after every layer has processed them."""
         self.recent = torch.cat((self.recent, new_ids), dim=1)[:, new_ids.shape[1] :]
         self.length += new_ids.shape[1]
 

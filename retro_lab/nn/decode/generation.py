@@ -1,4 +1,4 @@
-"""Generation with retrieval in the loop, as RETRO samples: step, draw, search at a chunk's end."""
+"""Generation with retrieval in the loop: step, sample, search at the end of a chunk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .sampling import Sampler, Sampling
 
 
 class Query(NamedTuple):
-    """What a row searches with: the latest M tokens, or all of them where there are fewer.
+    """A row's search query: the latest M tokens, or all of fewer.
 
     Attributes:
         row: number of the prompt in the batch.
@@ -29,7 +29,7 @@ class Query(NamedTuple):
 
 
 Search = Callable[[list[Query]], Tensor]
-"""From Q queries to neighbour tokens [Q, K, R], missing ones as rows of pad_id."""
+"""Maps Q queries to neighbour tokens [Q, K, R], missing ones as rows of pad_id."""
 
 
 @torch.inference_mode()
@@ -44,23 +44,23 @@ def generate(
     stride: int | None = None,
     left_pad: bool = False,
 ) -> Iterator[dict[int, int]]:
-    """Continues a batch of prompts of any lengths; each as if it were alone.
+    """Continues a batch of prompts of any lengths; rows are independent.
 
     Args:
         model: in evaluation mode.
         prompts: token ids, at least one each.
-        sampling: how tokens are drawn.
-        max_tokens: of each continuation.
-        stop_id: a row that draws it ends before it.
-        search: None reads no neighbours.
-        stride: tokens from one search to the next, 1 to M; None is M, a search a chunk.
-        left_pad: moves each row's searches so that one falls on the prompt's end.
+        sampling: settings of the draws.
+        max_tokens: most tokens of a continuation.
+        stop_id: a row that draws this id ends before it.
+        search: None disables retrieval.
+        stride: tokens between searches, 1 to M; None for M, one search a chunk.
+        left_pad: shift each row's searches so that one falls on the prompt's end.
 
     Yields:
-        After each step, the new token of each row that goes on, by row.
+        After each step, the new token of each continuing row, by row.
 
     Raises:
-        ValueError: an empty prompt, or a stride that is none.
+        ValueError: an empty prompt, or a stride out of range.
     """
     if not all(prompts):
         raise ValueError("a prompt needs at least one token")
@@ -72,7 +72,7 @@ def generate(
     sampler = Sampler(sampling, len(prompts), banned=[model.config.pad_id])
     device = model.embedding.weight.device
     texts = [list(prompt) for prompt in prompts]
-    rows = list(range(len(prompts)))  # those that go on
+    rows = list(range(len(prompts)))  # rows that continue
     new = [[0] * before + text for before, text in zip(first, texts, strict=True)]
     for count in range(1, max_tokens + 1):
         if not rows:
@@ -102,7 +102,7 @@ def _search(
     num_tokens: int,
     search: Search,
 ) -> Tensor | None:
-    """[B, U, K, R] neighbours of the searches that fall into the next tokens; None if none do."""
+    """[B, U, K, R] neighbours of the searches within the next tokens; None without a search."""
     size = model.config.chunk_size
     due = cache.searches(num_tokens)
     queries = [

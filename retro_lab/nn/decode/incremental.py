@@ -1,7 +1,7 @@
-"""The forward pass in pieces, on a cache.
+"""The incremental forward pass on a cache.
 
-A batch is cut into pieces in which no row changes what it reads; the token that ends a chunk begins
-the next piece, since it is the first to read that chunk's neighbours (RETRO, section 2.4).
+A batch is cut into pieces during which no row changes its neighbours. A token that ends a chunk
+begins a piece, since it is the first to read the chunk's neighbours (RETRO, section 2.4).
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def new_cache(
     first: Sequence[int] | None = None,
     shift: Sequence[int] | None = None,
 ) -> Cache:
-    """An empty cache for `step`; the arguments are those of `Schedule`.
+    """An empty cache for `step`; see `Schedule` for the arguments.
 
     Args:
         batch: rows B.
-        stride: tokens from one search to the next; None is the chunk size.
-        first: [B] leading places of each row that hold no token, whatever ids stand there, so
-            that prompts of unequal length end together; None is none.
-        shift: [B] tokens of left padding that move the row's searches; None is none.
+        stride: tokens between searches; None for the chunk size.
+        first: [B], number of leading positions of each row without a token (their ids are ignored),
+            so that prompts of unequal length end together; None for none.
+        shift: [B], tokens of left padding that shift the row's searches; None for none.
     """
     config, weight = model.config, model.embedding.weight
     schedule = Schedule.of(batch, config.chunk_size, stride, first, shift)
@@ -55,31 +55,31 @@ def new_cache(
 def step(
     model: Retro, new_ids: Tensor, cache: Cache, neighbour_ids: Tensor | None = None
 ) -> Tensor:
-    """What `model.forward` says of the new positions, at the cost of the new positions alone.
+    """Result of `model.forward` at the new positions, computed for these only.
 
-    A chunk's neighbours are read from its last token on, so they come with the step that
-    brings this token.
+    A chunk's neighbours are passed with the step that holds its last token, which reads them first.
 
     Args:
-        new_ids: [B, L], the tokens that follow those in the cache.
-        cache: of `new_cache`; takes the new tokens in.
-        neighbour_ids: [B, U, K, R], neighbours of the searches that `cache.searches(L)` names,
-            U being the most that a row has; a row with fewer has them first. None to read none
-            until the next search.
+        new_ids: [B, L], the tokens after those in the cache.
+        cache: from `new_cache`; the new tokens are added.
+        neighbour_ids: [B, U, K, R], neighbours for the searches of `cache.searches(L)`, with U
+            their largest number in a row; other rows have theirs first. None disables reading until
+            the next search.
 
     Returns:
-        [B, L, V] logits; log-probabilities where the pointer has something to read. Without
-        meaning before a row's first token.
+        [B, L, V] logits; log-probabilities where the pointer has neighbours. Undefined before a
+            row's
+        first token.
 
     Raises:
-        ValueError: in training mode, or if U is another number than that.
+        ValueError: training mode, or a wrong U.
     """
     if model.training:
         raise ValueError("step() has no dropout and no gradient: call eval() first")
     total = new_ids.shape[1]
     _check(model, max(map(len, cache.searches(total)), default=0), neighbour_ids)
     outputs, begun = [], 0
-    used = [0] * len(new_ids)  # searches of each row that had their neighbours
+    used = [0] * len(new_ids)  # searches of each row that have got their neighbours
     while begun < total:
         later = range(begun + 1, total)
         stop = next((end for end in later if cache.searching(end - begun)), total)
@@ -108,11 +108,11 @@ def _check(model: Retro, num_searches: int, neighbour_ids: Tensor | None) -> Non
 def _piece(
     model: Retro, ids: Tensor, cache: Cache, rows: list[int], neighbours: Tensor | None
 ) -> Tensor:
-    """`step` for ids [B, L], with whose first token `rows` turn to neighbours [B', K, R]."""
+    """`step` for ids [B, L]; at their first token, `rows` switch to neighbours [B', K, R]."""
     start, length, offset = cache.length, ids.shape[1], cache.offset()
     x, blocks = model.embedding(ids), model.decoder_blocks()
     real, visible = cache.real(length), cache.visible(length)
-    if real is not None:  # zeros stay zeros in every layer: a smeared key gets nothing from them
+    if real is not None:  # zeros stay zeros in every layer, also through smeared keys
         x, ids = x * real.unsqueeze(-1), ids.masked_fill(~real, -1)
     axes, rotations = (Axis(length, start), Axis(start + length)), cache.rotations
     places = NewPlaces(tables(blocks[0].attention.positions, *axes, x, rotations), visible)
@@ -143,7 +143,7 @@ def _piece(
 def _keep_activations(
     model: Retro, x: Tensor, cache: Cache, rows: list[int], neighbours: Tensor | None
 ) -> None:
-    """Adds x [B, L, D] to the latest activations; at a search, `rows` turn to the neighbours."""
+    """Appends x [B, L, D] to the latest activations; at a search, `rows` switch to `neighbours`."""
     size, batch = model.config.chunk_size, len(x)
     if rows:
         latest = torch.cat((cache.activations, x[:, :1]), dim=1)[:, -size:]
@@ -154,7 +154,7 @@ def _keep_activations(
         if neighbours is not None:
             held = _hold(model, latest, neighbours, cache.known(rows, size))
         if some is not None and held is not None:
-            held = held.put(some, batch, cache.held)
+            held = held.merged(some, batch, cache.held)
         elif some is not None and cache.held is not None:
             held = cache.held.without(some)
         cache.held = held
@@ -164,7 +164,7 @@ def _keep_activations(
 def _hold(
     model: Retro, retrieving: Tensor, neighbours: Tensor, known: Tensor | None
 ) -> HeldNeighbours | None:
-    """Encodes neighbours [B, K, R] for all layers.
+    """Encodes and projects neighbours [B, K, R] for all layers.
 
     Args:
         retrieving: [B, L, D] activations of the latest tokens, L at most M.

@@ -1,4 +1,4 @@
-"""The next token from its distribution: greedy, or drawn among the likeliest."""
+"""Chooses the next token: the likeliest, or a draw among the likeliest."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn.
+    """Settings of the draw.
 
     Attributes:
         temperature: divides the logits; 0 always takes the likeliest token.
         top_k: draws among the k likeliest tokens; 0 among all.
-        top_p: draws among the fewest likeliest tokens that together have this share, after top_k
+        top_p: after top_k, draws among the fewest likeliest tokens with this total probability
             (Holtzman et al. 2020); 1 among all.
-        seed: of the draws.
+        seed: seed of the draws.
     """
 
     temperature: float = 0.8
@@ -28,13 +28,13 @@ class Sampling:
 
 
 class Sampler:
-    """Draws for the rows of a batch, each from numbers of its own.
+    """Draws tokens for the rows of a batch, with a random generator for each row.
 
-    A row's draws depend on the seed and on its number alone, not on the rows beside it; the numbers
-    come from the processor, so that they are the same on every device.
+    A row's draws depend only on the seed and the row's number. Random numbers come from the CPU, so
+    that they are the same on every device.
 
     Args:
-        sampling: how.
+        sampling: settings of the draw.
         batch: rows; row i draws with seed + i.
         banned: ids that are never drawn.
     """
@@ -44,7 +44,7 @@ class Sampler:
         self.generators = [torch.Generator().manual_seed(sampling.seed + i) for i in range(batch)]
 
     def draw(self, logits: Tensor, rows: Sequence[int]) -> list[int]:
-        """A token for each row of logits [B, V], which are those of the rows with these numbers."""
+        """A token for each row of logits [B, V]; `rows` are the rows' numbers."""
         logits = logits.double()
         logits[:, self.banned] = float("-inf")
         if self.sampling.temperature == 0:
@@ -54,7 +54,7 @@ class Sampler:
         if self.sampling.top_k:
             shares[:, self.sampling.top_k :] = 0
         if self.sampling.top_p < 1:
-            above = shares.cumsum(-1) - shares  # share of the tokens that are likelier
+            above = shares.cumsum(-1) - shares  # total probability of likelier tokens
             total = shares.sum(-1, keepdim=True)
             shares = shares.masked_fill(above >= self.sampling.top_p * total, 0.0)
         cumulative = shares.cumsum(-1)

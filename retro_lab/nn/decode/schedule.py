@@ -1,4 +1,4 @@
-"""When each row of a batch searches while it is generated, and where it then stands in CCA."""
+"""When each row of a batch searches during generation."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Schedule:
-    """A row searches with its t-th token whenever t + shift is a multiple of the stride.
+    """A row searches at its t-th token if t + shift is a multiple of the stride.
 
-    That token is then the last one of a chunk to CCA, whatever chunk the text itself is in, and the
-    query is the latest M tokens, or all there are.
+    That token counts as the last one of a chunk for CCA, whatever the chunk grid of the text. The
+    query is the latest M tokens, or all of fewer.
 
     Attributes:
-        stride: tokens from one search to the next, at most M, which is RETRO's.
-        first: by row, places of the batch before the row's first token: rows of unequal length
+        stride: tokens between searches, at most M, RETRO's value.
+        first: for each row, batch positions before its first token, so that rows of unequal length
             end together.
-        shift: by row, tokens of padding that seem to stand before it (RETRO++); they move the
-            searches and exist nowhere else.
+        shift: for each row, tokens of virtual padding in front (RETRO++); they only shift the
+            searches.
     """
 
     stride: int
@@ -34,10 +34,10 @@ class Schedule:
         first: Sequence[int] | None,
         shift: Sequence[int] | None,
     ) -> Schedule:
-        """With None for the chunk size, no places before any row, and no padding.
+        """A schedule; by default stride M, no positions before any row, and no shift.
 
         Raises:
-            ValueError: a stride that is not one of 1..M, or not one number a row.
+            ValueError: a stride outside 1..M, or a wrong number of values.
         """
         stride = chunk_size if stride is None else stride
         if not 1 <= stride <= chunk_size:
@@ -49,13 +49,13 @@ class Schedule:
 
     @property
     def phases(self) -> tuple[int, ...]:
-        """By row: (place + phase) modulo the stride is the offset in the attending chunk."""
+        """For each row, its phase: (position + phase) % stride is the offset in the chunk."""
         pairs = zip(self.first, self.shift, strict=True)
         return tuple((1 - first + shift) % self.stride for first, shift in pairs)
 
     @property
     def aligned(self) -> bool:
-        """Whether all rows have the same offset at every place."""
+        """Whether all rows have the same offset at every position."""
         return len(set(self.phases)) <= 1
 
     @property
@@ -64,7 +64,7 @@ class Schedule:
         return any(self.first)
 
     def searching(self, place: int) -> list[int]:
-        """Rows that search with the token at a place of the batch, from 0."""
+        """Rows that search at the token at a batch position, from 0."""
         rows = zip(self.first, self.phases, strict=True)
         return [
             row
@@ -73,7 +73,7 @@ class Schedule:
         ]
 
     def searches(self, start: int, stop: int) -> list[list[int]]:
-        """By row, after how many of its tokens it searches within places [start, stop)."""
+        """For each row, its token counts at which it searches within positions [start, stop)."""
         found: list[list[int]] = [[] for _ in self.first]
         for place in range(start, stop):
             for row in self.searching(place):
@@ -81,7 +81,7 @@ class Schedule:
         return found
 
     def reordered(self, rows: Sequence[int]) -> Schedule:
-        """That of a batch made of the given rows."""
+        """The schedule of a batch made of the given rows."""
         return Schedule(
             self.stride,
             tuple(self.first[row] for row in rows),

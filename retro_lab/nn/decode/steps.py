@@ -1,4 +1,4 @@
-"""What parts of a block do for new positions alone, given what the cache holds of the others."""
+"""Parts of a block for new positions only, with cached keys and values of the earlier ones."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor
 from ..attention import SelfAttention, attend, merge_heads, split_heads
 from ..chunks import RetrievedChunks
 from ..layers import Smear, at_least_single
-from ..pointer import MAX_MATCH, Copy, Pointer, agreeing, mixture
+from ..pointer import MAX_MATCH, Copy, Pointer, matching_runs, mixture
 from ..positions import Axis, Positions, RotaryPositions
 from ..retro import ChunkedCrossAttention, DecoderBlock, Retro
-from .cache import AttentionCache, HeldNeighbours, KnownRotations
+from .cache import AttentionCache, HeldNeighbours, RotationCache
 
 
 class NewPlaces(NamedTuple):
-    """What a step tells every layer of the places that are new.
+    """Positions and masks of a step's new tokens.
 
     Attributes:
         tables: of self-attention's positions, see `tables`.
-        visible: of `Cache.visible`.
-        across: of CCA's positions, as long as there is something to read.
+        visible: mask from `Cache.visible`.
+        across: tables of CCA's positions, if there are neighbours.
     """
 
     tables: Any
@@ -37,14 +37,14 @@ class Steps:
     def attend(
         self, block: DecoderBlock, x: Tensor, cache: AttentionCache, places: NewPlaces
     ) -> Tensor:
-        """`block.attend`; the cache gains the new keys and values."""
+        """`block.attend`; appends the new keys and values to the cache."""
         read = self_attention(block.attention, block.attention_norm(x), cache, places)
         return x + read
 
     def read(
         self, cca: ChunkedCrossAttention, x: Tensor, held: HeldNeighbours, layer: int, places: Any
     ) -> Tensor:
-        """What x, normalised, of one attending chunk reads in a layer, counted from 1."""
+        """CCA's update for normalised x in one attending chunk; `layer` counts from 1."""
         attention, (key, value) = cca.attention, held.cca[layer]
         (query,) = split_heads(attention.query(x), attention.num_heads)
         query, bias = attention.positions.project_queries(query, places.across)
@@ -57,20 +57,20 @@ class Steps:
 
 @singledispatch
 def steps_for(model: Retro, x: Tensor, visible: Tensor | None) -> Steps:
-    """How this kind of model takes x [B, L, D], which may see what `visible` says."""
+    """The `Steps` for this class of model, input x [B, L, D] and mask."""
     return Steps()
 
 
 def self_attention(
     attention: SelfAttention, x: Tensor, cache: AttentionCache, places: NewPlaces
 ) -> Tensor:
-    """Attention of x [B, L, D] to itself and to what the cache holds, which gains it."""
+    """Attention of x [B, L, D] to itself and the cache; appends x's keys and values."""
     query, key, value = split_heads(attention.qkv(x), attention.num_heads, parts=3)
     positions, last_key = attention.positions, key[:, :, -1:]
     if attention.smear is not None:
         key = smeared(attention.smear, key, cache.last_key)
     key, value = cache.append(positions.project_keys(key, places.tables), value)
-    if attention.smear is not None:  # a copy: a view would keep all projections
+    if attention.smear is not None:  # a copy, since a view would keep all projections alive
         cache.last_key = last_key.clone(memory_format=torch.contiguous_format)
     query, bias = positions.project_queries(query, places.tables)
     return attention.out(merge_heads(attend(query, key, value, bias, places.visible)))
@@ -84,9 +84,9 @@ def smeared(smear: Smear, key: Tensor, last_key: Tensor | None) -> Tensor:
 
 
 def tables(
-    positions: Positions, new: Axis, seen: Axis, like: Tensor, rotations: KnownRotations
+    positions: Positions, new: Axis, seen: Axis, like: Tensor, rotations: RotationCache
 ) -> Any:
-    """Tables for new positions that look back at those seen: held keys were rotated when new."""
+    """Position tables for new queries and all keys; cached keys are already rotated."""
     if isinstance(positions, RotaryPositions):
         cos_sin = rotations.of(positions, new, like)
         return cos_sin, cos_sin
@@ -108,19 +108,19 @@ def held_keys(
 def proposal(
     pointer: Pointer, hidden: Tensor, keys: Tensor, context: Tensor, chunks: RetrievedChunks
 ) -> Copy:
-    """What the pointer proposes for positions of one attending chunk (U = 1).
+    """The pointer's copy distribution for positions of one attending chunk (U = 1).
 
     Args:
-        hidden: [B, L, D] their final states.
-        keys: [B, 1, J, H*P], of `Pointer.project_keys`.
-        context: [B, MAX_MATCH - 1 + L] their tokens, and those before, -1 where there are none.
-        chunks: of the one chunk that was retrieved for.
+        hidden: [B, L, D], final states.
+        keys: [B, 1, J, H*P], from `Pointer.project_keys`.
+        context: [B, MAX_MATCH - 1 + L], tokens of these positions and the ones before, -1 for none.
+        chunks: the one retrieving chunk.
     """
     length, matches = hidden.shape[1], None
     if pointer.match is not None:
         starts = range(MAX_MATCH - 1, -1, -1)
         here = [context[:, start : start + length].unsqueeze(1) for start in starts]
-        matches = agreeing(here, chunks.ids)
+        matches = matching_runs(here, chunks.ids)
     readable = chunks.readable[..., :1].expand(-1, -1, length)
     return pointer.propose(hidden.unsqueeze(1), keys, matches, chunks.ids, readable)
 

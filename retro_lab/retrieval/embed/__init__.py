@@ -1,1 +1,1 @@
-"""Embedders: a vector, or several, for each chunk."""
+"""Embedders: one vector or several for each chunk."""

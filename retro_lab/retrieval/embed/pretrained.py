@@ -1,4 +1,4 @@
-"""Pretrained models on disk: the folder that a name leads to, and digests of its weights.
+"""Pretrained models on disk: folders by name, and digests of their weights.
 
 A name is `package:<distribution>`, a local folder or a model on the hub. A package is read as data,
 never imported. Only safetensors weights are accepted: other formats can execute code.
@@ -30,14 +30,14 @@ _UNREAD = ["onnx/*", "openvino/*", "*.bin", "*.h5", "*.ot", "*.msgpack", "*.onnx
 
 
 def model_folder(key: str, name: str) -> Path:
-    """A model's folder; a hub model is downloaded unless it is cached.
+    """A model's folder; downloads a hub model unless cached.
 
     Args:
-        key: the setting that names it, for errors.
-        name: what it is set to.
+        key: the setting with the name, for errors.
+        name: the setting's value.
 
     Raises:
-        UserError: there is no such package, folder or hub model, or no network to fetch it.
+        UserError: the package, folder or hub model is missing, or the network is.
     """
     if name.startswith(_PACKAGE):
         folder = _package_folder(key, name.removeprefix(_PACKAGE))
@@ -55,20 +55,19 @@ def model_folder(key: str, name: str) -> Path:
 
 @contextmanager
 def loading(key: str, name: str) -> Iterator[None]:
-    """Around the call that loads a model: no bar, no report of weights that are left out, and what
-    goes wrong is the user's error.
+    """Wraps the loading of a model: no progress bar, no report of weights, errors as UserError.
 
     Args:
-        key: the setting that names the model.
-        name: what it is set to.
+        key: the setting with the model's name.
+        name: the setting's value.
 
     Raises:
-        UserError: it can't be loaded, or parts of it would have random weights.
+        UserError: the model can't be loaded, or parts of it would have random weights.
     """
     logger = logging.getLogger("transformers.modeling_utils")
     level, report = logger.level, _Report(logger.getEffectiveLevel())
-    # The report is read here, however quiet transformers is; at WARNING and above, it would also
-    # check a plan of tensor parallelism that nobody has, and say that no layer was sharded.
+    # INFO lets the filter read the report even if transformers is quiet. At WARNING and above,
+    # transformers would also check a tensor-parallel plan and warn that no layer was sharded.
     logger.setLevel(logging.INFO)
     logger.addFilter(report)
     try:
@@ -93,12 +92,12 @@ def loading(key: str, name: str) -> Iterator[None]:
 
 
 class _Report(logging.Filter):
-    """Keeps transformers' report of loaded weights from the log, and notes what was missing.
+    """Removes transformers' report of loaded weights from the log and collects missing weights.
 
-    A pooler is often missing, and never used here.
+    A missing pooler is ignored, since poolers are never used here.
 
     Args:
-        level: of the other messages that pass.
+        level: lowest level of other messages to pass.
     """
 
     def __init__(self, level: int) -> None:
@@ -120,7 +119,7 @@ def weights_of(folder: Path) -> list[Path]:
 
 
 def digest_of(folder: Path) -> str:
-    """SHA-256 of a model's weights; of the list of digests where modules have weights too."""
+    """SHA-256 of a model's weights, or of the joined digests of several weights files."""
     digests = [file_digest(file) for file in weights_of(folder)]
     return (
         digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
@@ -134,7 +133,7 @@ def file_digest(path: Path) -> str:
 
 
 def settings_of(folder: Path, name: str = "config.json") -> dict[str, Any]:
-    """A JSON file beside the weights; empty where there is none."""
+    """A JSON file beside the weights; {} if missing."""
     path = folder / name
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -143,7 +142,7 @@ def settings_of(folder: Path, name: str = "config.json") -> dict[str, Any]:
 
 
 def on_hub(name: str) -> bool:
-    """Whether a name is neither a package nor a folder."""
+    """Whether a name is neither a package nor a local folder."""
     path = Path(name).expanduser()
     looks_local = path.is_absolute() or name.startswith((".", "~")) or path.is_dir()
     return not looks_local and not name.startswith(_PACKAGE)

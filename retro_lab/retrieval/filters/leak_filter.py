@@ -1,9 +1,9 @@
-"""Retrieval filtering: a neighbour that repeats the text to be predicted is no neighbour.
+"""Drops neighbours that repeat the text to be predicted (retrieval filtering).
 
-The second of two operations on leakage. Metric filtering leaves leaky chunks out of the score;
-this one leaves leaky neighbours out of the table, in all splits, and the next candidate takes the
-slot. Source: MassiveDS (Shao et al., "Scaling retrieval-based language models with a
-trillion-token datastore", 2024), which drops passages with a common run of 32 words or more.
+Metric filtering leaves leaky chunks out of the score. Retrieval filtering leaves leaky neighbours
+out of the table, in all splits, and the next candidate takes the slot. Source: MassiveDS (Shao et
+al., "Scaling retrieval-based language models with a trillion-token datastore", 2024), which drops
+passages with a common run of 32 words or more.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from retro_lab.text.runs import CommonRuns, pair_runs
 from ..base import text_tokens
 from .exclusion import PairFilter
 
-SCORED_CHUNKS = 1  # chunks behind the query's that its neighbours help to predict
+SCORED_CHUNKS = 1  # chunks after the query's that its neighbours help to predict
 
-TEXTS = 2**13  # neighbours compared at once: 220 MB if all have all their text in common
+TEXTS = 2**13  # neighbours compared at once: 220 MB if all texts are identical
 
 
 @dataclass(frozen=True)
 class LeakFilter:
-    """Refuses neighbours with a common run of `max_run` tokens or more with the query's text.
+    """Drops neighbours with a common run of `max_run` tokens or more with the query's text.
 
-    The query's text is its chunk and the next one of its document, as one text: a run across their
-    border counts whole. The neighbour's is what the model would read of it, continuation included.
+    The query's text is its chunk and the document's next chunk as one text, so a run across their
+    border counts whole. The neighbour's text includes its continuation.
 
     Attributes:
-        max_run: shortest run that is refused, in tokens.
+        max_run: shortest run that is dropped, in tokens.
         continuation_chunks: chunks that are read with each neighbour.
     """
 
@@ -40,15 +40,19 @@ class LeakFilter:
     continuation_chunks: int
 
     def of(self, chunks: ChunkStore, *, at_once: int = TEXTS) -> PairFilter:
-        """The filter over the chunks of a store, which compares so many neighbours at once."""
+        """The filter over the chunks of a store.
+
+        Args:
+            at_once: neighbours compared at a time.
+        """
         return _Passes(self, chunks, at_once)
 
 
 class _Passes:
     """The filter over a store's chunks.
 
-    Candidates are asked about round by round, and those that move up were mostly looked at before
-    for another query: the texts of one round are kept for the next.
+    Candidates are tested in rounds, and those that move up were mostly tested for another query
+    before: one round's texts are kept for the next.
     """
 
     def __init__(self, settings: LeakFilter, chunks: ChunkStore, at_once: int) -> None:
@@ -73,7 +77,7 @@ class _Passes:
 
 
 class _Texts:
-    """Texts of some query chunks and of some neighbours, ready to be compared pair by pair."""
+    """Texts of some query chunks and some neighbours, prepared for pairwise comparison."""
 
     def __init__(
         self, settings: LeakFilter, chunks: ChunkStore, query_ids: np.ndarray, ids: np.ndarray
@@ -89,20 +93,20 @@ class _Texts:
         self._runs = CommonRuns(self._left, self._right, *owners, self._length)
 
     def hold(self, query_ids: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """Of which pairs they hold both texts."""
+        """Whether both texts of each pair are prepared."""
         return np.isin(query_ids, self._queries) & np.isin(ids, self._ids)
 
     def passes(self, query_ids: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """As the filter does, of pairs that are held."""
+        """Whether each prepared pair passes the filter."""
         row, column = np.searchsorted(self._queries, query_ids), np.searchsorted(self._ids, ids)
         leaks = self._runs.shared(row, column)
-        own = np.flatnonzero(self._left_owner[row] == self._right_owner[column])  # no table asks
+        own = np.flatnonzero(self._left_owner[row] == self._right_owner[column])  # never in a table
         leaks[own] = pair_runs(self._left[row[own]], self._right[column[own]]) >= self._length
         return ~leaks
 
 
 def _distinct(ids: np.ndarray) -> np.ndarray:
-    """As np.unique, which sorts: many pairs of few chunks are told apart by marking them."""
+    """Sorted distinct ids; faster than np.unique for many ids of few chunks."""
     size = ids.max(initial=-1) + 1
     if size > len(ids):
         return np.unique(ids)
@@ -116,7 +120,7 @@ def _text(chunks: ChunkStore, ids: np.ndarray, continuation: int) -> np.ndarray:
 
 
 def leak_filter(neighbours: NeighboursConfig, chunking: ChunkingConfig) -> LeakFilter | None:
-    """The filter of a configuration; None while it is off."""
+    """The filter of a configuration; None if disabled."""
     if neighbours.max_run is None:
         return None
     return LeakFilter(neighbours.max_run, chunking.continuation_chunks)

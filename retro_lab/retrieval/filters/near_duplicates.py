@@ -1,9 +1,9 @@
-"""Neighbours that say again what is there already: near-copies of the query, or of one another.
+"""Drops neighbours that nearly repeat the query or a better neighbour.
 
-Two chunks are as alike as the n-grams that both have, over all that either has (Jaccard; n = 5 and
-a threshold of 0.8 are usual: Lee et al., "Deduplicating training data makes language models
-better", 2022; MassiveDS drops the like from its first K). Chunks of fewer than n tokens have no
-n-gram and are like nothing. N-grams are compared by 56 bits or more of a hash.
+Similarity is the Jaccard index of two chunks' sets of n-grams; n = 5 and a threshold of 0.8 are
+usual (Lee et al., "Deduplicating training data makes language models better", 2022; MassiveDS also
+drops near-duplicates among its first K). Chunks of fewer than n tokens have no n-gram and
+similarity 0. N-grams are compared by 56 bits or more of a hash.
 
 Legend: Q queries, K candidates each, M tokens a chunk, G = M - n + 1 n-grams a chunk.
 """
@@ -21,19 +21,19 @@ from retro_lab.text.chunks import ChunkStore
 from ..base import NO_CHUNK, NO_TOKEN, text_tokens
 
 NGRAM = 5
-BLOCK_BYTES = 2**22  # of hashes sorted together
+BLOCK_BYTES = 2**22  # hashes sorted together
 _NOTHING = np.uint64(2**64 - 1)
 _MULTIPLIER, _FINAL = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """Which of the best candidates are dropped for what they repeat.
+    """Thresholds of the near-duplicate filter.
 
     Attributes:
         of_query: Jaccard similarity with the query chunk from which a neighbour is dropped; None
             keeps all.
-        of_better: the same with a neighbour of higher rank that is kept.
+        of_better: the same for the similarity with a kept neighbour of higher rank.
         ngram: tokens of an n-gram.
     """
 
@@ -42,12 +42,16 @@ class NearDuplicates:
     ngram: int = NGRAM
 
     def of(self, chunks: ChunkStore, *, block_bytes: int = BLOCK_BYTES) -> RepeatFilter:
-        """The filter over the chunks of a store, which sorts so many bytes of hashes at once."""
+        """The filter over the chunks of a store.
+
+        Args:
+            block_bytes: bytes of hashes sorted at a time.
+        """
         return RepeatFilter(self, chunks, block_bytes)
 
 
 def near_duplicates(neighbours: NeighboursConfig) -> NearDuplicates | None:
-    """The filter of a configuration; None while it is off."""
+    """The filter of a configuration; None if disabled."""
     if neighbours.max_jaccard is None and neighbours.dedup is None:
         return None
     return NearDuplicates(neighbours.max_jaccard, neighbours.dedup)
@@ -55,12 +59,12 @@ def near_duplicates(neighbours: NeighboursConfig) -> NearDuplicates | None:
 
 @dataclass
 class RepeatFilter:
-    """Says which of a row's candidates to drop, and keeps count.
+    """Marks a row's candidates to drop, and counts them.
 
     Attributes:
-        asked: candidates looked at.
-        like_query: those dropped as near-copies of the query.
-        like_better: those dropped as near-copies of a better neighbour.
+        asked: candidates tested.
+        like_query: dropped near-copies of the query.
+        like_better: dropped near-copies of a better neighbour.
     """
 
     settings: NearDuplicates
@@ -89,7 +93,7 @@ class RepeatFilter:
 
     @property
     def counts(self) -> dict[str, int]:
-        """What it was asked, and what it dropped."""
+        """Numbers of candidates tested and dropped."""
         return {
             "looked_at": self.asked,
             "like_query": self.like_query,
@@ -121,8 +125,8 @@ def jaccard_within(
 ) -> NDArray[np.float32]:
     """[Q, 1 + K, 1 + K] Jaccard similarity of any two chunks of a row, above the diagonal; else 0.
 
-    All hashes of a row are sorted with their owner in the lowest bits; equal hashes then lie side
-    by side, so that only what is shared costs more than the sort.
+    All hashes of a row are sorted with their owner in the lowest bits. Equal hashes become
+    adjacent, so only shared n-grams cost more than the sort.
 
     Args:
         rows: [Q, 1 + K] chunk ids, -1 for none.
@@ -131,7 +135,7 @@ def jaccard_within(
     """
     num_rows, members = rows.shape
     ids, place = np.unique(rows, return_inverse=True)
-    place = place.reshape(rows.shape)  # the first of `ids` is -1 where there is any
+    place = place.reshape(rows.shape)  # -1, if present, comes first in `ids`
     grams = ngram_hashes(chunks, np.maximum(ids, 0), ngram)
     grams[ids == NO_CHUNK] = _NOTHING
     sizes = (grams != _NOTHING).sum(axis=1)[place]
@@ -147,7 +151,7 @@ def jaccard_within(
 
 
 def _shared(packed: NDArray[np.uint64], owner_mask: np.uint64, members: int) -> NDArray[np.int64]:
-    """[Q, members, members] hashes that the first and the second, later one both have."""
+    """[Q, members, members] number of hashes shared by a first and a later member."""
     num_rows, width = packed.shape
     counts = np.zeros(num_rows * members * members, np.int64)
     hashes = packed & ~owner_mask
@@ -165,7 +169,7 @@ def _shared(packed: NDArray[np.uint64], owner_mask: np.uint64, members: int) -> 
 
 
 def ngram_hashes(chunks: ChunkStore, ids: NDArray[np.integer], ngram: int) -> NDArray[np.uint64]:
-    """[n, G] hashes of the distinct n-grams of each chunk's text; the largest number for none."""
+    """[n, G] hashes of the distinct n-grams of each chunk's text; the maximum for none."""
     tokens = text_tokens(chunks.tokens[ids], chunks.pad_id, chunks.boundary_id)
     count = tokens.shape[1] - ngram + 1
     if count < 1:

@@ -1,7 +1,7 @@
-"""Shuffled neighbours: what a run retrieved, dealt to chunks of other documents.
+"""Shuffled neighbours: a run's own neighbours, dealt to chunks of other documents.
 
-A sharper control than random neighbours. The texts that are read are the very same, in the same
-numbers, so nothing but their fit to the chunk is lost.
+A stricter control than random neighbours: the model reads the same texts equally often, and only
+their relation to the chunk is lost.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from ..table import NeighbourTable
 
 
 class ShuffledTable(NeighbourTable):
-    """A table in which chunk c has the neighbours that `source[c]` found.
+    """A table in which chunk c has the neighbours of chunk `source[c]`.
 
     Args:
-        table: of the run.
-        source: int [C], a chunk for each.
+        table: the run's table.
+        source: int [C], a chunk for each chunk.
     """
 
     def __init__(self, table: NeighbourTable, source: NDArray[np.integer]) -> None:
@@ -34,16 +34,16 @@ class ShuffledTable(NeighbourTable):
         banned_documents: np.ndarray,
         chunk_document: np.ndarray,
     ) -> np.ndarray:
-        """As `NeighbourTable.select`, of the chunks dealt from."""
+        """As `NeighbourTable.select`, for the source chunks."""
         return super().select(self.source[chunk_ids], k, banned_documents, chunk_document)
 
 
 def shuffle_neighbours(
     table: NeighbourTable, chunks: ChunkStore, split: str, seed: int
 ) -> ShuffledTable:
-    """The table with the neighbours of one split dealt anew, never within a document.
+    """The table with the neighbours of one split dealt to chunks of other documents.
 
-    Only chunks with a chunk behind them take part: nothing reads the neighbours of the others.
+    Only chunks with a successor in their document take part: the others' neighbours are never read.
 
     Raises:
         UserError: fewer than two documents have neighbours that are read.
@@ -57,17 +57,17 @@ def shuffle_neighbours(
 
 
 def derangement(group: NDArray[np.integer], seed: int) -> NDArray[np.int64]:
-    """For each member the place of another one, of another group; as random as the seed.
+    """Random index of a member of another group, for each member.
 
-    Sorted by group and moved along by the size of the largest, every member lands in another
-    group, unless that group holds more than half of all. Those left in it draw anew among the
-    others, and only then does a place occur twice.
+    Members are sorted by group and rotated by the size of the largest group, so every member lands
+    in another group unless one group holds more than half of all. Members left in their group draw
+    again among the others; only then is an index repeated.
 
     Args:
         group: [n], at least two different ones unless n is 0.
 
     Returns:
-        int64 [n]; a permutation where one exists.
+        int64 [n]; a permutation if one exists.
 
     Raises:
         UserError: all are of one group.

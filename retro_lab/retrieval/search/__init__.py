@@ -1,1 +1,1 @@
-"""Searches: lexical, by FAISS, fused, re-ranked, and the controls."""
+"""Searches: lexical, FAISS, fused, re-ranked, and the controls."""

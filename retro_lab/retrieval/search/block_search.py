@@ -1,4 +1,4 @@
-"""The work of the stage `neighbours`: a block of chunks searched, wherever that is done."""
+"""Searches a block of chunks for the stage `neighbours`, in any process."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from .registry import load_retriever
 
 @dataclass(frozen=True)
 class BlockSearch:
-    """Neighbours of chunks; each process that is handed it opens the index itself.
+    """Finds the neighbours of a block of chunks; each process opens the index itself.
 
     Attributes:
         index: folder of the index artifact.
-        embeddings: None for retrievers that don't need them.
-        leak, similar, text_of: as of `build_neighbours`.
+        embeddings: None for retrievers without embeddings.
+        leak, similar, text_of: as in `build_neighbours`.
     """
 
     config: RetrieverConfig
@@ -45,11 +45,11 @@ class BlockSearch:
 
     @cached_property
     def retriever(self) -> Retriever:
-        """The index, opened."""
+        """The opened index."""
         return load_retriever(self.config, self.index)
 
     def __call__(self, start: int, stop: int) -> dict[str, np.ndarray | float]:
-        """Rows of the table, with what was counted: seconds, and what each filter was asked."""
+        """Rows of the table, the seconds taken, and the filters' counts."""
         retriever, chunks, ids = self.retriever, self.chunks, np.arange(start, stop)
         begun = time.perf_counter()
         passes = None if self.leak is None else Counted(self.leak.of(chunks))

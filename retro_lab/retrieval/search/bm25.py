@@ -1,10 +1,9 @@
-"""BM25 on token ids: surface overlap, which lowers RETRO's perplexity more than dense retrieval.
+"""BM25 on token ids: surface overlap lowers RETRO's perplexity more than dense retrieval.
 
-(Doostmohammadi et al., "Surface-based retrieval reduces perplexity of retrieval-augmented language
-models", 2023.) bm25s computes the score of every token in every chunk; a query's score is the sum
-over its tokens, repeats included. Its own `retrieve` leaves the order of equal scores open and sums
-one query at a time; the sparse product of `lexical.py` is 1.7 times as fast on 20k chunks of 64
-tokens.
+Source: Doostmohammadi et al., "Surface-based retrieval reduces perplexity of retrieval-augmented
+language models", 2023. bm25s computes the score of every token in every chunk; a query's score is
+the sum over its tokens, repeats included. bm25s' own `retrieve` leaves ties unordered and sums one
+query at a time; the sparse product of `lexical.py` is 1.7 times as fast on 20k chunks of 64 tokens.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from retro_lab.config.schema import Bm25RetrieverConfig
 
 from .lexical import LexicalRetriever
 
-_LISTED = 1024  # chunks made into lists together
+_LISTED = 1024  # chunks converted to lists together
 
 
 class Bm25Retriever(LexicalRetriever):
@@ -27,7 +26,7 @@ class Bm25Retriever(LexicalRetriever):
 
     @classmethod
     def index_fields(cls, config: Bm25RetrieverConfig) -> dict[str, Any]:
-        """Both settings are part of the stored scores."""
+        """Both settings, since they change the stored scores."""
         return {"k1": config.k1, "b": config.b}
 
     def chunk_weights(self, tokens: np.ndarray, vocabulary: int) -> Any:
@@ -49,11 +48,11 @@ class Bm25Retriever(LexicalRetriever):
 
 
 class _TokenLists(Sequence[list[int]]):
-    """The chunks as bm25s wants them, lists of ids without padding, made a few at a time."""
+    """The chunks as bm25s reads them: lists of ids without padding, made a few at a time."""
 
     def __init__(self, tokens: np.ndarray) -> None:
         self._tokens = tokens
-        self._ids = np.arange(tokens.max() + 1).astype(object)  # numbers are made once
+        self._ids = np.arange(tokens.max() + 1).astype(object)  # Python integers are created once
 
     def __len__(self) -> int:
         return len(self._tokens)
@@ -79,7 +78,7 @@ class _TokenLists(Sequence[list[int]]):
 
 
 def _import_bm25s() -> Any:
-    """bm25s without the DEBUG level that it sets on its logger when imported."""
+    """bm25s, with its logger's DEBUG level, set on import, removed."""
     import bm25s
 
     logging.getLogger("bm25s").setLevel(logging.NOTSET)

@@ -1,4 +1,4 @@
-"""Dense candidates in the order of BM25: part of BM25's gain without a lexical search over all.
+"""Dense candidates reordered by BM25: part of BM25's gain without a lexical search of all chunks.
 
 Source: Doostmohammadi et al., "Surface-based retrieval reduces perplexity of retrieval-augmented
 language models", 2023: k1 = 0.9, b = 0.4, token statistics of the whole database.
@@ -22,7 +22,7 @@ from .sub_indexes import load_sub_index, save_sub_index, sub_index_fields
 
 
 class DenseBm25Reranker(DenseReranker):
-    """Candidates by meaning, order by shared tokens; equal scores by ascending id."""
+    """Dense candidates ordered by BM25 score, ties by ascending id."""
 
     def __init__(self, config: DenseBm25RetrieverConfig) -> None:
         super().__init__(config)
@@ -30,7 +30,7 @@ class DenseBm25Reranker(DenseReranker):
 
     @classmethod
     def index_fields(cls, config: DenseBm25RetrieverConfig) -> dict[str, Any]:
-        """Those of both parts."""
+        """Settings of both parts."""
         return {**super().index_fields(config), "bm25": sub_index_fields(config.bm25)}
 
     def build(
@@ -40,12 +40,12 @@ class DenseBm25Reranker(DenseReranker):
         embeddings: RowSource | None,
         workspace: Workspace | None = None,
     ) -> Mapping[str, Any]:
-        """Index the embeddings, and score every token of every chunk."""
+        """Indexes the embeddings, and scores every token of every chunk."""
         lexical = self.bm25.build(chunk_ids, tokens, None)
         return {**super().build(chunk_ids, tokens, embeddings, workspace), **lexical}
 
     def score(self, queries: Queries, ids: np.ndarray) -> np.ndarray:
-        """BM25 of each candidate."""
+        """BM25 score of each candidate."""
         return self.bm25.scores_of(queries.tokens, ids)
 
     def save(self, folder: Path) -> None:

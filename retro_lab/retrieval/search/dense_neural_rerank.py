@@ -1,5 +1,6 @@
-"""Dense candidates in the order of a neural ranker: the pipeline that RETRO's search is compared
-with. A cross-encoder reads both texts at once, so it costs a forward pass a candidate.
+"""Dense candidates reordered by a neural ranker, the usual pipeline to compare RETRO's search with.
+
+A cross-encoder reads query and candidate together, at one forward pass a candidate.
 """
 
 from __future__ import annotations
@@ -19,19 +20,18 @@ from ..embed.pretrained import digest_of, loading, model_folder, on_hub, setting
 from .dense_rerank import DenseReranker
 
 Scorer = Callable[[list[tuple[str, str]]], np.ndarray]
-"""From (query, candidate) texts to float32 scores, one a pair."""
+"""Maps (query, candidate) texts to float32 scores, one a pair."""
 
 
 class DenseNeuralReranker(DenseReranker):
-    """A cross-encoder or late interaction over the first dense candidates.
+    """Reorders the first dense candidates by a cross-encoder or late interaction.
 
-    Equal pairs of texts are scored once. Scores may differ in the last bit between
-    machines, as all that a network computes does.
+    Equal pairs of texts are scored once. Scores may differ in the last bit between machines.
     """
 
     @classmethod
     def index_fields(cls, config: DenseNeuralRetrieverConfig) -> dict[str, Any]:
-        """The dense search's, and which weights rank: a local folder's by content.
+        """Settings of the dense search, and the ranker: a digest for a folder, a hub name.
 
         Raises:
             UserError: the folder has no weights.
@@ -42,14 +42,14 @@ class DenseNeuralReranker(DenseReranker):
 
     @cached_property
     def scorer(self) -> Scorer:
-        """The model, loaded when the first pair is scored; another may be put in its place."""
+        """The model, loaded with the first pair; replaceable in tests."""
         return load_scorer(self.config)
 
     def score(self, queries: Queries, ids: np.ndarray) -> np.ndarray:
         """The ranker's score of each candidate.
 
         Raises:
-            UserError: the model isn't there, or the query is no text of the store.
+            UserError: the model is missing, or the queries have no text in the store.
         """
         text_of = queries.text_of
         if text_of is None or (queries.chunk_ids == NO_CHUNK).any():
@@ -70,11 +70,10 @@ class DenseNeuralReranker(DenseReranker):
 
 
 def load_scorer(config: DenseNeuralRetrieverConfig) -> Scorer:
-    """The ranker; a hub model is downloaded unless it is cached.
+    """The ranker; downloads a hub model unless cached.
 
     Raises:
-        UserError: there is no such folder or hub model, no network to fetch it, or no
-            model in it that scores so.
+        UserError: the folder, hub model or network is missing, or the model can't score pairs.
     """
     if config.scorer == "late_interaction":
         return LateInteraction(config)

@@ -1,7 +1,7 @@
-"""Dense candidates put in another order: the retriever and ranker pipeline, less its ranker.
+"""Dense candidates reordered by a ranker: the base of the reranking retrievers.
 
-The ranker sees the first `pool` candidates of a chunk; those behind them stay as they were, so that
-a chunk whose pool is its own document still gets its neighbours.
+The ranker scores the first `pool` candidates of a chunk; later ones keep their order, so that a
+chunk whose pool is its own document still gets neighbours.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .sub_indexes import load_sub_index, save_sub_index, sub_index_fields
 
 
 class DenseReranker:
-    """A dense search and a second opinion on its first candidates."""
+    """A dense search whose first candidates are scored again."""
 
     needs_embeddings = True
 
@@ -35,12 +35,12 @@ class DenseReranker:
 
     @property
     def exact(self) -> bool:
-        """As the dense search is: the ranker scores what that one finds."""
+        """As for the dense search: the ranker only scores its candidates."""
         return self.dense.exact
 
     @classmethod
     def index_fields(cls, config: Any) -> dict[str, Any]:
-        """Those of the dense search; the pool acts at search time."""
+        """Settings of the dense search; the pool acts at search time."""
         return {"dense": sub_index_fields(config.dense)}
 
     def build(
@@ -50,7 +50,7 @@ class DenseReranker:
         embeddings: RowSource | None,
         workspace: Workspace | None = None,
     ) -> Mapping[str, Any]:
-        """Index the embeddings; raises as the dense search does."""
+        """Indexes the embeddings; raises as the dense search does."""
         return self.dense.build(chunk_ids, tokens, embeddings, workspace)
 
     def candidates(self, queries: Queries, k: int) -> Neighbours:

@@ -1,6 +1,6 @@
-"""Exact search over stored vectors, without an index: what an approximate one is measured against.
+"""Exact search over stored vectors without an index, to measure approximate searches against.
 
-Every vector is read once a question, a block in memory at a time.
+Every vector is read once a call, in blocks.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from .ranking import sort_rows
 
 
 class ExactSearch:
-    """Finds what `FaissRetriever` finds with `Flat`, to the last bit.
+    """Equals `FaissRetriever` with `Flat`, to the last bit.
 
     Args:
-        vectors: of the database's chunks.
+        vectors: vectors of the database's chunks.
         block: vectors in memory at a time.
     """
 
@@ -46,8 +46,8 @@ class ExactSearch:
         return best
 
 
-def exactly(retriever: Retriever, chunk_ids: np.ndarray, embeddings: Embeddings) -> Any:
-    """A retriever whose dense part, or all of it, is replaced by exact search."""
+def with_exact_search(retriever: Retriever, chunk_ids: np.ndarray, embeddings: Embeddings) -> Any:
+    """A copy of a retriever with its dense search replaced by exact search."""
     exact = ExactSearch(Rows(chunk_ids, embeddings.of))
     if isinstance(retriever, FaissRetriever):
         return exact

@@ -1,13 +1,11 @@
-"""A FAISS index trained and written block by block: memory holds a sample and a block of it.
+"""Trains a FAISS index on a sample and writes it block by block, to bound memory.
 
-FAISS fills an index in memory and writes it whole. Most of its kinds end, as files, in what they
-store of each vector: whole ones (Flat, SQ) in the codes, inverted files in their lists. Here the
-codes are made in blocks, and those ends are written from disk; the file is the one that FAISS
-itself would have written, so all else reads it as before. Codes of inverted files are blocks of
-the stage: a killed build goes on behind the last of them.
+FAISS fills an index in memory and writes it whole. Most index types end, as files, with the stored
+vectors: as codes (Flat, SQ) or in inverted lists (IVF). Here these parts are computed in blocks and
+written from disk, to the same file that FAISS would write. Codes of inverted files are blocks of
+the stage, so a killed build resumes after the last one.
 
-Training takes a sample, one vector from each of as many equal parts of the database; one that isn't
-larger than the sample is taken whole.
+Training takes one random vector from each of equal parts of the database, or all of a small one.
 
 Legend: S vectors, E width of one, B bytes of a code.
 """
@@ -28,21 +26,21 @@ from retro_lab.store.workspace import Workspace
 
 from ..base import RowSource
 from .faiss_factory import centroids, train_index
-from .faiss_search import behind_transforms, transformed
+from .faiss_search import inner_index, transformed
 
 BLOCK = 2**16
 
 
 @dataclass(frozen=True)
 class BuildLimits:
-    """What is in memory at once while an index is built.
+    """Limits on memory while an index is built.
 
     Attributes:
-        block: vectors; so many are lost at most when a build is interrupted.
-        sample: vectors to train on, or `points` for each centroid where that is more.
+        block: vectors in memory, the most that an interrupted build loses.
+        sample: vectors to train on, or `points` for each centroid if that is more.
         points: vectors to train on for each centroid.
-        sorted_bytes: of entries of inverted lists that are put in order.
-        scanned: list numbers that are looked through.
+        sorted_bytes: bytes of inverted-list entries sorted at once.
+        scanned: list numbers scanned at once.
     """
 
     block: int = BLOCK
@@ -53,18 +51,18 @@ class BuildLimits:
 
 
 LIMITS = BuildLimits()
-_NO_CODES = struct.pack("<Q", 0)  # how a file of an empty index ends: no codes, ...
+_NO_CODES = struct.pack("<Q", 0)  # the end of an empty index's file: no codes
 
 
 def sample_size(size: int, centroids: int, limits: BuildLimits = LIMITS) -> int:
-    """Vectors of `size` that an index is trained on."""
+    """Number of training vectors for an index of `size` vectors."""
     return min(size, max(limits.sample, limits.points * centroids))
 
 
 def trained(
     index: Any, vectors: RowSource, workspace: Workspace | None, limits: BuildLimits = LIMITS
 ) -> Any:
-    """The index, trained; with a workspace it is trained once, however often a build is killed."""
+    """Trains the index and returns it; with a workspace, only once over interrupted builds."""
     import faiss
 
     def train() -> None:
@@ -86,10 +84,10 @@ def trained(
 
 
 def writes_blocks(index: Any) -> bool:
-    """Whether `write_filled` knows how a file of this empty index ends."""
+    """Whether `write_filled` supports this empty index."""
     import faiss
 
-    inner = behind_transforms(index)
+    inner = inner_index(index)
     whole = (faiss.IndexFlat, faiss.IndexFlatIP, faiss.IndexScalarQuantizer)
     lists = (faiss.IndexIVFFlat, faiss.IndexIVFPQ, faiss.IndexIVFScalarQuantizer)
     if type(inner) not in (*whole, *lists):
@@ -105,15 +103,15 @@ def write_filled(
     workspace: Workspace,
     limits: BuildLimits = LIMITS,
 ) -> None:
-    """Writes a trained, empty index as if all vectors, [S, E], had been added to it.
+    """Writes a trained, empty index as if all vectors, [S, E], had been added.
 
     Args:
-        index: one that `writes_blocks`; it stays empty, but may not be used any more.
+        index: accepted by `writes_blocks`; must not be used afterwards.
     """
     import faiss
 
     with path.open("wb") as out:
-        if isinstance(behind_transforms(index), faiss.IndexIVF):
+        if isinstance(inner_index(index), faiss.IndexIVF):
             lists, codes = _encoded(index, vectors, workspace, limits.block)
             _write_lists(index, lists, codes, out, limits)
         else:
@@ -121,7 +119,7 @@ def write_filled(
 
 
 def _spread(size: int, count: int) -> np.ndarray:
-    """int64 [count], ascending: a random place from each of `count` equal parts."""
+    """int64 [count], ascending: a random position in each of `count` equal parts."""
     edges = np.linspace(0, size, count + 1).astype(np.int64)
     share = np.random.default_rng(0).random(count)
     return edges[:-1] + (share * np.diff(edges)).astype(np.int64)
@@ -129,10 +127,10 @@ def _spread(size: int, count: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Encoding:
-    """Inverted list int32 [n] and code uint8 [n, B] of a block of vectors, wherever that is done.
+    """Computes inverted list int32 [n] and code uint8 [n, B] of a block of vectors, in any process.
 
     Attributes:
-        trained: an empty index, as FAISS serialises it.
+        trained: an empty index, serialised by FAISS.
         vectors: [S, E].
     """
 
@@ -144,7 +142,7 @@ class _Encoding:
 
     @cached_property
     def index(self) -> Any:
-        """The index, opened by each process that is handed this."""
+        """The index, deserialised once in each process."""
         import faiss
 
         return faiss.deserialize_index(self.trained)
@@ -152,7 +150,7 @@ class _Encoding:
     def __call__(self, start: int, stop: int) -> dict[str, np.ndarray]:
         import faiss
 
-        inner = behind_transforms(self.index)
+        inner = inner_index(self.index)
         centres = faiss.downcast_index(inner.quantizer)
         block = transformed(self.index, self.vectors[start:stop].astype(np.float32))
         lists = centres.assign(block, 1)[:, 0]
@@ -165,7 +163,7 @@ class _Encoding:
 def _encoded(
     index: Any, vectors: RowSource, workspace: Workspace, block: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Inverted list int32 [S] and code uint8 [S, B] of each vector, mapped."""
+    """Inverted list int32 [S] and code uint8 [S, B] of each vector, memory-mapped."""
     import faiss
 
     work, size = _Encoding(faiss.serialize_index(index), vectors), len(vectors)
@@ -182,8 +180,8 @@ def _encoded(
 def _write_codes(index: Any, vectors: RowSource, out: BinaryIO, at_once: int) -> None:
     import faiss
 
-    inner, size = behind_transforms(index), len(vectors)
-    numbers = isinstance(inner, faiss.IndexFlat)  # counts its codes in float32
+    inner, size = inner_index(index), len(vectors)
+    numbers = isinstance(inner, faiss.IndexFlat)  # FAISS counts these codes in float32
     out.write(_head(index, size, _NO_CODES))
     out.write(struct.pack("<Q", size * inner.code_size // (4 if numbers else 1)))
     with track(size, "indexing", "chunks") as advance:
@@ -196,8 +194,8 @@ def _write_codes(index: Any, vectors: RowSource, out: BinaryIO, at_once: int) ->
 def _write_lists(
     index: Any, lists: np.ndarray, codes: np.ndarray, out: BinaryIO, limits: BuildLimits
 ) -> None:
-    """Lists one after the other, each its codes and then the places of their vectors."""
-    inner = behind_transforms(index)
+    """Writes the lists in order; each holds the codes and then the positions of its vectors."""
+    inner = inner_index(index)
     count = inner.nlist
     sizes = np.zeros(count, np.int64)
     for _, part in _parts(lists, limits.scanned):
@@ -227,16 +225,16 @@ def _write_lists(
 
 
 def _parts(lists: np.ndarray, size: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Where each part of the list numbers begins, and the part."""
+    """Start and content of each part of the list numbers."""
     for start in range(0, len(lists), size):
         yield start, lists[start : start + size]
 
 
 def _head(index: Any, size: int, end: bytes) -> bytes:
-    """What a file of `size` vectors in an index like this empty one begins with."""
+    """Start of the file of an index like this empty one with `size` vectors."""
     import faiss
 
-    index.ntotal = behind_transforms(index).ntotal = size
+    index.ntotal = inner_index(index).ntotal = size
     return faiss.serialize_index(index).tobytes().removesuffix(end)
 
 
@@ -245,5 +243,5 @@ def _lists_head(inner: Any) -> bytes:
 
 
 def _no_lists(inner: Any) -> bytes:
-    """... or no lists."""
+    """The end of an empty inverted file: no lists."""
     return _lists_head(inner) + struct.pack("<4sQ", b"sprs", 0)

@@ -1,16 +1,16 @@
-"""From a factory string to an empty FAISS index whose sizes fit the corpus.
+"""Creates an empty FAISS index from a factory string, sized for the database.
 
 The rules, each overridden by the setting of its name (`retriever.nlist`, `.pq`, `.nprobe`):
 
     {nlist}  inverted lists: the power of two nearest to 4 * sqrt(chunks), lowered until every list
-             has 39 training points, the least that FAISS accepts silently
-    {pq}     sub-quantisers x bits: as many sub-quantisers as divide the width into parts of 8
-             numbers or more; 8 bits a code, or fewer (down to 4) while 39 points a centroid are
-             missing
+             has 39 training points, the fewest without a warning of FAISS
+    {pq}     sub-quantisers x bits: the most sub-quantisers that divide the width into parts of 8
+             numbers or more; 8 bits a code, or fewer (down to 4) until every centroid has 39
+             training points
     {opq}    the same number of sub-quantisers, for the rotation before them
     nprobe   a sixteenth of the lists, at least one
 
-Training takes a sample of the database (`faiss_blocks.py`); FAISS itself takes at most 256 of it
+Training takes a sample of the database (`faiss_blocks.py`), of which FAISS uses at most 256 vectors
 a centroid.
 """
 
@@ -27,7 +27,7 @@ from retro_lab.config.errors import UserError
 from retro_lab.config.refusals import is_refused
 from retro_lab.config.schema import FaissRetrieverConfig
 
-POINTS_PER_CENTROID = 39  # below it, FAISS warns that k-means is undertrained
+POINTS_PER_CENTROID = 39  # with fewer, FAISS warns that k-means is undertrained
 MAX_CODE_BITS = 8
 MIN_CODE_BITS = 4
 DIMS_PER_CODE = 8
@@ -39,11 +39,11 @@ def fill_factory(
     """The factory string with its placeholders filled for `size` vectors of `width` numbers.
 
     Args:
-        nlist: inverted lists; None takes the rule.
-        pq: sub-quantisers; None takes the rule.
+        nlist: inverted lists; None applies the rule.
+        pq: sub-quantisers; None applies the rule.
 
     Raises:
-        UserError: a placeholder of another name.
+        UserError: unknown placeholder.
     """
     parts = pq or _sub_quantisers(width)
     filled = (
@@ -60,10 +60,10 @@ def fill_factory(
 
 
 def lists_visited(nlist: int, nprobe: int | None) -> int:
-    """Inverted lists that a query visits.
+    """Number of inverted lists that a query visits.
 
     Args:
-        nprobe: as set; None takes the rule.
+        nprobe: the setting; None applies the rule.
     """
     share = max(1, nlist // 16)  # 20k chunks: within .003 of all lists' recall
     return min(nlist, nprobe or share)
@@ -89,7 +89,7 @@ def _code_bits(size: int) -> int:
 
 
 def create_index(factory: str, width: int) -> Any:
-    """An empty index that trains quietly and without the polysemous codes nobody asks for."""
+    """An empty index that trains without warnings and without unused polysemous codes."""
     import faiss
 
     index = faiss.index_factory(width, factory, faiss.METRIC_INNER_PRODUCT)
@@ -99,23 +99,23 @@ def create_index(factory: str, width: int) -> Any:
         if hasattr(part, "pq"):
             part.pq.cp.min_points_per_centroid = 1
             if hasattr(part, "do_polysemous_training"):
-                part.do_polysemous_training = False  # takes most of the time, never searched
+                part.do_polysemous_training = False  # slow to train and never searched
     return index
 
 
 def check_factory(
     config: FaissRetrieverConfig, size: int, width: int, key: str = "retriever"
 ) -> None:
-    """What `FaissRetriever.build` would refuse, found out without vectors.
+    """Checks a factory as `FaissRetriever.build` would, without vectors.
 
     Args:
-        size: chunks of the database; for placeholders, and the points to train on.
-        width: of an embedding.
-        key: where the settings stand, for errors.
+        size: chunks of the database, for placeholders and training points.
+        width: width of an embedding.
+        key: key of the settings, for errors.
 
     Raises:
-        UserError: FAISS doesn't know the factory or can't divide the width by it, or there are too
-            few chunks to train on.
+        UserError: FAISS rejects the factory, can't divide the width, or has too few chunks to train
+            on.
     """
     factory = fill_factory(config.factory, size, width, config.nlist, config.pq)
     with as_user_error(config.factory, factory, size, width, key):
@@ -125,7 +125,7 @@ def check_factory(
 
 
 def _require_reduction(index: Any) -> None:
-    """In FAISS's place, which says it only when it trains."""
+    """Refuses a PCA to more dimensions, which FAISS would only report in training."""
     import faiss
 
     whole = faiss.downcast_index(index)
@@ -135,7 +135,7 @@ def _require_reduction(index: Any) -> None:
 
 
 def train_index(index: Any, vectors: np.ndarray) -> None:
-    """Train on the vectors given, float32 [S, E]."""
+    """Trains on float32 vectors [S, E]."""
     import faiss
 
     whole = faiss.downcast_index(index)
@@ -145,7 +145,7 @@ def train_index(index: Any, vectors: np.ndarray) -> None:
     rotation = _rotation(index)
     if rotation is not None:
         _train_rotation(rotation, index, vectors)
-    with one_thread():  # matrix products vary with their number
+    with one_thread():  # matrix products depend on the number of threads
         for step in _chain(whole):
             if not step.is_trained:
                 step.train(vectors)
@@ -155,7 +155,7 @@ def train_index(index: Any, vectors: np.ndarray) -> None:
 
 
 def _train_rotation(rotation: Any, index: Any, vectors: np.ndarray) -> None:
-    """For the codes that the index will use; left alone it takes 8 bits, however few the points."""
+    """Trains the rotation for the index's own codes; by default it uses 8 bits at any size."""
     import faiss
 
     codes = next((part.pq for part in _parts(index) if hasattr(part, "pq")), None)
@@ -164,7 +164,7 @@ def _train_rotation(rotation: Any, index: Any, vectors: np.ndarray) -> None:
     rotation.pq = trial
     with one_thread():
         rotation.train(vectors)
-    rotation.pq = None  # it dies with this function
+    rotation.pq = None  # `trial` is freed when this function returns
 
 
 def require_points(
@@ -181,7 +181,7 @@ def require_points(
 
 
 def centroids(index: Any) -> int:
-    """The most that k-means looks for at once, 1 where there is none."""
+    """The most centroids of one k-means in the index; 1 without k-means."""
     parts = _parts(index)
     return max(
         [1]
@@ -192,7 +192,7 @@ def centroids(index: Any) -> int:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """FAISS uses one thread inside, as many as before after."""
+    """Limits FAISS to one thread inside the block."""
     import faiss
 
     before = faiss.omp_get_max_threads()
@@ -207,7 +207,7 @@ def one_thread() -> Iterator[None]:
 def as_user_error(
     written: str, factory: str, size: int, width: int, key: str = "retriever"
 ) -> Iterator[None]:
-    """FAISS's own exceptions, while it makes an index, are about the factory or the corpus."""
+    """Turns FAISS's exceptions while building an index into errors about the factory or corpus."""
     try:
         yield
     except RuntimeError as error:
@@ -222,7 +222,7 @@ def as_user_error(
 
 
 def _parts(index: Any) -> list[Any]:
-    """The index, what lies behind its rotation, and the inverted file, as the classes they are."""
+    """The downcast index, the index after its transforms, and the inverted file."""
     import faiss
 
     parts = [faiss.downcast_index(index), faiss.try_extract_index_ivf(index)]
@@ -242,7 +242,7 @@ def _rotation(index: Any) -> Any:
 
 
 def _chain(whole: Any) -> list[Any]:
-    """The transforms before an index, as the classes they are."""
+    """The downcast transforms before an index."""
     import faiss
 
     return [faiss.downcast_VectorTransform(whole.chain.at(i)) for i in range(whole.chain.size())]

@@ -1,14 +1,13 @@
-"""Dense search with FAISS, from a factory string, with its surprises removed.
+"""Dense search with a FAISS index, deterministic and with readable errors.
 
-FAISS leaves three things open that this file settles. Equal scores come back in no fixed order:
-here they are ordered by chunk id, and a row is fetched deeper until its last tie is complete. Exact
-scores differ in the last bit with the number of queries searched at once: here they are computed
-again pair by pair. And a database too small for the factory ends in a C++ assertion, or in a
-warning a sub-quantiser: `faiss_factory.py` lets the sizes follow from the corpus, and what doesn't
-fit is a UserError.
+FAISS returns equal scores in varying order: here they are ordered by chunk id, and a row is fetched
+deeper until its last tie is complete. FAISS's exact scores vary in the last bit with the number of
+queries in a batch: here they are recomputed pair by pair. A database too small for the factory ends
+in a C++ assertion or a warning: `faiss_factory.py` derives the sizes from the database and refuses
+the rest with a UserError.
 
-Vectors are compared by inner product. On unit vectors, which embedders make by default, that
-ranks as the paper's L2 distance does (RETRO, section 2.2).
+Vectors are compared by inner product. On unit vectors, the default of embedders, this ranks as the
+paper's L2 distance does (RETRO, section 2.2).
 """
 
 from __future__ import annotations
@@ -37,28 +36,28 @@ from .faiss_factory import (
 from .faiss_search import add, inner_products, search
 from .ranking import reranked, sort_rows
 
-logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # it reports each CPU it tries
+logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # reports each CPU type that it tries
 
 EXACT_FACTORY = "Flat"
 INDEX_FILE, VECTORS_FILE = "index.faiss", "vectors.npy"
 
 _QUERY_BLOCK = 1024
-_RERANK_BLOCK = 64  # queries scored again at once: 10 MB for 100 candidates of 384 numbers
-_SLACK = 8  # candidates fetched beyond k, so that most rows see their last tie end at once
-_TIE = 1e-5  # scores closer than this, above 1 in proportion, may swap ranks in float32
+_RERANK_BLOCK = 64  # queries rescored at once: 10 MB for 100 candidates of 384 numbers
+_SLACK = 8  # candidates fetched beyond k, so that most rows include their last tie at once
+_TIE = 1e-5  # relative tolerance for scores that may swap ranks in float32
 
 
 Search = Callable[[Any, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
-"""From an index, vectors [Q, E] and k to scores and places of the k best, [Q, k] each."""
+"""Maps an index, vectors [Q, E] and k to scores and positions of the k best, [Q, k] each."""
 
 
 class FaissRetriever:
     """A FAISS index over the embeddings of the database's chunks.
 
     Args:
-        config: of the index and its search.
-        limits: what is in memory at once while it is built.
-        search: how FAISS is asked.
+        config: settings of the index and its search.
+        limits: limits on memory while building.
+        search: the search function.
     """
 
     needs_embeddings = FaissRetrieverConfig.needs_embeddings
@@ -74,19 +73,17 @@ class FaissRetriever:
         self._limits, self._ask = limits, search
         self.chunk_ids = np.empty(0, dtype=np.int64)
         self.index: Any = None
-        self.file: Path | None = None  # where the index was built, until it is saved
-        self.vectors: RowSource | None = None  # [S, E], where candidates are reranked
+        self.file: Path | None = None  # the index on disk, until saved
+        self.vectors: RowSource | None = None  # [S, E], for reranking
 
     @property
     def exact(self) -> bool:
-        """Whether it is `Flat`."""
+        """Whether the factory is `Flat`."""
         return self.config.factory == EXACT_FACTORY
 
     @classmethod
     def index_fields(cls, config: FaissRetrieverConfig) -> dict[str, Any]:
-        """The factory, sizes where given, and whether vectors lie beside it; the rest only acts
-        at search time.
-        """
+        """Factory, explicit sizes, and whether vectors are stored; the rest acts at search time."""
         fields: dict[str, Any] = {"factory": config.factory}
         fields |= {k: v for k in ("nlist", "pq") if (v := getattr(config, k)) is not None}
         return fields if config.rerank is None else {**fields, "vectors": True}
@@ -98,10 +95,10 @@ class FaissRetriever:
         embeddings: RowSource | None,
         workspace: Workspace | None = None,
     ) -> dict[str, Any]:
-        """Train and fill the index; tokens aren't read.
+        """Trains and fills the index; ignores tokens.
 
         Raises:
-            UserError: FAISS doesn't know the factory, or the database is too small for it.
+            UserError: FAISS rejects the factory, or the database is too small for it.
         """
         assert embeddings is not None
         size, width = len(embeddings), embeddings[:1].shape[1]
@@ -109,7 +106,7 @@ class FaissRetriever:
         factory = fill_factory(config.factory, size, width, config.nlist, config.pq)
         self.chunk_ids = chunk_ids
         self.vectors = None if config.rerank is None else embeddings
-        # HNSW links depend on the order of insertion, so a graph is built by one thread.
+        # HNSW links depend on the order of insertion, so a graph needs one thread.
         threads = one_thread() if "HNSW" in factory else nullcontext()
         with as_user_error(config.factory, factory, size, width), threads:
             index = create_index(factory, width)
@@ -125,20 +122,20 @@ class FaissRetriever:
         return {"factory": factory}
 
     def _write(self, embeddings: RowSource, workspace: Workspace) -> None:
-        """Fills the index on disk, and opens it there."""
+        """Fills the index on disk and opens the file."""
         self.file = workspace.scratch / INDEX_FILE
         write_filled(self.index, embeddings, self.file, workspace, self._limits)
         self.index = _open(self.file)
 
     def extend(self, chunk_ids: np.ndarray, embeddings: np.ndarray) -> None:
-        """Puts more chunks behind those that are there; what was trained stays as it was.
+        """Appends chunks without training again.
 
-        An exact index is then the same, to the byte, as one built at once. An approximate one
-        keeps the lists and codes of its first chunks, so its recall may fall as what is added
-        differs from them; it is measured for every neighbour table.
+        An exact index then equals, to the byte, one built at once. An approximate one keeps the
+        lists and codes of its first chunks, so its recall may fall if the added ones differ; recall
+        is measured for every neighbour table.
 
         Args:
-            chunk_ids: int64 [n], ascending, above all that are there.
+            chunk_ids: int64 [n], ascending, above all existing ones.
             embeddings: [n, E].
         """
         self.chunk_ids = np.concatenate([self.chunk_ids, chunk_ids])
@@ -153,9 +150,7 @@ class FaissRetriever:
             add(self.index, embeddings[start : start + size].astype(np.float32, copy=False))
 
     def candidates(self, queries: Queries, k: int) -> Neighbours:
-        """The k best chunks by inner product, deeper where ties need it; the first `rerank` of an
-        approximate search in the order of their exact scores.
-        """
+        """The k best chunks by inner product; `rerank` orders the first by exact score."""
         pool = self.config.rerank
         if pool is None:
             return self._search(queries, k)
@@ -186,7 +181,7 @@ class FaissRetriever:
 
     @classmethod
     def open_to_extend(cls, folder: Path, config: FaissRetrieverConfig) -> Self:
-        """As `load`, with the index in memory, where it can grow."""
+        """As `load`, with the index in memory so that it can grow."""
         import faiss
 
         retriever = cls.load(folder, config)
@@ -203,7 +198,7 @@ class FaissRetriever:
         return found
 
     def _exact_scores(self, queries: Queries, ids: np.ndarray) -> np.ndarray:
-        """float32 [Q, P], inner products with chunks `ids`; each summed alike in any batch."""
+        """float32 [Q, P], inner products with chunks `ids`; independent of the batch."""
         assert queries.embeddings is not None
         assert self.vectors is not None
         scores = np.zeros(ids.shape, dtype=np.float32)
@@ -233,7 +228,7 @@ class FaissRetriever:
         return found
 
     def _search_depth(self, vectors: np.ndarray, depth: int) -> tuple[Neighbours, np.ndarray]:
-        """Sorted hits, and the lowest score FAISS returned a row, -inf if it ran out of chunks."""
+        """Sorted hits, and each row's lowest score from FAISS, -inf if the chunks ran out."""
         scores, positions = self._ask(self.index, vectors, depth)
         floor = np.where(positions[:, -1] < 0, -np.inf, scores[:, -1])
         if self.exact:
@@ -253,14 +248,14 @@ class FaissRetriever:
 
 
 def _open(path: Path) -> Any:
-    """An index as it lies on disk, mapped."""
+    """Opens an index file memory-mapped."""
     import faiss
 
     return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
 
 
 def _save_halves(path: Path, vectors: RowSource, block: int) -> None:
-    """Writes vectors as a float16 npy file, so many in memory at a time."""
+    """Writes vectors as a float16 npy file, `block` rows at a time."""
     shape = (len(vectors), vectors[:1].shape[1])
     header = {"descr": np.dtype(np.float16).str, "fortran_order": False, "shape": shape}
     with path.open("wb") as out:

@@ -1,8 +1,8 @@
-"""FAISS's search, so that a query's result doesn't depend on what else is searched with it.
+"""FAISS search with results that are independent of the other queries in a batch.
 
 FAISS rotates vectors and compares them with centroids in one matrix product a batch, whose last
-bits vary with the batch's size; rotated codes and scores then vary as well. Here these two sums are
-done again pair by pair, which costs little beside the scan of the lists.
+bits vary with the batch's size, and so do codes and scores. Here both sums are computed pair by
+pair, which costs little beside the scan of the lists.
 
 Shapes: Q queries, E width of a vector, L labels a query, K results a query.
 """
@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-_BY_QUERIES = 3  # FAISS's parallel mode; in its default, one thread scans lists that are given
-_SLACK = 4  # lists looked at beyond nprobe, so that a near-tie at its end is decided pair by pair
+_BY_QUERIES = 3  # FAISS's parallel mode; by default one thread scans preassigned lists
+_SLACK = 4  # lists beyond nprobe, so that a near-tie at the boundary is decided pair by pair
 
 
 def search(index: Any, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Scores float32 [Q, K] and positions int64 [Q, K], best first, -1 for none."""
     import faiss
 
-    vectors, index = transformed(index, vectors), behind_transforms(index)
+    vectors, index = transformed(index, vectors), inner_index(index)
     if isinstance(index, faiss.IndexIVF):
         centroids = faiss.downcast_index(index.quantizer)
         if isinstance(centroids, faiss.IndexFlat):
@@ -30,14 +30,14 @@ def search(index: Any, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndar
 
 
 def add(index: Any, vectors: np.ndarray) -> None:
-    """Append vectors, float32 [n, E], to a trained index."""
-    behind = behind_transforms(index)
+    """Appends vectors, float32 [n, E], to a trained index."""
+    behind = inner_index(index)
     behind.add(transformed(index, vectors))
     index.ntotal = behind.ntotal
 
 
 def inner_products(flat: Any, vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """float32 [Q, L]: of queries [Q, E] with those vectors of a flat index, each pair by itself."""
+    """float32 [Q, L]: inner products of queries [Q, E] with labelled vectors, pair by pair."""
     import faiss
 
     scores = np.empty(labels.shape, dtype=np.float32)
@@ -51,8 +51,8 @@ def inner_products(flat: Any, vectors: np.ndarray, labels: np.ndarray) -> np.nda
     return scores
 
 
-def behind_transforms(index: Any) -> Any:
-    """The index behind a chain of transforms, or the index itself, as the class it is."""
+def inner_index(index: Any) -> Any:
+    """The downcast index after a chain of transforms, or the index itself."""
     import faiss
 
     if isinstance(index, faiss.IndexPreTransform):
@@ -61,7 +61,7 @@ def behind_transforms(index: Any) -> Any:
 
 
 def transformed(index: Any, vectors: np.ndarray) -> np.ndarray:
-    """Vectors as the index behind a chain of transforms takes them, float32 [Q, E']."""
+    """Vectors after the index's chain of transforms, float32 [Q, E']."""
     import faiss
 
     if not isinstance(index, faiss.IndexPreTransform):

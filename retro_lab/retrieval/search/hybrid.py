@@ -1,4 +1,4 @@
-"""Reciprocal-rank fusion: chunks that a dense and a lexical search both find come first.
+"""Reciprocal-rank fusion: chunks found by both a dense and a lexical search come first.
 
 Source: Cormack, Clarke and Buettcher, "Reciprocal rank fusion outperforms Condorcet and individual
 rank learning methods", 2009: a chunk's score is the sum of 1 / (60 + rank) over the searches.
@@ -22,7 +22,7 @@ from .sub_indexes import load_sub_index, save_sub_index, sub_index_fields
 
 
 class HybridRetriever:
-    """Two searches of equal weight; behind their fused candidates come further dense ones."""
+    """Fuses two searches of equal weight; further dense candidates follow."""
 
     needs_embeddings = HybridRetrieverConfig.needs_embeddings
 
@@ -33,12 +33,12 @@ class HybridRetriever:
 
     @property
     def exact(self) -> bool:
-        """As the dense search is; the lexical one always is."""
+        """As for the dense search; the lexical one is exact."""
         return self.dense.exact
 
     @classmethod
     def index_fields(cls, config: HybridRetrieverConfig) -> dict[str, Any]:
-        """Those of both parts; constant and depth act at search time."""
+        """Settings of both parts; constant and depth act at search time."""
         return {
             "dense": sub_index_fields(config.dense),
             "lexical": sub_index_fields(config.lexical),
@@ -51,7 +51,7 @@ class HybridRetriever:
         embeddings: RowSource | None,
         workspace: Workspace | None = None,
     ) -> Mapping[str, Any]:
-        """Both indexes; raises as they do."""
+        """Builds both indexes; raises as they do."""
         lexical = self.lexical.build(chunk_ids, tokens, None)
         return {**self.dense.build(chunk_ids, tokens, embeddings, workspace), **lexical}
 
@@ -79,7 +79,7 @@ def fuse(rankings: list[np.ndarray], constant: int) -> Neighbours:
     """Reciprocal-rank fusion of rankings [Q, D] of chunk ids, -1 for none; ties by ascending id.
 
     Returns:
-        As many columns as the rankings have together.
+        One column for each column of the rankings.
     """
     ids = np.concatenate(rankings, axis=1)
     rank = np.concatenate([np.arange(1, ranking.shape[1] + 1) for ranking in rankings])

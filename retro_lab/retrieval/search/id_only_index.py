@@ -1,4 +1,4 @@
-"""The index of searches that need none: the ids of the database's chunks, and nothing else."""
+"""Index for searches that store only the ids of the database's chunks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class IdOnlyIndex:
 
     @classmethod
     def index_fields(cls, config: Any) -> dict[str, Any]:
-        """Nothing: what settings there are act at search time."""
+        """Empty: all settings act at search time."""
         return {}
 
     def build(
@@ -33,7 +33,7 @@ class IdOnlyIndex:
         embeddings: RowSource | None,
         workspace: Workspace | None = None,
     ) -> dict[str, Any]:
-        """Remember the ids; tokens and embeddings aren't read."""
+        """Stores the ids; ignores tokens and embeddings."""
         self.chunk_ids = chunk_ids
         return {}
 

@@ -1,7 +1,7 @@
-"""Lexical search: one sparse matrix of what each token is worth in each chunk, and its product.
+"""Lexical search as a sparse matrix product of token weights.
 
 A chunk's score is the sum over tokens of the query's weight times the chunk's. A block of queries
-is one sparse matrix product, and ties are in order. Backends differ in the two sets of weights.
+is one sparse matrix product; ties are ordered by id. Subclasses define the two sets of weights.
 
 Shapes: S chunks of the database, V vocabulary, Q queries, P candidates a query.
 """
@@ -22,34 +22,34 @@ from .ranking import best_of_rows
 
 QUERY_BLOCK = 32
 CHUNK_BLOCK = 65536
-"""Chunks scored at once: bounds the dense block of scores to 8 MB."""
+"""Chunks scored at once; bounds the dense block of scores to 8 MB."""
 
 _ARRAYS = ("chunk_ids", "data", "indices", "indptr")
 
 
 class LexicalRetriever:
-    """Search by token weights; chunks that share no token with the query are no candidates."""
+    """Search by token weights; chunks that share no token with the query are left out."""
 
     needs_embeddings: ClassVar[bool] = False
     exact = True
 
     def __init__(self, config: Any, *, block: int = CHUNK_BLOCK) -> None:
         self.config = config
-        self._block = block  # chunks that are scored at once
+        self._block = block  # chunks scored at once
         self.chunk_ids = np.empty(0, dtype=np.int64)
-        self.weights: Any = None  # csr_array [S, V], worth of a token in a chunk
+        self.weights: Any = None  # csr_array [S, V], weight of a token in a chunk
 
     def chunk_weights(self, tokens: np.ndarray, vocabulary: int) -> Any:
         """A sparse float32 array [S, V] of positive weights.
 
         Args:
-            tokens: int32 [S, M], -1 where a token is padding or a document boundary.
+            tokens: int32 [S, M], -1 for padding and document boundaries.
             vocabulary: V, one more than the largest token.
         """
         raise NotImplementedError
 
     def query_weights(self, counts: np.ndarray) -> np.ndarray:
-        """float32 [V, Q] from how often each query holds each token, float32 [V, Q]."""
+        """float32 [V, Q] weights from token counts of each query, float32 [V, Q]."""
         return counts
 
     def build(
@@ -59,10 +59,10 @@ class LexicalRetriever:
         embeddings: RowSource | None,
         workspace: Workspace | None = None,
     ) -> Mapping[str, Any]:
-        """Weigh every token of every chunk; embeddings aren't read.
+        """Computes the weight of every token in every chunk; ignores embeddings.
 
         Raises:
-            UserError: no chunk holds any text.
+            UserError: no chunk holds text.
         """
         tokens = np.asarray(tokens)
         vocabulary = int(tokens.max(initial=-1)) + 1
@@ -76,9 +76,9 @@ class LexicalRetriever:
         return {"vocabulary": vocabulary, "postings": int(self.weights.nnz)}
 
     def candidates(self, queries: Queries, k: int) -> Neighbours:
-        """The k chunks of highest score, among those that share a token with the query.
+        """The k chunks of highest score among those that share a token with the query.
 
-        Equal queries, as the heads of files with one licence are, are searched once.
+        Equal queries, such as the same licence at the head of many files, are searched once.
         """
         tokens, place = np.unique(queries.tokens, axis=0, return_inverse=True)
         found = Neighbours.empty(len(tokens), k)
@@ -88,14 +88,14 @@ class LexicalRetriever:
         return Neighbours(found.ids[place], found.scores[place])
 
     def scores_of(self, tokens: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """Scores of given chunks, those that share nothing included.
+        """Scores of given chunks, including those that share no token with the query.
 
         Args:
-            tokens: int32 [Q, M] of the queries.
+            tokens: int32 [Q, M], the queries.
             ids: int64 [Q, P], chunk ids, -1 for none.
 
         Returns:
-            float32 [Q, P]; 0 where nothing is shared, and where there is no chunk.
+            float32 [Q, P]; 0 without a shared token or a chunk.
         """
         scores = np.zeros(ids.shape, dtype=np.float32)
         for start in range(0, len(ids), QUERY_BLOCK):
@@ -142,7 +142,7 @@ class LexicalRetriever:
 
 
 def _count_tokens(tokens: np.ndarray, vocabulary: int) -> np.ndarray:
-    """float32 [V, Q]: how often each query holds each token that the index knows."""
+    """float32 [V, Q], counts of each indexed token in each query."""
     counts = np.zeros((vocabulary, len(tokens)), dtype=np.float32)
     queries = np.broadcast_to(np.arange(len(tokens))[:, None], tokens.shape)
     known = (tokens >= 0) & (tokens < vocabulary)
@@ -151,7 +151,7 @@ def _count_tokens(tokens: np.ndarray, vocabulary: int) -> np.ndarray:
 
 
 def _top(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row, column and value of every positive score that is no less than the row's k-th best."""
+    """Row, column and value of every positive score that reaches the row's k-th best."""
     size = scores.shape[1]
     if k < size:
         threshold = np.partition(scores, size - k, axis=1)[:, size - k, None]

@@ -1,12 +1,12 @@
 """THE ORACLE READS THE TEXT THAT THE MODEL IS TO PREDICT. It is an upper bound, not a retriever.
 
-The neighbours of chunk u are the database's chunks with the longest common token run with chunk
-u + 1, the one that they help to predict. No search that sees only the past can do this; what a
-model gains here is what perfect surface retrieval from this database could give it. Never report
-its figures as a result of retrieval.
+The neighbours of chunk u are the database's chunks with the longest common token run with the next
+chunk, u + 1, which they help to predict. No search of the past alone can do this: the gain is an
+upper bound for perfect surface retrieval from this database. Never report its figures as a result
+of retrieval.
 
-The last chunk of a document has no next one: its own text is taken, and nothing reads what it finds
-but a leakage measure.
+The last chunk of a document has no next one and uses its own text; only a leakage measure reads its
+neighbours.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from .sub_indexes import load_sub_index, save_sub_index, sub_index_fields
 
 
 class OracleRetriever:
-    """Candidates by BM25 of the next chunk; the first `pool` by the exact run they share with it.
+    """Candidates by BM25 of the next chunk; the first `pool` ordered by their exact common run.
 
-    A score's whole part is the longest run in tokens; its fraction grows with BM25 and orders runs
-    of equal length. Behind the pool BM25's order goes on. A run beyond the pool is missed: raise
-    `retriever.pool` to look further.
+    A score's integer part is the longest run in tokens; its fraction grows with BM25 and orders
+    runs of equal length. After the pool, BM25's order continues. Runs beyond the pool are missed:
+    raise `retriever.pool` to find more.
     """
 
     needs_embeddings = OracleRetrieverConfig.needs_embeddings
@@ -45,7 +45,7 @@ class OracleRetriever:
 
     @classmethod
     def index_fields(cls, config: OracleRetrieverConfig) -> dict[str, Any]:
-        """Those of BM25; the pool acts at search time."""
+        """Settings of BM25; the pool acts at search time."""
         return {"bm25": sub_index_fields(config.bm25)}
 
     def build(
@@ -55,12 +55,12 @@ class OracleRetriever:
         embeddings: RowSource | None,
         workspace: Workspace | None = None,
     ) -> Mapping[str, Any]:
-        """Index for BM25, and keep the tokens; embeddings aren't read."""
+        """Builds BM25's index and keeps the tokens; ignores embeddings."""
         self.tokens = np.asarray(tokens)
         return self.bm25.build(chunk_ids, self.tokens, None)
 
     def candidates(self, queries: Queries, k: int) -> Neighbours:
-        """The longest runs with the next chunk first."""
+        """The k best candidates, longest run with the next chunk first."""
         wanted = queries.tokens if queries.following is None else queries.following
         pool = self.config.pool
         first = self.bm25.candidates(queries._replace(tokens=wanted), max(k, pool))

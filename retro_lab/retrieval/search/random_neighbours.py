@@ -1,8 +1,8 @@
-"""Uniformly random neighbours: the control that tells retrieval's content from its mere presence.
+"""Uniformly random neighbours: the control that separates the neighbours' content from reading.
 
-A candidate is a pure function of the seed, the query chunk's id and the candidate's rank, so
-neither batches, nor order, nor resuming change it. For that, each query walks its own keyed
-permutation of the database: distinct by construction, and rank j costs the same for every j.
+A candidate is a function of the seed, the query chunk's id and the candidate's rank, independent of
+batches, order and resuming. Each query has its own keyed permutation of the database: candidates
+are distinct, and every rank costs the same.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 class RandomRetriever(IdOnlyIndex):
-    """Chunks of the database in a random order of each query's own."""
+    """Chunks of the database in a random order for each query."""
 
     needs_embeddings: ClassVar[bool] = RandomRetrieverConfig.needs_embeddings
 
     def candidates(self, queries: Queries, k: int) -> Neighbours:
-        """The first k of each query's permutation; a score is minus the rank."""
+        """The first k of each query's permutation; the score is minus the rank."""
         size = len(self.chunk_ids)
         found = Neighbours.empty(len(queries.chunk_ids), k)
         count = min(k, size)
@@ -40,11 +40,11 @@ class RandomRetriever(IdOnlyIndex):
 
 
 def keyed_permutation(values: np.ndarray, keys: np.ndarray, size: int) -> np.ndarray:
-    """Each value's image under the permutation of 0..size-1 that its key names.
+    """Images of values under a permutation of 0..size-1 that is determined by a key.
 
-    A Feistel network on the smallest power of two that holds `size`, applied again to whatever
-    falls outside (cycle walking; fewer than two passes on average). Source: Black and Rogaway,
-    "Ciphers with arbitrary finite domains", 2002.
+    A Feistel network on the smallest power of two that holds `size`, repeated for images outside
+    (cycle walking; fewer than two passes on average). Source: Black and Rogaway, "Ciphers with
+    arbitrary finite domains", 2002.
 
     Args:
         values: uint64, each below `size`.
@@ -72,7 +72,7 @@ def _feistel(values: np.ndarray, keys: np.ndarray, bits: int) -> np.ndarray:
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
-    """The SplitMix64 finaliser: every input bit moves every output bit. Arrays only."""
+    """The SplitMix64 finaliser: every input bit affects every output bit. Arrays only."""
     x = x + _GOLDEN
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,4 +1,4 @@
-"""Order and selection within the rows of a result, vectorised: no Python loop over queries."""
+"""Vectorised sorting and selection within the rows of a result."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ..base import NO_CHUNK, Neighbours
 
 
 def sort_rows(found: Neighbours) -> Neighbours:
-    """Best first, equal scores by ascending id, missing neighbours last.
+    """Sorts rows best first, equal scores by ascending id, missing neighbours last.
 
-    Rows that stand in order already, which are most of what a library returns, aren't sorted again.
+    Rows already in order, the usual case, are left alone.
     """
     ids = found.ids.copy()
     scores = np.where(ids == NO_CHUNK, -np.inf, found.scores).astype(np.float32)
@@ -27,13 +27,13 @@ def sort_rows(found: Neighbours) -> Neighbours:
 def best_of_rows(
     rows: np.ndarray, ids: np.ndarray, scores: np.ndarray, num_rows: int, k: int
 ) -> Neighbours:
-    """The k best of a ragged set of hits, as `sort_rows` orders them.
+    """The k best of a ragged set of hits, in the order of `sort_rows`.
 
     Args:
-        rows: int64 [n], the query that a hit belongs to, below `num_rows`, in any order.
+        rows: int64 [n], each hit's query, below `num_rows`, in any order.
         ids: int64 [n], chunk ids.
         scores: float32 [n].
-        num_rows: queries.
+        num_rows: number of queries.
         k: neighbours a query.
     """
     order = np.lexsort((ids, -scores, rows))
@@ -48,7 +48,7 @@ def best_of_rows(
 
 
 def first_allowed(found: Neighbours, allowed: np.ndarray, k: int) -> Neighbours:
-    """The first k allowed neighbours of each row, in the order they stand in.
+    """The first k allowed neighbours of each row, in their given order.
 
     Args:
         found: [Q, F] candidates.
@@ -68,13 +68,13 @@ def first_allowed(found: Neighbours, allowed: np.ndarray, k: int) -> Neighbours:
 def reranked(
     first: Neighbours, pool: int, k: int, score: Callable[[np.ndarray], np.ndarray]
 ) -> Neighbours:
-    """The first `pool` candidates in the order of another score, the others behind them as before.
+    """The first `pool` candidates reordered by another score, followed by the others.
 
     Args:
         first: [Q, F] candidates, F at least k, best first.
-        pool: candidates that are scored again.
+        pool: number of candidates to score again.
         k: neighbours a row of the result.
-        score: from ids [Q, pool], -1 for none, to float32 scores of the same shape.
+        score: maps ids [Q, pool], -1 for none, to float32 scores of the same shape.
     """
     ids = first.ids[:, :pool]
     head = sort_rows(Neighbours(ids, score(ids)))
@@ -82,14 +82,14 @@ def reranked(
 
 
 def append_tail(head: Neighbours, tail: Neighbours, k: int) -> Neighbours:
-    """The head, and behind it what only the tail has, so that no list ends before its source does.
+    """The head, followed by the tail's candidates that the head lacks.
 
-    The two are scored on different scales: a tail's score is the lowest of its head, less 1 for
-    its first place, 2 for the second, and so on.
+    The scales differ, so the tail's scores are the head's lowest, minus 1 for its first place, 2
+    for the second, and so on.
 
     Args:
         head: [Q, H], best first.
-        tail: [Q, T], best first; what the head holds too is left out.
+        tail: [Q, T], best first.
         k: neighbours a row of the result.
     """
     there = head.ids != NO_CHUNK
@@ -102,7 +102,7 @@ def append_tail(head: Neighbours, tail: Neighbours, k: int) -> Neighbours:
 
 
 def repeated_in_row(ids: np.ndarray) -> np.ndarray:
-    """bool [Q, K]: whether the same id stands further left in the row."""
+    """bool [Q, K]: whether the same id occurs further left in the row."""
     order = np.argsort(ids, axis=1, kind="stable")
     ascending = np.take_along_axis(ids, order, axis=1)
     again = np.zeros(ids.shape, dtype=bool)

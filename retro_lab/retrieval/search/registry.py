@@ -1,4 +1,4 @@
-"""From a retriever's configuration to the retriever; a backend's library loads when it is used."""
+"""Maps a retriever's configuration to its class, whose library is imported on first use."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ BACKENDS: dict[type[RetrieverConfig], str] = {
     HttpRetrieverConfig: f"{_HERE}.service.client:HttpRetriever",
     StoredRetrieverConfig: f"{_HERE}.search.stored:StoredRetriever",
 }
-"""Configuration class to `module:class`: a new backend is one line here."""
+"""Configuration class to `module:class`; a new backend adds a line."""
 
 
 def retriever_class(config: RetrieverConfig) -> type[Retriever]:
-    """The backend of a configuration.
+    """The retriever class of a configuration.
 
     Raises:
-        ValueError: `retriever=none`; callers leave retrieval out before they come here.
+        ValueError: `retriever=none`, which callers must handle.
         UserError: no backend is registered for the configuration's class.
     """
     if not config.retrieves:
@@ -64,5 +64,5 @@ def build_retriever(config: RetrieverConfig) -> Retriever:
 
 
 def load_retriever(config: RetrieverConfig, folder: Path) -> Retriever:
-    """The retriever saved in an index artifact's folder; raises as `retriever_class`."""
+    """The retriever in an index artifact's folder; raises as `retriever_class`."""
     return retriever_class(config).load(folder, config)

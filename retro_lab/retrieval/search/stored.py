@@ -1,7 +1,7 @@
-"""`retriever=stored`: the neighbours that an imported dataset brings with it, looked up.
+"""`retriever=stored`: the neighbours of an imported dataset, looked up.
 
-Only those in the database count, as with every other retriever: a neighbour in a validation
-document, say, is dropped, and the table's coverage tells how many are left.
+As with other retrievers, only chunks of the database count: a neighbour in a validation document is
+dropped, and the table's coverage shows how many remain.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from .ranking import first_allowed, repeated_in_row
 
 
 class StoredRetriever(IdOnlyIndex):
-    """A table of neighbours; it knows those of stored chunks, and can't search for text."""
+    """A table of neighbours of stored chunks; new text has none."""
 
     needs_embeddings = StoredRetrieverConfig.needs_embeddings
 
     def candidates(self, queries: Queries, k: int) -> Neighbours:
-        """The first k of those that the store has for each query; a score is minus the rank.
+        """The first k stored neighbours of each query; the score is minus the rank.
 
         Raises:
-            UserError: the queries aren't chunks of a store that has neighbours.
+            UserError: the queries are no chunks of a store with neighbours.
         """
         if queries.given is None:
             raise UserError(

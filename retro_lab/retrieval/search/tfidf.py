@@ -1,4 +1,4 @@
-"""Tf-idf on token ids: the plainest lexical search, and the one that other retrievers beat."""
+"""Tf-idf on token ids: the simplest lexical search, a baseline for the other retrievers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .lexical import LexicalRetriever
 
 
 class TfidfRetriever(LexicalRetriever):
-    """Cosine of tf-idf vectors, as scikit-learn defines them: idf = 1 + ln((1 + S) / (1 + df)).
+    """Cosine of tf-idf vectors, as in scikit-learn: idf = 1 + ln((1 + S) / (1 + df)).
 
-    Tokens that the database doesn't hold count neither for nor against a chunk.
+    Tokens outside the database are ignored.
     """
 
     def __init__(self, config: TfidfRetrieverConfig) -> None:
@@ -24,11 +24,11 @@ class TfidfRetriever(LexicalRetriever):
 
     @classmethod
     def index_fields(cls, config: TfidfRetrieverConfig) -> dict[str, Any]:
-        """It has no settings."""
+        """Empty: there are no settings."""
         return {}
 
     def chunk_weights(self, tokens: np.ndarray, vocabulary: int) -> Any:
-        """Unit rows of tf-idf."""
+        """Tf-idf weights with rows of unit length."""
         from scipy.sparse import coo_array
 
         rows, columns = np.nonzero(tokens >= 0)
@@ -45,9 +45,9 @@ class TfidfRetriever(LexicalRetriever):
         return counts
 
     def query_weights(self, counts: np.ndarray) -> np.ndarray:
-        """Unit columns of tf-idf; zero for a query without a known token."""
+        """Tf-idf weights with columns of unit length; zero without a known token."""
         weights = counts * self.idf[:, None]
-        rows = np.ascontiguousarray(weights.T, dtype=np.float64)  # summed alike in any batch
+        rows = np.ascontiguousarray(weights.T, dtype=np.float64)  # independent of the batch
         norms = np.sqrt((rows**2).sum(axis=1))
         return weights / np.maximum(norms, 1e-12).astype(np.float32)
 

@@ -1,1 +1,1 @@
-"""Searches over HTTP: the server and its client."""
+"""Search over HTTP: the server and its client."""

@@ -1,4 +1,4 @@
-"""Where a search service listens."""
+"""Addresses of a search service."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from retro_lab.config.errors import UserError
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address."""
+    """Whether an address is reachable from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -17,10 +17,10 @@ def is_loopback(host: str) -> bool:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; port 0 takes a free one.
+    """A listening socket; port 0 chooses a free one.
 
     Raises:
-        UserError: the address is taken, or not this machine's.
+        UserError: the address is taken, or belongs to another machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

@@ -1,8 +1,8 @@
-"""`retriever=http`: the index of a search service, with the results that it would give in process.
+"""`retriever=http`: search by a service, with the same results as in process.
 
-A query is a chunk of the store that client and service share, so the service searches with its own
-vectors and texts, and the client needs no embedder. Both know the other by keys of content: what is
-cached follows the index that was served, and a service of other chunks is refused.
+A query is a chunk of a store that client and service share, so the service uses its own vectors and
+texts, and the client needs no embedder. Content keys identify index and chunks: cached results
+depend on the served index, and a service with other chunks is refused.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ API_KEY_VARIABLE = "RETRO_LAB_API_KEY"
 _FILE = "served.json"
 _BUSY = (429, 502, 503, 504)
 _FIRST_WAIT = 0.5  # seconds
-_ROWS = 65536  # hashed at once
+_ROWS = 65536  # rows hashed at once
 _KEY_DIGITS = 16
 
 
 def chunks_key(chunk_ids: np.ndarray, tokens: RowSource) -> str:
-    """Name of a database by its content: 16 hex digits, equal for equal chunks of equal ids.
+    """Content key of a database: 16 hex digits, equal for equal chunks with equal ids.
 
     Args:
         chunk_ids: int [S], global chunk ids.
-        tokens: int [S, M], -1 where a token is padding or a document boundary.
+        tokens: int [S, M], -1 for padding and document boundaries.
     """
     found = hashlib.sha256(np.array((len(tokens), tokens[:1].shape[1]), "<i8").tobytes())
     found.update(chunk_ids.astype("<i8").tobytes())
@@ -51,10 +51,10 @@ def chunks_key(chunk_ids: np.ndarray, tokens: RowSource) -> str:
 
 
 class HttpRetriever:
-    """Search by a service; `build` indexes nothing, and notes what the service holds."""
+    """Search by a service; `build` only records the service's keys."""
 
     needs_embeddings = HttpRetrieverConfig.needs_embeddings
-    exact = True  # the recall of the service's search is measured where its index was built
+    exact = True  # recall is measured where the service's index was built
 
     def __init__(self, config: HttpRetrieverConfig) -> None:
         self.config = config
@@ -62,7 +62,7 @@ class HttpRetriever:
 
     @classmethod
     def connect(cls, config: HttpRetrieverConfig) -> Service:
-        """The service at the address of a configuration; nothing is asked yet."""
+        """The service at the configured address; sends no request."""
         return Service(config)
 
     @cached_property
@@ -71,10 +71,10 @@ class HttpRetriever:
 
     @classmethod
     def index_fields(cls, config: HttpRetrieverConfig) -> dict[str, Any]:
-        """Which index is served, settings of its search included; asks the service if it must.
+        """The key of the served index and search settings, from the configuration or the service.
 
         Raises:
-            UserError: it doesn't answer.
+            UserError: no answer.
         """
         return {"served": config.index or cls.connect(config).health()["index"]}
 
@@ -85,10 +85,10 @@ class HttpRetriever:
         embeddings: RowSource | None,
         workspace: Workspace | None = None,
     ) -> Mapping[str, Any]:
-        """Compare the service's database with this one; embeddings aren't read.
+        """Compares the service's database with this one; ignores embeddings.
 
         Raises:
-            UserError: the service doesn't answer, or holds other chunks.
+            UserError: no answer, or the service holds other chunks.
         """
         self.chunks = chunks_key(chunk_ids, tokens)
         health = self.service.health()
@@ -100,7 +100,7 @@ class HttpRetriever:
         """The k best chunks by the service's search.
 
         Raises:
-            UserError: the service doesn't answer, refuses, or has another index by now.
+            UserError: no answer, a refusal, or another index since `build`.
         """
         found = Neighbours.empty(len(queries.chunk_ids), k)
         size = min(self.config.batch_size, self.service.max_queries)
@@ -118,7 +118,7 @@ class HttpRetriever:
 
     @classmethod
     def load(cls, folder: Path, config: HttpRetrieverConfig) -> Self:
-        """Note the keys and compare them with the service's; raises as `build`."""
+        """Reads the keys and compares them with the service's; raises as `build`."""
         retriever = cls(config)
         keys = orjson.loads((folder / _FILE).read_bytes())
         retriever.chunks, retriever.index = keys["chunks"], keys["index"]
@@ -143,19 +143,19 @@ class HttpRetriever:
             "chunk_ids": queries.chunk_ids.tolist(),
             "tokens": queries.tokens.tolist(),
         }
-        outside = (queries.chunk_ids == NO_CHUNK).any()  # the service has the others' vectors
+        outside = (queries.chunk_ids == NO_CHUNK).any()  # the service has stored vectors
         if outside and queries.embeddings is not None and self.service.needs_embeddings:
             request["embeddings"] = queries.embeddings.tolist()
         return request
 
 
 class Service:
-    """Requests to a search service on kept connections, repeated while it is busy.
+    """Requests to a search service on persistent connections, retried if it is busy.
 
     Args:
-        config: where it is, and how long and how often it is asked.
+        config: address, timeout and retries.
         sleep: waits between attempts.
-        client: connections to it; None opens them.
+        client: an HTTP client; None opens one.
     """
 
     def __init__(
@@ -171,17 +171,17 @@ class Service:
         self.needs_embeddings = False
 
     def health(self) -> dict[str, Any]:
-        """What is served: `retriever`, keys `index` and `chunks`, and limits."""
+        """Description of the served index: `retriever`, keys `index` and `chunks`, and limits."""
         health = self._ask("GET", "/health", None)
         try:
             self.max_queries = int(health["limits"]["max_queries"])
             self.needs_embeddings = health["needs_embeddings"]
         except (KeyError, TypeError):
-            raise self._stranger() from None
+            raise self._not_a_service() from None
         return health
 
     def candidates(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """`ids` and `scores` of each query, as many as there are."""
+        """Ragged `ids` and `scores` of each query."""
         return self._ask("POST", "/candidates", orjson.dumps(request))
 
     def _ask(self, method: str, path: str, body: bytes | None) -> dict[str, Any]:
@@ -215,9 +215,9 @@ class Service:
             message = f"retriever.url={self.config.url} refused: {error['message']}"
             raise UserError(message, fix=error["fix"])
         except (orjson.JSONDecodeError, KeyError, TypeError):
-            raise self._stranger() from None
+            raise self._not_a_service() from None
 
-    def _stranger(self) -> UserError:
+    def _not_a_service(self) -> UserError:
         return UserError(
             f"retriever.url={self.config.url} is no search service of retro_lab",
             fix="give the address that python -m retro_lab serve printed",
@@ -225,11 +225,11 @@ class Service:
 
 
 def open_client(config: HttpRetrieverConfig) -> httpx.Client:
-    """Connections to the service, kept open between requests.
+    """An HTTP client for the service, with persistent connections.
 
     Raises:
         UserError: the extra `serve` isn't installed, the address is no URL or has a password, or
-            the API key cannot be sent.
+            the API key is no valid header.
     """
     try:
         import httpx
@@ -239,7 +239,7 @@ def open_client(config: HttpRetrieverConfig) -> httpx.Client:
         ) from None
     refuse_passwords([f"retriever.url={config.url}"])
     key = os.environ.get(API_KEY_VARIABLE)
-    if key and not (key.isascii() and key.isprintable()):  # httpx would print it in its complaint
+    if key and not (key.isascii() and key.isprintable()):  # httpx would print it in its error
         raise UserError(
             f"{API_KEY_VARIABLE} holds a character that no HTTP header takes",
             fix="choose a key of printable ASCII characters, for the service as well",

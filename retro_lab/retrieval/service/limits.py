@@ -1,7 +1,7 @@
-"""What the search service asks of a request before it looks inside: its key, its size, its haste.
+"""Limits of the search service on requests: API key, size, number and time.
 
-A stranger's request costs at most one connection and, with the right key, one body of
-`max_bytes`; a connection on which nothing gets finished is closed.
+A request without the right key costs at most one connection; one with the key, also a body of
+`max_bytes`. Connections without progress are closed.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .client import API_KEY_VARIABLE
 
-_CONNECTIONS = 4  # open for each request that may be at work; idle ones are kept for clients
+_CONNECTIONS = 4  # open connections for each concurrent request; idle ones are kept for clients
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may ask, and how many may be at work.
+    """Limits on a request and on concurrent requests.
 
     Attributes:
-        max_k: chunks a query; a client's search in process asks for more than it keeps.
+        max_k: chunks a query; larger than a table's k_store, since a client fetches a margin.
         max_queries: queries a request.
-        max_hits: queries times k of a search with texts, which bounds the answer.
-        max_bytes: of a request's body, counted as they come.
+        max_hits: queries times k in a search with texts, which bounds the answer.
+        max_bytes: bytes of a request's body, counted on arrival.
         timeout: seconds for a request's head, then for its body, then for its answer.
-        max_waiting: requests at a time, the one that is searched included.
+        max_waiting: concurrent requests, including the running one.
     """
 
     max_k: int = 4096
@@ -43,12 +43,12 @@ class Limits:
 
     @property
     def max_connections(self) -> int:
-        """Connections that are open at a time."""
+        """Limit on open connections."""
         return _CONNECTIONS * self.max_waiting
 
 
 class ServiceError(Exception):
-    """An answer that is not a result: HTTP status, code for programs, message and fix for people.
+    """An error answer: HTTP status, code for programs, message and fix for users.
 
     Args:
         status: HTTP status.
@@ -67,31 +67,31 @@ class ServiceError(Exception):
 
 
 def json_response(data: Any, status: int = 200) -> Response:
-    """An answer in JSON."""
+    """A JSON response."""
     return Response(orjson.dumps(data), status, media_type="application/json")
 
 
 def too_much(what: str, asked: int, limit: int) -> ServiceError:
-    """The answer to a request above a limit."""
+    """The error for a request above a limit."""
     message = f"{what}: {asked} asked, but the limit is {limit}"
     return ServiceError(413, "too_large", message, "ask less, or serve with a higher limit")
 
 
 def too_busy(limits: Limits) -> ServiceError:
-    """The answer to a request above the number that may be at work."""
+    """The error for a request beyond `max_waiting`."""
     problem = f"{limits.max_waiting} requests are waiting already"
     return ServiceError(503, "busy", problem, "try again later")
 
 
 class Guard:
-    """Lets a request in when its key is right, there is room, and its body came whole and in time.
+    """Passes on requests with the right key and a complete, timely body, while there is room.
 
-    Only POST requests are looked at: the others carry no body and show no text of the run.
+    Only POST requests are checked: others carry no body and expose no text of the run.
 
     Args:
-        app: what answers.
-        limits: of a request.
-        api_key: what `Authorization: Bearer <key>` must hold; None lets everyone in.
+        app: the application behind the guard.
+        limits: limits on a request.
+        api_key: required value of `Authorization: Bearer <key>`; None disables the check.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits, api_key: str | None) -> None:
@@ -132,7 +132,7 @@ class Guard:
             )
 
     async def _body(self, declared: bytes, receive: Receive) -> bytes | None:
-        """The whole body, whatever length was declared; None if the client went away."""
+        """The whole body, with its size checked; None if the client disconnected."""
         limit, body = self.limits.max_bytes, bytearray()
         if declared.isdigit() and int(declared) > limit:
             raise too_much("bytes a request", int(declared), limit)
@@ -157,7 +157,7 @@ class Guard:
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """`receive` for a request whose body was read already."""
+    """A `receive` that first yields the body already read."""
     rest: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:
@@ -167,10 +167,10 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 
 class Connection(H11Protocol):
-    """A connection that is closed when too many are open, or a request or its answer gets stuck.
+    """A connection that is closed if too many are open or its request or answer stalls.
 
     Attributes:
-        limits: of the service.
+        limits: the service's limits.
     """
 
     limits = Limits()
@@ -192,16 +192,16 @@ class Connection(H11Protocol):
         before = self.cycle
         super().handle_events()
         if self.cycle is not before and not self.cycle.response_complete:
-            # For its body, for the search, and for sending the answer.
+            # Time for the body, the search, and the answer.
             self._allow(3 * self.limits.timeout)
 
     def _allow(self, seconds: float) -> None:
-        """Closes the connection after so long, in place of when it was to be closed before."""
+        """Closes the connection after `seconds`, replacing an earlier deadline."""
         if self._deadline is not None:
             self._deadline.cancel()
         self._deadline = self.loop.call_later(seconds, self.transport.abort)
 
 
 def connection_type(limits: Limits) -> type[Connection]:
-    """The `http` of a uvicorn configuration, with these limits."""
+    """The `http` class of a uvicorn configuration, with these limits."""
     return type("LimitedConnection", (Connection,), {"limits": limits})

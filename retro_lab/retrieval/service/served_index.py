@@ -1,7 +1,7 @@
-"""What a search service does, without HTTP: from what was asked to queries, from chunks to hits.
+"""The search service without HTTP: from requests to queries, from chunks to hits.
 
-A stored chunk is searched with the store's own vectors and texts, so that a client gets what a
-search in process would find. Other text goes through the run's tokenizer and embedder.
+A stored chunk is searched with the store's own vectors and texts, as a search in process would be.
+Other text goes through the run's tokenizer and embedder.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from .client import chunks_key
 
 @dataclass(frozen=True)
 class Hit:
-    """A chunk that was found.
+    """A chunk found by a search.
 
     Attributes:
         chunk_id: its global id.
-        score: higher is better; of the retriever's own scale.
+        score: higher is better; on the retriever's own scale.
         document_id: the document's id in the corpus.
         text: raw text of the chunk.
-        continuation: raw text of the chunk that follows in the document; empty at its end.
+        continuation: raw text of the document's next chunk; empty at its end.
     """
 
     chunk_id: int
@@ -51,17 +51,17 @@ class Hit:
 
 @dataclass(frozen=True)
 class ServedIndex:
-    """A run's index and all that is needed to search it by text.
+    """A run's index with everything needed to search it by text.
 
     Attributes:
-        config: of the retriever.
-        key: names the index and the settings of its search.
+        config: the retriever's configuration.
+        key: key of the index and its search settings.
         retriever: loaded.
         chunks: the store that ids refer to.
         corpus: its raw text.
         tokenizer: the store's.
-        embedder: of queries; None if the retriever needs no embeddings, as `embeddings`.
-        embeddings: of the store's chunks.
+        embedder: embeds queries; None if the retriever needs no embeddings.
+        embeddings: vectors of the store's chunks, or None.
     """
 
     config: RetrieverConfig
@@ -75,12 +75,12 @@ class ServedIndex:
 
     @cached_property
     def chunks_key(self) -> str:
-        """Names the database that is searched, as `chunks_key` does for a client."""
+        """Content key of the searched database, as computed by a client."""
         return chunks_key(self._database, self._tokens_of(self._database))
 
     @cached_property
     def size(self) -> int:
-        """Chunks that are searched."""
+        """Number of searched chunks."""
         return len(self._database)
 
     @cached_property
@@ -93,10 +93,10 @@ class ServedIndex:
         return self._hits(self._outside([e.ids for e in encoded], texts, None), k)
 
     def search_tokens(self, tokens: list[list[int]], k: int) -> list[list[Hit]]:
-        """Hits of each row of token ids; a dense search embeds the text that they stand for.
+        """Hits of each row of token ids; a dense search embeds their text.
 
         Raises:
-            UserError: an id isn't in the vocabulary.
+            UserError: an id is outside the vocabulary.
         """
         return self._hits(self._outside_tokens(tokens, None), k)
 
@@ -104,7 +104,7 @@ class ServedIndex:
         """Hits of each vector.
 
         Raises:
-            UserError: the index isn't searched by vectors alone, or has another width.
+            UserError: the index needs more than vectors, or has another width.
         """
         if not isinstance(self.config, FaissRetrieverConfig):
             raise UserError(
@@ -121,16 +121,16 @@ class ServedIndex:
         embeddings: list[list[float]] | None,
         k: int,
     ) -> Neighbours:
-        """What the retriever finds, its own document included, as `Retriever.candidates`.
+        """Candidates of each query as from `Retriever.candidates`, its own document included.
 
         Args:
             chunk_ids: Q ids of stored chunks, or -1 for other text.
-            tokens: Q rows; those of stored chunks must be the store's.
-            embeddings: Q rows, read where the id is -1; None to have them made here.
+            tokens: Q rows; those of stored chunks must equal the store's.
+            embeddings: Q rows, used where the id is -1; None to compute them here.
             k: candidates a query.
 
         Raises:
-            UserError: the chunks are not this store's.
+            UserError: the chunks differ from this store's.
         """
         ids = np.array(chunk_ids, dtype=np.int64)
         found = Neighbours.empty(len(ids), k)
@@ -172,7 +172,7 @@ class ServedIndex:
     def _outside(
         self, rows: list[np.ndarray], texts: list[str], vectors: np.ndarray | None
     ) -> Queries:
-        """Queries that are in no document; `texts` are embedded if vectors are needed and None."""
+        """Queries outside the store; embeds `texts` if vectors are needed and None."""
         tokens = np.full((len(rows), max(1, *map(len, rows))), NO_TOKEN, dtype=np.int64)
         for place, row in enumerate(rows):
             tokens[place, : len(row)] = row

@@ -1,7 +1,7 @@
-"""The search service: a run's index over HTTP, with limits, timeouts and errors that say the fix.
+"""The search service: a run's index over HTTP, with limits, timeouts and helpful errors.
 
-`/search` is for people and programs that have text, tokens or vectors; `/candidates` is for
-`retriever=http`; `/health` says what is served; `/docs` is made from the types below.
+`/search` takes text, tokens or vectors; `/candidates` serves `retriever=http`; `/health` describes
+the served index; `/docs` is generated from the types below.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .limits import (
 from .served_index import Hit, ServedIndex
 
 _T = TypeVar("_T")
-_BEARER = HTTPBearer(auto_error=False)  # for the documentation; the guard reads the key
+_BEARER = HTTPBearer(auto_error=False)  # for the documentation; the guard checks the key
 _INT64_MAX = 2**63 - 1
 
 
@@ -48,13 +48,13 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorAnswer(BaseModel):
-    """The body of every answer that is not a result."""
+    """The body of every error answer."""
 
     error: ErrorDetail
 
 
 def _is_text(text: str) -> str:
-    """The text, if it is characters only: JSON can hold half of a surrogate pair, UTF-8 cannot."""
+    """The text if UTF-8 can encode it; JSON can hold half of a surrogate pair."""
     if not text.isascii():
         try:
             text.encode()
@@ -71,7 +71,7 @@ Vectors = list[Annotated[list[FiniteFloat], Field(min_length=1)]]
 
 
 class SearchRequest(BaseModel):
-    """A batch of queries in one of three forms, and how many chunks each wants."""
+    """A batch of queries as texts, tokens or embeddings, and k, the chunks to find for each."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -90,7 +90,7 @@ class SearchRequest(BaseModel):
         return self
 
     def size(self) -> int:
-        """Queries of the batch."""
+        """Number of queries."""
         return len(self.texts or self.tokens or self.embeddings or ())
 
 
@@ -101,7 +101,7 @@ class SearchAnswer(BaseModel):
 
 
 class CandidatesRequest(BaseModel):
-    """Chunks of the store that client and service share, or other text at chunk id -1."""
+    """Queries by chunk id in the shared store, or by tokens at chunk id -1."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -120,14 +120,14 @@ class CandidatesRequest(BaseModel):
 
 
 class CandidatesAnswer(BaseModel):
-    """Ids and scores of each query's chunks, best first, as many as there are."""
+    """Ragged ids and scores of each query's chunks, best first."""
 
     ids: list[list[int]]
     scores: list[list[float]]
 
 
 class Health(BaseModel):
-    """What is served, under keys of its content."""
+    """The served index: its content keys, size and limits."""
 
     status: str
     retriever: str
@@ -139,10 +139,10 @@ class Health(BaseModel):
 
 
 def answer(app: FastAPI, listener: socket.socket, limits: Limits) -> None:
-    """Answers on a socket until interrupted, then finishes what it began.
+    """Serves on a socket until interrupted, then finishes open requests.
 
     Raises:
-        KeyboardInterrupt: on Ctrl-C, once that is done.
+        KeyboardInterrupt: after Ctrl-C.
     """
     settings = uvicorn.Config(
         app,
@@ -157,13 +157,13 @@ def answer(app: FastAPI, listener: socket.socket, limits: Limits) -> None:
 def create_app(
     served: ServedIndex, limits: Limits | None = None, api_key: str | None = None
 ) -> FastAPI:
-    """The application; one search runs at a time, and uses the cores that its library uses.
+    """The application; runs one search at a time.
 
     Args:
-        served: the index, loaded.
-        limits: of a request; the defaults if None.
-        api_key: what the `Authorization: Bearer <key>` of a search must hold; None lets everyone
-            in.
+        served: the loaded index.
+        limits: limits on a request; None for the defaults.
+        api_key: required value of `Authorization: Bearer <key>` for a search; None disables the
+            check.
     """
     limits = limits or Limits()
     worker = _Worker(limits)
@@ -227,7 +227,7 @@ def create_app(
 
 
 class _Worker:
-    """Runs searches one after the other, beside the loop that answers."""
+    """Runs searches one after the other, in a thread beside the event loop."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -251,12 +251,12 @@ class _Worker:
             ) from None
 
     def stop(self) -> None:
-        """Waits for the search that runs."""
+        """Waits for the running search."""
         self.pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _answer_errors(app: FastAPI) -> None:
-    """Every error in the one form that `ErrorAnswer` has."""
+    """Returns every error in the form of `ErrorAnswer`."""
 
     @app.exception_handler(ServiceError)
     async def refused(_: Request, error: ServiceError) -> Response:
@@ -272,12 +272,12 @@ def _answer_errors(app: FastAPI) -> None:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         message = f"{place}: {first['msg'].removeprefix('Value error, ')}"
-        message = message.encode(errors="backslashreplace").decode()  # names of keys are a client's
+        message = message.encode(errors="backslashreplace").decode()  # clients choose keys' names
         return ServiceError(422, "invalid_request", message, "see /docs").response()
 
     @app.exception_handler(HTTPException)
     async def unrouted(request: Request, error: HTTPException) -> Response:
-        if error.status_code == 400:  # JSON that no parser takes: no UTF-8, or nested without end
+        if error.status_code == 400:  # invalid UTF-8 or excessive nesting
             message = "the body is no JSON in UTF-8 of bearable depth"
             return ServiceError(422, "invalid_request", message, "see /docs").response()
         message = f"{request.method} {request.url.path}: {error.detail}"

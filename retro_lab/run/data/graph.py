@@ -41,7 +41,7 @@ from retro_lab.retrieval.embed.embedders import (
 )
 from retro_lab.retrieval.filters.leak_filter import leak_filter
 from retro_lab.retrieval.filters.near_duplicates import near_duplicates
-from retro_lab.retrieval.new_text import NewTextSearch, RandomChunks, Read, Searched
+from retro_lab.retrieval.new_text import NewTextSearch, RandomChunks, ReadPart, SearchedStore
 from retro_lab.retrieval.search.registry import load_retriever
 from retro_lab.retrieval.table import (
     NeighbourTable,
@@ -175,8 +175,8 @@ class DataGraph:
                 f"retriever={retriever.name} searches for text of the corpus only",
                 fix="add retrieval=off or neighbours_text=..., or use a run with another retriever",
             )
-        text = Searched(self.chunks, self.corpus, self.tokenizer.data)
-        read = Read.by(model, k)
+        text = SearchedStore(self.chunks, self.corpus, self.tokenizer.data)
+        read = ReadPart.by(model, k)
         if isinstance(retriever, RandomRetrieverConfig):
             return RandomChunks(text, read, retriever)
         index = load_retriever(retriever, self.index(retriever).data)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from retro_lab.config.schema import RetrieverConfig
 from retro_lab.retrieval.filters.leak_filter import LeakFilter
 from retro_lab.retrieval.filters.near_duplicates import NearDuplicates
-from retro_lab.retrieval.index_stage import build_index, check_index, extends, index_stage
+from retro_lab.retrieval.index_stage import build_index, check_index, index_stage, is_extendable
 from retro_lab.retrieval.table import NeighbourTable, build_neighbours, neighbours_stage
 from retro_lab.store import Workspace
 
@@ -34,7 +34,7 @@ NO_FILTERS = Filters()
 def index_node(graph: DataGraph, retriever: RetrieverConfig, searched: SearchedText) -> Node[Path]:
     """The folder of a retriever's index of the searched text."""
     vectors = retriever.needs_embeddings
-    base = searched.base if extends(retriever) else None
+    base = searched.base if is_extendable(retriever) else None
     below = None if base is None else graph.index(retriever, base)
 
     def build(workspace: Workspace) -> Mapping[str, Any]:

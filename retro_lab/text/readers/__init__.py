@@ -1,4 +1,4 @@
-"""Documents from every kind of corpus, one module a kind."""
+"""Readers: documents from each type of corpus, one module each."""
 
 from .base import Document, Malformed, Reader
 from .registry import build_reader, input_digest, read_documents

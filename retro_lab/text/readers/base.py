@@ -1,4 +1,4 @@
-"""What every reader yields, and the one policy for records that can't be read."""
+"""The documents that readers yield, and the handling of malformed records."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from .files import FileList
 
 LOG = logging.getLogger("retro_lab")
-_LOGGED = 5  # skipped records that are named one by one
+_LOGGED = 5  # skipped records that are logged individually
 _INCOMPLETE = "check that the file is complete and that its suffix names its format"
 _EXACT = 2**53  # whole numbers below it are exact as floats
 
 
 class Document(NamedTuple):
-    """One document as it was read.
+    """One document of a corpus.
 
     Attributes:
         id: name, unique in the corpus.
-        text: its raw text; UTF-8 encodable, may hold any character, may be empty.
-        place: where it lies, for messages ("docs.jsonl, line 17").
-        split: the split that its file is given for; None where the split is drawn from the id.
+        text: raw text; UTF-8 encodable, may hold any character, may be empty.
+        place: location for messages ("docs.jsonl, line 17").
+        split: split of the document's file; None if the split is drawn from the id.
     """
 
     id: str
@@ -36,13 +36,13 @@ class Document(NamedTuple):
 
 
 class Malformed:
-    """Counts the records that can't be read, or ends the command at the first one.
+    """Counts malformed records, or ends the command at the first one.
 
     Args:
         on_error: `stop` or `skip` (`corpus.on_error`).
 
     Attributes:
-        count: records passed over so far.
+        count: records skipped so far.
         first: message about the first of them.
     """
 
@@ -52,14 +52,14 @@ class Malformed:
         self.first: str | None = None
 
     def report(self, place: str, problem: str, fix: str | None = None) -> None:
-        """Notes a malformed record; raises UserError if the policy is to stop."""
+        """Records a malformed record; raises UserError if the policy is to stop."""
         if self.on_error is OnError.stop:
             skip = "corpus.on_error=skip passes over such records"
             raise UserError(f"{place}: {problem}", fix=f"{fix}; {skip}" if fix else skip)
         self.skip(place, problem)
 
     def skip(self, place: str, problem: str) -> None:
-        """Passes over a record whatever the policy."""
+        """Skips a record, whatever the policy."""
         self.count += 1
         self.first = self.first or f"{place}: {problem}"
         if self.count <= _LOGGED:
@@ -67,13 +67,13 @@ class Malformed:
 
 
 class Reader(Protocol):
-    """A corpus of one kind; constructed from its configuration alone."""
+    """Reads a corpus of one type; constructed from its configuration alone."""
 
     def __init__(self, config: Any) -> None: ...
 
     @property
     def files(self) -> FileList:
-        """The files that were found; empty where the text isn't in files that a user named."""
+        """The files found; empty for corpora without files named by the user."""
         ...
 
     @property
@@ -82,10 +82,11 @@ class Reader(Protocol):
         ...
 
     def documents(self, malformed: Malformed) -> Iterator[Document]:
-        """All documents, in the same order every time, empty ones included.
+        """All documents in a fixed order, including empty ones.
 
         Raises:
-            UserError: the input is missing or broken, or a record is and the policy is to stop.
+            UserError: the input is missing or broken, or a record is malformed and the policy is to
+                stop.
         """
         ...
 
@@ -95,7 +96,7 @@ class Reader(Protocol):
 
 
 def decode_utf8(data: bytes) -> str:
-    """Text of UTF-8 `data`, without a byte order mark; ValueError says which byte is wrong."""
+    """Text of UTF-8 `data` without a byte order mark; ValueError names the wrong byte."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -104,23 +105,23 @@ def decode_utf8(data: bytes) -> str:
 
 
 class Fields(NamedTuple):
-    """Which fields of a record hold its text and its id; without the latter all are numbered."""
+    """Field names of a record's text and id; with `id` None all records are numbered."""
 
     text: str
     id: str | None
 
     def settings(self) -> dict[str, str]:
-        """As a stage's fields; what is null is left out."""
+        """The names as a stage's fields, without null."""
         named = {"text_field": self.text, "id_field": self.id}
         return {key: name for key, name in named.items() if name is not None}
 
     def document(
         self, record: Mapping[str, Any], default_id: str, place: str, split: str | None
     ) -> Document:
-        """The document of one record; a record without an id takes `default_id`.
+        """The document of one record, with `default_id` if the record has no id.
 
         Raises:
-            MalformedRecord: the text is missing or isn't text, or the id isn't a name.
+            MalformedRecord: the text is missing or not a string, or the id is no string or integer.
         """
         if self.text not in record:
             present = ", ".join(record) or "none"
@@ -145,7 +146,7 @@ class Fields(NamedTuple):
 
 
 def _text_of(field: str, value: Any) -> Any:
-    """Bytes as the UTF-8 text that they are; anything else as it is."""
+    """Bytes decoded as UTF-8; other values unchanged."""
     if not isinstance(value, bytes):
         return value
     try:
@@ -155,7 +156,7 @@ def _text_of(field: str, value: Any) -> Any:
 
 
 def _whole(field: str, number: float) -> int | None:
-    """The whole number that a float stands for, as tables write ids in a column with gaps."""
+    """An integer id from a float, as tables store ids in a column with gaps; None for NaN."""
     if math.isnan(number):
         return None
     if not number.is_integer() or abs(number) >= _EXACT:
@@ -167,7 +168,7 @@ def _whole(field: str, number: float) -> int | None:
 
 
 class MalformedRecord(Exception):
-    """One record that isn't a document; readers hand it on to `Malformed.report`."""
+    """A record that is no document; readers pass it to `Malformed.report`."""
 
     def __init__(self, problem: str, fix: str | None = None) -> None:
         super().__init__(problem)
@@ -176,11 +177,11 @@ class MalformedRecord(Exception):
 
 
 class Unreadable(UserError):
-    """A file that can't be read, or not to its end.
+    """A file that can't be read completely.
 
     Args:
-        place: the file, and the last of its lines that was read.
-        problem: why no more was.
+        place: the file, and the last line read.
+        problem: why reading stopped.
         fix: what a user can do.
     """
 
@@ -195,7 +196,7 @@ class Unreadable(UserError):
 
 
 def unreadable(place: str, error: Exception) -> NoReturn:
-    """Raises `Unreadable` for what the system, or a decoder, said of a file."""
+    """Raises `Unreadable` for a system's or decoder's error."""
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     large_window = "too much memory for decoding" in reason
     fix = "zstd -d --long=31 FILE, then zstd FILE" if large_window else _INCOMPLETE

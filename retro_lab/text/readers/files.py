@@ -1,4 +1,4 @@
-"""Files named by a path, folder or glob: which they are, their digests, their bytes as a stream."""
+"""Input files by path, folder or glob: their list, digests and byte streams."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from .base import Unreadable, unreadable
 from .formats import DECODING_ERRORS, HEAD_BYTES, compression, decompressed, other_format
 from .left_out import COMPRESSED, left_out, uncompressed
 
-_BUFFER_BYTES = 2**16  # what a truncated file loses at most
+_BUFFER_BYTES = 2**16  # the most text lost at the cut of a truncated file
 
 
 class SourceFile(NamedTuple):
     """One input file.
 
     Attributes:
-        name: unique in the corpus and independent of where the corpus lies; goes into document
-            ids. Relative to the folder, or to the fixed part of the glob; led by the split's
-            name if it is given for validation or test.
-        path: where it lies.
-        split: the split that it is given for, or None.
+        name: part of document ids, unique in the corpus and independent of the corpus's location:
+            relative to the folder or the fixed part of the glob, prefixed with the split's name for
+            files of validation or test.
+        path: its location.
+        split: the split of the file's documents, or None.
     """
 
     name: str
@@ -44,8 +44,8 @@ class FileList(NamedTuple):
     """The input files of a corpus.
 
     Attributes:
-        read: in the order in which they are read.
-        left_out: what else was found, by name, with the reason.
+        read: in reading order.
+        left_out: other files found, by name, with the reason.
     """
 
     read: list[SourceFile]
@@ -53,15 +53,15 @@ class FileList(NamedTuple):
 
 
 def source_files(config: FileCorpusConfig, patterns: Sequence[str]) -> FileList:
-    """The files of a corpus: those of `path`, then of `validation_path` and `test_path`.
+    """The files of `path`, then of `validation_path` and `test_path`.
 
-    With one of the latter two given, the documents of `path` are dealt to the remaining splits.
-    Of a folder or glob `left_out` says which files are no text of the corpus; a file that is named
-    is read whatever it is called.
+    With one of the latter two given, the documents of `path` are dealt to the remaining splits. In
+    a folder or glob, files that are no text of the corpus are left out; a file named explicitly is
+    always read.
 
     Args:
         config: the corpus.
-        patterns: globs, relative, that choose the files of a folder.
+        patterns: relative globs that select the files of a folder.
 
     Raises:
         UserError: names the key whose path has no files.
@@ -78,7 +78,7 @@ def source_files(config: FileCorpusConfig, patterns: Sequence[str]) -> FileList:
 
 
 def _refuse_repeats(files: Sequence[SourceFile]) -> None:
-    """A file read for two splits, or a compressed copy, would put its documents in both."""
+    """Refuses a file with a duplicate or compressed copy, which would be in two splits."""
     seen: dict[object, SourceFile] = {}
     for file in files:
         path = file.path.resolve()
@@ -118,7 +118,7 @@ def _expand(
 
 
 def _printable(name: str) -> str:
-    """A name that isn't UTF-8, which some file systems allow, can't be an id."""
+    """The name with invalid UTF-8, which some file systems allow, escaped."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
@@ -170,7 +170,7 @@ def digests(files: Sequence[SourceFile]) -> dict[str, str]:
 
 @contextmanager
 def open_raw(file: SourceFile) -> Iterator[io.BufferedReader]:
-    """The file's bytes as they are; what the system refuses is a UserError that names the file."""
+    """Opens the file's raw bytes; a system error becomes a UserError that names the file."""
     try:
         with file.path.open("rb") as raw:
             yield raw
@@ -180,11 +180,11 @@ def open_raw(file: SourceFile) -> Iterator[io.BufferedReader]:
 
 @contextmanager
 def open_text(file: SourceFile) -> Iterator[io.BufferedReader]:
-    """The file's bytes, decompressed if they are compressed, whatever the suffix says.
+    """Opens the file's bytes, decompressed according to its content.
 
     Raises:
-        Unreadable: it can't be opened, is another format than text, or its suffix names a
-            compression and it is not compressed.
+        Unreadable: the file can't be opened, is not text, or has a compression's suffix without
+            being compressed.
     """
     with open_raw(file) as raw:
         head = raw.peek(HEAD_BYTES)
@@ -202,8 +202,8 @@ def lines(file: SourceFile) -> Iterator[bytes]:
     r"""The file's lines, each with its b"\n", decompressed, without a byte order mark.
 
     Raises:
-        Unreadable: as `open_text`, or the file is truncated; all lines up to the last 64 KiB before
-            that place were yielded.
+        Unreadable: as `open_text`, or the file is truncated; the lines before the cut, up to its
+            last 64 KiB, were yielded.
     """
     with open_text(file) as stream:
         number = 0
@@ -218,15 +218,15 @@ def lines(file: SourceFile) -> Iterator[bytes]:
 def json_objects(
     rows: Iterable[bytes], name: str, fix: str
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The JSON objects of a file of one a line, each with its line's number; blank lines aside.
+    """The JSON objects of a JSON lines file, each with its line number; blank lines are skipped.
 
     Args:
-        rows: of `lines`.
-        name: of the file, for messages.
-        fix: what a user is told to do about a line that is none.
+        rows: lines of the file.
+        name: the file's name, for messages.
+        fix: advice about a line that is no object.
 
     Raises:
-        UserError: a line that isn't a JSON object.
+        UserError: a line is not a JSON object.
     """
     for number, row in enumerate(rows, 1):
         if row.isspace():

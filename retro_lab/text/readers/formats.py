@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, whatever its suffix says: compressed, or no text at all."""
+"""File formats by their first bytes: compressed, or not text."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import IO, Any, NamedTuple
 
 HEAD_BYTES = 512
 DECODING_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
-"""What streams raise for a file that is cut short or damaged."""
+"""Exceptions of streams for a truncated or damaged file."""
 
 
 class Format(NamedTuple):
-    """A format that is no text.
+    """A format other than text.
 
     Attributes:
-        name: as people call it.
+        name: its usual name.
         fix: what a user can do with such a file.
     """
 
@@ -43,7 +43,7 @@ _OTHER = [
 
 
 def other_format(head: bytes) -> Format | None:
-    """What a file is that is neither text nor compressed, as far as its first bytes tell."""
+    """The format of a file that is neither text nor compressed; None if unrecognised."""
     for magic, place, found in _OTHER:
         if head[place : place + len(magic)] == magic:
             return found
@@ -52,7 +52,7 @@ def other_format(head: bytes) -> Format | None:
 
 def compression(head: bytes) -> str | None:
     """gzip, zstd, xz or bzip2; None for anything else."""
-    # A zstd file may begin with a frame that is skipped, as pzstd and its seekable format do.
+    # A zstd file may begin with a skippable frame, as pzstd's and the seekable format's do.
     if head.startswith(b"\x28\xb5\x2f\xfd") or head[1:4] == b"\x2a\x4d\x18":
         return "zstd"
     magic = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz", b"BZh": "bzip2"}
@@ -60,9 +60,9 @@ def compression(head: bytes) -> str | None:
 
 
 def decompressed(raw: IO[bytes], codec: str) -> Any:
-    """The stream of a compressed one, of several members or frames too.
+    """The decompressed stream, across several members or frames.
 
-    It raises one of `DECODING_ERRORS` where the file is cut short or damaged.
+    Reading raises one of `DECODING_ERRORS` for a truncated or damaged file.
     """
     openers: dict[str, Callable[[], Any]] = {
         "gzip": lambda: gzip.GzipFile(fileobj=raw),
@@ -74,7 +74,7 @@ def decompressed(raw: IO[bytes], codec: str) -> Any:
 
 
 def _zstd(raw: IO[bytes]) -> Any:
-    # Arrow's stream reports a truncated file, which zstandard's passes over in silence.
+    # Arrow's stream reports a truncated file; zstandard's silently ignores it.
     import pyarrow
 
     return pyarrow.CompressedInputStream(pyarrow.PythonFile(raw), "zstd")

@@ -23,10 +23,10 @@ _ROWS_A_BATCH = 256
 
 
 class HubReader:
-    """One document a row; a document without an id is called `<split>:<row>`, from 1."""
+    """One document a row; a row without an id is named `<split>:<row>`, from 1."""
 
     def __init__(self, config: HfCorpusConfig) -> None:
-        self.files = FileList([], {})  # `datasets` finds and lists them
+        self.files = FileList([], {})  # `datasets` finds the files
         self._config = config
         self._fields = Fields(config.text_field, config.id_field)
 
@@ -35,7 +35,7 @@ class HubReader:
         return self._fields.settings()
 
     def input_digest(self) -> dict[str, str]:
-        """Of the rows themselves, so that a renamed or mirrored dataset is the same input."""
+        """Digest of the rows, so that a renamed or mirrored dataset is the same input."""
         total = hashlib.sha256()
         for row in self._rows():
             total.update(orjson.dumps(row, default=str, option=orjson.OPT_APPEND_NEWLINE))
@@ -61,7 +61,7 @@ class HubReader:
 
     @cached_property
     def _dataset(self) -> Dataset:
-        """The chosen split with the columns that are read."""
+        """The chosen split with only the needed columns."""
         dataset = _load(self._config)
         present = dataset.column_names
         if self._fields.text not in present:

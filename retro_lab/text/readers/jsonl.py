@@ -21,11 +21,11 @@ _PATTERNS = [f"**/*.{suffix}{packed}" for suffix in _SUFFIXES for packed in _PAC
 
 
 class JsonlReader:
-    """One document a line; a document without an id is called `<file name>:<line>`.
+    """One document a line; a line without an id is named `<file name>:<line>`.
 
-    Blank lines are passed over. Lines end at a line feed only. A file that is one JSON array is
-    read whole, its items counted instead of lines. Of a compressed file that is cut short the lines
-    before the cut are documents where malformed records are passed over.
+    Blank lines are skipped; only a line feed ends a line. A file that holds one JSON array is read
+    whole, and its items are numbered instead of lines. In a truncated compressed file the lines
+    before the cut are documents if malformed records are skipped.
     """
 
     def __init__(self, config: JsonlCorpusConfig) -> None:
@@ -66,14 +66,14 @@ class JsonlReader:
 
 
 def _records(rows: Iterator[bytes]) -> tuple[str, Iterator[tuple[int, Any]]]:
-    """What a record is called, and the numbered records: lines to parse, or an array's items."""
+    """The word for a record, "line" or "item", and the numbered lines or array items."""
     first = next(rows, b"")
     if first.lstrip().startswith(b"["):
         held = [first, *rows]
         try:
             array = orjson.loads(b"".join(held))
         except orjson.JSONDecodeError:
-            rows = iter(held)  # lines of which the first is no object
+            rows = iter(held)  # JSON lines whose first line is no object
         else:
             return "item", enumerate(array, 1)
     else:
@@ -85,7 +85,7 @@ def _parse(line: bytes) -> Any:
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        if b"NaN" in line or b"Infinity" in line:  # no JSON, but what Python's own library writes
+        if b"NaN" in line or b"Infinity" in line:  # invalid, yet written by Python
             with contextlib.suppress(ValueError, RecursionError):
                 return _encodable(json.loads(line))
         try:
@@ -111,6 +111,6 @@ def _parse(line: bytes) -> Any:
 
 
 def _encodable(record: Any) -> Any:
-    """The record; UnicodeEncodeError, a ValueError, if its text holds half a character."""
+    """The record; raises UnicodeEncodeError, a ValueError, if its text has a lone surrogate."""
     json.dumps(record, ensure_ascii=False).encode()
     return record

@@ -1,4 +1,4 @@
-"""Which files of a folder or glob are no text of the corpus: hidden ones, our output, copies."""
+"""Selects files of a folder or glob that are no text of the corpus: hidden, our output, copies."""
 
 from __future__ import annotations
 
@@ -13,26 +13,25 @@ from retro_lab.store.stage import KEY
 _Path = TypeVar("_Path", bound=PurePath)
 
 COMPRESSED = (".gz", ".zst", ".xz", ".bz2")
-"""Suffixes of a compressed file; before them stands the name of what was compressed."""
+"""Suffixes of compressed files, after the name of the original."""
 
-_RUN_FILES = ("status.json", "lineage.json")  # either, beside config.yaml
+_RUN_FILES = ("status.json", "lineage.json")  # either, beside config.yaml, marks a run's folder
 
 
 def left_out(names: Iterable[str], root: Path, patterns: Sequence[str] = ()) -> dict[str, str]:
-    """The files that are not to be read, each with the reason.
+    """The files to leave out, each with the reason.
 
     Args:
-        names: of the files found, relative to `root`, with slashes.
+        names: names of the files found, relative to `root`, with slashes.
         root: a folder.
-        patterns: those that the files were found by; one that spells a leading dot asks for hidden
-            files.
+        patterns: the globs that found the files; one with a leading dot selects hidden files.
     """
     places = sorted(map(PurePosixPath, names))
     asked = any(part.startswith(".") for pattern in patterns for part in Path(pattern).parts)
-    output = cache(_output)  # of a folder that many files lie in
+    output = cache(_output)  # many files share a folder
 
     def reason(place: PurePosixPath) -> str | None:
-        name, folders = place.name, place.parents[:-1]  # the root is what a user named
+        name, folders = place.name, place.parents[:-1]  # without the root, which the user named
         if name.endswith("~") or (name.startswith("#") and name.endswith("#")):
             return "an editor's copy"
         if not asked and any(part.startswith(".") for part in place.parts):
@@ -45,17 +44,17 @@ def left_out(names: Iterable[str], root: Path, patterns: Sequence[str] = ()) -> 
 
 
 def _output(folder: Path) -> str | None:
-    """What of ours the folder is, a run's directory or a result in a store; None if neither."""
+    """The reason to leave out a run's directory or a stored result; None for other folders."""
     if (folder / "config.yaml").is_file() and any((folder / n).is_file() for n in _RUN_FILES):
         return "in the folder of a run"
-    key = folder.name.partition(".")[0]  # what is being built has a suffix
+    key = folder.name.partition(".")[0]  # a build in progress has a suffix
     if KEY.fullmatch(key) and (key != folder.name or (folder / MANIFEST).is_file()):
         return "in a store"
     return None
 
 
 def _copies(places: Sequence[PurePosixPath]) -> dict[PurePosixPath, str]:
-    """Of files that are one but for their compression, all but the first.
+    """Duplicates up to compression: all such files except the first.
 
     Args:
         places: sorted, so that a plain file comes before its compressed copies.
@@ -70,5 +69,5 @@ def _copies(places: Sequence[PurePosixPath]) -> dict[PurePosixPath, str]:
 
 
 def uncompressed(place: _Path) -> _Path:
-    """Its name without the suffix of a compression."""
+    """The path without a compression suffix."""
     return place.with_suffix("") if place.suffix in COMPRESSED else place

@@ -1,6 +1,6 @@
 """Corpus `norlund`: a dataset made by the scripts of TobiasNorlund/retro, with its own chunks.
 
-A spec is a JSON file; paths in it are relative to it.
+A spec is a JSON file with paths relative to its folder.
 
     {"shards": [{"chunks", "seq2chunk", "chunk2seq", "neighbours"}, ..],
      "neighbours": {"index_spec": a JSON list of {"chunks", ..}, the shards that were searched}}
@@ -8,11 +8,11 @@ A spec is a JSON file; paths in it are relative to it.
     chunks      uint16 [C, M], T5's tokens: each document ends in its end token and is padded with 0
     seq2chunk   int64 [D], first chunk of each document
     chunk2seq   int32 [C], document of each chunk
-    neighbours  int64 [C, K], chunks counted over the shards of the index spec, -1 for none
+    neighbours  int64 [C, K], chunks numbered over the shards of the index spec, -1 for none
 
-Documents are numbered over all specs and shards. Their text isn't in the format: it is what the
-tokens spell, less the first one of each document (see `imported_chunks.py`). A token that stands
-for text unknown to the tokenizer has no bytes.
+Documents are numbered over all specs and shards. The format lacks their text, which is decoded from
+the tokens, except each document's first (see `imported_chunks.py`). Tokens for text outside the
+tokenizer's vocabulary have no bytes.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ from .files import FileList, SourceFile, digests, open_raw, source_files
 
 PAD = 0
 _SPECS = ("**/data.spec.json",)
-_ARRAYS = {"chunks": 2, "seq2chunk": 1, "chunk2seq": 1}  # and their dimensions
-_SPACE = "\u2581"  # how SentencePiece writes it
+_ARRAYS = {"chunks": 2, "seq2chunk": 1, "chunk2seq": 1}  # and their number of dimensions
+_SPACE = "\u2581"  # SentencePiece's space
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One shard, mapped and checked.
+    """One shard, memory-mapped and checked.
 
     Attributes:
-        name: of its chunks, for messages.
+        name: name of its chunks file, for messages.
         chunks: uint16 [C, M].
         first: int64 [D + 1], first chunk of each document, and C.
-        neighbours: int64 [C, K], as they are stored; None where there are none.
-        targets: int64 [T + 1] by 2: for each shard that they count over, its first number there and
-            its first chunk in this dataset; the last row ends them.
-        split: the split that its spec is given for, or None.
+        neighbours: int64 [C, K], as stored; None if absent.
+        targets: int64 [T + 1, 2]: for each shard of the index spec, its first number there and its
+            first chunk in this dataset; the last row holds the total.
+        split: the split of the spec's documents, or None.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Shard:
     split: str | None
 
     def document(self, number: int) -> NDArray[np.int64]:
-        """Tokens of a document, without its end and what follows."""
+        """Tokens of a document, without its end token and padding."""
         tokens = self.chunks[self.first[number] : self.first[number + 1]].reshape(-1)
         filled = np.flatnonzero(tokens != PAD)
         return tokens[: filled[-1] if len(filled) else 0].astype(np.int64)
@@ -73,10 +73,10 @@ class NorlundDataset:
 
     Attributes:
         shards: the shards.
-        first_document: int64 [shards + 1], number of each one's first document.
-        first_chunk: int64 [shards + 1], number of each one's first chunk.
-        files: every file that was opened.
-        left_out: as of `FileList`.
+        first_document: int64 [shards + 1], number of each shard's first document.
+        first_chunk: int64 [shards + 1], number of each shard's first chunk.
+        files: every opened file.
+        left_out: as in `FileList`.
     """
 
     def __init__(self, config: NorlundCorpusConfig) -> None:
@@ -104,7 +104,7 @@ class NorlundDataset:
         return self.shards[0].chunks.shape[1]
 
     def input_digest(self) -> dict[str, str]:
-        """SHA-256 of every file that was opened, by name."""
+        """SHA-256 of every opened file, by name."""
         return digests(self.files)
 
     def _entries(self, spec: SourceFile) -> list[dict[str, str]]:
@@ -164,7 +164,7 @@ class NorlundDataset:
         return file
 
     def _targets(self, spec: SourceFile, known: dict[Path, tuple[int, int]]) -> NDArray[np.int64]:
-        """As `Shard.targets`; without an index spec, no neighbour can be told."""
+        """`Shard.targets` of a spec's shards; empty without an index spec."""
         found = _json(spec).get("neighbours") or {}
         name = found.get("index_spec") if isinstance(found, dict) else found
         if name is None:
@@ -191,7 +191,7 @@ class NorlundDataset:
 
 
 class NorlundReader:
-    """One document a sequence, spelt out from its tokens and named by its number."""
+    """One document a sequence, decoded from its tokens and named by its number."""
 
     def __init__(self, config: NorlundCorpusConfig) -> None:
         self._dataset = NorlundDataset(config)
@@ -219,7 +219,7 @@ class NorlundReader:
 
 
 def require_known(tokens: NDArray[np.integer], count: int, name: str) -> None:
-    """Raises UserError for a token that the tokenizer doesn't have."""
+    """Raises UserError for a token outside the tokenizer's vocabulary."""
     low, most = int(tokens.min(initial=0)), int(tokens.max(initial=0))
     if low < 0 or most >= count:
         wrong = low if low < 0 else most
@@ -231,7 +231,7 @@ def _names_chunks(entry: Any) -> bool:
 
 
 def unknown_token(config: NorlundCorpusConfig) -> int:
-    """The token for what the tokenizer doesn't know."""
+    """The tokenizer's unknown token."""
     return _definition(str(config.tokenizer))["model"].get("unk_id") or 0
 
 
@@ -262,17 +262,17 @@ def _pieces(path: str) -> tuple[str, ...]:
 
 
 def token_pieces(config: NorlundCorpusConfig) -> tuple[str, ...]:
-    """Text that each token stands for; of special ones, none.
+    """Text of each token; empty for special tokens.
 
     Raises:
-        UserError: the tokenizer can't be loaded, or isn't of the kind that made the format.
+        UserError: the tokenizer can't be loaded or is no SentencePiece tokenizer.
     """
     assert config.tokenizer is not None
     return _pieces(config.tokenizer)
 
 
 def pieces_digest(config: NorlundCorpusConfig) -> str:
-    """SHA-256 of the pieces."""
+    """SHA-256 of the token texts."""
     return hashlib.sha256(orjson.dumps(token_pieces(config))).hexdigest()
 
 

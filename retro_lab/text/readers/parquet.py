@@ -1,4 +1,4 @@
-"""Corpus `parquet`: Parquet files, a document a row."""
+"""Corpus `parquet`: Parquet files, one document a row."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .formats import HEAD_BYTES, compression, other_format
 
 _MAGIC = b"PAR1"
 _OTHER_CORPUS = "corpus=jsonl reads JSON lines, compressed or not; corpus=text reads text files"
-_ROWS_A_BATCH = 256  # documents can be long, and a batch is held in memory
+_ROWS_A_BATCH = 256  # a batch is held in memory, and documents can be long
 
 
 class ParquetReader:
-    """One document a row; a document without an id is called `<file name>:<row>`, from 1."""
+    """One document a row; a row without an id is named `<file name>:<row>`, from 1."""
 
     def __init__(self, config: ParquetCorpusConfig) -> None:
         self.files = source_files(config, ["**/*.parquet"])
@@ -45,7 +45,7 @@ class ParquetReader:
                     yield document
 
     def _records(self, file: SourceFile) -> Iterator[dict[str, Any]]:
-        """Rows as Arrow scalars, because one that isn't UTF-8 must not spoil its whole batch."""
+        """Rows as Arrow scalars, so that invalid UTF-8 in one row leaves its batch readable."""
         import pyarrow
         import pyarrow.parquet
 
@@ -84,7 +84,7 @@ class ParquetReader:
 
 
 def _is_text(kind: Any) -> bool:
-    """Whether a column's type is text or bytes, plain or as a dictionary."""
+    """Whether a column's type is text or bytes, plain or dictionary-encoded."""
     from pyarrow import types
 
     if types.is_dictionary(kind):

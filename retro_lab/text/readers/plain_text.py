@@ -1,4 +1,4 @@
-"""Corpus `text`: a folder of text files, a document each."""
+"""Corpus `text`: a folder of text files, one document each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .formats import DECODING_ERRORS
 
 
 class TextReader:
-    """One document a UTF-8 file, which may be compressed; its id is its path in the folder."""
+    """One document a UTF-8 file, possibly compressed; its id is its path in the folder."""
 
     def __init__(self, config: TextCorpusConfig) -> None:
         self.files = source_files(config, [config.pattern])

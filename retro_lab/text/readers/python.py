@@ -1,4 +1,4 @@
-"""Corpus `python`: the running interpreter's standard library, there on every machine."""
+"""Corpus `python`: the running interpreter's standard library, available on every machine."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .files import FileList
 
 # Test suites, installed packages and caches.
 _EXCLUDED_FOLDERS = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
-# The text of its entries is read from the module itself; as source it would be a second copy.
+# Its entries are read from the module; its source would be a second copy.
 _TOPICS_MODULE = "pydoc_data/topics.py"
 
 
 class PythonReader:
-    """Module sources, `<relative path>` their ids, then pydoc's topics, `topics/<name>`.
+    """Module sources with ids `<relative path>`, then pydoc's topics, `topics/<name>`.
 
-    Source: https://docs.python.org/3/library/, of the version that runs.
+    Source: https://docs.python.org/3/library/, of the running version.
     """
 
     def __init__(self, config: PythonCorpusConfig) -> None:
@@ -44,7 +44,7 @@ class PythonReader:
         return {}
 
     def input_digest(self) -> dict[str, str]:
-        """The interpreter's version, and one digest over names and contents."""
+        """The interpreter's version, and one digest of all names and contents."""
         total = hashlib.sha256()
         for document_id, path in [*self._modules, (_TOPICS_MODULE, self._root / _TOPICS_MODULE)]:
             try:
@@ -67,7 +67,7 @@ class PythonReader:
 
 
 def decode_source(data: bytes) -> str:
-    """Text of a Python source by its declared encoding; Latin-1, which takes all, if that fails.
+    """Text of a Python source in its declared encoding, by default UTF-8; Latin-1 if that fails.
 
     Source: PEP 263.
     """

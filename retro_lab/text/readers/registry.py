@@ -1,4 +1,4 @@
-"""From a corpus configuration to its reader; a kind's libraries load when it is used."""
+"""Maps a corpus configuration to its reader, whose libraries are imported on first use."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ READERS: dict[type[CorpusConfig], str] = {
     NorlundCorpusConfig: "norlund:NorlundReader",
     WikitextCorpusConfig: "wikitext:WikitextReader",
 }
-"""Configuration class to `module:class` in this package: a new kind of corpus is one line here."""
+"""Configuration class to `module:class` in this package; a new type of corpus adds a line."""
 
 
 def reader_kind(config: CorpusConfig) -> str:
-    """The reader of a configuration, `module:class`; UserError if none is registered."""
+    """The reader's `module:class`; UserError if none is registered."""
     target = READERS.get(type(config))
     if target is None:
         known = ", ".join(sorted(kind.__name__ for kind in READERS))
@@ -47,18 +47,18 @@ def build_reader(config: CorpusConfig) -> Reader:
     """The reader of a corpus.
 
     Raises:
-        UserError: no reader is registered for it, or its files aren't there.
+        UserError: no reader is registered, or the files are missing.
     """
     module, name = reader_kind(config).split(":")
     return getattr(import_module(f"{__package__}.{module}"), name)(config)
 
 
 def read_documents(config: CorpusConfig, malformed: Malformed | None = None) -> Iterator[Document]:
-    """All documents of a corpus in its order, empty ones included; split and size not applied.
+    """All documents of a corpus in its order, including empty ones; without splits and size limit.
 
     Args:
         config: the corpus.
-        malformed: collects what is passed over; by default one that follows `corpus.on_error`.
+        malformed: collects skipped records; by default follows `corpus.on_error`.
 
     Raises:
         UserError: names the file, the line and the fix.

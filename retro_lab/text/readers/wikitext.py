@@ -19,10 +19,10 @@ _SPLITS = {"train": "train", "valid": "validation", "test": "test"}
 
 
 class WikitextReader:
-    """One document an article, `<file name>:<line> <title>` its id.
+    """One document an article, with id `<file name>:<line> <title>`.
 
-    An article begins at a title line that stands between blank lines, which tells it from a
-    formula, and lasts up to the next one, so the documents of a file are all of its text.
+    An article begins at a title line between blank lines (a formula has none around it) and extends
+    to the next title, so a file's documents hold all of its text.
     """
 
     def __init__(self, config: WikitextCorpusConfig) -> None:
@@ -77,10 +77,10 @@ def _given_splits(config: WikitextCorpusConfig, folder: Path) -> FileList:
 
 
 def _articles(file: SourceFile) -> Iterator[tuple[int, bytes, bytes]]:
-    """(line number of the start, title, text) of each article; text before a title has none."""
+    """(first line number, title, text) of each article; the title may be b"" at the start."""
     start, title, held = 1, b"", []
     before_blank = True
-    pending: tuple[int, bytes, bytes] | None = None  # a title line whose next line isn't seen yet
+    pending: tuple[int, bytes, bytes] | None = None  # a title line that awaits its next line
     for number, line in enumerate(lines(file), 1):
         blank = line.isspace()
         if pending is not None:

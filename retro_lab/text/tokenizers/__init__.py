@@ -1,4 +1,4 @@
-"""Tokenizers: text to ids with the bytes that each id stands for, one module a kind."""
+"""Tokenizers: text to ids with each id's number of bytes, one module each."""
 
 from .base import Encoded, Tokenizer
 from .registry import build_tokenizer, load_tokenizer, tokenizer_stage

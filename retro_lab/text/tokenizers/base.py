@@ -1,4 +1,4 @@
-"""What every tokenizer offers, and how long texts are cut so that memory stays bounded."""
+"""The tokenizer protocol, and cutting of long texts to bound memory."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from retro_lab.config.errors import UserError
 
-PIECE_CHARACTERS = 2**18  # a longer text is encoded in pieces of at most this many
-BATCH_CHARACTERS = 2**22  # encoded at once; a library needs about 100 bytes a character
+PIECE_CHARACTERS = 2**18  # longest piece of a text that is encoded at once
+BATCH_CHARACTERS = 2**22  # encoded together; libraries need about 100 bytes a character
 
 
 class Encoded(NamedTuple):
@@ -20,8 +20,8 @@ class Encoded(NamedTuple):
 
     Attributes:
         ids: int32 [T].
-        num_bytes: uint32 [T], UTF-8 bytes of the raw text that each token accounts for; they sum
-            to the length of the text.
+        num_bytes: uint32 [T], UTF-8 bytes of the raw text for each token; they sum to the text's
+            length.
     """
 
     ids: NDArray[np.int32]
@@ -29,11 +29,11 @@ class Encoded(NamedTuple):
 
 
 class LosesText(UserError):
-    """A text that a tokenizer without byte tokens does not bring back.
+    """A text that a tokenizer without byte tokens fails to restore.
 
     Args:
         text: the text, or a part of it.
-        back: what its tokens decode to.
+        back: the decoded tokens.
     """
 
     def __init__(self, text: str, back: str) -> None:
@@ -55,8 +55,8 @@ class Tokenizer(Protocol):
     """Text to ids and back.
 
     Attributes:
-        vocab_size: number of ids, boundary and padding included, and the 256 bytes behind them if
-            the tokenizer would lose text without.
+        vocab_size: number of ids, including boundary, padding and, for a lossy tokenizer, 256 byte
+            tokens.
         boundary_id: the token before each document; never made from text.
         pad_id: fills the last chunk of a document; never made from text.
     """
@@ -66,16 +66,17 @@ class Tokenizer(Protocol):
     pad_id: int
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoded]:
-        """Tokens of each text, which decode to exactly that text; nothing in it is taken for a
-        special token.
+        """Tokens of each text, which decode to exactly that text.
+
+        Special tokens are never read from the text.
 
         Raises:
-            LosesText: a text can't be brought back.
+            LosesText: a text can't be restored.
         """
         ...
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of `ids`, boundary and padding left out; bytes that aren't UTF-8 become U+FFFD."""
+        """Text of `ids` without boundary and padding; invalid UTF-8 becomes U+FFFD."""
         ...
 
     @classmethod
@@ -87,9 +88,9 @@ class Tokenizer(Protocol):
 def pieces(text: str, limit: int = PIECE_CHARACTERS) -> Iterator[str]:
     """Cuts a long text into pieces of at most `limit` characters.
 
-    It is cut before a line feed that follows a visible character, where the pre-tokenizers of
-    GPT-2 and its descendants end a word anyway, so the tokens are those of the whole text; before
-    a space where there is none, and anywhere where there is neither.
+    The cut is before a line feed that follows a visible character. The pre-tokenizers of GPT-2 and
+    its descendants end a word there, so the tokens equal those of the whole text. Without such a
+    place the cut is before a space, else anywhere.
     """
     start = 0
     while len(text) - start > limit:
@@ -100,7 +101,7 @@ def pieces(text: str, limit: int = PIECE_CHARACTERS) -> Iterator[str]:
 
 
 def _cut(text: str, low: int, high: int) -> int:
-    """The last good place in [low, high] to begin a new piece, or `high`."""
+    """The last good start of a new piece in [low, high], or `high`."""
     for blank in "\n ":
         place = text.rfind(blank, low, high + 1)
         while place > low and text[place - 1].isspace():
@@ -111,7 +112,7 @@ def _cut(text: str, low: int, high: int) -> int:
 
 
 def batches(lengths: Sequence[int], limit: int = BATCH_CHARACTERS) -> Iterator[slice]:
-    """Slices of consecutive items that together are at most `limit` long, or single items."""
+    """Slices of consecutive items with a total length of at most `limit`, or of single items."""
     start = total = 0
     for i, length in enumerate(lengths):
         if i > start and total + length > limit:
@@ -123,7 +124,7 @@ def batches(lengths: Sequence[int], limit: int = BATCH_CHARACTERS) -> Iterator[s
 
 
 class CutLimits(NamedTuple):
-    """Characters that a tokenizer's backend is given: of a piece, and of a batch of pieces."""
+    """Most characters that a backend receives: in a piece, and in a batch of pieces."""
 
     piece: int = PIECE_CHARACTERS
     batch: int = BATCH_CHARACTERS
@@ -133,6 +134,6 @@ CUT_LIMITS = CutLimits()
 
 
 def cut_all(texts: Sequence[str], limit: int) -> tuple[list[str], list[int]]:
-    """Pieces of at most `limit` characters of all texts, and for each piece which text it is of."""
+    """Pieces of at most `limit` characters of all texts, and the index of each piece's text."""
     cut = [list(pieces(text, limit)) for text in texts]
     return [p for parts in cut for p in parts], [i for i, parts in enumerate(cut) for _ in parts]

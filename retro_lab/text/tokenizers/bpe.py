@@ -18,16 +18,16 @@ from .base import CUT_LIMITS, CutLimits, Encoded, batches, cut_all, pieces
 
 FILE = "tokenizer.json"
 
-# Encoding uses all cores. Saying so here keeps the library from warning about every data-loading
-# process that is forked later; those don't tokenize.
+# Encoding uses all cores. Set explicitly, this silences the library's warning for every forked
+# data-loading process, although these never tokenize.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 
 class BpeTokenizer:
-    """Byte-level BPE with GPT-2's pre-tokenizer; boundary and padding are the two last ids.
+    """Byte-level BPE with GPT-2's pre-tokenizer; boundary and padding are the last two ids.
 
     Args:
-        backend: the trained vocabulary, without special tokens, its ids 0 to V - 3.
+        backend: the trained vocabulary without special tokens, ids 0 to V - 3.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -36,7 +36,7 @@ class BpeTokenizer:
         self.boundary_id = size
         self.pad_id = size + 1
         self._backend = backend
-        # In a byte-level vocabulary each character of a token's name stands for one byte.
+        # A byte-level token's name has one character for each byte.
         self._num_bytes = np.zeros(size, np.uint32)
         for name, i in backend.get_vocab().items():
             self._num_bytes[i] = len(name)
@@ -65,7 +65,7 @@ class BpeTokenizer:
 
 
 def train_bpe(config: BpeTokenizerConfig, corpus: Corpus, folder: Path) -> BpeTokenizer:
-    """Trains on the training documents, in their order, and writes the result into `folder`.
+    """Trains on the training documents in order, and writes the tokenizer into `folder`.
 
     A small corpus may give fewer ids than `vocab_size`.
     """
@@ -90,7 +90,7 @@ def _training_texts(corpus: Corpus, max_bytes: int) -> Iterator[str]:
     for document in corpus.documents_of("train"):
         data = corpus.raw(document)[:left]
         left -= len(data)
-        yield from pieces(data.decode(errors="ignore"))  # the cut may split a character
+        yield from pieces(data.decode(errors="ignore"))  # the limit may split a character
         if not left:
             return
 

@@ -13,7 +13,7 @@ _BYTES = 256
 
 
 class ByteTokenizer:
-    """Ids 0 to 255 are bytes, then boundary and padding."""
+    """Ids 0 to 255 are bytes; 256 is the boundary, 257 padding."""
 
     vocab_size = _BYTES + 2
     boundary_id = _BYTES

@@ -1,14 +1,14 @@
-"""Text to tokens and back without loss, with any tokenizer of the `tokenizers` library.
+"""Lossless encoding with any tokenizer of the `tokenizers` library.
 
-Many tokenizers lose text: they write one unknown token for what they do not know, lower-case,
-normalise, or drop white space. Bits per byte of such tokens would be of another, easier text. A
-text is lossless here if its tokens decode to exactly that text. Where they do not, it is encoded
+Many tokenizers lose text: they replace unknown text by one token, lower-case, normalise, or drop
+white space. Bits-per-byte of such tokens would measure another, easier text. Here a text's tokens
+must decode to exactly that text. If they don't, the text is encoded
 
-1. without the tokenizer's normaliser and its prefix space, if that is enough;
-2. else in tokens and bytes: what comes back stays in tokens, what does not is spelt in byte tokens
-   of our own, 256 ids behind the vocabulary. The model predicts them like any others.
+1. without the tokenizer's normaliser and prefix space, if that suffices;
+2. else in a mix: parts that decode correctly as tokens, the rest as byte tokens, 256 ids of our own
+   after the vocabulary. The model predicts byte tokens like any others.
 
-Special tokens are never read out of a text: the backend knows them under names that no text holds.
+Special tokens are never read from a text: the backend gets names for them that no text contains.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ PROBES = [
     "東京タワー 한국어 العربية עברית हिन्दी ไทย",
     "😀👩\u200d💻 \u00a0\u2028\ufeff\x01\x7f",
 ]
-"""What a tokenizer that loses nothing brings back; one that fails on them gets byte tokens."""
+"""Test texts; a tokenizer that fails to restore one gets byte tokens."""
 
-_GAP = re.compile(r"\s{2,}|[^\S ]")  # white space other than a single blank
+_GAP = re.compile(r"\s{2,}|[^\S ]")  # white space other than a single space
 _NO_WORD = re.compile(r"\W+")
-_HIDDEN = uuid4().hex  # no text can spell what is drawn anew in every process
+_HIDDEN = uuid4().hex  # random in every process, so that no text can contain it
 
 
 class Tokens(NamedTuple):
-    """Tokens of a text, and the character at which each starts."""
+    """Tokens of a text, and each token's first character."""
 
     ids: list[int]
     starts: list[int]
 
 
 class ExactBackend:
-    """A backend that brings back every text, or says that it cannot.
+    """A backend that restores every text, or raises `LosesText`.
 
     Args:
         definition: the `tokenizers` library's JSON.
         boundary_id: the token before each document.
-        first_byte: id of the first of our byte tokens, if there are any.
+        first_byte: id of the first byte token, if there are any.
 
     Attributes:
-        spells: whether there are byte tokens: the tokenizer itself loses one of `PROBES`.
+        spells: whether byte tokens are used, because the tokenizer itself loses one of `PROBES`.
     """
 
     def __init__(self, definition: str, boundary_id: int, first_byte: int) -> None:
@@ -66,16 +66,16 @@ class ExactBackend:
         self._boundary_id, self._first_byte = boundary_id, first_byte
         self.spells = None in self._whole(PROBES)
         if self.spells:
-            del self._backends[1:]  # it would seldom help, and be tried on most of the text
+            del self._backends[1:]  # seldom helps, yet would be tried on most of the text
 
     @property
-    def keeps_ascii(self) -> bool:
-        """Whether plain English comes back from the tokenizer as it is."""
+    def restores_ascii(self) -> bool:
+        """Whether the tokenizer itself restores plain English."""
         [(_, back)] = self._round_trips(self._backends[0], [_ASCII])
         return back == _ASCII
 
     def encode_batch(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokens of each text; raises LosesText for one that can't be brought back."""
+        """Tokens of each text; raises LosesText if a text can't be restored."""
         found = self._whole(texts)
         lost = [i for i, tokens in enumerate(found) if tokens is None]
         if lost and not self.spells:
@@ -87,7 +87,7 @@ class ExactBackend:
         return [tokens for tokens in found if tokens is not None]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of ids; special tokens, and ids behind the byte tokens, stand for none."""
+        """Text of ids; special tokens and ids after the byte tokens decode to nothing."""
         ordinary = (i for i in map(int, ids) if i != self._boundary_id)
         return "".join(
             self._decoded(kind, run) for kind, run in itertools.groupby(ordinary, self._is_byte)
@@ -108,7 +108,7 @@ class ExactBackend:
             yield Tokens(encoding.ids, [start for start, _ in encoding.offsets]), back
 
     def _whole(self, texts: Sequence[str]) -> list[Tokens | None]:
-        """For each text ordinary tokens that bring it back, or None."""
+        """For each text, ordinary tokens that restore it, or None."""
         found: list[Tokens | None] = [None] * len(texts)
         left = list(range(len(texts)))
         for backend in self._backends:
@@ -119,13 +119,13 @@ class ExactBackend:
         return found
 
     def _mixed(self, texts: Sequence[str]) -> list[Tokens]:
-        """Texts in ordinary tokens where those come back, else in bytes.
+        """Texts as ordinary tokens where these restore the text, else as bytes.
 
-        Parts that do not come back are cut in smaller ones. Two runs of ordinary tokens never
-        touch, so each decodes by itself.
+        Parts that fail are cut into smaller ones. Two runs of ordinary tokens never touch, so each
+        decodes separately.
         """
         done: list[list[tuple[int, Tokens]]] = [[] for _ in texts]
-        waiting: list[tuple[int, int, str]] = []  # text, start in it, part
+        waiting: list[tuple[int, int, str]] = []  # index of the text, start of the part, part
 
         def take(owner: int, start: int, parts: Iterable[tuple[int, str, bool]]) -> None:
             for place, part, in_bytes in parts:
@@ -154,7 +154,7 @@ class ExactBackend:
 
 
 def reads_special(backend: Backend, boundary_id: int) -> bool:
-    """Whether the tokenizer's model takes a special token's spelling for the token itself."""
+    """Whether the tokenizer's model reads a special token's spelling as the token itself."""
     names = _special(orjson.loads(backend.to_str()), boundary_id)
     encodings = backend.encode_batch(sorted(names), add_special_tokens=False)
     ids = {backend.token_to_id(name) for name in names}
@@ -162,7 +162,7 @@ def reads_special(backend: Backend, boundary_id: int) -> bool:
 
 
 def _parts(text: str, in_bytes: re.Pattern[str]) -> Iterator[tuple[int, str, bool]]:
-    """What a pattern matches and what lies between, in order: start, text, whether it matches."""
+    """(start, text, whether matched) of a pattern's matches and the gaps between them, in order."""
     end = 0
     for match in in_bytes.finditer(text):
         if match.start() > end:
@@ -174,7 +174,7 @@ def _parts(text: str, in_bytes: re.Pattern[str]) -> Iterator[tuple[int, str, boo
 
 
 def _cut(text: str) -> Iterable[tuple[int, str, bool]]:
-    """As `_parts`, at a blank near the middle; a part without blanks at all that is no letter."""
+    """As `_parts`, cut at a blank near the middle; without blanks, by words."""
     blank = text.find(" ", len(text) // 2)
     blank = text.rfind(" ") if blank < 0 else blank
     if blank < 0:
@@ -186,7 +186,7 @@ def _cut(text: str) -> Iterable[tuple[int, str, bool]]:
 
 
 def _joined(parts: list[tuple[int, Tokens]]) -> Tokens:
-    """Tokens of the parts of a text, by their starts."""
+    """Tokens of a text from its parts, in order of their starts."""
     found = Tokens([], [])
     for start, tokens in sorted(parts, key=itemgetter(0)):
         found.ids.extend(tokens.ids)
@@ -195,7 +195,7 @@ def _joined(parts: list[tuple[int, Tokens]]) -> Tokens:
 
 
 def _special(definition: dict[str, Any], boundary_id: int) -> set[str]:
-    """Names of the tokens that are not text: those marked as special, and the boundary."""
+    """Names of the tokens that are not text: special tokens and the boundary."""
     added = definition["added_tokens"]
     named = {t["content"] for t in added if t["special"] or t["id"] == boundary_id}
     return named | {name for name, i in _vocabulary(definition) if i == boundary_id}
@@ -209,10 +209,10 @@ def _vocabulary(definition: dict[str, Any]) -> Iterable[tuple[str, int]]:
 
 
 def _hide_special(definition: dict[str, Any], boundary_id: int) -> dict[str, Any]:
-    """The definition with names for its special tokens that no text holds.
+    """The definition with its special tokens renamed to names that no text contains.
 
-    The library's own flag (`encode_special_tokens`) keeps only added tokens from being read: a
-    Unigram model still finds "</s>" in its vocabulary.
+    The library's own flag (`encode_special_tokens`) protects only added tokens: a Unigram model
+    still finds "</s>" in its vocabulary.
     """
     hidden = {name: f"{name}{_HIDDEN}" for name in _special(definition, boundary_id)}
 
@@ -234,13 +234,13 @@ def _hide_special(definition: dict[str, Any], boundary_id: int) -> dict[str, Any
 
 
 def _made_by(merge: str | list[str]) -> tuple[str, str, str]:
-    """Both sides of a merge, and what they become."""
+    """Both sides of a merge, and their concatenation."""
     left, right = merge.split(" ", 1) if isinstance(merge, str) else merge
     return left, right, left + right
 
 
 def _ways(definition: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The definition, and that without normaliser and prefix space if it has either."""
+    """The definition, and a copy without normaliser and prefix space if either exists."""
     yield definition
     changed = definition | {"normalizer": None}
     before = definition["pre_tokenizer"]

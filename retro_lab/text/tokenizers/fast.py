@@ -1,4 +1,4 @@
-"""Every tokenizer as one of transformers' fast ones, same ids, to be saved beside a model."""
+"""Converts tokenizers to transformers' fast ones with the same ids, to save with a model."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ BOUNDARY, PADDING = "<|document|>", "<|padding|>"
 
 
 def as_fast(tokenizer: Tokenizer, max_length: int | None = None) -> PreTrainedTokenizerFast:
-    """The tokenizer for `transformers`: the boundary is its begin and its end token.
+    """The tokenizer for `transformers`; the boundary is its begin and end token.
 
-    Unlike ours it takes text that reads like a special token for that token.
+    Unlike ours, this tokenizer reads the spelling of a special token as the token.
 
     Args:
-        max_length: tokens that the model was trained to read at once.
+        max_length: tokens of the model's training windows.
 
     Raises:
-        TypeError: for a kind of tokenizer that has no such form.
+        TypeError: this class of tokenizer has no such form.
     """
     from transformers import PreTrainedTokenizerFast
 

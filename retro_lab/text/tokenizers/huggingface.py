@@ -1,4 +1,4 @@
-"""Tokenizer `hf`: any fast Hugging Face tokenizer, kept as a copy of its own."""
+"""Tokenizer `hf`: any fast Hugging Face tokenizer, stored as a copy."""
 
 from __future__ import annotations
 
@@ -24,24 +24,25 @@ _BOUNDARY_FILE = "boundary.json"
 
 @dataclass(frozen=True)
 class Source:
-    """A tokenizer as it was loaded by name: its definition in JSON and its boundary token."""
+    """A loaded tokenizer: its definition in JSON and its boundary token."""
 
     definition: str
     boundary_id: int
 
     @cached_property
     def mended(self) -> bool:
-        """Whether plain text gets other tokens than from the tokenizer itself, which loses it, or
-        takes text for a special token.
+        """Whether our tokens of plain text may differ from the tokenizer's own.
+
+        True if the tokenizer loses text or reads special tokens from text.
         """
         backend = Backend.from_str(self.definition)
         backend.encode_special_tokens = True
-        keeps = self._tokenizer.exact.keeps_ascii
+        keeps = self._tokenizer.exact.restores_ascii
         return self.spells or not keeps or reads_special(backend, self.boundary_id)
 
     @property
     def spells(self) -> bool:
-        """Whether it loses text, so that byte tokens are added to it."""
+        """Whether the tokenizer loses text, so that byte tokens are added."""
         return self._tokenizer.exact.spells
 
     @cached_property
@@ -55,16 +56,17 @@ class Source:
 
     @property
     def num_ids(self) -> int:
-        """One more than the largest id of a token."""
+        """Largest token id plus one."""
         return _num_ids(Backend.from_str(self.definition))
 
 
-@lru_cache(maxsize=1)  # the stage wants the digest, then the build wants the definition
+@lru_cache(maxsize=1)  # the stage needs the digest, then the build needs the definition
 def load_source(path: str) -> Source:
-    """A tokenizer by hub name or local folder.
+    """Loads a tokenizer by hub name or local folder.
 
     Raises:
-        UserError: it can't be loaded, isn't a fast one, or has no token to mark documents with.
+        UserError: the tokenizer can't be loaded, has no fast version, or has no token for
+            boundaries.
     """
     key = f"tokenizer.path={path}"
     from transformers import AutoTokenizer
@@ -95,7 +97,7 @@ def load_source(path: str) -> Source:
 
 
 def save_source(source: Source, folder: Path) -> HuggingFaceTokenizer:
-    """Writes a loaded tokenizer into `folder`, so that the hub isn't asked again."""
+    """Writes a loaded tokenizer into `folder`, to avoid another download."""
     (folder / FILE).write_text(source.definition, encoding="utf-8")
     (folder / _BOUNDARY_FILE).write_bytes(orjson.dumps(source.boundary_id))
     return HuggingFaceTokenizer.load(folder)
@@ -104,13 +106,13 @@ def save_source(source: Source, folder: Path) -> HuggingFaceTokenizer:
 class HuggingFaceTokenizer:
     """A tokenizer of the Hugging Face format, made lossless (`exact.py`).
 
-    Bytes are counted in the raw text, from where a token starts to where the next one does, so
-    they sum to the text.
+    A token's bytes are counted in the raw text, from its start to the start of the next token, so
+    that they sum to the text's length.
 
     Args:
         backend: the tokenizer.
-        boundary_id: its end token, or else its begin token. Padding is a new id, after its last,
-            and behind it are the byte tokens of one that loses text.
+        boundary_id: its end token, or else its begin token. Padding is a new id after the last one,
+            followed by the byte tokens of a lossy tokenizer.
     """
 
     def __init__(self, backend: Backend, boundary_id: int) -> None:
@@ -132,11 +134,11 @@ class HuggingFaceTokenizer:
         return cls(Backend.from_file(str(folder / FILE)), boundary_id)
 
     def encode_batch(self, texts: Sequence[str], limits: CutLimits = CUT_LIMITS) -> list[Encoded]:
-        """As the protocol says; raises LosesText for one that even so can't be brought back."""
+        """As in `Tokenizer`."""
         cut, owners = cut_all(texts, limits.piece)
         ids: list[list[np.ndarray]] = [[] for _ in texts]
         starts: list[list[np.ndarray]] = [[] for _ in texts]
-        done = [0] * len(texts)  # characters of each text before the piece at hand
+        done = [0] * len(texts)  # characters before the current piece of each text
         for part in batches([len(piece) for piece in cut], limits.batch):
             encoded = self.exact.encode_batch(cut[part])
             for owner, piece, tokens in zip(owners[part], cut[part], encoded, strict=True):
@@ -167,7 +169,7 @@ def _bytes_between(text: str, starts: NDArray[np.int64]) -> NDArray[np.uint32]:
 
 
 def byte_offsets(text: str) -> NDArray[np.int64]:
-    """Where each character of a text of n begins in its UTF-8 form, and its end: int64 [n + 1]."""
+    """Byte offset of each of n characters in UTF-8, and of the end: int64 [n + 1]."""
     if text.isascii():
         return np.arange(len(text) + 1)
     code = np.frombuffer(text.encode("utf-32-le"), np.uint32)

@@ -1,4 +1,4 @@
-"""The stage `tokenizer`: from a configuration to a tokenizer, trained or copied once."""
+"""The stage `tokenizer`: a tokenizer from its configuration, trained or copied once."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ TOKENIZERS = {
     "bpe": "bpe:BpeTokenizer",
     "hf": "huggingface:HuggingFaceTokenizer",
 }
-"""Kind, as an artifact names it, to `module:class` in this package."""
+"""Maps an artifact's kind to `module:class` in this package."""
 
 
 def tokenizer_stage(config: TokenizerConfig, corpus: Artifact | Stage) -> Stage:
-    """The stage of a tokenizer; only one that is trained depends on the corpus.
+    """The stage of a tokenizer; only a trained one depends on the corpus.
 
     Raises:
         UserError: the kind is unknown, or a Hugging Face tokenizer can't be loaded.
@@ -50,7 +50,7 @@ def tokenizer_stage(config: TokenizerConfig, corpus: Artifact | Stage) -> Stage:
             source = load_source(config.path)
             fields: dict[str, Any] = {"kind": "hf", "boundary_id": source.boundary_id}
             if source.mended:
-                fields["lossless"] = True  # what was cut without that is not found again
+                fields["lossless"] = True  # separates these tokens from older, lossy ones
             return Stage("tokenizer", VERSION, fields, {}, {"tokenizer.json": source.digest})
     raise _unknown(config)
 

@@ -1,19 +1,19 @@
-/* softmax(q k / sqrt(P)) v and its gradients, a block of queries of one head at a time.
+/* softmax(q k / sqrt(P)) v and its gradients, for one block of queries of a head at a time.
  *
- * The scores of a block stay in the cache and are never stored: the backward pass has them again
- * from the logarithm of each row's sum (Dao et al. 2022). Every product goes through `product`,
- * whose operands lie packed in the cache.
+ * The scores of a block stay in the cache and are never stored: the backward pass recomputes them
+ * from the logarithm of each row's sum (Dao et al. 2022). Every product uses `product`, whose
+ * operands are packed in the cache.
  */
 #include "product.h"
 
-#define BLOCK_QUERIES 66 /* whole tiles, whose scores for some hundred keys fit the cache */
+#define BLOCK_QUERIES 66 /* whole tiles; scores for some hundred keys fit the cache */
 
-/* Sizes, distances between elements in numbers (heads lie P numbers apart), and
+/* Sizes; strides in numbers (heads are P numbers apart); and
  *
- * where queries may look: mask[b * mask_batch + i * mask_query + j], or everywhere;
- * how queries and keys are rotated: cosines and sines [places, P], see `rotate_pairs`, or not;
- * the share [heads] of the key before in each key, and which keys have one: follows [batch, keys],
- * or all but the first; or no share. */
+ * mask[b * mask_batch + i * mask_query + j]: where queries may attend; NULL for everywhere;
+ * cosines, sines [positions, P]: rotation of queries and keys, see `rotate_pairs`; or NULL;
+ * share [heads]: share of the previous key in each key; NULL for no smearing;
+ * follows [batch, keys]: which keys have a previous key; NULL for all but the first. */
 typedef struct {
     long batch, heads, queries, keys, width;
     long query_batch, query_row, key_batch, key_row, value_batch, value_row;
@@ -30,7 +30,7 @@ static void copy(const real *from, long from_row, long rows, long width, real *t
         memcpy(to + i * to_row, from + i * from_row, sizeof(real) * width);
 }
 
-/* LANES rows become LANES columns, so that what is written lies together. */
+/* Transposes LANES rows at a time, so that writes are contiguous. */
 static void transpose(const real *from, long rows, long width, real *to, long to_row)
 {
     long i = 0;
@@ -53,7 +53,7 @@ static int follows(const Geometry *g, long b, long i)
     return i > 0 && i < g->keys && (!g->follows || g->follows[b * g->keys + i]);
 }
 
-/* The keys of a head as queries meet them: mixed with the one before, and rotated. */
+/* The keys of a head, smeared and rotated. */
 static void take_keys(const Geometry *g, long b, long head, const real *key, real *k)
 {
     const long width = g->width;
@@ -87,7 +87,7 @@ static void give_queries(const Geometry *g, long b, long head, long from, long r
          grad_query + b * g->query_batch + from * g->query_row + head * width, g->query_row);
 }
 
-/* What `take_keys` did, backwards: gradients of a head's keys, and of its share. */
+/* Backward pass of `take_keys`: gradients of a head's keys and of its share. */
 static void give_keys(const Geometry *g, long b, long head, const real *key, real *of_k,
                       real *grad_key, real *grad_share)
 {
@@ -107,7 +107,7 @@ static void give_keys(const Geometry *g, long b, long head, const real *key, rea
     if (g->share) grad_share[b * g->heads + head] = sum(total);
 }
 
-/* Minus infinity wherever query i of batch b may not look, up to `wide`. */
+/* Writes minus infinity where query i of batch b may not attend, up to `wide`. */
 static void hide(const Geometry *g, real *scores, long b, long i, long keys, long wide)
 {
     long seen = g->causal && i + 1 < keys ? i + 1 : keys;
@@ -118,7 +118,7 @@ static void hide(const Geometry *g, real *scores, long b, long i, long keys, lon
         scores[at - mask] = -INFINITY;
 }
 
-/* out [batch, queries, heads, width] and log_sum [batch, heads, queries]. */
+/* Writes out [batch, queries, heads, width] and log_sum [batch, heads, queries]. */
 void attend(const Geometry *g, const real *query, const real *key, const real *value,
             real *out, real *log_sum, int threads)
 {
@@ -161,7 +161,7 @@ void attend(const Geometry *g, const real *query, const real *key, const real *v
     }
 }
 
-/* Scores become weights again, and `slopes` (gradients of the weights) those of the scores. */
+/* Turns scores into weights, and `slopes` from the weights' gradients into the scores'. */
 static void weigh_again(real *scores, real *slopes, long wide, real scale, real log_sum,
                         real shared)
 {
@@ -172,8 +172,8 @@ static void weigh_again(real *scores, real *slopes, long wide, real scale, real 
     }
 }
 
-/* Gradients of grad, which is laid out as out is; each as what it is the gradient of, that of the
- * share [batch, heads]. */
+/* Gradients from grad, which has the layout of out. Each gradient has the layout of its input;
+ * grad_share is [batch, heads]. */
 void attend_backward(const Geometry *g, const real *query, const real *key, const real *value,
                      const real *out, const real *log_sum, const real *grad, real *grad_query,
                      real *grad_key, real *grad_value, real *grad_share, int threads)

@@ -1,17 +1,17 @@
-/* Activations times weights, which are packed once for many rows: so that a tile's weights lie
- * together, and no call has to pack them again. */
+/* Activations times weights. Weights are packed once for many rows, so that a tile's weights are
+ * contiguous. */
 #include "product.h"
 
-#define DEPTH (16384 / (long)sizeof(real) / TILE_COLS) /* of a panel of 16 KB, half a first cache */
-#define SOME_ROWS (16 * TILE_ROWS) /* of a task: what a panel is read for, small for a fair share */
+#define DEPTH (16384 / (long)sizeof(real) / TILE_COLS) /* rows of a 16 KB panel, half an L1 cache */
+#define SOME_ROWS (16 * TILE_ROWS) /* rows of a task: reuse a panel, share work evenly */
 
 static long in_tiles(long cols) { return (cols + TILE_COLS - 1) / TILE_COLS * TILE_COLS; }
 
-/* Numbers that `pack` writes. */
+/* Length of `panels` for `pack`, in numbers. */
 long packed_size(long depth, long cols) { return depth * in_tiles(cols); }
 
-/* panels: for every DEPTH rows of B [depth, cols], for every TILE_COLS columns, these rows of them;
- * zeros stand for columns beyond the last. B's element (k, j) is from[k * row + j * col]. */
+/* panels: blocks of B [depth, cols], by every DEPTH rows and every TILE_COLS columns, with zeros
+ * beyond the last column. B's element (k, j) is from[k * row + j * col]. */
 void pack(const real *from, long depth, long cols, long row, long col, real *panels, int threads)
 {
     const long wide = in_tiles(cols);

@@ -1,8 +1,7 @@
-/* Products of matrices whose operands lie in the cache, a tile of the result in registers at a time.
- */
+/* Matrix products with operands in the cache and one tile of the result in registers. */
 #include "vector.h"
 
-#define TILE_ROWS 6 /* rows of a tile, whose columns are two vectors */
+#define TILE_ROWS 6 /* rows of a tile; its columns are two vectors */
 #define TILE_COLS (2 * LANES)
 
 static inline __attribute__((always_inline)) void

@@ -1,10 +1,10 @@
-/* Passes over the rows between two matrix products, each with its backward pass.
+/* Operations on rows between two matrix products, each with its backward pass.
  *
- * A row is a token's activations, of any width.
+ * A row holds a token's activations, of any width.
  */
 #include "vector.h"
 
-#define PARTS 16 /* sums over rows are of as many parts whatever the threads: the same last bits */
+#define PARTS 16 /* partial sums over rows: a fixed number gives equal bits for any thread count */
 
 long lanes(void) { return LANES; }
 
@@ -64,7 +64,7 @@ void gelu(const real *x, real *out, long n, int threads)
     }
 }
 
-/* grad, of gelu(x), becomes that of x; out = gelu(x) once more. */
+/* Replaces grad, the gradient of gelu(x), by that of x; out = gelu(x), recomputed. */
 void gelu_backward(const real *x, real *grad, real *out, long n, int threads)
 {
 #pragma omp parallel for num_threads(threads)
@@ -78,7 +78,7 @@ void gelu_backward(const real *x, real *grad, real *out, long n, int threads)
     }
 }
 
-/* Rotates all heads of x [tokens, heads * P]; token t stands at place t % length of cosines and
+/* Rotates all heads of x [tokens, heads * P]; token t is at position t % length of cosines and
  * sines [length, P], see `rotate_pairs`. */
 void rotate(real *x, long tokens, long heads, long width, const real *cosines, const real *sines,
           long length, int threads)
@@ -90,8 +90,8 @@ void rotate(real *x, long tokens, long heads, long width, const real *cosines, c
                        sines + t % length * width, 1);
 }
 
-/* Logits become what the gradient of their cross-entropy is: probabilities, less 1 at the target.
- * nats = -log p(target). A target below 0 is not scored: zeros. */
+/* Replaces logits by the gradient of their cross-entropy: probabilities, minus 1 at the target.
+ * nats = -log p(target). A target below 0 is unscored: zeros. */
 void cross_entropy(real *logits, const int64_t *targets, real *nats, long rows, long width,
               int threads)
 {

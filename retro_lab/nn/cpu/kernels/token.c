@@ -1,10 +1,10 @@
-/* A generated token's way through a layer. Its products take as long as their weights take to come
- * from memory, each once and in order, so that what lies between two products goes with them. */
+/* A layer's operations for one generated token. Reading the weights from memory dominates, so each
+ * weight is read once, in order, and the operations between two products are fused with them. */
 #include "product.h"
 
-#define SOME_OUTPUTS 16 /* of a task */
+#define SOME_OUTPUTS 16 /* outputs of a task */
 
-/* The norms of x [rows, width] if there is a gain, else a copy; to be freed. */
+/* norm(x) for x [rows, width] if there is a gain, else a copy; the caller frees the result. */
 static real *normed_or_copy(const real *x, const real *gain, real eps, long rows, long width)
 {
     real *normed = room(rows * width);
@@ -16,8 +16,8 @@ static real *normed_or_copy(const real *x, const real *gain, real eps, long rows
     return normed;
 }
 
-/* out [rows, outputs] = f(x W) + beside for x [rows, inputs] and W [outputs, inputs]; f is GELU or
- * nothing, beside [rows, outputs] may be missing. By the threads of a team, which wait for all. */
+/* out [rows, outputs] = f(x W) + beside for x [rows, inputs] and W [outputs, inputs]; f is GELU if
+ * `curved`, beside [rows, outputs] may be NULL. Runs inside a parallel region. */
 static void team_product(const real *x, const real *weight, int curved, const real *beside,
                           real *out, long rows, long inputs, long outputs)
 {
@@ -58,13 +58,13 @@ void feed_few(const real *x, const real *gain, real eps, const real *up, const r
     free(normed), free(between);
 }
 
-/* What a layer holds of the places that a token may see, of which it may be the last.
+/* Keys and values of the positions that a token may see, possibly including its own.
  *
- * keys, values: [rows, heads, capacity, P], of which `seen` places count.
- * grows: a token's key and value become the last of these; before that its key is mixed with a
- *     share [heads] of `last` [rows, heads, P], the key before it as it came, and replaces that.
- * cosines, sines: of the token's place, [P] or rows of it that lie cos_sin_row apart; or not rotated.
- * mask: [rows, seen] or a row for all, where a token may look; or everywhere.
+ * keys, values: [rows, heads, capacity, P], of which `seen` positions are valid.
+ * grows: the token's key and value are written to the last of these. The key is first mixed with
+ *     `last` [rows, heads, P], the previous raw key, by share [heads], and then replaces `last`.
+ * cosines, sines: of the token's position, [P] or rows cos_sin_row apart; NULL without rotation.
+ * mask: [rows, seen] or one row for all, where a token may attend; NULL for everywhere.
  */
 typedef struct {
     long rows, heads, width, capacity, seen, grows;
@@ -81,7 +81,7 @@ static void rotate(const Held *h, long row, real *x)
     if (h->cosines) rotate_pairs(x, h->width, h->cosines + at, h->sines + at, 1);
 }
 
-/* A token's key and value join those before them. */
+/* Appends a token's key and value. */
 static void join(const Held *h, long row, long head, const real *key, const real *value)
 {
     const long width = h->width, each = row * h->heads + head;
@@ -115,11 +115,11 @@ static void look(const Held *h, long row, long head, const real *query, real *sc
     for (long p = 0; p < width; p++) out[p] *= total == 0 ? 0 : 1 / total;
 }
 
-/* What a token of each row, x [rows, inputs], reads with a norm before if there is a gain, plus
- * x if that is wanted.
+/* Attention of one token of each row, x [rows, inputs], normalised first if there is a gain; adds x
+ * if plus_x.
  *
- * first: [heads * P, inputs] to queries; if the past grows, [3 * heads * P, inputs] to keys and
- *     values as well.
+ * first: [heads * P, inputs] to queries; if the past grows, [3 * heads * P, inputs] to queries,
+ *     keys and values.
  * second: [inputs, heads * P]. */
 void attend_few(const Held *h, const real *x, long inputs, const real *gain, real eps,
                 const real *first, const real *second, long plus_x, real *out, int threads)

@@ -1,9 +1,7 @@
-/* Vectors of numbers as wide as the processor's, and what is computed with them in rows: norms,
- * GELU, the weights of a softmax.
+/* Vectors of the processor's width, and row operations: norms, GELU, softmax weights.
  *
- * Written with the vector extensions that GCC and Clang share: no intrinsics, so that one source
- * serves AVX2, AVX-512 and NEON. Compiled with -DDOUBLE everything is in double precision, which is
- * as slow as it is exact: it is what the tests of the model run on.
+ * Uses the vector extensions of GCC and Clang without intrinsics, so that one source serves AVX2,
+ * AVX-512 and NEON. With -DDOUBLE everything is in double precision, slow but exact, for tests.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -28,13 +26,13 @@ typedef int32_t whole;
 
 typedef real vec __attribute__((vector_size(BYTES)));
 typedef whole ivec __attribute__((vector_size(BYTES)));
-typedef vec loose __attribute__((aligned(4))); /* anywhere in memory */
+typedef vec loose __attribute__((aligned(4))); /* unaligned in memory */
 
 static inline vec load(const real *from) { return *(const loose *)from; }
 static inline void store(real *to, vec x) { *(loose *)to = x; }
 static inline vec all(real x) { return x - (vec){0}; }
 
-/* The same for the last numbers of a row, of which n are left; `fill` stands for the others. */
+/* `load` and `store` for the last n numbers of a row; `fill` replaces the others. */
 static inline vec load_left(const real *from, long n, real fill)
 {
     if (n >= LANES) return load(from);
@@ -56,7 +54,7 @@ static inline vec pick(ivec where, vec one, vec other)
     return (vec)(((ivec)one & where) | ((ivec)other & ~where));
 }
 
-/* Halves are added, then halves of those: each addition waits for the one before. */
+/* Adds halves, then halves of those: a shorter chain of dependent additions. */
 static inline real sum(vec x)
 {
     real part[LANES];
@@ -73,7 +71,7 @@ static inline real largest(vec x)
     return most;
 }
 
-/* Two sums at a time, since each addition waits for the one before. */
+/* Two independent sums, since each addition waits for the one before. */
 static inline real dot(const real *one, const real *other, long n)
 {
     vec even = {0}, odd = {0};
@@ -86,7 +84,7 @@ static inline real dot(const real *one, const real *other, long n)
     return sum(even + odd);
 }
 
-/* Rotates pairs of features (p, p + P/2) of a head by a place's angles, or back with sign -1.
+/* Rotates pairs of features (p, p + P/2) of a head by a position's angles, or back with sign -1.
  *
  * cosines, sines: [P], of which the second halves are used.
  */
@@ -111,8 +109,8 @@ static inline vec exponential(vec x)
     return x;
 }
 #else
-/* e^x to a unit or two in the last place, for x up to 88; exactly 0 below -87, so that what is
- * masked weighs nothing and no product meets a denormal number. NaN stays NaN.
+/* e^x to a unit or two in the last place, for x up to 88; exactly 0 below -87, so that masked
+ * scores get weight 0 and products avoid denormal numbers. NaN stays NaN.
  *
  * x = n ln 2 + r with |r| <= ln 2 / 2, and a polynomial for e^r.
  */
@@ -120,7 +118,7 @@ static inline vec exponential(vec x)
 {
     ivec nothing = x < all(-87.0f);
     x = pick(nothing, all(0.0f), x);
-    const float round = 12582912.0f; /* 1.5 * 2^23: adding it rounds to a whole number */
+    const float round = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
     vec n = (x * 1.44269504f + round) - round;
     vec r = x - n * 0.693359375f - n * -2.12194440e-4f;
     vec p = r * 1.98756915e-4f + 1.39819995e-3f;
@@ -136,7 +134,7 @@ static inline vec exponential(vec x)
 
 static inline long in_lanes(long n) { return (n + LANES - 1) / LANES * LANES; }
 
-/* Zeros, to be freed. */
+/* Zeroed memory; the caller frees it. */
 static inline real *room(long numbers)
 {
     real *space = aligned_alloc(64, (sizeof(real) * numbers + 63) / 64 * 64);
@@ -149,7 +147,7 @@ static inline real inverse_rms(const real *x, long width, real eps)
     return 1 / sqrt(dot(x, x, width) / width + eps);
 }
 
-/* out = x / rms(x) * gain, of a row. */
+/* out = x / rms(x) * gain, for one row. */
 static inline void normalise(const real *x, const real *gain, real eps, real *out, long width)
 {
     real scale = inverse_rms(x, width, eps);
@@ -160,21 +158,20 @@ static inline void normalise(const real *x, const real *gain, real eps, real *ou
     }
 }
 
-/* The tanh form of GELU is x s(w), s the logistic function, w = 2 sqrt(2 / pi) (x + 0.044715 x^3).
- */
+/* Tanh form of GELU: x s(w), s the logistic function, w = 2 sqrt(2 / pi) (x + 0.044715 x^3). */
 #define STEEP ((real)1.5957691216057308)
 #define CUBIC (STEEP * (real)0.044715)
 
 static inline vec logistic(vec x)
 {
     vec share = 1 / (1 + exponential(-x));
-    return pick(x < all(-80), all(0), share); /* where the exponential would soon be too large */
+    return pick(x < all(-80), all(0), share); /* before the exponential overflows */
 }
 
 static inline vec gelu_of(vec x) { return x * logistic(x * (STEEP + CUBIC * x * x)); }
 
-/* Scores become weights, which are to be divided by the sum that is returned; `most` is what the
- * largest score was. A row that may look nowhere has weights and a sum of zero. */
+/* Turns scores into weights, not yet divided by the returned sum; `most` becomes the largest score.
+ * A fully masked row has weights and sum zero. */
 static inline real weigh(real *scores, long wide, real scale, real *most)
 {
     vec top = all(-INFINITY), total = {0};
