@@ -15,6 +15,7 @@ from retro_lab.config.schema import Config
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.experiment import run_experiment
 from retro_lab.run.timing import Stopwatch
+from retro_lab.store.stage import LOCKS_FOLDER
 
 PLANTED = ("planted-a", "planted-b")
 CORPUS = CorpusSize(
@@ -59,6 +60,7 @@ class Golden:
 
     def copy_to(self, other: Golden) -> None:
         """Copies the runs and their data, which then belong to the other folder."""
+        (other.folder / "store" / LOCKS_FOLDER).mkdir(parents=True, exist_ok=True)  # a store has it
         for name in ("store/*/*", "runs/*"):
             for source in self.folder.glob(name):
                 target = other.folder / source.relative_to(self.folder)
