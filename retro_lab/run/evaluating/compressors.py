@@ -37,15 +37,15 @@ def compressor_scores(config: Config, graph: DataGraph, stride: int) -> dict[str
     if size > MAX_BYTES or not corpus.num_bytes("validation"):
         LOG.info("xz and the byte n-gram are left out: eval=rivals runs them on any text")
         return None
-    asked = config.eval.rivals
-    text = Subsets.of(chunks, split, config.chunking, stride, config.eval.seed, asked)
+    rivals = config.eval.rivals
+    text = Subsets.of(chunks, split, config.chunking, stride, config.eval.seed, rivals)
     outcomes = {
         "xz": xz_outcome(graph, text),
-        "ngram": ngram_outcome(graph, text, asked.ngram),
+        "ngram": ngram_outcome(graph, text, rivals.ngram),
     }
-    size = int(text.test.bytes.sum())
+    scored_bytes = int(text.test.bytes.sum())
     return {
-        name: math.fsum(outcome.document_nats) / math.log(2) / size
+        name: math.fsum(outcome.document_nats) / math.log(2) / scored_bytes
         for name, outcome in outcomes.items()
     }
 
