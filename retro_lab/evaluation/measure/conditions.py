@@ -35,8 +35,8 @@ PAIRS = (
     ("oracle", "on"),
 )
 REFERENCES = ("plain", "baseline", "off")
-"""Conditions to compare RETRO[ON] with, best first. Only a saving over `plain` is called a gain: the
-baseline has read fewer training tokens, and the backbone is RETRO itself without its neighbours."""
+"""Conditions to compare RETRO[ON] with, best first. Only a saving over `plain` is called a gain:
+the baseline has read fewer training tokens, and the backbone is RETRO without its neighbours."""
 CONTROLS = {"random": "random neighbours", "shuffled": "neighbours of other documents' chunks"}
 """Conditions with neighbours unrelated to the text, and words for these neighbours."""
 
