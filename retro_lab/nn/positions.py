@@ -254,10 +254,10 @@ def rotate(x: Tensor, cos_sin: CosSin) -> Tensor:
 
 
 def arange_like(length: int, like: Tensor) -> Tensor:
-    """0, 1, .. length - 1, on the device of `like`."""
+    """0, 1, .. length - 1, where `like` is."""
     return like.new_ones(length, dtype=torch.long).cumsum(0) - 1
 
 
 def exact_dtype(like: Tensor) -> torch.dtype:
-    """The best precision for angles on the device of `like`; Apple's GPUs lack float64."""
+    """The best precision for angles where `like` is; Apple's GPUs lack float64."""
     return torch.float32 if like.is_mps else torch.float64
