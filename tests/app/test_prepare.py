@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
+from golden import Golden
+from run_stages import stages_of
 
 from retro_lab.commands.prepare import main
+from retro_lab.store import Stage
 from retro_lab.text.readers.jsonl import JsonlReader
 
 
@@ -62,3 +65,15 @@ def test_the_raw_text_is_digested_once(
     monkeypatch.setattr(JsonlReader, "input_digest", counted)
     assert main(arguments) == 0
     assert len(digested) == 1
+
+
+@pytest.mark.parametrize("more", [[], ["eval=all"], ["neighbours.max_run=8"], ["retriever=random"]])
+def test_each_stage_is_listed_once_after_what_it_is_made_from(
+    golden: Golden, more: list[str]
+) -> None:
+    stages = stages_of(golden.config(*more))
+    keys = [str(stage) for stage in stages]
+    assert len(set(keys)) == len(keys)
+    for number, stage in enumerate(stages):
+        assert isinstance(stage, Stage)
+        assert {str(parent) for parent in stage.parents.values()} <= set(keys[:number])

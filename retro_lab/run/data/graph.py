@@ -252,6 +252,8 @@ class DataGraph:
     def own_neighbours(self) -> Node[NeighbourTable]:
         """The neighbours that the run is trained with."""
         made = self.neighbours(self.groups.retriever, self.filters)
+        if "neighbours" not in self.recorded.keys:
+            return made
         return replace(
             made, make_stage=lambda: self.recorded.find("neighbours", lambda: made.stage)
         )

@@ -14,6 +14,7 @@ from retro_lab.config.errors import UserError
 from retro_lab.config.schema import CorpusConfig
 from retro_lab.retrieval.embed.embedders import Embeddings
 from retro_lab.store import Artifact, ArtifactStore, Stage
+from retro_lab.store.stage import identity
 from retro_lab.store.store import Builder
 from retro_lab.text.chunks import ChunkStore
 from retro_lab.text.corpus import Corpus
@@ -61,14 +62,14 @@ class Node(Generic[T]):
 
 
 def in_building_order(nodes: Iterable[Node[Any]]) -> list[Node[Any]]:
-    """The nodes and all their requirements, each once, requirements first."""
-    found: dict[int, Node[Any]] = {}
+    """The nodes and all that they need, each stage once and after the stages that it needs."""
+    found: dict[tuple[str, str], Node[Any]] = {}
 
     def add(node: Node[Any]) -> None:
-        if id(node) not in found:
+        if identity(node.stage) not in found:
             for needed in node.needs:
                 add(needed)
-            found[id(node)] = node
+            found[identity(node.stage)] = node
 
     for node in nodes:
         add(node)
