@@ -6,7 +6,8 @@ Messages mask passwords, and settings that would store one are refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 EXIT_USER_ERROR = 2
 
@@ -88,3 +89,29 @@ def refuse_passwords(values: Iterable[str]) -> None:
                 "results.json and W&B",
                 fix="leave it out; the key of a search service is read from RETRO_LAB_API_KEY",
             )
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message; its type if it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def registered(table: Mapping[type, str], config: Any, group: str, what: str, file: str) -> str:
+    """The `module:class` that a table registers for a configuration's class.
+
+    Args:
+        group: of the configuration, for the message.
+        what: the kind of class that is registered.
+        file: of the table.
+
+    Raises:
+        UserError: nothing is registered for this class.
+    """
+    target = table.get(type(config))
+    if target is None:
+        known = ", ".join(sorted(kind.__name__ for kind in table))
+        raise UserError(
+            f"{group}={config.name}: no {what} is registered for {type(config).__name__}",
+            fix=f"use one of {known}, or add a line to {file}",
+        )
+    return target

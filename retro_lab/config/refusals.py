@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import UserError, chain
+from .errors import UserError, chain, first_line
 
 _ELSEWHERE = (
     "runs_dir=... and store.dir=... put what train.py writes elsewhere, and a copy of a run "
@@ -112,7 +112,7 @@ def refusal(error: BaseException, place: Path | str | None = None) -> UserError 
         if refused.filename is None and code not in _UNMISTAKABLE:
             return None
         words = os.strerror(code)
-        message = f"{os.fsdecode(str(where))}: {words}" if where is not None else _line(error)
+        message = f"{os.fsdecode(str(where))}: {words}" if where is not None else first_line(error)
         return UserError(message, fix=_FIXES[code])
     gone = _vanished_stage(error)
     if gone is not None:
@@ -121,7 +121,7 @@ def refusal(error: BaseException, place: Path | str | None = None) -> UserError 
             fix="run the same command again: it is built again, and the rest goes on from here",
         )
     if is_short_of_memory(error):
-        return UserError(f"this machine's memory is not enough: {_line(error)}", fix=_MEMORY)
+        return UserError(f"this machine's memory is not enough: {first_line(error)}", fix=_MEMORY)
     return None
 
 
@@ -132,10 +132,6 @@ def _vanished_stage(error: BaseException) -> str | None:
         if match and os.strerror(errno.ENOENT) in str(link) and not Path(match[1]).exists():
             return match[1]
     return None
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @contextmanager

@@ -160,7 +160,7 @@ class RunDirectory:
         """Records a new state and the seconds of its stages."""
         status = self.status
         status |= {"state": state, "seconds": status["seconds"] | seconds}
-        self._write("status.json", status)
+        self.record("status.json", status)
 
     @property
     def evaluation(self) -> dict[str, Any] | None:
@@ -183,15 +183,11 @@ class RunDirectory:
 
     def record_evaluation(self, fields: dict[str, Any]) -> None:
         """Marks the stored results as complete, with the evaluation's settings."""
-        self._write(EVALUATION_FILE, fields)
+        self.record(EVALUATION_FILE, fields)
 
     def record_planted(self, plants: dict[str, Any]) -> None:
         """Records document ids: those with copies in the database, and each half of the split."""
-        self._write("planted.json", plants)
-
-    def record(self, name: str, record: dict[str, Any]) -> None:
-        """Writes plain data as JSON into the file `name`."""
-        self._write(name, record)
+        self.record("planted.json", plants)
 
     @property
     def planted(self) -> dict[str, Any] | None:
@@ -221,7 +217,7 @@ class RunDirectory:
                 for name in _FURTHER_RESULTS:
                     (found.path / name).unlink(missing_ok=True)
         self.describe(config)
-        self._write("status.json", self.status | {RUN_KEY: run_key(config)})
+        self.record("status.json", self.status | {RUN_KEY: run_key(config)})
 
     def describe(self, config: Config) -> None:
         """Makes the directory and writes config.yaml."""
@@ -246,7 +242,7 @@ class RunDirectory:
 
     def record_lineage(self, lineage: dict[str, str]) -> None:
         """Records the data behind an evaluation, replacing an earlier record."""
-        self._write("lineage.json", lineage)
+        self.record("lineage.json", lineage)
 
     def check_text(self, lineage: dict[str, str]) -> None:
         """Like `check_lineage` for the run's own text only, without recording.
@@ -324,7 +320,7 @@ class RunDirectory:
         return {path.name for path in self.path.iterdir()} <= set(_TRACES)
 
     def _read(self, name: str, kind: Any) -> Any:
-        """The content of a file by `_write`, checked to be of type `kind`; None if missing."""
+        """The content of a file by `record`, checked to be of type `kind`; None if missing."""
         path = self.path / name
         if not path.is_file():
             return None
@@ -339,7 +335,8 @@ class RunDirectory:
     def _damaged(self, name: str, why: str) -> UserError:
         return UserError(f"{self.path / name} is damaged: {why}", fix=_PUT_BACK)
 
-    def _write(self, name: str, data: Any) -> None:
+    def record(self, name: str, data: Any) -> None:
+        """Writes plain data as JSON into the file `name`, with its checksum; on rank 0 only."""
         if not self.is_rank_zero:
             return
         self.path.mkdir(parents=True, exist_ok=True)

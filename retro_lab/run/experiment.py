@@ -73,13 +73,20 @@ def _open_data(config: Config, run: RunDirectory) -> DataGraph:
     return graph
 
 
+def _finish(
+    config: Config, run: RunDirectory, graph: DataGraph, watch: Stopwatch, companion: str
+) -> None:
+    train(config, run, graph, watch, companion=companion)
+    _evaluate(config, run, graph, {}, watch)
+
+
 def ensure_trained(
     name: str,
     config: Config,
     graph: DataGraph,
     watch: Stopwatch,
     agree: Callable[[TrainerConfig, bool], bool] = broadcast_decision,
-    finish: Callable[..., None] | None = None,
+    finish: Callable[..., None] = _finish,
 ) -> RunDirectory:
     """A compared run, trained and evaluated if it is not finished yet.
 
@@ -98,18 +105,11 @@ def ensure_trained(
             due = not run.is_finished(config)
         if agree(config.trainer, due):
             LOG.info("%s: %s", name, run.path)
-            (finish or _finish)(config, run, graph, watch, name)
+            finish(config, run, graph, watch, name)
         else:
             run.check_text(graph.lineage)
             LOG.info("%s: %s (already trained)", name, run.path)
     return run
-
-
-def _finish(
-    config: Config, run: RunDirectory, graph: DataGraph, watch: Stopwatch, companion: str
-) -> None:
-    train(config, run, graph, watch, companion=companion)
-    _evaluate(config, run, graph, {}, watch)
 
 
 def _evaluate(

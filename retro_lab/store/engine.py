@@ -20,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from retro_lab.config.errors import UserError
+from retro_lab.config.errors import UserError, first_line
 from retro_lab.config.schema import EngineKind, PrepareConfig
 
 from .stage import JSON
@@ -168,10 +168,6 @@ def _check_answers(address: str | None) -> None:
         ) from None
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 @contextmanager
 def _cluster() -> Iterator[Any]:
     """Yields the package `ray`, connected; shuts down a cluster that was started here.
@@ -197,7 +193,7 @@ def _cluster() -> Iterator[Any]:
             ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise UserError(
-                f"prepare.engine=ray: no cluster can be reached or started: {_first_line(error)}",
+                f"prepare.engine=ray: no cluster can be reached or started: {first_line(error)}",
                 fix="check RAY_ADDRESS, RAY_AUTH_MODE and `ray status`, or prepare.engine=local",
             ) from error
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -206,7 +202,7 @@ def _cluster() -> Iterator[Any]:
         yield ray
     except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
         raise UserError(
-            f"prepare.engine=ray: a block's worker died {1 + _RETRIES} times: {_first_line(error)}",
+            f"prepare.engine=ray: a block's worker died {1 + _RETRIES} times: {first_line(error)}",
             fix="look into Ray's logs; where memory is short, set a lower prepare.workers",
         ) from error
     finally:

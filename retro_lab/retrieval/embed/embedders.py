@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from retro_lab.config.errors import UserError
+from retro_lab.config.errors import registered
 from retro_lab.config.schema import (
     DualEncoderConfig,
     EmbedderConfig,
@@ -68,6 +68,8 @@ class Embedder(Protocol):
         ...
 
 
+_FILE = "retro_lab/retrieval/embed/embedders.py"
+
 EMBEDDERS: dict[type[EmbedderConfig], str] = {
     SentenceTransformerConfig: f"{__package__}.sentence_transformer:SentenceTransformerEmbedder",
     DualEncoderConfig: f"{__package__}.dual_encoder:DualEncoder",
@@ -82,14 +84,7 @@ def embedder_class(config: EmbedderConfig) -> type[Embedder]:
     Raises:
         UserError: none is registered for the configuration's class.
     """
-    target = EMBEDDERS.get(type(config))
-    if target is None:
-        known = ", ".join(sorted(kind.__name__ for kind in EMBEDDERS))
-        raise UserError(
-            f"embedder={config.name}: no embedder is registered for {type(config).__name__}",
-            fix=f"use one of {known}, or add a line to retro_lab/retrieval/embed/embedders.py",
-        )
-    return resolve_name(target)
+    return resolve_name(registered(EMBEDDERS, config, "embedder", "embedder", _FILE))
 
 
 def build_embedder(config: EmbedderConfig) -> Embedder:

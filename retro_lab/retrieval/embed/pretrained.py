@@ -19,7 +19,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from retro_lab.config.console import no_loading_bar
-from retro_lab.config.errors import UserError
+from retro_lab.config.errors import UserError, first_line
 from retro_lab.config.refusals import is_refused
 
 WEIGHTS = "model.safetensors"
@@ -76,7 +76,7 @@ def loading(key: str, name: str) -> Iterator[None]:
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         if is_refused(error):
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise UserError(
             f"{key}={name} is no encoder that can be loaded: {reason}", fix=_ENCODERS
         ) from error
@@ -172,7 +172,7 @@ def _hub_folder(key: str, name: str) -> Path:
         with no_loading_bar():
             return Path(snapshot_download(name, ignore_patterns=_UNREAD))
     except (OSError, ValueError) as error:  # no network, no such model, or no such name
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise UserError(
             f"{key}={name} is neither a folder nor a model that the hub gives: {reason}",
             fix="check the name and the network, give a local folder, or take the weights that are "

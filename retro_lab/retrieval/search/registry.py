@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from pkgutil import resolve_name
 
-from retro_lab.config.errors import UserError
+from retro_lab.config.errors import registered
 from retro_lab.config.schema import (
     Bm25RetrieverConfig,
     DenseBm25RetrieverConfig,
@@ -23,6 +23,8 @@ from retro_lab.config.schema import (
 from ..base import Retriever
 
 _HERE = "retro_lab.retrieval"
+
+_FILE = "retro_lab/retrieval/search/registry.py"
 
 BACKENDS: dict[type[RetrieverConfig], str] = {
     FaissRetrieverConfig: f"{_HERE}.search.faiss_index:FaissRetriever",
@@ -48,14 +50,7 @@ def retriever_class(config: RetrieverConfig) -> type[Retriever]:
     """
     if not config.retrieves:
         raise ValueError("retriever=none has no retriever")
-    target = BACKENDS.get(type(config))
-    if target is None:
-        known = ", ".join(sorted(kind.__name__ for kind in BACKENDS))
-        raise UserError(
-            f"retriever={config.name}: no backend is registered for {type(config).__name__}",
-            fix=f"use one of {known}, or add a line to retro_lab/retrieval/search/registry.py",
-        )
-    return resolve_name(target)
+    return resolve_name(registered(BACKENDS, config, "retriever", "backend", _FILE))
 
 
 def build_retriever(config: RetrieverConfig) -> Retriever:

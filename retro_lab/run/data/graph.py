@@ -113,7 +113,7 @@ class DataGraph:
     @property
     def retrieves(self) -> bool:
         """Whether the run retrieves neighbours."""
-        return not isinstance(self.groups.retriever, NoneRetrieverConfig)
+        return self.groups.retriever.retrieves
 
     # Training data.
 

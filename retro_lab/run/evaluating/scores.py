@@ -112,10 +112,8 @@ class Scoring:
 
     def _valid_stored(self) -> dict[str, ChunkScores]:
         """Stored scores that are valid for this evaluation, by condition."""
-        key, plain = run_key(self.run.config()), self.compared.get("plain")
+        key = run_key(self.run.config())
         held = self._stored(self.config, self.out, key, self.graph.retrieves)
-        if "plain" in held and (plain is None or _plain_key(self.out) != run_key(plain.config())):
-            del held["plain"]
         if self.out.path != self.run.path and "off" not in held:
             own = self._stored(self.config, self.run, key, reads=False)  # OFF reads no database
             held |= {"off": own["off"]} if "off" in own else {}
@@ -208,6 +206,10 @@ class Scoring:
             if not _same_neighbours(read, table.neighbours):
                 return {}
         names = list(table.nats)
+        plain = self.compared.get("plain")
+        asked_for = None if plain is None else run_key(plain.config())
+        if results.plain is None or results.plain.run_key != asked_for:
+            names = [name for name in names if name != "plain"]
         if results.config["eval"]["seed"] != config.eval.seed:
             names = [name for name in names if name not in SEEDED]
         asked = config.scored_max_run
@@ -235,12 +237,6 @@ def _filtered(config: Config, graph: DataGraph) -> NeighbourTable:
             fix="raise eval.max_run, or leave it out with eval.max_run=null",
         ) from error
     return node.data
-
-
-def _plain_key(out: RunDirectory) -> str | None:
-    """Run key of the plain model whose scores a directory holds."""
-    plain = Results.load(out.results_file).plain
-    return None if plain is None else plain.run_key
 
 
 def _condition_scores(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib import import_module
 
-from retro_lab.config.errors import UserError
+from retro_lab.config.errors import registered
 from retro_lab.config.schema import (
     CorpusConfig,
     HfCorpusConfig,
@@ -18,6 +18,8 @@ from retro_lab.config.schema import (
 )
 
 from .base import Document, Malformed, Reader
+
+_FILE = "retro_lab/text/readers/registry.py"
 
 READERS: dict[type[CorpusConfig], str] = {
     PythonCorpusConfig: "python:PythonReader",
@@ -33,14 +35,7 @@ READERS: dict[type[CorpusConfig], str] = {
 
 def reader_kind(config: CorpusConfig) -> str:
     """The reader's `module:class`; UserError if none is registered."""
-    target = READERS.get(type(config))
-    if target is None:
-        known = ", ".join(sorted(kind.__name__ for kind in READERS))
-        raise UserError(
-            f"corpus={config.name}: no reader is registered for {type(config).__name__}",
-            fix=f"use one of {known}, or add a line to retro_lab/text/readers/registry.py",
-        )
-    return target
+    return registered(READERS, config, "corpus", "reader", _FILE)
 
 
 def build_reader(config: CorpusConfig) -> Reader:
