@@ -21,19 +21,21 @@ RANK = {
     "text": 3,
     "retrieval": 4,
     "data": 5,
-    "evaluation": 6,
-    "training": 7,
-    "run": 8,
-    "rivals": 9,
-    "planner": 9,
-    "sweeps": 9,
-    "commands": 10,
+    "memory": 6,
+    "evaluation": 7,
+    "training": 8,
+    "run": 9,
+    "rivals": 10,
+    "planner": 10,
+    "sweeps": 10,
+    "commands": 11,
 }
 LIGHTNING = {"pytorch_lightning", "lightning", "lightning_fabric"}
 FORBIDDEN = {
     "config": {"torch", "faiss", *LIGHTNING},
     "nn": {"hydra", "omegaconf", "faiss", *LIGHTNING},
     "retrieval": LIGHTNING,
+    "memory": {"hydra", "omegaconf", *LIGHTNING},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -14,6 +14,7 @@ from retro_lab.config.console import paint, print_error
 from retro_lab.config.errors import UserError
 from retro_lab.run.writer import Found, GivenNeighbours, NeighbourSource, Reading, Request, Writer
 
+from .generate_memory import memory_lines
 from .generate_request import USAGE, parse, typed_prompts
 
 _COMMAND = "/neighbours"
@@ -47,10 +48,12 @@ def _stream(writer: Writer, request: Request, prompt: str) -> None:
         shown = True
         print("\n" + _described(writer, request, reading), flush=True)
 
-    for _, piece in writer.write([prompt], request, show if request.show else None):
+    for _, piece in writer.write([prompt], request, show if request.shows_neighbours else None):
         print(piece, end="", flush=True)
     print()
-    if request.show and not shown:
+    if request.show == "memory":
+        print("\n".join(memory_lines(writer.leaned[0])))
+    if request.shows_neighbours and not shown:
         every = request.stride or writer.model.config.chunk_size
         print(
             f"[nothing was read: a search comes every {every} tokens; left_pad=on begins with one]"
@@ -65,11 +68,14 @@ def _print_batch(writer: Writer, request: Request) -> None:
     def show(reading: Reading) -> None:
         parts[reading.row].append("\n" + _described(writer, request, reading) + "\n")
 
-    for row, piece in writer.write(request.prompts, request, show if request.show else None):
+    reading = show if request.shows_neighbours else None
+    for row, piece in writer.write(request.prompts, request, reading):
         parts[row].append(piece)
     for number, (prompt, pieces) in enumerate(zip(request.prompts, parts, strict=True), start=1):
         print(f"[prompt {number}: {_in_a_line(prompt)}]")
         print("".join(pieces))
+        if request.show == "memory":
+            print("\n".join(memory_lines(writer.leaned[number - 1])))
 
 
 def _converse(writer: Writer, request: Request) -> None:

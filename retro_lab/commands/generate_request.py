@@ -25,6 +25,8 @@ adds a neighbour to read, /neighbours shows them, and /neighbours off drops them
   seed=0            of the sampling; prompt i of a batch uses seed + i
   show=neighbours   shows the neighbours of each search: document, score, text in one line;
                     show=text shows the whole text
+  memory=suffix_topic   also reads the database at every token (docs/memory.md); or suffix
+  show=memory       shows what was written from memory, and from which documents
   retrieval=off     does not search; on is the default for a run with a retriever
   stride=16         tokens between searches, from 1 to the run's chunk size, which is the default
   left_pad=on       pads the prompt on its left, so that a search falls on its end

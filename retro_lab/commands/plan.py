@@ -14,6 +14,7 @@ from retro_lab.config.keys import known_keys
 from retro_lab.config.rules import check
 from retro_lab.config.schema import Config
 from retro_lab.planner.plan import building_memory, planned_files
+from retro_lab.planner.plan_memory import memory_building, memory_files
 from retro_lab.planner.plan_tables import sizes_table, time_table
 from retro_lab.planner.request import PlanRequest
 
@@ -21,7 +22,7 @@ USAGE = """\
 usage: python -m retro_lab plan database.tokens=N [key=value ...]
 
 Prints chunks, bytes on disk and in memory for every stage, and with rates the time and the
-workers. Takes settings of train.py (retriever, chunking, neighbours, embedder, tokenizer,
+workers. Takes settings of train.py (retriever, chunking, neighbours, embedder, tokenizer, memory,
 database.fraction) and:
 
   database.tokens=1.75e12        tokens of the corpus; required
@@ -85,6 +86,8 @@ def _plan(argv: Sequence[str]) -> None:
     files = planned_files(planned, retriever, width, config.neighbours.k_store, two_sided=two_sided)
     console = Console()
     memory = building_memory(planned, retriever, width, files)
+    files += memory_files(planned, config.memory)
+    memory |= memory_building(planned, config.memory)
     console.print(sizes_table(planned, files, memory))
     if config.retriever.retrieves:
         rates = request.measured(config, planned, width)

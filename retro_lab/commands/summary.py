@@ -9,6 +9,7 @@ from retro_lab.evaluation.measure.injection import INJECTION_FILE, Injection
 from retro_lab.evaluation.records.gain_file import GAIN_FILE, load_gain
 from retro_lab.evaluation.records.results import Results, plain_in_words, warnings
 from retro_lab.evaluation.report.injection_verdict import injection_verdict
+from retro_lab.evaluation.report.memory_report import memory_sentences, memory_tables
 from retro_lab.evaluation.report.reference_words import in_words
 from retro_lab.evaluation.report.run_page import OUTDATED, outdated
 from retro_lab.evaluation.report.table import Table
@@ -99,6 +100,9 @@ def _show_scores(console: Console, results: Results) -> None:
         )
         console.print()
         console.print(leakage_table(leakage, title))
+    for table in memory_tables(results):
+        console.print()
+        console.print(table)
     if set(FURTHER_PROBES) & set(scores):
         console.print()
         console.print(probes_table(leakage, "bits per byte when other neighbours are read"))
@@ -118,11 +122,12 @@ def _show_database(console: Console, results: Results) -> None:
 def _show_verdict(console: Console, results: Results) -> None:
     for sentence in warnings(results):
         console.print(sentence, markup=False)
-    settings = results.evaluation
+    settings, sentences = results.evaluation, []
     if "on" in results.metrics[settings.split]:
-        found = verdict(results.leakage, settings.max_run, results.compressors)
-        for sentence in found.sentences:
-            console.print(sentence, markup=False)
+        sentences = verdict(results.leakage, settings.max_run, results.compressors).sentences
+    for sentence in [*sentences, *memory_sentences(results)]:
+        console.print(sentence, markup=False)
+    if sentences:
         console.print()
 
 

@@ -21,6 +21,7 @@ from .schema import (
     Freeze,
     HashingEmbedderConfig,
     HfTokenizerConfig,
+    MemoryConfig,
     Method,
     ModelConfig,
     MuonConfig,
@@ -51,7 +52,8 @@ def canonical(config: Config) -> Config:
     if config.recipe.backbone is not None:
         config = _of_backbone(config, config.recipe.backbone)
     retrieves = config.retriever.retrieves
-    if not retrieves or config.database.is_training_split:
+    searched = retrieves or bool(config.memory.experts)
+    if not searched or config.database.is_training_split:
         config = dataclasses.replace(config, database=DatabaseConfig())
     if retrieves:
         return config
@@ -104,7 +106,8 @@ def baseline_of(config: Config) -> Config:
 
     Runs with the same data, size, optimiser and seed share one baseline.
     """
-    return canonical(dataclasses.replace(config, retriever=NoneRetrieverConfig()))
+    alone = dataclasses.replace(config, retriever=NoneRetrieverConfig(), memory=MemoryConfig())
+    return canonical(alone)
 
 
 def steps_of(config: Config) -> int:
@@ -140,7 +143,7 @@ def run_fields(config: Config) -> dict[str, Any]:
     for name in fields:
         if dataclasses.is_dataclass(part := getattr(config, name)):
             fields[name] = _identity(part)
-    if config.database.is_training_split:
+    if config.database.is_training_split or not config.retriever.retrieves:
         del fields["database"]
     if not config.retriever.needs_embeddings:
         del fields["embedder"]
@@ -186,14 +189,31 @@ def differing(of_checkpoint: dict[str, Any], of_run: dict[str, Any]) -> list[str
     ]
 
 
-def eval_fields(evaluation: EvalConfig, plain: PlainConfig | None = None) -> dict[str, Any]:
+def eval_fields(
+    evaluation: EvalConfig,
+    plain: PlainConfig | None = None,
+    memory: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """Every setting that changes an evaluation's results, as plain data.
 
     Args:
         plain: how the plain model is matched; None if none was scored.
+        memory: by `memory_fields`.
     """
     fields = {k: v for k, v in _identity(evaluation).items() if k != TAG}
-    return fields if plain is None else fields | {"plain": to_plain(plain)}
+    fields |= {} if plain is None else {"plain": to_plain(plain)}
+    return fields if memory is None else fields | {"memory": memory}
+
+
+def memory_fields(config: Config) -> dict[str, Any] | None:
+    """Every setting of a memory that changes its scores, as plain data; None without a memory.
+
+    A run without retrieval does not depend on its database, so the memory's is named here.
+    """
+    if not config.memory.reads:
+        return None
+    fields = {k: v for k, v in _identity(config.memory).items() if k != TAG}
+    return fields | {"database": to_plain(config.database)}
 
 
 def database_key(database: DatabaseConfig) -> str:

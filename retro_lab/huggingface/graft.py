@@ -118,7 +118,15 @@ class GraftedRetro(nn.Module):
         Returns:
             [B, N, V] over the backbone's vocabulary.
         """
-        hidden, copy = self._hidden(input_ids, neighbour_ids, document_ids)
+        return self._log_probs(*self._hidden(input_ids, neighbour_ids, document_ids))
+
+    def logits_at(self, at: Tensor, input_ids: Tensor, *retrieval: Tensor | None) -> Tensor:
+        """[T, V], what `forward` gives at the T positions that at [B, N] marks."""
+        hidden, copy = self._hidden(input_ids, *retrieval)
+        return self._read_out(hidden[at]) if copy is None else self._log_probs(hidden, copy)[at]
+
+    def _log_probs(self, hidden: Tensor, copy: Copy | None) -> Tensor:
+        """[B, N, V], logits, or log-probabilities of the mixture with the pointer."""
         logits = self._read_out(hidden)
         if copy is None:
             return logits
@@ -195,7 +203,10 @@ class GraftedRetro(nn.Module):
             self.encoder.checkpointing = enabled
 
     def _hidden(
-        self, input_ids: Tensor, neighbour_ids: Tensor | None, document_ids: Tensor | None
+        self,
+        input_ids: Tensor,
+        neighbour_ids: Tensor | None = None,
+        document_ids: Tensor | None = None,
     ) -> tuple[Tensor, Copy | None]:
         """Final normalised states [B, N, D] and the pointer's copy distribution."""
         chunks = RetrievedChunks.given(neighbour_ids, document_ids, input_ids.shape[1], self.config)
@@ -248,7 +259,7 @@ class GraftedRetro(nn.Module):
         return ids.clamp(max=cast(Any, self.backbone.config).vocab_size - 1)
 
     def _read_out(self, hidden: Tensor) -> Tensor:
-        """Logits [B, N, V] of the backbone's output layer."""
+        """Logits [.., V] of the backbone's output layer, from states [.., D]."""
         return cast(nn.Module, self.backbone.get_output_embeddings())(hidden)
 
 

@@ -260,6 +260,13 @@ class Retro(Retrofitted):
         logits = self.logits(hidden)
         return logits if copy is None else mixture_log_probs(logits, copy)
 
+    def logits_at(self, at: Tensor, input_ids: Tensor, *retrieval: Tensor | None) -> Tensor:
+        """[T, V], what `forward` gives at the T positions that at [B, N] marks."""
+        hidden, copy = self.hidden(input_ids, *retrieval)
+        if copy is None:
+            return self.logits(hidden[at])
+        return mixture_log_probs(self.logits(hidden), copy)[at]
+
     def token_nats(
         self,
         input_ids: Tensor,
@@ -282,7 +289,10 @@ class Retro(Retrofitted):
         return nats.masked_fill(targets == IGNORED, 0.0)
 
     def hidden(
-        self, input_ids: Tensor, neighbour_ids: Tensor | None, document_ids: Tensor | None
+        self,
+        input_ids: Tensor,
+        neighbour_ids: Tensor | None = None,
+        document_ids: Tensor | None = None,
     ) -> tuple[Tensor, Copy | None]:
         """Final normalised states [B, N, D] and the pointer's copy distribution (Algorithm 1)."""
         config, row = self.config, Axis(input_ids.shape[1])

@@ -107,30 +107,30 @@ def planned_files(
         UserError: FAISS rejects the factory, or the size of its index type is unknown.
     """
     chunks, documents = planned.chunks, planned.documents
-    token = 2 if planned.vocab_size <= _SMALL_VOCABULARY else 4
+    token = token_bytes(planned)
     files = [
         PlannedFile("corpus", "text.bin", planned.text_bytes),
-        _array("corpus", "offsets", documents + 1, 8),
-        _array("corpus", "split", documents, 1),
-        _array("chunks", "tokens", chunks * planned.chunk_size, token),
-        _array("chunks", "token_bytes", chunks * planned.chunk_size, 4),
-        _array("chunks", "document", chunks, 4),
-        _array("chunks", "index", chunks, 4),
-        _array("chunks", "text_start", chunks, 8),
-        _array("chunks", "split", chunks, 1),
-        _array("chunks", "first_chunk", documents + 1, 8),
+        array("corpus", "offsets", documents + 1, 8),
+        array("corpus", "split", documents, 1),
+        array("chunks", "tokens", chunks * planned.chunk_size, token),
+        array("chunks", "token_bytes", chunks * planned.chunk_size, 4),
+        array("chunks", "document", chunks, 4),
+        array("chunks", "index", chunks, 4),
+        array("chunks", "text_start", chunks, 8),
+        array("chunks", "split", chunks, 1),
+        array("chunks", "first_chunk", documents + 1, 8),
     ]
     if not retriever.retrieves:
         return files
     if retriever.needs_embeddings:
         kept = ("vectors", "queries") if two_sided else ("vectors",)
-        files += [_array("embeddings", name, chunks * width, 2) for name in kept]
-        files.append(_array("embeddings", "row", chunks, 4))
+        files += [array("embeddings", name, chunks * width, 2) for name in kept]
+        files.append(array("embeddings", "row", chunks, 4))
     files += _index_files(planned, retriever, width, "")
     return [
         *files,
-        _array("neighbours", "ids", chunks * k_store, 4),
-        _array("neighbours", "scores", chunks * k_store, 4),
+        array("neighbours", "ids", chunks * k_store, 4),
+        array("neighbours", "scores", chunks * k_store, 4),
     ]
 
 
@@ -220,7 +220,7 @@ def _index_files(
     planned: Database, retriever: RetrieverConfig, width: int, folder: str
 ) -> list[PlannedFile]:
     size = planned.database
-    ids = _array("index", f"{folder}chunk_ids", size, 8)
+    ids = array("index", f"{folder}chunk_ids", size, 8)
     match retriever:
         case FaissRetrieverConfig():
             found = [
@@ -228,17 +228,17 @@ def _index_files(
                 PlannedFile("index", f"{folder}index.faiss", index_bytes(retriever, size, width)),
             ]
             if retriever.rerank is not None:
-                found.append(_array("index", f"{folder}vectors", size * width, 2))
+                found.append(array("index", f"{folder}vectors", size * width, 2))
             return found
         case Bm25RetrieverConfig():
             return [ids, *_postings(planned, folder)]
         case TfidfRetrieverConfig():
-            idf = _array("index", f"{folder}idf", planned.vocab_size, 4)
+            idf = array("index", f"{folder}idf", planned.vocab_size, 4)
             return [ids, *_postings(planned, folder), idf]
         case RandomRetrieverConfig() | StoredRetrieverConfig():
             return [ids]
         case OracleRetrieverConfig():
-            tokens = _array("index", f"{folder}tokens", size * planned.chunk_size, 4)
+            tokens = array("index", f"{folder}tokens", size * planned.chunk_size, 4)
             return [*_index_files(planned, retriever.bm25, width, f"{folder}bm25/"), tokens]
     parts = retriever.parts()
     if not parts:
@@ -267,13 +267,19 @@ def _postings(planned: Database, folder: str) -> list[PlannedFile]:
     count = round(planned.database * planned.chunk_size * planned.distinct)
     number = 4 if max(count, planned.vocab_size) <= MOST_CHUNKS else 8
     return [
-        _array("index", f"{folder}data", count, 4),
-        _array("index", f"{folder}indices", count, number),
-        _array("index", f"{folder}indptr", planned.database + 1, number),
+        array("index", f"{folder}data", count, 4),
+        array("index", f"{folder}indices", count, number),
+        array("index", f"{folder}indptr", planned.database + 1, number),
     ]
 
 
-def _array(stage: str, name: str, numbers: int, bytes_each: int) -> PlannedFile:
+def token_bytes(planned: Database) -> int:
+    """Bytes of a stored token."""
+    return 2 if planned.vocab_size <= _SMALL_VOCABULARY else 4
+
+
+def array(stage: str, name: str, numbers: int, bytes_each: int) -> PlannedFile:
+    """The file of an array."""
     return PlannedFile(stage, f"{name}.npy", _HEADER + numbers * bytes_each)
 
 

@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from retro_lab.config.schema import KnnLmConfig
 from retro_lab.evaluation.compressors.outcome import Outcome, Tuning, lowest
 from retro_lab.evaluation.compressors.subset import Subset
+from retro_lab.memory.datastore import Datastore
+from retro_lab.memory.states import token_states
 from retro_lab.nn import Retro
 from retro_lab.store import track
-
-from .datastore import Datastore
-from .states import token_states
 
 
 def knn_log_probs(

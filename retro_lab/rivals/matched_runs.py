@@ -12,11 +12,12 @@ from retro_lab.evaluation.compressors.outcome import Outcome, bits_per_byte, low
 from retro_lab.run.data.graph import DataGraph
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.experiment import train
+from retro_lab.run.model import weights_digest
 from retro_lab.run.timing import Stopwatch
 
 from .matched import Match, parameters
 from .rival_session import RivalSession
-from .states import plain_nats, weights_digest
+from .states import plain_nats
 
 
 def matched_outcome(session: RivalSession, name: str, match: Match) -> Outcome:

@@ -13,10 +13,8 @@ from retro_lab.nn import Retro, RetroConfig
 from retro_lab.nn.flops import count_flops
 from retro_lab.run.data.graph import DataGraph
 from retro_lab.run.directory import RunDirectory
-from retro_lab.run.model import load_model, retro_config
+from retro_lab.run.model import load_model, retro_config, weights_digest
 from retro_lab.run.timing import Stopwatch
-
-from .states import weights_digest
 
 
 class RivalSession:

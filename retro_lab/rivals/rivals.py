@@ -22,6 +22,13 @@ from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.environment import environment
 from retro_lab.evaluation.records.results import Results
 from retro_lab.evaluation.report.run_page import write_run_page
+from retro_lab.memory.datastore import (
+    Datastore,
+    build_index,
+    build_states,
+    index_stage,
+    states_stage,
+)
 from retro_lab.retrieval.search.registry import load_retriever
 from retro_lab.run.compared import Compared
 from retro_lab.run.directory import RunDirectory
@@ -31,13 +38,6 @@ from retro_lab.run.timing import Stopwatch
 from retro_lab.store import Artifact
 
 from . import knn_lm, ralm, report
-from .datastore import (
-    Datastore,
-    build_index,
-    build_states,
-    index_stage,
-    states_stage,
-)
 from .matched import matched, parameters
 from .matched_runs import matched_outcome
 from .report import Board, Entry
@@ -120,10 +120,15 @@ def _knn_lm(session: RivalSession) -> list[Entry]:
 
     def score() -> Outcome:
         stage = states_stage(
-            session.graph.own.chunks.stage, text.training, session.weights["baseline"]
+            session.graph.own.chunks.stage,
+            session.weights["baseline"],
+            window=text.training.chunking.sequence_length,
+            stride=text.training.stride,
         )
-        states = store.build(stage, lambda w: build_states(model, text.training, batch, w))
-        index = store.build(index_stage(stage, config), lambda w: build_index(states, config, w))
+        read = text.training.windows()
+        states = store.build(stage, lambda w: build_states(model, *read, batch, w))
+        factory = config.factory
+        index = store.build(index_stage(stage, factory), lambda w: build_index(states, factory, w))
         datastore = Datastore(states, index, config.nprobe)
         tuning = knn_lm.tune(model, datastore, text.tuning, config, batch)
         outcome = knn_lm.score(model, datastore, text.test, tuning, batch)

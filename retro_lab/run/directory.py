@@ -34,6 +34,7 @@ from retro_lab.config.file_paths import located_path
 from retro_lab.config.fingerprints import (
     database_key,
     eval_fields,
+    memory_fields,
     run_key,
     run_name,
     weights_fields,
@@ -171,7 +172,8 @@ class RunDirectory:
 
     def is_evaluated(self, config: Config) -> bool:
         """Whether the stored results are of this configuration's evaluation and plain model."""
-        return self.evaluation == eval_fields(config.eval, config.wanted_plain)
+        memory = memory_fields(config)
+        return self.evaluation == eval_fields(config.eval, config.wanted_plain, memory)
 
     def is_finished(self, config: Config) -> bool:
         """Whether the run is trained, and evaluated with this configuration."""

@@ -77,6 +77,8 @@ class FinishedRun:
         )
         if command.store.dir is not None:
             config = dataclasses.replace(config, store=command.store)
+        if command.memory is not None:
+            config = dataclasses.replace(config, memory=command.memory)
         if command.plain is not None:
             config = dataclasses.replace(config, plain=command.plain)
         if command.trainer is not None:
@@ -93,11 +95,11 @@ class FinishedRun:
         """
         if database is None:
             return self
-        if not self.config.retriever.retrieves:
+        if not self.config.retriever.retrieves and not self.config.memory.experts:
             raise UserError(
                 f"database={database.name}: {self.directory.path} is a baseline, it searches "
                 "nothing",
-                fix="leave database out, or give a run with a retriever",
+                fix="leave database out, give a run with a retriever, or memory=suffix_topic",
             )
         other = canonical(dataclasses.replace(self.config, database=database)).database
         if database_key(other) == database_key(canonical(self.config).database):

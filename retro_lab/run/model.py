@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import shutil
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -206,3 +207,13 @@ def parameter_counts(model: LanguageModel) -> dict[str, int]:
         "retrieval": sum(size for name, size in sizes.items() if name in extra),
         "embeddings": sum(size for name, size in sizes.items() if "embedding" in name),
     }
+
+
+def weights_digest(model: LanguageModel) -> str:
+    """SHA-256 over names, shapes and values of all weights."""
+    found = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        array = value.detach().cpu().contiguous()
+        found.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
+        found.update(array.view(torch.uint8).numpy().tobytes() if array.numel() else b"")
+    return found.hexdigest()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from retro_lab.config.arguments import key
 from retro_lab.config.errors import UserError
+from retro_lab.config.schema import MemoryConfig
 from retro_lab.retrieval.new_text import Found, GivenNeighbours, NeighbourSource
 
 from .finished import FinishedRun
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from retro_lab.nn import Query, Retro
     from retro_lab.text.tokenizers import Tokenizer
+
+    from .attached_memory import AttachedMemory, Source
 
 _CONTEXT = 16  # preceding tokens needed to decode the next ones
 _CUT = "\ufffd"  # decoded from an incomplete character
@@ -34,7 +37,8 @@ class Request:
     top_k: int = key(0, least=0)
     top_p: float = key(1.0, above=0, most=1)
     seed: int = key(0, least=0)
-    show: str | None = key(None, choices=("neighbours", "text"))
+    show: str | None = key(None, choices=("neighbours", "text", "memory"))
+    memory: str | None = key(None, choices=("suffix", "suffix_topic"))
     retrieval: bool | None = None
     stride: int | None = key(None, least=1)
     left_pad: bool = False
@@ -43,10 +47,15 @@ class Request:
     device: str = key("auto", choices=("auto", "cpu", "cuda"))
 
     @property
+    def shows_neighbours(self) -> bool:
+        """Whether the neighbours read are shown, in a line or whole."""
+        return self.show in ("neighbours", "text")
+
+    @property
     def retrieval_keys(self) -> list[str]:
         """The given keys that require retrieval."""
         given = {
-            "show": self.show is not None,
+            "show": self.shows_neighbours,
             "stride": self.stride is not None,
             "left_pad": self.left_pad,
             "neighbours_text": bool(self.neighbours),
@@ -79,12 +88,23 @@ class Writer:
         tokenizer: the run's.
         source: of neighbours; None to generate without retrieval.
         window: tokens of a training window.
+        memory: read at every token; None writes with the model alone.
+
+    Attributes:
+        leaned: of the last text written for each prompt, what each token leans on in the memory.
     """
 
     def __init__(
-        self, model: Retro, tokenizer: Tokenizer, source: NeighbourSource | None, window: int
+        self,
+        model: Retro,
+        tokenizer: Tokenizer,
+        source: NeighbourSource | None,
+        window: int,
+        memory: AttachedMemory | None = None,
     ) -> None:
         self.model, self.tokenizer, self.source, self.window = model, tokenizer, source, window
+        self.memory = memory
+        self.leaned: dict[int, list[Source]] = {}
 
     @classmethod
     def load(cls, request: Request) -> Writer:
@@ -121,7 +141,15 @@ class Writer:
             source = GivenNeighbours(request.neighbours, run.tokenizer, model.config)
         elif reads and request.retrieval is not False:
             source = run.search(model.config, k=config.neighbours.k)
-        return cls(model.to(device), run.tokenizer, source, config.chunking.sequence_length)
+        memory = None
+        if request.memory is not None:
+            from .attached_memory import AttachedMemory
+
+            memory = AttachedMemory(request.run, MemoryConfig.of(*request.memory.split("_")))
+        elif request.show == "memory":
+            raise UserError("show=memory: no memory is read", fix="add memory=suffix_topic")
+        window = config.chunking.sequence_length
+        return cls(model.to(device), run.tokenizer, source, window, memory)
 
     def write(
         self, prompts: Sequence[str], request: Request, show: Show | None = None
@@ -134,9 +162,21 @@ class Writer:
         Yields:
             Number of the prompt, from 0, and the piece.
         """
+        import torch
+
         from retro_lab.nn import Sampling, generate
 
         rows = [self.encode(prompt) for prompt in prompts]
+        written = [list(row) for row in rows]
+        processors = [] if self.memory is None else [self.memory.processor() for _ in rows]
+
+        def read_out(logits: torch.Tensor, texts: dict[int, list[int]]) -> torch.Tensor:
+            mixed = logits.clone()
+            for place, (row, text) in enumerate(texts.items()):
+                ids = logits.new_tensor([text], dtype=torch.long)
+                mixed[place] = processors[row](ids, logits[place : place + 1])[0]
+            return mixed
+
         texts = [Text(self.tokenizer, row[1:]) for row in rows]
         source = self.source
         steps = generate(
@@ -148,10 +188,16 @@ class Writer:
             search=None if source is None else lambda queries: _search(source, queries, show),
             stride=request.stride,
             left_pad=request.left_pad,
+            read_out=read_out if processors else None,
         )
         for step in steps:
             for row, token in step.items():
+                written[row].append(token)
                 yield row, texts[row].add(token)
+        for row, processor in enumerate(processors):
+            ids, count = torch.tensor(written[row]), len(written[row]) - len(rows[row])
+            assert self.memory is not None
+            self.leaned[row] = self.memory.sources(processor, ids, last=count)
         for row, text in enumerate(texts):
             yield row, text.rest()
 

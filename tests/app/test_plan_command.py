@@ -13,8 +13,10 @@ from golden import Golden
 from retro_lab.commands.plan import main, parse
 from retro_lab.config.errors import UserError
 from retro_lab.planner.plan import Database, planned_chunks, planned_files
+from retro_lab.planner.plan_memory import memory_building, memory_files
 from retro_lab.planner.plan_tables import in_bytes, in_time
 from retro_lab.run.data.graph import DataGraph, DataGroups
+from retro_lab.run.data.memory_nodes import memory_nodes
 
 TOKENS = "database.tokens=1e6"
 EXACT = ("corpus", "chunks", "embeddings", "neighbours")
@@ -64,6 +66,20 @@ def test_prediction_is_what_lies_in_the_store(golden: Golden, retriever: str) ->
             small = path.suffix == ".json" or path.name == "shape.npy"
             name = path.relative_to(folder).as_posix()
             assert path.is_dir() or small or (stage, name) in known
+
+
+def test_a_memory_s_files_are_foretold(golden: Golden) -> None:
+    config = golden.config("retriever=none", "memory=suffix_topic")
+    graph = DataGraph(config)
+    planned = database(graph, graph.groups)
+    files = memory_files(planned, config.memory)
+    folders = {n.artifact.stage: n.artifact.path for n in memory_nodes(graph, config.memory)}
+    for file in files:  # how many tokens a document has is known by a law of experience only
+        real = (folders[file.stage] / file.name).stat().st_size
+        close = 0.6 if file.name in ("document.npy", "weight.npy") else 0.15
+        assert file.bytes == pytest.approx(real, rel=close, abs=512), file
+    assert {file.stage for file in files} == set(memory_building(planned, config.memory))
+    assert memory_files(planned, golden.config().memory) == []
 
 
 def test_chunks_follow_from_tokens_and_documents(golden: Golden) -> None:

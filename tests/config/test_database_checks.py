@@ -55,7 +55,7 @@ def test_each_rule_is_checked(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         check(config_of(*overrides))
-    check(config_of("retriever=none", *overrides))  # searches nothing
+    check(config_of("retriever=none", "memory=none", *overrides))  # searches nothing
 
 
 def test_corpora_keep_their_kinds_and_order() -> None:

@@ -53,6 +53,7 @@ def test_a_page_sets_a_table_as_it_is_and_text_escaped() -> None:
         plain=None,
         reference="",
         leakage=None,
+        memory=[],
         probes=None,
         plots=[],
         files=TABLE,

@@ -9,19 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rival_text import small_model, small_store, subset_of
+from rival_text import STRIDE, WINDOW, small_model, small_store, subset_of
 
 from retro_lab.config.schema import KnnLmConfig
-from retro_lab.nn.retro import DecoderBlock
-from retro_lab.rivals import knn_lm
-from retro_lab.rivals.datastore import (
+from retro_lab.memory.datastore import (
     Datastore,
     build_index,
     build_states,
     index_stage,
     states_stage,
 )
-from retro_lab.rivals.states import plain_nats, weights_digest
+from retro_lab.nn.retro import DecoderBlock
+from retro_lab.rivals import knn_lm
+from retro_lab.rivals.states import plain_nats
+from retro_lab.run.model import weights_digest
 from retro_lab.store import ArtifactStore, Stage
 
 CHUNKS = Stage("chunks", 1, {}, {})
@@ -31,7 +32,6 @@ GRID = KnnLmConfig([2, 5], [0.5, 20.0], [0.0, 0.3, 0.9], "Flat")
 
 def open_datastore(
     folder: Path,
-    split: str = "train",
     config: KnnLmConfig = GRID,
     watch: Callable[[torch.Tensor], None] | None = None,
 ) -> Datastore:
@@ -42,10 +42,11 @@ def open_datastore(
         last = model.blocks[-1]
         assert isinstance(last, DecoderBlock)
         last.ff.register_forward_pre_hook(lambda _, inputs: watch(inputs[0]))
-    subset = subset_of(store, split)
-    stage = states_stage(CHUNKS, subset, weights_digest(model))
-    states = artifacts.build(stage, lambda w: build_states(model, subset, BATCH, w))
-    index = artifacts.build(index_stage(stage, config), lambda w: build_index(states, config, w))
+    stage = states_stage(CHUNKS, weights_digest(model), window=WINDOW, stride=STRIDE)
+    read = subset_of(store, "train").windows()
+    states = artifacts.build(stage, lambda w: build_states(model, *read, BATCH, w))
+    factory = config.factory
+    index = artifacts.build(index_stage(stage, factory), lambda w: build_index(states, factory, w))
     return Datastore(states, index, config.nprobe)
 
 
@@ -182,6 +183,6 @@ def test_an_interrupted_datastore_goes_on(tmp_path: Path) -> None:
 
 
 def test_other_weights_are_another_datastore() -> None:
-    subset = subset_of(small_store(), "train")
-    keys = {states_stage(CHUNKS, subset, weights_digest(small_model(s))).key for s in (0, 0, 1)}
+    digests = [weights_digest(small_model(seed)) for seed in (0, 0, 1)]
+    keys = {states_stage(CHUNKS, each, window=WINDOW, stride=STRIDE).key for each in digests}
     assert len(keys) == 2

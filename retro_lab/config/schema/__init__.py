@@ -44,6 +44,7 @@ from .evaluation import (
     Reference,
 )
 from .logger import CsvConfig, LoggerConfig, TensorboardConfig, WandbConfig, WandbMode
+from .memory import FAMILIES, MemoryConfig
 from .model import (
     BACKBONE_SETTINGS,
     RETRIEVAL_SETTINGS,
@@ -105,6 +106,7 @@ SCHEMAS: dict[str, type] = {
     "cca/base": CcaConfig,
     "recipe/base": RecipeConfig,
     "plain/base": PlainConfig,
+    "memory/base": MemoryConfig,
     "chunking/base": ChunkingConfig,
     "neighbours/base": NeighboursConfig,
     "retriever/none": NoneRetrieverConfig,

@@ -64,6 +64,7 @@ class EvalConfig:
             smaller of this and `neighbours.max_run` applies. Null leaves the score out.
         without_pointer: also score RETRO[ON] with its pointer read-out switched off, to show the
             pointer's share of the gain; ignored without a pointer.
+        by_expert: with a memory, also score each kind of its evidence alone and left out.
         tokens: also write tokens.parquet, one row a scored token.
         words: also report word perplexity, exp(nats / words). Words are separated by white space,
             and line ends count as words, as in papers on WikiText.
@@ -92,6 +93,7 @@ class EvalConfig:
     oracle: bool = False
     max_run: int | None = setting(None, at_least=1, neutral=None)
     without_pointer: bool = setting(False, neutral=False)
+    by_expert: bool = setting(False, neutral=False)
     tokens: bool = False
     words: bool = setting(False, neutral=False)
     leakage: bool = True

@@ -14,6 +14,7 @@ from .database import DatabaseConfig
 from .embedder import EmbedderConfig
 from .evaluation import EvalConfig
 from .logger import LoggerConfig
+from .memory import MemoryConfig
 from .model import CcaConfig, ModelConfig
 from .neighbours import NeighboursConfig
 from .optim import OptimConfig, ScheduleConfig
@@ -46,6 +47,7 @@ class Config:
 
     Attributes:
         plain: the model without retrieval that a gain is measured against.
+        memory: evidence from the database that an evaluation mixes into the trained model.
         objective: quantity that `sweep=optuna` and other optimisers minimise; changes no run.
         baseline: `auto` trains a missing shared baseline; null leaves out baseline and plain model.
         resume: `auto` resumes from the last checkpoint; null starts again.
@@ -71,6 +73,7 @@ class Config:
     store: StoreConfig = setting(StoreConfig(), identity=False)
     prepare: PrepareConfig = setting(PrepareConfig(), identity=False)
     plain: PlainConfig = setting(PlainConfig(), identity=False)
+    memory: MemoryConfig = setting(MemoryConfig(), identity=False)
     baseline: str | None = setting("auto", choices=("auto", None))
     resume: str | None = setting("auto", choices=("auto", None), identity=False)
     objective: Objective = setting(Objective.bpb, identity=False)
@@ -136,6 +139,7 @@ class EvaluateConfig:
         run: path of a run directory, or a list of paths to compare.
         database: searched instead of the run's own; null searches the run's.
         plain: the model that a gain is measured against; null takes the run's.
+        memory: read at every token; null takes the run's.
         trainer: hardware to evaluate on; null takes the run's. Precision stays the run's.
     """
 
@@ -143,5 +147,6 @@ class EvaluateConfig:
     eval: EvalConfig = field(default_factory=EvalConfig)
     database: DatabaseConfig | None = None
     plain: PlainConfig | None = None
+    memory: MemoryConfig | None = None
     trainer: TrainerConfig | None = None
     store: RunStoreConfig = field(default_factory=RunStoreConfig)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 WITHOUT_POINTER = "on_without_pointer"
+FAMILIES = ("suffix", "topic", "knn")  # kinds of a memory's evidence
 LABELS = {
     "baseline": "baseline",
     "plain": "plain",
@@ -15,6 +16,18 @@ LABELS = {
     WITHOUT_POINTER: "RETRO[ON] without pointer",
     "on": "RETRO[ON]",
     "oracle": "RETRO[oracle]",
+    "memory": "with memory",
+    "memory_random": "memory[random]",
+    "memory_suffix": "memory, suffix alone",
+    "memory_topic": "memory, topic alone",
+    "memory_knn": "memory, kNN alone",
+    "memory_without_suffix": "memory without suffix",
+    "memory_without_topic": "memory without topic",
+    "memory_without_knn": "memory without kNN",
+    "plain_memory": "plain with memory",
+    "cache": "with cache, no memory",
+    "plain_cache": "plain with cache",
+    "memory_cache": "with memory and cache",
 }
 PAIRS = (
     ("on", "plain"),
@@ -33,12 +46,36 @@ PAIRS = (
     ("random", "baseline"),
     ("plain", "baseline"),
     ("oracle", "on"),
+    ("memory", "plain"),
+    ("memory", "on"),
+    ("memory", "baseline"),
+    ("memory", "memory_random"),
+    ("memory", "plain_memory"),
+    ("memory", "plain_cache"),
+    ("memory", "cache"),
+    ("memory_random", "plain"),
+    ("memory_random", "on"),
+    ("memory_random", "baseline"),
+    ("plain_memory", "plain"),
+    ("plain_cache", "plain"),
+    ("cache", "on"),
+    ("cache", "baseline"),
+    ("memory_cache", "cache"),
+    ("memory_cache", "memory"),
+    *((f"memory_{family}", base) for family in FAMILIES for base in ("on", "baseline")),
+    *(("memory", f"memory_{family}") for family in FAMILIES),
+    *(("memory", f"memory_without_{family}") for family in FAMILIES),
 )
 REFERENCES = ("plain", "baseline", "off")
 """Conditions to compare RETRO[ON] with, best first. Only a saving over `plain` is called a gain:
 the baseline has read fewer training tokens, and the backbone is RETRO without its neighbours."""
 CONTROLS = {"random": "random neighbours", "shuffled": "neighbours of other documents' chunks"}
 """Conditions with neighbours unrelated to the text, and words for these neighbours."""
+
+
+def reads_memory(condition: str) -> bool:
+    """Whether a condition mixes a memory or the own-document cache into a language model."""
+    return "memory" in condition or "cache" in condition
 
 
 def compared_with(conditions: Iterable[str]) -> str | None:

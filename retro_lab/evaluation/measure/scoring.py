@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -52,39 +53,89 @@ def score(
         UserError: the loss is not finite.
         ValueError: retrieval is on and a batch has no neighbours.
     """
-    nats = np.zeros(num_chunks, np.float64)
-    tokens, num_bytes, with_retrieval = (np.zeros(num_chunks, np.int64) for _ in range(3))
-    each = None
-    if by_token:  # np.zeros takes memory only for the chunks written to: the scored split
-        shape = (num_chunks, chunk_size)
-        each = TokenScores(np.zeros(shape, np.float64), np.zeros(shape, np.bool_))
+    sums = ChunkSums(num_chunks, chunk_size if by_token else None)
+    for moved in on_device(model, batches):
+        neighbour_ids = _neighbours(moved, retrieval)
+        batch_nats = _token_nats(model, moved, neighbour_ids)
+        reads = reads_neighbours(moved["input_ids"], neighbour_ids, chunk_size, pad_id)
+        scored = ScoredTokens.of(moved, reads, chunk_size)
+        sums.add(scored, _flat(batch_nats)[scored.at])
+        if advance is not None:
+            advance(len(moved["input_ids"]))
+    return sums.scores()
+
+
+class ScoredTokens(NamedTuple):
+    """The scored tokens of a batch of windows, T in all.
+
+    Attributes:
+        at: bool [B * N], which targets they are.
+        chunk: int64 [T], ids of their chunks.
+        place: int64 [T], places in their chunks.
+        bytes: int64 [T].
+        reads: bool [T], whether the prediction could read a neighbour.
+    """
+
+    at: NDArray[np.bool_]
+    chunk: NDArray[np.int64]
+    place: NDArray[np.int64]
+    bytes: NDArray[np.int64]
+    reads: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, batch: Mapping[str, Tensor], reads: Tensor, chunk_size: int) -> ScoredTokens:
+        """The targets of a batch that have a chunk; reads is [B, N]."""
+        chunk = _flat(batch["target_chunks"])
+        at = chunk != UNSCORED
+        # Position t predicts token t + 1, at place (t + 1) mod M of its chunk.
+        place = np.broadcast_to((np.arange(reads.shape[1]) + 1) % chunk_size, reads.shape)
+        num_bytes = _flat(batch["target_bytes"])
+        return cls(at, chunk[at], place.reshape(-1)[at], num_bytes[at], _flat(reads)[at])
+
+
+class ChunkSums:
+    """Sums of scored tokens by chunk.
+
+    Args:
+        num_chunks: C.
+        chunk_size: M, to also keep each token's score; None to sum only.
+    """
+
+    def __init__(self, num_chunks: int, chunk_size: int | None) -> None:
+        self._nats = np.zeros(num_chunks, np.float64)
+        self._tokens, self._bytes, self._reads = (np.zeros(num_chunks, np.int64) for _ in range(3))
+        self._each = None
+        if chunk_size is not None:  # np.zeros takes memory only for the chunks written to
+            shape = (num_chunks, chunk_size)
+            self._each = TokenScores(np.zeros(shape, np.float64), np.zeros(shape, np.bool_))
+
+    def add(self, tokens: ScoredTokens, nats: NDArray[np.floating]) -> None:
+        """Adds the nats [T] of scored tokens."""
+        np.add.at(self._nats, tokens.chunk, nats)
+        np.add.at(self._tokens, tokens.chunk, 1)
+        np.add.at(self._bytes, tokens.chunk, tokens.bytes.astype(np.int64))
+        np.add.at(self._reads, tokens.chunk, tokens.reads.astype(np.int64))
+        if self._each is not None:
+            self._each.nats[tokens.chunk, tokens.place] = nats
+            self._each.with_retrieval[tokens.chunk, tokens.place] = tokens.reads
+
+    def scores(self) -> ChunkScores:
+        """The sums so far."""
+        return ChunkScores(self._nats, self._tokens, self._bytes, self._reads, self._each)
+
+
+def on_device(
+    model: nn.Module, batches: Iterable[Mapping[str, Tensor]]
+) -> Iterator[dict[str, Tensor]]:
+    """The batches on the model's device; the model is in evaluation mode until they end."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     was_training = model.training
     model.eval()
     try:
         for batch in batches:
-            moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-            neighbour_ids = _neighbours(moved, retrieval)
-            batch_nats = _token_nats(model, moved, neighbour_ids)
-            reads = _reads_neighbours(moved["input_ids"], neighbour_ids, chunk_size, pad_id)
-            target_chunks = _flat(moved["target_chunks"])
-            scored = target_chunks != UNSCORED
-            ids = target_chunks[scored]
-            np.add.at(nats, ids, _flat(batch_nats)[scored])
-            np.add.at(tokens, ids, 1)
-            np.add.at(num_bytes, ids, _flat(moved["target_bytes"])[scored].astype(np.int64))
-            np.add.at(with_retrieval, ids, _flat(reads)[scored].astype(np.int64))
-            if each is not None:
-                # Position t predicts token t + 1, at place (t + 1) mod M of its chunk.
-                place = (np.arange(reads.shape[1]) + 1) % chunk_size
-                places = np.broadcast_to(place, reads.shape).reshape(-1)[scored]
-                each.nats[ids, places] = _flat(batch_nats)[scored]
-                each.with_retrieval[ids, places] = _flat(reads)[scored]
-            if advance is not None:
-                advance(len(moved["input_ids"]))
+            yield {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
     finally:
         model.train(was_training)
-    return ChunkScores(nats, tokens, num_bytes, with_retrieval, each)
 
 
 @contextmanager
@@ -122,7 +173,7 @@ def _token_nats(
     return nats
 
 
-def _reads_neighbours(
+def reads_neighbours(
     input_ids: Tensor, neighbour_ids: Tensor | None, chunk_size: int, pad_id: int
 ) -> Tensor:
     """[B, N] whether a position can read at least one neighbour.

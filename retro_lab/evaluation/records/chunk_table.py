@@ -3,6 +3,7 @@
 Columns: document_id, chunk_index, tokens, bytes, nats_<condition>, with_retrieval; neighbours,
 neighbour_scores and neighbour_runs, lists in the retriever's order. If overlap was measured:
 overlap (r(C)), longest_run, partial. If similarity was measured: unigram_overlap, ngram_jaccard.
+With a memory: exact_run, the longest run shared with any text of database or training split.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ class ChunkTable:
         overlap: None if not measured.
         similarity: None if not measured.
         reading: None in older files.
+        exact: overlap with all text of the database and the training split; None without a memory.
     """
 
     document_id: NDArray[np.object_]
@@ -88,6 +90,7 @@ class ChunkTable:
     overlap: Overlap | None = None
     similarity: Similarity | None = None
     reading: Reading | None = None
+    exact: Overlap | None = None
 
     @classmethod
     def from_scores(
@@ -132,6 +135,8 @@ class ChunkTable:
         columns = [self.document_id, self.chunk_index, self.neighbours, *self.nats.values()]
         if self.overlap is not None:
             columns += [self.overlap.longest_run, self.overlap.partial]
+        if self.exact is not None:
+            columns += [self.exact.longest_run, self.exact.partial]
         if self.similarity is not None:
             columns += [self.similarity.unigram, self.similarity.jaccard]
         if self.reading is not None:
@@ -172,6 +177,9 @@ class ChunkTable:
             columns["overlap"] = pa.array(overlap_ratio(run, self.tokens), pa.float64())
             columns["longest_run"] = pa.array(run, pa.int32())
             columns["partial"] = pa.array(self.overlap.partial, pa.bool_())
+        if self.exact is not None:
+            columns["exact_run"] = pa.array(self.exact.longest_run, pa.int32())
+            columns["partial"] = pa.array(self.exact.partial, pa.bool_())
         if self.similarity is not None:
             columns["unigram_overlap"] = pa.array(self.similarity.unigram, pa.float64())
             columns["ngram_jaccard"] = pa.array(self.similarity.jaccard, pa.float64())
@@ -195,6 +203,9 @@ class ChunkTable:
         overlap = None
         if {"longest_run", "partial"} <= set(table.column_names):
             overlap = Overlap(_numpy(table, "longest_run"), _numpy(table, "partial"))
+        exact = None
+        if {"exact_run", "partial"} <= set(table.column_names):
+            exact = Overlap(_numpy(table, "exact_run"), _numpy(table, "partial"))
         similarity = None
         if {"unigram_overlap", "ngram_jaccard"} <= set(table.column_names):
             columns = _numpy(table, "unigram_overlap"), _numpy(table, "ngram_jaccard")
@@ -213,6 +224,7 @@ class ChunkTable:
             overlap=overlap,
             similarity=similarity,
             reading=reading,
+            exact=exact,
         )
 
 

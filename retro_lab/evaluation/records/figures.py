@@ -22,6 +22,8 @@ def figures(results: Results) -> dict[str, float]:
     | test/gain/bpb, .../low, .../high | RETRO[ON] minus the plain model; below 0 RETRO is better |
     | test/gain_without_leakage/... | the same on chunks with r(C) <= 0.125 |
     | test/on_minus_baseline/... | RETRO[ON] minus the baseline |
+    | test/memory_gain/... | plain model with memory minus without (or the model alone) |
+    | test/memory_gain_without_leakage/... | on chunks with an exact r(C) <= 0.125 |
     | test/xz/bpb, test/ngram/bpb | compressors that have read the same training text |
 
     Figures that are not finite or not measured are left out.
@@ -35,17 +37,27 @@ def figures(results: Results) -> dict[str, float]:
     split = results.evaluation.split
     found |= {f"{split}/{name}/bpb": bpb for name, bpb in (results.compressors or {}).items()}
     for other, word in _DIFFERENCES.items():
-        for alpha, suffix in _ALPHAS.items():
-            difference = results.leakage.difference("on", other, alpha)
-            if difference is None:
-                continue
-            name = f"{split}/{word}{suffix}"
-            found |= {
-                f"{name}/bpb": difference.delta_bpb,
-                f"{name}/low": difference.low,
-                f"{name}/high": difference.high,
-            }
+        found |= _difference(results.leakage, "on", other, f"{split}/{word}")
+    if results.memory is not None:
+        exact = results.memory.exact or results.leakage
+        pair = ("memory", "baseline")
+        pair = ("plain_memory", "plain") if "plain_memory" in exact.curves else pair
+        found |= _difference(exact, *pair, f"{split}/memory_gain")
     return {name: x for name, x in found.items() if x is not None and math.isfinite(x)}
+
+
+def _difference(leakage: Leakage, a: str, b: str, name: str) -> dict[str, float | None]:
+    """A difference and its interval on all chunks and on those with r(C) <= 0.125, if measured."""
+    found = {}
+    for alpha, suffix in _ALPHAS.items():
+        difference = leakage.difference(a, b, alpha)
+        if difference is not None:
+            found |= {
+                f"{name}{suffix}/bpb": difference.delta_bpb,
+                f"{name}{suffix}/low": difference.low,
+                f"{name}{suffix}/high": difference.high,
+            }
+    return found
 
 
 def curve_table(leakage: Leakage) -> tuple[list[str], list[list[float | int | None]]]:

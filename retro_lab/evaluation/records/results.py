@@ -123,6 +123,31 @@ class PlainModel:
 
 
 @dataclass(frozen=True)
+class MemoryRead:
+    """The memory that was read at every token.
+
+    Attributes:
+        name: of the configuration's option.
+        experts: kinds of evidence.
+        database: description of its text.
+        documents: number of documents read.
+        tokens: number of tokens that evidence is counted over.
+        max_run: evidence from longer matches was left out; None if none was.
+        exact: bits per byte and differences over the chunks that share at most alpha of their
+            length, in one run, with any text of the database or the training split; None without a
+            database or without a leakage measure.
+    """
+
+    name: str
+    experts: list[str]
+    database: str
+    documents: int
+    tokens: int
+    max_run: int | None = None
+    exact: Leakage | None = None
+
+
+@dataclass(frozen=True)
 class Results:
     """The results of one evaluated run.
 
@@ -139,6 +164,7 @@ class Results:
         plain: the model of the condition `plain`; None if not scored, and in older results.
         compressors: bits per byte of compressors that read the same training text, by name; None
             if not run.
+        memory: None without a memory or cache, and in older results.
     """
 
     run_key: str
@@ -152,6 +178,7 @@ class Results:
     timing: dict[str, float]
     plain: PlainModel | None = None
     compressors: dict[str, float] | None = None
+    memory: MemoryRead | None = None
     schema_version: int = SCHEMA_VERSION
 
     def save(self, path: Path) -> None:

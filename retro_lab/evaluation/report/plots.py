@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from retro_lab.config.files import replacing
 
-from ..measure.conditions import compared_with, in_order, label
+from ..measure.conditions import compared_with, in_order, label, reads_memory
 from ..measure.leakage import Leakage
 from .reference_words import in_words
 
@@ -74,7 +74,7 @@ def plot_leakage(leakage: Leakage, path: Path, *, corpus: str, model: str, split
 
 
 def _draw_curves(axes: Axes, leakage: Leakage) -> None:
-    for condition in in_order(leakage.curves):
+    for condition in filter(lambda name: not reads_memory(name), in_order(leakage.curves)):
         points = leakage.curves[condition]
         axes.plot(
             [p.alpha for p in points],

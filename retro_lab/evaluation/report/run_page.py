@@ -12,9 +12,10 @@ from pathlib import Path
 import orjson
 from markupsafe import Markup
 
-from ..measure.conditions import compared_with, in_order, label
+from ..measure.conditions import compared_with, in_order, label, reads_memory
 from ..measure.leakage import Leakage
 from ..records.results import Results, plain_in_words, warnings
+from .memory_report import memory_sentences, memory_tables
 from .pages import render, write
 from .reference_words import in_words
 from .table import Table, number
@@ -92,13 +93,14 @@ def _render(results: Results, folder: Path) -> str:
         described=f"{settings.split} split, windows of {settings.window} tokens every "
         f"{settings.stride}; {confidence} paired bootstrap intervals over documents",
         warnings=warnings(results),
-        sentences=found.sentences if found else [],
+        sentences=[*(found.sentences if found else []), *memory_sentences(results)],
         conditions=conditions_table(
             scores, words=settings.words, perplexity=("perplexity", "perplexity a word")
         ),
         plain=results.plain and plain_in_words(results.plain),
         reference=in_words(leakage.reference),
         leakage=_leakage_table(leakage) if overlaps else None,
+        memory=memory_tables(results),
         probes=probes_table(leakage, over="") if reads and len(scores) > 2 else None,
         plots=[
             (name, words, base64.b64encode((folder / name).read_bytes()).decode())
@@ -111,7 +113,7 @@ def _render(results: Results, folder: Path) -> str:
 
 def _leakage_table(leakage: Leakage) -> Table:
     """As `tables.leakage_table`, but with all conditions and figures: a page has no width limit."""
-    names = in_order(leakage.curves)
+    names = [name for name in in_order(leakage.curves) if not reads_memory(name)]
     other = compared_with(names) or "baseline"
     rows = [
         [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..measure.comparison import ComparedRun
-from ..measure.conditions import WITHOUT_POINTER, compared_with, in_order, label
+from ..measure.conditions import WITHOUT_POINTER, compared_with, in_order, label, reads_memory
 from ..measure.gain import Correlation, Gain, GainBin
 from ..measure.injection import FIRST, SETS, Injection
 from ..measure.leakage import LEAK_FREE_ALPHA, UNFILTERED, Difference, Leakage
@@ -56,7 +56,8 @@ def leakage_table(leakage: Leakage, title: str | None = None) -> Table:
     """
     other = compared_with(leakage.curves) or "baseline"
     left_out = {*FURTHER_PROBES, *(["baseline"] if other == "plain" else [])}
-    curves = {n: leakage.curves[n] for n in in_order(leakage.curves) if n not in left_out}
+    kept = [n for n in in_order(leakage.curves) if n not in left_out and not reads_memory(n)]
+    curves = {name: leakage.curves[name] for name in kept}
     figures = [_NARROW.get(condition, condition) for condition in curves]
     points = next(iter(curves.values()))
     total = points[-1].bytes

@@ -101,10 +101,16 @@ def loaded(dtype: torch.dtype) -> tuple[ctypes.CDLL | None, str]:
     """The kernels, or None, and a line on their origin; compiled once for each precision."""
     if dtype not in _REAL:
         return None, f"none: {dtype} is neither single nor double precision"
+    kernels, words = compiled(SOURCES, FLAGS if dtype == torch.float32 else (*FLAGS, "-DDOUBLE"))
+    return None if kernels is None else _typed(kernels, dtype), words
+
+
+def compiled(sources: Path, flags: tuple[str, ...] = FLAGS) -> tuple[ctypes.CDLL | None, str]:
+    """The library of the C files in a folder, or None, and a line on its origin."""
     words = f"none: no compiler is called {', '.join(COMPILERS)}"
     for compiler in filter(None, map(shutil.which, COMPILERS)):
         try:
-            return _open(_compiled(compiler, dtype), dtype), f"compiled by {compiler}"
+            return ctypes.CDLL(str(_compiled(compiler, sources, flags))), f"compiled by {compiler}"
         except subprocess.CalledProcessError as error:
             why = error.stderr.decode(errors="replace").strip().partition("\n")[0]
             words = f"none: {compiler} fails with '{why}'"
@@ -113,8 +119,8 @@ def loaded(dtype: torch.dtype) -> tuple[ctypes.CDLL | None, str]:
     return None, words
 
 
-def _open(built: Path, dtype: torch.dtype) -> ctypes.CDLL:
-    kernels = ctypes.CDLL(str(built))
+def _typed(kernels: ctypes.CDLL, dtype: torch.dtype) -> ctypes.CDLL:
+    """The kernels with the types of their arguments."""
     types = {"p": c_void_p, "n": c_long, "r": _REAL[dtype]}
     types |= {"g": POINTER(Geometry), "h": POINTER(Held)}
     for name, letters in _ARGUMENTS.items():
@@ -125,29 +131,28 @@ def _open(built: Path, dtype: torch.dtype) -> ctypes.CDLL:
     return kernels
 
 
-def _compiled(compiler: str, dtype: torch.dtype) -> Path:
-    """The shared library for these sources, this compiler, processor and C library.
+def _compiled(compiler: str, folder: Path, flags: tuple[str, ...]) -> Path:
+    """The shared library of a folder's sources for this compiler, processor and C library.
 
     Raises:
         OSError, RuntimeError: no writable cache folder.
         subprocess.SubprocessError: the compiler fails.
     """
-    sources = sorted(SOURCES.iterdir())
-    flags = (*FLAGS, "-DDOUBLE") if dtype == torch.float64 else FLAGS
+    sources = sorted(folder.iterdir())
     setting = (compiler, *flags, *platform.libc_ver(), *_instructions())
     digest = hashlib.sha256(" ".join(setting).encode())
     for source in sources:
         digest.update(source.read_bytes())
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    folder = home.absolute() / "retro_lab"
+    cache_folder = home.absolute() / "retro_lab"
     name = f"kernels-{digest.hexdigest()[:16]}"
     damaged = []
-    for built in folder.glob(f"{name}-*.so"):
+    for built in cache_folder.glob(f"{name}-*.so"):
         if built.name == _with_checksum(name, built):
             return built
         damaged.append(built)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as place:
+    cache_folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache_folder, ignore_cleanup_errors=True) as place:
         units = [str(source) for source in sources if source.suffix == ".c"]
         options = {"cwd": place, "check": True, "capture_output": True, "timeout": SECONDS}
         subprocess.run([compiler, *flags, "-fopenmp", "-fPIC", "-c", *units], **options)
@@ -155,7 +160,7 @@ def _compiled(compiler: str, dtype: torch.dtype) -> Path:
         objects = [str(path) for path in Path(place).glob("*.o")]
         subprocess.run([compiler, "-shared", "-o", "kernels.so", *objects, "-lm"], **options)
         library = Path(place) / "kernels.so"
-        built = folder / _with_checksum(name, library)
+        built = cache_folder / _with_checksum(name, library)
         library.replace(built)  # atomic, so concurrent builds are safe
     for other in damaged:
         if other != built:

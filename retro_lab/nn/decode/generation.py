@@ -31,6 +31,9 @@ class Query(NamedTuple):
 Search = Callable[[list[Query]], Tensor]
 """Maps Q queries to neighbour tokens [Q, K, R], missing ones as rows of pad_id."""
 
+ReadOut = Callable[[Tensor, dict[int, list[int]]], Tensor]
+"""Maps logits [B, V] and the texts so far, by row, to log-probabilities [B, V] to draw from."""
+
 
 @torch.inference_mode()
 def generate(
@@ -43,6 +46,7 @@ def generate(
     search: Search | None = None,
     stride: int | None = None,
     left_pad: bool = False,
+    read_out: ReadOut | None = None,
 ) -> Iterator[dict[int, int]]:
     """Continues a batch of prompts of any lengths; rows are independent.
 
@@ -55,6 +59,7 @@ def generate(
         search: None disables retrieval.
         stride: tokens between searches, 1 to M; None for M, one search a chunk.
         left_pad: shift each row's searches so that one falls on the prompt's end.
+        read_out: None draws from the model's own distribution.
 
     Yields:
         After each step, the new token of each continuing row, by row.
@@ -82,6 +87,8 @@ def generate(
         )
         ids = torch.tensor(new, device=device)
         logits = step(model, ids, cache, searched)[:, -1]
+        if read_out is not None:
+            logits = read_out(logits, {row: texts[row] for row in rows})
         drawn = dict(zip(rows, sampler.draw(logits, rows), strict=True))
         going = [place for place, row in enumerate(rows) if drawn[row] != stop_id]
         if len(going) < len(rows):

@@ -8,7 +8,7 @@ import logging
 import numpy as np
 import torch
 
-from retro_lab.config.fingerprints import eval_fields, run_key
+from retro_lab.config.fingerprints import eval_fields, memory_fields, run_key
 from retro_lab.config.schema import (
     Config,
     EvalConfig,
@@ -22,6 +22,7 @@ from retro_lab.evaluation.records.environment import environment
 from retro_lab.evaluation.records.results import (
     DataCounts,
     EvaluationSettings,
+    MemoryRead,
     PlainModel,
     Results,
     SearchedDatabase,
@@ -36,6 +37,7 @@ from retro_lab.training.publish import publish
 
 from ..compared import Compared
 from ..data.graph import DataGraph
+from ..data.memory_nodes import context_nodes
 from ..directory import RunDirectory
 from ..model import build_data
 from .compressors import compressor_scores
@@ -82,7 +84,8 @@ def evaluate_run(
     if tokens is not None:
         tokens.save(out.tokens_file, table)
     _show(config, out, graph, results, table, tokens)
-    out.record_evaluation(eval_fields(evaluation, config.wanted_plain if results.plain else None))
+    plain = config.wanted_plain if results.plain else None
+    out.record_evaluation(eval_fields(evaluation, plain, memory_fields(config)))
     own = dataclasses.replace(run.config(), eval=evaluation)
     publish(results, own, run.path, out.path, lineage=run.lineage)
     return results
@@ -128,6 +131,7 @@ def _results(
         timing=run.status["seconds"],
         plain=_plain(config, compared) if "plain" in scored else None,
         compressors=compressor_scores(config, graph, stride) if "on" in scored else None,
+        memory=_memory(config, graph, table) if config.memory.reads else None,
     )
 
 
@@ -177,6 +181,33 @@ def _remove_older(out: RunDirectory, tokens: TokenTable | None, evaluation: Eval
         names.append(out.tokens_file.name)
     for name in names:
         (out.path / name).unlink(missing_ok=True)
+
+
+def _memory(config: Config, graph: DataGraph, table: ChunkTable) -> MemoryRead:
+    memory, asked, exact = config.memory, config.eval, None
+    documents = tokens = 0
+    if memory.experts:
+        chunks = graph.searched.chunks
+        documents = len(np.unique(chunks.document[chunks.searched]))
+        if "suffix" in memory.experts:
+            tokens = sum(node.artifact.stats["tokens"] for node in context_nodes(graph))
+        else:  # knn alone, of the training split
+            tokens = graph.own.chunks.artifact.stats["splits"]["train"]["tokens"]
+    if table.exact is not None:
+        bootstrap = Bootstrap(asked.bootstrap_samples, asked.confidence, asked.seed)
+        own = config.database.is_training_split
+        reference = EXACT if own else EXACT_WITH_DATABASE
+        by_run = dataclasses.replace(table, overlap=table.exact)
+        exact = analyse(by_run, asked.alphas, reference, bootstrap)
+    return MemoryRead(
+        name=memory.name,
+        experts=[*memory.experts, *(["cache"] if memory.cache else [])],
+        database=config.database.in_words(),
+        documents=documents,
+        tokens=tokens,
+        max_run=memory.max_run,
+        exact=exact,
+    )
 
 
 def _words(config: Config, graph: DataGraph) -> int:

@@ -20,6 +20,7 @@ from retro_lab.config.schema import (
     EvaluateConfig,
     Half,
     InjectionConfig,
+    MemoryConfig,
     PlantedDatabaseConfig,
     RivalsConfig,
 )
@@ -103,7 +104,7 @@ def _evaluated(
     held = out.evaluation
     if held is not None and _without_probes(held) == _without_probes(eval_fields(plain)):
         return out, 0.0
-    asked = dataclasses.replace(command, eval=plain, database=database)
+    asked = dataclasses.replace(command, eval=plain, database=database, memory=MemoryConfig())
     _, spent = evaluate_one(run, asked)
     return out, sum((spent or {}).values())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +16,7 @@ from retro_lab.evaluation.records.chunk_table import ChunkTable, Overlap, Readin
 from retro_lab.evaluation.records.token_table import TokenTable
 
 from ..data.graph import DataGraph
-from .probes import longest_runs, matching_runs
+from .probes import exact_runs, longest_runs, matching_runs
 from .scores import neighbours_read
 
 
@@ -37,9 +38,14 @@ def chunk_table(config: Config, graph: DataGraph, scores: dict[str, ChunkScores]
             partial = (chunks.tokens[rows] == chunks.pad_id).any(axis=1)
             overlap = Overlap(_longest_runs(config, graph, rows, read), partial)
     document_ids = [ids[d] for d in chunks.document[rows]]
-    return ChunkTable.from_scores(
+    table = ChunkTable.from_scores(
         scores, document_ids, chunks.index[rows], read, overlap, alike, reading
     )
+    if not (config.memory.experts and config.eval.leakage):
+        return table
+    runs = exact_runs(graph, config.eval.split, rows)
+    partial = (chunks.tokens[rows] == chunks.pad_id).any(axis=1)
+    return dataclasses.replace(table, exact=Overlap(runs, partial))
 
 
 def token_table(

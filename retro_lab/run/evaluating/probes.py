@@ -25,6 +25,7 @@ from retro_lab.evaluation.measure.exact_overlap_stage import (
 from retro_lab.evaluation.measure.overlap_stage import build_overlap, overlap_stage
 
 from ..data.graph import DataGraph
+from ..data.memory_nodes import memory_nodes
 from ..data.nodes import Node
 
 
@@ -66,16 +67,33 @@ def overlap(graph: DataGraph, config: Config) -> Node[Path]:
     return graph.cached_node((*name, repr(retriever)), _overlap, graph, asked, retriever)
 
 
+def exact_overlap(graph: DataGraph, split: str) -> Node[Path]:
+    """The folder with the runs that chunks of a split share with any text that could leak."""
+    return graph.cached_node(("exact overlap", split), _exact_overlap, graph, split)
+
+
+def _exact_overlap(graph: DataGraph, split: str) -> Node[Path]:
+    text = graph.leakable
+    return Node(
+        graph.store,
+        lambda: exact_overlap_stage(text.node.stage, split=split),
+        lambda workspace: build_exact_overlap(text.chunks, workspace, split=split),
+        Path,
+        (text.node,),
+    )
+
+
+def exact_runs(graph: DataGraph, split: str, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+    """int32 [S], longest run that each scored chunk shares with any text that could leak."""
+    folder = exact_overlap(graph, split).artifact
+    longest = np.load(folder.file("longest_run.npy"), allow_pickle=False)
+    return longest[np.searchsorted(graph.chunks.chunks_of(split), rows)]
+
+
 def _overlap(graph: DataGraph, asked: EvalConfig, retriever: RetrieverConfig) -> Node[Path]:
     text = graph.leakable
     if asked.reference is Reference.exact_corpus:
-        return Node(
-            graph.store,
-            lambda: exact_overlap_stage(text.node.stage, split=asked.split),
-            lambda workspace: build_exact_overlap(text.chunks, workspace, split=asked.split),
-            Path,
-            (text.node,),
-        )
+        return exact_overlap(graph, asked.split)
     found = graph.neighbours(retriever, searched=text)
     measured = {
         "split": asked.split,
@@ -104,8 +122,12 @@ def matching_runs(graph: DataGraph, config: Config) -> NDArray[np.uint16]:
 def nodes_of_run(graph: DataGraph, config: Config) -> list[Node[Any]]:
     """The nodes that training and evaluation of a run read, requirements first."""
     found: list[Node[Any]] = [graph.own.chunks]
+    asked = config.eval
+    if config.memory.experts:
+        found += memory_nodes(graph, config.memory)
+        if asked.leakage:
+            found.append(exact_overlap(graph, asked.split))
     if graph.retrieves:
-        asked = config.eval
         found.append(graph.own_neighbours)
         if asked.max_run is not None:
             filters = graph.stricter_filters(config.scored_max_run)

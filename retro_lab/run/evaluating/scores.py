@@ -16,8 +16,13 @@ from numpy.typing import NDArray
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import run_key
 from retro_lab.config.schema import Config
+from retro_lab.config.serialise import to_plain
 from retro_lab.data.datamodule import RetroDataModule
-from retro_lab.evaluation.measure.conditions import REFERENCES, WITHOUT_POINTER
+from retro_lab.evaluation.measure.conditions import (
+    REFERENCES,
+    WITHOUT_POINTER,
+    reads_memory,
+)
 from retro_lab.evaluation.measure.metrics import ChunkScores, TokenScores
 from retro_lab.evaluation.measure.scoring import score, without_pointer
 from retro_lab.evaluation.records.chunk_table import ChunkTable
@@ -32,6 +37,7 @@ from ..compared import Compared
 from ..data.graph import DataGraph
 from ..directory import RunDirectory
 from ..model import LanguageModel, load_model
+from .memory import MemoryScoring, memory_conditions
 from .probes import oracle_retriever, random_retriever
 
 LOG = logging.getLogger("retro_lab")
@@ -101,14 +107,40 @@ class Scoring:
             self.compared[name].check_text(self.graph.text_lineage)
         tables = {name: self._neighbours(name) for name in missing}
         model = None
-        for name in missing:
+        alone = self.config.memory.reads and missing == ["baseline"]
+        for name in missing if not alone else ():
             if name in self.compared:
                 found[name] = self._compared_scores(name, found["on"])
                 continue
             model = model or load_model(self.config, self.run, self.graph)
             with without_pointer(model) if name == WITHOUT_POINTER else nullcontext():
                 found[name] = self._score(model, tables[name], name)
+        found |= self._memory_scores(held, alone)
         return {name: found[name] for name in (*wanted, *found)}
+
+    def _memory_scores(self, held: dict[str, ChunkScores], alone: bool) -> dict[str, ChunkScores]:
+        """Scores of the memory's conditions, read from the files if these have all of a model.
+
+        Args:
+            alone: also score the baseline, in the same pass of its model.
+        """
+        wanted = memory_conditions(self.config, list(self.compared))
+        found: dict[str, ChunkScores] = {}
+        for base in dict.fromkeys(condition.base for condition in wanted):
+            over = [condition for condition in wanted if condition.base == base]
+            read = {c.name: held[c.name] for c in over if c.name in held}
+            if len(read) == len(over) and all(map(self._suffices, read.values())) and not alone:
+                found |= read
+            else:
+                given = self.config, self.graph, self.data, base, self._model(base)
+                found |= MemoryScoring(*given).scores(over, alone)
+        return found
+
+    def _model(self, condition: str) -> LanguageModel:
+        if condition not in self.compared:
+            return load_model(self.config, self.run, self.graph)
+        other = self.compared[condition]
+        return load_model(other.config(), other, self.graph)
 
     def _valid_stored(self) -> dict[str, ChunkScores]:
         """Stored scores that are valid for this evaluation, by condition."""
@@ -212,6 +244,8 @@ class Scoring:
             names = [name for name in names if name != "plain"]
         if results.config["eval"]["seed"] != config.eval.seed:
             names = [name for name in names if name not in SEEDED]
+        if results.config.get("memory") != to_plain(config.memory):
+            names = [name for name in names if not reads_memory(name)]
         asked = config.scored_max_run
         if asked not in (None, settings.max_run):
             names = [name for name in names if name != "filtered"]

@@ -1,0 +1,224 @@
+"""Scores a model with a memory: one pass of the model gives the nats under several gates.
+
+Legend: B batch, N tokens of a window, T scored tokens, M chunk size, V vocabulary, D width of the
+model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from retro_lab.memory.evidence import Text
+from retro_lab.memory.memory import FittedGate, Memory
+from retro_lab.memory.readings import ModelView, Readings
+from retro_lab.memory.states import watched_states
+from retro_lab.text.chunks import ChunkStore
+
+from .metrics import ChunkScores
+from .scoring import ChunkSums, ScoredTokens, on_device, reads_neighbours
+
+_AT_ONCE = 2**27  # logits of a forward pass, half a gigabyte
+
+
+class DocumentTexts:
+    """The scored documents as texts that a memory reads.
+
+    Args:
+        scored: the store of the scored chunks.
+        database: the store of the memory's chunks; the scored ones have the same ids in it.
+        seed: of the control, None for the documents' own contexts. With a seed the contexts of each
+            document are those of another one of `others`, drawn at random.
+        others: documents to draw from.
+    """
+
+    def __init__(
+        self,
+        scored: ChunkStore,
+        database: ChunkStore,
+        seed: int | None = None,
+        others: NDArray[np.integer] | None = None,
+    ) -> None:
+        self._scored, self._seed, self._others = scored, seed, others
+        identity = np.asarray(database.identity)
+        self._identity = identity[np.asarray(database.first_chunk)[:-1]]
+        self._made: tuple[int, Text] | None = None
+
+    def of(self, document: int) -> Text:
+        """The text of a document; the one asked for last is kept."""
+        if self._made is None or self._made[0] != document:
+            self._made = (document, self._make(document))
+        return self._made[1]
+
+    def _make(self, document: int) -> Text:
+        tokens, excluded = self._tokens(document), self._same(document)
+        if self._seed is None or self._others is None:
+            return Text(tokens, excluded)
+        rng = np.random.default_rng((self._seed, document))
+        among = self._others[self._others != document]
+        other = int(rng.choice(among)) if len(among) else document
+        contexts = np.resize(self._tokens(other), len(tokens))
+        return Text(tokens, np.union1d(excluded, self._same(other)), contexts)
+
+    def _tokens(self, document: int) -> NDArray[np.int32]:
+        first, last = self._scored.first_chunk[document : document + 2]
+        tokens = np.asarray(self._scored.tokens[first:last]).reshape(-1).astype(np.int32)
+        return tokens[tokens != self._scored.pad_id]
+
+    def _same(self, document: int) -> NDArray[np.intp]:
+        return np.flatnonzero(self._identity == self._identity[document])
+
+
+Variants = Mapping[bool, DocumentTexts]
+"""Texts by whether their contexts are those of other documents, the control."""
+
+
+class TokenReadings(NamedTuple):
+    """Scored tokens with what a gate sees of them, in the order of the text.
+
+    Attributes:
+        readings: by the key of `Variants`; all of the same tokens.
+    """
+
+    tokens: ScoredTokens
+    readings: dict[bool, Readings]
+
+
+def token_readings(
+    model: nn.Module,
+    batches: Iterable[Mapping[str, Tensor]],
+    memory: Memory,
+    texts: Variants,
+    store: ChunkStore,
+    *,
+    retrieval: bool,
+) -> Iterator[TokenReadings]:
+    """The readings of all scored tokens of the windows, batch by batch.
+
+    Args:
+        model: has `logits_at(at, input_ids, neighbour_ids, document_ids) -> [T, V]`; a `Retro` if
+            the memory needs states.
+        batches: collated windows of `retro_lab.data`, in a fixed order.
+        memory: read at every token.
+        texts: of the scored documents.
+        store: of the scored chunks.
+        retrieval: whether the model reads the neighbours of the batch.
+    """
+    for moved in on_device(model, batches):
+        neighbour_ids = moved["neighbour_ids"] if retrieval else None
+        size = store.chunk_size
+        reads = reads_neighbours(moved["input_ids"], neighbour_ids, size, store.pad_id)
+        scored = ScoredTokens.of(moved, reads, size)
+        at = scored.at.reshape(moved["input_ids"].shape)
+        parts: dict[bool, list[Readings]] = {random: [] for random in texts}
+        start = 0
+        windows = _windows(model, moved, neighbour_ids, at, store.vocab_size, memory.needs_states)
+        for each in windows:
+            tokens = slice(start, start + len(each.logits))
+            start = tokens.stop
+            for random in texts if len(each.logits) else ():
+                chunk, place = scored.chunk[tokens], scored.place[tokens]
+                found = _readings(each, chunk, place, memory, texts[random], store)
+                parts[random].append(found)
+        if len(scored.chunk):
+            yield TokenReadings(scored, {r: Readings.stacked(each) for r, each in parts.items()})
+
+
+class Mixed(NamedTuple):
+    """A gate to score with, and whether it mixes evidence of other documents' contexts."""
+
+    gate: FittedGate
+    random: bool
+
+
+def score_with_memory(
+    readings: Iterable[TokenReadings],
+    mixed: Mapping[str, Mixed | None],
+    memory: Memory,
+    store: ChunkStore,
+    *,
+    by_token: bool,
+    advance: Callable[[int], None],
+) -> dict[str, ChunkScores]:
+    """The scores of each condition.
+
+    Args:
+        mixed: by condition; None scores the language model alone.
+        by_token: also keep each token's score.
+        advance: called with the number of tokens scored.
+    """
+    size = store.chunk_size if by_token else None
+    sums = {name: ChunkSums(store.num_chunks, size) for name in mixed}
+    for tokens, variants in readings:
+        for name, each in mixed.items():
+            if each is None:
+                nats = next(iter(variants.values())).nats
+            else:
+                nats = each.gate.nats(variants[each.random], memory)
+            sums[name].add(tokens, nats)
+        advance(len(tokens.chunk))
+    return {name: total.scores() for name, total in sums.items()}
+
+
+class _Window(NamedTuple):
+    """What the model says at the scored positions of a window.
+
+    Attributes:
+        logits: [T, V].
+        states: float32 [T, D], None for a memory that needs none.
+    """
+
+    logits: Tensor
+    states: NDArray[np.float32] | None
+
+
+@torch.inference_mode()
+def _windows(
+    model: nn.Module,
+    batch: Mapping[str, Tensor],
+    neighbour_ids: Tensor | None,
+    at: NDArray[np.bool_],
+    vocab_size: int,
+    needs_states: bool,
+) -> Iterator[_Window]:
+    """The windows of a batch, read at the scored positions `at` [B, N].
+
+    With a large vocabulary the model runs on few windows at once.
+    """
+    rows, length = at.shape
+    step = max(1, _AT_ONCE // (length * vocab_size))
+    for start in range(0, rows, step):
+        part = slice(start, start + step)
+        neighbours = None if neighbour_ids is None else neighbour_ids[part]
+        marked = torch.from_numpy(at[part]).to(batch["input_ids"].device)
+        inputs = batch["input_ids"][part], neighbours, batch["document_ids"][part]
+        with watched_states(model) if needs_states else nullcontext([]) as seen:
+            logits = model.logits_at(marked, *inputs)  # pyright: ignore[reportCallIssue]
+        counts = at[part].sum(axis=1)
+        states: list[NDArray[np.float32] | None] = [None] * len(counts)
+        if needs_states:
+            everywhere = seen[0][marked].float().cpu().numpy()
+            states[:] = np.split(everywhere, counts.cumsum()[:-1])
+        yield from map(_Window, logits.split(counts.tolist()), states)
+
+
+def _readings(
+    window: _Window,
+    chunk: NDArray[np.int64],
+    place: NDArray[np.int64],
+    memory: Memory,
+    texts: DocumentTexts,
+    store: ChunkStore,
+) -> Readings:
+    """Readings of a window's tokens [T], which follow each other in one document."""
+    text = texts.of(int(store.document[chunk[0]]))
+    at = np.asarray(store.index)[chunk].astype(np.int64) * store.chunk_size + place
+    evidence = memory.read(text, int(at[0]), int(at[-1]) + 1, window.states)
+    view = ModelView.of(window.logits, text.tokens[at], evidence.favourite)
+    return Readings.of(evidence, view, at)

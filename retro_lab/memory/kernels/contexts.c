@@ -1,0 +1,250 @@
+/* Counts what followed a context in a text database, for all its lengths at once.
+
+   Sorted contexts (sorted_contexts.py) put all tokens that follow the same last n tokens in one
+   interval. Each longer context narrows it. The counts of a longer context are part of those of
+   every shorter one, so one pass from the longest to the shortest counts each entry once. An
+   interval of more than `most` entries is sampled: every s-th one, in a pass of its own.
+
+   Legend: C chunks of M tokens, D documents, E entries of a segment, S segments, O orders (lengths of
+   context), W weightings of documents, T queries, L most tokens of a context, V vocabulary. */
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MOST_WEIGHTINGS 8
+#define MOST_LENGTH 64
+
+typedef struct {
+    long base, entries;
+    const uint32_t *order;  /* [E] */
+    const void *following;  /* [E] */
+} Segment;
+
+typedef struct {
+    const void *tokens;           /* [C * M] */
+    long token_bytes;             /* of a token id: 2 or 4 */
+    const int32_t *document;      /* [C] */
+    const int64_t *first_chunk;   /* [D + 1] */
+    long chunk_size, boundary, vocabulary, documents;
+    long num_segments;
+    const Segment *segments;      /* [S] */
+    long num_orders;
+    const long *orders;           /* [O], ascending */
+    long length;                  /* L */
+    long most;
+    long max_run;                 /* ignores occurrences whose match is longer; 0 for none */
+    long num_weightings;
+} Memory;
+
+typedef struct {
+    const int32_t *contexts;  /* [T, L], last token first, -1 beyond the document's start */
+    const int32_t *targets;   /* [T] */
+    const int64_t *limits;    /* [T], or NULL: flat place from which on occurrences are left out */
+    const float *weights;     /* [D, W]; 0 in the first column excludes a document */
+    const float *shares;      /* [T, O, W], or NULL: weight of each distribution in `mixture` */
+} Queries;
+
+typedef struct {
+    float *total, *hit, *best;         /* [T, O, W]: weight of all, of the target, of the favourite */
+    int32_t *favourite;                /* [T, O, W], -1 without evidence */
+    int32_t *types, *documents;        /* [T, O] */
+    float *mixture;                    /* [T, V], or NULL */
+} Evidence;
+
+typedef struct {
+    float *value;       /* [V, W] */
+    int32_t *seen;      /* [V], tokens with a count */
+    int32_t *stamp;     /* [D], number of the count that met the document last */
+    int32_t now, num_seen, documents;
+    int64_t limit;
+    double total[MOST_WEIGHTINGS];
+    float best[MOST_WEIGHTINGS];
+    int32_t favourite[MOST_WEIGHTINGS];
+} Histogram;
+
+typedef struct {
+    long low[MOST_LENGTH + 1], high[MOST_LENGTH + 1];
+} Intervals;
+
+static inline int32_t id_at(const void *ids, long width, long at) {
+    return width == 2 ? ((const uint16_t *)ids)[at] : ((const int32_t *)ids)[at];
+}
+
+/* The n-th token before an entry; -1 beyond its document's start. Only a boundary token can be the
+   first of a document, so others need no look at where the document starts. */
+static inline int32_t before(const Memory *m, const Segment *s, long entry, long n, int checked) {
+    long place = s->base + s->order[entry];
+    if (checked) {
+        long chunk = place / m->chunk_size;
+        if (place - n < m->first_chunk[m->document[chunk]] * m->chunk_size) return -1;
+    }
+    return id_at(m->tokens, m->token_bytes, place - n);
+}
+
+/* The first entry of [low, high) whose n-th token before it is at least `token`. */
+static long first_from(const Memory *m, const Segment *s, long low, long high, long n,
+                       int32_t token, int checked) {
+    while (low < high) {
+        long middle = low + (high - low) / 2;
+        if (before(m, s, middle, n, checked) < token) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+/* The interval of each length of context; empty from the first length on that does not occur. */
+static void narrow(const Memory *m, const Segment *s, const int32_t *context, Intervals *found) {
+    long low = 0, high = s->entries;
+    found->low[0] = low;
+    found->high[0] = high;
+    for (long n = 1; n <= m->length; n++) {
+        int32_t token = context[n - 1];
+        if (token < 0) high = low;
+        if (low < high) {
+            int checked = n > 1 && context[n - 2] == m->boundary;
+            low = first_from(m, s, low, high, n, token, checked);
+            high = first_from(m, s, low, high, n, token + 1, checked);
+        }
+        found->low[n] = low;
+        found->high[n] = high;
+    }
+}
+
+static void clear(const Memory *m, Histogram *h) {
+    long w = m->num_weightings;
+    for (long i = 0; i < h->num_seen; i++) memset(h->value + h->seen[i] * w, 0, w * sizeof(float));
+    for (long k = 0; k < w; k++) {
+        h->total[k] = 0;
+        h->best[k] = 0;
+        h->favourite[k] = -1;
+    }
+    h->num_seen = h->documents = 0;
+    h->now++;
+}
+
+/* Counts one entry, unless its document is excluded. Of equally frequent tokens the favourite is
+   the one with the lowest id: a count only grows, so comparing the grown one suffices. */
+static inline void count(const Memory *m, const Segment *s, long entry, const float *weights,
+                         Histogram *h) {
+    long w = m->num_weightings, place = s->base + s->order[entry];
+    if (place >= h->limit) return;
+    int32_t document = m->document[place / m->chunk_size];
+    const float *weight = weights + document * w;
+    if (weight[0] == 0) return;
+    int32_t token = id_at(s->following, m->token_bytes, entry);
+    float *value = h->value + (long)token * w;
+    if (value[0] == 0) h->seen[h->num_seen++] = token;
+    if (h->stamp[document] != h->now) {
+        h->stamp[document] = h->now;
+        h->documents++;
+    }
+    for (long k = 0; k < w; k++) {
+        value[k] += weight[k];
+        h->total[k] += weight[k];
+        if (value[k] > h->best[k] || (value[k] == h->best[k] && token < h->favourite[k])) {
+            h->best[k] = value[k];
+            h->favourite[k] = token;
+        }
+    }
+}
+
+/* Counts every s-th entry of the intervals, outside the ignored ones. */
+static void sample(const Memory *m, const Intervals *all, long n, long size, long ignored,
+                   const float *weights, Histogram *h) {
+    long step = (size + m->most - 1) / m->most, skip = 0;
+    for (long i = 0; i < m->num_segments; i++) {
+        long low = all[i].low[n], high = all[i].high[n], entry = low + skip;
+        for (; entry < high; entry += step) {
+            int out = ignored && entry >= all[i].low[ignored] && entry < all[i].high[ignored];
+            if (!out) count(m, m->segments + i, entry, weights, h);
+        }
+        skip = entry - high;
+    }
+}
+
+static void record(const Memory *m, const Histogram *h, int32_t target, long row,
+                   const Evidence *out) {
+    long w = m->num_weightings;
+    out->types[row] = h->num_seen;
+    out->documents[row] = h->documents;
+    for (long k = 0; k < w; k++) {
+        out->total[row * w + k] = (float)h->total[k];
+        out->hit[row * w + k] = target < 0 ? 0 : h->value[(long)target * w + k];
+        out->best[row * w + k] = h->best[k];
+        out->favourite[row * w + k] = h->favourite[k];
+    }
+}
+
+static void mix(const Memory *m, const Histogram *h, const float *shares, float *mixture) {
+    long w = m->num_weightings;
+    for (long k = 0; k < w; k++) {
+        if (shares[k] == 0 || h->total[k] == 0) continue;
+        double factor = shares[k] / h->total[k];
+        for (long i = 0; i < h->num_seen; i++)
+            mixture[h->seen[i]] += (float)(factor * h->value[(long)h->seen[i] * w + k]);
+    }
+}
+
+static void read_one(const Memory *m, const Queries *q, long t, Intervals *all, Histogram *h,
+                     const Evidence *out) {
+    long w = m->num_weightings;
+    long ignored = m->max_run && m->max_run < m->length ? m->max_run + 1 : 0;
+    long counted = ignored ? ignored : m->length + 1;  /* length whose entries are done */
+    for (long i = 0; i < m->num_segments; i++)
+        narrow(m, m->segments + i, q->contexts + t * m->length, all + i);
+    clear(m, h);
+    h->limit = q->limits ? q->limits[t] : INT64_MAX;
+    for (long o = m->num_orders - 1; o >= 0; o--) {
+        long n = m->orders[o], size = 0, row = t * m->num_orders + o;
+        if (!ignored || n < ignored)
+            for (long i = 0; i < m->num_segments; i++) size += all[i].high[n] - all[i].low[n];
+        if (size > m->most) {
+            clear(m, h);
+            sample(m, all, n, size, ignored, q->weights, h);
+        } else if (size > 0) {
+            for (long i = 0; i < m->num_segments; i++) {
+                long low = all[i].low[n], high = all[i].high[n];
+                long from = low, to = low;  /* entries of longer contexts, already counted */
+                if (counted <= m->length && all[i].low[counted] < all[i].high[counted]) {
+                    from = all[i].low[counted];
+                    to = all[i].high[counted];
+                }
+                for (long e = low; e < from; e++) count(m, m->segments + i, e, q->weights, h);
+                for (long e = to; e < high; e++) count(m, m->segments + i, e, q->weights, h);
+            }
+            counted = n;
+        }
+        record(m, h, q->targets[t], row, out);
+        if (out->mixture && q->shares)
+            mix(m, h, q->shares + row * w, out->mixture + t * m->vocabulary);
+    }
+    clear(m, h);
+}
+
+/* Returns 0, or 1 if memory ran out. */
+int read_contexts(const Memory *m, const Queries *q, long count, const Evidence *out, int threads) {
+    int failed = 0;
+    #pragma omp parallel num_threads(threads)
+    {
+        Histogram h = {0};
+        h.value = calloc(m->vocabulary * m->num_weightings, sizeof(float));
+        h.seen = malloc(m->vocabulary * sizeof(int32_t));
+        h.stamp = calloc(m->documents, sizeof(int32_t));
+        Intervals *all = malloc(m->num_segments * sizeof(Intervals));
+        if (!h.value || !h.seen || !h.stamp || !all) {
+            #pragma omp atomic write
+            failed = 1;
+        }
+        #pragma omp barrier
+        if (!failed) {
+            #pragma omp for schedule(dynamic, 8)
+            for (long t = 0; t < count; t++) read_one(m, q, t, all, &h, out);
+        }
+        free(h.value);
+        free(h.seen);
+        free(h.stamp);
+        free(all);
+    }
+    return failed;
+}

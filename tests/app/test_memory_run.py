@@ -1,0 +1,193 @@
+"""Contract of `memory=`: it changes no run's name and no other score; its conditions stand in every
+record; a gate is fitted once; a leak is seen by the exact filter; a larger database is read without
+training; and bad settings are one message.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+from golden import PLANTED, Golden
+
+from retro_lab.commands.evaluate import evaluate
+from retro_lab.commands.summary import show_results
+from retro_lab.config.errors import ConfigError
+from retro_lab.config.fingerprints import run_key
+from retro_lab.config.rules import check
+from retro_lab.config.schema import (
+    CorpusDatabaseConfig,
+    EvaluateConfig,
+    JsonlCorpusConfig,
+    MemoryConfig,
+)
+from retro_lab.evaluation.records.chunk_table import ChunkTable
+from retro_lab.evaluation.records.figures import figures
+from retro_lab.evaluation.records.results import Results
+from retro_lab.evaluation.records.token_table import TokenTable
+from retro_lab.run.directory import RunDirectory
+
+SUFFIX_TOPIC = MemoryConfig(name="suffix_topic", experts=["suffix", "topic"], gate_tokens=2_000)
+
+
+def evaluated(run: RunDirectory, memory: MemoryConfig, **more: object) -> Results:
+    """The results of an evaluation with a memory; the command's other settings are `more`."""
+    given = {"eval": dataclasses.replace(run.config().eval, bootstrap_samples=50)} | more
+    evaluate(EvaluateConfig(run=str(run.path), memory=memory, **given))  # type: ignore[arg-type]
+    return Results.load(run.results_file)
+
+
+def of_baseline(copy: RunDirectory, golden: Golden) -> RunDirectory:
+    return RunDirectory(copy.path.parent / golden.baseline().path.name)
+
+
+def test_it_adds_its_conditions_and_changes_no_other(
+    copy: RunDirectory, golden: Golden, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = ChunkTable.load(copy.chunks_file)
+    by_expert = dataclasses.replace(
+        copy.config().eval, bootstrap_samples=50, by_expert=True, tokens=True
+    )
+    memory = dataclasses.replace(SUFFIX_TOPIC, cache=True)
+    results = evaluated(copy, memory, eval=by_expert)
+    table = ChunkTable.load(copy.chunks_file)
+    added = "memory memory_random memory_suffix memory_topic plain_memory cache plain_cache"
+    assert set(table.nats) == {*before.nats, *added.split(), "memory_cache"}
+    for name, nats in before.nats.items():
+        assert (table.nats[name] == nats).all(), name
+    tokens = TokenTable.load(copy.tokens_file)
+    for name in added.split():
+        assert np.bincount(tokens.chunk_row, tokens.nats[name]) == pytest.approx(table.nats[name])
+    assert table.exact is not None
+    assert results.memory is not None
+    assert results.memory.experts == ["suffix", "topic", "cache"]
+    assert results.memory.exact is not None
+    assert results.memory.tokens == sum(int(length) for length in _training_lengths(copy, golden))
+    assert {"test/memory/bpb", "test/memory_gain/bpb"} <= set(figures(results))
+    page = (copy.path / "index.html").read_text()
+    assert "A memory read at every token" in page
+    show_results(copy)
+    shown = capsys.readouterr().out
+    assert "plain with memory minus plain" in " ".join(shown.split())
+    assert "Control:" in shown
+    assert max(map(len, shown.splitlines())) <= 200
+
+
+def _training_lengths(run: RunDirectory, golden: Golden) -> list[int]:
+    chunks = golden.folder / "store" / "chunks" / run.lineage["chunks"]
+    tokens, split = np.load(chunks / "tokens.npy"), np.load(chunks / "split.npy")
+    meta = orjson.loads((chunks / "meta.json").read_bytes())
+    text = (tokens != meta["pad_id"]) & (tokens != meta["boundary_id"])
+    return text[split == 0].sum(axis=1).tolist()
+
+
+def test_a_leak_is_seen_by_its_exact_filter(copy: RunDirectory) -> None:
+    results = evaluated(copy, SUFFIX_TOPIC)
+    table = ChunkTable.load(copy.chunks_file)
+    assert table.exact is not None
+    planted = np.isin(table.document_id, PLANTED) & (table.tokens > 10)
+    assert (table.exact.longest_run[planted] >= 0.8 * table.tokens[planted]).mean() > 0.9
+    gain = table.nats["plain"] - table.nats["plain_memory"]
+    by_token = [gain[rows].sum() / table.tokens[rows].sum() for rows in (planted, ~planted)]
+    assert by_token[0] > 2 * by_token[1]  # what was copied is what is recalled best
+    assert results.memory is not None
+    assert results.memory.exact is not None
+    whole = results.memory.exact.difference("plain_memory", "plain", 1.0)
+    left = results.memory.exact.difference("plain_memory", "plain", 0.5)
+    assert whole is not None
+    assert left is not None
+    assert whole.delta_bpb is not None
+    assert left.delta_bpb is not None
+    assert whole.delta_bpb < left.delta_bpb - 0.05
+
+
+def test_random_contexts_gain_nothing(copy: RunDirectory) -> None:
+    evaluated(copy, SUFFIX_TOPIC)
+    table = ChunkTable.load(copy.chunks_file)
+    bits = {name: nats.sum() / np.log(2) / table.bytes.sum() for name, nats in table.nats.items()}
+    assert bits["on"] - 0.005 < bits["memory_random"] < bits["on"] + 0.1
+    assert bits["memory"] < bits["on"] - 0.02
+
+
+def test_it_is_scored_once_and_its_gate_is_fitted_once(copy: RunDirectory, golden: Golden) -> None:
+    run = of_baseline(copy, golden)
+    first = evaluated(run, SUFFIX_TOPIC)
+    scores = ChunkTable.load(run.chunks_file).nats
+    written = run.chunks_file.stat().st_mtime_ns
+    assert evaluated(run, SUFFIX_TOPIC) == first
+    assert run.chunks_file.stat().st_mtime_ns == written
+    run.forget_evaluation()
+    run.chunks_file.unlink()
+    gates = sorted((golden.folder / "store" / "memory_gate").iterdir())
+    evaluated(run, SUFFIX_TOPIC)
+    assert sorted((golden.folder / "store" / "memory_gate").iterdir()) == gates
+    again = ChunkTable.load(run.chunks_file).nats
+    assert set(again) == {"baseline", "memory", "memory_random"}
+    for name, nats in scores.items():
+        assert again[name] == pytest.approx(nats, rel=1e-6), name
+
+
+def test_without_one_an_evaluation_is_as_before(copy: RunDirectory, golden: Golden) -> None:
+    run = of_baseline(copy, golden)
+    before = ChunkTable.load(run.chunks_file).nats["baseline"]
+    evaluated(run, SUFFIX_TOPIC)
+    results = evaluated(run, MemoryConfig())
+    assert results.memory is None
+    after = ChunkTable.load(run.chunks_file).nats
+    assert set(after) == {"baseline"}
+    assert (after["baseline"] == before).all()
+
+
+def test_a_longer_match_than_max_run_is_not_read(copy: RunDirectory, golden: Golden) -> None:
+    run = of_baseline(copy, golden)
+    evaluated(run, SUFFIX_TOPIC)
+    whole = ChunkTable.load(run.chunks_file)
+    evaluated(run, dataclasses.replace(SUFFIX_TOPIC, max_run=2))
+    short = ChunkTable.load(run.chunks_file)
+    planted = np.isin(whole.document_id, PLANTED)
+    gained = [(t.nats["baseline"] - t.nats["memory"])[planted].sum() for t in (whole, short)]
+    assert gained[1] < 0.5 * gained[0]
+
+
+def test_a_larger_database_is_read_without_training(
+    copy: RunDirectory, golden: Golden, tmp_path: Path
+) -> None:
+    run = of_baseline(copy, golden)
+    evaluated(run, SUFFIX_TOPIC)
+    own = ChunkTable.load(run.chunks_file)
+    records = [orjson.loads(line) for line in (golden.corpus / "corpus.jsonl").open("rb")]
+    texts = {record["id"]: record["text"] for record in records}
+    path = tmp_path / "more.jsonl"
+    path.write_bytes(orjson.dumps({"id": "x", "text": "Preface. " + texts["test-03"]}) + b"\n")
+    database = CorpusDatabaseConfig(
+        name="corpus", corpus=JsonlCorpusConfig(name="jsonl", path=str(path))
+    )
+    evaluated(run, SUFFIX_TOPIC, database=database)
+    larger = next((run.path / "databases").iterdir())
+    other = ChunkTable.load(larger / "chunks.parquet")
+    copied = np.isin(own.document_id, ["test-03"])
+    assert other.nats["baseline"] == pytest.approx(own.nats["baseline"], rel=1e-6)
+    assert other.nats["memory"][copied].sum() < 0.7 * own.nats["memory"][copied].sum()
+    assert other.exact is not None
+    assert (other.exact.longest_run[copied] >= 0.8 * other.tokens[copied]).mean() > 0.9
+
+
+def test_it_is_no_part_of_a_run_and_bad_settings_are_one_message(golden: Golden) -> None:
+    plain, read = golden.config(), golden.config("memory=suffix_topic", "memory.cache=true")
+    assert run_key(read) == run_key(plain)
+    bare, searched = (
+        golden.config("retriever=none", *more)
+        for more in ((), ("memory=suffix", "database=corpus", "database.corpus.path=x.jsonl"))
+    )
+    assert run_key(searched) == run_key(bare)
+    for setting, words in {
+        "memory.experts=[topic]": "needs suffix",
+        "memory.experts=[words]": "must be some of",
+        "memory.max_run=0": "memory.max_run",
+        "memory.gate_tokens=1": "memory.gate_tokens",
+    }.items():
+        with pytest.raises(ConfigError, match=words):
+            check(golden.config("memory=suffix_topic", setting))

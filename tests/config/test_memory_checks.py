@@ -1,0 +1,50 @@
+"""Contract of the group `memory`: states are read of a model of this project's own and of its
+training split alone; anything else is refused in one message that names a memory to use.
+"""
+
+from __future__ import annotations
+
+import pytest
+from composed import config_of
+
+from retro_lab.config.errors import ConfigError
+from retro_lab.config.rules import check
+
+OTHER_DATABASE = ("database=corpus", "database.corpus.path=a.jsonl")
+BACKBONE = ("recipe=retrofit", "recipe.backbone=gpt2", "tokenizer=hf", "tokenizer.path=gpt2")
+
+
+def problems(*overrides: str) -> list[str]:
+    try:
+        check(config_of(*overrides))
+    except ConfigError as error:
+        return [str(problem) for problem in error.problems]
+    return []
+
+
+@pytest.mark.parametrize("memory", ["knn", "full"])
+@pytest.mark.parametrize(
+    ("where", "said"), [(OTHER_DATABASE, "database=corpus"), (BACKBONE, "recipe.backbone=gpt2")]
+)
+def test_states_of_something_else_are_refused(
+    memory: str, where: tuple[str, ...], said: str
+) -> None:
+    for alone in ((), ("retriever=none",)):
+        (problem,) = problems(f"memory={memory}", *where, *alone)
+        assert problem.startswith("memory.experts")
+        assert said in problem
+        assert "memory=suffix_topic" in problem
+    assert problems("memory=suffix_topic", *where) == []
+
+
+def test_both_are_one_message() -> None:
+    assert len(problems("memory=full", *BACKBONE, *OTHER_DATABASE)) == 1
+
+
+def test_one_s_own_models_and_training_split_pass() -> None:
+    for memory in ("knn", "full"):
+        for retriever in ("faiss_flat", "none"):
+            assert problems(f"memory={memory}", f"retriever={retriever}") == []
+    assert problems("memory=full", "memory.cache=true", "memory.max_run=8") == []
+    # What comes to the training split is the training split.
+    assert problems("memory=full", "database=corpora", "database.splits=[train]") == []
