@@ -16,14 +16,17 @@ from retro_lab.config import arguments
 from retro_lab.config.arguments import key, parse
 from retro_lab.config.errors import UserError
 from retro_lab.config.refusals import writing
+from retro_lab.config.schema import MemoryConfig
 
 LOG = logging.getLogger("retro_lab")
-USAGE = """usage: python -m retro_lab export run=runs/... out=FOLDER [licence=...]
+USAGE = """usage: python -m retro_lab export run=runs/... out=FOLDER [licence=...] [memory=...]
 
 Writes a finished run as a Hugging Face model: config.json, model.safetensors, the tokenizer, and a
 model card (README.md) with the run's figures. After `import retro_lab.huggingface`,
 AutoModelForCausalLM.from_pretrained("FOLDER") loads it.
-  licence=apache-2.0   licence of the weights, for the model card; "other" by default"""
+  licence=apache-2.0   licence of the weights, for the model card; "other" by default
+  memory=suffix_topic  also writes FOLDER/memory, the database's text as token ids with a gate, for
+                       MemoryLogitsProcessor.from_pretrained (docs/memory.md); or suffix"""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Request:
     run: Path = key(example="runs/..., a finished run's directory")
     out: Path = key(example="FOLDER")
     licence: str = "other"
+    memory: str | None = key(None, choices=("suffix", "suffix_topic"))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -75,6 +79,11 @@ def export(request: Request) -> None:
             model.save_pretrained(partial)
         as_fast(tokenizer, length).save_pretrained(partial)
         (partial / "README.md").write_text(card, encoding="utf-8")
+        if request.memory is not None:
+            from retro_lab.run.attached_memory import AttachedMemory
+
+            asked = MemoryConfig.of(*request.memory.split("_"))
+            AttachedMemory(request.run, asked).write(partial / "memory")
     print(f"{out}: a Hugging Face model; its README.md says how to load it")
 
 
@@ -128,4 +137,7 @@ def _publish(partial: Path, out: Path) -> None:
 
 
 def _same(one: Path, other: Path) -> bool:
+    if one.is_dir() and other.is_dir():
+        names = {path.name for folder in (one, other) for path in folder.iterdir()}
+        return all(_same(one / name, other / name) for name in names)
     return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)

@@ -70,6 +70,10 @@ def from_plain(data: Any, kind: Any = Config) -> Any:
         if typing.get_origin(option) is dict:
             _, inner = typing.get_args(option)
             return {name: from_plain(item, inner) for name, item in data.items()}
+        if typing.get_origin(option) is list:
+            if not isinstance(data, list):
+                raise ValueError(f"{data!r} is not a list")
+            return [from_plain(item, *typing.get_args(option)) for item in data]
     return data
 
 

@@ -74,6 +74,14 @@ class Gate(nn.Module):
 
 def mixture_nats(log_shares: Tensor, readings: Readings) -> Tensor:
     """[T], -log p of the true tokens, from log-shares [T, E + 1] in their precision."""
+    return -log_parts(log_shares, readings).logsumexp(-1)
+
+
+def log_parts(log_shares: Tensor, readings: Readings) -> Tensor:
+    """[T, E + 1], log of share times probability of the true tokens, the language model's first.
+
+    The parts of a token add up to its probability under the mixture.
+    """
     experts = torch.from_numpy(readings.probability).to(log_shares.dtype).log()
     model = -torch.from_numpy(readings.nats).to(log_shares.dtype)
-    return -(log_shares + torch.cat([model[:, None], experts], dim=1)).logsumexp(-1)
+    return log_shares + torch.cat([model[:, None], experts], dim=1)

@@ -8,6 +8,7 @@ Legend: B rows of a batch, N tokens so far, V vocabulary.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from .database_experts import DatabaseExperts
 from .evidence import Text
+from .folder import MemoryFolder
 from .memory import FittedGate, Memory, addends
 from .occurrences import Occurrences, occurrences
 
@@ -70,6 +72,23 @@ class MemoryLogitsProcessor:
         self.excluded = np.empty(0, np.int64) if excluded is None else excluded
         self._next: dict[bytes, NDArray[np.float32]] = {}
         self._shares: dict[int, float] = {}
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path, *, pad_id: int | None = None, threads: int = 1
+    ) -> MemoryLogitsProcessor:
+        """The processor of a memory that `export ... memory=suffix_topic` wrote.
+
+        Args:
+            folder: the `memory` folder beside the model, or any that `write_memory` wrote.
+            pad_id: fills rows on the left; None if nothing does.
+            threads: processors that count.
+
+        Raises:
+            UserError: the folder holds no memory.
+        """
+        found = MemoryFolder.open(Path(folder), threads)
+        return cls(found.memory, found.gate, found.chunks.boundary_id, pad_id=pad_id)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Log-probabilities [B, V] of the mixture.

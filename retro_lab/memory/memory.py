@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import orjson
+import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .evidence import Evidence, Experts, Text
-from .gate import Gate
+from .gate import Gate, log_parts
 from .readings import ModelView, Readings, input_names
 
 _WEIGHTS, _NAMES = "gate.safetensors", "gate.json"
@@ -120,6 +121,21 @@ class FittedGate:
     def nats(self, readings: Readings, memory: Memory) -> NDArray[np.float64]:
         """[T], -log p of the true tokens, from readings of the whole memory."""
         return self.gate.nats(readings.take(*self.positions(memory)))
+
+    def paid(
+        self, readings: Readings, memory: Memory
+    ) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
+        """What the experts gave to the probability of the true tokens under the mixture.
+
+        Returns:
+            [T] their part of it, and [T] the expert that gave most, by its place in `experts`; -1
+            where the language model gave more than all experts together.
+        """
+        own = readings.take(*self.positions(memory))
+        parts = log_parts(self.gate.log_shares(own), own)
+        share = (parts[:, 1:].logsumexp(-1) - parts.logsumexp(-1)).exp()
+        leading = torch.where(share < 0.5, -1, parts[:, 1:].argmax(-1))
+        return share.numpy().astype(np.float32), leading.numpy().astype(np.int16)
 
 
 def next_token(

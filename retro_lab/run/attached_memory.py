@@ -22,11 +22,13 @@ import torch
 from retro_lab.config.errors import ConfigError, UserError
 from retro_lab.config.schema import MemoryConfig
 from retro_lab.config.schema.setting import own_problems
+from retro_lab.memory.database_experts import DatabaseExperts
+from retro_lab.memory.folder import write_memory
 from retro_lab.memory.gate_stage import GateChoice
 from retro_lab.memory.logits_processor import Leaning, MemoryLogitsProcessor
 from retro_lab.memory.memory import SHIPPED, FittedGate, Memory
 
-from .data.memory_nodes import open_memory
+from .data.memory_nodes import open_memory, topics_node
 from .evaluating.memory import MemoryCondition, MemoryScoring
 from .finished import FinishedRun
 from .model import build_data, load_model
@@ -107,6 +109,19 @@ class AttachedMemory:
         """
         boundary = self.run.graph.searched.chunks.boundary_id
         return MemoryLogitsProcessor(self.memory, self.gate, boundary, pad_id=pad_id)
+
+    def write(self, folder: Path) -> None:
+        """Writes the memory into a new folder, from which it is read without the run."""
+        if self.run.config.memory.cache:
+            raise UserError(
+                "memory.cache=true: the own document is no part of a memory that is written",
+                fix="memory.cache=false",
+            )
+        [kind] = self.memory.kinds
+        assert isinstance(kind, DatabaseExperts)
+        graph = self.run.graph
+        topics = None if kind.topics is None else topics_node(graph, graph.searched).artifact.path
+        write_memory(folder, kind.reader, topics, self.gate, graph.searched.corpus.ids)
 
     def sources(
         self, processor: MemoryLogitsProcessor, ids: Tensor, last: int = 16, most: int = 3

@@ -32,6 +32,8 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         ("chunk_size: 64", "chunk_size: sixty-four", "chunking: chunk_size: 'sixty-four' is not"),
         ("seed: 1", "seed: [1]", "seed: [1] is not int"),
         ("placement: mid", "placement: middle", "cca: placement: 'middle'"),
+        ("- 0.125", "- o.125", "eval: alphas: 'o.125' is not float"),
+        ("doses: []", "doses: 0.5", "injection: doses: 0.5 is not a list"),
         ("chunking:", "chunks:", "unknown keys chunks in Config"),
     ],
 )

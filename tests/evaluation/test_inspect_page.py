@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retro_lab.evaluation.report.inspect_data import Inspection, shared_tokens
+from retro_lab.evaluation.report.inspect_data import Inspection, ReadNeighbours, shared_tokens
 from retro_lab.evaluation.report.inspect_page import render, shade, write_page
+from retro_lab.evaluation.report.inspect_text import ShownText
 from retro_lab.retrieval.table import NeighbourTable
 from retro_lab.text.chunks import ChunkStore
 
@@ -75,7 +76,8 @@ def inspection(tmp_path: Path) -> Inspection:
     ids[store.first_chunk[2] - 1, 0] = 1  # a last chunk's neighbours are read by none
     scores = np.where(ids >= 0, 0.5, -np.inf).astype(np.float32)
     table = NeighbourTable(ids, scores)
-    return Inspection(store, corpus, table, k=2, minimum_run=8)  # pyright: ignore
+    text = ShownText(store, corpus)  # pyright: ignore
+    return Inspection(store, corpus, ReadNeighbours(text, table, k=2))  # pyright: ignore
 
 
 def gains(inspection: Inspection, document: int) -> np.ndarray:
@@ -86,7 +88,7 @@ def gains(inspection: Inspection, document: int) -> np.ndarray:
 
 def page(inspection: Inspection, document: int = 1, **more: np.ndarray) -> str:
     found = inspection.document(document, gains(inspection, document), **more)
-    return render([found], title="run", description="on over baseline", minimum_run=8)
+    return render([found], title="run", description="on over baseline")
 
 
 def test_all_text_is_there_and_gains_add_up(inspection: Inspection) -> None:
@@ -107,9 +109,9 @@ def test_a_character_of_several_tokens_is_one_span(inspection: Inspection) -> No
 
 def test_neighbours_are_those_of_the_chunk_before(inspection: Inspection) -> None:
     found = inspection.document(1, gains(inspection, 1))
-    assert found.chunks[0].neighbours == []
+    assert found.chunks[0].beside == []
     for chunk in found.chunks[1:]:
-        (neighbour,) = chunk.neighbours
+        (neighbour,) = chunk.beside
         assert (neighbour.document, neighbour.index, neighbour.score) == ("first.txt", 0, 0.5)
         assert "".join(s.text for s in neighbour.spans) == "The cat sat on "
         assert "".join(s.text for s in neighbour.continuation) == TEXTS[0][15:31]
@@ -120,7 +122,7 @@ def test_marked_runs_are_shared_with_the_neighbour(inspection: Inspection) -> No
     marked = "".join(s.text for c in chunks for s in c.spans if s.shared)
     # Document 1 is cut into "Nobody knows wh", "y\nthe cat sat on", " the mat <b>twic", ...
     assert marked == "he cat sat on" + " the mat "
-    there = chunks[1].neighbours[0]
+    there = chunks[1].beside[0]
     assert "".join(s.text for s in there.spans if s.shared) == "he cat sat on"
 
 
@@ -145,7 +147,7 @@ def test_page_is_self_contained_escaped_and_deterministic(
     shown = html.unescape("".join(tokens))
     assert shown.startswith("Nobody knows why\nthe cat sat on the mat <b>twice</b>; é")
     found = inspection.document(1, gains(inspection, 1))
-    write_page([found], tmp_path / "p.html", title="t", description="d", minimum_run=8)
+    write_page([found], tmp_path / "p.html", title="t", description="d")
     assert [path.name for path in tmp_path.glob("p.html*")] == ["p.html"]
 
 

@@ -3,14 +3,16 @@ round trip, the same bytes for the same table, and clear words about a bad file.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from retro_lab.config.errors import UserError
-from retro_lab.evaluation.measure.metrics import ChunkScores, TokenScores
+from retro_lab.evaluation.measure.metrics import ChunkScores, MemoryShares, TokenScores
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.token_table import TokenTable
 from retro_lab.text.chunks import ChunkStore
@@ -104,3 +106,39 @@ def test_a_bad_file_is_a_user_error(tmp_path: Path, content: bytes | None) -> No
         path.write_bytes(content)
     with pytest.raises(UserError, match=r"tokens\.parquet"):
         TokenTable.load(path)
+
+
+def paid(expert: list[int], names: tuple[str, ...] = ("suffix:1", "suffix:2")) -> MemoryShares:
+    """What a memory gave to the tokens of `Chunks`, by place in the store."""
+    tokens = np.array(expert, np.int16).reshape(-1, M)
+    return MemoryShares((np.arange(tokens.size).reshape(-1, M) / 16).astype("f4"), tokens, names)
+
+
+def with_memory(expert: list[int]) -> TokenTable:
+    plain = scores()
+    assert plain.by_token is not None
+    each = dataclasses.replace(plain.by_token, memory=paid(expert))
+    other = dataclasses.replace(plain.by_token, memory=paid([0] * 16, ("cache:1",)))
+    given = {
+        "on": plain,
+        "memory": dataclasses.replace(plain, by_token=other),
+        "plain_memory": dataclasses.replace(plain, by_token=each),
+    }
+    return TokenTable.from_scores(given, Chunks(), np.arange(3))
+
+
+def test_the_memorys_columns_are_those_of_the_judged_condition(
+    chunk_table: ChunkTable, tmp_path: Path
+) -> None:
+    expert = [-1, 1, -1, 0, 1, 1, 0, 0, -1, *[-1] * 7]
+    with_memory(expert).save(tmp_path / "a", chunk_table)
+    columns = pq.read_table(tmp_path / "a")
+    assert columns["memory_share"].type == pa.float32()
+    assert columns["memory_share"].to_numpy() == pytest.approx(np.arange(1, 9) / 16)
+    assert pa.types.is_dictionary(columns["memory_expert"].type)
+    names = ["suffix:2", "", "suffix:1", "suffix:2", "suffix:2", "suffix:1", "suffix:1", ""]
+    assert columns["memory_expert"].to_pylist() == names
+    TokenTable.load(tmp_path / "a").save(tmp_path / "b", chunk_table)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    table().save(tmp_path / "without", chunk_table)
+    assert not {"memory_share", "memory_expert"} & set(pq.read_schema(tmp_path / "without").names)

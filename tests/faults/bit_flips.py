@@ -22,7 +22,7 @@ from pictures import draw_nothing
 from retro_lab.__main__ import refusal  # that of every command
 from retro_lab.commands.evaluate import evaluate
 from retro_lab.config.errors import UserError
-from retro_lab.config.schema import EvaluateConfig
+from retro_lab.config.schema import EvalConfig, EvaluateConfig
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.experiment import run_experiment
 from retro_lab.run.timing import Stopwatch
@@ -33,11 +33,13 @@ _REFUSED = 2
 
 
 def _shown(run: Path, name: str) -> object:
-    """The tables that an evaluation shows that was done before."""
+    """The figures that an evaluation shows that was done before, without the list of its files:
+    a damaged record is scored anew, by the run's own settings, which keep no scores by token.
+    """
     config = RunDirectory(run).config()
     with contextlib.redirect_stdout(io.StringIO()) as said:
         evaluate(EvaluateConfig(run=str(run), eval=config.eval))
-    return said.getvalue().partition("\ntime ")[0]
+    return said.getvalue().partition("\nrun     ")[0]
 
 
 def _reported(run: Path, name: str) -> object:
@@ -56,10 +58,9 @@ def _evaluated_otherwise(run: Path, name: str) -> object:
 
 
 def _scored_anew(run: Path, name: str) -> object:
-    """Figures from the weights and the store."""
-    config = RunDirectory(run).config()
+    """Figures from the weights and the store; how they are evaluated is said by the command."""
     (run / "evaluation.json").unlink()
-    evaluate(EvaluateConfig(run=str(run), eval=config.eval))
+    evaluate(EvaluateConfig(run=str(run), eval=EvalConfig(bootstrap_samples=20)))
     return _figures(run)
 
 
@@ -202,11 +203,14 @@ def _flip(path: Path, rng: random.Random) -> None:
 def _stopped(world: World) -> Path:
     """A folder in which the training of the run was stopped between two steps."""
     phase = world.phases["train"]
-    own = [n for n, name in enumerate(phase.labels, 1) if name == "run/metrics.jsonl"]
+    numbers = dict(enumerate(phase.labels, 1))
+    last = max(number for number, name in numbers.items() if name == "run/checkpoints")
+    own = [n for n, name in numbers.items() if name == "run/metrics.jsonl" and n < last]
     folder, note = world.folder / "stopped", world.folder / "stopped-at"
     shutil.copytree(phase.start, folder)
     # Its last line of curves comes after the last checkpoint but one.
     world.do(phase.argv, folder, before=dying([folder], Death("kill", own[-2]), note))
-    if not (folder / "runs" / world.run / "checkpoints/last.ckpt").is_file():
-        raise RuntimeError("the run was stopped before its first checkpoint")
+    run = RunDirectory(folder / "runs" / world.run)
+    if run.state != "training" or not (run.path / "checkpoints/last.ckpt").is_file():
+        raise RuntimeError("the run was not stopped between two checkpoints")
     return folder

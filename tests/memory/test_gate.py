@@ -10,7 +10,16 @@ import torch
 from dense_mixture import EXPERTS, FEATURES, VOCABULARY, Dense, shares_of
 
 from retro_lab.memory.gate import Gate, mixture_nats
+from retro_lab.memory.memory import FittedGate, Memory
 from retro_lab.memory.readings import ModelView, Readings, input_names
+
+
+class Named:
+    """The experts of `Dense` as a kind of a memory."""
+
+    name, needs_states = "e", False
+    experts = tuple(f"e:{number}" for number in range(EXPERTS))
+    features = tuple(f"e:f{number}" for number in range(FEATURES))
 
 
 def shaken_gate(readings: Readings, seed: int = 0) -> Gate:
@@ -49,6 +58,23 @@ def test_nats_are_those_of_the_dense_mixture() -> None:
     assert gate.nats(readings) == pytest.approx(nats, abs=1e-6)
     alone = torch.tensor([[0.0, *[-np.inf] * EXPERTS]], dtype=torch.float64).expand(400, -1)
     assert mixture_nats(alone, readings).numpy() == pytest.approx(readings.nats)
+
+
+def test_the_parts_of_a_token_are_those_of_the_dense_mixture() -> None:
+    dense = Dense(1)
+    readings, memory = dense.readings(), Memory([Named()])
+    fitted = FittedGate(shaken_gate(readings), memory.experts, memory.inputs)
+    share, leading = fitted.paid(readings, memory)
+    row, shares = np.arange(400), shares_of(fitted.gate, readings)
+    model = shares[:, 0] * dense.model[row, dense.targets]
+    experts = shares[:, 1:] * dense.experts[row, :, dense.targets]
+    assert share.dtype == np.float32
+    assert share == pytest.approx(1 - model / (model + experts.sum(1)), abs=1e-6)
+    named = np.where(model > experts.sum(1), -1, experts.argmax(1))
+    assert leading.tolist() == named.tolist()
+    assert len(set(named)) > 2
+    nothing = readings._replace(probability=np.zeros_like(readings.probability))
+    assert not fitted.paid(nothing, memory)[0].any()
 
 
 def test_experts_that_give_the_token_nothing_leave_the_model() -> None:

@@ -78,6 +78,15 @@ def reads_memory(condition: str) -> bool:
     return "memory" in condition or "cache" in condition
 
 
+def judged(conditions: Iterable[str]) -> str:
+    """The condition that the verdict on a memory is about: over the plain model, if there is one.
+
+    A memory over RETRO[ON] also has what RETRO gains or loses.
+    """
+    present = set(conditions)
+    return next((n for n in ("plain_memory", "memory", "plain_cache") if n in present), "cache")
+
+
 def compared_with(conditions: Iterable[str]) -> str | None:
     """The first of `REFERENCES` among these conditions, or None."""
     present = set(conditions)

@@ -21,7 +21,7 @@ from retro_lab.memory.readings import ModelView, Readings
 from retro_lab.memory.states import watched_states
 from retro_lab.text.chunks import ChunkStore
 
-from .metrics import ChunkScores
+from .metrics import ChunkScores, MemoryShares
 from .scoring import ChunkSums, ScoredTokens, on_device, reads_neighbours
 
 _AT_ONCE = 2**27  # logits of a forward pass, half a gigabyte
@@ -131,10 +131,17 @@ def token_readings(
 
 
 class Mixed(NamedTuple):
-    """A gate to score with, and whether it mixes evidence of other documents' contexts."""
+    """A gate to score with.
+
+    Attributes:
+        gate: which experts are mixed, and how.
+        random: whether they read the contexts of other documents.
+        shares: whether what they gave to each token is kept, if scores by token are.
+    """
 
     gate: FittedGate
     random: bool
+    shares: bool = False
 
 
 def score_with_memory(
@@ -154,16 +161,25 @@ def score_with_memory(
         advance: called with the number of tokens scored.
     """
     size = store.chunk_size if by_token else None
-    sums = {name: ChunkSums(store.num_chunks, size) for name in mixed}
+    sums = {
+        name: ChunkSums(store.num_chunks, size, () if each is None else _kept(each))
+        for name, each in mixed.items()
+    }
     for tokens, variants in readings:
         for name, each in mixed.items():
             if each is None:
-                nats = next(iter(variants.values())).nats
-            else:
-                nats = each.gate.nats(variants[each.random], memory)
-            sums[name].add(tokens, nats)
+                sums[name].add(tokens, next(iter(variants.values())).nats)
+                continue
+            read, names = variants[each.random], _kept(each) if by_token else ()
+            paid = MemoryShares(*each.gate.paid(read, memory), names) if names else None
+            sums[name].add(tokens, each.gate.nats(read, memory), paid)
         advance(len(tokens.chunk))
     return {name: total.scores() for name, total in sums.items()}
+
+
+def _kept(mixed: Mixed) -> tuple[str, ...]:
+    """Names of the experts whose shares are kept."""
+    return mixed.gate.experts if mixed.shares else ()
 
 
 class _Window(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,16 +60,53 @@ class Score:
 
 
 @dataclass(frozen=True)
+class MemoryShares:
+    """What a memory's experts gave to the probability of each token.
+
+    Attributes:
+        share: float32, their part of the probability under the mixture; 0 for tokens that are not
+            scored.
+        expert: int16 of the same shape, place in `names` of the expert that gave most; -1 where the
+            language model gave more than all experts together.
+        names: of the experts.
+    """
+
+    share: NDArray[np.float32]
+    expert: NDArray[np.int16]
+    names: tuple[str, ...]
+
+    @classmethod
+    def empty(cls, shape: tuple[int, ...], names: tuple[str, ...]) -> MemoryShares:
+        """Nothing is scored yet."""
+        return cls(np.zeros(shape, np.float32), np.full(shape, -1, np.int16), names)
+
+    def name(self, at: Any) -> str:
+        """Of the expert that gave most to a token; empty for the language model."""
+        place = int(self.expert[at])
+        return "" if place < 0 else self.names[place]
+
+    def __getitem__(self, at: Any) -> MemoryShares:
+        """Those of some tokens, as NumPy indexes them."""
+        return MemoryShares(self.share[at], self.expert[at], self.names)
+
+    def __setitem__(self, at: Any, shares: MemoryShares) -> None:
+        """Writes those of some tokens, given by the same experts."""
+        self.share[at], self.expert[at] = shares.share, shares.expert
+
+
+@dataclass(frozen=True)
 class TokenScores:
     """Scores of single tokens, by chunk (of C) and place in the chunk (of M).
 
     Attributes:
         nats: float64 [C, M], 0 for tokens that are not scored.
         with_retrieval: bool [C, M], whether the prediction could read a neighbour.
+        memory: [C, M] each, what a memory gave; None if that is not kept.
     """
 
     nats: NDArray[np.float64]
     with_retrieval: NDArray[np.bool_]
+    memory: MemoryShares | None = None
 
 
 @dataclass(frozen=True)

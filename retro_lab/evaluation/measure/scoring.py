@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from retro_lab.config.errors import UserError
 
-from .metrics import ChunkScores, TokenScores
+from .metrics import ChunkScores, MemoryShares, TokenScores
 
 UNSCORED = -1
 
@@ -99,18 +99,27 @@ class ChunkSums:
     Args:
         num_chunks: C.
         chunk_size: M, to also keep each token's score; None to sum only.
+        experts: names of a memory's experts, to also keep what they gave to each token.
     """
 
-    def __init__(self, num_chunks: int, chunk_size: int | None) -> None:
+    def __init__(
+        self, num_chunks: int, chunk_size: int | None, experts: tuple[str, ...] = ()
+    ) -> None:
         self._nats = np.zeros(num_chunks, np.float64)
         self._tokens, self._bytes, self._reads = (np.zeros(num_chunks, np.int64) for _ in range(3))
         self._each = None
         if chunk_size is not None:  # np.zeros takes memory only for the chunks written to
             shape = (num_chunks, chunk_size)
-            self._each = TokenScores(np.zeros(shape, np.float64), np.zeros(shape, np.bool_))
+            memory = MemoryShares.empty(shape, experts) if experts else None
+            self._each = TokenScores(np.zeros(shape, np.float64), np.zeros(shape, np.bool_), memory)
 
-    def add(self, tokens: ScoredTokens, nats: NDArray[np.floating]) -> None:
-        """Adds the nats [T] of scored tokens."""
+    def add(
+        self,
+        tokens: ScoredTokens,
+        nats: NDArray[np.floating],
+        memory: MemoryShares | None = None,
+    ) -> None:
+        """Adds the nats [T] of scored tokens, and what a memory gave to them."""
         np.add.at(self._nats, tokens.chunk, nats)
         np.add.at(self._tokens, tokens.chunk, 1)
         np.add.at(self._bytes, tokens.chunk, tokens.bytes.astype(np.int64))
@@ -118,6 +127,8 @@ class ChunkSums:
         if self._each is not None:
             self._each.nats[tokens.chunk, tokens.place] = nats
             self._each.with_retrieval[tokens.chunk, tokens.place] = tokens.reads
+            if self._each.memory is not None and memory is not None:
+                self._each.memory[tokens.chunk, tokens.place] = memory
 
     def scores(self) -> ChunkScores:
         """The sums so far."""

@@ -3,6 +3,10 @@
 Columns: document_id, chunk_index, chunk_row (row of chunks.parquet), place (in the chunk, from 0),
 token_id, bytes, with_retrieval, nats_<condition>, and longest_match if exact overlap was measured.
 Nats add up to those of chunks.parquet, which also holds the neighbours and their scores.
+
+With a memory also, for the condition `judged`: memory_share, the part of the token's probability
+that the memory's experts gave, and memory_expert, the name of the expert that gave most; empty
+where the language model gave more than all experts together.
 """
 
 from __future__ import annotations
@@ -17,8 +21,8 @@ from numpy.typing import NDArray
 
 from retro_lab.text.chunks import ChunkStore
 
-from ..measure.conditions import in_order
-from ..measure.metrics import ChunkScores
+from ..measure.conditions import in_order, judged
+from ..measure.metrics import ChunkScores, MemoryShares
 from .chunk_table import PREFIX, ChunkTable
 from .parquet import read_columns, write_columns
 
@@ -45,6 +49,7 @@ class TokenTable:
         nats: by condition, float64 [T].
         longest_match: int32 [T] length of the longest run from this token that occurs in the
             training text, at most a chunk; None if exact overlap was not measured.
+        memory: [T] each, what a memory gave under the condition `judged`; None if not kept.
     """
 
     chunk_row: NDArray[np.int64]
@@ -54,6 +59,7 @@ class TokenTable:
     with_retrieval: NDArray[np.bool_]
     nats: Mapping[str, NDArray[np.float64]]
     longest_match: NDArray[np.int32] | None = None
+    memory: MemoryShares | None = None
 
     @classmethod
     def from_scores(
@@ -88,6 +94,8 @@ class TokenTable:
                 raise ValueError(f"the token scores of {name} do not add up to its chunks'")
             nats[name] = each.nats[rows[row], place]
         assert first.by_token is not None
+        about = scores.get(judged(scores))
+        memory = None if about is None or about.by_token is None else about.by_token.memory
         return cls(
             row,
             place.astype(np.int16),
@@ -96,6 +104,7 @@ class TokenTable:
             first.by_token.with_retrieval[rows[row], place],
             nats,
             None if longest_match is None else longest_match[row, place].astype(np.int32),
+            None if memory is None else memory[rows[row], place],
         )
 
     def __len__(self) -> int:
@@ -110,6 +119,14 @@ class TokenTable:
         """
         spread = np.full(shape, np.nan)
         spread[rows[self.chunk_row], self.place] = values
+        return spread
+
+    def spread_memory(self, rows: NDArray[np.int64], shape: tuple[int, int]) -> MemoryShares | None:
+        """[C, M] each, what a memory gave to tokens; arguments as in `spread`."""
+        if self.memory is None:
+            return None
+        spread = MemoryShares.empty(shape, self.memory.names)
+        spread[rows[self.chunk_row], self.place] = self.memory
         return spread
 
     def save(self, path: Path, chunks: ChunkTable) -> None:
@@ -130,6 +147,9 @@ class TokenTable:
             columns[PREFIX + condition] = pa.array(nats, pa.float64())
         if self.longest_match is not None:
             columns["longest_match"] = pa.array(self.longest_match, pa.int32())
+        if self.memory is not None:
+            columns["memory_share"] = pa.array(self.memory.share, pa.float32())
+            columns["memory_expert"] = _expert_names(self.memory)
         write_columns(columns, path)
 
     @classmethod
@@ -143,8 +163,26 @@ class TokenTable:
         table = read_columns(path, list(INTEGERS), fix)
         conditions = [n.removeprefix(PREFIX) for n in table.column_names if n.startswith(PREFIX)]
         known = "longest_match" in table.column_names
+        paid = "memory_share" in table.column_names
         return cls(
             **{name: table[name].to_numpy() for name in INTEGERS},
             nats={name: table[PREFIX + name].to_numpy() for name in conditions},
             longest_match=table["longest_match"].to_numpy() if known else None,
+            memory=_memory(table["memory_share"], table["memory_expert"]) if paid else None,
         )
+
+
+def _expert_names(memory: MemoryShares) -> pa.Array:
+    """[T] name of each token's expert, encoded by those that occur."""
+    places, codes = np.unique(memory.expert, return_inverse=True)
+    names = ["" if place < 0 else memory.names[place] for place in places]
+    return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array(names, pa.string()))
+
+
+def _memory(share: pa.ChunkedArray, expert: pa.ChunkedArray) -> MemoryShares:
+    """The columns of a memory, read."""
+    column = expert.combine_chunks().dictionary_encode()
+    names = column.dictionary.to_pylist()
+    known = tuple(name for name in names if name)
+    place = np.array([known.index(name) if name else -1 for name in names], np.int16)
+    return MemoryShares(share.to_numpy(), place[column.indices.to_numpy()], known)

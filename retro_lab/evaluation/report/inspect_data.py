@@ -1,16 +1,18 @@
-"""Data of the inspection page: a document token by token, with the neighbours read.
+"""Data of the inspection page: a document token by token, with the text that was read beside it.
 
 The neighbours beside a chunk are those of the previous chunk, which the model reads while it
-predicts the chunk.
+predicts the chunk. The documents that a memory leans on are in `inspect_memory`.
 
 Shapes: c chunks of the document, M tokens a chunk, R tokens of a neighbour with its continuation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,23 +22,10 @@ from retro_lab.text.chunks import ChunkStore
 from retro_lab.text.corpus import Corpus
 
 from ..measure.exact_overlap import covered
+from ..measure.metrics import MemoryShares
+from .inspect_text import Marks, ShownText, Span
 
-
-@dataclass(frozen=True)
-class Span:
-    """The text of a token, or of several tokens that share a character.
-
-    Attributes:
-        text: at least one character.
-        gain: nats gained; None if not scored.
-        shared: whether it lies in a run shared with the text beside it.
-        leaked: whether it lies in a run that occurs in the training text; False if unknown.
-    """
-
-    text: str
-    gain: float | None
-    shared: bool
-    leaked: bool = False
+MINIMUM_RUN = 8  # tokens of the shortest run that is marked
 
 
 @dataclass(frozen=True)
@@ -59,12 +48,31 @@ class ReadNeighbour:
 
 
 @dataclass(frozen=True)
+class LeanedDocument:
+    """A document of the database that tokens of a chunk lean on.
+
+    Attributes:
+        document: its id.
+        share: sum of the memory's share over the tokens that lean on it.
+        tokens: number of these tokens.
+        match: tokens of their longest context that stands in the document, at most `LONGEST`.
+        spans: text around that context; it and the token after it are `shared`.
+    """
+
+    document: str
+    share: float
+    tokens: int
+    match: int
+    spans: list[Span]
+
+
+@dataclass(frozen=True)
 class InspectedChunk:
-    """A chunk and the neighbours read to predict it, best first."""
+    """A chunk and what was read to predict it, best first: neighbours, or a memory's documents."""
 
     index: int
     spans: list[Span]
-    neighbours: list[ReadNeighbour]
+    beside: Sequence[ReadNeighbour | LeanedDocument]
 
     @property
     def gain(self) -> float:
@@ -86,6 +94,20 @@ class InspectedDocument:
         return sum(chunk.gain for chunk in self.chunks)
 
 
+class Beside(Protocol):
+    """Finds what is shown beside a chunk."""
+
+    def of(
+        self, chunk: int, memory: MemoryShares | None
+    ) -> tuple[Sequence[ReadNeighbour | LeanedDocument], NDArray[np.bool_]]:
+        """What was read to predict a chunk, and [M] which of its tokens are marked as shared.
+
+        Args:
+            memory: [M] each, what a memory gave to the tokens.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Inspection:
     """Collects the data of inspected documents.
@@ -93,24 +115,23 @@ class Inspection:
     Attributes:
         chunks: chunks of the corpus.
         corpus: raw text.
-        table: neighbours of every chunk.
-        k: neighbours read.
-        continuation_chunks: following chunks read with each neighbour.
-        minimum_run: tokens of the shortest run that is marked.
+        beside: what is shown beside a chunk.
     """
 
     chunks: ChunkStore
     corpus: Corpus
-    table: NeighbourTable
-    k: int
-    continuation_chunks: int = 1
-    minimum_run: int = 8
+    beside: Beside
+
+    @cached_property
+    def _text(self) -> ShownText:
+        return ShownText(self.chunks, self.corpus)
 
     def document(
         self,
         document: int,
         gain: NDArray[np.floating],
         matching: NDArray[np.integer] | None = None,
+        memory: MemoryShares | None = None,
     ) -> InspectedDocument:
         """The data of one document.
 
@@ -120,6 +141,7 @@ class Inspection:
                 boundary tokens are ignored.
             matching: [c, M] longest runs shared with the training text, from the stage
                 `exact_overlap`; None marks no leaked text.
+            memory: [c, M] each, what a memory gave to the tokens.
 
         Raises:
             ValueError: the arrays do not have the shape of the document.
@@ -130,72 +152,63 @@ class Inspection:
             raise ValueError(f"document {document} has {shape[0]} chunks of {shape[1]} tokens")
         leaked = np.zeros(shape, np.bool_)
         if matching is not None:
-            leaked = covered(matching.reshape(-1), self.minimum_run).reshape(shape)
-        found = [
-            self._chunk(chunk, gain[chunk - first], leaked[chunk - first], chunk == first)
-            for chunk in range(first, last)
-        ]
+            leaked = covered(matching.reshape(-1), MINIMUM_RUN).reshape(shape)
+        found = []
+        for row, chunk in enumerate(range(first, last)):
+            paid = None if memory is None else memory[row]
+            beside, shared = self.beside.of(chunk, paid)
+            spans = self._text.spans(chunk, Marks(shared, gain[row], leaked[row], paid))
+            found.append(InspectedChunk(int(self.chunks.index[chunk]), list(spans), beside))
         num_bytes = len(self.corpus.raw(document))
         return InspectedDocument(self.corpus.ids[document], num_bytes, found)
 
-    def _chunk(
-        self, chunk: int, gain: NDArray, leaked: NDArray[np.bool_], is_first: bool
-    ) -> InspectedChunk:
-        tokens = np.asarray(self.chunks.tokens[chunk])
+
+@dataclass(frozen=True)
+class ReadNeighbours:
+    """The neighbours of the previous chunk.
+
+    Attributes:
+        text: of the corpus and the database.
+        table: neighbours of every chunk.
+        k: neighbours read.
+        continuation_chunks: following chunks read with each neighbour.
+    """
+
+    text: ShownText
+    table: NeighbourTable
+    k: int
+    continuation_chunks: int = 1
+
+    def of(
+        self, chunk: int, memory: MemoryShares | None
+    ) -> tuple[list[ReadNeighbour], NDArray[np.bool_]]:
+        chunks = self.text.chunks
+        tokens = np.asarray(chunks.tokens[chunk])
         shared = np.zeros(len(tokens), np.bool_)
-        neighbours = []
+        found = []
+        is_first = int(chunks.index[chunk]) == 0
         read = [] if is_first else [int(c) for c in self.table.ids[chunk - 1, : self.k]]
         for rank, neighbour in enumerate(read):
             if neighbour < 0:
                 continue
-            values = self.chunks.values([neighbour], self.continuation_chunks)[0]
-            special = (self.chunks.pad_id, self.chunks.boundary_id)
-            here, there = shared_tokens(tokens, values, special, self.minimum_run)
+            values = chunks.values([neighbour], self.continuation_chunks)[0]
+            special = (chunks.pad_id, chunks.boundary_id)
+            here, there = shared_tokens(tokens, values, special, MINIMUM_RUN)
             shared |= here
             score = float(self.table.scores[chunk - 1, rank])
-            neighbours.append(self._neighbour(neighbour, score, there))
-        spans = self._spans(chunk, gain, shared, leaked)
-        return InspectedChunk(int(self.chunks.index[chunk]), list(spans), neighbours)
+            found.append(self._neighbour(neighbour, score, there))
+        return found, shared
 
     def _neighbour(self, chunk: int, score: float, shared: NDArray[np.bool_]) -> ReadNeighbour:
-        document, size = int(self.chunks.document[chunk]), self.chunks.chunk_size
-        end = min(chunk + 1 + self.continuation_chunks, int(self.chunks.first_chunk[document + 1]))
+        chunks = self.text.chunks
+        document, size = int(chunks.document[chunk]), chunks.chunk_size
+        end = min(chunk + 1 + self.continuation_chunks, int(chunks.first_chunk[document + 1]))
         parts = [
-            list(self._spans(c, None, shared[(c - chunk) * size : (c - chunk + 1) * size], None))
+            list(self.text.spans(c, Marks(shared[(c - chunk) * size : (c - chunk + 1) * size])))
             for c in range(chunk, end)
         ]
-        name, index = self.corpus.ids[document], int(self.chunks.index[chunk])
+        name, index = self.text.corpus.ids[document], int(chunks.index[chunk])
         return ReadNeighbour(name, index, score, parts[0], list(chain(*parts[1:])))
-
-    def _spans(
-        self,
-        chunk: int,
-        gain: NDArray | None,
-        shared: NDArray[np.bool_],
-        leaked: NDArray[np.bool_] | None,
-    ) -> Iterator[Span]:
-        """Yields the text of a chunk's tokens; tokens that share a character are one span."""
-        start, stop = self.chunks.text_span(chunk)
-        raw = self.corpus.raw_span(start, stop)
-        ends = np.cumsum(self.chunks.token_bytes[chunk], dtype=np.int64)
-        special = np.isin(self.chunks.tokens[chunk], [self.chunks.pad_id, self.chunks.boundary_id])
-        group: list[int] = []
-        begin = 0
-        for place in np.flatnonzero(~special).tolist():
-            group.append(place)
-            end = int(ends[place])
-            if end == begin or (end < len(raw) and _inside_character(raw[end])):
-                continue
-            text = raw[begin:end].decode(errors="replace")
-            nats = None if gain is None else float(gain[group].sum())
-            marked = False if leaked is None else bool(leaked[group].any())
-            yield Span(text, nats, bool(shared[group].any()), marked)
-            group, begin = [], end
-
-
-def _inside_character(byte: int) -> bool:
-    """Whether a UTF-8 byte continues a character."""
-    return byte & 0xC0 == 0x80
 
 
 def shared_tokens(

@@ -1,4 +1,4 @@
-"""The inspection page: text coloured by the gain of each token, with the neighbours beside it.
+"""The inspection page: text coloured by the gain of each token, with what was read beside it.
 
 Modelled on the figures of RETRO, appendix E. The page is one HTML file that needs no other file;
 the same documents give the same bytes.
@@ -10,11 +10,16 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 from markupsafe import Markup
 
+from retro_lab.memory.sorted_contexts import LONGEST
+
+from ..measure.gain import MATCHING_RUN
 from . import pages
-from .inspect_data import InspectedDocument, Span
+from .inspect_data import MINIMUM_RUN, InspectedDocument
+from .inspect_text import Span
 from .table import NONE, Table
 
 STEPS = 5  # shades of each colour
@@ -23,34 +28,79 @@ _COLOURS = {"p": (0, 114, 178), "n": (213, 94, 0)}
 """RGB of gains (p) and losses (n): Okabe and Ito's blue and vermilion."""
 
 
+class Words(NamedTuple):
+    """What a page says about the text beside a document.
+
+    Attributes:
+        reads: what helps or hurts.
+        marked: what is underlined.
+        beside: what the text beside a chunk is.
+        none: said beside a chunk without such text.
+        first: said beside a document's first chunk without it.
+    """
+
+    reads: str
+    marked: str
+    beside: str
+    none: str
+    first: str
+
+
+NEIGHBOURS = Words(
+    "retrieval",
+    f"run of {MINIMUM_RUN} tokens or more shared with a neighbour beside it",
+    "the neighbours that were read while it was predicted",
+    "no neighbours: none was found",
+    "no neighbours: a document's first chunk reads none",
+)
+_NO_DOCUMENT = f"no document: no token stands after the same {MATCHING_RUN} tokens in the database"
+MEMORY = Words(
+    "the memory",
+    f"token after the same {MATCHING_RUN} tokens or more as in a document beside it; there, the "
+    "longest match",
+    "the documents of the database that its tokens lean on most",
+    _NO_DOCUMENT,
+    _NO_DOCUMENT,
+)
+_NO_CONTEXTS = "no document: this memory reads no contexts of a database"
+OTHER_MEMORY = MEMORY._replace(none=_NO_CONTEXTS, first=_NO_CONTEXTS)
+"""Of states or of the own document alone."""
+
+
 def write_page(
     documents: Sequence[InspectedDocument],
     path: Path,
     *,
     title: str,
     description: str,
-    minimum_run: int,
+    words: Words = NEIGHBOURS,
 ) -> None:
     """Writes the page atomically.
 
     Args:
         title: heading, such as the run's name.
         description: a sentence about the comparison.
-        minimum_run: tokens of the shortest marked run, for the legend.
+        words: about the text beside the documents.
     """
-    page = render(documents, title=title, description=description, minimum_run=minimum_run)
+    page = render(documents, title=title, description=description, words=words)
     pages.write(path, page)
 
 
 def render(
-    documents: Sequence[InspectedDocument], *, title: str, description: str, minimum_run: int
+    documents: Sequence[InspectedDocument],
+    *,
+    title: str,
+    description: str,
+    words: Words = NEIGHBOURS,
 ) -> str:
     """The page as HTML."""
     return pages.render(
         "inspect.html.j2",
         title=title,
         description=description,
-        minimum_run=minimum_run,
+        words=words,
+        minimum_run=MINIMUM_RUN,
+        longest=LONGEST,
         documents=documents,
         contents=_contents(documents),
         leaks=any(s.leaked for d in documents for c in d.chunks for s in c.spans),
@@ -62,6 +112,7 @@ def render(
         steps=STEPS,
         full_nats=f"{FULL_NATS:g}",
         marks_of=_marks,
+        note_of=_note,
         runs_of=_runs,
     )
 
@@ -90,6 +141,15 @@ def _marks(span: Span) -> str:
     """CSS classes of a span: its shade, `m` if shared, `d` if leaked."""
     marks = [shade(span.gain or 0.0), "m" * span.shared, "d" * span.leaked]
     return " ".join(filter(None, marks))
+
+
+def _note(span: Span) -> str:
+    """What is said of a span that one points at."""
+    parts = [] if span.gain is None else [f"{span.gain:+.2f} nats"]
+    if span.share is not None:
+        most = f", most of it {span.expert}" if span.expert else ""
+        parts.append(f"memory {100 * span.share:.0f} %{most}")
+    return "; ".join(parts)
 
 
 def _runs(spans: Iterable[Span]) -> Iterator[tuple[bool, str]]:

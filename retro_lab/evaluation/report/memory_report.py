@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..measure.conditions import FAMILIES, label
+from ..measure.conditions import FAMILIES, judged, label
 from ..measure.leakage import LEAK_FREE_ALPHA, UNFILTERED, Difference, Leakage
 from ..records.results import Results
 from .table import NONE, Table, number
@@ -44,15 +44,6 @@ def compared_model(conditions: Iterable[str]) -> str:
     """
     present = set(conditions)
     return next(name for name in ("plain", "baseline", "on") if name in present)
-
-
-def judged(conditions: Iterable[str]) -> str:
-    """The condition that the verdict on a memory is about: over the plain model, if there is one.
-
-    A memory over RETRO[ON] also has what RETRO gains or loses.
-    """
-    present = set(conditions)
-    return next((n for n in ("plain_memory", "memory", "plain_cache") if n in present), "cache")
 
 
 def memory_tables(results: Results) -> list[Table]:

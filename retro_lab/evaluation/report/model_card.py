@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..measure.conditions import label
 from ..measure.metrics import Score
 from ..records.results import Results
 from .pages import render
@@ -47,10 +48,10 @@ def model_card(results: Results, name: str, licence: str) -> str:
 
 
 def _figures(scores: dict[str, Score]) -> Table:
-    rows = [
-        [_CONDITIONS.get(name, name), f"{score.loss:.4f}", f"{score.ppl:.2f}", f"{score.bpb:.4f}"]
-        for name, score in scores.items()
-    ]
+    rows = []
+    for name, score in scores.items():
+        figures = f"{score.loss:.4f}", f"{score.ppl:.2f}", f"{score.bpb:.4f}"
+        rows.append([_CONDITIONS.get(name, label(name)), *figures])
     return Table(["condition", "nats/token", "perplexity", "bits/byte"], rows)
 
 

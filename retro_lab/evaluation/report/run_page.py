@@ -29,7 +29,7 @@ PLOTS = {
     "gain.png": "Where the gain is: by overlap, neighbour, place and document",
 }
 FILES = {
-    "inspect.html": "the text itself, coloured by what retrieval gained on each token",
+    "inspect.html": "the text itself, coloured by what retrieval or a memory gained on each token",
     "results.json": "every figure, with configuration, versions and lineage",
     "chunks.parquet": "a row a scored chunk; every figure here follows from it",
     "tokens.parquet": "a row a scored token",

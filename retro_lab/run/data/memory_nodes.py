@@ -91,9 +91,7 @@ def open_memory(
     """
     kinds: list[Experts] = []
     if "suffix" in config.experts:
-        segments = [part for node in context_nodes(graph) for part in open_segments(node.data)]
-        reader = ContextReader(graph.searched.chunks, segments, max_run=config.max_run)
-        topics = None
+        reader, topics = open_contexts(graph, config), None
         if "topic" in config.experts:
             topics = topics_node(graph, graph.searched).data
         kinds.append(DatabaseExperts(reader, topics, threads))
@@ -104,6 +102,12 @@ def open_memory(
     if config.cache:
         kinds.append(OwnDocument(graph.own.chunks.data.vocab_size, threads))
     return Memory(kinds)
+
+
+def open_contexts(graph: DataGraph, config: MemoryConfig) -> ContextReader:
+    """The reader of the searched text's contexts."""
+    segments = [part for node in context_nodes(graph) for part in open_segments(node.data)]
+    return ContextReader(graph.searched.chunks, segments, max_run=config.max_run)
 
 
 def context_nodes(graph: DataGraph) -> list[Node[Path]]:

@@ -11,7 +11,6 @@ import torch
 from retro_lab.config.fingerprints import eval_fields, memory_fields, run_key
 from retro_lab.config.schema import (
     Config,
-    EvalConfig,
     Reference,
 )
 from retro_lab.config.serialise import to_plain
@@ -41,7 +40,13 @@ from ..data.memory_nodes import context_nodes
 from ..directory import RunDirectory
 from ..model import build_data
 from .compressors import compressor_scores
-from .inspection import GAIN_FILES, INSPECT_FILE, record_gain, write_inspection
+from .inspection import (
+    GAIN_FILES,
+    INSPECT_FILE,
+    memory_gain,
+    record_gain,
+    write_inspection,
+)
 from .measured import chunk_table, token_table
 from .probes import overlap_retriever
 from .scores import Scoring, conditions
@@ -78,7 +83,7 @@ def evaluate_run(
     leakage = _leakage(config, table)
     results = _results(config, run, out, graph, compared, table, leakage)
     out.forget_evaluation()
-    _remove_older(out, tokens, evaluation)
+    _remove_older(out, tokens, config)
     table.save(out.chunks_file)
     results.save(out.results_file)
     if tokens is not None:
@@ -150,6 +155,8 @@ def _show(
     if plants is not None:
         out.record_planted(plants)
     found = record_gain(config, out, table, tokens, results.leakage)
+    if found is None and config.memory.reads and config.eval.pages:
+        found = memory_gain(table, results.leakage)
     if found is not None and tokens is not None and config.eval.pages:
         write_inspection(config, out, graph, tokens, found)
     write_run_page(results, out.path)
@@ -169,13 +176,15 @@ def _plain(config: Config, compared: Compared) -> PlainModel:
     )
 
 
-def _remove_older(out: RunDirectory, tokens: TokenTable | None, evaluation: EvalConfig) -> None:
+def _remove_older(out: RunDirectory, tokens: TokenTable | None, config: Config) -> None:
     """Removes files of an earlier evaluation that this one may not overwrite.
 
-    A page is kept if its token scores were read from the files, since it is still valid.
+    A page is kept if its token scores were read from the files, since it is still valid. Without
+    retrieval these are a memory's.
     """
     names = [PLOT_FILE, *GAIN_FILES]
-    if tokens is None or evaluation.wants_tokens:
+    known = tokens is not None and (config.retriever.retrieves or tokens.memory is not None)
+    if not known or config.eval.wants_tokens:
         names.append(INSPECT_FILE)
     if tokens is None:
         names.append(out.tokens_file.name)

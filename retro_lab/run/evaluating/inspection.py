@@ -1,24 +1,41 @@
-"""Where a run's gain comes from: gain.json, a plot, and a page of documents token by token."""
+"""Where a run's gain comes from: gain.json, a plot, and a page of documents token by token.
+
+The gain of a run without retrieval is that of its memory, which has the page alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from retro_lab.config.schema import Config
-from retro_lab.evaluation.measure.conditions import compared_with, label
+from retro_lab.evaluation.measure.conditions import compared_with, judged, label
 from retro_lab.evaluation.measure.gain import Gain, gain
 from retro_lab.evaluation.measure.leakage import Leakage
+from retro_lab.evaluation.measure.memory_scoring import DocumentTexts
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.gain_file import GAIN_FILE, save_gain
 from retro_lab.evaluation.records.token_table import TokenTable
 from retro_lab.evaluation.report.gain_plot import plot_gain
-from retro_lab.evaluation.report.inspect_data import InspectedDocument, Inspection
-from retro_lab.evaluation.report.inspect_page import write_page
+from retro_lab.evaluation.report.inspect_data import (
+    Beside,
+    InspectedDocument,
+    Inspection,
+    ReadNeighbours,
+)
+from retro_lab.evaluation.report.inspect_memory import LeanedDocuments
+from retro_lab.evaluation.report.inspect_page import (
+    MEMORY,
+    NEIGHBOURS,
+    OTHER_MEMORY,
+    Words,
+    write_page,
+)
+from retro_lab.evaluation.report.inspect_text import ShownText
 
 from ..data.graph import DataGraph
+from ..data.memory_nodes import open_contexts
 from ..directory import RunDirectory
 from .scores import scored_rows
 
@@ -55,6 +72,11 @@ def record_gain(
     return found
 
 
+def memory_gain(table: ChunkTable, leakage: Leakage) -> Gain:
+    """The gain of a memory over the model alone, of a run without retrieval."""
+    return gain(table, leakage.bootstrap, a=judged(table.nats), b="baseline")
+
+
 def write_inspection(
     config: Config,
     run: RunDirectory,
@@ -66,43 +88,69 @@ def write_inspection(
 
     The gain in `found` selects the documents and gives totals and colours.
     """
-    assert graph.table is not None
-    ids = graph.corpus.ids
     most, least = found.ends(config.eval.pages)
-    names = list(dict.fromkeys(part.name for part in [*most, *least]))
-    documents = [ids.index(name) for name in names]
-    rows, shape = scored_rows(graph.chunks, config.eval.split), graph.chunks.tokens.shape
-    saved = tokens.spread(tokens.nats[found.b] - tokens.nats[found.a], rows, shape)
-    matching = None
-    if tokens.longest_match is not None:
-        matching = np.nan_to_num(tokens.spread(tokens.longest_match, rows, shape)).astype(np.int64)
-    inspection = Inspection(
-        graph.chunks,
-        graph.corpus,
-        graph.table,
-        config.scored_k,
-        config.chunking.continuation_chunks,
+    inspection = Inspection(graph.chunks, graph.corpus, _beside(config, graph))
+    reads = "reading the neighbours" if graph.retrieves else "the memory"
+    description = (
+        f"Each token is coloured by what {reads} saved on it: nats of {label(found.b)} less nats "
+        f"of {label(found.a)}. The documents are those on which that is most, and least."
     )
+    if tokens.memory is not None:
+        description += (
+            " Pointing at a token also shows which part of its probability the memory gave "
+            f"({label(judged(tokens.nats))}), and which expert most of it: suffix:5 is what "
+            "followed the last 5 tokens."
+        )
+    names = list(dict.fromkeys(part.name for part in [*most, *least]))
     write_page(
-        list(_documents(inspection, documents, saved, matching)),
+        list(_documents(config, inspection, names, tokens, found)),
         run.path / INSPECT_FILE,
         title=run.path.name,
-        description="Each token is coloured by what reading the neighbours saved on it: nats of "
-        f"{label(found.b)} less nats of {label(found.a)}. The documents are those on which that is "
-        "most, and least.",
-        minimum_run=inspection.minimum_run,
+        description=description,
+        words=_words(config),
+    )
+
+
+def _words(config: Config) -> Words:
+    if config.retriever.retrieves:
+        return NEIGHBOURS
+    return MEMORY if "suffix" in config.memory.experts else OTHER_MEMORY
+
+
+def _beside(config: Config, graph: DataGraph) -> Beside:
+    """The neighbours that a model read; without retrieval what its memory leans on."""
+    if graph.table is not None:
+        text = ShownText(graph.chunks, graph.corpus)
+        following = config.chunking.continuation_chunks
+        return ReadNeighbours(text, graph.table, config.scored_k, following)
+    searched, reads_contexts = graph.searched, "suffix" in config.memory.experts
+    return LeanedDocuments(
+        open_contexts(graph, config.memory) if reads_contexts else None,
+        DocumentTexts(graph.chunks, searched.chunks),
+        ShownText(searched.chunks, searched.corpus),
     )
 
 
 def _documents(
+    config: Config,
     inspection: Inspection,
-    documents: list[int],
-    saved: NDArray[np.float64],
-    matching: NDArray[np.integer] | None,
+    names: list[str],
+    tokens: TokenTable,
+    found: Gain,
 ) -> Iterator[InspectedDocument]:
-    for document in documents:
-        first, last = inspection.chunks.first_chunk[document : document + 2]
-        rows = slice(int(first), int(last))
+    """The documents of these names."""
+    chunks, ids = inspection.chunks, inspection.corpus.ids
+    rows, shape = scored_rows(chunks, config.eval.split), chunks.tokens.shape
+    saved = tokens.spread(tokens.nats[found.b] - tokens.nats[found.a], rows, shape)
+    memory, matching = tokens.spread_memory(rows, shape), None
+    if tokens.longest_match is not None:
+        matching = np.nan_to_num(tokens.spread(tokens.longest_match, rows, shape)).astype(np.int64)
+    for document in map(ids.index, names):
+        first, last = chunks.first_chunk[document : document + 2]
+        own = slice(int(first), int(last))
         yield inspection.document(
-            document, saved[rows], None if matching is None else matching[rows]
+            document,
+            saved[own],
+            None if matching is None else matching[own],
+            None if memory is None else memory[own],
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from retro_lab.config.schema import Config
 from retro_lab.data.datamodule import RetroDataModule
 from retro_lab.data.dataset import Batch, EvaluationData
 from retro_lab.evaluation.compressors.subset import Subset
+from retro_lab.evaluation.measure.conditions import judged
 from retro_lab.evaluation.measure.memory_scoring import (
     DocumentTexts,
     Mixed,
@@ -54,11 +55,13 @@ class MemoryCondition:
         name: of the condition.
         base: the condition of the language model alone.
         gate: which experts are mixed into it.
+        judged: whether the verdict is about it, so that its token scores need the experts' shares.
     """
 
     name: str
     base: str
     gate: GateChoice
+    judged: bool = False
 
 
 def memory_conditions(config: Config, compared: Sequence[str]) -> list[MemoryCondition]:
@@ -93,7 +96,8 @@ def memory_conditions(config: Config, compared: Sequence[str]) -> list[MemoryCon
             add("plain", "plain_memory", experts)
         if config.memory.cache:
             add("plain", "plain_cache", cache)
-    return found
+    about = judged(each.name for each in found)
+    return [replace(each, judged=each.name == about) for each in found]
 
 
 class MemoryScoring:
@@ -150,7 +154,9 @@ class MemoryScoring:
             alone: whether to score the base condition in the same pass.
         """
         gates = self.gates(wanted)
-        mixed = {each.name: Mixed(gates[each.name], each.gate.random) for each in wanted}
+        mixed = {
+            each.name: Mixed(gates[each.name], each.gate.random, each.judged) for each in wanted
+        }
         split, table = self.config.eval.split, self._table
         loader = self.data.evaluation_loader(split, table)
         texts = self._texts(split, {each.random for each in mixed.values()})

@@ -21,6 +21,7 @@ from retro_lab.data.datamodule import RetroDataModule
 from retro_lab.evaluation.measure.conditions import (
     REFERENCES,
     WITHOUT_POINTER,
+    judged,
     reads_memory,
 )
 from retro_lab.evaluation.measure.metrics import ChunkScores, TokenScores
@@ -128,8 +129,12 @@ class Scoring:
         found: dict[str, ChunkScores] = {}
         for base in dict.fromkeys(condition.base for condition in wanted):
             over = [condition for condition in wanted if condition.base == base]
-            read = {c.name: held[c.name] for c in over if c.name in held}
-            if len(read) == len(over) and all(map(self._suffices, read.values())) and not alone:
+            read = {
+                c.name: held[c.name]
+                for c in over
+                if c.name in held and self._suffices(held[c.name], c.judged)
+            }
+            if len(read) == len(over) and not alone:
                 found |= read
             else:
                 given = self.config, self.graph, self.data, base, self._model(base)
@@ -151,9 +156,12 @@ class Scoring:
             held |= {"off": own["off"]} if "off" in own else {}
         return held
 
-    def _suffices(self, scores: ChunkScores) -> bool:
-        """Whether scores by token are present, if requested."""
-        return scores.by_token is not None or not self.config.eval.wants_tokens
+    def _suffices(self, scores: ChunkScores, shares: bool = False) -> bool:
+        """Whether scores by token are present, and what a memory gave to them, if requested."""
+        if not self.config.eval.wants_tokens:
+            return True
+        each = scores.by_token
+        return each is not None and (each.memory is not None or not shares)
 
     def _neighbours(self, condition: str) -> NeighbourTable | None:
         """The neighbours that the model reads under a condition; None without retrieval."""
@@ -289,10 +297,10 @@ def _condition_scores(
 
     each = None
     if tokens is not None and name in tokens.nats:
-        each = TokenScores(
-            np.zeros(chunks.tokens.shape, np.float64), np.zeros(chunks.tokens.shape, np.bool_)
-        )
+        shape = chunks.tokens.shape
         place = rows[tokens.chunk_row], tokens.place
+        memory = tokens.spread_memory(rows, shape) if name == judged(tokens.nats) else None
+        each = TokenScores(np.zeros(shape, np.float64), np.zeros(shape, np.bool_), memory)
         each.nats[place] = tokens.nats[name]
         each.with_retrieval[place] = tokens.with_retrieval
     return ChunkScores(
