@@ -16,7 +16,7 @@ from retro_lab.evaluation.report.inspect_text import ShownText
 from retro_lab.memory.evidence import Text
 from retro_lab.memory.sorted_contexts import LONGEST
 
-SIZE = 16
+SIZE, AROUND = 16, 12
 
 
 class Letters:
@@ -95,5 +95,6 @@ def test_they_are_those_of_the_definition(seed: int) -> None:
             marked = "".join(span.text for span in each.spans if span.shared)
             assert marked in [letters(text[max(1, e - each.match) : e + 1]) for e in ends]
             assert "".join(span.text for span in each.spans) in shown.corpus.texts[number]
+            assert len(each.spans) <= each.match + 1 + 2 * AROUND
         several += len(order) > MOST
     assert several
