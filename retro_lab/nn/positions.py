@@ -132,12 +132,12 @@ class RelativePositions(Positions):
         self.distance_bias = nn.Parameter(torch.zeros(num_heads * head_dim))
 
     def tables(self, queries: Axis, keys: Axis, like: Tensor) -> DistanceTables:
-        """Sinusoids [L + R, D]."""
+        """Sinusoids [L + R, D], or [B, L + R, D] for queries with a start for each row."""
         distances = descending_distances(queries, keys, like).to(exact_dtype(like))
         half = math.ceil(self.width / 2)
         exponents = arange_like(half, like).to(distances.dtype) / half
         angles = distances.unsqueeze(-1) * 10_000.0**-exponents
-        sinusoids = torch.cat((angles.sin(), angles.cos()), dim=-1)[:, : self.width]
+        sinusoids = torch.cat((angles.sin(), angles.cos()), dim=-1)[..., : self.width]
         return DistanceTables(sinusoids, queries, keys)
 
     def project_queries(

@@ -22,51 +22,50 @@ from pictures import draw_nothing
 from retro_lab.__main__ import refusal  # that of every command
 from retro_lab.commands.evaluate import evaluate
 from retro_lab.config.errors import UserError
-from retro_lab.config.schema import EvalConfig, EvaluateConfig
+from retro_lab.config.schema import Config, EvaluateConfig, StoreConfig
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.experiment import run_experiment
 from retro_lab.run.timing import Stopwatch
 from retro_lab.sweeps.report import report
 
-Use = Callable[[Path, str], object]
+Use = Callable[[Path, str, Config], object]
+"""Uses a run whose file of this name may be damaged, by a command with these settings."""
 _REFUSED = 2
 
 
-def _shown(run: Path, name: str) -> object:
+def _shown(run: Path, name: str, config: Config) -> object:
     """The figures that an evaluation shows that was done before, without the list of its files:
     a damaged record is scored anew, by the run's own settings, which keep no scores by token.
     """
-    config = RunDirectory(run).config()
     with contextlib.redirect_stdout(io.StringIO()) as said:
         evaluate(EvaluateConfig(run=str(run), eval=config.eval))
     return said.getvalue().partition("\nrun     ")[0]
 
 
-def _reported(run: Path, name: str) -> object:
+def _reported(run: Path, name: str, config: Config) -> object:
     """The report of the run."""
     with contextlib.redirect_stdout(io.StringIO()) as said:
         report([run])
     return said.getvalue(), fingerprint(run.parents[1])["runs/report.csv"]
 
 
-def _evaluated_otherwise(run: Path, name: str) -> object:
+def _evaluated_otherwise(run: Path, name: str, config: Config) -> object:
     """Figures of another evaluation, which takes the scores that are stored."""
-    config = RunDirectory(run).config()
     other = dataclasses.replace(config.eval, alphas=[0.5, 1.0], tokens="tokens" in name)
     evaluate(EvaluateConfig(run=str(run), eval=other))
     return _figures(run)
 
 
-def _scored_anew(run: Path, name: str) -> object:
-    """Figures from the weights and the store; how they are evaluated is said by the command."""
+def _scored_anew(run: Path, name: str, config: Config) -> object:
+    """Figures from the weights and the store."""
     (run / "evaluation.json").unlink()
-    evaluate(EvaluateConfig(run=str(run), eval=EvalConfig(bootstrap_samples=20)))
+    evaluate(EvaluateConfig(run=str(run), eval=config.eval))
     return _figures(run)
 
 
-def _resumed(run: Path, name: str) -> object:
+def _resumed(run: Path, name: str, config: Config) -> object:
     """Weights and figures after the training that was stopped has gone on."""
-    run_experiment(RunDirectory(run).config(), Stopwatch())
+    run_experiment(config, Stopwatch())
     found = fingerprint(run.parents[1])
     return [found[f"runs/{run.name}/{file}"] for file in ("checkpoints/last.ckpt", "results.json")]
 
@@ -173,7 +172,14 @@ class Trial:
         os.chdir(self.folder)
         Figure.savefig = draw_nothing  # type: ignore[method-assign]
         try:
-            seen = self.target.use(self.folder / "runs" / self.world.run, self.target.file)
+            runs = self.folder / "runs"
+            config = dataclasses.replace(
+                RunDirectory(self.source / "runs" / self.world.run).config(),
+                runs_dir=str(runs),
+                store=StoreConfig(str(runs / ".store")),
+            )
+            run = self.folder / "runs" / self.world.run
+            seen = self.target.use(run, self.target.file, config)
         except Exception as error:
             refused = error if isinstance(error, UserError) else refusal(error)
             if refused is None:

@@ -67,6 +67,17 @@ def test_each_prompt_goes_on_as_if_it_were_alone(
         assert len(together[row]) <= max_tokens
 
 
+def test_rows_at_different_places_read_more_keys_than_the_model_is_wide() -> None:
+    """Relative positions have a row for each distance, and here 13 of them at width 12."""
+    case = make_case(chunk_size=4, continuation_chunks=2, positions="relative", cca_positions=True)
+    assert case.model.config.d_model < 3 * 4 + 1
+    prompts = [[1], [2, 3]]
+    together = continued(case, prompts, max_tokens=4)
+    assert together == [
+        continued(case, [p], seed=r, max_tokens=4)[0] for r, p in enumerate(prompts)
+    ]
+
+
 def test_queries_are_the_latest_tokens_when_they_are_due() -> None:
     case, asked = make_case(), []
 
