@@ -6,6 +6,7 @@ training; and bad settings are one message.
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +17,23 @@ from golden import PLANTED, Golden
 from retro_lab.commands.evaluate import evaluate
 from retro_lab.commands.summary import show_results
 from retro_lab.config.errors import ConfigError
-from retro_lab.config.fingerprints import run_key
+from retro_lab.config.fingerprints import plain_of, run_key, steps_of
 from retro_lab.config.rules import check
 from retro_lab.config.schema import (
     CorpusDatabaseConfig,
     EvaluateConfig,
     JsonlCorpusConfig,
     MemoryConfig,
+    PlainConfig,
 )
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.figures import figures
 from retro_lab.evaluation.records.results import Results
 from retro_lab.evaluation.records.token_table import TokenTable
+from retro_lab.run.data.graph import DataGraph
 from retro_lab.run.directory import RunDirectory
+from retro_lab.run.experiment import ensure_trained
+from retro_lab.run.timing import Stopwatch
 
 SUFFIX_TOPIC = MemoryConfig(name="suffix_topic", experts=["suffix", "topic"], gate_tokens=2_000)
 
@@ -173,6 +178,56 @@ def test_a_larger_database_is_read_without_training(
     assert other.nats["memory"][copied].sum() < 0.7 * own.nats["memory"][copied].sum()
     assert other.exact is not None
     assert (other.exact.longest_run[copied] >= 0.8 * other.tokens[copied]).mean() > 0.9
+
+
+def test_scores_of_another_plain_model_or_seed_are_not_read(
+    copy: RunDirectory, golden: Golden
+) -> None:
+    first = evaluated(copy, SUFFIX_TOPIC)
+    assert first.memory is not None
+    before = ChunkTable.load(copy.chunks_file).nats
+    plain = PlainConfig(lr=0.5)
+    config = golden.config("plain.lr=0.5")
+    other = ensure_trained(
+        "plain",
+        plain_of(config, steps_of(config)),
+        DataGraph(config).without_retrieval(),
+        Stopwatch(),
+    )
+    shutil.copytree(other.path, copy.path.parent / other.path.name)
+    evaluated(copy, SUFFIX_TOPIC, plain=plain)
+    after = ChunkTable.load(copy.chunks_file).nats
+    assert (after["memory"] == before["memory"]).all()
+    assert (after["memory_random"] == before["memory_random"]).all()
+    for name in ("plain", "plain_memory"):
+        assert not np.allclose(after[name], before[name]), name
+    seeded = dataclasses.replace(copy.config().eval, bootstrap_samples=50, seed=7)
+    evaluated(copy, SUFFIX_TOPIC, plain=plain, eval=seeded)
+    again = ChunkTable.load(copy.chunks_file).nats
+    assert not np.array_equal(again["memory_random"], after["memory_random"])
+
+
+def test_scores_of_other_text_are_not_read(
+    copy: RunDirectory, golden: Golden, tmp_path: Path
+) -> None:
+    run, path = of_baseline(copy, golden), tmp_path / "more.jsonl"
+    database = CorpusDatabaseConfig(
+        name="corpus", corpus=JsonlCorpusConfig(name="jsonl", path=str(path))
+    )
+    found = []
+    for samples, text in enumerate(
+        (
+            "Nothing of it stands anywhere else.",
+            (golden.corpus / "corpus.jsonl").read_text(),
+        ),
+        50,
+    ):
+        path.write_bytes(orjson.dumps({"id": "x", "text": text}) + b"\n")
+        asked = dataclasses.replace(run.config().eval, bootstrap_samples=samples)
+        evaluated(run, SUFFIX_TOPIC, database=database, eval=asked)
+        larger = RunDirectory(next((run.path / "databases").iterdir()))
+        found.append(ChunkTable.load(larger.chunks_file).nats["memory"])
+    assert not np.allclose(*found)
 
 
 def test_it_is_no_part_of_a_run_and_bad_settings_are_one_message(golden: Golden) -> None:

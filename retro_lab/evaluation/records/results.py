@@ -136,6 +136,7 @@ class MemoryRead:
         exact: bits per byte and differences over the chunks that share at most alpha of their
             length, in one run, with any text of the database or the training split; None without a
             database or without a leakage measure.
+        lineage: key of each stage of the database that was read; None in older results.
     """
 
     name: str
@@ -145,6 +146,7 @@ class MemoryRead:
     tokens: int
     max_run: int | None = None
     exact: Leakage | None = None
+    lineage: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)

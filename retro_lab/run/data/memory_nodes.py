@@ -15,7 +15,7 @@ from retro_lab.memory.nearest_states import NearestStates
 from retro_lab.memory.own_document import OwnDocument
 from retro_lab.memory.sorted_contexts import build_contexts, contexts_stage, open_segments
 from retro_lab.memory.topics import Topics, build_topics, topics_stage
-from retro_lab.store import Workspace
+from retro_lab.store import Workspace, lineage
 
 from .nodes import Node
 from .searched import SearchedText
@@ -76,6 +76,14 @@ def memory_nodes(
         found.append(topics_node(graph, graph.searched))
     if "knn" in config.experts and states is not None:
         found += states
+    return found
+
+
+def memory_lineage(graph: DataGraph, config: MemoryConfig) -> dict[str, str]:
+    """Key by stage of the database that a memory reads; states of a model are left out."""
+    found: dict[str, str] = {}
+    for node in memory_nodes(graph, config):
+        found |= lineage(node.stage)
     return found
 
 

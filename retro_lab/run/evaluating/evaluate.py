@@ -36,7 +36,7 @@ from retro_lab.training.publish import publish
 
 from ..compared import Compared
 from ..data.graph import DataGraph
-from ..data.memory_nodes import context_nodes
+from ..data.memory_nodes import context_nodes, memory_lineage
 from ..directory import RunDirectory
 from ..model import build_data
 from .compressors import compressor_scores
@@ -216,6 +216,7 @@ def _memory(config: Config, graph: DataGraph, table: ChunkTable) -> MemoryRead:
         tokens=tokens,
         max_run=memory.max_run,
         exact=exact,
+        lineage=memory_lineage(graph, memory),
     )
 
 

@@ -204,7 +204,8 @@ class MemoryScoring:
                 training, validation = (read(split)[choice.random] for split in _FITTED_ON)
                 return build_gate(choice, self.memory, training, validation, config.seed, workspace)
 
-            stage = gate_stage(choice, fields, parents, self._weights)
+            drawn = {"random_seed": config.eval.seed} if choice.random else {}
+            stage = gate_stage(choice, fields | drawn, parents, self._weights)
             return FittedGate.load(self.graph.store.build(stage, build).path)
 
         return {each.name: fitted(each.gate) for each in wanted}

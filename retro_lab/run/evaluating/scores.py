@@ -36,6 +36,7 @@ from retro_lab.text.chunks import ChunkStore
 
 from ..compared import Compared
 from ..data.graph import DataGraph
+from ..data.memory_nodes import memory_lineage
 from ..directory import RunDirectory
 from ..model import LanguageModel, load_model
 from .memory import MemoryScoring, memory_conditions
@@ -51,7 +52,8 @@ PROBES = {
 }
 """The field of `eval` that turns each probe condition on. Probes read other neighbours than
 RETRO[ON], or read without the pointer."""
-SEEDED = ("random", "shuffled")
+SEEDED = ("random", "shuffled", "memory_random")
+OF_PLAIN = ("plain", "plain_memory", "plain_cache")
 
 
 def conditions(config: Config, compared: Compared) -> list[str]:
@@ -195,6 +197,15 @@ class Scoring:
                 advance=advance,
             )
 
+    def _same_memory(self, results: Results) -> bool:
+        """Whether stored results are of the present memory, of the same text."""
+        asked, known = self.config.memory, results.memory
+        return (
+            known is not None
+            and results.config.get("memory") == to_plain(asked)
+            and known.lineage == memory_lineage(self.graph, asked)
+        )
+
     def _compared_scores(self, name: str, same_tokens: ChunkScores) -> ChunkScores:
         """A compared run's scores, from its files if they cover the same tokens, else computed."""
         other = self.compared[name]
@@ -249,10 +260,10 @@ class Scoring:
         plain = self.compared.get("plain")
         asked_for = None if plain is None else run_key(plain.config())
         if results.plain is None or results.plain.run_key != asked_for:
-            names = [name for name in names if name != "plain"]
+            names = [name for name in names if name not in OF_PLAIN]
         if results.config["eval"]["seed"] != config.eval.seed:
             names = [name for name in names if name not in SEEDED]
-        if results.config.get("memory") != to_plain(config.memory):
+        if not self._same_memory(results):
             names = [name for name in names if not reads_memory(name)]
         asked = config.scored_max_run
         if asked not in (None, settings.max_run):
