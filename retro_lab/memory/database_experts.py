@@ -41,7 +41,6 @@ class DatabaseExperts:
     ) -> None:
         self.reader, self.topics, self.threads = reader, topics, threads
         self._last: tuple[Text | None, int, GrowingText | None] = (None, 1, None)
-        self.name = "suffix" if topics is None else "suffix_topic"
         orders = reader.orders
         self._by_topic = [at for at, order in enumerate(orders) if order in TOPIC_ORDERS]
         sharp = () if topics is None else SHARPNESS

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from retro_lab.data.dataset import EvaluationData
 from retro_lab.nn import Retro
 from retro_lab.retrieval.search.faiss_factory import as_user_error, fill_factory
-from retro_lab.store import Artifact, Stage, Workspace, track
+from retro_lab.store import Artifact, Stage, Workspace, mapped, track
 
 from .states import token_states
 
@@ -147,8 +147,7 @@ class Datastore:
         import faiss
 
         self.keys, self.tokens, self.document = (
-            np.load(states.file(f"{name}.npy"), mmap_mode="r", allow_pickle=False).view(np.ndarray)
-            for name in ("keys", "tokens", "document")
+            mapped(states.file(f"{name}.npy")) for name in ("keys", "tokens", "document")
         )
         self.index = faiss.read_index(str(index.file(_INDEX_FILE)), faiss.IO_FLAG_MMAP_IFC)
         self.nprobe = nprobe

@@ -66,13 +66,11 @@ class Experts(Protocol):
     """A kind of memory: several experts that are read together.
 
     Attributes:
-        name: of the kind.
         experts: name of each expert.
         features: name of each feature.
         needs_states: whether they are read with states of the language model.
     """
 
-    name: str
     experts: tuple[str, ...]
     features: tuple[str, ...]
     needs_states: bool

@@ -16,6 +16,7 @@ import orjson
 from numpy.typing import NDArray
 
 from retro_lab.config.errors import UserError
+from retro_lab.store import mapped
 
 from .context_reader import ContextReader
 from .database_experts import DatabaseExperts
@@ -72,11 +73,11 @@ class MemoryFolder:
                 fix="python -m retro_lab export ... memory=suffix_topic",
             )
         meta: dict[str, Any] = orjson.loads((folder / _META).read_bytes())
-        arrays = {name: _mapped(folder / f"{name}.npy") for name in _ARRAYS}
+        arrays = {name: mapped(folder / f"{name}.npy") for name in _ARRAYS}
         chunks = FolderTokens(**arrays, **{name: meta[name] for name in _NUMBERS})
         segments = [
             Segment(
-                base, _mapped(folder / f"order_{at}.npy"), _mapped(folder / f"following_{at}.npy")
+                base, mapped(folder / f"order_{at}.npy"), mapped(folder / f"following_{at}.npy")
             )
             for at, base in enumerate(meta["bases"])
         ]
@@ -118,7 +119,3 @@ def write_memory(
     meta |= {"max_run": reader.max_run, "bases": [segment.base for segment in reader.segments]}
     (folder / _META).write_bytes(orjson.dumps(meta, option=orjson.OPT_INDENT_2))
     (folder / _DOCUMENTS).write_bytes(orjson.dumps(list(documents)))
-
-
-def _mapped(path: Path) -> NDArray[Any]:
-    return np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)

@@ -66,7 +66,6 @@ class NearestStates:
         max_run: leaves out states before which more than this many tokens agree; None keeps all.
     """
 
-    name = "knn"
     needs_states = True
     experts = tuple(f"knn:{name}" for name in _NAMES)
     features = (

@@ -5,7 +5,6 @@ Legend: L = `LONGEST`, P places.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from .context_reader import ContextReader
 from .evidence import Text, contexts_of
-from .sorted_contexts import LONGEST, Segment, StoredTokens
+from .sorted_contexts import LONGEST, Segment, intervals_of
 
 
 class Occurrences(NamedTuple):
@@ -35,7 +34,7 @@ def occurrences(reader: ContextReader, text: Text, at: int) -> Occurrences:
     `max_run`, and of very many occurrences all but a sample.
     """
     [context] = contexts_of(text.tokens, at, at + 1, LONGEST)
-    each = [(segment, _intervals(reader.chunks, segment, context)) for segment in reader.segments]
+    each = [(segment, intervals_of(reader.chunks, segment, context)) for segment in reader.segments]
     longest = min(reader.max_run or LONGEST, LONGEST)
     for match in range(longest, 0, -1):
         parts = [
@@ -60,21 +59,3 @@ def _places(
     entries = entries[(entries < beyond.start) | (entries >= beyond.stop)]
     entries = entries[np.asarray(segment.following)[entries] == token]
     return segment.base + np.asarray(segment.order)[entries].astype(np.int64)
-
-
-def _intervals(chunks: StoredTokens, segment: Segment, context: NDArray[np.int32]) -> list[range]:
-    """For each length of context from 0 to L, the entries that match."""
-    tokens, size = np.asarray(chunks.tokens).reshape(-1), chunks.chunk_size
-    found = [range(len(segment.order))]
-    for length, token in enumerate(context.tolist(), 1):
-
-        def before(entry: int, length: int = length) -> int:
-            place = segment.base + int(segment.order[entry])
-            start = chunks.first_chunk[chunks.document[place // size]] * size
-            return int(tokens[place - length]) if place - length >= start else -1
-
-        part = found[-1] if token >= 0 else range(0)
-        low = part.start + bisect_left(part, token, key=before)
-        high = part.start + bisect_left(part, token + 1, key=before)
-        found.append(range(low, high))
-    return found

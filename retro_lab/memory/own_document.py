@@ -45,7 +45,6 @@ class OwnDocument:
         threads: processors that count.
     """
 
-    name = "cache"
     needs_states = False
     experts = tuple(f"cache:{order}" for order in ORDERS)
     features = (

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .sorted_contexts import LONGEST, Segment, StoredTokens
+from .sorted_contexts import LONGEST, Segment, StoredTokens, intervals_of
 
 
 class Counted(NamedTuple):
@@ -38,18 +38,18 @@ def plain_counts(
         weights: [D, W].
     """
     found = []
-    intervals = [_intervals(chunks, segment, context) for segment in segments]
+    intervals = [intervals_of(chunks, segment, context) for segment in segments]
     most, max_run = counted.most, counted.max_run
     ignored = max_run + 1 if max_run and max_run < LONGEST else LONGEST + 1
     for n in counted.orders:
-        parts = [range(*each[n]) for each in intervals] if n < ignored else []
+        parts = [each[n] for each in intervals] if n < ignored else []
         step, skip = max(1, -(-sum(map(len, parts)) // most)), 0
         counts, documents = np.zeros((chunks.vocab_size, weights.shape[1])), set()
         for segment, each, part in zip(segments, intervals, parts, strict=False):
             entries = np.arange(part.start + skip, part.stop, step)
             skip = part.start + skip + len(entries) * step - part.stop
-            low, high = each[ignored] if ignored <= LONGEST else (0, 0)
-            entries = entries[(entries < low) | (entries >= high)]
+            beyond = each[ignored] if ignored <= LONGEST else range(0)
+            entries = entries[(entries < beyond.start) | (entries >= beyond.stop)]
             place = segment.base + segment.order[entries].astype(np.int64)
             document = np.asarray(chunks.document)[place // chunks.chunk_size]
             kept = weights[document, 0] > 0
@@ -58,20 +58,4 @@ def plain_counts(
             np.add.at(counts, segment.following[entries[kept]], weights[document[kept]])
             documents |= set(document[kept].tolist())
         found.append((counts, len(documents)))
-    return found
-
-
-def _intervals(
-    chunks: StoredTokens, segment: Segment, context: NDArray[np.int32]
-) -> list[tuple[int, int]]:
-    """For each length of context from 0 to `LONGEST`, the interval of the entries that match."""
-    tokens, size = np.asarray(chunks.tokens).reshape(-1), chunks.chunk_size
-    place = segment.base + segment.order.astype(np.int64)
-    start = np.asarray(chunks.first_chunk)[np.asarray(chunks.document)[place // size]] * size
-    found, matching = [(0, len(place))], np.arange(len(place))
-    for n, token in enumerate(context.tolist(), 1):
-        before = place[matching] - n
-        inside = before >= start[matching]
-        matching = matching[inside & (tokens[np.where(inside, before, 0)] == token) & (token >= 0)]
-        found.append((int(matching[0]), int(matching[-1]) + 1) if len(matching) else (0, 0))
     return found

@@ -11,6 +11,7 @@ boundaries), flat place = chunk * M + position in the chunk.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from retro_lab.store import Artifact, Stage, Workspace
+from retro_lab.store import Artifact, Stage, Workspace, mapped
 from retro_lab.text.chunks import ChunkStore
 
 VERSION = 1
@@ -119,10 +120,7 @@ def build_contexts(
 
 def open_segments(path: Path) -> list[Segment]:
     """The segments in an artifact's folder, memory-mapped."""
-    order, following = (
-        np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False).view(np.ndarray)
-        for name in ("order", "following")
-    )
+    order, following = (mapped(path / f"{name}.npy") for name in ("order", "following"))
     found, start = [], 0
     for segment in _read_segments(path)["segments"]:
         part = slice(start, start + segment["entries"])
@@ -183,3 +181,25 @@ def _ranks(values: NDArray[np.int64]) -> NDArray[np.int64]:
     ranks = np.empty(len(values), np.int64)
     ranks[order] = np.cumsum(steps)
     return ranks
+
+
+def intervals_of(chunks: StoredTokens, segment: Segment, context: NDArray[np.int32]) -> list[range]:
+    """For each length of context from 0 to `LONGEST`, the entries that match.
+
+    Args:
+        context: [LONGEST], the last token first, -1 beyond the document's start.
+    """
+    tokens, size = np.asarray(chunks.tokens).reshape(-1), chunks.chunk_size
+    found = [range(len(segment.order))]
+    for length, token in enumerate(context.tolist(), 1):
+
+        def before(entry: int, length: int = length) -> int:
+            place = segment.base + int(segment.order[entry])
+            start = chunks.first_chunk[chunks.document[place // size]] * size
+            return int(tokens[place - length]) if place - length >= start else -1
+
+        part = found[-1] if token >= 0 else range(0)
+        low = part.start + bisect_left(part, token, key=before)
+        high = part.start + bisect_left(part, token + 1, key=before)
+        found.append(range(low, high))
+    return found

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retro_lab.store import Artifact, Stage, Workspace
+from retro_lab.store import Artifact, Stage, Workspace, mapped
 from retro_lab.text.chunks import ChunkStore
 
 VERSION = 1
@@ -67,8 +67,7 @@ class Topics:
 
     def __init__(self, path: Path) -> None:
         self.start, self.document, self.weight, self.idf = (
-            np.load(path / f"{name}.npy", mmap_mode="r", allow_pickle=False).view(np.ndarray)
-            for name in ("start", "document", "weight", "idf")
+            mapped(path / f"{name}.npy") for name in ("start", "document", "weight", "idf")
         )
 
 

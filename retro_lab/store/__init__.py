@@ -1,5 +1,6 @@
 """Content-addressed stages: built once, checked, resumable, published atomically."""
 
+from .arrays import mapped
 from .engine import build_engine
 from .explain import Explanation
 from .maintenance import Garbage, Problem, collect_garbage, verify
@@ -20,6 +21,7 @@ __all__ = [
     "build_engine",
     "collect_garbage",
     "lineage",
+    "mapped",
     "track",
     "verify",
 ]

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import ChunkingConfig
-from retro_lab.store import Artifact, Stage, Workspace
+from retro_lab.store import Artifact, Stage, Workspace, mapped
 from retro_lab.store.workspace import Produce
 
 from .corpus import SPLITS, Corpus
@@ -77,8 +77,7 @@ class ChunkStore:
         return type(self), (self.path,)  # other processes map the files themselves
 
     def _array(self, name: str) -> NDArray:
-        mapped = np.load(self.path / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-        return mapped.view(np.ndarray)  # indexing a plain array is faster than a memmap
+        return mapped(self.path / f"{name}.npy")
 
     @property
     def num_chunks(self) -> int:
