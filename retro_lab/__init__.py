@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .api import MemoryLogitsProcessor as MemoryLogitsProcessor
     from .api import Results as Results
     from .api import Run as Run
+    from .api import RunRetriever as RunRetriever
     from .api import Score as Score
     from .api import UserError as UserError
     from .api import load as load
@@ -30,6 +31,7 @@ __all__ = [
     "MemoryLogitsProcessor",
     "Results",
     "Run",
+    "RunRetriever",
     "Score",
     "UserError",
     "load",

@@ -11,6 +11,7 @@ from retro_lab.config.errors import UserError
 from retro_lab.evaluation.measure.metrics import Score
 from retro_lab.evaluation.records.results import Results
 from retro_lab.memory.logits_processor import MemoryLogitsProcessor
+from retro_lab.retrieval.folder import RunRetriever
 from retro_lab.retrieval.service.served_index import Hit
 from retro_lab.run.attached_memory import AttachedMemory
 
@@ -26,6 +27,7 @@ __all__ = [
     "MemoryLogitsProcessor",
     "Results",
     "Run",
+    "RunRetriever",
     "Score",
     "UserError",
     "load",

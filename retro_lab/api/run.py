@@ -26,6 +26,7 @@ from retro_lab.run.writer import Reading, Request, Writer
 
 from .composed import composed
 from .evaluating import evaluate_fully
+from .exporting import export
 
 if TYPE_CHECKING:
     from retro_lab.run.model import LanguageModel
@@ -208,6 +209,26 @@ class Run:
             )
         out, _ = evaluate_fully(RunDirectory(self.path), command)
         return Results.load(out.results_file)
+
+    def export(
+        self,
+        out: str | Path,
+        *,
+        licence: str = "other",
+        memory: str | None = None,
+        database: bool = False,
+    ) -> None:
+        """Writes a Hugging Face model folder, as `python -m retro_lab export` does.
+
+        Args:
+            licence: of the weights, as the hub spells it.
+            memory: also writes the database as a memory: `suffix` or `suffix_topic`.
+            database: also writes index, tokenizer and text of the database, for `RunRetriever`.
+
+        Raises:
+            UserError: the folder has other content, or the run has no such database or memory.
+        """
+        export(self._opened, Path(out), licence=licence, memory=memory, database=database)
 
     def memory(self, *experts: str) -> AttachedMemory:
         """The memory of the run's database, for `generate` of transformers.

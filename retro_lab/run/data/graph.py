@@ -183,10 +183,10 @@ class DataGraph:
                 f"retriever={retriever.name} searches for text of the corpus only",
                 fix="add retrieval=off or neighbours_text=..., or use a run with another retriever",
             )
-        text = SearchedStore(self.chunks, self.corpus, self.tokenizer.data)
+        text = SearchedStore(self.chunks, self.corpus.ids, self.tokenizer.data)
         read = ReadPart.by(model, k)
         if isinstance(retriever, RandomRetrieverConfig):
-            return RandomChunks(text, read, retriever)
+            return RandomChunks(text, self.chunks.searched, read, retriever)
         index = load_retriever(retriever, self.index(retriever).data)
         embedder = build_embedder(self.groups.embedder) if retriever.needs_embeddings else None
         return NewTextSearch(text, read, index, embedder)
