@@ -67,14 +67,15 @@ def run_rivals(opened: FinishedRun, compared: Compared, watch: Stopwatch) -> Non
             fix="run the train.py command again; it trains the baseline",
         )
     session = RivalSession(config, opened.graph, baseline, watch)
-    table = ChunkTable.load(run.chunks_file)
+    out = opened.results_in
+    table = ChunkTable.load(out.chunks_file)
     entries = _run_entries(session, run, compared, table)
     for name in session.asked.which:
         with watch.stage(name):
             entries += _RIVALS[name](session)
     board = Board(session.text.test, session.text.subsample, table)
-    report.save(run.path, board, entries, _common_fields(session, run))
-    write_run_page(Results.load(run.results_file), run.path)
+    report.save(out.path, board, entries, _common_fields(session, run))
+    write_run_page(Results.load(out.results_file), out.path)
 
 
 def _run_entries(
@@ -93,7 +94,7 @@ def _run_entries(
     for name in (name for name in models if name in seconds):
         if name not in table.nats:
             raise UserError(
-                f"{run.chunks_file} has no figures of {label(name)}",
+                f"{run.path} has no scores of {label(name)}",
                 fix="evaluate the run again with its baseline in place",
             )
         outcome = Outcome.by_chunk(

@@ -13,6 +13,7 @@ harness.json     figures of lm-eval's tasks;  qa.json  answers to questions, and
 index.html       the figures, plots and files of the run on one page
 planted.json     ids of documents with copies in the database, and of each half of the split
 injection.json   a leak experiment (eval=injection);  injection.png its plot
+evaluations/     result files of other kinds of evaluation than the run's own, a folder each
 databases/       result files of evaluations with another database than the run's own
 checksums.json   SHA-256 of the files beside it, checked on every read; also in checkpoints/
 """
@@ -34,6 +35,7 @@ from retro_lab.config.file_paths import located_path
 from retro_lab.config.fingerprints import (
     database_key,
     eval_fields,
+    evaluation_name,
     memory_fields,
     run_key,
     run_name,
@@ -52,6 +54,7 @@ LOG = logging.getLogger("retro_lab")
 LOCK_FILE = ".lock"
 FAILURE_FILE = "failure.json"
 EVALUATION_FILE = "evaluation.json"
+EVALUATIONS = "evaluations"
 _FURTHER_RESULTS = (
     *("harness.json", "qa.json", "rivals.json", "rivals.parquet"),
     *("injection.json", "injection.png", "injection.svg"),
@@ -106,6 +109,33 @@ class RunDirectory:
         """The directory for results of this run with another database."""
         folder = f"{database.name}-{database_key(database)}"
         return RunDirectory(self.path / "databases" / folder, self.is_rank_zero)
+
+    def for_evaluation(self, asked: Config, own: Config | None = None) -> RunDirectory:
+        """The directory for results of an evaluation: this one for evaluations of its own kind.
+
+        Args:
+            asked: the run's configuration, with the evaluation's settings.
+            own: the configuration that the run was trained with; by default config.yaml's, and a
+                run without one yet has no other kind.
+        """
+        if own is None:
+            own = read_config(self.config_file) if self.config_file.is_file() else asked
+        name = evaluation_name(asked, own)
+        return self if name is None else RunDirectory(self.path / EVALUATIONS / name)
+
+    @property
+    def evaluations(self) -> list[RunDirectory]:
+        """The directories of other kinds of evaluation that hold complete results, by name."""
+        found = map(RunDirectory, sorted((self.path / EVALUATIONS).glob("*/")))
+        return [folder for folder in found if folder.evaluation is not None]
+
+    @property
+    def with_others(self) -> list[RunDirectory]:
+        """This directory of results, then those of the other evaluations of the same database."""
+        is_other = self.path.parent.name == EVALUATIONS
+        base = RunDirectory(self.path.parents[1]) if is_other else self
+        others = (base, *base.evaluations)
+        return [self, *(other for other in others if other.path != self.path)]
 
     def config(self) -> Config:
         """The configuration that the run was trained with, with its present folders.
@@ -177,7 +207,7 @@ class RunDirectory:
 
     def is_finished(self, config: Config) -> bool:
         """Whether the run is trained, and evaluated with this configuration."""
-        return self.reached("finished") and self.is_evaluated(config)
+        return self.reached("finished") and self.for_evaluation(config).is_evaluated(config)
 
     def forget_evaluation(self) -> None:
         """Marks the stored results as outdated or incomplete."""
@@ -214,12 +244,17 @@ class RunDirectory:
 
             self.enter("new")
             drop_checkpoints(self.path)
-            for found in (self, *map(RunDirectory, (self.path / "databases").glob("*/"))):
+            for found in (self, *self._all_results()):
                 found.forget_evaluation()
                 for name in _FURTHER_RESULTS:
                     (found.path / name).unlink(missing_ok=True)
         self.describe(config)
         self.record("status.json", self.status | {RUN_KEY: run_key(config)})
+
+    def _all_results(self) -> list[RunDirectory]:
+        """The directories of every other evaluation, complete or not."""
+        patterns = ("databases/*/", f"{EVALUATIONS}/*/", f"databases/*/{EVALUATIONS}/*/")
+        return [RunDirectory(path) for each in patterns for path in self.path.glob(each)]
 
     def describe(self, config: Config) -> None:
         """Makes the directory and writes config.yaml."""

@@ -37,10 +37,10 @@ def evaluate_one(
         UserError: the run is not trained, its data changed, or it has no checkpoint.
     """
     run = FinishedRun.open(directory).with_command(command).with_database(command.database)
-    out, elsewhere = run.out, run.out is not directory
-    if elsewhere and out.lineage:
-        move = f"move {out.path} away to evaluate with the text that is there now"
-        check_unchanged_if_readable(out, run.graph, move)
+    elsewhere, out = run.out is not directory, run.results_in
+    if elsewhere and run.out.lineage:
+        move = f"move {run.out.path} away to evaluate with the text that is there now"
+        check_unchanged_if_readable(run.out, run.graph, move)
     if command.eval.rivals.which and elsewhere:
         raise UserError(
             f"database={run.config.database.name}: rivals search the run's own database",
@@ -57,7 +57,7 @@ def evaluate_one(
         if due:
             with watch.stage("evaluation"):
                 evaluate_run(run.config, directory, out, run.graph, compared)
-            if not elsewhere:
+            if out is directory:
                 directory.enter("finished")
         if then is not None:
             then(run, compared, watch)
