@@ -121,7 +121,9 @@ class RunDirectory:
         if own is None:
             own = read_config(self.config_file) if self.config_file.is_file() else asked
         name = evaluation_name(asked, own)
-        return self if name is None else RunDirectory(self.path / EVALUATIONS / name)
+        if name is None:
+            return self
+        return RunDirectory(self.path / EVALUATIONS / name, self.is_rank_zero)
 
     @property
     def evaluations(self) -> list[RunDirectory]:
@@ -130,11 +132,16 @@ class RunDirectory:
         return [folder for folder in found if folder.evaluation is not None]
 
     @property
+    def base(self) -> RunDirectory:
+        """The directory that this one's evaluation is listed in; itself unless of another kind."""
+        if self.path.parent.name != EVALUATIONS or self.config_file.is_file():
+            return self  # the latter in a `runs_dir` of that name
+        return RunDirectory(self.path.parents[1], self.is_rank_zero)
+
+    @property
     def with_others(self) -> list[RunDirectory]:
         """This directory of results, then those of the other evaluations of the same database."""
-        is_other = self.path.parent.name == EVALUATIONS
-        base = RunDirectory(self.path.parents[1]) if is_other else self
-        others = (base, *base.evaluations)
+        others = (self.base, *self.base.evaluations)
         return [self, *(other for other in others if other.path != self.path)]
 
     def config(self) -> Config:

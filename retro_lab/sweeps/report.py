@@ -149,8 +149,7 @@ def _row(file: Path) -> SweepRow:
     from retro_lab.run.directory import RunDirectory
 
     row = sweep_row(Results.load(file))
-    is_other = file.parent.parent.name == EVALUATIONS
-    run = RunDirectory(file.parents[2] if is_other else file.parent)
+    run = RunDirectory(file.parent).base
     try:
         return dataclasses.replace(row, flops=training_flops(run.config()))
     except UserError:

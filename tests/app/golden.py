@@ -26,6 +26,11 @@ CORPUS = CorpusSize(
 )
 
 
+def evaluation_of(out: RunDirectory, name: str) -> RunDirectory:
+    """Where an evaluation of another kind than the run's own lies, below the run or a database."""
+    return RunDirectory(out.path / "evaluations" / name)
+
+
 @dataclass(frozen=True)
 class Golden:
     """Runs on the generated corpus, and what every command line of theirs shares.

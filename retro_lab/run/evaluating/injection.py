@@ -1,8 +1,8 @@
 """`evaluate.py run=... eval=injection`: plants growing shares of the test text in the database.
 
 Every dose is an evaluation of the run with `database=planted`, stored under databases/ and reused.
-The report reads their chunks.parquet; injection.json and its plot are written beside the run's own
-results.
+The report reads their chunks.parquet; injection.json and its plot are written beside the results of
+the command's evaluation.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.results import Results
 from retro_lab.evaluation.report.injection_plot import plot_injection
 from retro_lab.evaluation.report.injection_verdict import percent
-from retro_lab.evaluation.report.run_page import write_run_page
 
 from ..directory import RunDirectory
 from ..finished import FinishedRun
+from ..page import write_page
 from .reevaluate import evaluate_one
 
 LOG = logging.getLogger("retro_lab")
@@ -75,7 +75,7 @@ def run_injection(run: RunDirectory, command: EvaluateConfig) -> dict[str, float
         run: already evaluated with the command's own settings.
     """
     off = {"pages": 0, "rivals": RivalsConfig(), "injection": InjectionConfig(), **_PROBES}
-    plain = dataclasses.replace(command.eval, name=run.config().eval.name, **off)
+    plain = dataclasses.replace(command.eval, **off)
     seconds: dict[str, float] = {}
     found: dict[float, RunDirectory] = {}
     for dose in sorted({0.0, *command.eval.injection.doses}):
@@ -89,7 +89,7 @@ def run_injection(run: RunDirectory, command: EvaluateConfig) -> dict[str, float
     title = f"A planted leak: {results.config['corpus']['name']}, model {run.path.name}"
     for name in PLOTS:
         plot_injection(injection, out.path / name, title=title)
-    write_run_page(results, out.path)
+    write_page(out)
     return {name: spent for name, spent in seconds.items() if spent}
 
 

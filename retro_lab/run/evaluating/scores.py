@@ -167,8 +167,10 @@ class Scoring:
             if name not in held or not self._suffices(held[name], _has_shares(scores)):
                 held[name] = scores
         if "off" not in held:
-            without = self._stored(self.config, self.run, key, reads=False)  # reads no database
-            held |= {"off": without["off"]} if "off" in without else {}
+            folders = self.run.with_others  # OFF reads no database
+            without = [self._stored(self.config, each, key, reads=False) for each in folders]
+            found = [scores["off"] for scores in without if "off" in scores]
+            held |= {"off": max(found, key=self._suffices)} if found else {}
         return own, held
 
     def _suffices(self, scores: ChunkScores, shares: bool = False) -> bool:
