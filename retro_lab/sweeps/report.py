@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from retro_lab.config.errors import UserError
 from retro_lab.config.files import replacing
 from retro_lab.config.serialise import read_config
-from retro_lab.run.directory import EVALUATIONS
+from retro_lab.run.directory import EVALUATIONS, RunDirectory
 
 from .unfinished import Unfinished, unfinished
 
@@ -53,7 +53,8 @@ def report(
         raise UserError(
             f"no run holds {' and '.join(where)}", fix="leave out a condition, or write another"
         )
-    _show(rows, left, files[0].parent.parent if files else Path(), repeated, sort, to_wandb)
+    folder = RunDirectory(files[0].parent).base.path.parent if files else Path()
+    _show(rows, left, folder, repeated, sort, to_wandb)
 
 
 def report_sweep(folder: Path, runs: Iterable[str]) -> None:
@@ -146,7 +147,6 @@ def _row(file: Path) -> SweepRow:
     from retro_lab.evaluation.records.results import Results
     from retro_lab.evaluation.report.sweep import sweep_row
     from retro_lab.run.cost import training_flops
-    from retro_lab.run.directory import RunDirectory
 
     row = sweep_row(Results.load(file))
     run = RunDirectory(file.parent).base

@@ -71,12 +71,13 @@ def test_another_kind_runs_the_model_only_for_what_none_has_scored(
     golden: Golden, looked: RunDirectory
 ) -> None:
     probes = option(golden, "eval=probes")
-    asked = option(golden, "eval=ppl", "eval.shuffled=true", "eval.oracle=true")
+    given = [f"eval.{name}=true" for name in ("shuffled", "oracle", "without_pointer")]
+    asked = option(golden, "eval=ppl", *given)
     with scored_conditions() as scored:
         evaluate(EvaluateConfig(run=str(looked.path), eval=probes))
-        assert scored == ["shuffled", "oracle"]
+        assert scored == ["shuffled", "oracle", "on_without_pointer"]
         evaluate(EvaluateConfig(run=str(looked.path), eval=asked))
-    assert scored == ["shuffled", "oracle"]
+    assert scored == ["shuffled", "oracle", "on_without_pointer"]
     first, second = (
         ChunkTable.load(evaluation_of(looked, name).chunks_file).nats for name in ("probes", "ppl")
     )
@@ -139,7 +140,8 @@ def test_train_with_another_eval_on_a_finished_run_only_evaluates(
         assert train(config) == objective, "finished already"
     assert scored == []
     after = contents(copy.path)
-    assert {k for k in before if after[k] != before[k]} <= {"run.log", "status.json", "index.html"}
+    changed = {name for name in before if after[name] != before[name]}
+    assert changed <= {"run.log", "metrics.jsonl", "status.json", "index.html", "checksums.json"}
     out = evaluation_of(copy, "ppl")
     score = Results.load(out.results_file).metrics["test"]["on"]
     assert objective == pytest.approx(score.bpb)
