@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
-from golden import PLANTED, Golden, evaluation_of
+from golden import PLANTED, Golden, evaluation_of, results_of
 
-from retro_lab.commands.evaluate import evaluate
 from retro_lab.commands.summary import show_results
 from retro_lab.config.errors import ConfigError
 from retro_lab.config.fingerprints import plain_of, run_key, steps_of
@@ -33,7 +32,6 @@ from retro_lab.evaluation.records.token_table import TokenTable
 from retro_lab.run.data.graph import DataGraph
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.experiment import ensure_trained
-from retro_lab.run.finished import FinishedRun
 from retro_lab.run.timing import Stopwatch
 
 SUFFIX_TOPIC = MemoryConfig(name="suffix_topic", experts=["suffix", "topic"], gate_tokens=2_000)
@@ -42,10 +40,7 @@ SUFFIX_TOPIC = MemoryConfig(name="suffix_topic", experts=["suffix", "topic"], ga
 def evaluated(run: RunDirectory, memory: MemoryConfig, **more: object) -> RunDirectory:
     """Where an evaluation with a memory is; the command's other settings are `more`."""
     given = {"eval": dataclasses.replace(run.config().eval, bootstrap_samples=50)} | more
-    command = EvaluateConfig(run=str(run.path), memory=memory, **given)  # type: ignore[arg-type]
-    evaluate(command)
-    opened = FinishedRun.open(run).with_command(command).with_database(command.database)
-    return opened.results_in
+    return results_of(EvaluateConfig(run=str(run.path), memory=memory, **given))  # type: ignore[arg-type]
 
 
 def of_baseline(copy: RunDirectory, golden: Golden) -> RunDirectory:
