@@ -110,16 +110,16 @@ class RunDirectory:
         folder = f"{database.name}-{database_key(database)}"
         return RunDirectory(self.path / "databases" / folder, self.is_rank_zero)
 
-    def for_evaluation(self, asked: Config, own: Config | None = None) -> RunDirectory:
-        """The directory for results of an evaluation: this one for evaluations of its own kind.
+    def for_evaluation(self, asked: Config, run: RunDirectory | None = None) -> RunDirectory:
+        """The directory for results of an evaluation: this one for evaluations of the own kind.
 
         Args:
             asked: the run's configuration, with the evaluation's settings.
-            own: the configuration that the run was trained with; by default config.yaml's, and a
-                run without one yet has no other kind.
+            run: whose config.yaml says which kind is the own one, by default this one. A run
+                without the file has no other kind; one from before plain models, any of them.
         """
-        if own is None:
-            own = read_config(self.config_file) if self.config_file.is_file() else asked
+        file = (run or self).config_file
+        own = read_config(file, plain=asked.plain) if file.is_file() else asked
         name = evaluation_name(asked, own)
         if name is None:
             return self

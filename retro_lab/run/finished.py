@@ -118,7 +118,7 @@ class FinishedRun:
     @cached_property
     def results_in(self) -> RunDirectory:
         """The directory of this evaluation's results: `out`, or one below it for another kind."""
-        return self.out.for_evaluation(self.config, self.directory.config())
+        return self.out.for_evaluation(self.config, self.directory)
 
     @cached_property
     def graph(self) -> DataGraph:

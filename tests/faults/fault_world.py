@@ -128,9 +128,8 @@ def label(path: str, folder: Path) -> str:
     if parts[:2] == ("runs", ".store"):
         return f"store/{parts[2]}" if len(parts) > 2 else "store"
     if parts[0] == "runs" and len(parts) > 2:
-        is_other = parts[2] == "evaluations" and len(parts) > 4
-        name = (parts[4] if is_other else parts[2]).lstrip(".").removesuffix(".tmp")
-        return f"run/evaluations/{name}" if is_other else f"run/{name}"
+        named = [parts[2], *parts[4:5]] if parts[2] == "evaluations" else [parts[2]]
+        return "/".join(["run", *(name.lstrip(".").removesuffix(".tmp") for name in named)])
     if parts[0] == "runs" and len(parts) == 2:
         return parts[1] if "report" in parts[1] else "run"
     return parts[0].lstrip(".").removesuffix(".partial")
