@@ -46,15 +46,16 @@ def train(config: Config) -> float | None:
         if run.is_rank_zero:
             if not run.config_file.is_file():
                 run.describe(config)
-            _log_to_agent(run)
+            _log_to_agent(run, run.for_evaluation(config))
     else:
         _run(config, run, watch)
     if not run.is_rank_zero:
         return None
     seconds = None if finished else watch.seconds
+    out = run.for_evaluation(config)
     if _evaluate_further(config, run) is None:
-        show_results(run, seconds)
-    return objective(Results.load(run.results_file), config.objective)
+        show_results(out, seconds)
+    return objective(Results.load(out.results_file), config.objective)
 
 
 def _run(config: Config, run: RunDirectory, watch: Stopwatch) -> None:
@@ -69,16 +70,20 @@ def _run(config: Config, run: RunDirectory, watch: Stopwatch) -> None:
         raise ReportedInterrupt from error
 
 
-def _log_to_agent(run: RunDirectory) -> None:
-    """Logs the figures of a finished run to the `wandb agent` that started this process, if any."""
+def _log_to_agent(run: RunDirectory, out: RunDirectory) -> None:
+    """Logs the figures of a finished run to the `wandb agent` that started this process, if any.
+
+    Args:
+        out: holds the results.
+    """
     agent = Agent.of_environment()
     if agent is None:
         return
     from retro_lab.evaluation.records.results import Results
     from retro_lab.training.publish import publish
 
-    results = Results.load(run.results_file)
-    publish(results, run.config(), run.path, run.path, lineage=run.lineage, agent=agent)
+    results = Results.load(out.results_file)
+    publish(results, run.config(), run.path, out.path, lineage=run.lineage, agent=agent)
 
 
 def _evaluate_further(config: Config, run: RunDirectory) -> float | None:

@@ -210,10 +210,36 @@ def memory_fields(config: Config) -> dict[str, Any] | None:
 
     A run without retrieval does not depend on its database, so the memory's is named here.
     """
+    settings = _memory_settings(config)
+    return settings and settings | {"database": to_plain(config.database)}
+
+
+def _memory_settings(config: Config) -> dict[str, Any] | None:
     if not config.memory.reads:
         return None
-    fields = {k: v for k, v in _identity(config.memory).items() if k != TAG}
-    return fields | {"database": to_plain(config.database)}
+    return {k: v for k, v in _identity(config.memory).items() if k != TAG}
+
+
+def evaluation_name(asked: Config, own: Config) -> str | None:
+    """The name of an evaluation among those of a run: its option and what else it looks at.
+
+    An evaluation of a name replaces the one before it. None is the run's own kind: the evaluation
+    option, split, memory and plain model that it was trained with.
+
+    Args:
+        asked: the run's configuration, with the evaluation's settings.
+        own: the configuration that the run was trained with.
+    """
+    parts = [asked.eval.name]
+    if asked.eval.split != own.eval.split:
+        parts.append(asked.eval.split)
+    if _memory_settings(asked) != _memory_settings(own):
+        cache = "_cache" if asked.memory.cache else ""
+        parts.append(f"memory_{asked.memory.name}{cache}")
+    if asked.wanted_plain != own.wanted_plain:
+        parts.append(f"plain_{asked.plain.match.name}")
+    name = "-".join(parts)
+    return None if name == own.eval.name else name
 
 
 def database_key(database: DatabaseConfig) -> str:

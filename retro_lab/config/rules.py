@@ -67,6 +67,8 @@ def _names(config: Config) -> Iterator[UserError]:
     for key, name in {
         "model.name": config.model.name,
         "retriever.name": config.retriever.name,
+        "eval.name": config.eval.name,
+        "memory.name": config.memory.name,
     }.items():
         if not _SAFE_NAME.fullmatch(name):
             rule = "is part of a directory's name: letters, digits, _ and . only"

@@ -83,8 +83,11 @@ def write_config(config: Config, path: Path) -> None:
         temporary.write_text(yaml.safe_dump(to_plain(config), sort_keys=False), encoding="utf-8")
 
 
-def read_config(path: Path) -> Config:
+def read_config(path: Path, **unsaid: Any) -> Config:
     """Reads the file of `write_config`.
+
+    Args:
+        unsaid: values, in place of the defaults, of keys that an older version's file lacks.
 
     Raises:
         UserError: the file is missing, or is no configuration of this version.
@@ -95,7 +98,9 @@ def read_config(path: Path) -> Config:
             fix="give a directory that train.py printed, such as runs/tiny-bm25-...",
         )
     try:
-        return from_plain(yaml.load(path.read_text(encoding="utf-8"), _SafeLoader) or {})
+        data = yaml.load(path.read_text(encoding="utf-8"), _SafeLoader) or {}
+        lacking = {name: value for name, value in unsaid.items() if name not in data}
+        return dataclasses.replace(from_plain(data), **lacking)
     except (ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise UserError(
             f"{path} is not a configuration that this version can read: {error}",

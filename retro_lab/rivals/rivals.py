@@ -20,8 +20,6 @@ from retro_lab.evaluation.compressors.subset import Subset
 from retro_lab.evaluation.measure.conditions import label
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.environment import environment
-from retro_lab.evaluation.records.results import Results
-from retro_lab.evaluation.report.run_page import write_run_page
 from retro_lab.memory.datastore import (
     Datastore,
     build_index,
@@ -34,6 +32,7 @@ from retro_lab.run.compared import Compared
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.evaluating.compressors import ngram_outcome, xz_outcome
 from retro_lab.run.finished import FinishedRun
+from retro_lab.run.page import write_page
 from retro_lab.run.timing import Stopwatch
 from retro_lab.store import Artifact
 
@@ -45,21 +44,16 @@ from .rival_session import RivalSession
 
 
 def run_rivals(opened: FinishedRun, compared: Compared, watch: Stopwatch) -> None:
-    """Writes rivals.json and rivals.parquet beside the run's results, and the run's page.
+    """Writes rivals.json and rivals.parquet beside the evaluation's results, and its page.
 
     Args:
-        opened: an evaluated run with chunks.parquet, and the requested evaluation.
+        opened: an evaluated run with retrieval, and the requested evaluation.
         compared: includes the baseline, which kNN-LM and RALM use.
 
     Raises:
-        UserError: the run has no retrieval or no baseline, or there are too few documents.
+        UserError: the run's baseline is missing, or there are too few documents.
     """
     config, run = opened.config, opened.directory
-    if not config.retriever.retrieves:
-        raise UserError(
-            f"{run.path} has no retrieval, and rivals are compared with RETRO",
-            fix="evaluate a run with retrieval; its baseline is one of the rivals",
-        )
     baseline = compared.get("baseline")
     if baseline is None:
         raise UserError(
@@ -67,14 +61,15 @@ def run_rivals(opened: FinishedRun, compared: Compared, watch: Stopwatch) -> Non
             fix="run the train.py command again; it trains the baseline",
         )
     session = RivalSession(config, opened.graph, baseline, watch)
-    table = ChunkTable.load(run.chunks_file)
+    out = opened.results_in
+    table = ChunkTable.load(out.chunks_file)
     entries = _run_entries(session, run, compared, table)
     for name in session.asked.which:
         with watch.stage(name):
             entries += _RIVALS[name](session)
     board = Board(session.text.test, session.text.subsample, table)
-    report.save(run.path, board, entries, _common_fields(session, run))
-    write_run_page(Results.load(run.results_file), run.path)
+    report.save(out.path, board, entries, _common_fields(session, run))
+    write_page(out)
 
 
 def _run_entries(
@@ -93,7 +88,7 @@ def _run_entries(
     for name in (name for name in models if name in seconds):
         if name not in table.nats:
             raise UserError(
-                f"{run.chunks_file} has no figures of {label(name)}",
+                f"{run.path} has no scores of {label(name)}",
                 fix="evaluate the run again with its baseline in place",
             )
         outcome = Outcome.by_chunk(

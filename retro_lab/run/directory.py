@@ -13,6 +13,7 @@ harness.json     figures of lm-eval's tasks;  qa.json  answers to questions, and
 index.html       the figures, plots and files of the run on one page
 planted.json     ids of documents with copies in the database, and of each half of the split
 injection.json   a leak experiment (eval=injection);  injection.png its plot
+evaluations/     result files of other kinds of evaluation than the run's own, a folder each
 databases/       result files of evaluations with another database than the run's own
 checksums.json   SHA-256 of the files beside it, checked on every read; also in checkpoints/
 """
@@ -35,6 +36,7 @@ from retro_lab.config.file_paths import located_path
 from retro_lab.config.fingerprints import (
     database_key,
     eval_fields,
+    evaluation_name,
     memory_fields,
     run_key,
     run_name,
@@ -53,6 +55,7 @@ LOG = logging.getLogger("retro_lab")
 LOCK_FILE = ".lock"
 FAILURE_FILE = "failure.json"
 EVALUATION_FILE = "evaluation.json"
+EVALUATIONS = "evaluations"
 _FURTHER_RESULTS = (
     *("harness.json", "qa.json", "rivals.json", "rivals.parquet"),
     *("injection.json", "injection.png", "injection.svg"),
@@ -107,6 +110,40 @@ class RunDirectory:
         """The directory for results of this run with another database."""
         folder = f"{database.name}-{database_key(database)}"
         return RunDirectory(self.path / "databases" / folder, self.is_rank_zero)
+
+    def for_evaluation(self, asked: Config, run: RunDirectory | None = None) -> RunDirectory:
+        """The directory for results of an evaluation: this one for evaluations of the own kind.
+
+        Args:
+            asked: the run's configuration, with the evaluation's settings.
+            run: whose config.yaml says which kind is the own one, by default this one. A run
+                without the file has no other kind; one from before plain models, any of them.
+        """
+        file = (run or self).config_file
+        own = read_config(file, plain=asked.plain) if file.is_file() else asked
+        name = evaluation_name(asked, own)
+        if name is None:
+            return self
+        return RunDirectory(self.path / EVALUATIONS / name, self.is_rank_zero)
+
+    @property
+    def evaluations(self) -> list[RunDirectory]:
+        """The directories of other kinds of evaluation that hold complete results, by name."""
+        found = map(RunDirectory, sorted((self.path / EVALUATIONS).glob("*/")))
+        return [folder for folder in found if folder.evaluation is not None]
+
+    @property
+    def base(self) -> RunDirectory:
+        """The directory that this one's evaluation is listed in; itself unless of another kind."""
+        if self.path.parent.name != EVALUATIONS or self.config_file.is_file():
+            return self  # the latter in a `runs_dir` of that name
+        return RunDirectory(self.path.parents[1], self.is_rank_zero)
+
+    @property
+    def with_others(self) -> list[RunDirectory]:
+        """This directory of results, then those of the other evaluations of the same database."""
+        others = (self.base, *self.base.evaluations)
+        return [self, *(other for other in others if other.path != self.path)]
 
     def config(self) -> Config:
         """The configuration that the run was trained with, with its present folders.
@@ -180,7 +217,7 @@ class RunDirectory:
 
     def is_finished(self, config: Config) -> bool:
         """Whether the run is trained, and evaluated with this configuration."""
-        return self.reached("finished") and self.is_evaluated(config)
+        return self.reached("finished") and self.for_evaluation(config).is_evaluated(config)
 
     def forget_evaluation(self) -> None:
         """Marks the stored results as outdated or incomplete."""
@@ -217,12 +254,17 @@ class RunDirectory:
 
             self.enter("new")
             drop_checkpoints(self.path)
-            for found in (self, *map(RunDirectory, (self.path / "databases").glob("*/"))):
+            for found in (self, *self._all_results()):
                 found.forget_evaluation()
                 for name in _FURTHER_RESULTS:
                     (found.path / name).unlink(missing_ok=True)
         self.describe(config)
         self.record("status.json", self.status | {RUN_KEY: run_key(config)})
+
+    def _all_results(self) -> list[RunDirectory]:
+        """The directories of every other evaluation, complete or not."""
+        patterns = ("databases/*/", f"{EVALUATIONS}/*/", f"databases/*/{EVALUATIONS}/*/")
+        return [RunDirectory(path) for each in patterns for path in self.path.glob(each)]
 
     def describe(self, config: Config) -> None:
         """Makes the directory and writes config.yaml."""

@@ -117,8 +117,10 @@ def _evaluate(
 ) -> None:
     """Scores the trained run and marks it finished, on rank 0 only."""
     if run.is_rank_zero:
+        if not run.reached("finished"):  # the kind of its first evaluation is the run's own
+            run.describe(config)
         with watch.stage("evaluation"):
-            evaluate_run(config, run, run, graph, compared)
+            evaluate_run(config, run, run.for_evaluation(config), graph, compared)
         run.enter("finished")
 
 

@@ -111,11 +111,16 @@ class FinishedRun:
 
     @cached_property
     def out(self) -> RunDirectory:
-        """The result directory: the run's own, or one below it for another database."""
+        """The database's directory: the run's own, or one below it for another database."""
         own = self.directory.config().database
         if database_key(self.config.database) == database_key(own):
             return self.directory
         return self.directory.for_database(self.config.database)
+
+    @cached_property
+    def results_in(self) -> RunDirectory:
+        """The directory of this evaluation's results: `out`, or one below it for another kind."""
+        return self.out.for_evaluation(self.config, self.directory)
 
     @cached_property
     def graph(self) -> DataGraph:
@@ -170,5 +175,5 @@ class FinishedRun:
         return text_search(self.graph, self.tokenizer, str(self.directory.path))
 
     def results(self) -> Results:
-        """The results of the run's evaluation."""
+        """The results of the run's own kind of evaluation."""
         return Results.load(self.out.results_file)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.files import replacing
+from retro_lab.config.serialise import read_config
+from retro_lab.run.directory import EVALUATIONS, RunDirectory
 
 from .unfinished import Unfinished, unfinished
 
@@ -36,10 +38,9 @@ def report(
         UserError: a path does not exist, no run is found, a condition is invalid, or two results
             of the same run and evaluation differ.
     """
-    from retro_lab.evaluation.records.results import RESULTS_FILE
     from retro_lab.evaluation.report.selection import where as chosen
 
-    files = sorted({file for path in paths for file in _results_below(path, RESULTS_FILE)})
+    files = sorted({file for path in paths for file in _results_below(path)})
     left = [run for path in dict.fromkeys(paths) for run in _unfinished_below(path)]
     if not files and not left:
         raise UserError(
@@ -52,7 +53,8 @@ def report(
         raise UserError(
             f"no run holds {' and '.join(where)}", fix="leave out a condition, or write another"
         )
-    _show(rows, left, files[0].parent.parent if files else Path(), repeated, sort, to_wandb)
+    folder = RunDirectory(files[0].parent).base.path.parent if files else Path()
+    _show(rows, left, folder, repeated, sort, to_wandb)
 
 
 def report_sweep(folder: Path, runs: Iterable[str]) -> None:
@@ -62,11 +64,10 @@ def report_sweep(folder: Path, runs: Iterable[str]) -> None:
         folder: holds the runs.
         runs: names of their directories.
     """
-    from retro_lab.evaluation.records.results import RESULTS_FILE
-
     names = sorted(set(runs))
-    files = [folder / name / RESULTS_FILE for name in names]
-    rows, _ = _distinct([file for file in files if file.is_file()])
+    made = [folder / name for name in names if (folder / name).exists()]
+    files = [file for run in made for file in _results_below(run)]
+    rows, _ = _distinct(files)
     _show(rows, unfinished(folder, names), folder, [], None, False)
 
 
@@ -146,11 +147,11 @@ def _row(file: Path) -> SweepRow:
     from retro_lab.evaluation.records.results import Results
     from retro_lab.evaluation.report.sweep import sweep_row
     from retro_lab.run.cost import training_flops
-    from retro_lab.run.directory import RunDirectory
 
     row = sweep_row(Results.load(file))
+    run = RunDirectory(file.parent).base
     try:
-        return dataclasses.replace(row, flops=training_flops(RunDirectory(file.parent).config()))
+        return dataclasses.replace(row, flops=training_flops(run.config()))
     except UserError:
         return row
 
@@ -194,11 +195,27 @@ def _log_to_wandb(shown: Sequence[Part], sort: str | None, folder: Path) -> str:
         return run.url or run.dir
 
 
-def _results_below(path: Path, name: str) -> list[Path]:
+def _results_below(path: Path) -> list[Path]:
+    """The results of a run, or of every run in a folder, with those on other splits and so on."""
     if not path.exists():
         raise UserError(f"{path} does not exist", fix="give a run directory or a folder of runs")
-    own = path / name
-    return [own] if own.is_file() else sorted(path.glob(f"*/{name}"))
+    from retro_lab.evaluation.records.results import RESULTS_FILE
+
+    own = path / RESULTS_FILE
+    found = [own] if own.is_file() else sorted(path.glob(f"*/{RESULTS_FILE}"))
+    return [file for run in found for file in (run, *_variants(run))]
+
+
+def _variants(file: Path) -> list[Path]:
+    """Results of a run's own kind of evaluation on another split, or with another memory or plain
+    model; other kinds look at the same scores."""
+    from retro_lab.evaluation.records.results import RESULTS_FILE
+
+    try:
+        kind = read_config(file.with_name("config.yaml")).eval.name
+    except UserError:
+        return []
+    return sorted(file.parent.glob(f"{EVALUATIONS}/{kind}-*/{RESULTS_FILE}"))
 
 
 def _write_csv(rows: Sequence[SweepRow], path: Path) -> None:

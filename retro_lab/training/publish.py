@@ -41,13 +41,14 @@ def publish(
     Args:
         config: of the run, with its loggers.
         run_dir: the run directory.
-        results_dir: the result directory; if it differs, its name prefixes the figures' names.
+        results_dir: the result directory; another database's name prefixes the figures' names.
         lineage: key of each data stage behind the run.
         agent: the W&B sweep run to log to, in place of the run's own.
     """
     last = last_figures(run_dir)
     step = int(last.pop("step", 0))
-    prefix = "" if results_dir == run_dir else f"{results_dir.name}/"
+    place = results_dir.relative_to(run_dir).parts
+    prefix = f"{place[1]}/" if place[:1] == ("databases",) else ""
     identity = RunIdentity.of(config, run_dir.name, lineage=lineage)
     identity = dataclasses.replace(identity, agent=agent)
     try:

@@ -9,11 +9,13 @@ from pathlib import Path
 from composed import config_of
 from small_corpus import CorpusSize, corpus_overrides
 
+from retro_lab.commands.evaluate import evaluate
 from retro_lab.config.fingerprints import baseline_of, canonical, plain_of, steps_of
 from retro_lab.config.rules import check
-from retro_lab.config.schema import Config
+from retro_lab.config.schema import Config, EvaluateConfig
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.experiment import run_experiment
+from retro_lab.run.finished import FinishedRun
 from retro_lab.run.timing import Stopwatch
 from retro_lab.store.stage import LOCKS_FOLDER
 
@@ -24,6 +26,18 @@ CORPUS = CorpusSize(
     lengths=(150, 100, 150),
     copies=dict(zip(PLANTED, (3, 30), strict=True)),
 )
+
+
+def evaluation_of(out: RunDirectory, name: str) -> RunDirectory:
+    """Where an evaluation of another kind than the run's own lies, below the run or a database."""
+    return RunDirectory(out.path / "evaluations" / name)
+
+
+def results_of(command: EvaluateConfig) -> RunDirectory:
+    """Evaluates a run, and says where the results are."""
+    evaluate(command)
+    opened = FinishedRun.open(Path(str(command.run))).with_command(command)
+    return opened.with_database(command.database).results_in
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from golden import Golden
+from golden import Golden, results_of
 from local_backbone import write_backbone
 
 from retro_lab.commands.evaluate import evaluate
@@ -73,8 +73,9 @@ def test_only_the_gate_is_trained(run: RunDirectory) -> None:
 def test_a_run_without_a_memory_is_evaluated_with_one(run: RunDirectory) -> None:
     before = scores(run)
     asked = dataclasses.replace(run.config().eval, random=False)
-    evaluate(EvaluateConfig(run=str(run.path), eval=asked, memory=MemoryConfig()))
-    assert set(scores(run)) == {"baseline"}
+    out = results_of(EvaluateConfig(run=str(run.path), eval=asked, memory=MemoryConfig()))
+    assert set(scores(out)) == {"baseline"}
+    run.forget_evaluation()
     evaluate(EvaluateConfig(run=str(run.path), eval=run.config().eval, memory=MEMORY))
     after = scores(run)
     assert all(np.array_equal(after[name], nats) for name, nats in before.items())
@@ -125,10 +126,9 @@ def test_what_is_written_has_its_sources(
 
 
 def test_the_gate_of_the_package_needs_no_training(run: RunDirectory, model: Any) -> None:
-    shipped = dataclasses.replace(MEMORY, gate="shipped")
+    shipped, asked = dataclasses.replace(MEMORY, gate="shipped"), run.config().eval
     gates = set((Path(run.config().store.dir) / "memory_gate").iterdir())
-    evaluate(EvaluateConfig(run=str(run.path), eval=run.config().eval, memory=shipped))
-    found = bits(run)
+    found = bits(results_of(EvaluateConfig(run=str(run.path), eval=asked, memory=shipped)))
     assert found["memory"] < 0.9 * found["baseline"]
     attached = AttachedMemory(run.path, shipped)
     ids = torch.tensor([[97, 98, 99]])

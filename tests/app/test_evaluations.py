@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 import pytest
 import torch
-from golden import PLANTED, Golden
+from golden import PLANTED, Golden, evaluation_of
 from observed import scored_conditions
 
 from retro_lab.commands.evaluate import evaluate, main, with_lists
@@ -29,7 +29,7 @@ from retro_lab.run.evaluating.reevaluate import evaluate_one
 
 
 @pytest.fixture(scope="module")
-def everything(
+def evaluated(
     golden: Golden, finished: RunDirectory, tmp_path_factory: pytest.TempPathFactory
 ) -> RunDirectory:
     """A copy of the golden run and its baseline, evaluated with `eval=all`."""
@@ -40,14 +40,20 @@ def everything(
     return run
 
 
+@pytest.fixture(scope="module")
+def everything(evaluated: RunDirectory) -> RunDirectory:
+    """That evaluation's directory."""
+    return evaluation_of(evaluated, "all")
+
+
 def all_parts(golden: Golden) -> EvalConfig:
     return golden.config("eval=all", "eval.ngram=3", "eval.pages=1", "debug=fast").eval
 
 
 @pytest.fixture
-def copy(everything: RunDirectory, tmp_path: Path) -> RunDirectory:
-    shutil.copytree(everything.path.parent, tmp_path / "runs")
-    return RunDirectory(tmp_path / "runs" / everything.path.name)
+def copy(evaluated: RunDirectory, tmp_path: Path) -> RunDirectory:
+    shutil.copytree(evaluated.path.parent, tmp_path / "runs")
+    return RunDirectory(tmp_path / "runs" / evaluated.path.name)
 
 
 def refuse(*_: object) -> None:
@@ -94,10 +100,11 @@ def test_stored_scores_are_read_and_are_what_scoring_gives(
     golden: Golden, copy: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = EvaluateConfig(run=str(copy.path), eval=all_parts(golden))
+    out = evaluation_of(copy, "all")
 
     def files() -> dict[str, bytes]:
         names = ("chunks.parquet", "tokens.parquet", "results.json", "index.html", "inspect.html")
-        return {name: (copy.path / name).read_bytes() for name in names}
+        return {name: (out.path / name).read_bytes() for name in names}
 
     scored = files()
     with scored_conditions() as conditions:
@@ -106,17 +113,20 @@ def test_stored_scores_are_read_and_are_what_scoring_gives(
         assert {k: v for k, v in read.items() if k != "results.json"} == {
             k: v for k, v in scored.items() if k != "results.json"
         }
-        evaluate(replace(command, eval=golden.config("eval=exact", "debug=fast").eval))
+        exact = golden.config("eval=exact", "debug=fast").eval
+        evaluate(replace(command, eval=exact))
+        assert files() == read, "another kind lies elsewhere"
+        evaluate(replace(command, eval=replace(exact, name="all")))
         # What a smaller evaluation didn't ask for is still there when it is wanted again.
-        assert {"shuffled", "oracle"} <= ChunkTable.load(copy.chunks_file).nats.keys()
+        assert {"shuffled", "oracle"} <= ChunkTable.load(out.chunks_file).nats.keys()
         evaluate(command)
         again = files()
         assert {k: v for k, v in again.items() if k != "results.json"} == {
             k: v for k, v in scored.items() if k != "results.json"
         }
     assert conditions == []
-    for run in copy.path.parent.glob("*/"):
-        RunDirectory(run).forget_evaluation()
+    for record in copy.path.parent.rglob("evaluation.json"):
+        RunDirectory(record.parent).forget_evaluation()
     evaluate(command)
     assert files() == read
 
@@ -132,49 +142,55 @@ def test_other_settings_are_scored_anew(golden: Golden, copy: RunDirectory, chan
 def test_what_an_evaluation_does_not_make_is_not_shown_as_its_own(
     golden: Golden, copy: RunDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    evaluation = golden.config("eval=ppl", "eval.split=validation", "debug=fast").eval
+    evaluation = golden.config("eval=ppl", "eval.stride=16", "debug=fast").eval
+    evaluation = replace(evaluation, name="all")
     evaluate(EvaluateConfig(run=str(copy.path), eval=evaluation))
+    out = evaluation_of(copy, "all")
     for name in ("leakage.png", "inspect.html", "tokens.parquet"):
-        assert not (copy.path / name).exists(), name
-    found = load_gain(copy.path / "gain.json")
-    assert found.total.chunks == len(ChunkTable.load(copy.chunks_file))
-    said, page = capsys.readouterr().out, (copy.path / "index.html").read_text()
+        assert not (out.path / name).exists(), name
+    assert Results.load(out.results_file).evaluation.stride == 16
+    found = load_gain(out.path / "gain.json")
+    assert found.total.chunks == len(ChunkTable.load(out.chunks_file))
+    said, page = capsys.readouterr().out, (out.path / "index.html").read_text()
     assert "leakage.png" not in page
     for name in ("rivals.json", "injection.json"):
-        assert (copy.path / name).is_file()
+        assert (out.path / name).is_file()
         assert f"{name} is of an evaluation with another split" in said
     assert "rivals on" not in said
     assert "documents planted" not in said
     assert page.count("data:image/png") == 1, "gain.png alone"
-    baseline = RunDirectory(copy.path.parent / golden.baseline().path.name)
-    (baseline.path / "gain.png").write_bytes(b"of another time")
-    evaluate(EvaluateConfig(run=str(baseline.path), eval=evaluation))
-    assert not (baseline.path / "gain.png").exists()
+    baseline = copy.path.parent / golden.baseline().path.name
+    older = evaluation_of(RunDirectory(baseline), "all").path / "gain.png"
+    older.parent.mkdir(parents=True)
+    older.write_bytes(b"of another time")
+    evaluate(EvaluateConfig(run=str(baseline), eval=evaluation))
+    assert not older.exists()
 
 
 def test_text_totals_and_choice_are_of_one_difference(
     golden: Golden, copy: RunDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A RETRO[OFF] that got worse, as in a run whose backbone was trained too, changes none."""
-    page, gained = (copy.path / "inspect.html").read_text(), copy.path / "gain.json"
+    before, out = evaluation_of(copy, "all"), evaluation_of(copy, "inspect")
+    page, gained = (before.path / "inspect.html").read_text(), before.path / "gain.json"
     assert "nats of plain less nats of RETRO[ON]" in page
     for part in load_gain(gained).by_document[:1] + load_gain(gained).by_document[-1:]:
         assert f"<td>{part.gain:+,.1f}</td>" in page
-    chunks, tokens = ChunkTable.load(copy.chunks_file), TokenTable.load(copy.tokens_file)
+    chunks, tokens = ChunkTable.load(before.chunks_file), TokenTable.load(before.tokens_file)
     off = tokens.nats["off"] + 1
-    replace(tokens, nats={**tokens.nats, "off": off}).save(copy.tokens_file, chunks)
+    replace(tokens, nats={**tokens.nats, "off": off}).save(before.tokens_file, chunks)
     off = chunks.nats["off"] + chunks.tokens
-    replace(chunks, nats={**chunks.nats, "off": off}).save(copy.chunks_file)
+    replace(chunks, nats={**chunks.nats, "off": off}).save(before.chunks_file)
     inspect = golden.config("eval=inspect", "eval.pages=1", "debug=fast").eval
     evaluate(EvaluateConfig(run=str(copy.path), eval=inspect))
-    assert (ChunkTable.load(copy.chunks_file).nats["off"] == off).all(), "it was read"
-    assert (copy.path / "inspect.html").read_text() == page
+    assert (ChunkTable.load(out.chunks_file).nats["off"] == off).all(), "it was read"
+    assert (out.path / "inspect.html").read_text() == page
     said = " ".join(capsys.readouterr().out.split())
     assert "gain of RETRO[ON] over plain, by overlap with any training text (exact)" in said
     for other in (golden.baseline(), golden.plain()):
         shutil.rmtree(copy.path.parent / other.path.name)
     evaluate(EvaluateConfig(run=str(copy.path), eval=inspect))
-    assert "nats of backbone less nats of RETRO[ON]" in (copy.path / "inspect.html").read_text()
+    assert "nats of backbone less nats of RETRO[ON]" in (out.path / "inspect.html").read_text()
 
 
 def test_other_hardware_is_no_other_evaluation(
@@ -330,16 +346,17 @@ def test_perplexity_a_word_is_that_of_the_sums(
     evaluation = golden.config("eval=ppl", "debug=fast").eval
     evaluate(EvaluateConfig(run=str(copy.path), eval=evaluation))
     words = 12 * 150  # test documents, and what each was made of
-    results = Results.load(copy.results_file)
+    out = evaluation_of(copy, "ppl")
+    results = Results.load(out.results_file)
     assert results.evaluation.words == words
-    record = orjson.loads(copy.results_file.read_bytes())["metrics"]["test"]
+    record = orjson.loads(out.results_file.read_bytes())["metrics"]["test"]
     for condition, score in results.metrics["test"].items():
         expected = math.exp(score.nats / words)
         assert record[condition]["word_ppl"] == pytest.approx(expected)
-        assert f"{expected:.6g}" in (copy.path / "index.html").read_text()
+        assert f"{expected:.6g}" in (out.path / "index.html").read_text()
     assert "word ppl" in capsys.readouterr().out
     evaluate(EvaluateConfig(run=str(copy.path), eval=replace(evaluation, words=False)))
-    assert Results.load(copy.results_file).evaluation.words is None
+    assert Results.load(out.results_file).evaluation.words is None
 
 
 def test_a_lines_end_is_a_word_as_in_wikitext() -> None:

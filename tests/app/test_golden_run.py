@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 import pytest
 import torch
-from golden import PLANTED, Golden
+from golden import PLANTED, Golden, evaluation_of
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import baseline_of
@@ -277,7 +277,8 @@ def test_the_page_shows_where_the_gain_comes_from(
 
     evaluation = golden.config("eval=inspect", "eval.pages=1", "debug=fast").eval
     evaluate(EvaluateConfig(run=str(copy.path), eval=evaluation))
-    page = (copy.path / "inspect.html").read_text()
+    out = evaluation_of(copy, "inspect").path
+    page = (out / "inspect.html").read_text()
     assert any(name in page for name in PLANTED), "a copied document gains most"
     assert not re.search(r"\bnan\b", page, re.IGNORECASE)
-    assert (copy.path / "gain.png").stat().st_size > 10_000
+    assert (out / "gain.png").stat().st_size > 10_000

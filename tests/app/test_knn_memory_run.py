@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
-from golden import PLANTED, Golden
+from golden import PLANTED, Golden, results_of
 
-from retro_lab.commands.evaluate import evaluate
 from retro_lab.config.errors import ConfigError
 from retro_lab.config.schema import (
     CorpusDatabaseConfig,
@@ -29,12 +28,15 @@ KNN = MemoryConfig(name="knn", experts=["knn"], gate_tokens=2_000)
 FULL = MemoryConfig(name="full", experts=["suffix", "topic", "knn"], gate_tokens=2_000)
 
 
-def evaluated(run: RunDirectory, memory: MemoryConfig, **more: object) -> ChunkTable:
-    """The scores of an evaluation with a memory; the command's other settings are `more`."""
+def evaluated(run: RunDirectory, memory: MemoryConfig, **more: object) -> RunDirectory:
+    """Where an evaluation with a memory is; the command's other settings are `more`."""
     asked = dataclasses.replace(run.config().eval, bootstrap_samples=50, random=False)
     given = {"eval": asked} | more
-    evaluate(EvaluateConfig(run=str(run.path), memory=memory, **given))  # type: ignore[arg-type]
-    return ChunkTable.load(run.chunks_file)
+    return results_of(EvaluateConfig(run=str(run.path), memory=memory, **given))  # type: ignore[arg-type]
+
+
+def scored(run: RunDirectory, memory: MemoryConfig) -> ChunkTable:
+    return ChunkTable.load(evaluated(run, memory).chunks_file)
 
 
 def of_baseline(copy: RunDirectory, golden: Golden) -> RunDirectory:
@@ -50,7 +52,8 @@ def stored(golden: Golden, stage: str) -> dict[str, dict]:
 def test_each_model_has_states_of_its_own(copy: RunDirectory, golden: Golden) -> None:
     before = {stage: set(stored(golden, stage)) for stage in ("token_states", "contexts")}
     by_expert = dataclasses.replace(copy.config().eval, bootstrap_samples=50, by_expert=True)
-    table = evaluated(copy, FULL, eval=by_expert)
+    out = evaluated(copy, FULL, eval=by_expert)
+    table = ChunkTable.load(out.chunks_file)
     for name in ("memory_knn", "memory_without_knn", "memory_random", "plain_memory"):
         assert np.isfinite(table.nats[name]).all()
     made = stored(golden, "token_states")
@@ -58,7 +61,7 @@ def test_each_model_has_states_of_its_own(copy: RunDirectory, golden: Golden) ->
     read = sorted("neighbours" in manifest["parents"] for manifest in new)
     assert read == [False, True]  # of the plain model and of RETRO[ON]
     contexts = stored(golden, "contexts")
-    tokens = Results.load(copy.results_file).memory
+    tokens = Results.load(out.results_file).memory
     assert tokens is not None
     assert {manifest["stats"]["tokens"] for manifest in new} == {tokens.tokens}
     assert tokens.tokens in {manifest["stats"]["tokens"] for manifest in contexts.values()}
@@ -68,7 +71,8 @@ def test_states_alone_recall_a_copy(copy: RunDirectory, golden: Golden) -> None:
     run = of_baseline(copy, golden)
     shutil.rmtree(golden.folder / "store" / "contexts", ignore_errors=True)
     states = set(stored(golden, "token_states"))
-    table = evaluated(run, KNN)
+    out = evaluated(run, KNN)
+    table = ChunkTable.load(out.chunks_file)
     assert not stored(golden, "contexts")  # none is sorted for it
     for key in stored(golden, "token_states").keys() - states:
         spec = stored(golden, "token_states")[key]["spec"]
@@ -79,7 +83,7 @@ def test_states_alone_recall_a_copy(copy: RunDirectory, golden: Golden) -> None:
     by_token = [gain[rows].sum() / table.tokens[rows].sum() for rows in (planted, ~planted)]
     assert by_token[0] > 0.3
     assert by_token[0] > 3 * by_token[1]
-    results = Results.load(run.results_file)
+    results = Results.load(out.results_file)
     assert results.memory is not None
     assert results.memory.tokens > 0
     gates = stored(golden, "memory_gate")
@@ -90,19 +94,19 @@ def test_states_alone_recall_a_copy(copy: RunDirectory, golden: Golden) -> None:
         parents = {parent["stage"] for parent in spec["parents"].values()}
         assert {"token_states", "token_index"} <= parents
     assert of_knn
-    run.forget_evaluation()
-    run.chunks_file.unlink()
-    again = evaluated(run, KNN)
+    out.forget_evaluation()
+    out.chunks_file.unlink()
+    again = scored(run, KNN)
     assert again.nats["memory"] == pytest.approx(table.nats["memory"], rel=1e-6)
     assert stored(golden, "memory_gate") == gates
 
 
 def test_a_longer_match_than_max_run_is_not_read(copy: RunDirectory, golden: Golden) -> None:
     run = of_baseline(copy, golden)
-    planted = np.isin(evaluated(run, KNN).document_id, PLANTED)
+    planted = np.isin(scored(run, KNN).document_id, PLANTED)
     gained = []
     for max_run in (None, 2):
-        nats = evaluated(run, dataclasses.replace(KNN, max_run=max_run)).nats
+        nats = scored(run, dataclasses.replace(KNN, max_run=max_run)).nats
         gained.append((nats["baseline"] - nats["memory"])[planted].sum())
     assert gained[1] < 0.5 * gained[0]
 

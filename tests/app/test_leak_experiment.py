@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from golden import Golden
+from golden import Golden, evaluation_of
 from observed import scored_conditions
 
 from retro_lab.commands.evaluate import evaluate
@@ -63,7 +63,7 @@ def run(
 
 @pytest.fixture(scope="module")
 def injection(run: RunDirectory) -> Injection:
-    return Injection.load(run.path)
+    return Injection.load(evaluation_of(run, "injection").path)
 
 
 def command(golden: Golden, run: RunDirectory) -> EvaluateConfig:
@@ -87,8 +87,8 @@ def test_every_dose_is_there_and_its_copies_are_seen(injection: Injection) -> No
     assert injection.doses[-1].sets[REST].chunks == 0
 
 
-def test_the_sets_are_the_whole_split(run: RunDirectory, injection: Injection) -> None:
-    table = ChunkTable.load(run.chunks_file)
+def test_the_sets_are_the_whole_split(finished: RunDirectory, injection: Injection) -> None:
+    table = ChunkTable.load(finished.chunks_file)
     for dose in injection.doses:
         parts = [dose.sets[name] for name in (INJECTED, REST, SECOND)]
         assert sum(part.chunks for part in parts) == len(table)
@@ -96,10 +96,10 @@ def test_the_sets_are_the_whole_split(run: RunDirectory, injection: Injection) -
         assert sum(part.documents for part in parts) == 12
 
 
-def test_nothing_planted_is_the_runs_own_evaluation(
+def test_nothing_planted_is_the_commands_evaluation_and_the_runs_own_is_left_alone(
     run: RunDirectory, finished: RunDirectory, injection: Injection
 ) -> None:
-    assert injection.doses[0].folder == str(run.path)
+    assert injection.doses[0].folder == str(evaluation_of(run, "injection").path)
     assert run.results_file.read_bytes() == finished.results_file.read_bytes()
     deltas = [part.change.delta_bpb for part in injection.doses[0].sets.values() if part.chunks]
     assert set(deltas) == {0.0}
@@ -136,11 +136,12 @@ def test_a_model_runs_only_for_what_a_dose_can_change(
     golden: Golden, run: RunDirectory, scored: list[str]
 ) -> None:
     assert scored == ["on"] * len(DOSES)
-    before = (run.path / "injection.json").read_bytes()
+    record = evaluation_of(run, "injection").path / "injection.json"
+    before = record.read_bytes()
     with scored_conditions() as again:
         evaluate(command(golden, run))
     assert again == []
-    assert (run.path / "injection.json").read_bytes() == before
+    assert record.read_bytes() == before
 
 
 def test_other_intervals_need_no_model(golden: Golden, run: RunDirectory, tmp_path: Path) -> None:
@@ -150,12 +151,13 @@ def test_other_intervals_need_no_model(golden: Golden, run: RunDirectory, tmp_pa
     with scored_conditions() as again:
         evaluate(replace(asked, eval=replace(asked.eval, bootstrap_samples=60)))
     assert again == []
-    assert Injection.load(copy.path).bootstrap.samples == 60
-    half = copy.for_database(PlantedDatabaseConfig(plant_share=0.5))
+    out = evaluation_of(copy, "injection")
+    assert Injection.load(out.path).bootstrap.samples == 60
+    half = evaluation_of(copy.for_database(PlantedDatabaseConfig(plant_share=0.5)), "injection")
     assert half.evaluation is not None
     copy.begin(copy.config(), anew=True)  # trained again, it has other weights
-    assert copy.evaluation is half.evaluation is None
-    assert not (copy.path / "injection.json").exists()
+    assert copy.evaluation is half.evaluation is out.evaluation is None
+    assert not (out.path / "injection.json").exists()
 
 
 def refuse(*_: object) -> None:
@@ -172,22 +174,29 @@ def test_what_was_measured_of_a_dose_before_is_kept(
     out = copy.for_database(database)
     shutil.rmtree(out.path)
     own = replace(copy.config().eval, split="test", bootstrap_samples=50)
-    copy.chunks_file.rename(copy.chunks_file.with_suffix(".away"))
+    held = [each.chunks_file for each in (copy, evaluation_of(copy, "injection"))]
+    for file in held:
+        file.rename(file.with_suffix(".away"))
     evaluate(EvaluateConfig(run=str(copy.path), eval=own, database=database))
-    copy.chunks_file.with_suffix(".away").rename(copy.chunks_file)
+    for file in held:
+        file.with_suffix(".away").rename(file)
     table = ChunkTable.load(out.chunks_file)
     assert np.array_equal(table.nats["off"], ChunkTable.load(copy.chunks_file).nats["off"])
-    evaluate(command(golden, copy))
+    with scored_conditions() as again:
+        evaluate(command(golden, copy))
+    assert again == [], "the dose was scored by the other evaluation"
     assert "random" in ChunkTable.load(out.chunks_file).nats
-    assert Injection.load(copy.path).doses[2].sets == Injection.load(run.path).doses[2].sets
+    found = [Injection.load(evaluation_of(each, "injection").path) for each in (copy, run)]
+    assert found[0].doses[2].sets == found[1].doses[2].sets
 
 
 def test_the_report_lies_beside_the_results(
     run: RunDirectory, golden: Golden, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("injection.json", "injection.png", "injection.svg"):
-        assert (run.path / name).is_file()
-    page = (run.path / "index.html").read_text(encoding="utf-8")
+    out = evaluation_of(run, "injection").path
+    for name in ("injection.json", "injection.png", "injection.svg", "results.json"):
+        assert (out / name).is_file()
+    page = (out / "index.html").read_text(encoding="utf-8")
     assert "injection.png" in page
     assert "injection.json" in page
     evaluate(command(golden, run))

@@ -8,14 +8,12 @@ from __future__ import annotations
 import dataclasses
 import html
 import re
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from golden import PLANTED, Golden
+from golden import PLANTED, Golden, results_of
 
-from retro_lab.commands.evaluate import evaluate
 from retro_lab.config.schema import EvaluateConfig, MemoryConfig
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.token_table import TokenTable
@@ -27,27 +25,30 @@ MEMORY = MemoryConfig(name="suffix_topic", experts=["suffix", "topic"], gate_tok
 NOTE = re.compile(r'title="([+-][\d.]+ nats; memory \d+ %(?:, most of it (?:suffix|topic):\w+)?)"')
 
 
-def evaluated(run: RunDirectory, memory: MemoryConfig = MEMORY, **more: object) -> TokenTable:
-    """The token scores of an evaluation with a memory; fields of `eval` are `more`."""
+def evaluated(run: RunDirectory, memory: MemoryConfig = MEMORY, **more: object) -> RunDirectory:
+    """Where an evaluation with a memory is; fields of `eval` are `more`."""
     settings = {"bootstrap_samples": 50, "random": False, "pages": 1} | more
     asked = dataclasses.replace(run.config().eval, **settings)  # type: ignore[arg-type]
-    evaluate(EvaluateConfig(run=str(run.path), memory=memory, eval=asked))
-    return TokenTable.load(run.tokens_file)
+    return results_of(EvaluateConfig(run=str(run.path), memory=memory, eval=asked))
 
 
-def page_of(run: RunDirectory) -> str:
-    return (run.path / "inspect.html").read_text()
+def page_of(out: RunDirectory) -> str:
+    return (out.path / "inspect.html").read_text()
 
 
 @pytest.fixture(scope="module")
-def alone(
+def baseline(
     golden: Golden, finished: RunDirectory, tmp_path_factory: pytest.TempPathFactory
 ) -> RunDirectory:
-    """A run without retrieval, evaluated with a memory and the page."""
+    """A run without retrieval."""
     copy = golden.copy_runs(tmp_path_factory.mktemp("alone") / "runs")
-    run = RunDirectory(copy.path.parent / golden.baseline().path.name)
-    evaluated(run)
-    return run
+    return RunDirectory(copy.path.parent / golden.baseline().path.name)
+
+
+@pytest.fixture(scope="module")
+def alone(baseline: RunDirectory) -> RunDirectory:
+    """The evaluation of a run without retrieval, with a memory and the page."""
+    return evaluated(baseline)
 
 
 def test_the_columns_say_who_paid_for_a_token(alone: RunDirectory) -> None:
@@ -69,14 +70,16 @@ def test_the_columns_say_who_paid_for_a_token(alone: RunDirectory) -> None:
     assert given == {"suffix", "topic"}
 
 
-def test_the_page_shows_what_the_tokens_lean_on(alone: RunDirectory) -> None:
+def test_the_page_shows_what_the_tokens_lean_on(
+    alone: RunDirectory, baseline: RunDirectory
+) -> None:
     page = page_of(alone)
     assert any(f'<h2 id="d0">{name}</h2>' in page for name in PLANTED)
     assert "nats of baseline less nats of with memory" in page
     assert len(NOTE.findall(page)) > 100
     assert "neighbour" not in re.sub('<style>.*</style>|class="neighbour"', "", page, flags=re.S)
     assert not (alone.path / "gain.json").exists()
-    graph = FinishedRun.open(alone).graph
+    graph = FinishedRun.open(baseline).graph
     entries = re.findall(
         r"\d\. <b>([^<]+)</b>, (\d+) tokens? \(memory (\d+) %\), longest match (\d+)"
         r'(?: or more)? tokens</div>\s*<p class="text">(.*?)</p>',
@@ -108,32 +111,35 @@ def test_a_planted_copy_leans_on_its_original(alone: RunDirectory) -> None:
 
 
 def test_stored_scores_have_the_columns_or_are_scored_anew(
-    alone: RunDirectory, golden: Golden, tmp_path: Path
+    alone: RunDirectory, baseline: RunDirectory
 ) -> None:
     before = alone.tokens_file.read_bytes()
     page = page_of(alone)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MemoryScoring, "scores", None)  # whoever calls it fails
-        evaluated(alone)
+        evaluated(baseline)
     assert alone.tokens_file.read_bytes() == before
     assert page_of(alone) == page
     table = ChunkTable.load(alone.chunks_file)
     old = dataclasses.replace(TokenTable.load(alone.tokens_file), memory=None)
     old.save(alone.tokens_file, table)  # as an older version wrote it
-    assert evaluated(alone, tokens=True).memory is not None
+    evaluated(baseline, tokens=True)
+    assert TokenTable.load(alone.tokens_file).memory is not None
     assert alone.tokens_file.read_bytes() == before
 
 
 def test_beside_neighbours_only_the_notes_change(copy: RunDirectory) -> None:
     without = evaluated(copy, MemoryConfig())
-    before = page_of(copy)
-    assert without.memory is None
+    before = page_of(without)
+    assert TokenTable.load(without.tokens_file).memory is None
     assert not NOTE.search(before)
-    tokens = evaluated(copy)
+    out = evaluated(copy)
+    tokens = TokenTable.load(out.tokens_file)
     assert tokens.memory is not None
     plain = tokens.nats["plain"] - tokens.nats["plain_memory"]
     assert (tokens.memory.share >= 1 - np.exp(-plain) - 1e-6).all(), "the verdict is on plain"
-    after = page_of(copy)
+    assert page_of(without) == before
+    after = page_of(out)
     assert len(NOTE.findall(after)) > 100
     assert "(plain with memory)" in after
     plainer = re.sub(r"; memory \d+ %[^\"]*", "", after)
@@ -142,12 +148,14 @@ def test_beside_neighbours_only_the_notes_change(copy: RunDirectory) -> None:
 
 def test_without_contexts_a_page_shows_the_text_alone(copy: RunDirectory, golden: Golden) -> None:
     run = RunDirectory(copy.path.parent / golden.baseline().path.name)
-    tokens = evaluated(run, MemoryConfig(name="none", cache=True))
+    cache = MemoryConfig(name="none", cache=True)
+    out = evaluated(run, cache)
+    tokens = TokenTable.load(out.tokens_file)
     assert tokens.memory is not None
     assert {name.partition(":")[0] for name in tokens.memory.names} == {"cache"}
-    page = page_of(run)
+    page = page_of(out)
     assert not re.search(r"longest match \d", page)
     assert "this memory reads no contexts" in page
     assert "most of it cache:" in page
-    evaluated(run, MemoryConfig(), pages=0)
-    assert not (run.path / "inspect.html").exists()
+    evaluated(run, cache, pages=0, stride=16)
+    assert not (out.path / "inspect.html").exists()

@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
-from golden import PLANTED, Golden
+from golden import PLANTED, Golden, evaluation_of, results_of
 
-from retro_lab.commands.evaluate import evaluate
 from retro_lab.commands.summary import show_results
 from retro_lab.config.errors import ConfigError
 from retro_lab.config.fingerprints import plain_of, run_key, steps_of
@@ -38,11 +37,10 @@ from retro_lab.run.timing import Stopwatch
 SUFFIX_TOPIC = MemoryConfig(name="suffix_topic", experts=["suffix", "topic"], gate_tokens=2_000)
 
 
-def evaluated(run: RunDirectory, memory: MemoryConfig, **more: object) -> Results:
-    """The results of an evaluation with a memory; the command's other settings are `more`."""
+def evaluated(run: RunDirectory, memory: MemoryConfig, **more: object) -> RunDirectory:
+    """Where an evaluation with a memory is; the command's other settings are `more`."""
     given = {"eval": dataclasses.replace(run.config().eval, bootstrap_samples=50)} | more
-    evaluate(EvaluateConfig(run=str(run.path), memory=memory, **given))  # type: ignore[arg-type]
-    return Results.load(run.results_file)
+    return results_of(EvaluateConfig(run=str(run.path), memory=memory, **given))  # type: ignore[arg-type]
 
 
 def of_baseline(copy: RunDirectory, golden: Golden) -> RunDirectory:
@@ -57,13 +55,13 @@ def test_it_adds_its_conditions_and_changes_no_other(
         copy.config().eval, bootstrap_samples=50, by_expert=True, tokens=True
     )
     memory = dataclasses.replace(SUFFIX_TOPIC, cache=True)
-    results = evaluated(copy, memory, eval=by_expert)
-    table = ChunkTable.load(copy.chunks_file)
+    out = evaluated(copy, memory, eval=by_expert)
+    results, table = Results.load(out.results_file), ChunkTable.load(out.chunks_file)
     added = "memory memory_random memory_suffix memory_topic plain_memory cache plain_cache"
     assert set(table.nats) == {*before.nats, *added.split(), "memory_cache"}
     for name, nats in before.nats.items():
         assert (table.nats[name] == nats).all(), name
-    tokens = TokenTable.load(copy.tokens_file)
+    tokens = TokenTable.load(out.tokens_file)
     for name in added.split():
         assert np.bincount(tokens.chunk_row, tokens.nats[name]) == pytest.approx(table.nats[name])
     assert table.exact is not None
@@ -72,9 +70,9 @@ def test_it_adds_its_conditions_and_changes_no_other(
     assert results.memory.exact is not None
     assert results.memory.tokens == sum(int(length) for length in _training_lengths(copy, golden))
     assert {"test/memory/bpb", "test/memory_gain/bpb"} <= set(figures(results))
-    page = (copy.path / "index.html").read_text()
+    page = (out.path / "index.html").read_text()
     assert "A memory read at every token" in page
-    show_results(copy)
+    show_results(out)
     shown = capsys.readouterr().out
     assert "plain with memory minus plain" in " ".join(shown.split())
     assert "Control:" in shown
@@ -90,8 +88,8 @@ def _training_lengths(run: RunDirectory, golden: Golden) -> list[int]:
 
 
 def test_a_leak_is_seen_by_its_exact_filter(copy: RunDirectory) -> None:
-    results = evaluated(copy, SUFFIX_TOPIC)
-    table = ChunkTable.load(copy.chunks_file)
+    out = evaluated(copy, SUFFIX_TOPIC)
+    results, table = Results.load(out.results_file), ChunkTable.load(out.chunks_file)
     assert table.exact is not None
     planted = np.isin(table.document_id, PLANTED) & (table.tokens > 10)
     assert (table.exact.longest_run[planted] >= 0.8 * table.tokens[planted]).mean() > 0.9
@@ -110,8 +108,7 @@ def test_a_leak_is_seen_by_its_exact_filter(copy: RunDirectory) -> None:
 
 
 def test_random_contexts_gain_nothing(copy: RunDirectory) -> None:
-    evaluated(copy, SUFFIX_TOPIC)
-    table = ChunkTable.load(copy.chunks_file)
+    table = ChunkTable.load(evaluated(copy, SUFFIX_TOPIC).chunks_file)
     bits = {name: nats.sum() / np.log(2) / table.bytes.sum() for name, nats in table.nats.items()}
     assert bits["on"] - 0.005 < bits["memory_random"] < bits["on"] + 0.1
     assert bits["memory"] < bits["on"] - 0.02
@@ -119,17 +116,17 @@ def test_random_contexts_gain_nothing(copy: RunDirectory) -> None:
 
 def test_it_is_scored_once_and_its_gate_is_fitted_once(copy: RunDirectory, golden: Golden) -> None:
     run = of_baseline(copy, golden)
-    first = evaluated(run, SUFFIX_TOPIC)
-    scores = ChunkTable.load(run.chunks_file).nats
-    written = run.chunks_file.stat().st_mtime_ns
-    assert evaluated(run, SUFFIX_TOPIC) == first
-    assert run.chunks_file.stat().st_mtime_ns == written
-    run.forget_evaluation()
-    run.chunks_file.unlink()
+    out = evaluated(run, SUFFIX_TOPIC)
+    scores = ChunkTable.load(out.chunks_file).nats
+    written = out.chunks_file.stat().st_mtime_ns
+    assert evaluated(run, SUFFIX_TOPIC) == out
+    assert out.chunks_file.stat().st_mtime_ns == written
+    out.forget_evaluation()
+    out.chunks_file.unlink()
     gates = sorted((golden.folder / "store" / "memory_gate").iterdir())
     evaluated(run, SUFFIX_TOPIC)
     assert sorted((golden.folder / "store" / "memory_gate").iterdir()) == gates
-    again = ChunkTable.load(run.chunks_file).nats
+    again = ChunkTable.load(out.chunks_file).nats
     assert set(again) == {"baseline", "memory", "memory_random"}
     for name, nats in scores.items():
         assert again[name] == pytest.approx(nats, rel=1e-6), name
@@ -139,19 +136,18 @@ def test_without_one_an_evaluation_is_as_before(copy: RunDirectory, golden: Gold
     run = of_baseline(copy, golden)
     before = ChunkTable.load(run.chunks_file).nats["baseline"]
     evaluated(run, SUFFIX_TOPIC)
-    results = evaluated(run, MemoryConfig())
-    assert results.memory is None
-    after = ChunkTable.load(run.chunks_file).nats
+    out = evaluated(run, MemoryConfig())
+    assert Results.load(out.results_file).memory is None
+    after = ChunkTable.load(out.chunks_file).nats
     assert set(after) == {"baseline"}
     assert (after["baseline"] == before).all()
 
 
 def test_a_longer_match_than_max_run_is_not_read(copy: RunDirectory, golden: Golden) -> None:
     run = of_baseline(copy, golden)
-    evaluated(run, SUFFIX_TOPIC)
-    whole = ChunkTable.load(run.chunks_file)
-    evaluated(run, dataclasses.replace(SUFFIX_TOPIC, max_run=2))
-    short = ChunkTable.load(run.chunks_file)
+    whole = ChunkTable.load(evaluated(run, SUFFIX_TOPIC).chunks_file)
+    filtered = evaluated(run, dataclasses.replace(SUFFIX_TOPIC, max_run=2))
+    short = ChunkTable.load(filtered.chunks_file)
     planted = np.isin(whole.document_id, PLANTED)
     gained = [(t.nats["baseline"] - t.nats["memory"])[planted].sum() for t in (whole, short)]
     assert gained[1] < 0.5 * gained[0]
@@ -161,8 +157,7 @@ def test_a_larger_database_is_read_without_training(
     copy: RunDirectory, golden: Golden, tmp_path: Path
 ) -> None:
     run = of_baseline(copy, golden)
-    evaluated(run, SUFFIX_TOPIC)
-    own = ChunkTable.load(run.chunks_file)
+    own = ChunkTable.load(evaluated(run, SUFFIX_TOPIC).chunks_file)
     records = [orjson.loads(line) for line in (golden.corpus / "corpus.jsonl").open("rb")]
     texts = {record["id"]: record["text"] for record in records}
     path = tmp_path / "more.jsonl"
@@ -170,9 +165,10 @@ def test_a_larger_database_is_read_without_training(
     database = CorpusDatabaseConfig(
         name="corpus", corpus=JsonlCorpusConfig(name="jsonl", path=str(path))
     )
-    evaluated(run, SUFFIX_TOPIC, database=database)
-    larger = next((run.path / "databases").iterdir())
-    other = ChunkTable.load(larger / "chunks.parquet")
+    larger = evaluated(run, SUFFIX_TOPIC, database=database)
+    beside = evaluation_of(run.for_database(database), "leakage-memory_suffix_topic")
+    assert larger == beside
+    other = ChunkTable.load(larger.chunks_file)
     copied = np.isin(own.document_id, ["test-03"])
     assert other.nats["baseline"] == pytest.approx(own.nats["baseline"], rel=1e-6)
     assert other.nats["memory"][copied].sum() < 0.7 * own.nats["memory"][copied].sum()
@@ -184,8 +180,8 @@ def test_scores_of_another_plain_model_or_seed_are_not_read(
     copy: RunDirectory, golden: Golden
 ) -> None:
     first = evaluated(copy, SUFFIX_TOPIC)
-    assert first.memory is not None
-    before = ChunkTable.load(copy.chunks_file).nats
+    assert Results.load(first.results_file).memory is not None
+    before = ChunkTable.load(first.chunks_file).nats
     plain = PlainConfig(lr=0.5)
     config = golden.config("plain.lr=0.5")
     other = ensure_trained(
@@ -195,15 +191,16 @@ def test_scores_of_another_plain_model_or_seed_are_not_read(
         Stopwatch(),
     )
     shutil.copytree(other.path, copy.path.parent / other.path.name)
-    evaluated(copy, SUFFIX_TOPIC, plain=plain)
-    after = ChunkTable.load(copy.chunks_file).nats
+    out = evaluated(copy, SUFFIX_TOPIC, plain=plain)
+    assert out != first
+    after = ChunkTable.load(out.chunks_file).nats
     assert (after["memory"] == before["memory"]).all()
     assert (after["memory_random"] == before["memory_random"]).all()
     for name in ("plain", "plain_memory"):
         assert not np.allclose(after[name], before[name]), name
     seeded = dataclasses.replace(copy.config().eval, bootstrap_samples=50, seed=7)
-    evaluated(copy, SUFFIX_TOPIC, plain=plain, eval=seeded)
-    again = ChunkTable.load(copy.chunks_file).nats
+    assert evaluated(copy, SUFFIX_TOPIC, plain=plain, eval=seeded) == out
+    again = ChunkTable.load(out.chunks_file).nats
     assert not np.array_equal(again["memory_random"], after["memory_random"])
 
 
@@ -224,8 +221,7 @@ def test_scores_of_other_text_are_not_read(
     ):
         path.write_bytes(orjson.dumps({"id": "x", "text": text}) + b"\n")
         asked = dataclasses.replace(run.config().eval, bootstrap_samples=samples)
-        evaluated(run, SUFFIX_TOPIC, database=database, eval=asked)
-        larger = RunDirectory(next((run.path / "databases").iterdir()))
+        larger = evaluated(run, SUFFIX_TOPIC, database=database, eval=asked)
         found.append(ChunkTable.load(larger.chunks_file).nats["memory"])
     assert not np.allclose(*found)
 

@@ -8,7 +8,7 @@ import logging
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from golden import Golden
+from golden import Golden, evaluation_of
 
 from retro_lab.commands.evaluate import evaluate
 from retro_lab.config.errors import UserError
@@ -43,13 +43,13 @@ def tuned_on() -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def evaluated(golden: Golden, run: RunDirectory, tuned_on: dict[str, list[str]]) -> RunDirectory:
-    """The golden run with its rivals."""
+    """The evaluation of the golden run with its rivals."""
     command = EvaluateConfig(run=str(run.path), eval=golden.config(*GRIDS).eval)
     with pytest.MonkeyPatch.context() as patch:
         for name, module in TUNED.items():
             patch.setattr(module, "tune", _watched(module.tune, tuned_on[name]))
         evaluate(command)
-    return run
+    return evaluation_of(run, "rivals")
 
 
 def _watched(tune, splits: list[str]):
@@ -106,11 +106,11 @@ def test_rivals_are_tuned_on_validation_alone(
 
 
 def test_a_second_time_nothing_is_trained_or_scored(
-    golden: Golden, evaluated: RunDirectory, caplog: pytest.LogCaptureFixture
+    golden: Golden, run: RunDirectory, evaluated: RunDirectory, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "retro_lab")
     before = (evaluated.path / "rivals.json").read_bytes()
-    evaluate(EvaluateConfig(run=str(evaluated.path), eval=golden.config(*GRIDS).eval))
+    evaluate(EvaluateConfig(run=str(run.path), eval=golden.config(*GRIDS).eval))
     assert (evaluated.path / "rivals.json").read_bytes() == before
     # Outcomes are stages of the store, which says what it builds.
     assert [m for m in caplog.messages if m.startswith(("building", "scoring"))] == []
@@ -121,24 +121,28 @@ def test_every_rival_that_may_be_asked_for_is_there() -> None:
 
 
 def test_a_baseline_has_no_rivals(golden: Golden, evaluated: RunDirectory) -> None:
+    """It is refused before it is evaluated."""
     baseline = golden.baseline().path
     with pytest.raises(UserError, match="has no retrieval"):
         evaluate(EvaluateConfig(run=str(baseline), eval=golden.config(*GRIDS).eval))
+    assert not (baseline / "evaluations").exists()
 
 
 @pytest.mark.slow
-def test_the_equal_baseline_is_a_run_of_its_own(golden: Golden, evaluated: RunDirectory) -> None:
+def test_the_equal_baseline_is_a_run_of_its_own(
+    golden: Golden, run: RunDirectory, evaluated: RunDirectory
+) -> None:
     overrides = (
         *GRIDS,
         "eval.rivals.which=[equal_parameters]",
         "eval.rivals.matched.lr_factors=[0.01,1.0]",
     )
-    evaluate(EvaluateConfig(run=str(evaluated.path), eval=golden.config(*overrides).eval))
+    evaluate(EvaluateConfig(run=str(run.path), eval=golden.config(*overrides).eval))
     rows = {row["name"]: row for row in table.load(evaluated.path)["rivals"]}
     facts, tuning = rows["equal_parameters"]["facts"], rows["equal_parameters"]["tuning"]
-    run = RunDirectory(evaluated.path.parent / facts["run"])
-    config, own = run.config(), evaluated.config()
-    assert run.reached("trained")
+    equal = RunDirectory(run.path.parent / facts["run"])
+    config, own = equal.config(), run.config()
+    assert equal.reached("trained")
     assert [tried["lr_factor"] for tried in tuning["trials"]] == [0.01, 1.0]
     assert config.optim.lr == own.optim.lr * tuning["chosen"]["lr_factor"]
     assert tuning["chosen"]["lr_factor"] == 1.0  # a hundredth of the rate learns next to nothing

@@ -142,6 +142,8 @@ BROKEN = [
     ("eval.confidence=95", "eval.confidence=95.0", "eval.confidence=0.95"),
     ("eval.split=val", "eval.split=val: must be train or", "eval.split=validation"),
     ("model.name=a/b", "model.name=a/b: is part of a directory's name", "model.name=ab"),
+    ("eval.name=..", "eval.name=..: is part of a directory's name", "eval.name=before"),
+    ("memory.name=a/b", "memory.name=a/b: is part of a directory's name", "memory.name=ab"),
 ]
 
 

@@ -21,6 +21,7 @@ from retro_lab.config.fingerprints import (
     baseline_of,
     canonical,
     eval_fields,
+    evaluation_name,
     plain_of,
     run_fields,
     run_key,
@@ -263,6 +264,26 @@ def test_another_plain_model_is_another_evaluation() -> None:
     assert "plain" not in without
     assert by_tokens != eval_fields(BASE.eval, PlainConfig(match=PlainMatch.flops))
     assert by_tokens != eval_fields(BASE.eval, PlainConfig(lr=1.0))
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        (["eval.stride=64", "eval.seed=7", "eval.tokens=true"], None),
+        (["eval=inspect"], "inspect"),
+        (["eval.name=before"], "before"),
+        (["eval.split=validation"], "leakage-validation"),
+        (["memory=suffix", "memory.cache=true"], "leakage-memory_suffix_cache"),
+        (["memory=suffix", "plain.lr=0.1"], "leakage-memory_suffix-plain_tokens"),
+        (["eval=ppl", "eval.split=validation", "plain=none"], "ppl-validation-plain_none"),
+    ],
+)
+def test_an_evaluation_is_named_by_what_it_looks_at(
+    config_of: Build, asked: list[str], name: str | None
+) -> None:
+    own = config_of()
+    assert evaluation_name(config_of(*asked), own) == name
+    assert evaluation_name(config_of(*asked), config_of(*asked)) is None
 
 
 def test_the_plain_model_is_the_baseline_of_all_of_retros_steps(config_of: Build) -> None:

@@ -53,14 +53,18 @@ def _reported(run: Path, name: str, config: Config) -> object:
 
 def _evaluated_otherwise(run: Path, name: str, config: Config) -> object:
     """Figures of another evaluation, which takes the scores that are stored."""
-    other = dataclasses.replace(config.eval, alphas=[0.5, 1.0], tokens="tokens" in name)
+    folder = (run / name).parent
+    kind = config.eval.name if folder == run else folder.name
+    by_token = "tokens" in name or folder != run
+    other = dataclasses.replace(config.eval, name=kind, alphas=[0.5, 1.0], tokens=by_token)
     evaluate(EvaluateConfig(run=str(run), eval=other))
-    return _figures(run)
+    return _figures(folder)
 
 
 def _scored_anew(run: Path, name: str, config: Config) -> object:
     """Figures from the weights and the store."""
-    (run / "evaluation.json").unlink()
+    for record in run.rglob("evaluation.json"):
+        record.unlink()
     evaluate(EvaluateConfig(run=str(run), eval=config.eval))
     return _figures(run)
 
@@ -102,6 +106,8 @@ TARGETS = (
     Target("baseline/checkpoints/last.ckpt", _resumed, 2, stopped=True),
     Target("results.json", _reported, 4),
     Target("tokens.parquet", _evaluated_otherwise, 4),
+    Target("evaluations/inspect/chunks.parquet", _evaluated_otherwise, 2),
+    Target("evaluations/inspect/tokens.parquet", _evaluated_otherwise, 2),
     Target("config.yaml", _scored_anew, 3),
     Target("config.yaml", _resumed, 1, stopped=True),
     Target("status.json", _shown, 1),
@@ -118,9 +124,9 @@ def bit_flips(world: World, flips: int, seed: int = 0) -> list[Counts]:
     """A row: each flip in a copy of a run, used by a command's own function in a child."""
     counts = Counts("bit flips in run files and store")
     rng = random.Random(seed)
-    after = world.phases.get("evaluate", world.phases["train"]).end
-    lacking = "tokens.parquet" if "evaluate" not in world.phases else None
-    targets = [one for one in TARGETS if one.file != lacking]
+    after = world.phases.get("look", world.phases["train"]).end
+    lacking = () if "look" in world.phases else ("tokens.parquet", "evaluations/")
+    targets = [one for one in TARGETS if not one.file.startswith(lacking)]
     counts.must_hit = frozenset(one.file for one in targets[:flips])
     stopped = _stopped(world) if any(one.stopped for one in targets[:flips]) else after
     clean: dict[Target, str] = {}

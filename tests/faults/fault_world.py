@@ -83,6 +83,8 @@ class World:
             return
         evaluation = ["eval.tokens=true", "eval.bootstrap_samples=30"]
         self._add("evaluate", ["evaluate", of_run, *evaluation], "after-train")
+        look = ["eval=inspect", "eval.pages=1", "eval.bootstrap_samples=30"]
+        self._add("look", ["evaluate", of_run, *look], "after-evaluate")
         self._add("sweep", ["train", "-m", "neighbours=k1,k2", *self.settings], "after-train")
         self._add("report", ["report", "runs"], "after-sweep")
 
@@ -126,7 +128,8 @@ def label(path: str, folder: Path) -> str:
     if parts[:2] == ("runs", ".store"):
         return f"store/{parts[2]}" if len(parts) > 2 else "store"
     if parts[0] == "runs" and len(parts) > 2:
-        return f"run/{parts[2].lstrip('.').removesuffix('.tmp')}"
+        named = [parts[2], *parts[4:5]] if parts[2] == "evaluations" else [parts[2]]
+        return "/".join(["run", *(name.lstrip(".").removesuffix(".tmp") for name in named)])
     if parts[0] == "runs" and len(parts) == 2:
         return parts[1] if "report" in parts[1] else "run"
     return parts[0].lstrip(".").removesuffix(".partial")

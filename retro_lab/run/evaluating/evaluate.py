@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from contextlib import suppress
 
 import numpy as np
 import torch
 
+from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import eval_fields, memory_fields, run_key
 from retro_lab.config.schema import (
     Config,
@@ -29,7 +31,6 @@ from retro_lab.evaluation.records.results import (
 from retro_lab.evaluation.records.token_table import TokenTable
 from retro_lab.evaluation.report.plots import plot_leakage
 from retro_lab.evaluation.report.reference_words import EXACT, EXACT_WITH_DATABASE
-from retro_lab.evaluation.report.run_page import write_run_page
 from retro_lab.evaluation.report.sweep import scored_k
 from retro_lab.text.duplicates import duplicates_in_training
 from retro_lab.training.publish import publish
@@ -39,6 +40,7 @@ from ..data.graph import DataGraph
 from ..data.memory_nodes import context_nodes, memory_lineage
 from ..directory import RunDirectory
 from ..model import build_data
+from ..page import write_page
 from .compressors import compressor_scores
 from .inspection import (
     GAIN_FILES,
@@ -82,6 +84,7 @@ def evaluate_run(
         raise ValueError(f"{table.bytes.sum()} bytes scored of {expected} in the split")
     leakage = _leakage(config, table)
     results = _results(config, run, out, graph, compared, table, leakage)
+    out.path.mkdir(parents=True, exist_ok=True)
     out.forget_evaluation()
     _remove_older(out, tokens, config)
     table.save(out.chunks_file)
@@ -91,9 +94,18 @@ def evaluate_run(
     _show(config, out, graph, results, table, tokens)
     plain = config.wanted_plain if results.plain else None
     out.record_evaluation(eval_fields(evaluation, plain, memory_fields(config)))
+    _list_in_base(out)
     own = dataclasses.replace(run.config(), eval=evaluation)
     publish(results, own, run.path, out.path, lineage=run.lineage)
     return results
+
+
+def _list_in_base(out: RunDirectory) -> None:
+    """Writes the page that lists this evaluation, if it is of another kind than the run's own."""
+    base = out.base
+    if base is not out and base.results_file.is_file():
+        with suppress(UserError):  # damaged results were warned of when scores were read
+            write_page(base)
 
 
 def _leakage(config: Config, table: ChunkTable) -> Leakage:
@@ -159,7 +171,7 @@ def _show(
         found = memory_gain(table, results.leakage)
     if found is not None and tokens is not None and config.eval.pages:
         write_inspection(config, out, graph, tokens, found)
-    write_run_page(results, out.path)
+    write_page(out)
 
 
 def _plain(config: Config, compared: Compared) -> PlainModel:

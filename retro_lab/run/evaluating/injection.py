@@ -1,8 +1,8 @@
 """`evaluate.py run=... eval=injection`: plants growing shares of the test text in the database.
 
 Every dose is an evaluation of the run with `database=planted`, stored under databases/ and reused.
-The report reads their chunks.parquet; injection.json and its plot are written beside the run's own
-results.
+The report reads their chunks.parquet; injection.json and its plot are written beside the results of
+the command's evaluation.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.results import Results
 from retro_lab.evaluation.report.injection_plot import plot_injection
 from retro_lab.evaluation.report.injection_verdict import percent
-from retro_lab.evaluation.report.run_page import write_run_page
 
 from ..directory import RunDirectory
 from ..finished import FinishedRun
+from ..page import write_page
 from .reevaluate import evaluate_one
 
 LOG = logging.getLogger("retro_lab")
@@ -74,9 +74,8 @@ def run_injection(run: RunDirectory, command: EvaluateConfig) -> dict[str, float
     Args:
         run: already evaluated with the command's own settings.
     """
-    plain = dataclasses.replace(
-        command.eval, pages=0, rivals=RivalsConfig(), injection=InjectionConfig(), **_PROBES
-    )
+    off = {"pages": 0, "rivals": RivalsConfig(), "injection": InjectionConfig(), **_PROBES}
+    plain = dataclasses.replace(command.eval, **off)
     seconds: dict[str, float] = {}
     found: dict[float, RunDirectory] = {}
     for dose in sorted({0.0, *command.eval.injection.doses}):
@@ -84,12 +83,13 @@ def run_injection(run: RunDirectory, command: EvaluateConfig) -> dict[str, float
         found[dose], spent = _evaluated(run, command, plain, dose)
         seconds[f"dose {percent(dose)}"] = spent
     injection = _report(run, found, plain)
-    injection.save(run.path)
-    results = Results.load(run.results_file)
+    out = FinishedRun.open(run).with_command(command).results_in
+    injection.save(out.path)
+    results = Results.load(out.results_file)
     title = f"A planted leak: {results.config['corpus']['name']}, model {run.path.name}"
     for name in PLOTS:
-        plot_injection(injection, run.path / name, title=title)
-    write_run_page(results, run.path)
+        plot_injection(injection, out.path / name, title=title)
+    write_page(out)
     return {name: spent for name, spent in seconds.items() if spent}
 
 
@@ -100,11 +100,11 @@ def _evaluated(
     database = PlantedDatabaseConfig(
         plant_split=plain.split, plant_half=Half.first, plant_share=dose
     )
-    out = FinishedRun(run, run.config()).with_database(database).out
+    asked = dataclasses.replace(command, eval=plain, database=database, memory=MemoryConfig())
+    out = FinishedRun.open(run).with_command(asked).with_database(database).results_in
     held = out.evaluation
     if held is not None and _without_probes(held) == _without_probes(eval_fields(plain)):
         return out, 0.0
-    asked = dataclasses.replace(command, eval=plain, database=database, memory=MemoryConfig())
     _, spent = evaluate_one(run, asked)
     return out, sum((spent or {}).values())
 

@@ -105,7 +105,7 @@ def write_inspection(
     write_page(
         list(_documents(config, inspection, names, tokens, found)),
         run.path / INSPECT_FILE,
-        title=run.path.name,
+        title=run.base.path.name,
         description=description,
         words=_words(config),
     )

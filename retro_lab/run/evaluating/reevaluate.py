@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from typing import TypeAlias
@@ -34,18 +35,17 @@ def evaluate_one(
         The result directory, and seconds by stage; None if there was nothing to do.
 
     Raises:
-        UserError: the run is not trained, its data changed, or it has no checkpoint.
+        UserError: invalid settings, or the run is not trained, its data changed, or it has no
+            checkpoint.
     """
     run = FinishedRun.open(directory).with_command(command).with_database(command.database)
-    out, elsewhere = run.out, run.out is not directory
-    if elsewhere and out.lineage:
-        move = f"move {out.path} away to evaluate with the text that is there now"
-        check_unchanged_if_readable(out, run.graph, move)
-    if command.eval.rivals.which and elsewhere:
-        raise UserError(
-            f"database={run.config.database.name}: rivals search the run's own database",
-            fix="leave database out, or take another eval",
-        )
+    check(run.config)
+    elsewhere, out = run.out is not directory, run.results_in
+    if elsewhere and run.out.lineage:
+        move = f"move {run.out.path} away to evaluate with the text that is there now"
+        check_unchanged_if_readable(run.out, run.graph, move)
+    if command.eval.rivals.which:
+        _check_rivals(run)
     due = not out.is_evaluated(run.config) or bool(command.eval.pages)
     if not due and then is None:
         LOG.info("%s is evaluated like this already", out.path)
@@ -57,7 +57,7 @@ def evaluate_one(
         if due:
             with watch.stage("evaluation"):
                 evaluate_run(run.config, directory, out, run.graph, compared)
-            if not elsewhere:
+            if out is directory:
                 directory.enter("finished")
         if then is not None:
             then(run, compared, watch)
@@ -66,16 +66,30 @@ def evaluate_one(
     return out, watch.seconds
 
 
+def _check_rivals(run: FinishedRun) -> None:
+    if not run.config.retriever.retrieves:
+        raise UserError(
+            f"{run.directory.path} has no retrieval, and rivals are compared with RETRO",
+            fix="evaluate a run with retrieval; its baseline is one of the rivals",
+        )
+    if run.out is not run.directory:
+        raise UserError(
+            f"database={run.config.database.name}: rivals search the run's own database",
+            fix="leave database out, or take another eval",
+        )
+
+
 def _prepare(run: FinishedRun, watch: Stopwatch) -> Compared:
     """Opens the data, checks that it is the run's, and returns the compared runs."""
     directory, out = run.directory, run.out
-    check(run.config)
     with watch.stage("prepare"):
         lineage = run.graph.prepare()
     if out is directory:
         directory.check_lineage(lineage)
     else:
         directory.check_text(run.graph.text_lineage)
-        out.describe(run.config)
+        own = directory.config()
+        kind = {"eval": own.eval, "memory": own.memory, "plain": own.plain}
+        out.describe(dataclasses.replace(run.config, **kind))
         out.record_lineage(lineage)
     return compared_runs(run.config)

@@ -72,7 +72,8 @@ class Scoring:
     Args:
         config: of the run, with the requested evaluation and database.
         run: directory with the weights.
-        out: result directory, which may hold scores; differs from `run` for another database.
+        out: result directory, which may hold scores; differs from `run` for another database or
+            kind of evaluation.
         graph: of the run's data.
         data: its windows.
         compared: baseline and plain model, scored on the same tokens.
@@ -100,11 +101,12 @@ class Scoring:
                 or too few neighbours pass the filter of a probe.
         """
         wanted = conditions(self.config, self.compared)
-        held = self._valid_stored()
-        found = {name: held[name] for name in (*wanted, *PROBES) if name in held}
+        own, held = self._valid_stored()
+        found = {name: own[name] for name in PROBES if name in own}
+        found |= {name: held[name] for name in wanted if name in held}
         missing = [n for n in wanted if n not in found or not self._suffices(found[n])]
         if read := [name for name in wanted if name not in missing]:
-            LOG.info("scores read from %s: %s", self.out.path, ", ".join(read))
+            LOG.info("scores read from %s: %s", self.run.path, ", ".join(read))
         # Data of all conditions first, so that errors appear before a model runs.
         for name in self.compared.keys() & set(missing):
             self.compared[name].check_text(self.graph.text_lineage)
@@ -149,14 +151,27 @@ class Scoring:
         other = self.compared[condition]
         return load_model(other.config(), other, self.graph)
 
-    def _valid_stored(self) -> dict[str, ChunkScores]:
-        """Stored scores that are valid for this evaluation, by condition."""
+    def _valid_stored(self) -> tuple[dict[str, ChunkScores], dict[str, ChunkScores]]:
+        """Stored scores that are valid for this evaluation, by condition.
+
+        Returns:
+            Those of this kind of evaluation, and those of every kind.
+        """
         key = run_key(self.run.config())
-        held = self._stored(self.config, self.out, key, self.graph.retrieves)
-        if self.out.path != self.run.path and "off" not in held:
-            own = self._stored(self.config, self.run, key, reads=False)  # OFF reads no database
-            held |= {"off": own["off"]} if "off" in own else {}
-        return held
+        own, *others = (
+            self._stored(self.config, folder, key, self.graph.retrieves)
+            for folder in self.out.with_others
+        )
+        held = dict(own)
+        for name, scores in [pair for other in others for pair in other.items()]:
+            if name not in held or not self._suffices(held[name], _has_shares(scores)):
+                held[name] = scores
+        if "off" not in held:
+            folders = self.run.with_others  # OFF reads no database
+            without = [self._stored(self.config, each, key, reads=False) for each in folders]
+            found = [scores["off"] for scores in without if "off" in scores]
+            held |= {"off": max(found, key=self._suffices)} if found else {}
+        return own, held
 
     def _suffices(self, scores: ChunkScores, shares: bool = False) -> bool:
         """Whether scores by token are present, and what a memory gave to them, if requested."""
@@ -210,13 +225,14 @@ class Scoring:
         """A compared run's scores, from its files if they cover the same tokens, else computed."""
         other = self.compared[name]
         own = dataclasses.replace(other.config(), eval=self.config.eval)
-        stored = self._stored(own, other, run_key(own), reads=False).get("baseline")
-        if (
-            stored is not None
-            and self._suffices(stored)
-            and np.array_equal(stored.tokens, same_tokens.tokens)
-        ):
-            return stored
+        for folder in other.with_others:
+            stored = self._stored(own, folder, run_key(own), reads=False).get("baseline")
+            if (
+                stored is not None
+                and self._suffices(stored)
+                and np.array_equal(stored.tokens, same_tokens.tokens)
+            ):
+                return stored
         return self._score(load_model(own, other, self.graph), None, name)
 
     def _stored(
@@ -269,6 +285,11 @@ class Scoring:
         if asked not in (None, settings.max_run):
             names = [name for name in names if name != "filtered"]
         return {name: _condition_scores(table, tokens, name, rows, graph.chunks) for name in names}
+
+
+def _has_shares(scores: ChunkScores) -> bool:
+    """Whether the scores say what a memory gave to each token."""
+    return scores.by_token is not None and scores.by_token.memory is not None
 
 
 def _filtered(config: Config, graph: DataGraph) -> NeighbourTable:

@@ -22,13 +22,13 @@ from retro_lab.config.schema import (
 )
 from retro_lab.evaluation.measure.conditions import label
 from retro_lab.evaluation.records.environment import environment
-from retro_lab.evaluation.records.results import Results
 from retro_lab.evaluation.report.benchmark_tables import harness_table, qa_tables
-from retro_lab.evaluation.report.run_page import PAGE_FILE, write_run_page
+from retro_lab.evaluation.report.run_page import PAGE_FILE
 
 from ..compared import Compared, compared_runs
 from ..directory import RunDirectory
 from ..finished import FinishedRun
+from ..page import write_page
 from .conditions import Conditions
 
 SCHEMA_VERSION = 1
@@ -60,7 +60,7 @@ def run_benchmark(run: RunDirectory, command: EvaluateConfig) -> None:
     try:
         out.record(name, _common_fields(opened.config, run) | record)
         if out.results_file.is_file():
-            write_run_page(Results.load(out.results_file), out.path)
+            write_page(out)
     finally:
         lock.release()
     _show(tables, opened.config, out, name)
