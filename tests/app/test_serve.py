@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from retro_lab.commands.serve import main, open_index, parse
+from retro_lab.commands.serve import main, open_run, parse
 from retro_lab.config.compose import load_config
 from retro_lab.config.errors import UserError
 from retro_lab.run.directory import RunDirectory
@@ -55,7 +55,7 @@ def test_a_run_without_an_index_is_not_served(tmp_path: Path) -> None:
         run = RunDirectory(tmp_path / retriever)
         run.begin(load_config([f"retriever={retriever}"]), anew=True)
         with pytest.raises(UserError, match=f"no index of its own: retriever={retriever}"):
-            open_index(run)
+            open_run(run).text_search()
 
 
 def test_a_mistake_is_one_message_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
