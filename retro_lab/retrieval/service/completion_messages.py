@@ -41,6 +41,8 @@ def _only(neutral: object, *others: object) -> AfterValidator:
 
 
 class StreamOptions(BaseModel):
+    """What a stream has beside the text."""
+
     model_config = ConfigDict(extra="forbid")
 
     include_usage: bool = Field(False, description="one more event at the end, with the usage")
@@ -72,7 +74,7 @@ class CompletionRequest(BaseModel):
         [], description="up to four strings, before the first of which the text ends"
     )
     stream: bool = Field(False, description="the text as server-sent events, while it is written")
-    stream_options: StreamOptions | None = Field(None, description="for `stream` alone")
+    stream_options: StreamOptions | None = Field(None, description="for stream=true alone")
     show_neighbours: bool = Field(
         False, description="adds what was read, as retro_lab.neighbours; not OpenAI's, not streamed"
     )
@@ -102,9 +104,9 @@ class CompletionRequest(BaseModel):
 class Choice(BaseModel):
     """The continuation of a prompt."""
 
-    text: str = ""
+    text: str = Field("", description="without the prompt and the stop string")
     index: int = Field(description="number of the prompt, from 0")
-    logprobs: None = None
+    logprobs: None = Field(None, description="always null")
     finish_reason: str | None = Field(
         None, description="stop: the model ended the document, or a stop string came; or length"
     )
@@ -113,9 +115,9 @@ class Choice(BaseModel):
 class Usage(BaseModel):
     """Tokens of the run's tokenizer."""
 
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
+    prompt_tokens: int = Field(description="of all prompts")
+    completion_tokens: int = Field(description="written for all prompts")
+    total_tokens: int = Field(description="both")
 
 
 class ReadNeighbour(BaseModel):
@@ -131,28 +133,32 @@ class ReadNeighbour(BaseModel):
 class Extension(BaseModel):
     """What OpenAI's form has no place for."""
 
-    neighbours: list[ReadNeighbour]
+    neighbours: list[ReadNeighbour] = Field(description="in the order in which they were read")
 
 
 class Completion(BaseModel):
     """The continuations; as events of a stream, each has the text since the last, and no usage."""
 
-    id: str
-    object: Literal["text_completion"]
+    id: str = Field(description="a new one for each answer")
+    object: Literal["text_completion"] = Field(description="of OpenAI's form")
     created: int = Field(description="seconds since 1970")
     model: str = Field(description="the run's name")
-    choices: list[Choice]
-    usage: Usage
+    choices: list[Choice] = Field(description="one for each prompt")
+    usage: Usage = Field(description="tokens read and written")
     retro_lab: Extension | None = Field(None, description="with show_neighbours alone")
 
 
 class Model(BaseModel):
+    """A model that can be asked."""
+
     id: str = Field(description="the run's name")
-    object: Literal["model"] = "model"
+    object: Literal["model"] = Field("model", description="of OpenAI's form")
     created: int = Field(description="when the service began, in seconds since 1970")
-    owned_by: str = "retro_lab"
+    owned_by: str = Field("retro_lab", description="always the same")
 
 
 class ModelList(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[Model]
+    """The models that can be asked: one, or none."""
+
+    object: Literal["list"] = Field("list", description="of OpenAI's form")
+    data: list[Model] = Field(description="empty where the service only searches")

@@ -82,10 +82,11 @@ class StopText:
     def add(self, piece: str) -> str:
         """The text that is certain by now; the beginning of a stop string is held back."""
         text = self._held + piece
-        places = [place for stop in self.stops if (place := text.find(stop)) >= 0]
+        places = [(place + len(s), place) for s in self.stops if (place := text.find(s)) >= 0]
         if places:
             self.ended, self._held = True, ""
-            return text[: min(places)]
+            _, place = min(places)  # the first that is complete, however the text is cut
+            return text[:place]
         begun = (n for stop in self.stops for n in range(1, len(stop)) if text.endswith(stop[:n]))
         certain = len(text) - max(begun, default=0)
         self._held = text[certain:]
@@ -209,8 +210,8 @@ def add_completions(
     async def completions(request: CompletionRequest) -> Response:
         """Writes with the run's model, which searches the index at the end of every chunk.
 
-        The fields are OpenAI's, for its clients. With `stream` the text comes as server-sent
-        events, of which the last is `[DONE]`.
+        The fields are OpenAI's, for its clients. With stream the text comes as server-sent
+        events, of which the last is [DONE].
         """
         if isinstance(completer, UserError):
             raise completer

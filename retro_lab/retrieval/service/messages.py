@@ -13,6 +13,8 @@ _INT64_MAX = 2**63 - 1
 
 
 class ErrorDetail(BaseModel):
+    """What went wrong."""
+
     code: str = Field(description="one word for programs")
     message: str = Field(description="what is wrong")
     fix: str = Field(description="what to do about it")
@@ -21,7 +23,7 @@ class ErrorDetail(BaseModel):
 class ErrorAnswer(BaseModel):
     """The body of every error answer."""
 
-    error: ErrorDetail
+    error: ErrorDetail = Field(description="what went wrong")
 
 
 def _is_text(text: str) -> str:

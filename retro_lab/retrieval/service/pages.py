@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, NamedTuple
@@ -129,18 +130,20 @@ def _body(schema: dict[str, Any], holder: dict[str, Any] | None) -> Message | No
 
 def _message(schema: dict[str, Any], name: str) -> Message:
     part = schema["components"]["schemas"][name]
+    about, _, attributes = part.get("description", "").partition("\n\nAttributes:\n")
+    told = dict(re.findall(r"^ +(\w+): (.+)$", attributes, re.MULTILINE))  # of a dataclass
     needed = part.get("required", [])
     rows = [
         Row(
             field,
-            type_in_words(about),
-            "required" if field in needed else json.dumps(about.get("default")),
-            about.get("description", ""),
+            type_in_words(its),
+            "required" if field in needed else json.dumps(its.get("default")),
+            its.get("description") or told.get(field, ""),
         )
-        for field, about in part["properties"].items()
+        for field, its in part["properties"].items()
     ]
     example = json.dumps(part["examples"][0]) if "examples" in part else ""
-    return Message(name, part.get("description", "").partition("\n\n")[0], rows, example)
+    return Message(name, about, rows, example)
 
 
 def type_in_words(schema: dict[str, Any]) -> str:
@@ -154,7 +157,7 @@ def type_in_words(schema: dict[str, Any]) -> str:
     kind = schema.get("type", "any value")
     if kind == "array":
         kind = f"list of {type_in_words(schema['items'])}"
-    bounds = [f"{word} {schema[name]:g}" for name, word in _BOUNDS.items() if name in schema]
+    bounds = [f"{word} {schema[name]:,}" for name, word in _BOUNDS.items() if name in schema]
     return ", ".join([kind, *bounds])
 
 
