@@ -104,11 +104,12 @@ class CompletionRequest(BaseModel):
 class Choice(BaseModel):
     """The continuation of a prompt."""
 
-    text: str = Field("", description="without the prompt and the stop string")
+    text: str = Field(default="", description="without the prompt and the stop string")
     index: int = Field(description="number of the prompt, from 0")
-    logprobs: None = Field(None, description="always null")
+    logprobs: None = Field(default=None, description="always null")
     finish_reason: str | None = Field(
-        None, description="stop: the model ended the document, or a stop string came; or length"
+        default=None,
+        description="stop: the model ended the document, or a stop string came; or length",
     )
 
 
@@ -145,20 +146,20 @@ class Completion(BaseModel):
     model: str = Field(description="the run's name")
     choices: list[Choice] = Field(description="one for each prompt")
     usage: Usage = Field(description="tokens read and written")
-    retro_lab: Extension | None = Field(None, description="with show_neighbours alone")
+    retro_lab: Extension | None = Field(default=None, description="with show_neighbours alone")
 
 
 class Model(BaseModel):
     """A model that can be asked."""
 
     id: str = Field(description="the run's name")
-    object: Literal["model"] = Field("model", description="of OpenAI's form")
+    object: Literal["model"] = Field(default="model", description="of OpenAI's form")
     created: int = Field(description="when the service began, in seconds since 1970")
-    owned_by: str = Field("retro_lab", description="always the same")
+    owned_by: str = Field(default="retro_lab", description="always the same")
 
 
 class ModelList(BaseModel):
     """The models that can be asked: one, or none."""
 
-    object: Literal["list"] = Field("list", description="of OpenAI's form")
+    object: Literal["list"] = Field(default="list", description="of OpenAI's form")
     data: list[Model] = Field(description="empty where the service only searches")
