@@ -152,6 +152,8 @@ def test_stop_strings_end_a_text_however_it_is_cut(text: str, stops: list[str]) 
         ({"prompt": "a" * 45}, (413, "too_large"), "61 asked, but the limit is 60"),
         ({"prompt": ["a" * 15, "a"]}, (413, "too_large"), "62 asked, but the limit is 60"),
         ({"prompt": "a" * 45, "stream": True}, (413, "too_large"), "61 asked"),
+        ({"prompt": ["a"] * 4}, (413, "too_large"), "64 asked, but the limit is 60"),
+        ({"prompt": "a" * 1921}, (413, "too_large"), "letters of all prompts: 1921 asked"),
         ({"model": "gpt"}, (404, "no_such_model"), "'echo' is served"),
     ],
 )  # fmt: skip
@@ -228,14 +230,23 @@ def test_writing_that_takes_too_long_times_out(stream: bool) -> None:
 
 
 class Endless(Echo):
+    """Writes as much as it may, and says when it begins."""
+
     ends = 10**9
 
+    def __init__(self, begun: asyncio.Event) -> None:
+        super().__init__()
+        self.begun, self.loop = begun, asyncio.get_running_loop()
 
-def test_a_search_is_answered_beside_a_stream_which_ends_when_its_client_leaves() -> None:
-    app = create_app(
-        index_of(0), Limits(max_new_tokens=10**9, max_context=2 * 10**9), None, Endless()
-    )
-    body = json.dumps({"prompt": "a", "max_tokens": 10**9, "stream": True}).encode()
+    def write(self, asked: Asked, read: Read) -> Iterator[Piece]:
+        self.loop.call_soon_threadsafe(self.begun.set)
+        yield from super().write(asked, read)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_search_is_answered_while_text_is_written_until_its_client_leaves(stream: bool) -> None:
+    limits = Limits(max_new_tokens=10**9, max_context=2 * 10**9)
+    body = json.dumps({"prompt": "a", "max_tokens": 10**9, "stream": stream}).encode()
     scope = {
         "type": "http", "method": "POST", "path": PATH, "query_string": b"",
         "headers": [(b"content-type", b"application/json")],
@@ -243,6 +254,7 @@ def test_a_search_is_answered_beside_a_stream_which_ends_when_its_client_leaves(
 
     async def both() -> tuple[int, int]:
         begun, leaves, told = asyncio.Event(), asyncio.Event(), [body]
+        app = create_app(index_of(0), limits, completer=Endless(begun))
 
         async def receive() -> dict[str, Any]:
             if told:
@@ -251,15 +263,15 @@ def test_a_search_is_answered_beside_a_stream_which_ends_when_its_client_leaves(
             return {"type": "http.disconnect"}
 
         async def send(message: dict[str, Any]) -> None:
-            begun.set()
+            pass
 
-        stream = asyncio.create_task(app(scope, receive, send))  # type: ignore[arg-type]
+        writing = asyncio.create_task(app(scope, receive, send))  # type: ignore[arg-type]
         await begun.wait()
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://service") as other:
             found = await other.post("/search", json={"texts": ["w1"]})
             leaves.set()
-            await stream
+            await writing
             after = await other.post(PATH, json={"prompt": "a"})
         return found.status_code, after.status_code
 

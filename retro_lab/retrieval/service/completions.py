@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
 from typing import Any, NamedTuple, Protocol
 from uuid import uuid4
 
 import orjson
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -31,6 +32,8 @@ from .completion_messages import (
 )
 from .limits import Limits, ServiceError, impossible, json_response, too_much
 from .worker import Worker
+
+_LETTERS = 32  # more than the tokens of a text have on average
 
 
 class Asked(NamedTuple):
@@ -207,7 +210,7 @@ def add_completions(
         summary="Continue text, with retrieval on the way",
         responses={200: {"content": {"text/event-stream": {}}}},
     )
-    async def completions(request: CompletionRequest) -> Response:
+    async def completions(request: CompletionRequest, connection: Request) -> Response:
         """Writes with the run's model, which searches the index at the end of every chunk.
 
         The fields are OpenAI's, for its clients. With stream the text comes as server-sent
@@ -219,7 +222,7 @@ def add_completions(
         writing = Writing(completer, request, limits)
         deltas = worker.steps(writing.deltas)
         if not request.stream:
-            return json_response(await _whole(writing, deltas))
+            return json_response(await _whole(writing, deltas, connection.is_disconnected))
         first = await anext(deltas)  # so that an error before it has its own status
         return Events(_events(writing, first, deltas))
 
@@ -234,13 +237,27 @@ def _check(request: CompletionRequest, completer: Completer, limits: Limits) -> 
         )
     if request.max_tokens > limits.max_new_tokens:
         raise too_much("max_tokens", request.max_tokens, limits.max_new_tokens)
+    # What follows from the limit on tokens, before anything is split into tokens.
+    count, size = len(request.prompt), sum(map(len, request.prompt))
+    if count * request.max_tokens > limits.max_context:
+        raise too_much("prompts times max_tokens", count * request.max_tokens, limits.max_context)
+    if size > _LETTERS * limits.max_context:
+        raise too_much("letters of all prompts", size, _LETTERS * limits.max_context)
 
 
-async def _whole(writing: Writing, deltas: AsyncIterator[Delta]) -> dict[str, Any]:
+async def _whole(
+    writing: Writing,
+    deltas: AsyncGenerator[Delta, None],
+    is_left: Callable[[], Awaitable[bool]],
+) -> dict[str, Any]:
+    """The whole answer; what there is of it, for nobody, if the client leaves before its end."""
     choices = [Choice(index=row) for row in range(len(writing.request.prompt))]
-    async for row, text, reason in deltas:
-        choices[row].text += text
-        choices[row].finish_reason = reason or choices[row].finish_reason
+    async with aclosing(deltas):
+        async for row, text, reason in deltas:
+            choices[row].text += text
+            choices[row].finish_reason = reason or choices[row].finish_reason
+            if await is_left():
+                break
     answer = {
         **writing.head,
         "choices": [choice.model_dump() for choice in choices],
