@@ -1,4 +1,4 @@
-"""`python -m retro_lab serve run=...`: serves searches of a run's database over HTTP."""
+"""`python -m retro_lab serve run=...`: serves a run's search, and its model's text, over HTTP."""
 
 from __future__ import annotations
 
@@ -15,19 +15,25 @@ from retro_lab.retrieval.service.address import is_loopback, listen
 from retro_lab.run.directory import RunDirectory
 
 if TYPE_CHECKING:
-    from retro_lab.retrieval.service.served_index import ServedIndex
+    from retro_lab.run.finished import FinishedRun
 
 USAGE = """usage: python -m retro_lab serve run=runs/... [key=value ...]
 
-Serves the search index of a run: /search, /candidates (for retriever=http), /health, /docs.
+Serves a run's search index and model over HTTP: / is a page to search with, /docs describes all.
+  /search          chunks nearest to texts, tokens or vectors
+  /candidates      the same for retriever=http of other runs
+  /v1/completions  continues text with the run's model and retrieval, in OpenAI's form
+  /v1/models       the run's name; /health: what is served, and within which limits
   host=127.0.0.1   address to listen on; other than loopback addresses need an API key
   port=8765        0 takes a free port
   api_key=...      or RETRO_LAB_API_KEY in the environment, which other users cannot see
   store=DIR        folder of prepared data, if moved
   max_k=4096 max_queries=256 max_bytes=16777216 timeout=60   limits of a request
+  max_new_tokens=1024 max_context=8192   limits of a completion, in tokens
   curl -s localhost:8765/search --json '{"texts": ["def main():"], "k": 3}'"""
 
 _MOST = 2**31 - 1
+_LIMITS = ("max_k", "max_queries", "max_bytes", "timeout", "max_new_tokens", "max_context")
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,8 @@ class ServeOptions:
         port: TCP port.
         api_key: key that clients must send; None for open access.
         store: of prepared data; None for the run's own.
-        max_k, max_queries, max_bytes, timeout: see `retro_lab.retrieval.service.limits.Limits`;
-            None for its default.
+        max_k, max_queries, max_bytes, timeout, max_new_tokens, max_context: see
+            `retro_lab.retrieval.service.limits.Limits`; None for its default.
     """
 
     run: Path = key(example="<directory of a run>")
@@ -53,12 +59,13 @@ class ServeOptions:
     max_queries: int | None = key(None, least=1, most=_MOST)
     max_bytes: int | None = key(None, least=1, most=_MOST)
     timeout: float | None = key(None, least=1, most=_MOST)
+    max_new_tokens: int | None = key(None, least=1, most=_MOST)
+    max_context: int | None = key(None, least=1, most=_MOST)
 
     @property
     def limits(self) -> dict[str, Any]:
         """The given limits, by name."""
-        names = ("max_k", "max_queries", "max_bytes", "timeout")
-        return {n: getattr(self, n) for n in names if getattr(self, n) is not None}
+        return {n: getattr(self, n) for n in _LIMITS if getattr(self, n) is not None}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -82,7 +89,7 @@ def parse(argv: Sequence[str]) -> ServeOptions:
 
 
 def serve(options: ServeOptions) -> None:
-    """Serves the run's index until interrupted, then completes the running requests.
+    """Serves the run's index and model until interrupted, then completes the running requests.
 
     Raises:
         KeyboardInterrupt: on Ctrl-C, after the running requests.
@@ -91,30 +98,34 @@ def serve(options: ServeOptions) -> None:
     try:
         from retro_lab.retrieval.service.limits import Limits
         from retro_lab.retrieval.service.server import answer, create_app
+        from retro_lab.run.completions import completer_of
     except ImportError as error:
         raise UserError(
             f"serve needs the package {error.name}", fix='pip install -e ".[serve]"'
         ) from None
     limits = Limits(**options.limits)
     listener = listen(options.host, options.port)
-    served = open_index(RunDirectory(options.run), options.store)
-    app = create_app(served, limits, options.api_key)
+    run = open_run(RunDirectory(options.run), options.store)
+    served, completer = run.text_search(), completer_of(run)
+    app = create_app(served, limits, options.api_key, completer)
     address = f"[{options.host}]" if ":" in options.host else options.host
     url = f"http://{address}:{listener.getsockname()[1]}"
     print(f"{options.run}: {served.config.name} over {served.size:,} chunks")
+    if isinstance(completer, UserError):
+        print(f"no completions: {completer.message}")
     print(f"serving {url}   documentation {url}/docs   stop with Ctrl-C", flush=True)
     answer(app, listener, limits)
 
 
-def open_index(run: RunDirectory, store: str | None = None) -> ServedIndex:
-    """The run's index with all that a search by text needs; a missing index is built.
+def open_run(run: RunDirectory, store: str | None = None) -> FinishedRun:
+    """The run with its prepared data in `store`, or where it was; trained or not.
 
     Raises:
-        UserError: the run has no retriever or an HTTP one, or its data is lost.
+        UserError: the directory holds no run.
     """
     from retro_lab.run.finished import FinishedRun
 
     config = run.config()
     if store is not None:
         config.store.dir = store
-    return FinishedRun(run, config).text_search()
+    return FinishedRun(run, config)

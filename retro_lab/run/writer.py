@@ -92,6 +92,7 @@ class Writer:
 
     Attributes:
         leaned: of the last text written for each prompt, what each token leans on in the memory.
+        counts: tokens written for each prompt so far, of the last texts.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Writer:
         self.model, self.tokenizer, self.source, self.window = model, tokenizer, source, window
         self.memory = memory
         self.leaned: dict[int, list[Source]] = {}
+        self.counts: list[int] = []
 
     @classmethod
     def load(cls, request: Request) -> Writer:
@@ -113,15 +115,17 @@ class Writer:
         Raises:
             UserError: the run is missing or not trained, or doesn't support a given key.
         """
-        run = FinishedRun.open(request.run)
+        return cls.of(FinishedRun.open(request.run), request)
+
+    @classmethod
+    def of(cls, run: FinishedRun, request: Request) -> Writer:
+        """A writer with a run that is open already.
+
+        Raises:
+            UserError: the run doesn't support a given key.
+        """
+        check_writable(run)
         config, path = run.config, run.directory.path
-        if config.recipe.backbone is not None:
-            raise UserError(
-                f"{path} is grafted on {config.recipe.backbone}; generate writes with models "
-                "of this project only",
-                fix=f"python -m retro_lab export run={path} out=FOLDER, then "
-                "model.generate(...) as its README.md says",
-            )
         reads = config.retriever.retrieves
         asked = ["retrieval"] * bool(request.retrieval) + request.retrieval_keys
         if asked and not reads:
@@ -168,6 +172,7 @@ class Writer:
 
         rows = [self.encode(prompt) for prompt in prompts]
         written = [list(row) for row in rows]
+        self.counts = counts = [0] * len(rows)
         processors = [] if self.memory is None else [self.memory.processor() for _ in rows]
 
         def read_out(logits: torch.Tensor, texts: dict[int, list[int]]) -> torch.Tensor:
@@ -193,6 +198,7 @@ class Writer:
         for step in steps:
             for row, token in step.items():
                 written[row].append(token)
+                counts[row] += 1
                 yield row, texts[row].add(token)
         for row, processor in enumerate(processors):
             ids, count = torch.tensor(written[row]), len(written[row]) - len(rows[row])
@@ -226,6 +232,21 @@ def _search(source: NeighbourSource, queries: list[Query], show: Show | None) ->
         for query, neighbours in zip(queries, found, strict=True):
             show(Reading(query.row, query.end, neighbours))
     return torch.from_numpy(tokens)
+
+
+def check_writable(run: FinishedRun) -> None:
+    """Refuses a run whose model is not one of this project's.
+
+    Raises:
+        UserError: it is grafted on a pretrained backbone.
+    """
+    path, backbone = run.directory.path, run.config.recipe.backbone
+    if backbone is not None:
+        raise UserError(
+            f"{path} is grafted on {backbone}; generate writes with models of this project only",
+            fix=f"python -m retro_lab export run={path} out=FOLDER, then "
+            "model.generate(...) as its README.md says",
+        )
 
 
 def device_of(name: str) -> torch.device:

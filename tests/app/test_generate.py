@@ -229,12 +229,12 @@ class ServedHere(HttpRetriever):
 def test_a_service_gives_what_the_run_finds_itself(
     golden: Golden, finished: RunDirectory, writer: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from retro_lab.commands.serve import open_index
+    from retro_lab.commands.serve import open_run
     from retro_lab.retrieval.search.registry import BACKENDS
     from retro_lab.retrieval.service.server import Limits, create_app
     from retro_lab.run.data.graph import DataGraph
 
-    ServedHere.app = create_app(open_index(finished), Limits(), None)
+    ServedHere.app = create_app(open_run(finished).text_search(), Limits(), None)
     monkeypatch.setitem(BACKENDS, HttpRetrieverConfig, f"{__name__}:ServedHere")
     config = golden.config("retriever=http", "retriever.url=http://service")
     graph = DataGraph(config)

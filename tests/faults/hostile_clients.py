@@ -29,7 +29,7 @@ _HEAD = (
 
 
 def hostile_clients(world: World, seconds: float, seed: int = 0) -> list[Counts]:
-    """A row: requests of twelve kinds for so long, and a question with a known answer between."""
+    """A row: requests of fourteen kinds for so long, and questions with known answers between."""
     counts = Counts("hostile requests to serve")
     if seconds > 10:
         counts.must_hit = frozenset(attack.__name__.strip("_") for attack in ATTACKS)
@@ -86,12 +86,19 @@ def _compare(port: int, expected: object, counts: Counts) -> None:
 
 
 def _ask(port: int) -> object:
-    """The answer to one question; ValueError where it is not 200."""
+    """The answers to a search and a completion; ValueError where one is not 200."""
+    found = _post(port, "/search", {"texts": ["abcd efgh"], "k": 3})
+    asked = {"prompt": "abcd efgh", "max_tokens": 12, "temperature": 0.8, "seed": 1}
+    written = _post(port, "/v1/completions", asked)
+    return found, written["choices"], written["usage"]
+
+
+def _post(port: int, path: str, asked: dict[str, object]) -> dict[str, object]:
     connection = http.client.HTTPConnection(_HOST, port, timeout=20)
     try:
-        body = json.dumps({"texts": ["abcd efgh"], "k": 3})
+        body = json.dumps(asked)
         headers = {"Authorization": f"Bearer {_KEY}", "Content-Type": "application/json"}
-        connection.request("POST", "/search", body, headers)
+        connection.request("POST", path, body, headers)
         response = connection.getresponse()
         answer = response.read()
         if response.status != 200:
@@ -229,9 +236,36 @@ def _long_head(a: Attacker) -> bytes:
     return a.send(_HEAD + b"X: " + b"a" * _MEGABYTE + b"\r\n\r\n")
 
 
+def _completion(data: bytes) -> bytes:
+    return _body(data).replace(b"/search", b"/v1/completions", 1)
+
+
+def _odd_completions(a: Attacker) -> bytes:
+    odd = (
+        rb'{"prompt": "\ud800"}', b'{"prompt": []}', b'{"prompt": [""], "max_tokens": 0}',
+        b'{"prompt": "a", "max_tokens": 9223372036854775807}', b'{"prompt": "a", "n": 1000000}',
+        b'{"prompt": "a", "temperature": NaN}', b'{"prompt": "a", "temperature": -1e-300}',
+        b'{"prompt": "a", "top_p": 0}', b'{"prompt": "a", "seed": -1}', b'{"prompt": [["a"]]}',
+        b'{"prompt": "a", "stop": ["' + b"b" * 300_000 + b'"]}', b'{"prompt": "a", "model": ""}',
+        b'{"prompt": "a", "stream": "perhaps"}', b'{"prompt": "' + b"a b " * 200_000 + b'"}',
+        b'{"prompt": [' + b'"a",' * 200_000 + b'"a"]}', b'{"prompt": "a", "logit_bias": [1]}',
+    )  # fmt: skip
+    return a.send(_completion(a.rng.choice(odd)))
+
+
+def _leave_a_stream(a: Attacker) -> bytes:
+    with a.connect() as connection:
+        asked = b'{"prompt": "abcd", "max_tokens": 1000, "stream": true}'
+        connection.sendall(_completion(asked))
+        answer = connection.recv(a.rng.randrange(20, 2000))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    return answer
+
+
 ATTACKS: tuple[Callable[[Attacker], bytes], ...] = (
     _random_bytes, _half_a_head, _half_a_body, _wrong_key, _false_length, _too_long, _deep,
     _odd_values, _many_at_once, _hang_up, _odd_paths, _long_head,
+    _odd_completions, _leave_a_stream,
 )  # fmt: skip
-_FAIR = (_many_at_once,)
+_FAIR = (_many_at_once, _leave_a_stream)
 """Kinds of which an answer with 200 is right."""

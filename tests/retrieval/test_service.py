@@ -194,7 +194,8 @@ def test_a_fault_of_the_search_tells_nothing_of_its_inside() -> None:
 
 def test_the_documentation_shows_requests_answers_and_errors() -> None:
     schema = bm25().get("/openapi.json").json()
-    assert set(schema["paths"]) == {"/health", "/search", "/candidates"}
+    completions = {"/v1/completions", "/v1/models"}
+    assert set(schema["paths"]) == {"/health", "/search", "/candidates", *completions}
     answers = schema["paths"]["/search"]["post"]["responses"]
     assert {"200", "401", "413", "503", "504"} <= set(answers)
     assert set(schema["components"]["schemas"]["Hit"]["properties"]) == {

@@ -29,7 +29,7 @@ class Client:
     """Sends a body in pieces; None stands for a client that says no more."""
 
     def __init__(self, pieces: Iterable[bytes | None], headers: Any = KEY) -> None:
-        self.scope = {"type": "http", "method": "POST", "headers": headers}
+        self.scope = {"type": "http", "method": "POST", "path": "/", "headers": headers}
         self.pieces = iter(pieces)
         self.taken = 0
         self.sent: list[dict] = []

@@ -16,6 +16,8 @@ from fastapi import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from retro_lab.config.errors import UserError
+
 from .client import API_KEY_VARIABLE
 
 _CONNECTIONS = 4  # open connections for each concurrent request; idle ones are kept for clients
@@ -30,6 +32,9 @@ class Limits:
         max_queries: queries a request.
         max_hits: queries times k in a search with texts, which bounds the answer.
         max_bytes: bytes of a request's body, counted on arrival.
+        max_new_tokens: tokens written for a prompt.
+        max_context: tokens of a completion, prompts with what is written; each row of the batch
+            counts as long as the longest.
         timeout: seconds for a request's head, then for its body, then for its answer.
         max_waiting: concurrent requests, including the running one.
     """
@@ -38,6 +43,8 @@ class Limits:
     max_queries: int = 256
     max_hits: int = 65536
     max_bytes: int = 16 * 2**20
+    max_new_tokens: int = 1024
+    max_context: int = 8192
     timeout: float = 60.0
     max_waiting: int = 64
 
@@ -83,10 +90,16 @@ def too_busy(limits: Limits) -> ServiceError:
     return ServiceError(503, "busy", problem, "try again later")
 
 
+def impossible(error: UserError) -> ServiceError:
+    """The error for a request that the run or its data cannot fulfil."""
+    return ServiceError(422, "impossible", error.message, error.fix or "see /docs")
+
+
 class Guard:
     """Passes on requests with the right key and a complete, timely body, while there is room.
 
-    Only POST requests are checked: others carry no body and expose no text of the run.
+    POST requests and those under /v1 are checked: others carry no body and expose no text or name
+    of the run.
 
     Args:
         app: the application behind the guard.
@@ -101,7 +114,7 @@ class Guard:
         self.inside = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST":
+        if scope["type"] != "http" or not _is_checked(scope):
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
@@ -154,6 +167,10 @@ class Guard:
                 f"the request did not come whole in {self.limits.timeout:g} seconds",
                 "send less a request, or serve with a larger timeout",
             ) from None
+
+
+def _is_checked(scope: Scope) -> bool:
+    return scope["method"] == "POST" or scope["path"].startswith("/v1/")
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

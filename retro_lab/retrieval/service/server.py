@@ -1,141 +1,52 @@
 """The search service: a run's index over HTTP, with limits, timeouts and helpful errors.
 
-`/search` takes text, tokens or vectors; `/candidates` serves `retriever=http`; `/health` describes
-the served index; `/docs` is generated from the types below.
+`/search` takes text, tokens or vectors; `/candidates` serves `retriever=http`; `/v1/completions`
+writes with the run's model; `/health` describes the served index; `/` is a page to search with, and
+`/docs` describes all of it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import socket
-import threading
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from typing import Annotated, Any, Self, TypeVar
+from typing import Any
 
 import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 from starlette.exceptions import HTTPException
 
 from retro_lab.config.errors import UserError
 
 from ..base import NO_CHUNK, Neighbours
+from .completions import Completer, add_completions
 from .limits import (
     Guard,
     Limits,
     ServiceError,
     connection_type,
+    impossible,
     json_response,
-    too_busy,
     too_much,
 )
+from .messages import (
+    CandidatesAnswer,
+    CandidatesRequest,
+    ErrorAnswer,
+    Health,
+    SearchAnswer,
+    SearchRequest,
+)
+from .pages import add_pages
 from .served_index import Hit, ServedIndex
+from .worker import Worker
 
-_T = TypeVar("_T")
 _BEARER = HTTPBearer(auto_error=False)  # for the documentation; the guard checks the key
-_INT64_MAX = 2**63 - 1
-
-
-class ErrorDetail(BaseModel):
-    code: str
-    message: str
-    fix: str
-
-
-class ErrorAnswer(BaseModel):
-    """The body of every error answer."""
-
-    error: ErrorDetail
-
-
-def _is_text(text: str) -> str:
-    """The text if UTF-8 can encode it; JSON can hold half of a surrogate pair."""
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            place = f"at place {error.start}"
-            raise ValueError(f"half of a surrogate pair {place}, which is no character") from None
-    return text
-
-
-Text = Annotated[str, AfterValidator(_is_text)]
-Token = Annotated[int, Field(ge=-1, le=_INT64_MAX)]
-Ids = Annotated[int, Field(ge=NO_CHUNK, le=_INT64_MAX)]
-Vectors = list[Annotated[list[FiniteFloat], Field(min_length=1)]]
-
-
-class SearchRequest(BaseModel):
-    """A batch of queries as texts, tokens or embeddings, and k, the chunks to find for each."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    texts: list[Text] | None = Field(None, description="text, searched as the run's own chunks are")
-    tokens: list[list[Token]] | None = Field(None, description="ids of the run's tokenizer")
-    embeddings: Vectors | None = Field(
-        None, description="vectors of the run's embedder, as queries"
-    )
-    k: int = Field(10, ge=1)
-
-    @model_validator(mode="after")
-    def _one_form(self) -> Self:
-        given = [name for name in ("texts", "tokens", "embeddings") if getattr(self, name)]
-        if len(given) != 1:
-            raise ValueError("give exactly one of texts, tokens and embeddings, not empty")
-        return self
-
-    def size(self) -> int:
-        """Number of queries."""
-        return len(self.texts or self.tokens or self.embeddings or ())
-
-
-class SearchAnswer(BaseModel):
-    """The hits of each query, best first."""
-
-    results: list[list[Hit]]
-
-
-class CandidatesRequest(BaseModel):
-    """Queries by chunk id in the shared store, or by tokens at chunk id -1."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    index: Text = Field(description="the key that /health gave: another index is refused")
-    chunk_ids: list[Ids] = Field(min_length=1)
-    tokens: list[list[Token]]
-    embeddings: Vectors | None = None
-    k: int = Field(ge=1)
-
-    @model_validator(mode="after")
-    def _one_row_a_query(self) -> Self:
-        rows = {len(part) for part in (self.tokens, self.embeddings) if part is not None}
-        if rows != {len(self.chunk_ids)}:
-            raise ValueError("tokens and embeddings need one row a chunk id")
-        return self
-
-
-class CandidatesAnswer(BaseModel):
-    """Ragged ids and scores of each query's chunks, best first."""
-
-    ids: list[list[int]]
-    scores: list[list[float]]
-
-
-class Health(BaseModel):
-    """The served index: its content keys, size and limits."""
-
-    status: str
-    retriever: str
-    needs_embeddings: bool
-    index: str
-    chunks: str
-    size: int
-    limits: dict[str, int | float]
+_NO_MODEL = UserError("this service only searches", fix="ask /search, or serve a trained run")
+_FAILURES = (401, 404, 408, 409, 413, 422, 500, 503, 504)
 
 
 def answer(app: FastAPI, listener: socket.socket, limits: Limits) -> None:
@@ -155,35 +66,49 @@ def answer(app: FastAPI, listener: socket.socket, limits: Limits) -> None:
 
 
 def create_app(
-    served: ServedIndex, limits: Limits | None = None, api_key: str | None = None
+    served: ServedIndex,
+    limits: Limits | None = None,
+    api_key: str | None = None,
+    completer: Completer | UserError = _NO_MODEL,
 ) -> FastAPI:
-    """The application; runs one search at a time.
+    """The application; does one search, or one step of a completion, at a time.
 
     Args:
         served: the loaded index.
         limits: limits on a request; None for the defaults.
-        api_key: required value of `Authorization: Bearer <key>` for a search; None disables the
-            check.
+        api_key: required value of `Authorization: Bearer <key>` for a search or a completion; None
+            disables the check.
+        completer: continues text; or the answer to whoever asks for that.
     """
     limits = limits or Limits()
-    worker = _Worker(limits)
-    chunks = served.chunks_key
+    worker = Worker(limits)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         worker.stop()
 
-    app = FastAPI(title="retro_lab search", lifespan=lifespan)
+    app = FastAPI(
+        title="retro_lab search", version="1", lifespan=lifespan, docs_url=None, redoc_url=None
+    )
     app.add_middleware(Guard, limits=limits, api_key=api_key)
     _answer_errors(app)
-    failures: dict[int | str, dict[str, Any]] = {
-        status: {"model": ErrorAnswer} for status in (401, 408, 409, 413, 422, 500, 503, 504)
-    }
+    failures: dict[int | str, dict[str, Any]] = {code: {"model": ErrorAnswer} for code in _FAILURES}
     guarded = APIRouter(dependencies=[Depends(_BEARER)], responses=failures)
+    _add_search(app, guarded, served, worker)
+    add_completions(guarded, completer, worker, limits)
+    app.include_router(guarded)
+    add_pages(app, served, needs_key=api_key is not None)
+    return app
 
-    @app.get("/health")
+
+def _add_search(app: FastAPI, guarded: APIRouter, served: ServedIndex, worker: Worker) -> None:
+    """Adds `/search`, `/candidates` and, without the key, `/health`."""
+    limits, chunks = worker.limits, served.chunks_key
+
+    @app.get("/health", summary="What is served, and within which limits")
     async def health() -> Health:
+        """Content keys, size and limits of the served index; needs no key."""
         return Health(
             status="ok",
             retriever=served.config.name,
@@ -194,8 +119,12 @@ def create_app(
             limits=asdict(limits),
         )
 
-    @guarded.post("/search", response_model=SearchAnswer)
+    @guarded.post("/search", response_model=SearchAnswer, summary="Search the database")
     async def search(request: SearchRequest) -> Response:
+        """The chunks nearest to each query, with their document, text and continuation.
+
+        A query is a text, a row of tokens or a vector: exactly one of the three fields is given.
+        """
         _within(request.size(), request.k, limits)
         if request.size() * request.k > limits.max_hits:
             raise too_much("queries times k", request.size() * request.k, limits.max_hits)
@@ -208,8 +137,14 @@ def create_app(
         found: list[list[Hit]] = await worker.run(lambda: work(asked, request.k))  # type: ignore[arg-type]
         return json_response({"results": found})
 
-    @guarded.post("/candidates", response_model=CandidatesAnswer)
+    @guarded.post(
+        "/candidates", response_model=CandidatesAnswer, summary="Candidates for retriever=http"
+    )
     async def candidates(request: CandidatesRequest) -> Response:
+        """Ids and scores of each query's chunks, its own document's included, without texts.
+
+        Other runs ask this with `retriever=http`, and filter what they get.
+        """
         _within(len(request.chunk_ids), request.k, limits)
         if request.index != served.key:
             raise ServiceError(
@@ -222,38 +157,6 @@ def create_app(
         found = await worker.run(lambda: served.candidates(*columns, request.k))
         return json_response(_ragged(found))
 
-    app.include_router(guarded)
-    return app
-
-
-class _Worker:
-    """Runs searches one after the other, in a thread beside the event loop."""
-
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self.places = threading.BoundedSemaphore(limits.max_waiting)
-        self.pool = ThreadPoolExecutor(1, thread_name_prefix="search")
-
-    async def run(self, work: Callable[[], _T]) -> _T:
-        """The result of `work`; 503 if too many wait, 504 if it takes too long."""
-        if not self.places.acquire(blocking=False):
-            raise too_busy(self.limits)
-        future = self.pool.submit(work)
-        future.add_done_callback(lambda _: self.places.release())
-        try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), self.limits.timeout)
-        except TimeoutError:
-            raise ServiceError(
-                504,
-                "timeout",
-                f"no result in {self.limits.timeout:g} seconds",
-                "ask fewer queries or a smaller k a request, or serve with a larger timeout",
-            ) from None
-
-    def stop(self) -> None:
-        """Waits for the running search."""
-        self.pool.shutdown(wait=True, cancel_futures=True)
-
 
 def _answer_errors(app: FastAPI) -> None:
     """Returns every error in the form of `ErrorAnswer`."""
@@ -264,8 +167,7 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(UserError)
     async def mistaken(_: Request, error: UserError) -> Response:
-        fix = error.fix or "see /docs"
-        return ServiceError(422, "impossible", error.message, fix).response()
+        return impossible(error).response()
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, error: RequestValidationError) -> Response:
@@ -285,7 +187,7 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def broken(_: Request, error: Exception) -> Response:  # the server logs its traceback
-        message, fix = "the search failed", "see the service's log"
+        message, fix = "the request failed", "see the service's log"
         return ServiceError(500, "internal", message, fix).response()
 
 
