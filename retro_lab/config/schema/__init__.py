@@ -14,6 +14,7 @@ from .corpus import (
     JsonlCorpusConfig,
     NorlundCorpusConfig,
     OnError,
+    OwnCorpusConfig,
     ParquetCorpusConfig,
     PythonCorpusConfig,
     SplitConfig,
@@ -33,6 +34,7 @@ from .embedder import (
     EmbedderConfig,
     HashingEmbedderConfig,
     ModelEmbedderConfig,
+    OwnEmbedderConfig,
     SentenceTransformerConfig,
 )
 from .evaluation import (
@@ -58,6 +60,7 @@ from .model import (
 )
 from .neighbours import NeighboursConfig
 from .optim import AdamWConfig, Decay, MuonConfig, OptimConfig, ScheduleConfig
+from .own_part import OwnPart
 from .recipe import (
     Curriculum,
     Freeze,
@@ -76,6 +79,7 @@ from .retriever import (
     HybridRetrieverConfig,
     NoneRetrieverConfig,
     OracleRetrieverConfig,
+    OwnRetrieverConfig,
     RandomRetrieverConfig,
     RetrieverConfig,
     StoredRetrieverConfig,
@@ -120,9 +124,11 @@ SCHEMAS: dict[str, type] = {
     "retriever/oracle": OracleRetrieverConfig,
     "retriever/http": HttpRetrieverConfig,
     "retriever/stored": StoredRetrieverConfig,
+    "retriever/custom": OwnRetrieverConfig,
     "embedder/sentence_transformer": SentenceTransformerConfig,
     "embedder/dual_encoder": DualEncoderConfig,
     "embedder/hashing": HashingEmbedderConfig,
+    "embedder/custom": OwnEmbedderConfig,
     "tokenizer/bpe": BpeTokenizerConfig,
     "tokenizer/byte": ByteTokenizerConfig,
     "tokenizer/hf": HfTokenizerConfig,
@@ -133,6 +139,7 @@ SCHEMAS: dict[str, type] = {
     "corpus/norlund": NorlundCorpusConfig,
     "corpus/hf": HfCorpusConfig,
     "corpus/wikitext": WikitextCorpusConfig,
+    "corpus/custom": OwnCorpusConfig,
     "database/base": DatabaseConfig,
     "database/corpus": CorpusDatabaseConfig,
     "database/corpora": CorporaDatabaseConfig,
