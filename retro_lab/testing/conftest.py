@@ -7,6 +7,7 @@ from typing import TypeVar
 import pytest
 import yaml
 
+from retro_lab.config.errors import EXIT_USER_ERROR, UserError
 from retro_lab.config.parts import with_own_parts
 from retro_lab.config.schema import OwnCorpusConfig, OwnEmbedderConfig, OwnPart, OwnRetrieverConfig
 from retro_lab.retrieval.embed.embedders import Embedder, build_embedder
@@ -40,4 +41,7 @@ def _part(pytestconfig: pytest.Config, schema: type[P]) -> P:
         pytest.skip(f"no --{schema.kind}=module:Class is given")
     pairs = [setting.partition("=") for setting in pytestconfig.getoption("--setting")]
     given = {name: yaml.safe_load(value) for name, _, value in pairs}
-    return with_own_parts(schema(cls=path, settings=given))
+    try:
+        return with_own_parts(schema(cls=path, settings=given))
+    except UserError as error:
+        pytest.exit(f"--{schema.kind}: {error}", EXIT_USER_ERROR)
