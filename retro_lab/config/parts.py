@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from .consent import TRUST, allow, is_allowed
 from .errors import ConfigError, UserError, as_text, first_line, problem
-from .schema import OwnPart
+from .schema import OwnPart, OwnParts
 from .schema.setting import own_problems
 
 C = TypeVar("C")
@@ -33,8 +33,11 @@ REQUIRED = {
     "retriever": ("exact", "index_fields", "build", "candidates", "save", "load"),
     "reader": ("files", "fields", "documents", "input_digest"),
     "embedder": ("query", "content_fields", "embed"),
+    "callback": ("setup", "on_train_batch_end", "on_validation_end", "state_dict"),
 }
 """Members that a class must have, by kind; the protocols define most of them for subclasses."""
+
+_BY_KEYWORDS = ("callback", "metric")  # the others get one object with their settings
 
 _PLAIN = {bool, int, float, str, list, tuple, dict, NoneType}
 _DOCS = "docs/own_parts.md shows a whole one"
@@ -54,6 +57,8 @@ def with_own_parts(config: C, prefix: str = "") -> C:
     if isinstance(config, OwnPart):
         allow(config.cls)
         return typing.cast(C, _stated(config, prefix))
+    if isinstance(config, OwnParts):
+        return typing.cast(C, _all_stated(config, prefix))
     changed: dict[str, Any] = {}
     for field in dataclasses.fields(config):  # type: ignore[arg-type]
         value, key = getattr(config, field.name), f"{prefix}{field.name}."
@@ -95,7 +100,7 @@ def part_class(part: OwnPart, prefix: str = "") -> Any:
     return found
 
 
-def part_settings(part: OwnPart, prefix: str = "") -> Any:
+def part_settings(part: OwnPart, prefix: str = "settings.") -> Any:
     """What a class is constructed from: an instance of its own dataclass of settings.
 
     The dataclass is the annotation of the first parameter of `__init__`. A class without one is
@@ -104,21 +109,21 @@ def part_settings(part: OwnPart, prefix: str = "") -> Any:
     Raises:
         UserError: as `part_class`, or a setting is unknown, missing or of another type.
     """
-    schema = _settings_schema(part_class(part, prefix))
+    schema = _settings_schema(part_class(part))
     made = schema(**_checked(schema, part, prefix))
-    broken = list(own_problems(made, f"{prefix}settings."))
+    broken = list(own_problems(made, prefix))
     if broken:
         raise ConfigError(broken)
     return made
 
 
-def part_keywords(part: OwnPart, prefix: str = "") -> dict[str, Any]:
+def part_keywords(part: OwnPart, prefix: str = "settings.") -> dict[str, Any]:
     """The settings as keyword arguments of a callback's class or a metric's function.
 
     Raises:
         UserError: as `part_settings`.
     """
-    return _checked(part_class(part, prefix), part, prefix)
+    return _checked(part_class(part), part, prefix)
 
 
 def own_fields(config: Any) -> dict[str, Any]:
@@ -145,12 +150,30 @@ def source_digest(found: Any) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _stated(part: OwnPart, prefix: str) -> OwnPart:
-    """The part with its source and the facts that its class states."""
+def _stated(part: OwnPart, prefix: str, inside: str | None = None) -> OwnPart:
+    """The part with its source and the facts that its class states.
+
+    Args:
+        inside: key of its settings with a trailing dot; by default below `prefix`.
+    """
     found = part_class(part, prefix)
-    (part_settings if part.kind in REQUIRED else part_keywords)(part, prefix)
+    taken = part_keywords if part.kind in _BY_KEYWORDS else part_settings
+    taken(part, f"{prefix}settings." if inside is None else inside)
     facts = {name: bool(getattr(found, name, False)) for name in part.facts}
     return dataclasses.replace(part, source=source_digest(found), **facts)
+
+
+def _all_stated(parts: OwnParts, prefix: str) -> OwnParts:
+    broken = list(parts.problems(prefix))
+    if broken:
+        raise ConfigError(broken)
+    sources = {}
+    for name, part in parts.named.items():
+        allow(part.cls)
+        stated = _stated(part, prefix, f"{prefix}settings.{name}.")
+        if stated.source is not None:
+            sources[part.cls] = stated.source
+    return dataclasses.replace(parts, sources=sources)
 
 
 def _imported(part: OwnPart, key: str) -> Any:
@@ -232,18 +255,18 @@ def _checked(taking: Any, part: OwnPart, prefix: str) -> dict[str, Any]:
     hints = _hints(taking.__init__ if isinstance(taking, type) else taking)
     broken: list[UserError] = []
     for name, value in part.settings.items():
-        key = f"{prefix}settings.{name}"
+        key = f"{prefix}{name}"
         if name not in named and not open_ended:
             known = f"its settings: {', '.join(named) or 'none'}"
             near = difflib.get_close_matches(name, named, n=1)
-            fix = f"did you mean {prefix}settings.{near[0]}?" if near else "leave it out"
+            fix = f"did you mean {prefix}{near[0]}?" if near else "leave it out"
             broken.append(problem(key, value, f"is no setting of {part.cls}; {known}", fix))
         elif name in hints and not _fits(value, hints[name]):
             broken.append(_misfit(key, value, hints[name], part))
     for name, parameter in named.items():
         if parameter.default is parameter.empty and name not in part.settings:
-            lacks = f"{prefix}settings.{name} has no value, and {part.cls} needs one"
-            broken.append(UserError(lacks, fix=f"add {prefix}settings.{name}=<value>"))
+            lacks = f"{prefix}{name} has no value, and {part.cls} needs one"
+            broken.append(UserError(lacks, fix=f"add {prefix}{name}=<value>"))
     if broken:
         raise ConfigError(broken)
     return dict(part.settings)

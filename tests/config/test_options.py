@@ -44,7 +44,7 @@ NEEDS = {
 GOES_WITH = {("retriever", "stored"): ["corpus=norlund", *NEEDS["corpus", "norlund"]]}
 EXPECTED_GROUPS = """
 model cca recipe chunking neighbours retriever embedder tokenizer corpus database plain memory optim
-schedule trainer logger eval experiment sweep debug
+schedule trainer callbacks logger eval experiment sweep debug
 """
 
 

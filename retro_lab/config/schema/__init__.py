@@ -60,7 +60,13 @@ from .model import (
 )
 from .neighbours import NeighboursConfig
 from .optim import AdamWConfig, Decay, MuonConfig, OptimConfig, ScheduleConfig
-from .own_part import OwnPart
+from .own_part import (
+    CallbacksConfig,
+    EarlyStoppingConfig,
+    MetricsConfig,
+    OwnPart,
+    OwnParts,
+)
 from .recipe import (
     Curriculum,
     Freeze,
@@ -101,7 +107,7 @@ from .tokenizer import (
     HfTokenizerConfig,
     TokenizerConfig,
 )
-from .trainer import EngineKind, PrepareConfig, TrainerConfig
+from .trainer import CHANGING_EXTRA, EngineKind, PrepareConfig, TrainerConfig
 
 SCHEMAS: dict[str, type] = {
     "train": Config,
@@ -148,6 +154,8 @@ SCHEMAS: dict[str, type] = {
     "optim/muon": MuonConfig,
     "schedule/base": ScheduleConfig,
     "trainer/base": TrainerConfig,
+    "callbacks/base": CallbacksConfig,
+    "callbacks/early_stopping": EarlyStoppingConfig,
     "logger/wandb": WandbConfig,
     "logger/csv": CsvConfig,
     "logger/tensorboard": TensorboardConfig,

@@ -18,6 +18,7 @@ from .memory import MemoryConfig
 from .model import CcaConfig, ModelConfig
 from .neighbours import NeighboursConfig
 from .optim import OptimConfig, ScheduleConfig
+from .own_part import CallbacksConfig
 from .recipe import Method, PlainConfig, PlainMatch, RecipeConfig
 from .retriever import RetrieverConfig
 from .setting import setting
@@ -46,6 +47,7 @@ class Config:
     """One run.
 
     Attributes:
+        callbacks: of Lightning or the user's own; they see every training of the run.
         plain: the model without retrieval that a gain is measured against.
         memory: evidence from the database that an evaluation mixes into the trained model.
         objective: quantity that `sweep=optuna` and other optimisers minimise; changes no run.
@@ -68,6 +70,7 @@ class Config:
     optim: OptimConfig = MISSING
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    callbacks: CallbacksConfig = setting(CallbacksConfig(), neutral=CallbacksConfig())
     logger: LoggerConfig = setting(LoggerConfig(), identity=False)
     eval: EvalConfig = setting(EvalConfig(), identity=False)
     store: StoreConfig = setting(StoreConfig(), identity=False)
