@@ -17,9 +17,13 @@ from retro_lab.config.schema import EvalConfig, EvaluateConfig
 from retro_lab.run.data.graph import DataGraph
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.finished import FinishedRun
+from retro_lab.training.publish import last_figures
 
 OVERLAP = "word_overlap:WordOverlap"
-OWN = ("retriever=custom", f"retriever.cls={OVERLAP}", "memory=none")
+OWN = (
+    *("retriever=custom", f"retriever.cls={OVERLAP}", "memory=none"),
+    "eval.metrics.cls=[worst_chunks:worst_chunks]",
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +37,14 @@ def test_a_run_reads_what_its_own_retriever_finds(searched: RunDirectory) -> Non
     coverage = results.data.coverage
     assert coverage is not None
     assert min(coverage.values()) > 0.9
+
+
+def test_an_own_metric_stands_in_the_results_and_the_curves(searched: RunDirectory) -> None:
+    results = FinishedRun.open(searched).results()
+    assert results.custom is not None
+    share = results.custom["worst_chunks"]["on"]
+    assert 0.1 <= share < 1
+    assert last_figures(searched.path)["test/custom/worst_chunks/on"] == pytest.approx(share)
 
 
 def test_a_changed_setting_has_neighbours_of_its_own(

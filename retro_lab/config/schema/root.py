@@ -94,12 +94,18 @@ class Config:
         return self.cca.placed(self.model.num_layers) if self.retriever.retrieves else ()
 
     @property
+    def may_end_early(self) -> bool:
+        """Whether a training may end before its last step, by early stopping or a limit of time."""
+        return self.callbacks.early_stopping is not None or "max_time" in self.trainer.extra
+
+    @property
     def wanted_plain(self) -> PlainConfig | None:
         """How the plain model is matched; None if unwanted or impossible to train.
 
-        A pretrained backbone has none, since we cannot train a plain model on equally much text.
+        A pretrained backbone has none, since we cannot train a plain model on equally much text. A
+        run that may end early has none, since nobody knows beforehand how much text it reads.
         """
-        alone = not self.retriever.retrieves or self.baseline is None
+        alone = not self.retriever.retrieves or self.baseline is None or self.may_end_early
         if alone or self.recipe.backbone is not None or self.plain.match is PlainMatch.none:
             return None
         return self.plain

@@ -33,7 +33,7 @@ _EXTRA: dict[str, tuple[Any, ...]] = {
 }
 """Arguments of Lightning's Trainer that are passed on, with their values."""
 
-_TIME = re.compile(r"\d\d:\d\d:\d\d:\d\d")
+_TIME = re.compile(r"(?!00:00:00:00)\d\d:\d\d:\d\d:\d\d")
 _STEPS = "schedule.steps=<steps>; a run is counted in optimiser steps"
 _NOT_NEEDED = "leave it out: training here has no use for it"
 _SET_HERE = {
@@ -133,7 +133,7 @@ class TrainerConfig:
                 fix = f"did you mean {near[0]}?" if near else f"there are: {', '.join(_EXTRA)}"
                 yield problem(key, value, "is no argument of Lightning's Trainer", fix)
             elif name == "max_time" and not _TIME.fullmatch(str(value)):
-                rule = "must be days:hours:minutes:seconds, two digits each"
+                rule = "must be days:hours:minutes:seconds, two digits each, and above 0"
                 yield problem(key, value, rule, f"{key}=00:01:30:00")
             elif _EXTRA[name] and value not in _EXTRA[name]:
                 values = " or ".join(map(as_text, _EXTRA[name]))
