@@ -1,58 +1,30 @@
-"""Parts outside the package, as a user would write them: a reader, an embedder, and wrong ones."""
+"""Retrievers outside the package: one with a setting, and one that breaks the contract."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from pathlib import Path
-from zlib import crc32
 
 import numpy as np
+from word_overlap import WordOverlap
 
-from retro_lab.config.schema.setting import setting
-from retro_lab.retrieval.base import Retriever
-from retro_lab.retrieval.embed.embedders import Embedder
-from retro_lab.text.readers import Document, Reader
+from retro_lab.retrieval.base import Neighbours, Retriever
 
 
 @dataclass
-class Verses:
-    path: str
-    between: str = "\n\n"
+class Settings:
+    at_least: int = 1
 
 
-class VerseReader(Reader):
-    """Every verse of a file is a document."""
+class Sharing(WordOverlap):
+    """Neighbours share at least so many tokens with the query."""
 
-    def __init__(self, config: Verses) -> None:
-        self.config = config
+    def __init__(self, config: Settings) -> None:
+        self.at_least = config.at_least
 
-    def documents(self, malformed):
-        text = Path(self.config.path).read_text(encoding="utf-8")
-        for number, verse in enumerate(text.split(self.config.between), start=1):
-            yield Document(f"verse {number}", verse, f"verse {number}")
-
-    def input_digest(self):
-        return {"verses": hashlib.sha256(Path(self.config.path).read_bytes()).hexdigest()}
-
-
-@dataclass
-class Letters:
-    dim: int = setting(16, at_least=1)
-
-
-class LetterEmbedder(Embedder):
-    """Counts of hashed words."""
-
-    def __init__(self, config: Letters) -> None:
-        self.dim = config.dim
-
-    def embed(self, texts):
-        found = np.zeros((len(texts), self.dim), np.float32)
-        for row, text in enumerate(texts):
-            for word in text.split():
-                found[row, crc32(word.encode()) % self.dim] += 1
-        return found
+    def candidates(self, queries, k):
+        found = super().candidates(queries, k)
+        enough = found.scores >= self.at_least
+        return Neighbours(np.where(enough, found.ids, -1), np.where(enough, found.scores, -np.inf))
 
 
 class Unordered(Retriever):
@@ -66,8 +38,6 @@ class Unordered(Retriever):
         return {}
 
     def candidates(self, queries, k):
-        from retro_lab.retrieval.base import Neighbours
-
         found = Neighbours.empty(len(queries.tokens), k)
         count = min(k, len(self.chunk_ids))
         found.ids[:, :count] = self.chunk_ids[:count]

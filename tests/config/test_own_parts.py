@@ -25,9 +25,9 @@ from retro_lab.retrieval.base import Retriever
 from retro_lab.retrieval.embed.embedders import Embedder
 from retro_lab.text.readers import Reader
 
-OVERLAP = ["retriever=custom", "retriever.class=word_overlap:WordOverlap"]
-LETTERS = ["embedder=custom", "embedder.class=own_parts:LetterEmbedder"]
-VERSES = ["corpus=custom", "corpus.class=own_parts:VerseReader"]
+SHARING = ["retriever=custom", "retriever.class=own_parts:Sharing"]
+LETTERS = ["embedder=custom", "embedder.class=letters:Letters"]
+VERSES = ["corpus=custom", "corpus.class=verses:VerseReader"]
 SOURCE = """
 from retro_lab.retrieval.base import Retriever
 
@@ -65,7 +65,7 @@ def stored(path: str, folder: Path) -> Config:
 
 
 def test_the_settings_are_the_classes_own_dataclass() -> None:
-    config = load_config([*OVERLAP, "retriever.settings.at_least=2"]).retriever
+    config = load_config([*SHARING, "retriever.settings.at_least=2"]).retriever
     assert isinstance(config, OwnRetrieverConfig)
     assert vars(part_settings(config)) == {"at_least": 2}
     assert vars(part_settings(OwnRetrieverConfig(cls=config.cls))) == {"at_least": 1}
@@ -74,20 +74,20 @@ def test_the_settings_are_the_classes_own_dataclass() -> None:
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        ([*OVERLAP, "retriever.settings.at_leats=2"], "mean retriever.settings.at_least?"),
-        ([*OVERLAP, "retriever.settings.at_least=two"], "at_least=two: word_overlap:"),
-        ([*OVERLAP, "retriever.settings.at_least=true"], "expects int"),
+        ([*SHARING, "retriever.settings.at_leats=2"], "mean retriever.settings.at_least?"),
+        ([*SHARING, "retriever.settings.at_least=two"], "at_least=two: own_parts:"),
+        ([*SHARING, "retriever.settings.at_least=true"], "expects int"),
         (VERSES, "corpus.settings.path has no value"),
         ([*VERSES, "corpus.settings.path=7"], "'corpus.settings.path=\"7\"'"),
         (
             [
                 "embedder=custom",
-                "embedder.class=own_parts:LetterEmbedder",
+                "embedder.class=letters:Letters",
                 "embedder.settings.dim=0",
             ],
             "embedder.settings.dim=0: must be at least 1",
         ),
-        ([*OVERLAP, "retriever.source=abc"], "is not the file that this run was made with"),
+        ([*SHARING, "retriever.source=abc"], "is not the file that this run was made with"),
         (["retriever=bm25", "retriever.settings.a=1"], "choose retriever=custom"),
     ],
 )
@@ -101,7 +101,7 @@ def test_a_wrong_setting_is_named(overrides: list[str], said: str) -> None:
     ("path", "said"),
     [
         ("no_such_file:Mine", "holds no_such_file.py, or install it"),
-        ("word_overlap:WordOverlaps", "retriever.class=word_overlap:WordOverlap"),
+        ("own_parts:Sharings", "retriever.class=own_parts:Sharing"),
         ("os:system", "is no retriever: it has no exact, index_fields, build"),
         ("os:sep", "is str, not a class"),
         ("installed_nowhere", "no installed entry point of retro_lab.retrievers"),
@@ -127,14 +127,14 @@ def test_an_edited_file_is_another_run(write: Write) -> None:
 
 
 def test_a_setting_is_in_the_key() -> None:
-    one, other = (load_config([*OVERLAP, f"retriever.settings.at_least={n}"]) for n in (1, 2))
+    one, other = (load_config([*SHARING, f"retriever.settings.at_least={n}"]) for n in (1, 2))
     assert run_key(one) != run_key(other)
 
 
 def test_facts_come_from_the_class(write: Write) -> None:
     path = write("dense_part", f"{SOURCE}    needs_embeddings = True\n")
     assert typed(path).retriever.needs_embeddings
-    assert not load_config(OVERLAP).retriever.needs_embeddings
+    assert not load_config(SHARING).retriever.needs_embeddings
 
 
 def test_what_a_stored_run_names_needs_consent(
