@@ -39,7 +39,7 @@ def _part(pytestconfig: pytest.Config, schema: type[P]) -> P:
     path = pytestconfig.getoption(f"--{schema.kind}")
     if path is None:
         pytest.skip(f"no --{schema.kind}=module:Class is given")
-    pairs = [setting.partition("=") for setting in pytestconfig.getoption("--setting")]
+    pairs = [setting.partition("=") for setting in pytestconfig.getoption("--setting") or []]
     given = {name: yaml.safe_load(value) for name, _, value in pairs}
     try:
         return with_own_parts(schema(cls=path, settings=given))
