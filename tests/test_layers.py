@@ -21,6 +21,7 @@ RANK = {
     "text": 3,
     "retrieval": 4,
     "data": 5,
+    "testing": 5,
     "memory": 6,
     "evaluation": 7,
     "training": 8,

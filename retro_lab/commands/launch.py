@@ -14,8 +14,8 @@ from retro_lab.config.console import interrupted, print_error
 from retro_lab.config.errors import EXIT_USER_ERROR, refuse_passwords
 from retro_lab.config.explain import explain, uncomposed
 from retro_lab.config.keys import conf_dir
+from retro_lab.config.overrides import for_hydra
 from retro_lab.config.refusals import refusal
-from retro_lab.config.text_keys import as_typed
 
 from .job import FULL_ERROR, Job, Reported, Task, shown_process
 
@@ -51,7 +51,7 @@ def run(config_name: str, task: Task, argv: Sequence[str]) -> int:
     )
     try:
         refuse_passwords(argv)
-        with shown_process([sys.argv[0], *map(_added, as_typed(argv))], full_error="1"):
+        with shown_process([sys.argv[0], *for_hydra(argv)], full_error="1"):
             command()
     except KeyboardInterrupt as error:
         return interrupted(error)
@@ -65,8 +65,3 @@ def run(config_name: str, task: Task, argv: Sequence[str]) -> int:
             print_error(str(mistake))
         return EXIT_USER_ERROR
     return job.exit_code
-
-
-def _added(argument: str) -> str:
-    """`eval.files.<task>=` with Hydra's prefix `++`, which permits new keys."""
-    return f"++{argument}" if argument.startswith("eval.files.") else argument

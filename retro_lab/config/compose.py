@@ -19,8 +19,9 @@ from .errors import ConfigError, UserError, refuse_passwords
 from .file_paths import with_plain_paths
 from .fingerprints import run_name
 from .keys import conf_dir, options, unknown_key
+from .overrides import for_hydra
+from .parts import with_own_parts
 from .schema import SCHEMAS, Config
-from .text_keys import as_typed
 
 
 @cache
@@ -54,7 +55,7 @@ def compose_root(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
     register()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return compose(config_name, as_typed(overrides), return_hydra_config=True)
+        return compose(config_name, for_hydra(overrides), return_hydra_config=True)
 
 
 def load_config(overrides: Sequence[str] = ()) -> Config:
@@ -74,9 +75,12 @@ def to_config(root: DictConfig) -> Config:
 def to_typed(root: DictConfig, schema: type) -> Any:
     """Converts a composed root to the dataclass `schema`, with every path in one spelling.
 
+    The user's own parts are imported: their import paths were typed.
+
     Raises:
         ConfigError: a required value is missing, a key is in no schema, or a value has the wrong
             type.
+        UserError: an own part can't be imported, or does not fit.
     """
     values, problems = {}, []
     for name in root:
@@ -96,7 +100,7 @@ def to_typed(root: DictConfig, schema: type) -> Any:
         problems += _misfits(name, values[name], hints[name])
     if problems:
         raise ConfigError(problems)
-    return with_plain_paths(schema(**values))
+    return with_own_parts(with_plain_paths(schema(**values)))
 
 
 def _missing(key: str) -> UserError:

@@ -45,6 +45,7 @@ _NULL_GROUP = "Config group override must be a string or a list"
 _NOT_CHOSEN = {
     "train": {
         "recipe.optim": "optim@recipe.optim=adamw, or set recipe.lr, the second phase's rate",
+        "callbacks.early_stopping": "callbacks=[early_stopping]",
         "logger.wandb": "wandb to the list logger=[...]",
         "logger.csv": "csv to the list logger=[...]",
         "logger.tensorboard": "tensorboard to the list logger=[...]",

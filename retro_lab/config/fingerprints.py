@@ -11,9 +11,11 @@ from .backbone import identity, plain_name, tokenizer_path
 from .errors import as_text
 from .schema import (
     BACKBONE_SETTINGS,
+    CHANGING_EXTRA,
     RETRIEVAL_SETTINGS,
     AdamWConfig,
     BpeTokenizerConfig,
+    CallbacksConfig,
     CcaConfig,
     Config,
     DatabaseConfig,
@@ -47,7 +49,7 @@ def canonical(config: Config) -> Config:
     A database equal to the training split becomes `DatabaseConfig()`. Without retrieval, the unused
     settings are the database, CCA, neighbours, encoder, continuation, embedder, baseline and all of
     the recipe but smeared keys. With a backbone they are the sizes and the tokenizer; a backbone
-    without retrieval is not trained, so optimiser, schedule and seed are unused too.
+    without retrieval is not trained, so optimiser, schedule, seed and callbacks are unused too.
     """
     if config.recipe.backbone is not None:
         config = _of_backbone(config, config.recipe.backbone)
@@ -97,7 +99,13 @@ def _of_backbone(config: Config, backbone: str) -> Config:
         return config
     untrained = dataclasses.replace(plain, name=model.name)
     return dataclasses.replace(
-        config, model=untrained, optim=AdamWConfig(), schedule=ScheduleConfig(), seed=1
+        config,
+        model=untrained,
+        optim=AdamWConfig(),
+        schedule=ScheduleConfig(),
+        trainer=dataclasses.replace(config.trainer, extra={}),
+        callbacks=CallbacksConfig(),
+        seed=1,
     )
 
 
@@ -143,6 +151,9 @@ def run_fields(config: Config) -> dict[str, Any]:
     for name in fields:
         if dataclasses.is_dataclass(part := getattr(config, name)):
             fields[name] = _identity(part)
+    extra = fields["trainer"].pop("extra", {})
+    if kept := {name: extra[name] for name in CHANGING_EXTRA if name in extra}:
+        fields["trainer"]["extra"] = kept
     if config.database.is_training_split or not config.retriever.retrieves:
         del fields["database"]
     if not config.retriever.needs_embeddings:

@@ -58,7 +58,7 @@ def check_choosing(config: Config) -> None:
     if config.objective is Objective.gain and config.wanted_plain is None:
         raise UserError(
             "objective=gain: a gain is over a plain model, and this run has none (retriever=none, "
-            "plain=none, baseline=null or a pretrained backbone)",
+            "plain=none, baseline=null, a pretrained backbone or a training that may end early)",
             fix="objective=bpb, or train with retrieval and plain=tokens",
         )
 

@@ -49,6 +49,18 @@ def holds_text(key: str) -> bool:
     return bool(found & {str, Any})
 
 
+@cache
+def is_free(key: str) -> bool:
+    """Whether the user chooses a part of this key's name: it lies below a mapping."""
+    path = key.split(".")
+    return any(_is_mapping(path[:end]) for end in range(1, len(path)))
+
+
+def _is_mapping(path: list[str]) -> bool:
+    kinds = _kinds(Config, path) | _kinds(EvaluateConfig, path)
+    return any(typing.get_origin(kind) is dict for kind in kinds)
+
+
 def _quoted(argument: str) -> str:
     key, equals, value = argument.partition("=")
     if not value or key.startswith("-") or not holds_text(key.lstrip("+~")):
@@ -111,7 +123,8 @@ def _kinds(kind: Any, path: list[str]) -> set[Any]:
 
 def _below(kind: Any, path: list[str]) -> Iterator[Any]:
     if typing.get_origin(kind) is dict:  # the user chooses the first part
-        yield from _kinds(typing.get_args(kind)[1], path[1:])
+        value = typing.get_args(kind)[1]
+        yield from () if value is Any else _kinds(value, path[1:])
     elif dataclasses.is_dataclass(kind):
         for schema in (typing.cast(type, kind), *subclasses(typing.cast(type, kind))):
             hints = typing.get_type_hints(schema)

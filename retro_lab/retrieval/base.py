@@ -109,23 +109,29 @@ RowSource: TypeAlias = np.ndarray | Rows
 class Retriever(Protocol):
     """A search over the chunks of a database; constructed from its configuration alone.
 
+    A class of a user's own may inherit from it, and then has the defaults below.
+
     Attributes:
-        needs_embeddings: whether `build` and `candidates` read embeddings.
-        exact: whether the search is exact; otherwise its recall is measured against exact search
-            over the same embeddings.
+        needs_embeddings: whether `build` and `candidates` read embeddings; by default not.
+        exact: whether the search is exact, the default; otherwise its recall is measured against
+            exact search over the same embeddings.
     """
 
-    needs_embeddings: ClassVar[bool]
+    needs_embeddings: ClassVar[bool] = False
 
     def __init__(self, config: Any) -> None: ...
 
     @property
-    def exact(self) -> bool: ...
+    def exact(self) -> bool:
+        return True
 
     @classmethod
     def index_fields(cls, config: Any) -> Mapping[str, Any]:
-        """The settings that change the saved index; the others act at search time only."""
-        ...
+        """The settings that change the saved index; the others act at search time only.
+
+        All settings of a user's own retriever change it, whatever this returns: by default nothing.
+        """
+        return {}
 
     def build(
         self,

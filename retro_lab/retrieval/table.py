@@ -210,12 +210,14 @@ class NeighbourTable:
 
 
 def _recall(search: BlockSearch, table: NeighbourTable) -> float | None:
-    """Share of the exact first 10 neighbours among the table's first 10; None if exact."""
+    """Share of the exact first 10 neighbours among the table's first 10.
+
+    None for an exact search, and for one without vectors, which has no exact search to match.
+    """
     chunks = search.chunks
-    if search.retriever.exact:
-        return None
     given = given_embeddings(search.retriever, search.embeddings)
-    assert given is not None, "only dense searches approximate"
+    if search.retriever.exact or given is None:
+        return None
     exact = with_exact_search(search.retriever, chunks.searched, given)
     passes = None if search.leak is None else search.leak.of(chunks)
     repeats = None if search.similar is None else search.similar.of(chunks)

@@ -84,8 +84,9 @@ class FinishedRun:
         if command.plain is not None:
             config = dataclasses.replace(config, plain=command.plain)
         if command.trainer is not None:
-            # The baseline's run name depends on precision, so the run's own is kept.
-            trainer = dataclasses.replace(command.trainer, precision=config.trainer.precision)
+            # The baseline's run name depends on both, so the run's own are kept.
+            own = {"precision": config.trainer.precision, "extra": config.trainer.extra}
+            trainer = dataclasses.replace(command.trainer, **own)
             config = dataclasses.replace(config, trainer=trainer)
         return FinishedRun(self.directory, config)
 

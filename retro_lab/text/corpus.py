@@ -17,6 +17,7 @@ import orjson
 from numpy.typing import NDArray
 
 from retro_lab.config.errors import UserError
+from retro_lab.config.parts import own_fields
 from retro_lab.config.schema import CorpusConfig
 from retro_lab.store import Stage, Workspace, track
 
@@ -114,6 +115,7 @@ def corpus_stage(config: CorpusConfig, *, whole: bool = False) -> Stage:
             "max_bytes": config.max_bytes,
             "on_error": config.on_error.value,
             "split": split,
+            **own_fields(config),
             **reader.fields,
         },
         parents={},

@@ -141,7 +141,8 @@ def _over_ranks(sums: Tensor) -> Tensor:
 class Checkpoints(Checkpoint):
     """Writes `last.ckpt`, for an exact resume, and `best.ckpt`, weights of lowest validation loss.
 
-    `last.ckpt` is written every few steps, after the last step, and on a stop signal. The first
+    `last.ckpt` is written every few steps, after the last step, also of a training that another
+    callback ends early, and on a stop signal. The first
     Ctrl-C or SIGTERM ends training after the current step with a checkpoint; a second one ends
     training at once without. If validation follows a step, the checkpoint is written after the
     validation, so that a resumed run neither repeats nor skips it.
@@ -203,13 +204,13 @@ class Checkpoints(Checkpoint):
 
     def _validation_follows(self, trainer: Trainer) -> bool:
         step = trainer.global_step
-        due = step % self.validate_every == 0 or step >= trainer.max_steps
+        due = step % self.validate_every == 0 or trainer.should_stop
         return due and sum(trainer.num_val_batches) > 0
 
     def _save_last_if_due(self, trainer: Trainer) -> None:
         step = trainer.global_step
         stopping = self._stopping_anywhere(trainer)
-        if stopping or step >= trainer.max_steps or step % self.every == 0:
+        if stopping or trainer.should_stop or step % self.every == 0:
             trainer.save_checkpoint(self.last)
         if stopping:
             raise Interrupted

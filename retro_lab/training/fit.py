@@ -34,7 +34,10 @@ from .checkpoint import (
 )
 from .console import ConsoleLogger
 from .module import RetroModule
+from .own_callbacks import build_callbacks, trainer_extra
 from .phase import Phase
+
+LOG = logging.getLogger("retro_lab")
 
 # Timeout between ranks: long, since the first one evaluates the baseline while the others wait.
 RANK_TIMEOUT = timedelta(days=1)
@@ -117,7 +120,7 @@ def fit(
             config.trainer,
             module,
             run_dir,
-            [metrics, checkpoints],
+            [metrics, *build_callbacks(config.callbacks), checkpoints],
             [*loggers, console],
             RecordedCheckpointIO(trained_as or {}),
         )
@@ -135,6 +138,14 @@ def fit(
             if checkpoints.stopped_by == signal.SIGTERM:
                 raise SystemExit(128 + signal.SIGTERM) from None
             raise KeyboardInterrupt from None
+    if trainer.global_step < phase.schedule.steps:
+        LOG.warning(
+            "%s stopped at step %d of %d: a gain between models that stopped at different steps "
+            "is not one of retrieval alone",
+            phase.name,
+            trainer.global_step,
+            phase.schedule.steps,
+        )
     return FitResult(
         last=last,
         best=folder / BEST if (folder / BEST).exists() else last,
@@ -172,6 +183,7 @@ def _trainer(
         logger=loggers,
         plugins=[checkpoint_io],
         default_root_dir=run_dir,
+        **trainer_extra(config.extra, run_dir),
     )
 
 

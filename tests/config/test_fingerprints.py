@@ -93,6 +93,8 @@ def another(name: str, value: Any) -> Any:
         return value + 1
     if isinstance(value, list):
         return [*value, 1]
+    if isinstance(value, dict):
+        return {"max_time": "00:01:00:00"}
     if name == "cca.layers":
         return [4]
     return "another"

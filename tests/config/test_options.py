@@ -32,6 +32,9 @@ NEEDS = {
     ("database", "corpus"): ["database.corpus.path=a.jsonl"],
     ("embedder", "sentence_transformer"): ["embedder.model=owner/name"],
     ("tokenizer", "hf"): ["tokenizer.path=gpt2"],
+    ("retriever", "custom"): ["retriever.cls=word_overlap:WordOverlap"],
+    ("embedder", "custom"): ["embedder.cls=letters:Letters"],
+    ("corpus", "custom"): ["corpus.cls=verses:VerseReader", "corpus.settings.path=a.txt"],
     ("corpus", "norlund"): ["corpus.path=a.json", "tokenizer=hf", "tokenizer.path=t5-base"],
     ("cca", "paper"): ["model=small"],
     ("eval", "harness"): ["eval.tasks=[lambada_openai]"],
@@ -41,7 +44,7 @@ NEEDS = {
 GOES_WITH = {("retriever", "stored"): ["corpus=norlund", *NEEDS["corpus", "norlund"]]}
 EXPECTED_GROUPS = """
 model cca recipe chunking neighbours retriever embedder tokenizer corpus database plain memory optim
-schedule trainer logger eval experiment sweep debug
+schedule trainer callbacks logger eval experiment sweep debug
 """
 
 

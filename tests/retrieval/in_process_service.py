@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import httpx
 import numpy as np
 from fastapi import FastAPI
-from small_world import SmallChunks, bag_of_words, small_chunks
 
 from retro_lab.config.schema import (
     Bm25RetrieverConfig,
@@ -24,6 +23,7 @@ from retro_lab.retrieval.base import text_tokens
 from retro_lab.retrieval.search.registry import build_retriever
 from retro_lab.retrieval.service.client import HttpRetriever, Service
 from retro_lab.retrieval.service.served_index import ServedIndex
+from retro_lab.testing.small_world import SmallChunks, bag_of_words, small_chunks
 from retro_lab.text.tokenizers.base import Encoded
 
 KINDS = [

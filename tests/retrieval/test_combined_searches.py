@@ -12,7 +12,6 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from small_world import SmallChunks, bag_of_words, make_queries, small_chunks
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import (
@@ -33,6 +32,7 @@ from retro_lab.retrieval.search.hybrid import fuse
 from retro_lab.retrieval.search.ranking import append_tail, repeated_in_row
 from retro_lab.retrieval.search.registry import build_retriever
 from retro_lab.store.stage import Stage
+from retro_lab.testing.small_world import SmallChunks, bag_of_words, make_queries, small_chunks
 
 ROWS = np.arange(3, 900, 37)
 PARENTS = (Stage("chunks", 1, {}, {}), Stage("embeddings", 1, {}, {}))

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_world import SmallChunks, bag_of_words
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import (
@@ -27,6 +26,7 @@ from retro_lab.retrieval.search.registry import load_retriever
 from retro_lab.retrieval.table import NeighbourTable, build_neighbours
 from retro_lab.store.stage import Stage
 from retro_lab.store.workspace import Workspace
+from retro_lab.testing.small_world import SmallChunks, bag_of_words
 
 CONFIGS = [FaissRetrieverConfig(), Bm25RetrieverConfig(), RandomRetrieverConfig()]
 QUICK = settings(

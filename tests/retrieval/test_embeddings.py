@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from engines import CountingEngine
-from small_world import SmallChunks, small_chunks
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import (
@@ -29,6 +28,7 @@ from retro_lab.retrieval.embed.sentence_transformer import check_weights
 from retro_lab.store.engine import Engine
 from retro_lab.store.stage import Stage
 from retro_lab.store.store import ArtifactStore
+from retro_lab.testing.small_world import SmallChunks, small_chunks
 
 CHUNKS = Stage("chunks", 1, {}, {})
 CORPUS = Stage("corpus", 1, {}, {})

@@ -7,11 +7,11 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_world import make_queries
 
 from retro_lab.retrieval.base import Neighbours, Queries
 from retro_lab.retrieval.filters.exclusion import other_documents, search_filled
 from retro_lab.retrieval.search.ranking import sort_rows
+from retro_lab.testing.small_world import make_queries
 
 
 class RankedByTable:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 from engines import CountingEngine
-from small_world import SmallChunks, bag_of_words, small_chunks
 
 from retro_lab.config.schema import (
     FaissRetrieverConfig,
@@ -28,6 +27,7 @@ from retro_lab.retrieval.search.faiss_blocks import BuildLimits
 from retro_lab.retrieval.search.faiss_index import FaissRetriever
 from retro_lab.retrieval.search.registry import load_retriever
 from retro_lab.store import ArtifactStore, Stage, Workspace
+from retro_lab.testing.small_world import SmallChunks, bag_of_words, small_chunks
 
 STAGE = Stage("index", 1, {}, {})
 ON_DISK = (

@@ -23,7 +23,6 @@ from in_process_service import (
     served_index,
     world,
 )
-from small_world import SmallChunks, small_chunks
 
 from retro_lab.commands.serve import open_index
 from retro_lab.config.compose import load_config
@@ -38,6 +37,7 @@ from retro_lab.retrieval.service.client import Service, open_client
 from retro_lab.retrieval.service.server import Limits, create_app
 from retro_lab.run.data.graph import DataGraph
 from retro_lab.run.directory import RunDirectory
+from retro_lab.testing.small_world import SmallChunks, small_chunks
 
 
 @pytest.fixture

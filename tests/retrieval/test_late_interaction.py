@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_world import small_chunks
 from tiny_models import TEXTS, changed_config, hidden, late, save_encoder, unit
 
 from retro_lab.config.errors import UserError
@@ -14,6 +13,7 @@ from retro_lab.config.schema import DenseNeuralRetrieverConfig, SentenceTransfor
 from retro_lab.retrieval.base import chunk_queries
 from retro_lab.retrieval.embed.embedders import Embeddings, build_embedder
 from retro_lab.retrieval.search.registry import build_retriever
+from retro_lab.testing.small_world import small_chunks
 
 
 def maxsim(query: np.ndarray, text: np.ndarray) -> float:

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from engines import CountingEngine
-from small_world import BOUNDARY, CHUNK, PAD, WORDS, SmallChunks, bag_of_words
 
 from retro_lab.config.schema import (
     Bm25RetrieverConfig,
@@ -29,6 +28,7 @@ from retro_lab.retrieval.table import NeighbourTable, build_neighbours, neighbou
 from retro_lab.store.engine import Engine
 from retro_lab.store.stage import Artifact, Stage
 from retro_lab.store.store import ArtifactStore
+from retro_lab.testing.small_world import BOUNDARY, CHUNK, PAD, WORDS, SmallChunks, bag_of_words
 
 CHUNKS, VECTORS = Stage("chunks", 1, {}, {}), Stage("embeddings", 1, {}, {})
 MAX_RUN = 5

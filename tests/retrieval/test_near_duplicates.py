@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_world import PAD, SmallChunks
 
 from retro_lab.config.schema import Bm25RetrieverConfig, NeighboursConfig, RandomRetrieverConfig
 from retro_lab.retrieval.base import chunk_queries, text_tokens
@@ -26,6 +25,7 @@ from retro_lab.retrieval.search.registry import build_retriever
 from retro_lab.retrieval.table import NeighbourTable, build_neighbours, neighbours_stage
 from retro_lab.store.stage import Stage
 from retro_lab.store.workspace import Workspace
+from retro_lab.testing.small_world import PAD, SmallChunks
 
 QUICK = settings(deadline=None, max_examples=40)
 THRESHOLDS = st.sampled_from([None, 0.2, 0.5, 1.0])

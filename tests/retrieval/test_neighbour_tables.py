@@ -12,7 +12,6 @@ import pytest
 from engines import CountingEngine
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_world import SmallChunks, bag_of_words, small_chunks
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import (
@@ -31,6 +30,7 @@ from retro_lab.retrieval.table import (
 from retro_lab.store.engine import Engine
 from retro_lab.store.stage import Artifact, Stage
 from retro_lab.store.store import ArtifactStore
+from retro_lab.testing.small_world import SmallChunks, bag_of_words, small_chunks
 
 CHUNKS = Stage("chunks", 1, {}, {})
 VECTORS = Stage("embeddings", 1, {}, {})

@@ -10,7 +10,6 @@ from typing import Any
 import bm25s
 import numpy as np
 import pytest
-from small_world import bag_of_words, make_queries, small_chunks
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import Bm25RetrieverConfig, FaissRetrieverConfig
@@ -20,6 +19,7 @@ from retro_lab.retrieval.search.faiss_factory import check_factory, fill_factory
 from retro_lab.retrieval.search.faiss_index import FaissRetriever
 from retro_lab.retrieval.search.lexical import CHUNK_BLOCK
 from retro_lab.retrieval.search.ranking import sort_rows
+from retro_lab.testing.small_world import bag_of_words, make_queries, small_chunks
 
 
 def dense_queries(vectors: np.ndarray) -> Queries:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from small_world import BOUNDARY, CHUNK, PAD, SmallChunks, bag_of_words, make_queries
 
 from retro_lab.config.schema import (
     Bm25RetrieverConfig,
@@ -18,6 +17,14 @@ from retro_lab.retrieval.filters.exclusion import MARGIN, search_filled
 from retro_lab.retrieval.filters.leak_filter import LeakFilter
 from retro_lab.retrieval.filters.near_duplicates import NearDuplicates
 from retro_lab.retrieval.search.registry import build_retriever
+from retro_lab.testing.small_world import (
+    BOUNDARY,
+    CHUNK,
+    PAD,
+    SmallChunks,
+    bag_of_words,
+    make_queries,
+)
 
 MAX_RUN, K, DOCUMENTS, LENGTH = 5, 4, 150, 6
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_world import small_chunks
 
 from retro_lab.config.errors import UserError
 from retro_lab.retrieval.filters.shuffled import derangement, shuffle_neighbours
 from retro_lab.retrieval.table import NeighbourTable
+from retro_lab.testing.small_world import small_chunks
 
 
 @settings(max_examples=150, deadline=None)

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from in_process_service import served_index
-from small_world import SmallChunks, bag_of_words, small_chunks
 
 from retro_lab.config.schema import (
     DualEncoderConfig,
@@ -29,6 +28,7 @@ from retro_lab.retrieval.table import NeighbourTable, build_neighbours
 from retro_lab.store.stage import Stage
 from retro_lab.store.store import ArtifactStore
 from retro_lab.store.workspace import Workspace
+from retro_lab.testing.small_world import SmallChunks, bag_of_words, small_chunks
 
 
 @dataclass

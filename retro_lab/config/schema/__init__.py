@@ -14,6 +14,7 @@ from .corpus import (
     JsonlCorpusConfig,
     NorlundCorpusConfig,
     OnError,
+    OwnCorpusConfig,
     ParquetCorpusConfig,
     PythonCorpusConfig,
     SplitConfig,
@@ -33,6 +34,7 @@ from .embedder import (
     EmbedderConfig,
     HashingEmbedderConfig,
     ModelEmbedderConfig,
+    OwnEmbedderConfig,
     SentenceTransformerConfig,
 )
 from .evaluation import (
@@ -58,6 +60,13 @@ from .model import (
 )
 from .neighbours import NeighboursConfig
 from .optim import AdamWConfig, Decay, MuonConfig, OptimConfig, ScheduleConfig
+from .own_part import (
+    CallbacksConfig,
+    EarlyStoppingConfig,
+    MetricsConfig,
+    OwnPart,
+    OwnParts,
+)
 from .recipe import (
     Curriculum,
     Freeze,
@@ -76,6 +85,7 @@ from .retriever import (
     HybridRetrieverConfig,
     NoneRetrieverConfig,
     OracleRetrieverConfig,
+    OwnRetrieverConfig,
     RandomRetrieverConfig,
     RetrieverConfig,
     StoredRetrieverConfig,
@@ -97,7 +107,7 @@ from .tokenizer import (
     HfTokenizerConfig,
     TokenizerConfig,
 )
-from .trainer import EngineKind, PrepareConfig, TrainerConfig
+from .trainer import CHANGING_EXTRA, EngineKind, PrepareConfig, TrainerConfig
 
 SCHEMAS: dict[str, type] = {
     "train": Config,
@@ -120,9 +130,11 @@ SCHEMAS: dict[str, type] = {
     "retriever/oracle": OracleRetrieverConfig,
     "retriever/http": HttpRetrieverConfig,
     "retriever/stored": StoredRetrieverConfig,
+    "retriever/custom": OwnRetrieverConfig,
     "embedder/sentence_transformer": SentenceTransformerConfig,
     "embedder/dual_encoder": DualEncoderConfig,
     "embedder/hashing": HashingEmbedderConfig,
+    "embedder/custom": OwnEmbedderConfig,
     "tokenizer/bpe": BpeTokenizerConfig,
     "tokenizer/byte": ByteTokenizerConfig,
     "tokenizer/hf": HfTokenizerConfig,
@@ -133,6 +145,7 @@ SCHEMAS: dict[str, type] = {
     "corpus/norlund": NorlundCorpusConfig,
     "corpus/hf": HfCorpusConfig,
     "corpus/wikitext": WikitextCorpusConfig,
+    "corpus/custom": OwnCorpusConfig,
     "database/base": DatabaseConfig,
     "database/corpus": CorpusDatabaseConfig,
     "database/corpora": CorporaDatabaseConfig,
@@ -141,6 +154,8 @@ SCHEMAS: dict[str, type] = {
     "optim/muon": MuonConfig,
     "schedule/base": ScheduleConfig,
     "trainer/base": TrainerConfig,
+    "callbacks/base": CallbacksConfig,
+    "callbacks/early_stopping": EarlyStoppingConfig,
     "logger/wandb": WandbConfig,
     "logger/csv": CsvConfig,
     "logger/tensorboard": TensorboardConfig,

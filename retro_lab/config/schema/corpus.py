@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import ClassVar
 
 from omegaconf import MISSING
 
 from ..errors import UserError, problem
+from .own_part import OwnPart
 from .setting import setting
 
 SPLITS = ("train", "validation", "test")
@@ -170,3 +172,12 @@ class HfCorpusConfig(CorpusConfig):
     revision: str | None = None
     text_field: str = "text"
     id_field: str | None = "id"
+
+
+@dataclass
+class OwnCorpusConfig(OwnPart, CorpusConfig):
+    """A corpus read by a reader of the user's own (docs/own_parts.md)."""
+
+    kind: ClassVar[str] = "reader"
+
+    name: str = "custom"

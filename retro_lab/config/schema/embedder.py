@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from .own_part import OwnPart
 from .setting import setting
 
 _DPR = "sentence-transformers/facebook-dpr"
@@ -89,3 +90,18 @@ class HashingEmbedderConfig(EmbedderConfig):
     name: str = "hashing"
     dim: int = setting(256, at_least=1, at_most=2**16)
     ngram: int = setting(2, at_least=1, at_most=2**10)
+
+
+@dataclass
+class OwnEmbedderConfig(OwnPart, EmbedderConfig):
+    """An embedder of the user's own (docs/own_parts.md).
+
+    Attributes:
+        two_sided: as the class states it; not to be set.
+    """
+
+    kind: ClassVar[str] = "embedder"
+    facts: ClassVar[tuple[str, ...]] = ("two_sided",)
+
+    name: str = "custom"
+    two_sided: bool = False

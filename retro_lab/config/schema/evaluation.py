@@ -13,6 +13,7 @@ from enum import Enum
 
 from ..errors import UserError, problem
 from .corpus import SPLITS
+from .own_part import MetricsConfig
 from .rivals import RivalsConfig
 from .setting import setting
 
@@ -81,6 +82,7 @@ class EvalConfig:
         seed: seed of the bootstrap and of random and shuffled neighbours.
         rivals: other methods trained and scored on the same tokens; none by default.
         injection: experiment that tests whether r(C) detects a planted leak.
+        metrics: functions of the user's own over chunks.parquet; none by default.
     """
 
     name: str = setting("leakage", identity=False)
@@ -107,6 +109,7 @@ class EvalConfig:
     seed: int = setting(0, at_least=0)
     rivals: RivalsConfig = setting(RivalsConfig(), identity=False)
     injection: InjectionConfig = setting(InjectionConfig(), identity=False)
+    metrics: MetricsConfig = setting(MetricsConfig(), neutral=MetricsConfig())
 
     @property
     def wants_tokens(self) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import ClassVar
 
 from ..errors import UserError, masked, problem, refuse_passwords
+from .own_part import OwnPart
 from .setting import setting
 
 # Settings that only fill the factory string, and their placeholders.
@@ -296,3 +297,19 @@ class HttpRetrieverConfig(RetrieverConfig):
         if self.retries < 0:
             rule = "must not be negative"
             yield problem(f"{prefix}retries", self.retries, rule, f"{prefix}retries=4")
+
+
+@dataclass
+class OwnRetrieverConfig(OwnPart, RetrieverConfig):
+    """A retriever of the user's own (docs/own_parts.md).
+
+    Attributes:
+        needs_embeddings, needs_texts: as the class states them; not to be set.
+    """
+
+    kind: ClassVar[str] = "retriever"
+    facts: ClassVar[tuple[str, ...]] = ("needs_embeddings", "needs_texts")
+
+    name: str = "custom"
+    needs_embeddings: bool = False
+    needs_texts: bool = False

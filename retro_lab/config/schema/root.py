@@ -18,6 +18,7 @@ from .memory import MemoryConfig
 from .model import CcaConfig, ModelConfig
 from .neighbours import NeighboursConfig
 from .optim import OptimConfig, ScheduleConfig
+from .own_part import CallbacksConfig
 from .recipe import Method, PlainConfig, PlainMatch, RecipeConfig
 from .retriever import RetrieverConfig
 from .setting import setting
@@ -46,6 +47,7 @@ class Config:
     """One run.
 
     Attributes:
+        callbacks: of Lightning or the user's own; they see every training of the run.
         plain: the model without retrieval that a gain is measured against.
         memory: evidence from the database that an evaluation mixes into the trained model.
         objective: quantity that `sweep=optuna` and other optimisers minimise; changes no run.
@@ -68,6 +70,7 @@ class Config:
     optim: OptimConfig = MISSING
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    callbacks: CallbacksConfig = setting(CallbacksConfig(), neutral=CallbacksConfig())
     logger: LoggerConfig = setting(LoggerConfig(), identity=False)
     eval: EvalConfig = setting(EvalConfig(), identity=False)
     store: StoreConfig = setting(StoreConfig(), identity=False)
@@ -91,12 +94,18 @@ class Config:
         return self.cca.placed(self.model.num_layers) if self.retriever.retrieves else ()
 
     @property
+    def may_end_early(self) -> bool:
+        """Whether a training may end before its last step, by early stopping or a limit of time."""
+        return self.callbacks.early_stopping is not None or "max_time" in self.trainer.extra
+
+    @property
     def wanted_plain(self) -> PlainConfig | None:
         """How the plain model is matched; None if unwanted or impossible to train.
 
-        A pretrained backbone has none, since we cannot train a plain model on equally much text.
+        A pretrained backbone has none, since we cannot train a plain model on equally much text. A
+        run that may end early has none, since nobody knows beforehand how much text it reads.
         """
-        alone = not self.retriever.retrieves or self.baseline is None
+        alone = not self.retriever.retrieves or self.baseline is None or self.may_end_early
         if alone or self.recipe.backbone is not None or self.plain.match is PlainMatch.none:
             return None
         return self.plain

@@ -24,6 +24,7 @@ def figures(results: Results) -> dict[str, float]:
     | test/on_minus_baseline/... | RETRO[ON] minus the baseline |
     | test/memory_gain/... | plain model with memory minus without (or the model alone) |
     | test/memory_gain_without_leakage/... | on chunks with an exact r(C) <= 0.125 |
+    | test/custom/<metric>/<figure> | the user's own metrics |
     | test/xz/bpb, test/ngram/bpb | compressors that have read the same training text |
 
     Figures that are not finite or not measured are left out.
@@ -36,6 +37,8 @@ def figures(results: Results) -> dict[str, float]:
             found |= {f"{split}/{condition}/{name}": value for name, value in of_one.items()}
     split = results.evaluation.split
     found |= {f"{split}/{name}/bpb": bpb for name, bpb in (results.compressors or {}).items()}
+    for metric, own in (results.custom or {}).items():
+        found |= {f"{split}/custom/{metric}/{name}": value for name, value in own.items()}
     for other, word in _DIFFERENCES.items():
         found |= _difference(results.leakage, "on", other, f"{split}/{word}")
     if results.memory is not None:

@@ -167,6 +167,7 @@ class Results:
         compressors: bits per byte of compressors that read the same training text, by name; None
             if not run.
         memory: None without a memory or cache, and in older results.
+        custom: figures of the user's own metrics, by metric; None without any.
     """
 
     run_key: str
@@ -181,6 +182,7 @@ class Results:
     plain: PlainModel | None = None
     compressors: dict[str, float] | None = None
     memory: MemoryRead | None = None
+    custom: dict[str, dict[str, float]] | None = None
     schema_version: int = SCHEMA_VERSION
 
     def save(self, path: Path) -> None:

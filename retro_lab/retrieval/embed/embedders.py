@@ -18,10 +18,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from retro_lab.config.errors import registered
+from retro_lab.config.parts import own_fields, part_class, part_settings
 from retro_lab.config.schema import (
     DualEncoderConfig,
     EmbedderConfig,
     HashingEmbedderConfig,
+    OwnPart,
     SentenceTransformerConfig,
     left_out,
 )
@@ -45,6 +47,8 @@ _WIDTHS = {
 class Embedder(Protocol):
     """Maps each text to a vector, deterministically.
 
+    A class of a user's own may inherit from it, and then has the defaults below.
+
     Attributes:
         dim: width of a vector.
     """
@@ -56,12 +60,15 @@ class Embedder(Protocol):
     @property
     def query(self) -> Embedder | None:
         """The embedder of queries, if a separate model; None if one vector serves as both."""
-        ...
+        return None
 
     @classmethod
     def content_fields(cls, config: Any) -> Mapping[str, Any]:
-        """The settings that change the vectors, including weights (by digest)."""
-        ...
+        """The settings that change the vectors, including weights (by digest).
+
+        All settings of a user's own embedder change them; this adds the digest of weights, if any.
+        """
+        return {}
 
     def embed(self, texts: list[str]) -> np.ndarray:
         """float32 [n, dim]; an empty text has a vector too."""
@@ -79,17 +86,24 @@ EMBEDDERS: dict[type[EmbedderConfig], str] = {
 
 
 def embedder_class(config: EmbedderConfig) -> type[Embedder]:
-    """The embedder class of a configuration.
+    """The embedder class of a configuration; the user's own is imported.
 
     Raises:
-        UserError: none is registered for the configuration's class.
+        UserError: none is registered for the configuration's class, or as `part_class`.
     """
+    if isinstance(config, OwnPart):
+        return part_class(config)
     return resolve_name(registered(EMBEDDERS, config, "embedder", "embedder", _FILE))
 
 
 def build_embedder(config: EmbedderConfig) -> Embedder:
     """The embedder with loaded and checked weights; raises UserError if they are missing."""
-    return embedder_class(config)(config)
+    return embedder_class(config)(_given(config))
+
+
+def _given(config: EmbedderConfig) -> Any:
+    """What the class is constructed from: the configuration, or the own settings of an own part."""
+    return part_settings(config) if isinstance(config, OwnPart) else config
 
 
 def embed_queries(embedder: Embedder, texts: list[str]) -> np.ndarray:
@@ -167,7 +181,8 @@ def embeddings_stage(
         UserError: the model is missing.
     """
     kind = type(config).__name__.removesuffix("Config")
-    fields = {"kind": kind, **embedder_class(config).content_fields(config)}
+    own = embedder_class(config).content_fields(_given(config))
+    fields = {"kind": kind, **own_fields(config), **own}
     return Stage("embeddings", VERSION, fields, {"chunks": chunks, "corpus": corpus})
 
 

@@ -47,9 +47,12 @@ class ExactSearch:
 
 
 def with_exact_search(retriever: Retriever, chunk_ids: np.ndarray, embeddings: Embeddings) -> Any:
-    """A copy of a retriever with its dense search replaced by exact search."""
+    """A copy of a retriever with its dense search replaced by exact search.
+
+    A retriever without a part `dense` is a dense search as a whole.
+    """
     exact = ExactSearch(Rows(chunk_ids, embeddings.of))
-    if isinstance(retriever, FaissRetriever):
+    if not hasattr(retriever, "dense"):
         return exact
     whole: Any = copy(retriever)
     whole.dense = exact

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from pkgutil import resolve_name
+from typing import Any
 
 from retro_lab.config.errors import registered
+from retro_lab.config.parts import own_fields, part_class, part_settings
 from retro_lab.config.schema import (
     Bm25RetrieverConfig,
     DenseBm25RetrieverConfig,
@@ -14,6 +16,7 @@ from retro_lab.config.schema import (
     HttpRetrieverConfig,
     HybridRetrieverConfig,
     OracleRetrieverConfig,
+    OwnPart,
     RandomRetrieverConfig,
     RetrieverConfig,
     StoredRetrieverConfig,
@@ -42,22 +45,34 @@ BACKENDS: dict[type[RetrieverConfig], str] = {
 
 
 def retriever_class(config: RetrieverConfig) -> type[Retriever]:
-    """The retriever class of a configuration.
+    """The retriever class of a configuration; the user's own is imported.
 
     Raises:
         ValueError: `retriever=none`, which callers must handle.
-        UserError: no backend is registered for the configuration's class.
+        UserError: no backend is registered for the configuration's class, or as `part_class`.
     """
     if not config.retrieves:
         raise ValueError("retriever=none has no retriever")
+    if isinstance(config, OwnPart):
+        return part_class(config)
     return resolve_name(registered(BACKENDS, config, "retriever", "backend", _FILE))
+
+
+def index_fields(config: RetrieverConfig) -> dict[str, Any]:
+    """The settings that change a saved index; of the user's own all, with its source."""
+    return {**own_fields(config), **retriever_class(config).index_fields(_given(config))}
 
 
 def build_retriever(config: RetrieverConfig) -> Retriever:
     """An empty retriever, ready for `build`; raises as `retriever_class`."""
-    return retriever_class(config)(config)
+    return retriever_class(config)(_given(config))
 
 
 def load_retriever(config: RetrieverConfig, folder: Path) -> Retriever:
     """The retriever in an index artifact's folder; raises as `retriever_class`."""
-    return retriever_class(config).load(folder, config)
+    return retriever_class(config).load(folder, _given(config))
+
+
+def _given(config: RetrieverConfig) -> Any:
+    """What the class is constructed from: the configuration, or the own settings of an own part."""
+    return part_settings(config) if isinstance(config, OwnPart) else config

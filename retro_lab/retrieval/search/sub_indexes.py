@@ -8,12 +8,12 @@ from typing import Any
 from retro_lab.config.schema import RetrieverConfig
 
 from ..base import Retriever
-from .registry import load_retriever, retriever_class
+from .registry import index_fields, load_retriever
 
 
 def sub_index_fields(config: RetrieverConfig) -> dict[str, Any]:
     """The settings that change a saved sub-index, including its kind."""
-    return {"kind": kind_of(config), **retriever_class(config).index_fields(config)}
+    return {"kind": kind_of(config), **index_fields(config)}
 
 
 def kind_of(config: RetrieverConfig) -> str:

@@ -50,6 +50,7 @@ from .inspection import (
     write_inspection,
 )
 from .measured import chunk_table, token_table
+from .own_metrics import own_metrics
 from .probes import overlap_retriever
 from .scores import Scoring, conditions
 
@@ -89,6 +90,10 @@ def evaluate_run(
     _remove_older(out, tokens, config)
     table.save(out.chunks_file)
     results.save(out.results_file)
+    custom = own_metrics(evaluation.metrics, out.chunks_file)
+    if custom is not None:
+        results = dataclasses.replace(results, custom=custom)
+        results.save(out.results_file)
     if tokens is not None:
         tokens.save(out.tokens_file, table)
     _show(config, out, graph, results, table, tokens)

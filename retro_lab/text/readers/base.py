@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import OnError
-
-if TYPE_CHECKING:
-    from .files import FileList
 
 LOG = logging.getLogger("retro_lab")
 _LOGGED = 5  # skipped records that are logged individually
@@ -33,6 +31,34 @@ class Document(NamedTuple):
     text: str
     place: str
     split: str | None = None
+
+
+class SourceFile(NamedTuple):
+    """One input file.
+
+    Attributes:
+        name: part of document ids, unique in the corpus and independent of the corpus's location:
+            relative to the folder or the fixed part of the glob, prefixed with the split's name for
+            files of validation or test.
+        path: its location.
+        split: the split of the file's documents, or None.
+    """
+
+    name: str
+    path: Path
+    split: str | None
+
+
+class FileList(NamedTuple):
+    """The input files of a corpus.
+
+    Attributes:
+        read: in reading order.
+        left_out: other files found, by name, with the reason.
+    """
+
+    read: list[SourceFile]
+    left_out: dict[str, str]
 
 
 class Malformed:
@@ -67,19 +93,25 @@ class Malformed:
 
 
 class Reader(Protocol):
-    """Reads a corpus of one type; constructed from its configuration alone."""
+    """Reads a corpus of one type; constructed from its configuration alone.
+
+    A class of a user's own may inherit from it, and then has the defaults below.
+    """
 
     def __init__(self, config: Any) -> None: ...
 
     @property
     def files(self) -> FileList:
         """The files found; empty for corpora without files named by the user."""
-        ...
+        return FileList([], {})
 
     @property
     def fields(self) -> Mapping[str, str]:
-        """The settings that change which text is read from the same input."""
-        ...
+        """The settings that change which text is read from the same input.
+
+        All settings of a user's own reader do, whatever this returns: by default nothing.
+        """
+        return {}
 
     def documents(self, malformed: Malformed) -> Iterator[Document]:
         """All documents in a fixed order, including empty ones.

@@ -10,46 +10,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import FileCorpusConfig
 
-from .base import Unreadable, unreadable
+from .base import FileList, SourceFile, Unreadable, unreadable
 from .formats import DECODING_ERRORS, HEAD_BYTES, compression, decompressed, other_format
 from .left_out import COMPRESSED, left_out, uncompressed
 
 _BUFFER_BYTES = 2**16  # the most text lost at the cut of a truncated file
-
-
-class SourceFile(NamedTuple):
-    """One input file.
-
-    Attributes:
-        name: part of document ids, unique in the corpus and independent of the corpus's location:
-            relative to the folder or the fixed part of the glob, prefixed with the split's name for
-            files of validation or test.
-        path: its location.
-        split: the split of the file's documents, or None.
-    """
-
-    name: str
-    path: Path
-    split: str | None
-
-
-class FileList(NamedTuple):
-    """The input files of a corpus.
-
-    Attributes:
-        read: in reading order.
-        left_out: other files found, by name, with the reason.
-    """
-
-    read: list[SourceFile]
-    left_out: dict[str, str]
 
 
 def source_files(config: FileCorpusConfig, patterns: Sequence[str]) -> FileList:

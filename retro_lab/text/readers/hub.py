@@ -13,8 +13,7 @@ import orjson
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import HfCorpusConfig
 
-from .base import Document, Fields, Malformed, MalformedRecord
-from .files import FileList
+from .base import Document, Fields, FileList, Malformed, MalformedRecord
 
 if TYPE_CHECKING:
     from datasets import Dataset

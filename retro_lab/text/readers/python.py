@@ -14,8 +14,7 @@ from pathlib import Path, PurePosixPath
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import PythonCorpusConfig
 
-from .base import Document, Malformed
-from .files import FileList
+from .base import Document, FileList, Malformed
 
 # Test suites, installed packages and caches.
 _EXCLUDED_FOLDERS = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}

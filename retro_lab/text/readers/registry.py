@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from importlib import import_module
 
 from retro_lab.config.errors import registered
+from retro_lab.config.parts import part_class, part_settings
 from retro_lab.config.schema import (
     CorpusConfig,
     HfCorpusConfig,
     JsonlCorpusConfig,
     NorlundCorpusConfig,
+    OwnPart,
     ParquetCorpusConfig,
     PythonCorpusConfig,
     TextCorpusConfig,
@@ -39,11 +41,13 @@ def reader_kind(config: CorpusConfig) -> str:
 
 
 def build_reader(config: CorpusConfig) -> Reader:
-    """The reader of a corpus.
+    """The reader of a corpus; the user's own is imported.
 
     Raises:
-        UserError: no reader is registered, or the files are missing.
+        UserError: no reader is registered, the files are missing, or as `part_class`.
     """
+    if isinstance(config, OwnPart):
+        return part_class(config)(part_settings(config))
     module, name = reader_kind(config).split(":")
     return getattr(import_module(f"{__package__}.{module}"), name)(config)
 

@@ -71,7 +71,7 @@ def bag_of_words(chunks: SmallChunks, *, two_sided: bool = False) -> Embeddings:
     """
     sides = [_projected(chunks, seed) for seed in ((1, 2) if two_sided else (1,))]
     rows = np.arange(len(sides[0]), dtype=np.int32)
-    return Embeddings(sides[0], rows, *sides[1:])
+    return Embeddings(sides[0], rows, sides[1] if two_sided else None)
 
 
 def _projected(chunks: SmallChunks, seed: int) -> np.ndarray:

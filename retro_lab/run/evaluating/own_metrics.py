@@ -1,0 +1,64 @@
+"""Figures of the user's own, from the table of scored chunks as it is stored."""
+
+from __future__ import annotations
+
+import logging
+import math
+import traceback
+from collections.abc import Mapping
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from retro_lab.config.errors import UserError, first_line, problem
+from retro_lab.config.parts import part_class, part_keywords
+from retro_lab.config.schema import MetricsConfig, OwnPart
+
+LOG = logging.getLogger("retro_lab")
+
+
+def own_metrics(config: MetricsConfig, chunks_file: Path) -> dict[str, dict[str, float]] | None:
+    """Figures by metric, each function called with the table of chunks.parquet and its settings.
+
+    Returns:
+        None without metrics.
+
+    Raises:
+        UserError: a function can't be imported, fails, or does not return finite figures by name.
+    """
+    if not config.cls:
+        return None
+    table = pq.read_table(chunks_file)
+    found = {name: _figures(name, part, table) for name, part in config.named.items()}
+    for name, figures in found.items():
+        LOG.info("%s: %s", name, ", ".join(f"{key} {value:.4g}" for key, value in figures.items()))
+    return found
+
+
+def _figures(name: str, part: OwnPart, table: Any) -> dict[str, float]:
+    metric = part_class(part, "eval.metrics.")
+    keywords = part_keywords(part, f"eval.metrics.settings.{name}.")
+    try:
+        given = metric(table, **keywords)
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raise UserError(
+            f"the metric {part.cls} failed in {frame.filename}, line {frame.lineno}: "
+            f"{type(error).__name__}: {first_line(error)}",
+            fix="correct it, and run the same command again: no score is computed twice",
+        ) from error
+    if not isinstance(given, Mapping) or not all(map(_is_figure, given.items())):
+        raise problem(
+            "eval.metrics.class",
+            [part.cls],
+            f"returned {given!r}, not finite numbers by name",
+            'return {"figure": 0.5}, and leave out what can\'t be measured',
+        )
+    return {key: float(value) for key, value in given.items()}
+
+
+def _is_figure(item: tuple[Any, Any]) -> bool:
+    name, value = item
+    return isinstance(name, str) and isinstance(value, Real) and math.isfinite(value)
