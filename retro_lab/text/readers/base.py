@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import OnError
 
+from .recognise import text_field_fix
+
 if TYPE_CHECKING:
     from .files import FileList
 
@@ -127,7 +129,7 @@ class Fields(NamedTuple):
             present = ", ".join(record) or "none"
             raise MalformedRecord(
                 f"no field {self.text!r}; the fields are: {present}",
-                fix="corpus.text_field=<the field that holds the text>",
+                fix=text_field_fix(record),
             )
         text = _text_of(self.text, record[self.text])
         if not isinstance(text, str):

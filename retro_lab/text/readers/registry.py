@@ -8,7 +8,9 @@ from importlib import import_module
 from retro_lab.config.errors import registered
 from retro_lab.config.schema import (
     CorpusConfig,
+    CsvCorpusConfig,
     HfCorpusConfig,
+    JsonCorpusConfig,
     JsonlCorpusConfig,
     NorlundCorpusConfig,
     ParquetCorpusConfig,
@@ -24,6 +26,8 @@ _FILE = "retro_lab/text/readers/registry.py"
 READERS: dict[type[CorpusConfig], str] = {
     PythonCorpusConfig: "python:PythonReader",
     JsonlCorpusConfig: "jsonl:JsonlReader",
+    JsonCorpusConfig: "jsonl:JsonReader",
+    CsvCorpusConfig: "table:CsvReader",
     TextCorpusConfig: "plain_text:TextReader",
     ParquetCorpusConfig: "parquet:ParquetReader",
     HfCorpusConfig: "hub:HubReader",
