@@ -6,11 +6,10 @@ reads the neighbours from the next token on.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 
 from retro_lab.config import arguments
-from retro_lab.config.console import paint, print_error
+from retro_lab.config.console import print_error, print_warning
 from retro_lab.config.errors import UserError
 from retro_lab.run.writer import Found, GivenNeighbours, NeighbourSource, Reading, Request, Writer
 
@@ -147,4 +146,4 @@ def _warn_of_length(writer: Writer, request: Request, prompts: Sequence[str]) ->
             f"{longest:,} tokens with the prompt, but the model was trained on windows of "
             f"{writer.window:,}: expect worse text beyond them"
         )
-        print(paint("warning: ", "33") + message, file=sys.stderr)
+        print_warning(message)

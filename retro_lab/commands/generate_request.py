@@ -9,7 +9,7 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from retro_lab.config import arguments
-from retro_lab.config.console import decoded, paint
+from retro_lab.config.console import decoded, print_warning
 from retro_lab.config.errors import UserError
 from retro_lab.run.writer import Request
 
@@ -96,7 +96,5 @@ def typed_prompts() -> Iterator[str]:
             return
         text = decoded(line)
         if "\ufffd" in text and "\ufffd" not in line:
-            print(
-                paint("warning: ", "33") + "bytes that are no UTF-8 were replaced", file=sys.stderr
-            )
+            print_warning("bytes that are no UTF-8 were replaced")
         yield text

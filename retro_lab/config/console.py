@@ -48,6 +48,11 @@ def print_error(message: str) -> None:
     print(paint("error: ", _RED) + message, file=sys.stderr, flush=True)
 
 
+def print_warning(message: str) -> None:
+    """Prints `warning: message` to standard error."""
+    print(paint("warning: ", _YELLOW) + message, file=sys.stderr, flush=True)
+
+
 def paint(text: str, colour: str) -> str:
     """`text` in an ANSI colour if standard error is a terminal and NO_COLOR is unset."""
     if not text or os.environ.get("NO_COLOR") or not sys.stderr.isatty():
