@@ -6,6 +6,7 @@ reads the neighbours from the next token on.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 
 from retro_lab.config import arguments
@@ -16,7 +17,8 @@ from retro_lab.run.writer import Found, GivenNeighbours, NeighbourSource, Readin
 from .generate_memory import memory_lines
 from .generate_request import USAGE, parse, typed_prompts
 
-_COMMAND = "/neighbours"
+_COMMAND, _QUIT = "/neighbours", "/quit"
+_COMMANDS = f"{_COMMAND} TEXT, {_COMMAND}, {_COMMAND} off and {_QUIT}"
 _LINE = 96  # most characters of a neighbour shown in one line
 
 
@@ -47,6 +49,8 @@ def _stream(writer: Writer, request: Request, prompt: str) -> None:
         shown = True
         print("\n" + _described(writer, request, reading), flush=True)
 
+    if not sys.stdin.isatty() or request.prompts:  # what was typed stands on the terminal
+        print(prompt, end="", flush=True)
     for _, piece in writer.write([prompt], request, show if request.shows_neighbours else None):
         print(piece, end="", flush=True)
     print()
@@ -71,8 +75,8 @@ def _print_batch(writer: Writer, request: Request) -> None:
     for row, piece in writer.write(request.prompts, request, reading):
         parts[row].append(piece)
     for number, (prompt, pieces) in enumerate(zip(request.prompts, parts, strict=True), start=1):
-        print(f"[prompt {number}: {_in_a_line(prompt)}]")
-        print("".join(pieces))
+        print(f"[prompt {number}]")
+        print(prompt + "".join(pieces))
         if request.show == "memory":
             print("\n".join(memory_lines(writer.leaned[number - 1])))
 
@@ -81,13 +85,24 @@ def _converse(writer: Writer, request: Request) -> None:
     """Continues prompts that the user types, and handles `/neighbours` commands."""
     searched = None if isinstance(writer.source, GivenNeighbours) else writer.source
     for line in typed_prompts():
-        if line.split(" ")[0] != _COMMAND:
+        word = line.split(" ")[0]
+        if word == _QUIT:
+            return
+        if _is_command(word) and word != _COMMAND:
+            print_error(f"{word} is no command; there are {_COMMANDS}")
+            continue
+        if word != _COMMAND:
             _stream(writer, request, line)
             continue
         try:
             _neighbours_typed(writer, line.removeprefix(_COMMAND).strip(), searched)
         except UserError as error:
             print_error(str(error))
+
+
+def _is_command(word: str) -> bool:
+    """Whether a line's first word is `/` and letters; a path such as /etc/hosts is a prompt."""
+    return word.startswith("/") and word[1:].isalpha()
 
 
 def _neighbours_typed(writer: Writer, text: str, searched: NeighbourSource | None) -> None:

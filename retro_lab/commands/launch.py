@@ -16,6 +16,7 @@ from retro_lab.config.explain import explain, uncomposed
 from retro_lab.config.keys import conf_dir
 from retro_lab.config.refusals import refusal
 from retro_lab.config.text_keys import as_typed
+from retro_lab.config.wrapping import show
 
 from .job import FULL_ERROR, Job, Reported, Task, shown_process
 
@@ -43,7 +44,7 @@ def run(config_name: str, task: Task, argv: Sequence[str]) -> int:
     register_sweepers()
     if not _HELP.isdisjoint(argv):
         # Hydra's own --help takes seconds to list every schema.
-        print(compose_root(config_name).hydra.help.template)
+        show(compose_root(config_name).hydra.help.template, sys.stdout)
         return 0
     job = Job(config_name, task, (list(sys.argv), os.environ.get(FULL_ERROR)))
     command = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(

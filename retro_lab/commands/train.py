@@ -53,7 +53,7 @@ def train(config: Config) -> float | None:
         return None
     seconds = None if finished else watch.seconds
     if _evaluate_further(config, run) is None:
-        show_results(run, seconds)
+        show_results(run, seconds, verbose=config.verbose)
     return objective(Results.load(run.results_file), config.objective)
 
 
@@ -92,4 +92,4 @@ def _evaluate_further(config: Config, run: RunDirectory) -> float | None:
         return None
     from .evaluate import evaluate
 
-    return evaluate(EvaluateConfig(run=str(run.path), eval=config.eval))
+    return evaluate(EvaluateConfig(run=str(run.path), eval=config.eval, verbose=config.verbose))

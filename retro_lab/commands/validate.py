@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from omegaconf import DictConfig
@@ -20,6 +21,7 @@ from retro_lab.config.schema import (
     FileCorpusConfig,
     NorlundCorpusConfig,
 )
+from retro_lab.config.wrapping import show
 
 _LARGE = 10_000_000  # chunks, enough to train any FAISS index
 _USAGE = """\
@@ -116,6 +118,6 @@ def _show(config: Config, directory: str) -> None:
     training, machine = Training.of(config), Machine.here(config.trainer)
     rows = run_in_words(config, training.parameters) | in_words(training, machine)
     for name, value in {"run directory": directory, **rows}.items():
-        print(f"{name + ':':<15}{value}")
+        show(f"{name + ':':<15}{value}", sys.stdout)
     for warning in training.warnings(machine):
         print_warning(warning)
