@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from retro_lab import __version__
+import retro_lab
 from retro_lab.config.console import print_error, run_command
 from retro_lab.config.errors import EXIT_USER_ERROR
 from retro_lab.config.refusals import refusal
@@ -45,7 +45,7 @@ def _command(arguments: list[str]) -> int:
         show(_help(), sys.stdout)
         return 0 if arguments else EXIT_USER_ERROR
     if arguments[0] in ("-V", "--version"):
-        print(f"retro_lab {__version__}")
+        print(f"retro_lab {retro_lab.__version__}")
         return 0
     name, *rest = arguments
     if name not in COMMANDS:

@@ -9,11 +9,12 @@ import os
 import sys
 from collections.abc import Sequence
 
+from retro_lab.config.completion import asked_for, completions
 from retro_lab.config.compose import compose_root, register
 from retro_lab.config.console import interrupted, print_error
 from retro_lab.config.errors import EXIT_USER_ERROR, refuse_passwords
 from retro_lab.config.explain import explain, uncomposed
-from retro_lab.config.keys import conf_dir
+from retro_lab.config.keys import conf_dir, refuse_reserved
 from retro_lab.config.refusals import refusal
 from retro_lab.config.text_keys import as_typed
 from retro_lab.config.wrapping import show
@@ -36,6 +37,9 @@ def run(config_name: str, task: Task, argv: Sequence[str]) -> int:
         Exit code: the largest of the jobs' (0 by default), 2 for a user error, 130 when
         interrupted. Other exceptions are raised.
     """
+    if asked_for(argv):
+        print(" ".join(completions()))
+        return 0
     import hydra
 
     from retro_lab.sweeps.register import register_sweepers
@@ -52,12 +56,13 @@ def run(config_name: str, task: Task, argv: Sequence[str]) -> int:
     )
     try:
         refuse_passwords(argv)
+        refuse_reserved(argv)
         with shown_process([sys.argv[0], *map(_added, as_typed(argv))], full_error="1"):
             command()
     except KeyboardInterrupt as error:
         return interrupted(error)
     except Exception as error:
-        mistake = explain(error) or refusal(error)
+        mistake = explain(error, argv) or refusal(error)
         if mistake is None and not job.began and not isinstance(error, OSError):
             mistake = uncomposed(error, config_name, argv)
         if mistake is None or os.environ.get(FULL_ERROR) == "1":

@@ -61,7 +61,7 @@ def _compose(overrides: list[str]) -> DictConfig:
     try:
         return compose_root("train", overrides)
     except Exception as error:
-        first = explain(error) or uncomposed(error, "train", overrides)
+        first = explain(error, overrides) or uncomposed(error, "train", overrides)
     accepted: list[str] = []
     problems: list[UserError] = []
     for override in sorted(overrides, key=_is_value):
@@ -69,7 +69,7 @@ def _compose(overrides: list[str]) -> DictConfig:
             compose_root("train", [*accepted, override])
             accepted.append(override)
         except Exception as error:
-            problems.append(explain(error) or uncomposed(error, "train", [override]))
+            problems.append(explain(error, [override]) or uncomposed(error, "train", [override]))
     raise ConfigError(problems or [first])
 
 
