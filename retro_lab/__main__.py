@@ -8,9 +8,11 @@ import os
 import sys
 from collections.abc import Sequence
 
+import retro_lab
 from retro_lab.config.console import print_error, run_command
 from retro_lab.config.errors import EXIT_USER_ERROR
 from retro_lab.config.refusals import refusal
+from retro_lab.config.wrapping import show
 
 # A command's function, `main(argv) -> exit code`, and what it is for.
 COMMANDS = {
@@ -40,8 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_help())
+        show(_help(), sys.stdout)
         return 0 if arguments else EXIT_USER_ERROR
+    if arguments[0] in ("-V", "--version"):
+        print(f"retro_lab {retro_lab.__version__}")
+        return 0
     name, *rest = arguments
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
@@ -69,7 +74,7 @@ def _help() -> str:
             *lines,
             "",
             "python -m retro_lab <command> --help says more; python train.py and",
-            "python evaluate.py are the commands of that name.",
+            "python evaluate.py are the commands of that name. --version prints the version.",
         ]
     )
 

@@ -61,7 +61,7 @@ def evaluate(command: EvaluateConfig) -> float | None:
     from retro_lab.api.evaluating import evaluate_fully
 
     evaluated = [evaluate_fully(run, command) for run in runs]
-    results = [show_results(out, seconds) for out, seconds in evaluated]
+    results = [show_results(out, seconds, verbose=command.verbose) for out, seconds in evaluated]
     if len(runs) > 1:
         _show_comparison([out for out, _ in evaluated])
         return None

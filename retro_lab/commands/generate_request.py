@@ -9,15 +9,16 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from retro_lab.config import arguments
-from retro_lab.config.console import decoded, paint
+from retro_lab.config.console import decoded, print_warning
 from retro_lab.config.errors import UserError
 from retro_lab.run.writer import Request
 
 USAGE = """usage: python -m retro_lab generate run=runs/... [prompt="..."] [key=value ...]
 
-Continues a prompt with a trained run and prints the text as it is generated. Several prompt=... are
-a batch. Without a prompt, reads prompts from the terminal until Ctrl-D; there, /neighbours TEXT
-adds a neighbour to read, /neighbours shows them, and /neighbours off drops them.
+Continues a prompt with a trained run and prints it with the text as that is generated. Several
+prompt=... are a batch. Without a prompt, reads prompts from the terminal until /quit or Ctrl-D;
+there, /neighbours TEXT adds a neighbour to read, /neighbours shows them, and /neighbours off drops
+them.
   tokens=128        most new tokens; the text also ends where the model ends the document
   temperature=0.8   0 always takes the most likely token
   top_k=0           samples from the k most likely tokens; 0: from all
@@ -96,7 +97,5 @@ def typed_prompts() -> Iterator[str]:
             return
         text = decoded(line)
         if "\ufffd" in text and "\ufffd" not in line:
-            print(
-                paint("warning: ", "33") + "bytes that are no UTF-8 were replaced", file=sys.stderr
-            )
+            print_warning("bytes that are no UTF-8 were replaced")
         yield text

@@ -9,13 +9,15 @@ import os
 import sys
 from collections.abc import Sequence
 
+from retro_lab.config.completion import asked_for, completions
 from retro_lab.config.compose import compose_root, register
 from retro_lab.config.console import interrupted, print_error
 from retro_lab.config.errors import EXIT_USER_ERROR, refuse_passwords
 from retro_lab.config.explain import explain, uncomposed
-from retro_lab.config.keys import conf_dir
+from retro_lab.config.keys import conf_dir, refuse_reserved
 from retro_lab.config.overrides import for_hydra
 from retro_lab.config.refusals import refusal
+from retro_lab.config.wrapping import show
 
 from .job import FULL_ERROR, Job, Reported, Task, shown_process
 
@@ -35,6 +37,9 @@ def run(config_name: str, task: Task, argv: Sequence[str]) -> int:
         Exit code: the largest of the jobs' (0 by default), 2 for a user error, 130 when
         interrupted. Other exceptions are raised.
     """
+    if asked_for(argv):
+        print(" ".join(completions()))
+        return 0
     import hydra
 
     from retro_lab.sweeps.register import register_sweepers
@@ -43,7 +48,7 @@ def run(config_name: str, task: Task, argv: Sequence[str]) -> int:
     register_sweepers()
     if not _HELP.isdisjoint(argv):
         # Hydra's own --help takes seconds to list every schema.
-        print(compose_root(config_name).hydra.help.template)
+        show(compose_root(config_name).hydra.help.template, sys.stdout)
         return 0
     job = Job(config_name, task, (list(sys.argv), os.environ.get(FULL_ERROR)))
     command = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(
@@ -51,12 +56,13 @@ def run(config_name: str, task: Task, argv: Sequence[str]) -> int:
     )
     try:
         refuse_passwords(argv)
+        refuse_reserved(argv)
         with shown_process([sys.argv[0], *for_hydra(argv)], full_error="1"):
             command()
     except KeyboardInterrupt as error:
         return interrupted(error)
     except Exception as error:
-        mistake = explain(error) or refusal(error)
+        mistake = explain(error, argv) or refusal(error)
         if mistake is None and not job.began and not isinstance(error, OSError):
             mistake = uncomposed(error, config_name, argv)
         if mistake is None or os.environ.get(FULL_ERROR) == "1":

@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from retro_lab.config.schema import Config
+from retro_lab.config.wrapping import show
 
 if TYPE_CHECKING:
     from retro_lab.store import Artifact
 
 LOG = logging.getLogger("retro_lab")
+_USAGE = """\
+usage: python -m retro_lab prepare [--explain] [key=value ...]
+
+Builds the data of a run and no more: corpus, tokenizer, chunks, index and neighbours, for training
+and evaluation. Takes the settings of train.py. What is stored already is not built again, and an
+interrupted command goes on where it stopped. Prints each stage with its folder and counts.
+
+  --explain   builds nothing; prints for each stage whether it is stored, and if not which setting
+              or text differs from what is
+  prepare.engine=ray   how it is spread over processes; more keys: train.py --cfg job
+
+  python -m retro_lab prepare corpus=csv corpus.path=my.csv corpus.text_field=body
+  python -m retro_lab prepare --explain retriever=faiss_flat"""
 
 
 def main(argv: Sequence[str]) -> int:
     """Exit code of `prepare <argv>`."""
+    if {"--help", "-h"} & set(argv):
+        show(_USAGE, sys.stdout)
+        return 0
     from . import launch
 
     explain = "--explain" in argv

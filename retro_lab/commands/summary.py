@@ -21,7 +21,7 @@ from retro_lab.evaluation.report.tables import (
     leakage_table,
     probes_table,
 )
-from retro_lab.evaluation.report.verdict import verdict
+from retro_lab.evaluation.report.verdict import short_verdict, verdict
 from retro_lab.rivals.table import RIVALS_FILE, load, rivals_table
 from retro_lab.run.directory import RunDirectory
 from retro_lab.store.progress import duration
@@ -41,12 +41,15 @@ FILES = {
 }
 
 
-def show_results(run: RunDirectory, seconds: dict[str, float] | None = None) -> Results:
-    """Prints a finished run's tables, verdict and files, without torch and without the data.
+def show_results(
+    run: RunDirectory, seconds: dict[str, float] | None = None, *, verbose: bool = False
+) -> Results:
+    """Prints a finished run's tables, files and verdict, without torch and without the data.
 
     Args:
         run: a run with results.
         seconds: of each stage of this command.
+        verbose: whether to print the whole verdict.
 
     Raises:
         UserError: if the results are missing or cannot be read.
@@ -56,15 +59,16 @@ def show_results(run: RunDirectory, seconds: dict[str, float] | None = None) -> 
     console.print()
     _show_scores(console, results)
     console.print()
-    _show_verdict(console, results)
     path = run.path / GAIN_FILE
     if results.config["eval"].get("pages") and path.is_file():
         _show(console, *gain_tables(load_gain(path), results.leakage.reference))
-    for name, show in ((RIVALS_FILE, _show_rivals), (INJECTION_FILE, _show_injection)):
+    for name in (RIVALS_FILE, INJECTION_FILE):
         if name in old:
             console.print(f"{name} is {OUTDATED}; it is not shown.\n")
+        elif (run.path / name).is_file() and name == RIVALS_FILE:
+            _show(console, rivals_table(load(run.path)))
         elif (run.path / name).is_file():
-            show(console, run)
+            _show_injection(console, run)
     console.print(f"run     {run.path}", soft_wrap=True)
     for label, name in FILES.items():
         if (run.path / name).is_file() and name not in old:
@@ -72,6 +76,10 @@ def show_results(run: RunDirectory, seconds: dict[str, float] | None = None) -> 
     if seconds:
         parts = [f"{name} {duration(value)}" for name, value in seconds.items()]
         console.print(f"time    {', '.join(parts)}; total {duration(sum(seconds.values()))}")
+    if not verbose:
+        console.print("verdict below; in full with verbose=true")
+    console.print()
+    _show_verdict(console, results, verbose)
     return results
 
 
@@ -119,20 +127,16 @@ def _show_database(console: Console, results: Results) -> None:
         console.print(f"the run was trained with another one: {searched.trained_with}")
 
 
-def _show_verdict(console: Console, results: Results) -> None:
-    for sentence in warnings(results):
+def _show_verdict(console: Console, results: Results, verbose: bool) -> None:
+    """Prints what limits the figures, and the verdict: three lines, or all of it if verbose."""
+    settings, leakage, compressors = results.evaluation, results.leakage, results.compressors
+    sentences = warnings(results)
+    if "on" in results.metrics[settings.split] and verbose:
+        sentences += verdict(leakage, settings.max_run, compressors).sentences
+    elif "on" in results.metrics[settings.split]:
+        sentences += short_verdict(leakage, compressors)
+    for sentence in sentences + memory_sentences(results)[: None if verbose else 1]:
         console.print(sentence, markup=False)
-    settings, sentences = results.evaluation, []
-    if "on" in results.metrics[settings.split]:
-        sentences = verdict(results.leakage, settings.max_run, results.compressors).sentences
-    for sentence in [*sentences, *memory_sentences(results)]:
-        console.print(sentence, markup=False)
-    if sentences:
-        console.print()
-
-
-def _show_rivals(console: Console, run: RunDirectory) -> None:
-    _show(console, rivals_table(load(run.path)))
 
 
 def _show_injection(console: Console, run: RunDirectory) -> None:

@@ -54,7 +54,7 @@ def train(config: Config) -> float | None:
     seconds = None if finished else watch.seconds
     out = run.for_evaluation(config)
     if _evaluate_further(config, run) is None:
-        show_results(out, seconds)
+        show_results(out, seconds, verbose=config.verbose)
     return objective(Results.load(out.results_file), config.objective)
 
 
@@ -97,4 +97,4 @@ def _evaluate_further(config: Config, run: RunDirectory) -> float | None:
         return None
     from .evaluate import evaluate
 
-    return evaluate(EvaluateConfig(run=str(run.path), eval=config.eval))
+    return evaluate(EvaluateConfig(run=str(run.path), eval=config.eval, verbose=config.verbose))

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
 from retro_lab.config import arguments
 from retro_lab.config.compose import compose_root, to_config
-from retro_lab.config.errors import ConfigError, UserError, as_text
+from retro_lab.config.console import print_warning
+from retro_lab.config.errors import ConfigError, UserError
 from retro_lab.config.explain import explain, uncomposed
 from retro_lab.config.fingerprints import canonical
 from retro_lab.config.keys import groups
 from retro_lab.config.rules import check
-from retro_lab.config.schema import Config
+from retro_lab.config.schema import (
+    Config,
+    CorpusConfig,
+    FileCorpusConfig,
+    NorlundCorpusConfig,
+)
+from retro_lab.config.wrapping import show
 
 _LARGE = 10_000_000  # chunks, enough to train any FAISS index
 _USAGE = """\
 usage: python -m retro_lab validate [key=value ...]
 
-Takes the settings of train.py. Composes the configuration, applies every rule, builds the model
-without memory for its weights, and prints the run directory and sizes. It reads no data.
+Takes the settings of train.py. Composes the configuration, applies every rule, reads the first
+document of a corpus of files, and prints the run directory, sizes, and about how much memory and
+time training takes here. What is hopeless gets a warning.
 
 Exit code 0 if the configuration is valid; 2 with every misspelling, or else every broken rule."""
 
@@ -38,7 +47,9 @@ def _validate(argv: Sequence[str]) -> None:
         raise explain(error) or uncomposed(error, "train", argv) from error
     check(config)
     _check_factory(config)
-    print(_summary(canonical(config), str(root.hydra.run.dir)))
+    config = canonical(config)
+    _check_text(config.corpus)
+    _show(config, str(root.hydra.run.dir))
 
 
 def _compose(overrides: list[str]) -> DictConfig:
@@ -50,7 +61,7 @@ def _compose(overrides: list[str]) -> DictConfig:
     try:
         return compose_root("train", overrides)
     except Exception as error:
-        first = explain(error) or uncomposed(error, "train", overrides)
+        first = explain(error, overrides) or uncomposed(error, "train", overrides)
     accepted: list[str] = []
     problems: list[UserError] = []
     for override in sorted(overrides, key=_is_value):
@@ -58,7 +69,7 @@ def _compose(overrides: list[str]) -> DictConfig:
             compose_root("train", [*accepted, override])
             accepted.append(override)
         except Exception as error:
-            problems.append(explain(error) or uncomposed(error, "train", [override]))
+            problems.append(explain(error, [override]) or uncomposed(error, "train", [override]))
     raise ConfigError(problems or [first])
 
 
@@ -85,34 +96,28 @@ def _check_factory(config: Config) -> None:
         check_factory(dense, _LARGE, width, key)
 
 
-def _summary(config: Config, directory: str) -> str:
-    import torch
+def _check_text(corpus: CorpusConfig) -> None:
+    """Reads the first document of a corpus of files.
 
-    from retro_lab.run.backbone import with_backbone
-    from retro_lab.run.model import build_model
+    Raises:
+        UserError: a path is missing, or its file or the fields are not what the corpus expects.
+    """
+    from retro_lab.text.readers import build_reader, read_documents
 
-    config = with_backbone(config)
-    with torch.device("meta"):
-        model = build_model(config)
-    parameters = sum(weight.numel() for weight in model.parameters())
-    chunking = config.chunking
-    rows = {
-        "run directory": directory,
-        "parameters": f"{parameters:,}",
-        "windows": f"{chunking.sequence_length} tokens = "
-        f"{chunking.sequence_length // chunking.chunk_size} chunks of {chunking.chunk_size}, "
-        f"evaluated every {config.scored_stride} tokens",
-        "training": f"{config.schedule.steps} steps of {config.schedule.batch_size} windows",
-    }
-    if config.retriever.retrieves:
-        length = chunking.chunk_size * (1 + chunking.continuation_chunks)
-        rows["CCA"] = f"layers {as_text(config.cca_layers)} of {config.model.num_layers}"
-        rows["neighbours"] = (
-            f"{config.neighbours.k} of {length} tokens a chunk, found by {config.retriever.name}"
-        )
-        rows["database"] = (
-            f"chunks of {config.database.in_words()}, never of the document that they are read in"
-        )
-    else:
-        rows["retrieval"] = "none: this is a baseline"
-    return "\n".join(f"{name + ':':<15}{value}" for name, value in rows.items())
+    if isinstance(corpus, NorlundCorpusConfig):
+        build_reader(corpus)
+    elif isinstance(corpus, FileCorpusConfig):
+        next(read_documents(corpus), None)
+
+
+def _show(config: Config, directory: str) -> None:
+    """Prints the run, what training it takes, and warnings of what is hopeless about that."""
+    from retro_lab.planner.training import Machine, Training
+    from retro_lab.planner.training_words import in_words, run_in_words
+
+    training, machine = Training.of(config), Machine.here(config.trainer)
+    rows = run_in_words(config, training.parameters) | in_words(training, machine)
+    for name, value in {"run directory": directory, **rows}.items():
+        show(f"{name + ':':<15}{value}", sys.stdout)
+    for warning in training.warnings(machine):
+        print_warning(warning)

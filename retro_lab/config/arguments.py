@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from .console import print_error
 from .errors import EXIT_USER_ERROR, UserError
+from .wrapping import show
 
 T = TypeVar("T")
 _SWITCH = {"on": True, "off": False, "true": True, "false": False}
@@ -136,7 +137,7 @@ def run(
         bare: whether the command runs without arguments; otherwise empty arguments print the help.
     """
     if {"--help", "-h"} & set(argv) or not (argv or bare):
-        print(usage)
+        show(usage, sys.stdout)
         return 0 if argv else EXIT_USER_ERROR
     try:
         return command(argv) or 0

@@ -18,7 +18,7 @@ from omegaconf.errors import MissingMandatoryValue
 from .errors import ConfigError, UserError, refuse_passwords
 from .file_paths import with_plain_paths
 from .fingerprints import run_name
-from .keys import conf_dir, options, unknown_key
+from .keys import conf_dir, options, refuse_reserved, unknown_key
 from .overrides import for_hydra
 from .parts import with_own_parts
 from .schema import SCHEMAS, Config
@@ -49,9 +49,10 @@ def compose_root(config_name: str, overrides: Sequence[str] = ()) -> DictConfig:
 
     Raises:
         hydra.errors.HydraException: from Hydra; `explain` turns it into a message.
-        UserError: an override holds a password, which Hydra would print.
+        UserError: an override holds a password, which Hydra would print, or sets a name of Python.
     """
     refuse_passwords(overrides)
+    refuse_reserved(overrides)
     register()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):

@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 
+from .imports import announced
+from .wrapping import columns, wrapped
+
 EXIT_INTERRUPTED = 130
 EXIT_UNREAD = 141  # exit code of a program that SIGPIPE ends
 
@@ -25,7 +28,7 @@ class ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix, colour = _PREFIXES.get(min(record.levelno, logging.ERROR), ("", ""))
-        print(paint(prefix, colour) + self.format(record), file=sys.stderr, flush=True)
+        _show(prefix, colour, self.format(record))
 
 
 class RunLogHandler(logging.FileHandler):
@@ -45,7 +48,17 @@ class RunLogHandler(logging.FileHandler):
 
 def print_error(message: str) -> None:
     """Prints `error: message` to standard error."""
-    print(paint("error: ", _RED) + message, file=sys.stderr, flush=True)
+    _show("error: ", _RED, message)
+
+
+def print_warning(message: str) -> None:
+    """Prints `warning: message` to standard error."""
+    _show("warning: ", _YELLOW, message)
+
+
+def _show(prefix: str, colour: str, message: str) -> None:
+    text = wrapped(prefix + message, columns(sys.stderr))
+    print(paint(prefix, colour) + text.removeprefix(prefix), file=sys.stderr, flush=True)
 
 
 def paint(text: str, colour: str) -> str:
@@ -99,7 +112,8 @@ def run_command(argv: Sequence[str], command: Callable[[list[str]], int]) -> int
             print("  fix: type it in UTF-8, or rename the file", file=sys.stderr)
             return 2
     try:
-        code = command(list(argv))
+        with announced(sys.stderr):
+            code = command(list(argv))
         if sys.stdout is not None:  # None under `>&-`
             sys.stdout.flush()
     except KeyboardInterrupt as error:

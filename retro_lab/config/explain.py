@@ -61,14 +61,18 @@ _NOT_CHOSEN = {
 _CHOSEN_BY_NAME = ("hydra.sweeper", "hydra.launcher")
 
 
-def explain(error: BaseException) -> UserError | None:
-    """The user's mistake behind an exception; None if the configuration is not its cause."""
+def explain(error: BaseException, overrides: Sequence[str] = ()) -> UserError | None:
+    """The user's mistake behind an exception; None if the configuration is not its cause.
+
+    Args:
+        overrides: the arguments, to name the one that a library's message leaves out.
+    """
     links = list(chain(error))
     for link in links:
         if isinstance(link, UserError):
             return link
     for link in links:
-        found = _by_message(str(link)) or _by_type(link, links)
+        found = _by_message(str(link), overrides) or _by_type(link, links)
         if found is not None:
             return found
     if isinstance(error, (HydraException, OmegaConfBaseException)):
@@ -76,7 +80,7 @@ def explain(error: BaseException) -> UserError | None:
     return None
 
 
-def _by_message(text: str) -> UserError | None:
+def _by_message(text: str, overrides: Sequence[str]) -> UserError | None:
     if match := _COULD_NOT_OVERRIDE.search(text) or _NO_SUCH_GROUP.search(text):
         return unknown_key(match[1])
     if match := _NEEDS_MULTIRUN.search(text):
@@ -88,8 +92,10 @@ def _by_message(text: str) -> UserError | None:
     if match := _EXISTS.search(text):
         return UserError(f"{match[1]} exists already", fix="leave out the leading +")
     if match := _NO_CHOICE.search(text):
+        chosen = [o for o in overrides if o.partition("=")[2].strip("'\"") == match[1]]
         return UserError(
-            f"{match[1]} is no option's name, where the option of a group is chosen",
+            f"{chosen[0] if chosen else match[1]}: {match[1]} is no option's name, where the "
+            "option of a group is chosen",
             fix="write the name, or ${<group>} for the name that is chosen in another group",
         )
     if _ONE_FLAG in text:

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -100,6 +100,18 @@ def unknown_key(name: str, place: str = "") -> UserError:
     siblings = sorted(_children(node))
     where = f"; keys of {node}: {', '.join(siblings)}" if node and siblings else ""
     return UserError(f"{name} is not a key of the configuration{place}{where}", fix=fix)
+
+
+def refuse_reserved(overrides: Iterable[str]) -> None:
+    """Refuses keys with a part such as `__class__`, with which OmegaConf fails elsewhere.
+
+    Raises:
+        UserError: names the key.
+    """
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+~")
+        if any(part.startswith("__") for part in key.split(".")):
+            raise unknown_key(key)
 
 
 def bad_value(name: str, given: str, said: str, place: str = "") -> UserError:

@@ -17,6 +17,7 @@ SPLITS = ("train", "validation", "test")
 """The splits; a split's code is its index."""
 
 _FEWEST_DOCUMENTS = 2  # a bootstrap over documents needs two
+_FEW = 10  # documents, so few that files may be meant to hold several
 
 
 def id_lists(config: SplitConfig) -> dict[str, Path]:
@@ -174,8 +175,9 @@ def _check_sizes(splits: NDArray[np.uint8], config: SplitConfig, *, drawn: bool)
         setting = f" (corpus.split.{split}={share})" if drawn and share is not None else ""
         documents = "document" if count == 1 else "documents"
         move = f"raise corpus.split.{split}, or " if setting else ""
+        parted = "; corpus.separator parts a file of corpus=text" if len(splits) < _FEW else ""
         raise UserError(
             f"corpus too small for the split: {count} {split} {documents} of {len(splits)}"
             f"{setting}; every split needs at least {_FEWEST_DOCUMENTS}",
-            fix=f"{move}take more documents (a larger corpus.max_bytes, if it is set)",
+            fix=f"{move}take more documents (a larger corpus.max_bytes, if it is set){parted}",
         )

@@ -266,6 +266,19 @@ def test_without_a_prompt_it_asks_until_the_input_ends(
     assert capsys.readouterr().out.count("[chunk 1 read 2 neighbours]") == 2
 
 
+def test_quit_ends_it_and_an_unknown_word_lists_the_commands(
+    finished: RunDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    type_in(monkeypatch, "/help", "abcd", "/quit", "never read")
+    assert main([f"run={finished.path}", "tokens=3"]) == 0
+    printed = capsys.readouterr()
+    assert len(printed.err.splitlines()) == 1
+    assert "/help is no command; there are /neighbours TEXT" in printed.err
+    assert "/quit" in printed.err
+    assert printed.out.startswith("abcd")  # the prompt and what goes on from it
+    assert "never read" not in printed.out
+
+
 def test_neighbours_can_be_typed(
     finished: RunDirectory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

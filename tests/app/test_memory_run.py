@@ -72,7 +72,7 @@ def test_it_adds_its_conditions_and_changes_no_other(
     assert {"test/memory/bpb", "test/memory_gain/bpb"} <= set(figures(results))
     page = (out.path / "index.html").read_text()
     assert "A memory read at every token" in page
-    show_results(out)
+    show_results(out, verbose=True)
     shown = capsys.readouterr().out
     assert "plain with memory minus plain" in " ".join(shown.split())
     assert "Control:" in shown

@@ -35,7 +35,7 @@ BOOKS = ("database=corpora", "+corpus@database.corpora.books=python")
         (["database.splits=[]"], "nothing to search"),
         (["database.splits=[test]", "eval=exact"], "exact overlap says nothing"),
         (["database.add=[a.jsonl,b.jsonl,a.jsonl]"], "names a file twice"),
-        (["database.add=[a.csv]"], "a.csv is no .jsonl"),
+        (["database.add=[a.xml]"], "a.xml is no .jsonl"),
         (["database=planted", "database.plant_share=2"], "database.plant_share=2"),
         (["database=planted", "database.plant_split=train"], "database.plant_split=train"),
         (["eval=injection", "eval.injection.doses=[0,0.5]"], r"eval.injection.doses=\[0.0,0.5\]"),

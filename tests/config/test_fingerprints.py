@@ -45,7 +45,7 @@ GOLDEN_DEFAULT = "d64cf24bdab121bb343529baaece7701179b0e9d555f997acf70c4e0dca8dd
 GOLDEN_BASELINE = "b1ca52deec99ee35106ffece0169b572abf86f7d6774b3da8f49fccc501f3371"
 
 OUTSIDE = """
-logger eval plain memory store prepare runs_dir resume objective database.name
+logger eval plain memory store prepare runs_dir resume objective verbose database.name
 neighbours.min_coverage trainer.name trainer.accelerator
 trainer.devices trainer.num_nodes trainer.strategy trainer.threads trainer.num_workers
 trainer.compile trainer.val_every trainer.val_windows trainer.log_every trainer.checkpoint_every

@@ -25,6 +25,8 @@ OPTIONS = [(group, option) for group in GROUPS for option in options(group)]
 # What an option cannot do without.
 NEEDS = {
     ("corpus", "jsonl"): ["corpus.path=a.jsonl"],
+    ("corpus", "json"): ["corpus.path=a.json"],
+    ("corpus", "csv"): ["corpus.path=a.csv"],
     ("corpus", "text"): ["corpus.path=folder"],
     ("corpus", "parquet"): ["corpus.path=a.parquet"],
     ("corpus", "hf"): ["corpus.path=owner/name"],

@@ -125,6 +125,14 @@ def test_tables_are_whole_in_80_columns(leakage: Leakage, make_table: Make) -> N
         assert max(map(len, text.splitlines())) <= 80
 
 
+def test_a_narrow_terminal_gets_fewer_columns_and_no_broken_number(leakage: Leakage) -> None:
+    text = printed(leakage_table(leakage), width=60)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 60
+    assert "on - " in text
+    assert "narrow terminal: without chunks" in text
+
+
 def searched(keys: int, seeds: int) -> list[SweepRow]:
     """Rows that differ in many settings, as those of a search do."""
     names = ["optim.lr", "recipe.lr", "model.dropout", "model.encoder.num_layers"][:keys]

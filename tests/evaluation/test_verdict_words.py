@@ -10,7 +10,7 @@ import pytest
 
 from retro_lab.evaluation.measure.leakage import Copies, CurvePoint, Difference, Leakage
 from retro_lab.evaluation.measure.statistics import Bootstrap
-from retro_lab.evaluation.report.verdict import Outcome, outcome_of, verdict
+from retro_lab.evaluation.report.verdict import Outcome, outcome_of, short_verdict, verdict
 
 Interval = tuple[float, float] | None
 BETTER, WORSE, UNCLEAR, NONE = (-0.3, -0.1), (0.1, 0.3), (-0.1, 0.3), None
@@ -53,6 +53,18 @@ def test_a_gain_needs_both_controls_beaten(plain: Outcome, random: Outcome) -> N
     shown = found.sentences[0].startswith("Retrieval helps")
     assert shown is (expected is True)
     assert "not shown" in found.sentences[0] or shown
+
+
+@pytest.mark.parametrize(("plain", "random"), itertools.product(KINDS, KINDS))
+def test_a_terminal_gets_three_lines_that_say_the_same(plain: Outcome, random: Outcome) -> None:
+    found = leakage(KINDS[plain], KINDS[random], (KINDS[random], KINDS[plain]))
+    gain, without, support = short_verdict(found, {"xz": 1.849, "ngram": 1.902})
+    assert gain.startswith("Retrieval helps: ") is (verdict(found).gain is True)
+    assert ("it helps" in without) is (verdict(found).gain_without_leakage is True)
+    assert "1 seed" in support
+    assert all(len(line) <= 80 for line in (gain, without, support))
+    if Outcome.unclear in (plain, random) and Outcome.worse not in (plain, random):
+        assert f"({UNCLEAR[0]:+.4f} to {UNCLEAR[1]:+.4f})" in gain  # what stands in the way
 
 
 @pytest.mark.parametrize("random", KINDS.values())

@@ -112,6 +112,20 @@ class JsonlCorpusConfig(FileCorpusConfig):
 
 
 @dataclass
+class JsonCorpusConfig(FileCorpusConfig):
+    """JSON files, each an array of objects; JSON lines are read too."""
+
+    name: str = "json"
+
+
+@dataclass
+class CsvCorpusConfig(FileCorpusConfig):
+    """Delimited text (.csv, .tsv) whose first line names the columns, plain or compressed."""
+
+    name: str = "csv"
+
+
+@dataclass
 class ParquetCorpusConfig(FileCorpusConfig):
     """Parquet files."""
 
@@ -123,11 +137,24 @@ class TextCorpusConfig(FileCorpusConfig):
     """A folder of text files; each file is a document, its relative path the id.
 
     Attributes:
-        pattern: glob, relative to the folder.
+        pattern: glob, relative to the folder; with the default, a folder without .txt files is read
+            for its .md files.
+        separator: what parts the documents of a file, such as `\\n\\n\\n`; null takes each file as
+            one document.
     """
 
     name: str = "text"
     pattern: str = "**/*.txt"
+    separator: str | None = setting(None, neutral=None)
+
+    def problems(self, prefix: str) -> Iterator[UserError]:
+        if self.separator == "":
+            yield problem(
+                f"{prefix}separator",
+                "",
+                "nothing parts no documents",
+                f"{prefix}separator='\\n\\n\\n', or null for a document a file",
+            )
 
 
 @dataclass

@@ -14,6 +14,7 @@ from ..errors import UserError, problem
 from .corpus import (
     SPLITS,
     CorpusConfig,
+    CsvCorpusConfig,
     JsonlCorpusConfig,
     NorlundCorpusConfig,
     ParquetCorpusConfig,
@@ -247,6 +248,8 @@ def _reader_of(path: str) -> CorpusConfig:
     name = Path(path)
     suffixes = [suffix for suffix in name.suffixes if suffix not in _COMPRESSED]
     match suffixes[-1:]:
+        case [".csv" | ".tsv"]:
+            return CsvCorpusConfig(path=path)
         case [".jsonl" | ".json"]:
             return JsonlCorpusConfig(path=path)
         case [".parquet"]:
@@ -254,6 +257,6 @@ def _reader_of(path: str) -> CorpusConfig:
         case []:
             return TextCorpusConfig(path=path)
     raise UserError(
-        f"database.add: {path} is no .jsonl, no .parquet and no folder of .txt files",
+        f"database.add: {path} is no .jsonl, .csv or .parquet and no folder of .txt files",
         fix="convert it, or name its reader: database=corpora +corpus@database.corpora.more=...",
     )

@@ -55,6 +55,7 @@ class Config:
         resume: `auto` resumes from the last checkpoint; null starts again.
         seed: seed of initialisation, data order and dropout.
         runs_dir: parent of run directories.
+        verbose: whether the terminal shows the whole verdict, and not only its three lines.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -82,6 +83,7 @@ class Config:
     objective: Objective = setting(Objective.bpb, identity=False)
     seed: int = setting(1, at_least=0)
     runs_dir: str = setting("runs", identity=False)
+    verbose: bool = setting(False, identity=False)
 
     @property
     def is_retrofit(self) -> bool:
@@ -150,6 +152,7 @@ class EvaluateConfig:
         plain: the model that a gain is measured against; null takes the run's.
         memory: read at every token; null takes the run's.
         trainer: hardware to evaluate on; null takes the run's. Precision stays the run's.
+        verbose: whether the terminal shows the whole verdict, and not only its three lines.
     """
 
     run: Any = MISSING
@@ -159,3 +162,4 @@ class EvaluateConfig:
     memory: MemoryConfig | None = None
     trainer: TrainerConfig | None = None
     store: RunStoreConfig = field(default_factory=RunStoreConfig)
+    verbose: bool = False

@@ -35,6 +35,7 @@ class Table:
         whole_title: make the table at least as wide as its title in a terminal.
         optional: number of columns at the end that a narrow terminal may drop, so that no heading
             or number is broken; None leaves widths to rich.
+        spare: numbers of columns that a narrow terminal leaves out, the least important first.
         ruled: draw lines in a terminal.
         sums: number of rows at the end that are sums, set off by a line.
         strong: indices of the rows that a terminal prints in bold.
@@ -48,6 +49,7 @@ class Table:
     name_width: int | None = None
     whole_title: bool = False
     optional: int | None = None
+    spare: Sequence[int] = ()
     ruled: bool = False
     sums: int = 0
     strong: Sequence[int] = ()
@@ -80,10 +82,29 @@ class Table:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.optional is None:
-            yield self._printed()
+            yield self._narrowed(options.max_width)._printed()
         else:
             fewer, widths = _fitted(self, self.optional, options.max_width)
             yield fewer._printed(widths)
+
+    def _narrowed(self, width: int) -> Table:
+        """The table without as many of its spare columns as it takes to fit a terminal."""
+        lines = [max(len(w) for cell in c for w in cell.split("\n")) for c in _columns(self)]
+        dropped: list[int] = []
+        for column in self.spare:
+            if sum(lines) + GAP * (len(lines) - len(dropped)) <= width:
+                break
+            lines[column] = 0
+            dropped.append(column)
+        if not dropped:
+            return self
+        kept = [number for number in range(len(self.head)) if number not in dropped]
+        return replace(
+            self,
+            head=[self.head[number] for number in kept],
+            rows=[[row[number] for number in kept] for row in self.rows],
+            caption=f"narrow terminal: without {', '.join(self.heads[c] for c in sorted(dropped))}",
+        )
 
     def _printed(self, widths: Sequence[int] | None = None) -> Any:
         """The table as a rich table.

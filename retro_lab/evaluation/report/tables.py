@@ -73,7 +73,9 @@ def leakage_table(leakage: Leakage, title: str | None = None) -> Table:
         for place, (alpha, point) in enumerate(zip(leakage.alphas, points, strict=True))
     ]
     head = ["r(C) ≤", "chunks", "bytes\nkept", "docs", *figures, f"on - {label(other)}"]
-    return Table(head, rows, title)
+    last = len(head) - 1
+    controls = [number for number in range(4, last) if head[number] != "on"]
+    return Table(head, rows, title, spare=[1, 3, 2, *controls])
 
 
 def probes_table(

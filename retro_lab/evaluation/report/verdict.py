@@ -15,10 +15,14 @@ from .verdict_words import (
     interval_in_words,
     pointer_in_words,
     seeds_in_words,
+    support_in_words,
 )
 
 _RIVALS = ("plain", "random")  # conditions that RETRO[ON] has to beat
 UNMOVED_BPB = 0.001  # smaller changes of the score count as no change
+
+
+_SHORT = {True: "helps", False: "shows no gain", None: "was not judged"}
 
 
 class Outcome(Enum):
@@ -115,6 +119,41 @@ def verdict(
     if everywhere[0].difference is not None:
         sentences.append(seeds_in_words(everywhere[0].difference.documents))
     return Verdict(gate, gain, without, same, ignores, findings, sentences + leakage.notes)
+
+
+def short_verdict(leakage: Leakage, compressors: Mapping[str, float] | None = None) -> list[str]:
+    """The verdict in three short lines: the gain, the gain without leakage, and what is behind it.
+
+    Differences are in bits per byte.
+
+    Args:
+        compressors: as for `verdict`.
+    """
+    judged = verdict(leakage, None, compressors)
+    everywhere, filtered = judged.findings[: len(_RIVALS)], judged.findings[len(_RIVALS) :]
+    decisive = _decisive(everywhere)
+    documents = 0 if decisive.difference is None else decisive.difference.documents
+    return [
+        f"Retrieval {_SHORT[judged.gain]}: {_change(decisive)}",
+        f"Beyond leakage it {_SHORT[judged.gain_without_leakage]}: {_change(_decisive(filtered))}",
+        support_in_words(leakage, documents, compressors),
+    ]
+
+
+def _decisive(findings: list[Finding]) -> Finding:
+    """The first difference that is no gain, or else the one from the plain model."""
+    return next((f for f in findings if f.outcome is not Outcome.better), findings[0])
+
+
+def _change(finding: Finding) -> str:
+    """A difference in bits per byte, with its interval; says if it was not measured."""
+    difference, other = finding.difference, finding.b
+    if difference is None or difference.delta_bpb is None:
+        return f"not measured against {other}"
+    interval = "no interval"
+    if difference.low is not None and difference.high is not None:
+        interval = f"{difference.low:+.4f} to {difference.high:+.4f}"
+    return f"{difference.delta_bpb:+.4f} against {other} ({interval})"
 
 
 def _finding(leakage: Leakage, a: str, b: str, alpha: float) -> Finding:

@@ -83,6 +83,24 @@ def seeds_in_words(documents: int) -> str:
     )
 
 
+def support_in_words(
+    leakage: Leakage, documents: int, compressors: Mapping[str, float] | None
+) -> str:
+    """A line on what a verdict rests on: seeds and documents, and whether a compressor does better.
+
+    Args:
+        documents: behind the intervals; 0 if unknown.
+    """
+    seeds = "Bits per byte; 1 seed" + (f", {documents:,} documents" if documents else "")
+    on = leakage.curves["on"][-1].bpb if "on" in leakage.curves else None
+    if not compressors or on is None:
+        return seeds
+    best = min(compressors, key=compressors.__getitem__)
+    figures = f"{compressors[best]:.3f}, {label('on')} {on:.3f}"
+    better = "does better here" if compressors[best] <= on else "does worse here"
+    return f"{seeds}; {COMPRESSORS[best]} {better} ({figures})"
+
+
 def interval_in_words(difference: Difference) -> str:
     """`interval -0.0402 to -0.0221, 39 documents`."""
     documents = f"{difference.documents:,} documents"

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import OnError
 
+from .recognise import text_field_fix
+
 LOG = logging.getLogger("retro_lab")
 _LOGGED = 5  # skipped records that are logged individually
 _INCOMPLETE = "check that the file is complete and that its suffix names its format"
@@ -159,7 +161,7 @@ class Fields(NamedTuple):
             present = ", ".join(record) or "none"
             raise MalformedRecord(
                 f"no field {self.text!r}; the fields are: {present}",
-                fix="corpus.text_field=<the field that holds the text>",
+                fix=text_field_fix(record),
             )
         text = _text_of(self.text, record[self.text])
         if not isinstance(text, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import glob
 import hashlib
 import io
@@ -21,6 +22,16 @@ from .base import FileList, SourceFile, Unreadable, unreadable
 from .formats import DECODING_ERRORS, HEAD_BYTES, compression, decompressed, other_format
 from .left_out import COMPRESSED, left_out, uncompressed
 
+_READERS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".txt": "text",
+    ".md": "text",
+}  # corpus= that reads a folder's files with this suffix
 _BUFFER_BYTES = 2**16  # the most text lost at the cut of a truncated file
 
 
@@ -47,6 +58,11 @@ def source_files(config: FileCorpusConfig, patterns: Sequence[str]) -> FileList:
         files = FileList(files.read + more.read, files.left_out | more.left_out)
     _refuse_repeats(files.read)
     return files
+
+
+def patterns(*suffixes: str) -> list[str]:
+    """Globs of a folder's files with one of these suffixes, plain or compressed."""
+    return [f"**/*.{suffix}{packed}" for suffix in suffixes for packed in ("", *COMPRESSED)]
 
 
 def _refuse_repeats(files: Sequence[SourceFile]) -> None:
@@ -112,23 +128,38 @@ def _no_files(
             fix=f"set {key} to the files themselves, or to a folder of other files",
         )
     if path.is_dir():
-        suffixes = Counter(
-            "".join(file.suffixes[-2:]) for file in path.rglob("*") if file.is_file()
-        )
-        held = ", ".join(
-            f"{n} {suffix or 'without suffix'}" for suffix, n in suffixes.most_common(5)
-        )
-        wanted = " or ".join(patterns)
-        return UserError(
-            f"{key}={value}: the folder has no files like {wanted}; it holds {held or 'no files'}",
-            fix=f"set {key} to a file, or to a glob in quotes such as '{value}/*'",
-        )
+        return _other_files(key, value, path, patterns)
     if glob.has_magic(value):
         return UserError(f"{key}={value}: no file matches", fix=f"check the pattern in {key}")
     return UserError(
         f"{key}={value}: no such file or folder (looked in {Path.cwd()})",
-        fix=f"set {key} to a file, a folder or a glob",
+        fix=f"{_near(path)}set {key} to a file, a folder or a glob",
     )
+
+
+def _other_files(key: str, value: str, folder: Path, patterns: Sequence[str]) -> UserError:
+    """The error for a folder without files of a corpus; names the reader of those it holds."""
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    suffixes = Counter("".join(file.suffixes[-2:]) for file in files)
+    held = ", ".join(f"{n} {suffix or 'without suffix'}" for suffix, n in suffixes.most_common(5))
+    plain = Counter(uncompressed(file).suffix for file in files).most_common()
+    taken = next((suffix for suffix, _ in plain if suffix in _READERS), None)
+    other = "" if taken is None else f"corpus={_READERS[taken]} reads {taken} files. Or "
+    return UserError(
+        f"{key}={value}: the folder has no files like {' or '.join(patterns)}; "
+        f"it holds {held or 'no files'}",
+        fix=f"{other}set {key} to a file, or to a glob in quotes such as '{value}/*'",
+    )
+
+
+def _near(path: Path) -> str:
+    """A file or folder beside the path with a name like it, as a question; empty if none."""
+    try:
+        names = [other.name for other in path.parent.iterdir()]
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return f"did you mean {path.with_name(near[0])}? Or " if near else ""
 
 
 def digests(files: Sequence[SourceFile]) -> dict[str, str]:

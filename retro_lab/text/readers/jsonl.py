@@ -1,4 +1,4 @@
-"""Corpus `jsonl`: JSON lines or a JSON array, plain or compressed."""
+"""Corpora `jsonl` and `json`: JSON lines or a JSON array, plain or compressed."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from typing import Any
 
 import orjson
 
-from retro_lab.config.schema import JsonlCorpusConfig, OnError
+from .base import Document, Malformed, MalformedRecord, Unreadable, decode_utf8
+from .files import SourceFile, lines
+from .recognise import text_format
+from .records import RecordReader
 
-from .base import Document, Fields, Malformed, MalformedRecord, Unreadable, decode_utf8
-from .files import SourceFile, digests, lines, source_files
+MOST_ARRAY_BYTES = 2**30
+"""Size of the largest JSON array, which is read whole and then takes several times its size."""
 
-_SUFFIXES = ("jsonl", "ndjson")
-_PACKED = ("", ".gz", ".zst", ".xz", ".bz2")
-_PATTERNS = [f"**/*.{suffix}{packed}" for suffix in _SUFFIXES for packed in _PACKED]
+_HEAD_LINES = 8  # read to recognise another format
 
 
-class JsonlReader:
+class JsonlReader(RecordReader):
     """One document a line; a line without an id is named `<file name>:<line>`.
 
     Blank lines are skipped; only a line feed ends a line. A file that holds one JSON array is read
@@ -28,34 +29,28 @@ class JsonlReader:
     before the cut are documents if malformed records are skipped.
     """
 
-    def __init__(self, config: JsonlCorpusConfig) -> None:
-        self.files = source_files(config, _PATTERNS)
-        self._fields = Fields(config.text_field, config.id_field)
-
-    @property
-    def fields(self) -> dict[str, str]:
-        return self._fields.settings()
-
-    def input_digest(self) -> dict[str, str]:
-        return digests(self.files.read)
-
-    def documents(self, malformed: Malformed) -> Iterator[Document]:
-        for file in self.files.read:
-            try:
-                yield from self._of_file(file, malformed)
-            except Unreadable as error:
-                if malformed.on_error is OnError.stop:
-                    raise
-                malformed.skip(error.place, error.problem)
+    suffixes = ("jsonl", "ndjson")
 
     def _of_file(self, file: SourceFile, malformed: Malformed) -> Iterator[Document]:
-        unit, records = _records(lines(file))
+        unit, records = json_records(file.name, self._recognised(file))
         for number, record in records:
             place = f"{file.name}, {unit} {number}"
             try:
                 yield self._document(record, f"{file.name}:{number}", place, file)
             except MalformedRecord as error:
                 malformed.report(place, error.problem, error.fix)
+
+    def _recognised(self, file: SourceFile) -> Iterator[bytes]:
+        """The file's lines; raises Unreadable if they are text of another format."""
+        rows = lines(file)
+        first = next(rows, b"")
+        if first.lstrip()[:1] in (b"", b"{", b"["):
+            return itertools.chain([first], rows)
+        head = [first, *itertools.islice(rows, _HEAD_LINES - 1)]
+        found = text_format(file.name, head, self._fields.text)
+        if found is not None:
+            raise Unreadable(file.name, f"is {found.name}, expected JSON lines", found.fix)
+        return itertools.chain(head, rows)
 
     def _document(self, record: Any, default_id: str, place: str, file: SourceFile) -> Document:
         if isinstance(record, bytes):
@@ -65,20 +60,52 @@ class JsonlReader:
         return self._fields.document(record, default_id, place, file.split)
 
 
-def _records(rows: Iterator[bytes]) -> tuple[str, Iterator[tuple[int, Any]]]:
-    """The word for a record, "line" or "item", and the numbered lines or array items."""
+class JsonReader(JsonlReader):
+    """As `JsonlReader`, for files that are usually one array."""
+
+    suffixes = ("json",)
+
+
+def json_records(
+    name: str, rows: Iterator[bytes], most_bytes: int = MOST_ARRAY_BYTES
+) -> tuple[str, Iterator[tuple[int, Any]]]:
+    """The word for a record, "line" or "item", and the numbered lines or array items.
+
+    Args:
+        name: the file's name.
+        rows: its lines.
+        most_bytes: size of the largest array.
+
+    Raises:
+        Unreadable: an array is larger.
+    """
     first = next(rows, b"")
+    held, rows = [first], itertools.chain([first], rows)
     if first.lstrip().startswith(b"["):
-        held = [first, *rows]
+        held = list(_up_to(most_bytes, rows))
+        rest = next(rows, None)
+        rows = itertools.chain(held, [] if rest is None else [rest], rows)
         try:
-            array = orjson.loads(b"".join(held))
-        except orjson.JSONDecodeError:
-            rows = iter(held)  # JSON lines whose first line is no object
+            array = orjson.loads(b"".join(held) if rest is None else first)
+        except orjson.JSONDecodeError as error:
+            if rest is not None:
+                raise Unreadable(
+                    name,
+                    f"is a JSON array, which is read whole, of over {most_bytes / 2**30:.3g} GiB",
+                    "corpus=jsonl, after jq -c '.[]' FILE.json > FILE.jsonl",
+                ) from error  # otherwise JSON lines whose first line is no object
         else:
-            return "item", enumerate(array, 1)
-    else:
-        rows = itertools.chain([first], rows)
+            if rest is None:
+                return "item", enumerate(array, 1)
     return "line", ((n, line) for n, line in enumerate(rows, 1) if line.strip())
+
+
+def _up_to(most_bytes: int, rows: Iterator[bytes]) -> Iterator[bytes]:
+    """Lines until their size reaches `most_bytes`."""
+    size = 0
+    while size < most_bytes and (row := next(rows, None)) is not None:
+        size += len(row)
+        yield row
 
 
 def _parse(line: bytes) -> Any:

@@ -10,10 +10,14 @@ from retro_lab.config.schema import ParquetCorpusConfig
 
 from .base import Document, Fields, Malformed, MalformedRecord, Unreadable, unreadable
 from .files import SourceFile, digests, open_raw, source_files
-from .formats import HEAD_BYTES, compression, other_format
+from .formats import HEAD_BYTES, Format, compression, other_format
+from .recognise import text_field_fix, text_format
 
 _MAGIC = b"PAR1"
-_OTHER_CORPUS = "corpus=jsonl reads JSON lines, compressed or not; corpus=text reads text files"
+_OTHER_CORPUS = (
+    "corpus=jsonl reads JSON lines and corpus=csv tables, compressed or not; corpus=text reads text"
+)
+_SAMPLED = 16  # rows read to find the column of text
 _ROWS_A_BATCH = 256  # a batch is held in memory, and documents can be long
 
 
@@ -52,24 +56,34 @@ class ParquetReader:
         with open_raw(file) as raw:
             try:
                 table = pyarrow.parquet.ParquetFile(raw)
-                columns = self._columns(file, table.schema_arrow)
+                columns = self._columns(file, table)
                 for batch in table.iter_batches(_ROWS_A_BATCH, columns=columns):
                     for values in zip(*batch.columns, strict=True):
                         yield dict(zip(batch.schema.names, values, strict=True))
             except pyarrow.ArrowException as error:
                 raw.seek(0)
                 head = raw.read(HEAD_BYTES)
-                if not head.startswith(_MAGIC) and (name := _name_of(head)):
-                    problem = f"is {name}, expected a Parquet file"
-                    raise Unreadable(file.name, problem, _OTHER_CORPUS) from error
+                found = None if head.startswith(_MAGIC) else self._other(file, head)
+                if found is not None:
+                    problem = f"is {found.name}, expected a Parquet file"
+                    raise Unreadable(file.name, problem, found.fix) from error
                 unreadable(file.name, error)
 
-    def _columns(self, file: SourceFile, schema: Any) -> list[str]:
+    def _other(self, file: SourceFile, head: bytes) -> Format | None:
+        """The format of a file that is no Parquet file; None if unrecognised."""
+        codec = compression(head)
+        if codec is not None:
+            return Format(f"compressed by {codec}", _OTHER_CORPUS)
+        found = text_format(file.name, head.splitlines(keepends=True), self._fields.text)
+        return other_format(head) or found
+
+    def _columns(self, file: SourceFile, table: Any) -> list[str]:
+        schema = table.schema_arrow
         if self._fields.text not in schema.names:
             present = ", ".join(schema.names)
             raise UserError(
                 f"{file.name}: no column {self._fields.text!r}; the columns are: {present}",
-                fix="corpus.text_field=<the column that holds the text>",
+                fix=text_field_fix(_sample(table), "column"),
             )
         kind = schema.field(self._fields.text).type
         if not _is_text(kind):
@@ -77,7 +91,7 @@ class ParquetReader:
             raise UserError(
                 f"{file.name}: column {self._fields.text!r} holds {kind}, expected text; "
                 f"the columns are: {present}",
-                fix="corpus.text_field=<the column that holds the text>",
+                fix=text_field_fix(_sample(table), "column"),
             )
         wanted = dict.fromkeys(name for name in self._fields if name is not None)
         return [name for name in wanted if name in schema.names]
@@ -94,14 +108,14 @@ def _is_text(kind: Any) -> bool:
     return any(is_kind(kind) for is_kind in (*texts, *binaries))
 
 
-def _name_of(head: bytes) -> str | None:
-    other = other_format(head)
-    if other is not None:
-        return other.name
-    codec = compression(head)
-    if codec is not None:
-        return f"compressed by {codec}"
-    return "JSON" if head.lstrip()[:1] in (b"{", b"[") else None
+def _sample(table: Any) -> dict[str, Any]:
+    """The columns of text, each with its longest value in the first rows."""
+    names = [field.name for field in table.schema_arrow if _is_text(field.type)]
+    batch = next(table.iter_batches(_SAMPLED, columns=names), None) if names else None
+    if batch is None:
+        return dict.fromkeys(names, " ")
+    longest = (max((_python(v) or "" for v in values), key=len) for values in batch.columns)
+    return {name: str(value) for name, value in zip(batch.schema.names, longest, strict=True)}
 
 
 def _python(value: Any) -> Any:

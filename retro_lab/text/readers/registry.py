@@ -9,7 +9,9 @@ from retro_lab.config.errors import registered
 from retro_lab.config.parts import part_class, part_settings
 from retro_lab.config.schema import (
     CorpusConfig,
+    CsvCorpusConfig,
     HfCorpusConfig,
+    JsonCorpusConfig,
     JsonlCorpusConfig,
     NorlundCorpusConfig,
     OwnPart,
@@ -26,6 +28,8 @@ _FILE = "retro_lab/text/readers/registry.py"
 READERS: dict[type[CorpusConfig], str] = {
     PythonCorpusConfig: "python:PythonReader",
     JsonlCorpusConfig: "jsonl:JsonlReader",
+    JsonCorpusConfig: "jsonl:JsonReader",
+    CsvCorpusConfig: "table:CsvReader",
     TextCorpusConfig: "plain_text:TextReader",
     ParquetCorpusConfig: "parquet:ParquetReader",
     HfCorpusConfig: "hub:HubReader",
