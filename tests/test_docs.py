@@ -1,0 +1,159 @@
+"""Contract: the site builds without a warning, so every link resolves. Its reference has every key,
+command and column. Run names in the pages are those that the commands beside them give. A sentence
+has at most 35 words.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shlex
+import subprocess
+import sys
+import typing
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import yaml
+from composed import config_of
+
+from retro_lab.__main__ import COMMANDS
+from retro_lab.config.fingerprints import baseline_of, canonical, plain_of, run_name, steps_of
+from retro_lab.config.schema import SCHEMAS
+
+REPO = Path(__file__).resolve().parents[1]
+DOCS = REPO / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+READ = [*PAGES, REPO / "README.md", REPO / "CONTRIBUTING.md"]
+MOST_WORDS = 35
+
+MANUALS = "experiment=leak_injection corpus=jsonl corpus.path=docs.jsonl.zst corpus.id_field=null"
+LAUNCHED = "-m hydra/launcher=cores hydra.launcher.n_jobs=2 debug=fast corpus.max_bytes=120_000"
+RUNS = {
+    # run name: the command after `python train.py`, and which of its runs it is
+    "tiny-none-s1-ad01ee12": ("", "plain"),
+    "tiny-bm25-k2-s1-85b516bc": ("debug=limit", "run"),
+    "tiny-none-s1-127e1934": ("debug=limit", "baseline"),
+    "nano-bm25-k2-s1-6b620356": ("debug=limit model=nano logger=none", "run"),
+    "nano-bm25-k2-s1-a3b9a957": ("debug=fast", "run"),
+    "nano-none-s1-2a3ae575": ("debug=fast", "plain"),
+    "tiny-bm25-k2-s1-75e27737": (MANUALS, "run"),
+}
+EXAMPLES = {"tiny-bm25-k2-s1-1a2b3c4d"}
+NAME = re.compile(r"\b[a-z][a-z0-9_]*-[a-z0-9_]+(?:-k\d+)?-s\d+-[0-9a-f]{8}\b")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site; warnings are errors."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir"]
+    environment = os.environ | {"PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, str(folder)], cwd=REPO, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def text_of(page: Path) -> str:
+    """The text of a built page, tags left out."""
+    parser, parts = HTMLParser(), []
+    parser.handle_data = parts.append
+    parser.feed(page.read_text(encoding="utf-8"))
+    return "".join(parts)
+
+
+def keys_of(schema: type, prefix: str) -> Iterator[str]:
+    hints = typing.get_type_hints(schema)
+    for field in dataclasses.fields(schema):
+        inside = hints[field.name]
+        key = f"{prefix}.{field.name}"
+        yield from keys_of(inside, key) if dataclasses.is_dataclass(inside) else [key]
+
+
+def test_every_key_of_the_schemas_is_in_the_reference(site: Path) -> None:
+    shown = set(re.findall(r"[\w.]+", text_of(site / "reference/configuration.html")))
+    groups = [(name.partition("/")[0], cls) for name, cls in SCHEMAS.items() if "/" in name]
+    names = {"logger": "logger.{}"}
+    wanted = set()
+    for (group, cls), name in zip(groups, [n for n in SCHEMAS if "/" in n], strict=True):
+        prefix = names.get(group, group).format(name.rpartition("/")[2])
+        wanted |= set(keys_of(cls, prefix))
+    assert wanted - shown == set()
+
+
+def test_every_command_is_in_the_reference(site: Path) -> None:
+    shown = text_of(site / "reference/commands.html")
+    assert [name for name, (_, purpose) in COMMANDS.items() if purpose[1:] not in shown] == []
+
+
+def test_every_group_and_option_is_in_the_overview() -> None:
+    shown = set(re.findall(r"\w+", (DOCS / "configuration.md").read_text(encoding="utf-8")))
+    options = {
+        file.stem
+        for file in (REPO / "conf").glob("*/*.yaml")
+        if file.parent.name not in ("experiment", "sweep", "debug", "hydra", "local")
+    }
+    assert options - shown == set()
+
+
+def test_run_names_are_those_of_the_commands() -> None:
+    for name, (arguments, which) in RUNS.items():
+        chosen = [word for word in shlex.split(arguments) if word != "-m" and "hydra" not in word]
+        config = config_of(*chosen)
+        plain = plain_of(config, steps_of(config))
+        run = {"run": config, "baseline": baseline_of(config), "plain": canonical(plain)}[which]
+        assert run_name(run) == name
+
+
+@pytest.mark.parametrize("page", READ, ids=lambda page: page.relative_to(REPO).as_posix())
+def test_a_run_is_named_beside_its_command(page: Path) -> None:
+    if page.name == "decisions.md":
+        pytest.skip("tells what was once the case")
+    text = " ".join(page.read_text(encoding="utf-8").replace("\\\n", " ").split())
+    for name in set(NAME.findall(text)) - EXAMPLES:
+        assert name in RUNS, f"{name}: which command gives it?"
+        assert f"python train.py {RUNS[name][0]}".strip() in text, name
+
+
+def sentences(text: str) -> Iterator[str]:
+    """Sentences outside code, tables and headings; inline code counts as a word."""
+    text = re.sub(r"^( *)```.*?^\1```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    for block in re.split(r"\n\s*\n", text):
+        lines = block.splitlines()
+        if all(line.startswith("    ") for line in lines if line.strip()):
+            continue
+        parts: list[str] = [""]
+        for line in lines:
+            if re.match(r"\s*([|#!<]|[-*] |\d+\. )", line):
+                parts.append("")
+            if not re.match(r"\s*[|#!<]", line):
+                parts[-1] += f" {line}"
+        for part in parts:
+            words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", re.sub(r"`[^`]*`", "x", part))
+            yield from re.split(r"(?<=[.?!])[\")*]*\s+", words)
+
+
+@pytest.mark.parametrize("page", READ, ids=lambda page: page.relative_to(REPO).as_posix())
+def test_sentences_are_short(page: Path) -> None:
+    if page.name == "decisions.md":
+        pytest.skip("a log of reasons, not a page to learn from")
+    found = sentences(page.read_text(encoding="utf-8"))
+    assert [sentence for sentence in found if len(sentence.split()) > MOST_WORDS] == []
+
+
+def test_a_long_sentence_is_seen() -> None:
+    long = " ".join(["word"] * (MOST_WORDS + 1))
+    assert max(len(s.split()) for s in sentences(f"Short.\n\n- {long}.\n")) > MOST_WORDS
+    assert max(len(s.split()) for s in sentences(f"Short.\n\n    {long}\n\n| {long} |\n")) == 1
+
+
+def test_the_citation_names_software_and_paper() -> None:
+    citation = yaml.safe_load((REPO / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["cff-version"] == "1.2.0"
+    assert {"title", "message", "authors", "version", "license"} <= citation.keys()
+    assert [reference["doi"] for reference in citation["references"]] == ["10.48550/arXiv.2112.04426"]
