@@ -21,8 +21,8 @@ import yaml
 from composed import config_of
 
 from retro_lab.__main__ import COMMANDS
-from retro_lab.config.fingerprints import baseline_of, canonical, plain_of, run_name, steps_of
-from retro_lab.config.schema import SCHEMAS
+from retro_lab.config.fingerprints import baseline_of, plain_of, run_name, steps_of
+from retro_lab.config.schema import SCHEMAS, Config, EvaluateConfig
 
 REPO = Path(__file__).resolve().parents[1]
 DOCS = REPO / "docs"
@@ -30,19 +30,45 @@ PAGES = sorted(DOCS.rglob("*.md"))
 READ = [*PAGES, REPO / "README.md", REPO / "CONTRIBUTING.md"]
 MOST_WORDS = 35
 
-MANUALS = "experiment=leak_injection corpus=jsonl corpus.path=docs.jsonl.zst corpus.id_field=null"
-LAUNCHED = "-m hydra/launcher=cores hydra.launcher.n_jobs=2 debug=fast corpus.max_bytes=120_000"
+# Run name: the command after `python train.py`, and which of its runs has the name.
 RUNS = {
-    # run name: the command after `python train.py`, and which of its runs it is
     "tiny-none-s1-ad01ee12": ("", "plain"),
+    "nano-bm25-k2-s1-a3b9a957": ("debug=fast", "run"),
+    "nano-none-s1-2a3ae575": ("debug=fast", "plain"),
     "tiny-bm25-k2-s1-85b516bc": ("debug=limit", "run"),
     "tiny-none-s1-127e1934": ("debug=limit", "baseline"),
     "nano-bm25-k2-s1-6b620356": ("debug=limit model=nano logger=none", "run"),
-    "nano-bm25-k2-s1-a3b9a957": ("debug=fast", "run"),
-    "nano-none-s1-2a3ae575": ("debug=fast", "plain"),
-    "tiny-bm25-k2-s1-75e27737": (MANUALS, "run"),
+    "tiny-bm25-k2-s1-75e27737": (
+        "experiment=leak_injection corpus=jsonl corpus.path=docs.jsonl.zst corpus.id_field=null "
+        "eval=probes trainer.threads=1",
+        "run",
+    ),
+    "tiny-bm25-k2-s1-220ac4a2": (
+        "experiment=leak_injection optim.lr=3e-3 corpus=jsonl corpus.path=manuals.jsonl.zst "
+        "corpus.id_field=null",
+        "run",
+    ),
+    "tiny-none-s1-f7eb3c5a": (
+        "retriever=none corpus=jsonl corpus.path=docs.jsonl.zst corpus.id_field=null "
+        "corpus.max_bytes=12_000_000 optim.lr=6e-3 schedule.steps=2000 trainer.threads=1",
+        "run",
+    ),
+    "tiny-bm25-k2-s1-da242be1": (
+        "corpus=jsonl corpus.path=manuals.jsonl.zst corpus.id_field=null "
+        "corpus.max_bytes=4_000_000 eval=probes",
+        "run",
+    ),
 }
-EXAMPLES = {"tiny-bm25-k2-s1-1a2b3c4d"}
+LAUNCHED = (
+    "-m hydra/launcher=cores hydra.launcher.n_jobs=2 debug=fast corpus.max_bytes=120_000 "
+    "tokenizer=byte logger=none trainer.threads=1 eval=ppl retriever=random neighbours=k1,k2"
+)
+POINTS = {  # of the sweep above
+    "nano-random-k1-s1-fe187f13": ("neighbours=k1", "run"),
+    "nano-random-k2-s1-7f1cdaf8": ("neighbours=k2", "run"),
+    "nano-none-s1-ddd9e86e": ("neighbours=k1", "baseline"),
+}
+EXAMPLES = {"tiny-bm25-k2-s1-0123abcd"}  # made up
 NAME = re.compile(r"\b[a-z][a-z0-9_]*-[a-z0-9_]+(?:-k\d+)?-s\d+-[0-9a-f]{8}\b")
 
 
@@ -68,21 +94,24 @@ def text_of(page: Path) -> str:
 
 
 def keys_of(schema: type, prefix: str) -> Iterator[str]:
+    """Full names of a schema's settings; a group that may be null is known by its own keys."""
     hints = typing.get_type_hints(schema)
     for field in dataclasses.fields(schema):
-        inside = hints[field.name]
-        key = f"{prefix}.{field.name}"
-        yield from keys_of(inside, key) if dataclasses.is_dataclass(inside) else [key]
+        hint = hints[field.name]
+        key = f"{prefix}.{field.name}".removeprefix(".")
+        if dataclasses.is_dataclass(hint):
+            yield from keys_of(hint, key)
+        elif not any(map(dataclasses.is_dataclass, typing.get_args(hint))):
+            yield key
 
 
 def test_every_key_of_the_schemas_is_in_the_reference(site: Path) -> None:
     shown = set(re.findall(r"[\w.]+", text_of(site / "reference/configuration.html")))
-    groups = [(name.partition("/")[0], cls) for name, cls in SCHEMAS.items() if "/" in name]
-    names = {"logger": "logger.{}"}
-    wanted = set()
-    for (group, cls), name in zip(groups, [n for n in SCHEMAS if "/" in n], strict=True):
-        prefix = names.get(group, group).format(name.rpartition("/")[2])
-        wanted |= set(keys_of(cls, prefix))
+    wanted = set(keys_of(Config, "")) | set(keys_of(EvaluateConfig, ""))
+    for name, schema in SCHEMAS.items():
+        group, _, option = name.partition("/")
+        if option:
+            wanted |= set(keys_of(schema, name.replace("/", ".") if group == "logger" else group))
     assert wanted - shown == set()
 
 
@@ -101,23 +130,27 @@ def test_every_group_and_option_is_in_the_overview() -> None:
     assert options - shown == set()
 
 
-def test_run_names_are_those_of_the_commands() -> None:
-    for name, (arguments, which) in RUNS.items():
-        chosen = [word for word in shlex.split(arguments) if word != "-m" and "hydra" not in word]
-        config = config_of(*chosen)
-        plain = plain_of(config, steps_of(config))
-        run = {"run": config, "baseline": baseline_of(config), "plain": canonical(plain)}[which]
-        assert run_name(run) == name
+def named(arguments: str, which: str) -> str:
+    """Name of a command's run, of its baseline or of its plain model."""
+    config = config_of(*shlex.split(arguments))
+    if which == "baseline":
+        return run_name(baseline_of(config))
+    return run_name(plain_of(config, steps_of(config)) if which == "plain" else config)
 
 
-@pytest.mark.parametrize("page", READ, ids=lambda page: page.relative_to(REPO).as_posix())
-def test_a_run_is_named_beside_its_command(page: Path) -> None:
-    if page.name == "decisions.md":
-        pytest.skip("tells what was once the case")
-    text = " ".join(page.read_text(encoding="utf-8").replace("\\\n", " ").split())
-    for name in set(NAME.findall(text)) - EXAMPLES:
-        assert name in RUNS, f"{name}: which command gives it?"
-        assert f"python train.py {RUNS[name][0]}".strip() in text, name
+def test_run_names_are_those_that_commands_give() -> None:
+    points = LAUNCHED.removeprefix("-m hydra/launcher=cores hydra.launcher.n_jobs=2 ")
+    commands = RUNS | {name: (f"{points} {point}", of) for name, (point, of) in POINTS.items()}
+    assert {name: named(*command) for name, command in commands.items()} == {n: n for n in commands}
+
+
+def test_every_run_name_has_its_command_in_a_page() -> None:
+    texts = [page.read_text(encoding="utf-8") for page in READ if page.name != "decisions.md"]
+    text = " ".join(" ".join(texts).replace("\\\n", " ").split())
+    found = set(NAME.findall(text))
+    assert found - RUNS.keys() - POINTS.keys() - EXAMPLES == set()
+    commands = {RUNS[name][0] for name in found & RUNS.keys()} | {LAUNCHED}
+    assert [c for c in commands if f"python train.py {c}".strip() not in text] == []
 
 
 def sentences(text: str) -> Iterator[str]:

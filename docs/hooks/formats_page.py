@@ -107,6 +107,8 @@ def _record(cls: type, level: int = 2, known: set[type] | None = None) -> Iterat
         kind = hints[field.name]
         inside += [part for part in _parts(kind) if dataclasses.is_dataclass(part)]
         about = meanings(cls).get(field.name, "").replace("None", "null")
+        if not about:
+            raise ValueError(f"{cls.__name__}.{field.name} has no meaning in its docstring")
         rows.append([f"`{field.name}`", _type(kind), about])
     if cls is Score:
         rows += [[f"`{n}`", "float or null", _derived(n)] for n in list(Score().as_dict())[3:]]
