@@ -189,4 +189,6 @@ def test_the_citation_names_software_and_paper() -> None:
     citation = yaml.safe_load((REPO / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["cff-version"] == "1.2.0"
     assert {"title", "message", "authors", "version", "license"} <= citation.keys()
-    assert [reference["doi"] for reference in citation["references"]] == ["10.48550/arXiv.2112.04426"]
+    assert [reference["doi"] for reference in citation["references"]] == [
+        "10.48550/arXiv.2112.04426"
+    ]

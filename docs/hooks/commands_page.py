@@ -10,8 +10,8 @@ from retro_lab.__main__ import COMMANDS, main
 INTRODUCTION = """\
 # Commands
 
-What `python -m retro_lab <command> --help` prints. `python train.py` and `python evaluate.py` are the
-commands of that name, and `retro-lab <command>` works from any folder.
+What `python -m retro_lab <command> --help` prints. `python train.py` and `python evaluate.py` are
+the commands of that name, and `retro-lab <command>` works from any folder.
 [Everyday commands](../commands.md) shows examples.
 """
 
@@ -20,7 +20,8 @@ def page() -> str:
     """The page as Markdown."""
     parts = [INTRODUCTION]
     for name, (_, purpose) in COMMANDS.items():
-        parts += [f"## {name}", f"{purpose[0].upper()}{purpose[1:]}.", f"```text\n{_help(name)}\n```"]
+        about = f"{purpose[0].upper()}{purpose[1:]}."
+        parts += [f"## {name}", about, f"```text\n{_help(name)}\n```"]
     return "\n\n".join(parts) + "\n"
 
 

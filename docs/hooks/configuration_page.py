@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 import typing
 from collections.abc import Iterator
@@ -92,8 +93,8 @@ def _classes(group: str, config: Config) -> Iterator[str]:
 def _is_own(key: str, prefix: str, cls: type) -> bool:
     """Whether a class adds or changes a key; `name`, which every option sets, counts once."""
     name = key.strip("`").removeprefix(f"{prefix}.").partition(".")[0]
-    inherited = any(name in base.__dict__.get("__annotations__", {}) for base in cls.__mro__[1:])
-    return name in cls.__dict__.get("__annotations__", {}) and not (name == "name" and inherited)
+    inherited = any(name in inspect.get_annotations(base) for base in cls.__mro__[1:])
+    return name in inspect.get_annotations(cls) and not (name == "name" and inherited)
 
 
 def _rows(
@@ -107,7 +108,11 @@ def _rows(
     """
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
-        key, hint, bounds = f"{prefix}.{field.name}".lstrip("."), hints[field.name], bounds_of(field)
+        key, hint, bounds = (
+            f"{prefix}.{field.name}".lstrip("."),
+            hints[field.name],
+            bounds_of(field),
+        )
         identity = dataclasses.replace(bounds, identity=bounds.identity and outer.identity)
         value = getattr(held, field.name)
         kind = typing.get_args(hint)[0] if typing.get_args(hint) else hint

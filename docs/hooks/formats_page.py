@@ -91,9 +91,9 @@ def page() -> str:
         "## checksums.json",
         (checksums.__doc__ or "").partition("\n\n")[2],
         "## Stages of the store",
-        "Prepared data lies in `<store>/<stage>/<key>/`. The key is a digest of everything that decides "
-        "the content. `manifest.json` in it holds `spec` (what the key was made from), `files` (size "
-        "and SHA-256 of each) and `stats` (the builder's counts).",
+        "Prepared data lies in `<store>/<stage>/<key>/`. The key is a digest of everything that "
+        "decides the content. `manifest.json` holds `spec` (what the key was made from), `files` "
+        "(size and SHA-256 of each) and `stats` (the builder's counts).",
         table(["stage", "version", "what it holds", "written by"], _stages()),
     ]
     return "\n\n".join(parts) + "\n"
@@ -175,8 +175,9 @@ def _schemas() -> tuple[pa.Schema, pa.Schema]:
 
 def _columns(schema: pa.Schema, about: dict[str, str]) -> str:
     names = [name.replace("nats_on", "nats_<condition>") for name in schema.names]
-    kinds = [str(getattr(kind, "value_type", kind)) for kind in schema.types]
-    kinds = [f"list of {k}" if pa.types.is_list(t) else k for k, t in zip(kinds, schema.types)]
+    inner = [str(getattr(kind, "value_type", kind)) for kind in schema.types]
+    lists = ["list of " if pa.types.is_list(kind) else "" for kind in schema.types]
+    kinds = [f"{many}{kind}" for many, kind in zip(lists, inner, strict=True)]
     texts = [re.sub(ARRAY, "", about[name]) for name in schema.names]
     rows = [[f"`{n}`", f"`{k}`", t] for n, k, t in zip(names, kinds, texts, strict=True)]
     return table(["column", "type", "meaning"], rows)
