@@ -58,7 +58,9 @@ def evaluate(command: EvaluateConfig) -> float | None:
         for run in runs:
             run_benchmark(run, command)
         return None
-    evaluated = [_evaluate_fully(run, command) for run in runs]
+    from retro_lab.api.evaluating import evaluate_fully
+
+    evaluated = [evaluate_fully(run, command) for run in runs]
     results = [show_results(out, seconds) for out, seconds in evaluated]
     if len(runs) > 1:
         _show_comparison([out for out, _ in evaluated])
@@ -69,24 +71,6 @@ def evaluate(command: EvaluateConfig) -> float | None:
 def _resolved(path: Path) -> Path:
     """The path with `.` and `..` resolved, since the run's baseline is looked up beside it."""
     return path if path.name not in ("", "..") else path.resolve()
-
-
-def _evaluate_fully(
-    run: RunDirectory, command: EvaluateConfig
-) -> tuple[RunDirectory, dict[str, float] | None]:
-    """Like `evaluate_one`, with rivals and a leak experiment if requested."""
-    from retro_lab.run.evaluating.reevaluate import evaluate_one
-
-    rivals = None
-    if command.eval.rivals.which:
-        from retro_lab.rivals.rivals import run_rivals as rivals
-    if not command.eval.injection.doses:
-        return evaluate_one(run, command, rivals)
-    from retro_lab.run.evaluating.injection import check_injection, run_injection
-
-    check_injection(run, command)
-    out, seconds = evaluate_one(run, command, rivals)
-    return out, (seconds or {}) | run_injection(run, command)
 
 
 def _show_comparison(runs: Sequence[RunDirectory]) -> None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from retro_lab.config import arguments
 from retro_lab.config.arguments import key
 from retro_lab.config.errors import UserError
-from retro_lab.config.schema import Config, HttpRetrieverConfig
 from retro_lab.retrieval.service.address import is_loopback, listen
 from retro_lab.run.directory import RunDirectory
 
@@ -113,36 +112,9 @@ def open_index(run: RunDirectory, store: str | None = None) -> ServedIndex:
     Raises:
         UserError: the run has no retriever or an HTTP one, or its data is lost.
     """
-    from retro_lab.config.serialise import to_plain
-    from retro_lab.retrieval.embed.embedders import build_embedder
-    from retro_lab.retrieval.search.registry import load_retriever
-    from retro_lab.retrieval.service.served_index import ServedIndex
     from retro_lab.run.finished import FinishedRun
-    from retro_lab.store.stage import digest
 
     config = run.config()
-    _check_served(config, run)
     if store is not None:
         config.store.dir = store
-    opened, retriever = FinishedRun(run, config), config.retriever
-    graph, vectors = opened.graph, retriever.needs_embeddings
-    index = graph.index(retriever).artifact
-    settings = {"index": index.key, "search": to_plain(retriever)}
-    return ServedIndex(
-        config=retriever,
-        key=digest(settings)[:16],
-        retriever=load_retriever(retriever, index.path),
-        chunks=graph.chunks,
-        corpus=graph.corpus,
-        tokenizer=opened.tokenizer,
-        embedder=build_embedder(graph.groups.embedder) if vectors else None,
-        embeddings=graph.searched.embeddings if vectors else None,
-    )
-
-
-def _check_served(config: Config, run: RunDirectory) -> None:
-    if not config.retriever.retrieves or isinstance(config.retriever, HttpRetrieverConfig):
-        raise UserError(
-            f"{run.path} has no index of its own: retriever={config.retriever.name}",
-            fix="serve a run with another retriever, such as retriever=bm25",
-        )
+    return FinishedRun(run, config).text_search()

@@ -1,8 +1,8 @@
 """Parses a command's `key=value` arguments into a dataclass, and runs the command.
 
-Each field of the dataclass is a key, and its type says how to read the value. A `bool` is on or
-off; a `tuple[X, ...]` may be given several times; a name that begins with `--` is a flag without a
-value. The field `words` collects the other arguments. `train` and `evaluate` take Hydra's
+Each field of the dataclass is a key, and its type says how to read the value. A `bool` is on, off,
+true or false; a `tuple[X, ...]` may be given several times; a name that begins with `--` is a flag
+without a value. The field `words` collects the other arguments. `train` and `evaluate` take Hydra's
 overrides instead.
 """
 
@@ -22,7 +22,7 @@ from .console import print_error
 from .errors import EXIT_USER_ERROR, UserError
 
 T = TypeVar("T")
-_SWITCH = {"on": True, "off": False}
+_SWITCH = {"on": True, "off": False, "true": True, "false": False}
 _MOST = 2**63 - 1  # larger integers overflow an int64 array
 
 

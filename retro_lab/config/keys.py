@@ -80,8 +80,10 @@ def unknown_key(name: str, place: str = "") -> UserError:
     """
     node = name.rpartition(".")[0]
     owners = [key.owner for key in known_keys() if key.name == name]
-    if owners and not node:
-        takers = " or ".join(f"python {command}.py" for command in _options_of("", owners))
+    if not node and (owners or name in groups()):  # debug and the like hold no key of their own
+        takers = " or ".join(
+            f"python {command}.py" for command in _options_of("", owners) or ["train"]
+        )
         return UserError(
             f"{name} is not a setting of this command{place}",
             fix=f"leave it out; {takers} takes it",

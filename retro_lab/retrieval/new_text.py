@@ -9,15 +9,16 @@ from retro_lab.config.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
 
     from retro_lab.config.schema import RandomRetrieverConfig
     from retro_lab.nn import RetroConfig
     from retro_lab.text.chunks import ChunkStore
-    from retro_lab.text.corpus import Corpus
     from retro_lab.text.tokenizers import Tokenizer
 
     from .base import Retriever
     from .embed.embedders import Embedder
+    from .folder import FolderChunks
 
 
 class Found(NamedTuple):
@@ -43,10 +44,10 @@ class NeighbourSource(Protocol):
 
 
 class SearchedStore(NamedTuple):
-    """A searched store: its chunks, their raw text, and the tokenizer."""
+    """A searched store: its chunks, the ids of their documents, and the tokenizer."""
 
-    chunks: ChunkStore
-    corpus: Corpus
+    chunks: ChunkStore | FolderChunks
+    ids: Sequence[str]
     tokenizer: Tokenizer
 
 
@@ -120,10 +121,10 @@ class NewTextSearch:
         return values, [self._found(*row) for row in zip(ids, scores, values, strict=True)]
 
     def _found(self, ids: np.ndarray, scores: np.ndarray, values: np.ndarray) -> list[Found]:
-        chunks, corpus, tokenizer = self.text
+        chunks, names, tokenizer = self.text
         return [
             Found(
-                corpus.ids[int(chunks.document[chunk])],
+                names[int(chunks.document[chunk])],
                 float(score),
                 tokenizer.decode(value[self.read.part].tolist()),
             )
@@ -137,15 +138,22 @@ class RandomChunks(NewTextSearch):
 
     Args:
         text: the store to draw from.
+        searched: int64 [S], ids of the chunks to draw from.
         read: the part that is read of each neighbour.
         drawn: settings of the draw.
     """
 
-    def __init__(self, text: SearchedStore, read: ReadPart, drawn: RandomRetrieverConfig) -> None:
+    def __init__(
+        self,
+        text: SearchedStore,
+        searched: NDArray[np.int64],
+        read: ReadPart,
+        drawn: RandomRetrieverConfig,
+    ) -> None:
         from .search.random_neighbours import RandomRetriever
 
         retriever = RandomRetriever(drawn)
-        retriever.chunk_ids = text.chunks.searched
+        retriever.chunk_ids = searched
         super().__init__(text, read, retriever)
 
     def search(self, queries: Sequence[Sequence[int]]) -> tuple[np.ndarray, list[list[Found]]]:

@@ -23,6 +23,7 @@ import dataclasses
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ from retro_lab.config.fingerprints import (
 )
 from retro_lab.config.schema import Config, DatabaseConfig, StoreConfig
 from retro_lab.config.serialise import read_config, write_config
-from retro_lab.store.checksums import check_recorded, recorded
+from retro_lab.store.checksums import check_recorded, is_changed, recorded
 
 from .store_path import store_of
 
@@ -114,6 +115,8 @@ class RunDirectory:
             UserError: if this is no run directory.
         """
         config = read_config(self.config_file)
+        if is_changed(self.config_file):
+            _warn_changed(self.config_file)
         store = StoreConfig(store_of(self.path, config))
         if config.recipe.backbone is not None:  # the run's name hashes its content
             backbone = located_path(config.recipe.backbone, self.started_in)
@@ -224,7 +227,8 @@ class RunDirectory:
     def describe(self, config: Config) -> None:
         """Makes the directory and writes config.yaml."""
         self.path.mkdir(parents=True, exist_ok=True)
-        write_config(config, self.config_file)
+        with recorded(self.config_file) as temporary:
+            write_config(config, temporary)
 
     @property
     def lineage(self) -> dict[str, str]:
@@ -344,3 +348,13 @@ class RunDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
         with recorded(self.path / name) as temporary:
             temporary.write_bytes(orjson.dumps(data, option=orjson.OPT_INDENT_2) + b"\n")
+
+
+@cache
+def _warn_changed(path: Path) -> None:
+    """Says once that a configuration was edited, or damaged: people edit it, so it is obeyed."""
+    LOG.warning(
+        "%s was changed after the run wrote it; what stands there now is used. Put back a copy if "
+        "nobody edited it",
+        path,
+    )

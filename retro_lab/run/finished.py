@@ -23,6 +23,7 @@ from retro_lab.config.schema import (
 from retro_lab.evaluation.records.results import Results
 from retro_lab.nn import RetroConfig
 from retro_lab.retrieval.new_text import NewTextSearch
+from retro_lab.retrieval.service.served_index import ServedIndex
 from retro_lab.store import ArtifactStore
 from retro_lab.text.tokenizers import Tokenizer
 
@@ -30,6 +31,7 @@ from .data.graph import DataGraph
 from .data.recorded import Recorded, recorded_keys
 from .directory import RunDirectory
 from .model import LanguageModel, open_model, open_tokenizer
+from .text_search import text_search
 
 _OWN_TEXT_STAGES = ("corpus", "tokenizer", "chunks", "embeddings")
 """Stages that don't depend on the database."""
@@ -158,6 +160,14 @@ class FinishedRun:
         """
         k = self.config.scored_k if k is None else k
         return self.graph.search(retriever or self.config.retriever, model, k)
+
+    def text_search(self) -> ServedIndex:
+        """The run's index, searched by text.
+
+        Raises:
+            UserError: the run has no retriever or an HTTP one, or its data is lost.
+        """
+        return text_search(self.graph, self.tokenizer, str(self.directory.path))
 
     def results(self) -> Results:
         """The results of the run's evaluation."""

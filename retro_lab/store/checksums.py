@@ -41,16 +41,30 @@ def check_recorded(path: Path, fix: str) -> None:
         UserError: the file or the record is damaged.
         OSError: reading failed, which proves no damage.
     """
+    differing = _differing(path)
+    if differing is not None:
+        found, known = differing
+        raise UserError(
+            f"{path} is damaged: it has SHA-256 {found[:12]}..., {known[:12]}... was written (the "
+            f"record is {path.with_name(CHECKSUMS)})",
+            fix=fix,
+        )
+
+
+def is_changed(path: Path) -> bool:
+    """Whether the file has another content than was recorded, if any was."""
+    return _differing(path) is not None
+
+
+def _differing(path: Path) -> tuple[str, str] | None:
+    """The digest of a changed file and the recorded one; None for an unchanged file."""
     known = _digests(path)
     while known and (found := sha256_of(path)) not in known:
         now = _digests(path)
         if now == known:
-            raise UserError(
-                f"{path} is damaged: it has SHA-256 {found[:12]}..., {known[-1][:12]}... was "
-                f"written (the record is {path.with_name(CHECKSUMS)})",
-                fix=fix,
-            )
+            return found, known[-1]
         known = now  # another process has just rewritten the file
+    return None
 
 
 def _digests(path: Path) -> list[str]:

@@ -7,16 +7,23 @@ from __future__ import annotations
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import torch
+import yaml
 from golden import Golden
 
 from retro_lab.__main__ import main
+from retro_lab.api.exporting import push
+from retro_lab.config.errors import UserError
 from retro_lab.evaluation.records.results import Results
+from retro_lab.retrieval.folder import RunRetriever
 from retro_lab.run.data.graph import DataGraph
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.evaluating.scores import load_model
+from retro_lab.run.finished import FinishedRun
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +71,75 @@ def test_the_card_has_the_figures(finished: RunDirectory, folder: Path) -> None:
     assert card.startswith("---\nlicense: other\n")
     assert 'AutoModelForCausalLM.from_pretrained("golden")' in card
     assert str(finished.path.parent) not in card
+
+
+@pytest.fixture(scope="module")
+def with_database(folder: Path, finished: RunDirectory) -> Path:
+    """An export that retrieves by itself, moved away from where it was written."""
+    out = folder.parent / "writing" / "golden"
+    assert main(["export", f"run={finished.path}", f"out={out}", "database=true"]) == 0
+    return out.rename(folder.parent / "retrieving")
+
+
+def test_it_retrieves_what_the_run_finds(finished: RunDirectory, with_database: Path) -> None:
+    run = FinishedRun.open(finished)
+    model, chunks = run.model().config, run.graph.chunks
+    asked = np.asarray(chunks.tokens[chunks.chunks_of("test")[:20]])
+    tokens, described = run.search(model, k=run.config.neighbours.k).search(asked.tolist())
+    retriever = RunRetriever.from_pretrained(with_database)
+    assert np.array_equal(retriever(torch.from_numpy(asked.astype(np.int64))).numpy(), tokens)
+    assert retriever.source.search(asked.tolist())[1] == described
+    [best] = retriever.search(described[0][0].text, k=1)
+    assert best.document == described[0][0].document
+
+
+def test_the_cards_example_runs_as_it_stands(
+    with_database: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (with_database.parent / "golden-card").mkdir()
+    monkeypatch.chdir(with_database.parent / "golden-card")
+    Path("golden").symlink_to(with_database)
+    card = Path("golden/README.md").read_text()
+    names: dict[str, object] = {}
+    exec(card.partition("```python\n")[2].partition("```")[0], names)
+    assert "import os" in capsys.readouterr().out
+    assert isinstance(names["model"].retriever, RunRetriever)  # pyright: ignore
+
+
+def test_the_hub_reads_the_figures(finished: RunDirectory, folder: Path) -> None:
+    head = yaml.safe_load((folder / "README.md").read_text().split("---\n")[1])
+    [entry] = head["model-index"]
+    metrics = {each["type"]: each["value"] for each in entry["results"][0]["metrics"]}
+    score = Results.load(finished.results_file).metrics["test"]["on"]
+    assert metrics == {"bits_per_byte": round(score.bpb, 4), "perplexity": round(score.ppl, 2)}
+
+
+def test_others_may_read_every_file(with_database: Path, tmp_path: Path) -> None:
+    (tmp_path / "ordinary").touch()
+    modes = {path.stat().st_mode for path in with_database.rglob("*") if path.is_file()}
+    assert modes == {(tmp_path / "ordinary").stat().st_mode}
+
+
+def test_a_run_without_a_database_exports_none(
+    golden: Golden, finished: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "plain"
+    assert main(["export", f"run={golden.baseline().path}", f"out={out}", "database=true"]) == 2
+    assert "retriever=none has no index" in capsys.readouterr().err
+    assert not out.exists()
+    with pytest.raises(UserError, match="holds no database"):
+        RunRetriever.from_pretrained(tmp_path)
+
+
+def test_a_folder_is_sent_to_the_hub(folder: Path) -> None:
+    hub = Mock(create_repo=Mock(return_value="https://hub/me/golden"))
+    assert push(folder, "me/golden", hub) == "https://hub/me/golden"
+    hub.create_repo.assert_called_once_with("me/golden", private=True, exist_ok=True)
+    [sent] = hub.upload_folder.call_args_list
+    assert (sent.kwargs["repo_id"], sent.kwargs["folder_path"]) == ("me/golden", folder)
+    hub.create_repo.side_effect = ConnectionError("no route to the hub")
+    with pytest.raises(UserError, match="push=me/golden: no route to the hub"):
+        push(folder, "me/golden", hub)
 
 
 @pytest.mark.parametrize("kind", ["byte", "hf"])

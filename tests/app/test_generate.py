@@ -23,6 +23,7 @@ from retro_lab.nn.decode.sampling import Sampler
 from retro_lab.retrieval.new_text import GivenNeighbours, NewTextSearch
 from retro_lab.retrieval.service.client import HttpRetriever, Service
 from retro_lab.run.directory import RunDirectory
+from retro_lab.run.finished import FinishedRun
 from retro_lab.run.writer import Reading, Text, Writer
 from retro_lab.text.corpus import Corpus
 from retro_lab.text.tokenizers.byte import ByteTokenizer
@@ -40,8 +41,8 @@ def database(writer: Writer) -> NewTextSearch:
 
 
 @pytest.fixture
-def corpus(database: NewTextSearch) -> Corpus:
-    return database.text.corpus
+def corpus(finished: RunDirectory) -> Corpus:
+    return FinishedRun.open(finished).graph.corpus
 
 
 def request(finished: RunDirectory, tokens: int = 40, **fields: Any) -> Request:

@@ -188,3 +188,17 @@ def test_going_on_from_a_checkpoint_keeps_what_was_measured(tmp_path: Path) -> N
     run.begin(config, anew=False)
     assert all((run.path / name).exists() for name in ("checkpoints/last.ckpt", *OLD))
     assert run.evaluation == {"split": "test"}
+
+
+def test_an_edited_configuration_is_obeyed_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = RunDirectory(tmp_path / "runs" / "edited")
+    run.describe(config_of("seed=1", f"runs_dir={tmp_path / 'runs'}"))
+    assert run.config().seed == 1
+    assert caplog.messages == []
+    run.config_file.write_text(run.config_file.read_text().replace("seed: 1", "seed: 7", 1))
+    assert run.config().seed == run.config().seed == 7
+    assert [message.partition(";")[0] for message in caplog.messages] == [
+        f"{run.config_file} was changed after the run wrote it"
+    ]

@@ -69,7 +69,11 @@ def test_words_are_what_is_no_key(tmp_path: Path) -> None:
         ("database.share=0", "expected a number above 0 and at most 1", "leave out database.share"),
         ("database.share=nan", "expected a number above 0 and at most 1", ""),
         ("database.share=inf", "expected a number above 0 and at most 1", ""),
-        ("switch=yes", "switch=yes is none of its values", "switch=on or switch=off"),
+        (
+            "switch=yes",
+            "switch=yes is none of its values",
+            "switch=on or switch=off or switch=true or switch=false",
+        ),
         ("device=tpu", "device=tpu is none of its values", "device=auto or device=cpu"),
         ("wait=5", "wait=5: expected a number and m", "wait=5m"),
         ("run=again", "run is given twice", "leave out run=again"),

@@ -91,9 +91,17 @@ class DataGraph:
     Args:
         config: of the run; only its data groups are used.
         recorded: stage keys of a trained run, which find its data in the store without raw text.
+        whole: takes every document into the training split: a database that nothing is trained on.
     """
 
-    def __init__(self, config: Config | DataGroups, recorded: Recorded | None = None) -> None:
+    def __init__(
+        self,
+        config: Config | DataGroups,
+        recorded: Recorded | None = None,
+        *,
+        whole: bool = False,
+    ) -> None:
+        self.whole = whole
         self.groups = config if isinstance(config, DataGroups) else DataGroups.of(config)
         self.store = ArtifactStore(Path(self.groups.store.dir), build_engine(self.groups.prepare))
         self.recorded = recorded or Recorded(Path(), self.store, {})
@@ -175,10 +183,10 @@ class DataGraph:
                 f"retriever={retriever.name} searches for text of the corpus only",
                 fix="add retrieval=off or neighbours_text=..., or use a run with another retriever",
             )
-        text = SearchedStore(self.chunks, self.corpus, self.tokenizer.data)
+        text = SearchedStore(self.chunks, self.corpus.ids, self.tokenizer.data)
         read = ReadPart.by(model, k)
         if isinstance(retriever, RandomRetrieverConfig):
-            return RandomChunks(text, read, retriever)
+            return RandomChunks(text, self.chunks.searched, read, retriever)
         index = load_retriever(retriever, self.index(retriever).data)
         embedder = build_embedder(self.groups.embedder) if retriever.needs_embeddings else None
         return NewTextSearch(text, read, index, embedder)
@@ -196,7 +204,7 @@ class DataGraph:
 
     @cached_property
     def _own_corpus(self) -> Node[Corpus]:
-        return self._read("", self.groups.corpus, nullcontext)
+        return self._read("", self.groups.corpus, nullcontext, whole=self.whole)
 
     @cached_property
     def tokenizer(self) -> Node[Tokenizer]:
@@ -216,7 +224,8 @@ class DataGraph:
         Args:
             key: configuration key of its settings; None for a path given by `database.add`.
         """
-        return self._cut(name, config, self._read(name, config, naming_errors(name, config, key)))
+        errors = naming_errors(name, config, key)
+        return self._cut(name, config, self._read(name, config, errors, whole=True))
 
     @cached_property
     def searched(self) -> SearchedText:
@@ -296,18 +305,23 @@ class DataGraph:
         return Node(self.store, lambda: self.recorded.find(role, stage), build, read, needs)
 
     def _read(
-        self, name: str, config: CorpusConfig, errors: Callable[[], AbstractContextManager[None]]
+        self,
+        name: str,
+        config: CorpusConfig,
+        errors: Callable[[], AbstractContextManager[None]],
+        *,
+        whole: bool,
     ) -> Node[Corpus]:
         def make_stage() -> Artifact | Stage:
             with errors():
                 return self.recorded.find(f"corpus {name}".rstrip(), stage)
 
         def stage() -> Stage:
-            return corpus_stage(config, whole=bool(name))
+            return corpus_stage(config, whole=whole)
 
         def build(workspace: Workspace) -> Mapping[str, Any]:
             with errors():
-                return build_corpus(config, workspace, whole=bool(name))
+                return build_corpus(config, workspace, whole=whole)
 
         return Node(self.store, make_stage, build, Corpus.open)
 

@@ -51,6 +51,19 @@ class Conditions:
         probes = ["random"] if config.eval.random else []
         return [*self.compared, "off", *probes, "on"]
 
+    def checked(self, name: str) -> str:
+        """The name, if it is one of `names`.
+
+        Raises:
+            UserError: it is not.
+        """
+        if name not in self.names:
+            raise UserError(
+                f"{self.run.directory.path} has no condition {name!r}",
+                fix=f"one of {', '.join(self.names)}",
+            )
+        return name
+
     def model(self, name: str) -> LanguageModel:
         """The model of a condition, in evaluation mode."""
         which = name if name in self.compared else "on"
