@@ -20,6 +20,7 @@ import pytest
 import yaml
 from composed import config_of
 
+import retro_lab
 from retro_lab.__main__ import COMMANDS
 from retro_lab.config.fingerprints import baseline_of, plain_of, run_name, steps_of
 from retro_lab.config.schema import SCHEMAS, Config, EvaluateConfig
@@ -120,6 +121,11 @@ def test_every_command_is_in_the_reference(site: Path) -> None:
     assert [name for name, (_, purpose) in COMMANDS.items() if purpose[1:] not in shown] == []
 
 
+def test_every_name_of_the_python_api_is_in_the_reference(site: Path) -> None:
+    page = (site / "reference/python.html").read_text(encoding="utf-8")
+    assert [name for name in retro_lab.__all__ if f'id="retro_lab.api.{name}"' not in page] == []
+
+
 def test_every_group_and_option_is_in_the_overview() -> None:
     shown = set(re.findall(r"\w+", (DOCS / "configuration.md").read_text(encoding="utf-8")))
     options = {
@@ -128,6 +134,12 @@ def test_every_group_and_option_is_in_the_overview() -> None:
         if file.parent.name not in ("experiment", "sweep", "debug", "hydra", "local")
     }
     assert options - shown == set()
+
+
+def test_every_room_is_in_the_architecture() -> None:
+    shown = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    rooms = [file.parent.name for file in (REPO / "retro_lab").glob("*/__init__.py")]
+    assert [room for room in rooms if f"retro_lab/{room} " not in shown] == []
 
 
 def named(arguments: str, which: str) -> str:
