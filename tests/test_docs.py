@@ -78,7 +78,7 @@ NAME = re.compile(r"\b[a-z][a-z0-9_]*-[a-z0-9_]+(?:-k\d+)?-s\d+-[0-9a-f]{8}\b")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built site; warnings are errors."""
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir"]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir"]
     environment = os.environ | {"PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*command, str(folder)], cwd=REPO, env=environment, capture_output=True, text=True
