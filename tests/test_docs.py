@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import shlex
 import subprocess
 import sys
 import typing
@@ -31,11 +30,23 @@ PAGES = sorted(DOCS.rglob("*.md"))
 READ = [*PAGES, REPO / "README.md", REPO / "CONTRIBUTING.md"]
 MOST_WORDS = 35
 
-# Run name: the settings of its command, and which of the command's runs has the name.
+LAUNCHED = (
+    "-m hydra/launcher=cores hydra.launcher.n_jobs=2 debug=fast corpus.max_bytes=120_000 "
+    "tokenizer=byte logger=none trainer.threads=1 eval=ppl retriever=random neighbours=k1,k2"
+)
+# Run name: the settings of its command, which of the command's runs it is, and of which point.
 RUNS = {
     "tiny-none-s1-ad01ee12": ("", "plain"),
     "nano-bm25-k2-s1-a3b9a957": ("debug=fast", "run"),
     "nano-none-s1-2a3ae575": ("debug=fast", "plain"),
+    "nano-bm25-k4-s1-8291b6fd": (
+        "-m debug=fast eval.split=validation neighbours=k1,k2,k4",
+        "run",
+        "neighbours=k4",
+    ),
+    "nano-random-k1-s1-fe187f13": (LAUNCHED, "run", "neighbours=k1"),
+    "nano-random-k2-s1-7f1cdaf8": (LAUNCHED, "run", "neighbours=k2"),
+    "nano-none-s1-ddd9e86e": (LAUNCHED, "baseline", "neighbours=k1"),
     "small-bm25-k2-s1-631a5b5a": ("trainer=gpu model=small", "run"),
     "tiny-bm25-k2-s1-85b516bc": ("debug=limit", "run"),
     "tiny-none-s1-127e1934": ("debug=limit", "baseline"),
@@ -60,15 +71,6 @@ RUNS = {
         "corpus.max_bytes=4_000_000 eval=probes",
         "run",
     ),
-}
-LAUNCHED = (
-    "-m hydra/launcher=cores hydra.launcher.n_jobs=2 debug=fast corpus.max_bytes=120_000 "
-    "tokenizer=byte logger=none trainer.threads=1 eval=ppl retriever=random neighbours=k1,k2"
-)
-POINTS = {  # of the sweep above
-    "nano-random-k1-s1-fe187f13": ("neighbours=k1", "run"),
-    "nano-random-k2-s1-7f1cdaf8": ("neighbours=k2", "run"),
-    "nano-none-s1-ddd9e86e": ("neighbours=k1", "baseline"),
 }
 EXAMPLES = {"tiny-bm25-k2-s1-0123abcd"}  # made up
 NAME = re.compile(r"\b[a-z][a-z0-9_]*-[a-z0-9_]+(?:-k\d+)?-s\d+-[0-9a-f]{8}\b")
@@ -143,26 +145,25 @@ def test_every_room_is_in_the_architecture() -> None:
     assert [room for room in rooms if f"retro_lab/{room} " not in shown] == []
 
 
-def named(arguments: str, which: str) -> str:
-    """Name of a command's run, of its baseline or of its plain model."""
-    config = config_of(*shlex.split(arguments))
+def named(settings: str, which: str, point: str = "") -> str:
+    """Name of a command's run, of its baseline or of its plain model; of one point of a sweep."""
+    words = [word for word in settings.split() if word != "-m" and not word.startswith("hydra")]
+    config = config_of(*words, *point.split())
     if which == "baseline":
         return run_name(baseline_of(config))
     return run_name(plain_of(config, steps_of(config)) if which == "plain" else config)
 
 
 def test_run_names_are_those_that_commands_give() -> None:
-    points = LAUNCHED.removeprefix("-m hydra/launcher=cores hydra.launcher.n_jobs=2 ")
-    commands = RUNS | {name: (f"{points} {point}", of) for name, (point, of) in POINTS.items()}
-    assert {name: named(*command) for name, command in commands.items()} == {n: n for n in commands}
+    assert {name: named(*command) for name, command in RUNS.items()} == {n: n for n in RUNS}
 
 
 def test_every_run_name_has_its_command_in_a_page() -> None:
     texts = [page.read_text(encoding="utf-8") for page in READ if page.name != "decisions.md"]
     text = " ".join(" ".join(texts).replace("\\\n", " ").split())
     found = set(NAME.findall(text))
-    assert found - RUNS.keys() - POINTS.keys() - EXAMPLES == set()
-    settings = {RUNS[name][0] for name in found & RUNS.keys()} | {LAUNCHED}
+    assert found - RUNS.keys() - EXAMPLES == set()
+    settings = {RUNS[name][0] for name in found & RUNS.keys()}
     programs = ("python train.py", "python -m retro_lab validate")
     assert [s for s in settings if not any(f"{p} {s}".strip() in text for p in programs)] == []
 
