@@ -17,6 +17,7 @@ class EmbedderConfig:
     """Base of all embedders.
 
     Attributes:
+        name: the option's name.
         two_sided: whether queries and searched chunks are embedded by different models.
     """
 

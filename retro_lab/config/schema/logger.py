@@ -40,21 +40,35 @@ class WandbConfig:
 
 @dataclass
 class CsvConfig:
-    """metrics.csv in the run directory."""
+    """metrics.csv in the run directory.
+
+    Attributes:
+        flush_every: records between rewrites of the file.
+    """
 
     flush_every: int = setting(100, at_least=1)
 
 
 @dataclass
 class TensorboardConfig:
-    """TensorBoard event files in the run directory."""
+    """TensorBoard event files in the run directory.
+
+    Attributes:
+        log_graph: also log the graph of the model.
+    """
 
     log_graph: bool = False
 
 
 @dataclass
 class LoggerConfig:
-    """The active loggers; metrics.jsonl is always written."""
+    """The active loggers; metrics.jsonl is always written.
+
+    Attributes:
+        wandb: Weights & Biases; null without it.
+        csv: metrics.csv; null without it.
+        tensorboard: TensorBoard event files; null without them.
+    """
 
     wandb: WandbConfig | None = None
     csv: CsvConfig | None = None

@@ -59,7 +59,7 @@ class EncoderConfig:
         num_layers: number of blocks.
         cca_layers: encoder layers, counted from 1, that cross-attend to the retrieving chunk.
         num_heads: attention heads; null takes the decoder's number.
-        num_heads: attention heads; null takes the decoder's.
+        head_dim: width of a head; null takes the decoder's.
     """
 
     d_model: int = setting(128, at_least=1, at_most=_WIDEST)
@@ -85,6 +85,10 @@ class ModelConfig:
 
     Attributes:
         name: the option's name, used in run directories.
+        d_model: width of the decoder.
+        num_layers: decoder blocks.
+        num_heads: attention heads of a decoder block.
+        head_dim: width of a head.
         d_ff: inner width of the decoder's feed-forward blocks.
         ff: type of all feed-forward blocks.
         positions: position encoding in decoder, encoder and the attention between them.

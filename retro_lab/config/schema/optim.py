@@ -15,6 +15,7 @@ class OptimConfig:
     """Base of all optimisers.
 
     Attributes:
+        name: the option's name.
         lr: peak learning rate.
         weight_decay: decoupled decay of matrices.
         clip: largest gradient norm; null disables clipping.
@@ -36,7 +37,12 @@ class OptimConfig:
 
 @dataclass
 class AdamWConfig(OptimConfig):
-    """AdamW."""
+    """AdamW.
+
+    Attributes:
+        betas: decay of the running means of gradient and squared gradient.
+        eps: added to the denominator of an update.
+    """
 
     betas: list[float] = setting([0.9, 0.95])
     eps: float = setting(1e-8, above=0)
@@ -50,6 +56,8 @@ class MuonConfig(OptimConfig):
         lr: learning rate of the AdamW part.
         muon_lr: learning rate of the Muon part.
         momentum: momentum of the Muon part.
+        betas: as for AdamW, of the AdamW part.
+        eps: as for AdamW, of the AdamW part.
     """
 
     name: str = "muon"
@@ -71,6 +79,7 @@ class ScheduleConfig:
     """Training length and learning-rate schedule.
 
     Attributes:
+        name: the option's name.
         steps: optimiser steps.
         batch_size: sequences a step, over all devices and accumulation.
         warmup_steps: linear warm-up from zero.

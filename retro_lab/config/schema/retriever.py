@@ -148,7 +148,11 @@ class TfidfRetrieverConfig(RetrieverConfig):
 
 @dataclass
 class RandomRetrieverConfig(RetrieverConfig):
-    """Uniformly random neighbours from other documents: the control condition."""
+    """Uniformly random neighbours from other documents: the control condition.
+
+    Attributes:
+        seed: seed of the draw.
+    """
 
     name: str = "random"
     seed: int = setting(0, at_least=0)

@@ -28,7 +28,11 @@ from .trainer import PrepareConfig, TrainerConfig
 
 @dataclass
 class StoreConfig:
-    """Folder of the stages; the environment variable RETRO_LAB_STORE sets the default."""
+    """Where prepared data is kept.
+
+    Attributes:
+        dir: folder of the stages; the environment variable RETRO_LAB_STORE sets the default.
+    """
 
     dir: str = "runs/.store"
 
@@ -137,7 +141,11 @@ class Config:
 
 @dataclass
 class RunStoreConfig:
-    """Folder of a finished run's stages; null takes the store used in training."""
+    """Where a finished run's prepared data is.
+
+    Attributes:
+        dir: folder of the stages; null takes the store used in training.
+    """
 
     dir: str | None = None
 

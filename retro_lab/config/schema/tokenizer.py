@@ -13,7 +13,11 @@ from .setting import setting
 
 @dataclass
 class TokenizerConfig:
-    """Base of all tokenizers."""
+    """Base of all tokenizers.
+
+    Attributes:
+        name: the option's name.
+    """
 
     name: str = "bpe"
 
@@ -49,7 +53,11 @@ class ByteTokenizerConfig(TokenizerConfig):
 
 @dataclass
 class HfTokenizerConfig(TokenizerConfig):
-    """A Hugging Face tokenizer by hub name or local folder."""
+    """A Hugging Face tokenizer.
+
+    Attributes:
+        path: hub name or local folder.
+    """
 
     name: str = "hf"
     path: str = setting(MISSING, path=True)

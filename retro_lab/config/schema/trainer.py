@@ -81,6 +81,7 @@ class TrainerConfig:
     """Passed to pytorch-lightning's Trainer.
 
     Attributes:
+        name: the option's name.
         accelerator: cpu, gpu or auto.
         devices: processes on each node.
         num_nodes: nodes.

@@ -72,6 +72,8 @@ class Gain:
     """The gain of condition `a` over `b`, broken down.
 
     Attributes:
+        a: the condition that gains.
+        b: the condition that it gains over.
         total: all chunks.
         by_overlap: chunks that could read a neighbour, by r(C); empty if overlap is not measured.
         correlation: of overlap and gain on the same chunks; None if overlap is not measured.

@@ -26,7 +26,17 @@ COPY_ALPHA = 0.875  # chunks with a larger r(C) count as near-copies
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One condition on the chunks with r(C) <= alpha; bpb and ppl are None without chunks."""
+    """One condition on the chunks with r(C) <= alpha.
+
+    Attributes:
+        alpha: upper bound on r(C).
+        bpb: bits per byte; None without chunks.
+        ppl: perplexity a token; None without chunks.
+        chunks: number of chunks kept.
+        tokens: their scored tokens.
+        bytes: their UTF-8 bytes.
+        documents: number of documents with a kept chunk.
+    """
 
     alpha: float
     bpb: float | None
@@ -42,6 +52,10 @@ class Difference:
     """bpb of condition a minus bpb of b on the chunks with r(C) <= alpha; negative: a is better.
 
     Attributes:
+        a: a condition.
+        b: the condition that it is compared with.
+        alpha: upper bound on r(C).
+        delta_bpb: the difference; None without chunks.
         low: lower end of the paired interval; None with fewer than five documents.
         high: upper end.
         documents: number of documents with a kept chunk, the units of resampling.

@@ -33,6 +33,10 @@ class DataCounts:
     """Size of the corpus (all splits together), and figures about its data.
 
     Attributes:
+        documents: number of documents.
+        chunks: number of chunks.
+        tokens: number of tokens.
+        bytes: UTF-8 bytes of raw text.
         duplicates: documents of the scored split that equal a training document up to white space;
             None in older files.
         unread: scored documents in which no token could read a neighbour, because they are at most
@@ -157,7 +161,7 @@ class Results:
         run_key: digest of the settings that decide the results.
         config: the resolved configuration, plain JSON values.
         lineage: key of each data stage used.
-        environment: see `environment()`.
+        environment: versions of code and packages, and hardware.
         data: size of the corpus.
         evaluation: how the figures were measured.
         metrics: scores by split and condition.
@@ -168,6 +172,7 @@ class Results:
             if not run.
         memory: None without a memory or cache, and in older results.
         custom: figures of the user's own metrics, by metric; None without any.
+        schema_version: version of this record; raised when fields change their meaning.
     """
 
     run_key: str
