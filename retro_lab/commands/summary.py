@@ -10,8 +10,8 @@ from retro_lab.evaluation.records.gain_file import GAIN_FILE, load_gain
 from retro_lab.evaluation.records.results import Results, plain_in_words, warnings
 from retro_lab.evaluation.report.injection_verdict import injection_verdict
 from retro_lab.evaluation.report.memory_report import memory_sentences, memory_tables
+from retro_lab.evaluation.report.pages.run_page import OUTDATED, outdated
 from retro_lab.evaluation.report.reference_words import in_words
-from retro_lab.evaluation.report.run_page import OUTDATED, outdated
 from retro_lab.evaluation.report.table import Table
 from retro_lab.evaluation.report.tables import (
     FURTHER_PROBES,

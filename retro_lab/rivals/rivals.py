@@ -21,7 +21,7 @@ from retro_lab.evaluation.measure.conditions import label
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.environment import environment
 from retro_lab.evaluation.records.results import Results
-from retro_lab.evaluation.report.run_page import write_run_page
+from retro_lab.evaluation.report.pages.run_page import write_run_page
 from retro_lab.memory.datastore import (
     Datastore,
     build_index,

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retro_lab.evaluation.report.inspect_data import Inspection, ReadNeighbours, shared_tokens
-from retro_lab.evaluation.report.inspect_page import render, shade, write_page
-from retro_lab.evaluation.report.inspect_text import ShownText
+from retro_lab.evaluation.report.pages.inspect_data import Inspection, ReadNeighbours, shared_tokens
+from retro_lab.evaluation.report.pages.inspect_page import render, shade, write_page
+from retro_lab.evaluation.report.pages.inspect_text import ShownText
 from retro_lab.retrieval.table import NeighbourTable
 from retro_lab.text.chunks import ChunkStore
 

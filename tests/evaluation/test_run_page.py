@@ -15,7 +15,7 @@ from retro_lab.evaluation.measure.leakage import analyse
 from retro_lab.evaluation.measure.statistics import Bootstrap
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.results import DataCounts, EvaluationSettings, Results
-from retro_lab.evaluation.report.run_page import OUTDATED, outdated, write_run_page
+from retro_lab.evaluation.report.pages.run_page import OUTDATED, outdated, write_run_page
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from markupsafe import Markup
 from rich.console import Console
 
-from retro_lab.evaluation.report.pages import render
+from retro_lab.evaluation.report.pages.render import render
 from retro_lab.evaluation.report.table import Table, number, with_interval
 
 TABLE = Table(["run", "bits/\nbyte", "n"], [["<a>[b]", "1.5", "2"], ["c", "-", "3"]], title="t[x]")

@@ -8,7 +8,7 @@ from typing import Any
 from ..measure.conditions import label
 from ..measure.metrics import Score
 from ..records.results import Results
-from .pages import render
+from .pages.render import render
 from .table import Table
 
 _CONDITIONS = {

@@ -27,9 +27,9 @@ from retro_lab.evaluation.records.results import (
     SearchedDatabase,
 )
 from retro_lab.evaluation.records.token_table import TokenTable
+from retro_lab.evaluation.report.pages.run_page import write_run_page
 from retro_lab.evaluation.report.plots import plot_leakage
 from retro_lab.evaluation.report.reference_words import EXACT, EXACT_WITH_DATABASE
-from retro_lab.evaluation.report.run_page import write_run_page
 from retro_lab.evaluation.report.sweep import scored_k
 from retro_lab.text.duplicates import duplicates_in_training
 from retro_lab.training.publish import publish

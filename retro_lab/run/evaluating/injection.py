@@ -29,7 +29,7 @@ from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.results import Results
 from retro_lab.evaluation.report.injection_plot import plot_injection
 from retro_lab.evaluation.report.injection_verdict import percent
-from retro_lab.evaluation.report.run_page import write_run_page
+from retro_lab.evaluation.report.pages.run_page import write_run_page
 
 from ..directory import RunDirectory
 from ..finished import FinishedRun

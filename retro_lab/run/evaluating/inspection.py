@@ -18,21 +18,21 @@ from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.gain_file import GAIN_FILE, save_gain
 from retro_lab.evaluation.records.token_table import TokenTable
 from retro_lab.evaluation.report.gain_plot import plot_gain
-from retro_lab.evaluation.report.inspect_data import (
+from retro_lab.evaluation.report.pages.inspect_data import (
     Beside,
     InspectedDocument,
     Inspection,
     ReadNeighbours,
 )
-from retro_lab.evaluation.report.inspect_memory import LeanedDocuments
-from retro_lab.evaluation.report.inspect_page import (
+from retro_lab.evaluation.report.pages.inspect_memory import LeanedDocuments
+from retro_lab.evaluation.report.pages.inspect_page import (
     MEMORY,
     NEIGHBOURS,
     OTHER_MEMORY,
     Words,
     write_page,
 )
-from retro_lab.evaluation.report.inspect_text import ShownText
+from retro_lab.evaluation.report.pages.inspect_text import ShownText
 
 from ..data.graph import DataGraph
 from ..data.memory_nodes import open_contexts

@@ -24,7 +24,7 @@ from retro_lab.evaluation.measure.conditions import label
 from retro_lab.evaluation.records.environment import environment
 from retro_lab.evaluation.records.results import Results
 from retro_lab.evaluation.report.benchmark_tables import harness_table, qa_tables
-from retro_lab.evaluation.report.run_page import PAGE_FILE, write_run_page
+from retro_lab.evaluation.report.pages.run_page import PAGE_FILE, write_run_page
 
 from ..compared import Compared, compared_runs
 from ..directory import RunDirectory

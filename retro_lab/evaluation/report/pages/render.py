@@ -25,7 +25,7 @@ def write(path: Path, text: str) -> None:
 @cache
 def _environment() -> Environment:
     return Environment(
-        loader=PackageLoader("retro_lab.evaluation.report"),
+        loader=PackageLoader("retro_lab.evaluation.report.pages"),
         autoescape=lambda name: name is not None and name.endswith(".html.j2"),
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -16,11 +16,11 @@ from markupsafe import Markup
 
 from retro_lab.memory.sorted_contexts import LONGEST
 
-from ..measure.gain import MATCHING_RUN
-from . import pages
+from ...measure.gain import MATCHING_RUN
+from ..table import NONE, Table
+from . import render as pages
 from .inspect_data import MINIMUM_RUN, InspectedDocument
 from .inspect_text import Span
-from .table import NONE, Table
 
 STEPS = 5  # shades of each colour
 FULL_NATS = 4.0  # the darkest shade stands for this gain, or more

@@ -12,15 +12,15 @@ from pathlib import Path
 import orjson
 from markupsafe import Markup
 
-from ..measure.conditions import compared_with, in_order, label, reads_memory
-from ..measure.leakage import Leakage
-from ..records.results import Results, plain_in_words, warnings
-from .memory_report import memory_sentences, memory_tables
-from .pages import render, write
-from .reference_words import in_words
-from .table import Table, number
-from .tables import conditions_table, difference_text, probes_table
-from .verdict import verdict
+from ...measure.conditions import compared_with, in_order, label, reads_memory
+from ...measure.leakage import Leakage
+from ...records.results import Results, plain_in_words, warnings
+from ..memory_report import memory_sentences, memory_tables
+from ..reference_words import in_words
+from ..table import Table, number
+from ..tables import conditions_table, difference_text, probes_table
+from ..verdict import verdict
+from .render import render, write
 
 PAGE_FILE = "index.html"
 PLOTS = {

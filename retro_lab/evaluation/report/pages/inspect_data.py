@@ -21,8 +21,8 @@ from retro_lab.retrieval.table import NeighbourTable
 from retro_lab.text.chunks import ChunkStore
 from retro_lab.text.corpus import Corpus
 
-from ..measure.exact_overlap import covered
-from ..measure.metrics import MemoryShares
+from ...measure.exact_overlap import covered
+from ...measure.metrics import MemoryShares
 from .inspect_text import Marks, ShownText, Span
 
 MINIMUM_RUN = 8  # tokens of the shortest run that is marked

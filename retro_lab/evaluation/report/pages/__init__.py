@@ -1,0 +1,1 @@
+"""HTML pages: of a run, of many runs, and of the text itself; each is one file that loads nothing."""
