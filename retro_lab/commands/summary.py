@@ -9,7 +9,7 @@ from retro_lab.evaluation.measure.injection import INJECTION_FILE, Injection
 from retro_lab.evaluation.records.gain_file import GAIN_FILE, load_gain
 from retro_lab.evaluation.records.results import Results, plain_in_words, warnings
 from retro_lab.evaluation.report.injection_verdict import injection_verdict
-from retro_lab.evaluation.report.memory_report import memory_sentences, memory_tables
+from retro_lab.evaluation.report.memory_report import memory_tables
 from retro_lab.evaluation.report.pages.run_page import OUTDATED, outdated
 from retro_lab.evaluation.report.reference_words import in_words
 from retro_lab.evaluation.report.table import Table
@@ -21,7 +21,7 @@ from retro_lab.evaluation.report.tables import (
     leakage_table,
     probes_table,
 )
-from retro_lab.evaluation.report.verdict import verdict
+from retro_lab.evaluation.report.verdict_card import verdict_sentences
 from retro_lab.rivals.table import RIVALS_FILE, load, rivals_table
 from retro_lab.run.directory import RunDirectory
 from retro_lab.store.progress import duration
@@ -122,10 +122,8 @@ def _show_database(console: Console, results: Results) -> None:
 def _show_verdict(console: Console, results: Results) -> None:
     for sentence in warnings(results):
         console.print(sentence, markup=False)
-    settings, sentences = results.evaluation, []
-    if "on" in results.metrics[settings.split]:
-        sentences = verdict(results.leakage, settings.max_run, results.compressors).sentences
-    for sentence in [*sentences, *memory_sentences(results)]:
+    sentences = verdict_sentences(results)
+    for sentence in sentences:
         console.print(sentence, markup=False)
     if sentences:
         console.print()

@@ -106,6 +106,9 @@ def plot_sweep(rows: Sequence[SweepRow], path: Path, *, title: str) -> None:
     for (split, found), across in zip(splits.items(), panels, strict=True):
         for axes, name in zip(across, names, strict=False):
             axis = Axis.of(found, name)
+            if searched and not axis.values:  # no run of this split has the setting
+                axes.remove()
+                continue
             if searched:
                 _draw_points(axes, found, axis)
             else:
