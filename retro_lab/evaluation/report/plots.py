@@ -43,7 +43,7 @@ STYLES = {name: dict(zip(_KEYWORDS, line, strict=True)) for name, line in _LINES
 
 
 def plot_leakage(leakage: Leakage, path: Path, *, corpus: str, model: str, split: str) -> None:
-    """Writes bpb(alpha), the paired difference of RETRO[ON] if measured, and the text kept, as a PNG.
+    """Writes bpb(alpha), the paired difference of RETRO[ON] and the text kept, as a PNG.
 
     Args:
         corpus: name of the corpus, for the title.

@@ -63,7 +63,9 @@ class Table:
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
     def __html__(self) -> Markup:
-        head = Markup().join(Markup('<th scope="col">{}</th>').format(h) for h in self.heads)
+        forms = [Markup('<th scope="col" class="name">{}</th>')] * self.names
+        forms += [Markup('<th scope="col">{}</th>')] * (len(self.head) - self.names)
+        head = Markup().join(form.format(h) for form, h in zip(forms, self.heads, strict=False))
         head = head and Markup("<thead><tr>{}</tr></thead>").format(head)
         rows = Markup().join(self._html_row(row) for row in self.rows)
         title = self.title and Markup("<caption>{}</caption>").format(self.title)
