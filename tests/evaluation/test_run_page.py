@@ -69,6 +69,7 @@ def test_the_page_is_whole_by_itself(results: Results, tmp_path: Path) -> None:
 def test_the_card_and_the_terminal_say_the_same(
     results: Results, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    results = replace(results, config={"eval": {}})
     results.save(tmp_path / "results.json")
     show_results(RunDirectory(tmp_path))
     said = " ".join(capsys.readouterr().out.split())
