@@ -100,6 +100,7 @@ class SweepPlan:
 
     @classmethod
     def of(cls, rows: Sequence[SweepRow]) -> SweepPlan:
+        rows = _without_compared(rows)
         splits, names = by_split(in_sweep_order(rows)), _drawn(rows)
         lines = {split: _lines(found, names) for split, found in splits.items()}
         numbers = sum(Axis.of(rows, name).is_number for name in names)
@@ -108,6 +109,12 @@ class SweepPlan:
         )
         searched = max(map(len, lines.values())) > MOST_LINES or (alone and numbers > 1)
         return cls(splits, lines, names[: MOST_PANELS if searched else 1], searched)
+
+
+def _without_compared(rows: Sequence[SweepRow]) -> list[SweepRow]:
+    """Rows without the plain models and baselines of other rows, which are level lines."""
+    found = {(r.split, s) for r in rows if r.k for s in (r.plain, r.baseline)}
+    return [row for row in rows if row.k or (row.split, row.score) not in found]
 
 
 def _drawn(rows: Sequence[SweepRow]) -> list[str]:
@@ -238,7 +245,7 @@ def reference_scores(rows: Sequence[SweepRow]) -> list[tuple[str, Spread]]:
 
     Seeds are averaged, unless one seed has several such models: these are separate experiments.
     """
-    having = [row for row in rows if row.compared is not None]
+    having = [row for row in rows if row.k and row.compared is not None]
     names = [n for n in _OF_COMPARED if len({getattr(row, n) for row in having}) > 1]
     labelled: dict[str, set[tuple[int, float]]] = defaultdict(set)
     for row in having:

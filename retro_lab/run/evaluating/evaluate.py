@@ -160,7 +160,7 @@ def _show(
     if found is None and config.memory.reads and config.eval.pages:
         found = memory_gain(table, results.leakage)
     if found is not None and tokens is not None and config.eval.pages:
-        write_inspection(config, out, graph, tokens, found)
+        write_inspection(config, out, graph, table, tokens, found)
     examples = example_chunks(config, graph, table)
     if examples is not None:
         examples.save(out.path)

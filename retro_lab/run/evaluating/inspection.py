@@ -14,6 +14,7 @@ from retro_lab.evaluation.measure.conditions import compared_with, judged, label
 from retro_lab.evaluation.measure.gain import Gain, gain
 from retro_lab.evaluation.measure.leakage import Leakage
 from retro_lab.evaluation.measure.memory_scoring import DocumentTexts
+from retro_lab.evaluation.measure.overlap import overlap_ratio
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.gain_file import GAIN_FILE, save_gain
 from retro_lab.evaluation.records.token_table import TokenTable
@@ -81,6 +82,7 @@ def write_inspection(
     config: Config,
     run: RunDirectory,
     graph: DataGraph,
+    table: ChunkTable,
     tokens: TokenTable,
     found: Gain,
 ) -> None:
@@ -93,17 +95,18 @@ def write_inspection(
     reads = "reading the neighbours" if graph.retrieves else "the memory"
     description = (
         f"Each token is coloured by what {reads} saved on it: nats of {label(found.b)} less nats "
-        f"of {label(found.a)}. The documents are those on which that is most, and least."
+        f"of {label(found.a)}. The documents are those on which that is most, and least. Press a "
+        "token, or move through a text with the arrow keys, to read its figures."
     )
     if tokens.memory is not None:
         description += (
-            " Pointing at a token also shows which part of its probability the memory gave "
+            " Choosing a token also shows which part of its probability the memory gave "
             f"({label(judged(tokens.nats))}), and which expert most of it: suffix:5 is what "
             "followed the last 5 tokens."
         )
     names = list(dict.fromkeys(part.name for part in [*most, *least]))
     write_page(
-        list(_documents(config, inspection, names, tokens, found)),
+        list(_documents(config, inspection, names, table, tokens, found)),
         run.path / INSPECT_FILE,
         title=run.path.name,
         description=description,
@@ -135,6 +138,7 @@ def _documents(
     config: Config,
     inspection: Inspection,
     names: list[str],
+    table: ChunkTable,
     tokens: TokenTable,
     found: Gain,
 ) -> Iterator[InspectedDocument]:
@@ -145,6 +149,10 @@ def _documents(
     memory, matching = tokens.spread_memory(rows, shape), None
     if tokens.longest_match is not None:
         matching = np.nan_to_num(tokens.spread(tokens.longest_match, rows, shape)).astype(np.int64)
+    overlap = None
+    if table.overlap is not None:
+        overlap = np.zeros(len(chunks.tokens))
+        overlap[rows] = overlap_ratio(table.overlap.longest_run, table.tokens)
     for document in map(ids.index, names):
         first, last = chunks.first_chunk[document : document + 2]
         own = slice(int(first), int(last))
@@ -153,4 +161,5 @@ def _documents(
             saved[own],
             None if matching is None else matching[own],
             None if memory is None else memory[own],
+            None if overlap is None else overlap[own],
         )

@@ -14,6 +14,7 @@ function intervals(spec) {
       u.ctx.save();
       u.ctx.strokeStyle = colour(`--c${one.colour}`);
       u.ctx.lineWidth = 1.5 * devicePixelRatio;
+      u.ctx.setLineDash([]);
       u.ctx.beginPath();
       for (const [at, x] of spec.x.entries()) {
         if (one.low[at] == null || one.high[at] == null) continue;
