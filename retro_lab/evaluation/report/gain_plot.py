@@ -14,6 +14,7 @@ from .reference_words import in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BLUE, LOSS = COLOURS[0], COLOURS[1]
 ROW = 2.8  # inches
@@ -27,6 +28,13 @@ def plot_gain(gain: Gain, path: Path, *, corpus: str, model: str, reference: str
         model: name of the model, for the title.
         reference: the text that overlap was measured against, as in results.json.
     """
+    verb = "gains" if gain.noun == "gain" else "saves"
+    title = f"Where {label(gain.a)} {verb} over {label(gain.b)}: {corpus}, {model}"
+    save(gain_figure(gain, reference), path, title)
+
+
+def gain_figure(gain: Gain, reference: str | None) -> Figure:
+    """The figure that `plot_gain` writes: no panel for a breakdown that was not measured."""
     from matplotlib.figure import Figure
 
     greatest, smallest = gain.ends()
@@ -46,9 +54,7 @@ def plot_gain(gain: Gain, path: Path, *, corpus: str, model: str, reference: str
         0.0, 0.85, _READING, va="top", fontsize=9, color=SOFT, transform=axes[READING].transAxes
     )
     _documents(below.subplots(), gain, greatest, smallest)
-    verb = "gains" if gain.noun == "gain" else "saves"
-    title = f"Where {label(gain.a)} {verb} over {label(gain.b)}: {corpus}, {model}"
-    save(figure, path, title)
+    return figure
 
 
 class _Panel(NamedTuple):

@@ -50,6 +50,12 @@ def plot_leakage(leakage: Leakage, path: Path, *, corpus: str, model: str, split
         model: name of the model, for the title.
         split: name of the scored split, for the title.
     """
+    figure = leakage_figure(leakage, model)
+    save(figure, path, f"Bits per byte under a leakage filter: {corpus}, {split}")
+
+
+def leakage_figure(leakage: Leakage, model: str) -> Figure:
+    """The figure that `plot_leakage` writes: no panel for a difference that was not measured."""
     from matplotlib.figure import Figure
 
     other, found = drawn_differences(leakage)
@@ -66,7 +72,6 @@ def plot_leakage(leakage: Leakage, path: Path, *, corpus: str, model: str, split
     ticks = leakage.alphas[:: -math.ceil(len(leakage.alphas) / 10)]
     kept.set_xticks(ticks, [f"{alpha:g}" for alpha in ticks])
     kept.set_xlabel(r"$\alpha$: largest overlap r(C) of the chunks kept (share of the chunk)")
-    title = f"Bits per byte under a leakage filter: {corpus}, {split}"
     documents = next(iter(leakage.curves.values()))[-1].documents
     curves.set_title(
         f"model {model}, {documents:,} documents; overlap with {in_words(leakage.reference)}",
@@ -74,7 +79,7 @@ def plot_leakage(leakage: Leakage, path: Path, *, corpus: str, model: str, split
         fontsize=9.5,
         color=SOFT,
     )
-    save(figure, path, title)
+    return figure
 
 
 def _draw_curves(axes: Axes, leakage: Leakage) -> None:
