@@ -110,6 +110,12 @@ class SweepPlan:
         searched = max(map(len, lines.values())) > MOST_LINES or (alone and numbers > 1)
         return cls(splits, lines, names[: MOST_PANELS if searched else 1], searched)
 
+    @property
+    def legend_inches(self) -> float:
+        """Width that long names of lines need beside the panels."""
+        names = [] if self.searched else [name for found in self.lines.values() for name in found]
+        return 0.08 * max(0, max(map(len, names), default=0) - 14)
+
 
 def _without_compared(rows: Sequence[SweepRow]) -> list[SweepRow]:
     """Rows without the plain models and baselines of other rows, which are level lines."""
@@ -148,7 +154,7 @@ def plot_sweep(rows: Sequence[SweepRow], path: Path, *, title: str) -> None:
 
     plan = SweepPlan.of(rows)
     columns = len(plan.panels)
-    size = (max(7.2, 3.4 * columns), 1.2 + 3.4 * len(plan.splits))
+    size = (max(7.2, 3.4 * columns) + plan.legend_inches, 1.2 + 3.4 * len(plan.splits))
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(len(plan.splits), columns, squeeze=False, sharey="row")
     for (split, found), across in zip(plan.splits.items(), panels, strict=True):

@@ -142,17 +142,18 @@ def _documents(
     tokens: TokenTable,
     found: Gain,
 ) -> Iterator[InspectedDocument]:
-    """The documents of these names."""
+    """The documents of these names; r(C) without retrieval is that with a memory's text."""
     chunks, ids = inspection.chunks, inspection.corpus.ids
     rows, shape = scored_rows(chunks, config.eval.split), chunks.tokens.shape
     saved = tokens.spread(tokens.nats[found.b] - tokens.nats[found.a], rows, shape)
     memory, matching = tokens.spread_memory(rows, shape), None
     if tokens.longest_match is not None:
         matching = np.nan_to_num(tokens.spread(tokens.longest_match, rows, shape)).astype(np.int64)
+    measured = table.exact if table.overlap is None else table.overlap
     overlap = None
-    if table.overlap is not None:
+    if measured is not None:
         overlap = np.zeros(len(chunks.tokens))
-        overlap[rows] = overlap_ratio(table.overlap.longest_run, table.tokens)
+        overlap[rows] = overlap_ratio(measured.longest_run, table.tokens)
     for document in map(ids.index, names):
         first, last = chunks.first_chunk[document : document + 2]
         own = slice(int(first), int(last))

@@ -51,9 +51,10 @@ function within(value, name) {
   return (from === "" || value >= Number(from)) && (to === "" || value <= Number(to));
 }
 
-function readsExpert(row, expert) {
-  if (!expert) return true;
-  return (row.most || []).some((one) => one >= 0 && data.experts[one].split(":")[0] === expert);
+function tokensOf(row, expert) {
+  // Number of tokens of which a kind of expert gave most; of any kind if none is named.
+  const kinds = (row.most || []).filter((one) => one >= 0).map((one) => data.experts[one]);
+  return kinds.filter((name) => !expert || name.split(":")[0] === expert).length;
 }
 
 function arrange() {
@@ -61,13 +62,14 @@ function arrange() {
   rows.forEach((row, number) => {
     const found = data.rows[number];
     const kept = within(found.gain, "gain") && within(found.overlap, "overlap");
-    row.hidden = !(kept && readsExpert(found, expert));
+    row.hidden = !(kept && (!expert || tokensOf(found, expert)));
   });
   const order = form.elements.order.value;
   const key = {
     gain: (row) => -row.gain,
     loss: (row) => row.gain,
     overlap: (row) => -row.overlap,
+    expert: (row) => -tokensOf(row, expert),
   }[order];
   const numbers = [...rows.keys()];
   if (key) numbers.sort((a, b) => key(data.rows[a]) - key(data.rows[b]));
