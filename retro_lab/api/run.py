@@ -15,7 +15,7 @@ from retro_lab.config.schema import BenchmarkConfig, Config, EvaluateConfig, Mem
 from retro_lab.evaluation.measure.metrics import Score
 from retro_lab.evaluation.measure.text_scoring import ScoredText
 from retro_lab.evaluation.records.results import Results
-from retro_lab.evaluation.report.verdict import verdict
+from retro_lab.evaluation.report.verdict_card import verdict_sentences
 from retro_lab.retrieval.service.served_index import Hit, ServedIndex
 from retro_lab.run.attached_memory import AttachedMemory, Source
 from retro_lab.run.compared import compared_runs
@@ -88,11 +88,8 @@ class Run:
 
     @property
     def verdict(self) -> list[str]:
-        """The sentences on the gain of retrieval; none for a run without retrieval."""
-        results = self.results
-        if "on" not in results.metrics[results.evaluation.split]:
-            return []
-        return verdict(results.leakage, results.evaluation.max_run, results.compressors).sentences
+        """The sentences on the gain of retrieval and of a memory; none for a run without both."""
+        return verdict_sentences(self.results)
 
     @property
     def chunks(self) -> pa.Table:

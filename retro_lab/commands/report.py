@@ -17,8 +17,8 @@ interval, on all chunks and on chunks without local leakage. Each scored split h
 of plots. Runs that differ only in their seed are also grouped: mean, interval over seeds, best,
 FLOPs and time of training. Groups agree in retrieval, text and scoring; each setting that differs
 has a column. Repeated results count once. Failed runs are listed with the reason, pending runs with
-their command. Writes report.csv (a row a run), report.md, report.png and report.svg beside the
-runs.
+their command. Writes report.html (a page with tables to sort), report.csv (a row a run), report.md,
+report.png and report.svg beside the runs.
   python -m retro_lab report runs
   python -m retro_lab report runs where=split=validation sort=bpb
   python -m retro_lab report runs where=retriever=bm25,none 'where=optim.lr<0.01' sort=-optim.lr

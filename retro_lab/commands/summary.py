@@ -9,9 +9,9 @@ from retro_lab.evaluation.measure.injection import INJECTION_FILE, Injection
 from retro_lab.evaluation.records.gain_file import GAIN_FILE, load_gain
 from retro_lab.evaluation.records.results import Results, plain_in_words, warnings
 from retro_lab.evaluation.report.injection_verdict import injection_verdict
-from retro_lab.evaluation.report.memory_report import memory_sentences, memory_tables
+from retro_lab.evaluation.report.memory_report import memory_tables, memory_verdict
+from retro_lab.evaluation.report.pages.run_page import OUTDATED, outdated
 from retro_lab.evaluation.report.reference_words import in_words
-from retro_lab.evaluation.report.run_page import OUTDATED, outdated
 from retro_lab.evaluation.report.table import Table
 from retro_lab.evaluation.report.tables import (
     FURTHER_PROBES,
@@ -21,7 +21,8 @@ from retro_lab.evaluation.report.tables import (
     leakage_table,
     probes_table,
 )
-from retro_lab.evaluation.report.verdict import short_verdict, verdict
+from retro_lab.evaluation.report.verdict import short_verdict
+from retro_lab.evaluation.report.verdict_card import verdict_sentences
 from retro_lab.rivals.table import RIVALS_FILE, load, rivals_table
 from retro_lab.run.directory import RunDirectory
 from retro_lab.store.progress import duration
@@ -129,13 +130,15 @@ def _show_database(console: Console, results: Results) -> None:
 
 def _show_verdict(console: Console, results: Results, verbose: bool) -> None:
     """Prints what limits the figures, and the verdict: three lines, or all of it if verbose."""
-    settings, leakage, compressors = results.evaluation, results.leakage, results.compressors
     sentences = warnings(results)
-    if "on" in results.metrics[settings.split] and verbose:
-        sentences += verdict(leakage, settings.max_run, compressors).sentences
-    elif "on" in results.metrics[settings.split]:
-        sentences += short_verdict(leakage, compressors)
-    for sentence in sentences + memory_sentences(results)[: None if verbose else 1]:
+    if verbose:
+        sentences += verdict_sentences(results)
+    else:
+        if "on" in results.metrics[results.evaluation.split]:
+            sentences += short_verdict(results.leakage, results.compressors)
+        memory = memory_verdict(results)
+        sentences += memory.sentences[:1] if memory else []
+    for sentence in sentences:
         console.print(sentence, markup=False)
 
 

@@ -9,6 +9,7 @@ metrics.jsonl    curves; also wandb/, metrics.csv, TensorBoard files as configur
 wandb.json       the run's id and project in W&B
 results.json     figures;  chunks.parquet one row a scored chunk;  tokens.parquet one row a token
 gain.json        analysis of the gain;  gain.png its plot
+examples.json    a few scored chunks with their neighbours, shown on the page
 harness.json     figures of lm-eval's tasks;  qa.json  answers to questions, and recall
 index.html       the figures, plots and files of the run on one page
 planted.json     ids of documents with copies in the database, and of each half of the split

@@ -18,6 +18,16 @@ from .unfinished import Unfinished, unfinished
 if TYPE_CHECKING:
     from retro_lab.evaluation.report.sweep import SweepRow
     from retro_lab.evaluation.report.sweep_tables import Part
+    from retro_lab.evaluation.report.table import Table
+
+FILES = (
+    ("table", "csv"),
+    ("table", "md"),
+    ("plot", "png"),
+    ("plot", "svg"),
+    ("page", "html"),
+)
+"""What `report` writes, and the endings of the files."""
 
 
 def report(
@@ -27,7 +37,7 @@ def report(
     where: Sequence[str] = (),
     sort: str | None = None,
 ) -> None:
-    """Prints the tables and writes report.csv, report.md, report.png and report.svg.
+    """Prints the tables and writes report.csv, report.md, report.html, report.png and report.svg.
 
     Args:
         to_wandb: also log the tables and the plot to Weights & Biases.
@@ -82,6 +92,7 @@ def _show(
     """Prints and writes the report of finished `rows` and unfinished runs `left`."""
     from rich.console import Console
 
+    from retro_lab.evaluation.report.pages.sweep_page import write_sweep_page
     from retro_lab.evaluation.report.sweep import with_differing_settings
     from retro_lab.evaluation.report.sweep_plot import plot_sweep
     from retro_lab.evaluation.report.sweep_tables import in_words, part_tables, parts
@@ -105,10 +116,19 @@ def _show(
     _write_markdown(shown, left, sort, folder / "report.md")
     for name in ("report.png", "report.svg"):
         plot_sweep(rows, folder / name, title=said[0].replace("finished", "runs"))
-    for what, name in (("table", "csv"), ("table", "md"), ("plot", "png"), ("plot", "svg")):
+    write_sweep_page(shown, said, _left_table(left), folder, sort)
+    for what, name in FILES:
         console.print(f"{what:<7} {folder / 'report'}.{name}", soft_wrap=True)
     if to_wandb:
         console.print(f"W&B     {_log_to_wandb(shown, sort, folder)}", soft_wrap=True)
+
+
+def _left_table(left: Sequence[Unfinished]) -> Table | None:
+    from retro_lab.evaluation.report.table import Table
+
+    rows = [[run.run, run.state, run.reason, run.command] for run in left]
+    head = ["run", "state", "reason", "go on with"]
+    return Table(head, rows, "Unfinished runs", names=len(head)) if rows else None
 
 
 def _unfinished_below(path: Path) -> list[Unfinished]:
@@ -138,8 +158,8 @@ def _distinct(files: Sequence[Path]) -> tuple[list[SweepRow], list[str]]:
 
 
 def _figures(row: SweepRow) -> SweepRow:
-    """The row without training cost, which varies between machines."""
-    return dataclasses.replace(row, seconds=None, flops=None)
+    """The row without its place and training cost, which vary between machines."""
+    return dataclasses.replace(row, seconds=None, flops=None, folder=None)
 
 
 def _row(file: Path) -> SweepRow:
@@ -148,7 +168,7 @@ def _row(file: Path) -> SweepRow:
     from retro_lab.evaluation.report.sweep import sweep_row
     from retro_lab.run.cost import training_flops
 
-    row = sweep_row(Results.load(file))
+    row = dataclasses.replace(sweep_row(Results.load(file)), folder=file.parent)
     run = RunDirectory(file.parent).base
     try:
         return dataclasses.replace(row, flops=training_flops(run.config()))

@@ -33,8 +33,12 @@ class Unfinished:
 
     def lines(self) -> list[str]:
         """The printed lines; the command takes one line, so that it can be copied."""
-        retry = self.retry or "the train.py command that began it, typed again"
-        return [f"{self.state:<8}{self.run}: {self.reason}", f"        {retry}"]
+        return [f"{self.state:<8}{self.run}: {self.reason}", f"        {self.command}"]
+
+    @property
+    def command(self) -> str:
+        """What to type to go on."""
+        return self.retry or "the train.py command that began it, typed again"
 
 
 def unfinished(folder: Path, names: Iterable[str] | None = None) -> list[Unfinished]:

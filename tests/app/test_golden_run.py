@@ -15,6 +15,7 @@ import orjson
 import pytest
 import torch
 from golden import PLANTED, Golden, evaluation_of
+from page_checks import check_page
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import baseline_of
@@ -274,6 +275,7 @@ def test_the_page_shows_where_the_gain_comes_from(
 ) -> None:
     from retro_lab.commands.evaluate import evaluate
     from retro_lab.config.schema import EvaluateConfig
+    from retro_lab.evaluation.records.examples_file import Examples
 
     evaluation = golden.config("eval=inspect", "eval.pages=1", "debug=fast").eval
     evaluate(EvaluateConfig(run=str(copy.path), eval=evaluation))
@@ -281,4 +283,12 @@ def test_the_page_shows_where_the_gain_comes_from(
     page = (out / "inspect.html").read_text()
     assert any(name in page for name in PLANTED), "a copied document gains most"
     assert not re.search(r"\bnan\b", page, re.IGNORECASE)
+    check_page(page)
+    check_page((out / "index.html").read_text())
+    examples = Examples.load(out).examples
+    assert [example.which for example in examples] == ["greatest gain", "middle", "smallest gain"]
+    assert examples[0].document in PLANTED, "a copied document gains most"
+    read = examples[0].neighbours
+    assert any(piece.shared for n in read for piece in [*n.text, *n.continuation])
+    assert not (golden.baseline().path / "examples.json").exists(), "it reads no neighbours"
     assert (out / "gain.png").stat().st_size > 10_000

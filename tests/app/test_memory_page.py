@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from golden import PLANTED, Golden, results_of
+from page_checks import json_of
 
 from retro_lab.config.schema import EvaluateConfig, MemoryConfig
 from retro_lab.evaluation.records.chunk_table import ChunkTable
@@ -22,7 +23,6 @@ from retro_lab.run.evaluating.memory import MemoryScoring
 from retro_lab.run.finished import FinishedRun
 
 MEMORY = MemoryConfig(name="suffix_topic", experts=["suffix", "topic"], gate_tokens=2_000)
-NOTE = re.compile(r'title="([+-][\d.]+ nats; memory \d+ %(?:, most of it (?:suffix|topic):\w+)?)"')
 
 
 def evaluated(run: RunDirectory, memory: MemoryConfig = MEMORY, **more: object) -> RunDirectory:
@@ -30,6 +30,12 @@ def evaluated(run: RunDirectory, memory: MemoryConfig = MEMORY, **more: object) 
     settings = {"bootstrap_samples": 50, "random": False, "pages": 1} | more
     asked = dataclasses.replace(run.config().eval, **settings)  # type: ignore[arg-type]
     return results_of(EvaluateConfig(run=str(run.path), memory=memory, eval=asked))
+
+
+def figures_of(page: str) -> tuple[list[int], list[str]]:
+    """Percent that the memory gave to each token of a page, and the experts that it names."""
+    [data] = json_of(page)
+    return [share for row in data["rows"] for share in row.get("shares", [])], data["experts"]
 
 
 def page_of(out: RunDirectory) -> str:
@@ -76,7 +82,11 @@ def test_the_page_shows_what_the_tokens_lean_on(
     page = page_of(alone)
     assert any(f'<h2 id="d0">{name}</h2>' in page for name in PLANTED)
     assert "nats of baseline less nats of with memory" in page
-    assert len(NOTE.findall(page)) > 100
+    shares, experts = figures_of(page)
+    assert len(shares) > 100
+    assert 0 <= min(shares) < max(shares) <= 100
+    assert {name.partition(":")[0] for name in experts} == {"suffix", "topic"}
+    assert "<option>suffix</option>" in page
     assert "neighbour" not in re.sub('<style>.*</style>|class="neighbour"', "", page, flags=re.S)
     assert not (alone.path / "gain.json").exists()
     graph = FinishedRun.open(baseline).graph
@@ -132,7 +142,7 @@ def test_beside_neighbours_only_the_notes_change(copy: RunDirectory) -> None:
     without = evaluated(copy, MemoryConfig())
     before = page_of(without)
     assert TokenTable.load(without.tokens_file).memory is None
-    assert not NOTE.search(before)
+    assert figures_of(before) == ([], [])
     out = evaluated(copy)
     tokens = TokenTable.load(out.tokens_file)
     assert tokens.memory is not None
@@ -140,10 +150,11 @@ def test_beside_neighbours_only_the_notes_change(copy: RunDirectory) -> None:
     assert (tokens.memory.share >= 1 - np.exp(-plain) - 1e-6).all(), "the verdict is on plain"
     assert page_of(without) == before
     after = page_of(out)
-    assert len(NOTE.findall(after)) > 100
+    assert len(figures_of(after)[0]) > 100
     assert "(plain with memory)" in after
-    plainer = re.sub(r"; memory \d+ %[^\"]*", "", after)
-    assert re.sub(r" Pointing at a token .*?tokens\.", "", plainer) == before
+    figures = r'<script type="application/json".*?</script>|<label>Expert.*?</label>\n'
+    before, plainer = (re.sub(figures, "", page, flags=re.DOTALL) for page in (before, after))
+    assert re.sub(r" Choosing a token .*?tokens\.", "", plainer) == before
 
 
 def test_without_contexts_a_page_shows_the_text_alone(copy: RunDirectory, golden: Golden) -> None:
@@ -156,6 +167,6 @@ def test_without_contexts_a_page_shows_the_text_alone(copy: RunDirectory, golden
     page = page_of(out)
     assert not re.search(r"longest match \d", page)
     assert "this memory reads no contexts" in page
-    assert "most of it cache:" in page
+    assert {name.partition(":")[0] for name in figures_of(page)[1]} == {"cache"}
     evaluated(run, cache, pages=0, stride=16)
     assert not (out.path / "inspect.html").exists()

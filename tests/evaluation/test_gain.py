@@ -23,7 +23,7 @@ from retro_lab.evaluation.measure.statistics import Bootstrap
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.gain_file import load_gain, save_gain
 from retro_lab.evaluation.records.token_table import TokenTable
-from retro_lab.evaluation.report.gain_plot import plot_gain
+from retro_lab.evaluation.report.gain_plot import gain_figure, plot_gain
 from retro_lab.evaluation.report.tables import gain_tables
 
 Make = Callable[..., ChunkTable]
@@ -161,6 +161,17 @@ def test_plot_is_deterministic(make_table: Make, tmp_path: Path, case: str) -> N
         )
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_was_not_measured_has_no_panel(make_table: Make) -> None:
+    found = gain(make_table(documents=20), FEW)
+    without = replace(found, by_rank=[], by_score=[])
+    counts = []
+    for each in (found, without):
+        panels = gain_figure(each, "exact_corpus").axes
+        assert all(axes.lines or axes.patches or axes.texts for axes in panels), "none is empty"
+        counts.append(len(panels))
+    assert counts[0] - counts[1] == bool(found.by_rank) + bool(found.by_score) == 2
 
 
 def test_parts_by_rank_and_score_hold_every_reader(make_table: Make) -> None:

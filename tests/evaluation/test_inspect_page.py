@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from page_checks import check_page, json_of
 
-from retro_lab.evaluation.report.inspect_data import Inspection, ReadNeighbours, shared_tokens
-from retro_lab.evaluation.report.inspect_page import render, shade, write_page
-from retro_lab.evaluation.report.inspect_text import ShownText
+from retro_lab.evaluation.report.pages.inspect_data import Inspection, ReadNeighbours, shared_tokens
+from retro_lab.evaluation.report.pages.inspect_page import render, shade, write_page
+from retro_lab.evaluation.report.pages.inspect_text import ShownText
 from retro_lab.retrieval.table import NeighbourTable
 from retro_lab.text.chunks import ChunkStore
 
@@ -142,13 +143,37 @@ def test_page_is_self_contained_escaped_and_deterministic(
     assert text == page(inspection)
     assert "a&lt;b&gt;&amp;.txt" in text
     assert "<b>twice" not in text
-    assert not re.search(r"https?:|<script|<img|<link|url\(|@import", text)
-    tokens = re.findall(r"<span[^>]* title=[^>]*>([^<]*)</span>", text)
-    shown = html.unescape("".join(tokens))
+    check_page(text)
+    shown = html.unescape("".join(t for row in rows_of(text) for t in row))
     assert shown.startswith("Nobody knows why\nthe cat sat on the mat <b>twice</b>; é")
     found = inspection.document(1, gains(inspection, 1))
     write_page([found], tmp_path / "p.html", title="t", description="d")
     assert [path.name for path in tmp_path.glob("p.html*")] == ["p.html"]
+
+
+def rows_of(text: str) -> list[list[str]]:
+    """The texts of the tokens of each chunk of a page, as HTML."""
+    chunks = re.findall(r'<p class="text tokens"[^>]*>(.*?)</p>', text, re.DOTALL)
+    return [re.findall(r"<span[^>]*>([^<]*)</span>", chunk) for chunk in chunks]
+
+
+def test_figures_of_tokens_stand_in_one_script_in_the_order_of_the_text(
+    inspection: Inspection,
+) -> None:
+    overlap = np.linspace(0, 1, len(gains(inspection, 1)))
+    text = page(inspection, overlap=overlap)
+    found = inspection.document(1, gains(inspection, 1))
+    [data] = json_of(text)
+    assert [len(row["gains"]) for row in data["rows"]] == [len(row) for row in rows_of(text)]
+    for row, chunk in zip(data["rows"], found.chunks, strict=True):
+        assert row["gains"] == [round(span.gain or 0.0, 2) for span in chunk.spans]
+        assert row["gain"] == round(chunk.gain, 2)
+    assert [row["overlap"] for row in data["rows"]] == pytest.approx(overlap, abs=1e-4)
+    assert "title=" not in text
+    assert data["experts"] == []
+    assert 'name="expert"' not in text
+    assert 'name="overlap-from"' in text
+    assert 'name="overlap-from"' not in page(inspection), "it was not measured"
 
 
 def test_a_document_without_text_has_a_page(inspection: Inspection) -> None:

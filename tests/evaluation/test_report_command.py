@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from page_checks import check_page, json_of
 
 from retro_lab.commands.report import main
 from retro_lab.evaluation.measure.leakage import analyse
@@ -317,6 +318,29 @@ def test_runs_without_results_are_named_with_reason_and_command(runs: Runs) -> N
     assert "failed  two: ValueError: no luck\n        python train.py seed=2\n" in text
     assert "pending three: training\n" in text
     assert "ValueError: no luck" in (runs.folder / "report.md").read_text()
+
+
+def test_the_page_has_every_run_its_figures_and_what_is_unfinished(runs: Runs) -> None:
+    for seed in (1, 2):
+        runs.write(f"bm25-{seed}", runs.results(seed))
+    (runs.folder / "bm25-1" / "index.html").write_text("page")
+    (runs.folder / "three").mkdir()
+    (runs.folder / "three" / "status.json").write_text('{"state": "training", "seconds": {}}')
+    said = runs.report()
+    page = (runs.folder / "report.html").read_text(encoding="utf-8")
+    assert "report.html" in said
+    check_page(page)
+    assert "<p>2 finished, 1 pending</p>" in page
+    assert '<a href="bm25-1/index.html">bm25-1</a>' in page
+    assert '<a href="bm25-2">bm25-2</a>' in page, "a run without a page is a folder"
+    assert '<th scope="row">three</th><td class="name">pending</td>' in page
+    [figure] = json_of(page)
+    bpb = [runs.results(seed).metrics["test"]["on"].bpb for seed in (1, 2)]
+    line, plain = figure["series"]
+    assert line["values"] == pytest.approx([sum(bpb) / 2])
+    assert plain["label"] == "plain"
+    for value in bpb:
+        assert f"<td>{value:.4f}</td>" in page
 
 
 def test_wandb_gets_the_same_table_and_the_plot(

@@ -18,9 +18,9 @@ from retro_lab.evaluation.measure.leakage import Difference, Leakage, analyse
 from retro_lab.evaluation.measure.metrics import Score
 from retro_lab.evaluation.measure.statistics import Bootstrap
 from retro_lab.evaluation.records.chunk_table import ChunkTable
-from retro_lab.evaluation.report.plots import plot_leakage
+from retro_lab.evaluation.report.plots import leakage_figure, plot_leakage
 from retro_lab.evaluation.report.sweep import SweepRow, with_differing_settings
-from retro_lab.evaluation.report.sweep_plot import plot_sweep
+from retro_lab.evaluation.report.sweep_plot import SweepPlan, plot_sweep, reference_scores
 from retro_lab.evaluation.report.sweep_tables import part_tables, parts
 from retro_lab.evaluation.report.tables import (
     conditions_table,
@@ -107,6 +107,29 @@ def test_leakage_plot_draws_what_there_is(make_table: Make, tmp_path: Path, case
         table = replace(table, nats={"baseline": table.nats["baseline"]})
     found = analyse(table, ALPHAS, "own_neighbours", Bootstrap(20))
     assert write_leakage(found, tmp_path / "plot.png").startswith(b"\x89PNG")
+    panels = leakage_figure(found, "tiny").axes
+    assert len(panels) == (2 if case == "baseline alone" else 3)
+    assert all(axes.lines or axes.patches for axes in panels), "no panel is empty"
+
+
+def test_a_backbone_equal_to_the_baseline_is_one_curve_with_it(leakage: Leakage) -> None:
+    def drawn(found: Leakage) -> list[str]:
+        lines = leakage_figure(found, "tiny").axes[0].lines
+        return [str(line.get_label()) for line in lines]
+
+    assert {"baseline", "backbone"} <= set(drawn(leakage))
+    one = replace(leakage, curves=leakage.curves | {"off": leakage.curves["baseline"]})
+    assert "baseline = OFF" in drawn(one)
+    assert len(drawn(one)) == len(drawn(leakage)) - 1
+
+
+def test_a_sweep_draws_compared_models_as_level_lines_only() -> None:
+    rows = sweep_rows()
+    plan = SweepPlan.of(rows)
+    assert all(row.k for row in plan.splits["test"]), "none has the score of the baseline"
+    other = replace(rows[-1], score=rows[0].score)
+    assert any(not row.k for row in SweepPlan.of([*rows[:-1], other]).splits["test"])
+    assert len(reference_scores([*rows, other])) == 1
 
 
 @pytest.mark.parametrize("rows", [sweep_rows(), sweep_rows()[:1], sweep_rows()[-1:]])

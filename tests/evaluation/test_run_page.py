@@ -1,8 +1,9 @@
-"""Contract of index.html: figures, verdict, plots and files of a run on one page that loads nothing
-from elsewhere; the same results give the same bytes."""
+"""Contract of index.html: verdict, curves, figures, examples, settings and files of a run on one
+page that loads nothing from elsewhere; the same results give the same bytes."""
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,12 +11,24 @@ from pathlib import Path
 
 import orjson
 import pytest
+from page_checks import check_page, json_of
 
+from retro_lab.commands.summary import show_results
 from retro_lab.evaluation.measure.leakage import analyse
 from retro_lab.evaluation.measure.statistics import Bootstrap
 from retro_lab.evaluation.records.chunk_table import ChunkTable
-from retro_lab.evaluation.records.results import DataCounts, EvaluationSettings, Results
-from retro_lab.evaluation.report.run_page import OUTDATED, outdated, write_run_page
+from retro_lab.evaluation.records.examples_file import Example, ExampleNeighbour, Examples, Piece
+from retro_lab.evaluation.records.results import (
+    DataCounts,
+    EvaluationSettings,
+    PlainModel,
+    Results,
+)
+from retro_lab.evaluation.report.pages.run_facts import Link
+from retro_lab.evaluation.report.pages.run_page import OUTDATED, outdated, write_run_page
+from retro_lab.evaluation.report.pages.training_curves import MOST_POINTS
+from retro_lab.evaluation.report.verdict_card import verdict_card
+from retro_lab.run.directory import RunDirectory
 
 
 @pytest.fixture
@@ -35,21 +48,111 @@ def results(make_table: Callable[..., ChunkTable]) -> Results:
 
 
 def test_the_page_is_whole_by_itself(results: Results, tmp_path: Path) -> None:
-    (tmp_path / "leakage.png").write_bytes(b"\x89PNG of leakage")
+    (tmp_path / "gain.png").write_bytes(b"\x89PNG of the gain")
     (tmp_path / "chunks.parquet").write_bytes(b"")
     page = write_run_page(results, tmp_path).read_text()
-    assert "Retrieval helps" in page
+    check_page(page)
     assert "4 of 30 scored documents" in page
     assert f"{results.metrics['test']['on'].bpb:.4f}" in page
     for alpha in ("0.001", "0.125"):
-        assert f"<td>{alpha}</td>" in page
+        assert f'<th scope="row">{alpha}</th>' in page
     assert "RETRO[random]" in page
     assert 'href="chunks.parquet"' in page
     assert "tokens.parquet" not in page, "only files that are there"
     sources = re.findall(r'src="([^"]*)"', page)
     assert len(sources) == 1
     assert sources[0].startswith("data:image/png;base64,")
-    assert not re.search(r"https?://|<script|\bnan\b|None", page)
+    tables = "".join(re.findall("<table>.*?</table>", page, re.DOTALL))
+    assert not re.search(r"\bnan\b|None", tables)
+
+
+def test_the_card_and_the_terminal_say_the_same(
+    results: Results, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = replace(results, config={"eval": {}})
+    results.save(tmp_path / "results.json")
+    show_results(RunDirectory(tmp_path))
+    said = " ".join(capsys.readouterr().out.split())
+    lines = verdict_card(results)
+    assert [line.title for line in lines] == [
+        "Gain from retrieval",
+        "Gain without leakage",
+        "Controls",
+    ]
+    page = html.unescape(write_run_page(results, tmp_path).read_text())
+    for line in lines:
+        assert f"<strong>{line.answer}</strong>" in page
+        for sentence in line.sentences:
+            assert sentence in said
+            assert page.count(sentence) == 2, "in the card and in the whole verdict"
+
+
+def test_a_control_that_fails_is_on_the_card(results: Results) -> None:
+    assert verdict_card(results)[2].answer == "passed"
+    moved = [
+        replace(d, delta_bpb=0.0, low=-0.1, high=0.1) if (d.a, d.b) == ("on", "random") else d
+        for d in results.leakage.differences
+    ]
+    card = verdict_card(replace(results, leakage=replace(results.leakage, differences=moved)))
+    assert [line.answer for line in card] == ["not shown", "not shown", "failed"]
+    assert any("random neighbours" in sentence for sentence in card[2].sentences)
+
+
+def test_the_leak_figure_draws_the_curves(results: Results, tmp_path: Path) -> None:
+    curves, difference = json_of(write_run_page(results, tmp_path).read_text())
+    assert curves["x"] == results.leakage.alphas
+    drawn = {one["label"]: one["values"] for one in curves["series"]}
+    on = [None if p.bpb is None else float(f"{p.bpb:.6g}") for p in results.leakage.curves["on"]]
+    assert drawn["RETRO[ON]"] == on
+    assert {"baseline", "backbone"} <= drawn.keys()
+    assert difference["series"][0]["label"] == "RETRO[ON] minus plain"
+    assert len(difference["series"][0]["low"]) == len(difference["x"])
+
+
+def test_an_off_that_is_the_baseline_is_drawn_once(results: Results, tmp_path: Path) -> None:
+    leakage = results.leakage
+    one = replace(leakage, curves=leakage.curves | {"off": leakage.curves["baseline"]})
+    page = write_run_page(replace(results, leakage=one), tmp_path).read_text()
+    labels = [series["label"] for series in json_of(page)[0]["series"]]
+    assert "baseline = OFF" in labels
+    assert not {"baseline", "backbone"} & set(labels)
+
+
+def test_training_curves_are_of_metrics_jsonl(results: Results, tmp_path: Path) -> None:
+    lines = [{"step": n, "train/bpb": 3 - n / 1000, "train/lr": 0.1} for n in range(1, 1201)]
+    lines += [{"step": 600, "val/bpb": 2.5}, {"step": 1200, "val/bpb": 2.25}, {"test/on/bpb": 1.0}]
+    (tmp_path / "metrics.jsonl").write_bytes(b"\n".join(map(orjson.dumps, lines)))
+    loss, rate, *_ = json_of(write_run_page(results, tmp_path).read_text())
+    drawn = {one["label"]: one["values"] for one in loss["series"]}
+    assert drawn["training"][-1] == 1.8
+    assert [value for value in drawn["validation"] if value is not None] == [2.5, 2.25]
+    assert sum(value is not None for value in drawn["training"]) <= MOST_POINTS + 1
+    assert rate["y_name"] == "learning rate"
+    (tmp_path / "metrics.jsonl").write_bytes(b"{")
+    assert "Learning rate" not in write_run_page(results, tmp_path).read_text()
+
+
+def test_example_chunks_are_shown_if_they_are_there(results: Results, tmp_path: Path) -> None:
+    neighbour = ExampleNeighbour("b.txt", 1, 2.5, [Piece("</script><b>near", True)], [])
+    example = Example("greatest gain", "a.txt", 7, 1.5, "plain", [Piece("far", False)], [neighbour])
+    assert "Example chunks" not in write_run_page(results, tmp_path).read_text()
+    Examples([example]).save(tmp_path)
+    page = write_run_page(results, tmp_path).read_text()
+    check_page(page)
+    assert "greatest gain: a.txt, chunk 7" in page
+    assert '<span class="m">&lt;/script&gt;&lt;b&gt;near</span>' in page
+
+
+def test_other_evaluations_and_compared_runs_are_linked(results: Results, tmp_path: Path) -> None:
+    plain = PlainModel("plain-run", "0", "tokens", 10, 100, 0.1)
+    results, folder = replace(results, plain=plain), tmp_path / "run"
+    folder.mkdir()
+    other = Link("validation <1>", "evaluations/validation/index.html", "the validation split")
+    page = write_run_page(results, folder, [other]).read_text()
+    assert '<a href="evaluations/validation/index.html">validation &lt;1&gt;</a>' in page
+    assert "../plain-run" not in page, "it is not there"
+    (tmp_path / "plain-run").mkdir()
+    assert 'href="../plain-run"' in write_run_page(results, folder).read_text()
 
 
 def test_what_another_evaluation_left_is_not_shown_as_of_this_one(

@@ -207,6 +207,18 @@ def test_sentences_give_interval_documents_and_notes() -> None:
     assert found.sentences[-1] == "A note."
 
 
+@pytest.mark.parametrize(
+    ("random", "failed"), [(BETTER, False), (WORSE, True), (UNCLEAR, True), (NONE, None)]
+)
+def test_the_control_fails_if_random_neighbours_do_as_well(
+    random: Interval, failed: bool | None
+) -> None:
+    found = verdict(leakage(BETTER, random))
+    assert found.control_failed is failed
+    assert bool(found.controls) is (failed is not None)
+    assert set(found.controls) <= set(found.sentences), "the terminal says them too"
+
+
 def test_a_pair_that_was_never_scored_is_unmeasured() -> None:
     empty = Leakage(None, [1.0], Bootstrap(), {}, [])
     found = verdict(empty)

@@ -11,8 +11,8 @@ import pytest
 from small_database import BOUNDARY, SmallDatabase, random_documents, whole_reader
 
 from retro_lab.evaluation.measure.metrics import MemoryShares
-from retro_lab.evaluation.report.inspect_memory import MOST, LeanedDocuments
-from retro_lab.evaluation.report.inspect_text import ShownText
+from retro_lab.evaluation.report.pages.inspect_memory import MOST, LeanedDocuments
+from retro_lab.evaluation.report.pages.inspect_text import ShownText
 from retro_lab.memory.evidence import Text
 from retro_lab.memory.sorted_contexts import LONGEST
 

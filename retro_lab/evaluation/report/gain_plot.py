@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..measure.conditions import label
 from ..measure.gain import MATCHING_RUN, Correlation, Gain, GainBin
@@ -14,6 +14,7 @@ from .reference_words import in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BLUE, LOSS = COLOURS[0], COLOURS[1]
 ROW = 2.8  # inches
@@ -27,38 +28,78 @@ def plot_gain(gain: Gain, path: Path, *, corpus: str, model: str, reference: str
         model: name of the model, for the title.
         reference: the text that overlap was measured against, as in results.json.
     """
+    verb = "gains" if gain.noun == "gain" else "saves"
+    title = f"Where {label(gain.a)} {verb} over {label(gain.b)}: {corpus}, {model}"
+    save(gain_figure(gain, reference), path, title)
+
+
+def gain_figure(gain: Gain, reference: str | None) -> Figure:
+    """The figure that `plot_gain` writes: no panel for a breakdown that was not measured."""
     from matplotlib.figure import Figure
 
     greatest, smallest = gain.ends()
-    documents = 1.0 + 0.22 * (len(greatest) + len(smallest) + 1)
-    figure = Figure(figsize=(10.4, 3 * ROW + documents + 0.3), layout="constrained")
+    panels = [panel for panel in _panels(gain, reference) if panel.bins]
+    layout, heights = _layout(panels)
+    documents, inches = 1.0 + 0.22 * (len(greatest) + len(smallest) + 1), ROW * sum(heights) + 0.3
+    figure = Figure(figsize=(10.4, inches + documents), layout="constrained")
     # Two subfigures, so that long document names below do not move the panels above.
-    above, below = figure.subfigures(2, 1, height_ratios=[3 * ROW + 0.3, documents]).flat  # pyright: ignore[reportAttributeAccessIssue]
-    (overlap, score), (rank, position), (place, words) = above.subplots(
-        3, 2, width_ratios=[1.1, 1.0]
+    above, below = figure.subfigures(2, 1, height_ratios=[inches, documents]).flat  # pyright: ignore[reportAttributeAccessIssue]
+    axes = above.subplot_mosaic(layout, height_ratios=heights, width_ratios=[1.1, 1.0])
+    for number, panel in enumerate(panels):
+        _bins(axes[panel.name], panel)
+        if number % 2 == 0:
+            axes[panel.name].set_ylabel("bits per byte gained")
+    axes[READING].set_axis_off()
+    axes[READING].text(
+        0.0, 0.85, _READING, va="top", fontsize=9, color=SOFT, transform=axes[READING].transAxes
     )
-    words.set_axis_off()
-    _bins(overlap, gain.by_overlap, BLUE, "chunks")
-    overlap.set_xlabel(f"r(C): overlap with {in_words(reference)}")
-    overlap.set_title(_spearman(gain.correlation), loc="left", fontsize=9, color=SOFT)
-    _bins(score, gain.by_score, BLUE, "chunks")
-    score.set_xlabel("retrieval score of the best neighbour read, up to")
-    score.set_title(_spearman(gain.score_correlation), loc="left", fontsize=9, color=SOFT)
-    _bins(rank, gain.by_rank, BLUE, "chunks")
-    rank.set_xlabel(f"rank of the neighbour sharing most, {MATCHING_RUN}+ tokens (several: a tie)")
-    _bins(position, gain.by_position, SOFT, "chunks")
-    position.set_xlabel("number of the chunk in its document (0 reads no neighbours)")
-    _bins(place, gain.by_place, SOFT, "tokens", missing="needs eval.tokens=true")
-    place.set_xlabel("place of the token in its chunk")
-    for axes in (overlap, rank, place):
-        axes.set_ylabel("bits per byte gained")
-    words.text(0.0, 0.85, _READING, va="top", fontsize=9, color=SOFT, transform=words.transAxes)
     _documents(below.subplots(), gain, greatest, smallest)
-    verb = "gains" if gain.noun == "gain" else "saves"
-    title = f"Where {label(gain.a)} {verb} over {label(gain.b)}: {corpus}, {model}"
-    save(figure, path, title)
+    return figure
 
 
+class _Panel(NamedTuple):
+    """The bars of one breakdown.
+
+    Attributes:
+        counted: what is counted under the bars.
+        note: above the bars.
+    """
+
+    name: str
+    bins: list[GainBin]
+    label: str
+    colour: str = SOFT
+    counted: str = "chunks"
+    note: str = ""
+
+
+def _panels(gain: Gain, reference: str | None) -> list[_Panel]:
+    overlap = f"r(C): overlap with {in_words(reference)}"
+    score = "retrieval score of the best neighbour read, up to"
+    rank = f"rank of the neighbour sharing most, {MATCHING_RUN}+ tokens (several: a tie)"
+    position = "number of the chunk in its document (0 reads no neighbours)"
+    place = "place of the token in its chunk"
+    return [
+        _Panel("overlap", gain.by_overlap, overlap, BLUE, note=_spearman(gain.correlation)),
+        _Panel("score", gain.by_score, score, BLUE, note=_spearman(gain.score_correlation)),
+        _Panel("rank", gain.by_rank, rank, BLUE),
+        _Panel("position", gain.by_position, position),
+        _Panel("place", gain.by_place, place, counted="tokens"),
+    ]
+
+
+def _layout(panels: list[_Panel]) -> tuple[list[list[str]], list[float]]:
+    """Two panels a row and how to read them, which fills an odd row; and the rows' heights."""
+    names = [panel.name for panel in panels]
+    if len(names) % 2:
+        names, rows = [*names, READING], []
+    else:
+        rows = [[READING, READING]]
+    pairs = [names[at : at + 2] for at in range(0, len(names), 2)]
+    return [*pairs, *rows], [1.0] * len(pairs) + [0.6] * len(rows)
+
+
+READING = "how to read"
 _READING = """How to read this figure
 
 A bar is the bits per byte that reading neighbours
@@ -72,12 +113,11 @@ that chunk's last position, the first one that reads
 them; a document's first chunk reads none."""
 
 
-def _bins(
-    axes: Axes, bins: list[GainBin], colour: str, what: str, missing: str = "not measured"
-) -> None:
+def _bins(axes: Axes, panel: _Panel) -> None:
     """A bar for each bin, with its interval and its number of chunks or tokens."""
+    bins = panel.bins
     heights = [math.nan if part.bpb is None else part.bpb for part in bins]
-    axes.bar(range(len(bins)), heights, width=0.75, color=colour)
+    axes.bar(range(len(bins)), heights, width=0.75, color=panel.colour)
     for at, part in enumerate(bins):
         if part.low is not None and part.high is not None:
             axes.vlines(at, part.low, part.high, color=INK, linewidth=1.3)
@@ -85,14 +125,13 @@ def _bins(
     names = [re.sub(r".* to ", "≤ ", part.name) for part in bins]
     ticks = [f"{name}\n{part.chunks:,}" for name, part in zip(names, bins, strict=True)]
     axes.set_xticks(range(len(bins)), ticks)
+    axes.set_xlabel(panel.label)
+    axes.set_title(panel.note, loc="left", fontsize=9, color=SOFT)
     axes.axhline(0.0, color=INK, linewidth=1.0)
     tidy(axes)
     axes.tick_params(axis="x", labelsize=7 if len(bins) < 9 else 6, length=0)
-    if bins:
-        axes.text(-0.01, -0.11, what, transform=axes.transAxes, ha="right", fontsize=6, color=SOFT)
-    else:
-        axes.set_yticks([])
-        axes.text(0.5, 0.5, missing, transform=axes.transAxes, ha="center", color=SOFT)
+    counted = {"transform": axes.transAxes, "ha": "right", "fontsize": 6, "color": SOFT}
+    axes.text(-0.01, -0.11, panel.counted, **counted)
 
 
 def _documents(axes: Axes, gain: Gain, greatest: list[GainBin], smallest: list[GainBin]) -> None:

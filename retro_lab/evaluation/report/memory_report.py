@@ -7,6 +7,7 @@ of tokens that they share with any text of the database or the training split.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from ..measure.conditions import FAMILIES, judged, label
 from ..measure.leakage import LEAK_FREE_ALPHA, UNFILTERED, Difference, Leakage
@@ -112,17 +113,48 @@ def _minus(leakage: Leakage, name: str, other: str, alpha: float) -> Difference 
     return Difference(name, other, alpha, delta, None, None, a.documents)
 
 
-def memory_sentences(results: Results) -> list[str]:
-    """The verdict on a memory, most important first; empty without one."""
+@dataclass(frozen=True)
+class MemoryVerdict:
+    """The verdict on a memory.
+
+    Attributes:
+        whole: its difference from the compared model, on all chunks.
+        exact: the same on chunks without an exact leak; None if these are not known.
+        control_failed: a gate fitted on random contexts gains too; None if not scored.
+        controls: the sentence on this control.
+        sentences: the verdict in words, most important first.
+        without_leakage: the sentence on `exact`; empty if it is None.
+    """
+
+    whole: Difference | None
+    exact: Difference | None
+    control_failed: bool | None
+    controls: list[str]
+    sentences: list[str]
+    without_leakage: list[str]
+
+
+def memory_verdict(results: Results) -> MemoryVerdict | None:
+    """Judges a memory; None without one."""
     memory = results.memory
     if memory is None or not memory.experts or memory.experts == ["cache"]:
-        return []
+        return None
     exact = results.leakage if memory.exact is None else memory.exact
-    other = compared_model(exact.curves)
-    found = [_headline(exact, other)]
+    own, other = judged(exact.curves), compared_model(exact.curves)
+    without, part = [], None
     if memory.exact is not None:
-        found.append(_without_leakage(exact, other, results.config["chunking"]["chunk_size"]))
-    return [*found, *_random(exact, other), *_due_to(exact, other)]
+        part = exact.difference(own, other, LEAK_FREE_ALPHA)
+        without = [_without_leakage(exact, other, results.config["chunking"]["chunk_size"])]
+    control = _random_control(exact, other)
+    controls = [] if control is None else [_random(control)]
+    return MemoryVerdict(
+        whole=exact.difference(own, other, UNFILTERED),
+        exact=part,
+        control_failed=None if control is None else _mixing_gains(control),
+        controls=controls,
+        sentences=[_headline(exact, other), *without, *controls, *_due_to(exact, other)],
+        without_leakage=without,
+    )
 
 
 def _headline(exact: Leakage, other: str) -> str:
@@ -176,19 +208,27 @@ def _bytes_at(leakage: Leakage, alpha: float) -> int:
     return leakage.curves[judged(leakage.curves)][leakage.alphas.index(alpha)].bytes
 
 
-def _random(exact: Leakage, other: str) -> list[str]:
-    """A sentence on the control with random contexts, if measured."""
+def _random_control(exact: Leakage, other: str) -> Difference | None:
+    """The control with random contexts minus the model that it is mixed into, if measured."""
     own = "on" if "on" in exact.curves else other
     found = exact.difference("memory_random", own, UNFILTERED)
-    if found is None or found.delta_bpb is None:
-        return []
+    return None if found is None or found.delta_bpb is None else found
+
+
+def _mixing_gains(control: Difference) -> bool:
+    better = outcome_of(control) is Outcome.better
+    return better and control.delta_bpb is not None and control.delta_bpb <= -UNMOVED_BPB
+
+
+def _random(control: Difference) -> str:
+    """The sentence on the control with random contexts."""
     meaning = "the gain is not an effect of mixing"
-    if outcome_of(found) is Outcome.better and found.delta_bpb <= -UNMOVED_BPB:
+    if _mixing_gains(control):
         meaning = "which should be no gain: something else than evidence is at work"
-    return [
+    return (
         "Control: a gate fitted on the evidence of other documents' contexts changes the score by "
-        f"{found.delta_bpb:+.4f}, {interval_in_words(found)}: {meaning}."
-    ]
+        f"{control.delta_bpb:+.4f}, {interval_in_words(control)}: {meaning}."
+    )
 
 
 def _due_to(exact: Leakage, other: str) -> list[str]:

@@ -10,7 +10,7 @@ import yaml
 from ..measure.conditions import label
 from ..measure.metrics import Score
 from ..records.results import Results
-from .pages import render
+from .pages.render import render
 from .table import Table
 
 _CONDITIONS = {

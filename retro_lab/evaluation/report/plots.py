@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from retro_lab.config.files import replacing
 
-from ..measure.conditions import compared_with, in_order, label, reads_memory
-from ..measure.leakage import Leakage
+from ..measure.conditions import label
+from ..measure.leakage import Difference, Leakage
+from .curves import drawn_curves, drawn_differences
 from .reference_words import in_words
 
 if TYPE_CHECKING:
@@ -42,27 +43,35 @@ STYLES = {name: dict(zip(_KEYWORDS, line, strict=True)) for name, line in _LINES
 
 
 def plot_leakage(leakage: Leakage, path: Path, *, corpus: str, model: str, split: str) -> None:
-    """Writes bpb(alpha), the paired difference of RETRO[ON], and the text kept, as a PNG.
+    """Writes bpb(alpha), the paired difference of RETRO[ON] and the text kept, as a PNG.
 
     Args:
         corpus: name of the corpus, for the title.
         model: name of the model, for the title.
         split: name of the scored split, for the title.
     """
+    figure = leakage_figure(leakage, model)
+    save(figure, path, f"Bits per byte under a leakage filter: {corpus}, {split}")
+
+
+def leakage_figure(leakage: Leakage, model: str) -> Figure:
+    """The figure that `plot_leakage` writes: no panel for a difference that was not measured."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 7.4), layout="constrained")
-    curves, difference, kept = figure.subplots(
-        3, 1, sharex=True, gridspec_kw={"height_ratios": [3.2, 2.0, 1.0]}
+    other, found = drawn_differences(leakage)
+    heights = [3.2, *([2.0] if found else []), 1.0]
+    figure = Figure(figsize=(7.2, 1.2 * sum(heights)), layout="constrained")
+    curves, *difference, kept = figure.subplots(
+        len(heights), 1, sharex=True, gridspec_kw={"height_ratios": heights}
     )
     _draw_curves(curves, leakage)
-    _draw_difference(difference, leakage)
+    for axes in difference:
+        _draw_difference(axes, found, label(other), leakage.bootstrap.confidence)
     _draw_kept(kept, leakage)
     # At most about ten ticks, counted back from alpha = 1 so that 1 is always labelled.
     ticks = leakage.alphas[:: -math.ceil(len(leakage.alphas) / 10)]
     kept.set_xticks(ticks, [f"{alpha:g}" for alpha in ticks])
     kept.set_xlabel(r"$\alpha$: largest overlap r(C) of the chunks kept (share of the chunk)")
-    title = f"Bits per byte under a leakage filter: {corpus}, {split}"
     documents = next(iter(leakage.curves.values()))[-1].documents
     curves.set_title(
         f"model {model}, {documents:,} documents; overlap with {in_words(leakage.reference)}",
@@ -70,44 +79,36 @@ def plot_leakage(leakage: Leakage, path: Path, *, corpus: str, model: str, split
         fontsize=9.5,
         color=SOFT,
     )
-    save(figure, path, title)
+    return figure
 
 
 def _draw_curves(axes: Axes, leakage: Leakage) -> None:
-    for condition in filter(lambda name: not reads_memory(name), in_order(leakage.curves)):
-        points = leakage.curves[condition]
+    for curve in drawn_curves(leakage):
         axes.plot(
-            [p.alpha for p in points],
-            [math.nan if p.bpb is None else p.bpb for p in points],
-            label=label(condition),
+            [p.alpha for p in curve.points],
+            [math.nan if p.bpb is None else p.bpb for p in curve.points],
+            label=curve.label,
             markersize=6.5,
             markeredgecolor="white",
             markeredgewidth=0.6,
-            **STYLES.get(condition, STYLES[""]),
+            **STYLES.get(curve.name, STYLES[""]),
         )
     axes.set_ylabel("bits per byte (lower is better)")
     axes.legend(loc="best")
     tidy(axes)
 
 
-def _draw_difference(axes: Axes, leakage: Leakage) -> None:
-    other = compared_with(leakage.curves) or "baseline"
-    found = [
-        d for d in leakage.differences if (d.a, d.b) == ("on", other) and d.delta_bpb is not None
-    ]
+def _draw_difference(axes: Axes, found: list[Difference], other: str, confidence: float) -> None:
     axes.axhline(0.0, color=INK, linewidth=1.0)
-    axes.set_ylabel(f"on minus {label(other)}\n(bits per byte)")
+    axes.set_ylabel(f"on minus {other}\n(bits per byte)")
     tidy(axes)
-    if not found:
-        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=SOFT)
-        return
     alphas = [d.alpha for d in found]
-    delta = [d.delta_bpb for d in found if d.delta_bpb is not None]
     low = [math.nan if d.low is None else d.low for d in found]
     high = [math.nan if d.high is None else d.high for d in found]
-    percent = f"{100 * leakage.bootstrap.confidence:g} % paired bootstrap over documents"
+    percent = f"{100 * confidence:g} % paired bootstrap over documents"
     colour = STYLES["on"]["color"]
     axes.fill_between(alphas, low, high, color=colour, alpha=0.2, linewidth=0, label=percent)
+    delta = [d.delta_bpb for d in found if d.delta_bpb is not None]
     axes.plot(alphas, delta, color=colour, marker="o", linewidth=1.8, markersize=5)
     axes.legend(loc="best")
 

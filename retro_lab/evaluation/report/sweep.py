@@ -52,6 +52,7 @@ class SweepRow:
             retrieval.
         others: further settings, such as `optim.lr`, in which otherwise equal rows differ; see
             `with_differing_settings`.
+        folder: the run's directory; None if unknown.
     """
 
     run_key: str
@@ -76,6 +77,7 @@ class SweepRow:
     database: str = TRAINING
     plain: Score | None = None
     others: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
 
     @property
     def against(self) -> str:

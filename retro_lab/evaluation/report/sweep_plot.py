@@ -82,41 +82,45 @@ class Axis:
             axes.set_xlim(*(around or (places[0] - 1, places[0] + 1)))
 
 
-def plot_sweep(rows: Sequence[SweepRow], path: Path, *, title: str) -> None:
-    """Writes bits per byte against the varying settings as a PNG or an SVG, a row for each split.
+@dataclass(frozen=True)
+class SweepPlan:
+    """What the figures of a report draw.
 
-    If few settings vary, x is the setting with the most values and the others make lines. With one
-    seed, bars are the paired interval of RETRO[ON] minus the plain model (or the baseline), drawn
-    around the value of this model: a bar clear of its line is a difference beyond chance. With
-    several seeds, lines go through means, bars are intervals over seeds, and dots are seeds. In a
-    search (too many lines, or one point for each line) every setting has a panel of points.
+    Attributes:
+        splits: rows by scored split.
+        lines: by split, rows by line label.
+        panels: names of the x axes, side by side.
+        searched: draw points instead of lines: there are too many lines, or one point for each.
     """
-    from matplotlib.figure import Figure
 
-    splits = by_split(in_sweep_order(rows))
-    names = _drawn(rows)
-    lines = {split: _lines(found, names) for split, found in splits.items()}
-    numbers = sum(Axis.of(rows, name).is_number for name in names)
-    alone = all(len(by_settings(line)) == 1 for found in lines.values() for line in found.values())
-    searched = max(map(len, lines.values())) > MOST_LINES or (alone and numbers > 1)
-    columns = min(len(names), MOST_PANELS) if searched else 1
-    size = (max(7.2, 3.4 * columns), 1.2 + 3.4 * len(splits))
-    figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(len(splits), columns, squeeze=False, sharey="row")
-    for (split, found), across in zip(splits.items(), panels, strict=True):
-        for axes, name in zip(across, names, strict=False):
-            axis = Axis.of(found, name)
-            if searched:
-                _draw_points(axes, found, axis)
-            else:
-                _draw_lines(axes, lines[split], axis)
-            _draw_compared(axes, found)
-            axis.format_axes(axes)
-            tidy(axes)
-        across[0].set_ylabel(f"{split} split: bits per byte\n(lower is better)")
-        across[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    panels[0][0].set_title(_note(rows), loc="left", fontsize=9.5, color=SOFT)
-    save(figure, path, title)
+    splits: dict[str, list[SweepRow]]
+    lines: dict[str, dict[str, list[SweepRow]]]
+    panels: list[str]
+    searched: bool
+
+    @classmethod
+    def of(cls, rows: Sequence[SweepRow]) -> SweepPlan:
+        rows = _without_compared(rows)
+        splits, names = by_split(in_sweep_order(rows)), _drawn(rows)
+        lines = {split: _lines(found, names) for split, found in splits.items()}
+        numbers = sum(Axis.of(rows, name).is_number for name in names)
+        alone = all(
+            len(by_settings(line)) == 1 for found in lines.values() for line in found.values()
+        )
+        searched = max(map(len, lines.values())) > MOST_LINES or (alone and numbers > 1)
+        return cls(splits, lines, names[: MOST_PANELS if searched else 1], searched)
+
+    @property
+    def legend_inches(self) -> float:
+        """Width that long names of lines need beside the panels."""
+        names = [] if self.searched else [name for found in self.lines.values() for name in found]
+        return 0.08 * max(0, max(map(len, names), default=0) - 14)
+
+
+def _without_compared(rows: Sequence[SweepRow]) -> list[SweepRow]:
+    """Rows without the plain models and baselines of other rows, which are level lines."""
+    found = {(r.split, s) for r in rows if r.k for s in (r.plain, r.baseline)}
+    return [row for row in rows if row.k or (row.split, row.score) not in found]
 
 
 def _drawn(rows: Sequence[SweepRow]) -> list[str]:
@@ -135,6 +139,41 @@ def _lines(rows: Sequence[SweepRow], names: Sequence[str]) -> dict[str, list[Swe
         label = ", ".join(_worded(row, name) for name in names[1:])
         found[label or row.retriever].append(row)
     return found
+
+
+def plot_sweep(rows: Sequence[SweepRow], path: Path, *, title: str) -> None:
+    """Writes bits per byte against the varying settings as a PNG or an SVG, a row for each split.
+
+    If few settings vary, x is the setting with the most values and the others make lines. With one
+    seed, bars are the paired interval of RETRO[ON] minus the plain model (or the baseline), drawn
+    around the value of this model: a bar clear of its line is a difference beyond chance. With
+    several seeds, lines go through means, bars are intervals over seeds, and dots are seeds. In a
+    search (too many lines, or one point for each line) every setting has a panel of points.
+    """
+    from matplotlib.figure import Figure
+
+    plan = SweepPlan.of(rows)
+    columns = len(plan.panels)
+    size = (max(7.2, 3.4 * columns) + plan.legend_inches, 1.2 + 3.4 * len(plan.splits))
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(len(plan.splits), columns, squeeze=False, sharey="row")
+    for (split, found), across in zip(plan.splits.items(), panels, strict=True):
+        for axes, name in zip(across, plan.panels, strict=True):
+            axis = Axis.of(found, name)
+            if plan.searched and not axis.values:  # no run of this split has the setting
+                axes.remove()
+                continue
+            if plan.searched:
+                _draw_points(axes, found, axis)
+            else:
+                _draw_lines(axes, plan.lines[split], axis)
+            _draw_compared(axes, found)
+            axis.format_axes(axes)
+            tidy(axes)
+        across[0].set_ylabel(f"{split} split: bits per byte\n(lower is better)")
+        across[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    panels[0][0].set_title(_note(rows), loc="left", fontsize=9.5, color=SOFT)
+    save(figure, path, title)
 
 
 def _draw_points(axes: Axes, rows: Sequence[SweepRow], axis: Axis) -> None:
@@ -212,7 +251,7 @@ def reference_scores(rows: Sequence[SweepRow]) -> list[tuple[str, Spread]]:
 
     Seeds are averaged, unless one seed has several such models: these are separate experiments.
     """
-    having = [row for row in rows if row.compared is not None]
+    having = [row for row in rows if row.k and row.compared is not None]
     names = [n for n in _OF_COMPARED if len({getattr(row, n) for row in having}) > 1]
     labelled: dict[str, set[tuple[int, float]]] = defaultdict(set)
     for row in having:

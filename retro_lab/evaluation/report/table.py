@@ -27,7 +27,7 @@ class Table:
         head: a heading for each column; a terminal breaks headings at line feeds. Empty for an HTML
             table without headings.
         rows: a cell for each column. A cell of type `Markup` is HTML, for pages only.
-        title: text above the table in a terminal.
+        title: text above the table in a terminal, and its caption on a page.
         caption: text below the table in a terminal.
         names: number of name columns at the front, aligned left; the others are figures.
         name_width: least width of the first column in a terminal, where longer names are folded;
@@ -65,20 +65,23 @@ class Table:
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
     def __html__(self) -> Markup:
-        head = [Markup("<th>{}</th>").format(head) for head in self.heads]
-        # The style sheet sets the first column to the left.
-        left = Markup('<td style="text-align:left">{}</td>')
-        rows = [
-            [
-                (left if 0 < number < self.names else Markup("<td>{}</td>")).format(cell)
-                for number, cell in enumerate(row)
-            ]
-            for row in self.rows
-        ]
-        lines = [
-            Markup("<tr>{}</tr>").format(Markup().join(r)) for r in ([head] * bool(head)) + rows
-        ]
-        return Markup("<table>{}</table>").format(Markup().join(lines))
+        forms = [Markup('<th scope="col" class="name">{}</th>')] * self.names
+        forms += [Markup('<th scope="col">{}</th>')] * (len(self.head) - self.names)
+        head = Markup().join(form.format(h) for form, h in zip(forms, self.heads, strict=False))
+        head = head and Markup("<thead><tr>{}</tr></thead>").format(head)
+        rows = Markup().join(self._html_row(row) for row in self.rows)
+        title = self.title and Markup("<caption>{}</caption>").format(self.title)
+        return Markup("<table>{}{}<tbody>{}</tbody></table>").format(title or "", head, rows)
+
+    def _html_row(self, row: Sequence[str]) -> Markup:
+        """A row of a page: its first cell is the row's heading, further names are set left."""
+        heading, name, figure = map(
+            Markup, ('<th scope="row">{}</th>', '<td class="name">{}</td>', "<td>{}</td>")
+        )
+        forms = [heading, *[name] * (self.names - 1)]
+        forms += [figure] * (len(row) - len(forms))
+        cells = [form.format(cell) for form, cell in zip(forms, row, strict=True)]
+        return Markup("<tr>{}</tr>").format(Markup().join(cells))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.optional is None:

@@ -58,6 +58,9 @@ class Verdict:
         off_is_baseline: backbone and baseline have the same score, as with a frozen backbone.
         ignores_neighbours: random and shuffled neighbours, if scored, change the score by less than
             0.001 bits per byte, with intervals that contain zero.
+        control_failed: the model does as well, or almost, with neighbours unrelated to the text; or
+            these beat the plain model, so that a gain is not of retrieval alone.
+        controls: sentences on these neighbours: the failures, else what was measured.
         findings: the differences that decide `gain` and `gain_without_leakage`.
         sentences: the verdict in words, most important first.
     """
@@ -67,6 +70,8 @@ class Verdict:
     gain_without_leakage: bool | None
     off_is_baseline: bool | None
     ignores_neighbours: bool | None
+    control_failed: bool | None
+    controls: list[str]
     findings: list[Finding]
     sentences: list[str]
 
@@ -106,19 +111,31 @@ def verdict(
             "The backbone (RETRO[OFF]) is no longer the baseline: its own weights were trained "
             "with retrieval."
         )
-    if ignores:
-        sentences.append(_ignored(controls))
+    ignored, helped = [_ignored(controls)] if ignores else [], _with_random(leakage)
+    sentences += ignored
     findings = everywhere + filtered
     sentences += copies_in_words(leakage)
     sentences += [_sentence(f) for f in findings if f.outcome is not Outcome.unmeasured]
-    sentences += pointer_in_words(leakage) + _with_random(leakage)
+    sentences += pointer_in_words(leakage) + helped
     if max_run is not None:
         sentences += _with_filtered(leakage, max_run)
     sentences += _with_oracle(leakage)
     sentences += compressors_in_words(leakage, compressors)
     if everywhere[0].difference is not None:
         sentences.append(seeds_in_words(everywhere[0].difference.documents))
-    return Verdict(gate, gain, without, same, ignores, findings, sentences + leakage.notes)
+    measured = [_sentence(c) for c in controls if c.outcome is not Outcome.unmeasured]
+    failed = (ignored or _not_beaten(everywhere[1])) + helped
+    return Verdict(
+        gate=gate,
+        gain=gain,
+        gain_without_leakage=without,
+        off_is_baseline=same,
+        ignores_neighbours=ignores,
+        control_failed=bool(failed) if measured else None,
+        controls=failed or measured,
+        findings=findings,
+        sentences=sentences + leakage.notes,
+    )
 
 
 def short_verdict(leakage: Leakage, compressors: Mapping[str, float] | None = None) -> list[str]:
@@ -209,6 +226,11 @@ def _ignored(controls: list[Finding]) -> str:
         f"not use what it retrieves. It moves by less than {UNMOVED_BPB:g} bits per byte and the "
         f"interval has zero in it: {figures}."
     )
+
+
+def _not_beaten(random: Finding) -> list[str]:
+    """The sentence on random neighbours, if RETRO[ON] does not beat them."""
+    return [_sentence(random)] if random.outcome in (Outcome.worse, Outcome.unclear) else []
 
 
 def _with_random(leakage: Leakage) -> list[str]:

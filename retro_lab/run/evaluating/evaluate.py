@@ -20,6 +20,7 @@ from retro_lab.evaluation.measure.leakage import Leakage, analyse
 from retro_lab.evaluation.measure.statistics import Bootstrap
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.environment import environment
+from retro_lab.evaluation.records.examples_file import EXAMPLES_FILE
 from retro_lab.evaluation.records.results import (
     DataCounts,
     EvaluationSettings,
@@ -42,6 +43,7 @@ from ..directory import RunDirectory
 from ..model import build_data
 from ..page import write_page
 from .compressors import compressor_scores
+from .examples import example_chunks
 from .inspection import (
     GAIN_FILES,
     INSPECT_FILE,
@@ -175,7 +177,10 @@ def _show(
     if found is None and config.memory.reads and config.eval.pages:
         found = memory_gain(table, results.leakage)
     if found is not None and tokens is not None and config.eval.pages:
-        write_inspection(config, out, graph, tokens, found)
+        write_inspection(config, out, graph, table, tokens, found)
+    examples = example_chunks(config, graph, table)
+    if examples is not None:
+        examples.save(out.path)
     write_page(out)
 
 
@@ -199,7 +204,7 @@ def _remove_older(out: RunDirectory, tokens: TokenTable | None, config: Config) 
     A page is kept if its token scores were read from the files, since it is still valid. Without
     retrieval these are a memory's.
     """
-    names = [PLOT_FILE, *GAIN_FILES]
+    names = [PLOT_FILE, EXAMPLES_FILE, *GAIN_FILES]
     known = tokens is not None and (config.retriever.retrieves or tokens.memory is not None)
     if not known or config.eval.wants_tokens:
         names.append(INSPECT_FILE)

@@ -14,25 +14,26 @@ from retro_lab.evaluation.measure.conditions import compared_with, judged, label
 from retro_lab.evaluation.measure.gain import Gain, gain
 from retro_lab.evaluation.measure.leakage import Leakage
 from retro_lab.evaluation.measure.memory_scoring import DocumentTexts
+from retro_lab.evaluation.measure.overlap import overlap_ratio
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.gain_file import GAIN_FILE, save_gain
 from retro_lab.evaluation.records.token_table import TokenTable
 from retro_lab.evaluation.report.gain_plot import plot_gain
-from retro_lab.evaluation.report.inspect_data import (
+from retro_lab.evaluation.report.pages.inspect_data import (
     Beside,
     InspectedDocument,
     Inspection,
     ReadNeighbours,
 )
-from retro_lab.evaluation.report.inspect_memory import LeanedDocuments
-from retro_lab.evaluation.report.inspect_page import (
+from retro_lab.evaluation.report.pages.inspect_memory import LeanedDocuments
+from retro_lab.evaluation.report.pages.inspect_page import (
     MEMORY,
     NEIGHBOURS,
     OTHER_MEMORY,
     Words,
     write_page,
 )
-from retro_lab.evaluation.report.inspect_text import ShownText
+from retro_lab.evaluation.report.pages.inspect_text import ShownText
 
 from ..data.graph import DataGraph
 from ..data.memory_nodes import open_contexts
@@ -81,6 +82,7 @@ def write_inspection(
     config: Config,
     run: RunDirectory,
     graph: DataGraph,
+    table: ChunkTable,
     tokens: TokenTable,
     found: Gain,
 ) -> None:
@@ -93,17 +95,18 @@ def write_inspection(
     reads = "reading the neighbours" if graph.retrieves else "the memory"
     description = (
         f"Each token is coloured by what {reads} saved on it: nats of {label(found.b)} less nats "
-        f"of {label(found.a)}. The documents are those on which that is most, and least."
+        f"of {label(found.a)}. The documents are those on which that is most, and least. Press a "
+        "token, or move through a text with the arrow keys, to read its figures."
     )
     if tokens.memory is not None:
         description += (
-            " Pointing at a token also shows which part of its probability the memory gave "
+            " Choosing a token also shows which part of its probability the memory gave "
             f"({label(judged(tokens.nats))}), and which expert most of it: suffix:5 is what "
             "followed the last 5 tokens."
         )
     names = list(dict.fromkeys(part.name for part in [*most, *least]))
     write_page(
-        list(_documents(config, inspection, names, tokens, found)),
+        list(_documents(config, inspection, names, table, tokens, found)),
         run.path / INSPECT_FILE,
         title=run.base.path.name,
         description=description,
@@ -135,16 +138,22 @@ def _documents(
     config: Config,
     inspection: Inspection,
     names: list[str],
+    table: ChunkTable,
     tokens: TokenTable,
     found: Gain,
 ) -> Iterator[InspectedDocument]:
-    """The documents of these names."""
+    """The documents of these names; r(C) without retrieval is that with a memory's text."""
     chunks, ids = inspection.chunks, inspection.corpus.ids
     rows, shape = scored_rows(chunks, config.eval.split), chunks.tokens.shape
     saved = tokens.spread(tokens.nats[found.b] - tokens.nats[found.a], rows, shape)
     memory, matching = tokens.spread_memory(rows, shape), None
     if tokens.longest_match is not None:
         matching = np.nan_to_num(tokens.spread(tokens.longest_match, rows, shape)).astype(np.int64)
+    measured = table.exact if table.overlap is None else table.overlap
+    overlap = None
+    if measured is not None:
+        overlap = np.zeros(len(chunks.tokens))
+        overlap[rows] = overlap_ratio(measured.longest_run, table.tokens)
     for document in map(ids.index, names):
         first, last = chunks.first_chunk[document : document + 2]
         own = slice(int(first), int(last))
@@ -153,4 +162,5 @@ def _documents(
             saved[own],
             None if matching is None else matching[own],
             None if memory is None else memory[own],
+            None if overlap is None else overlap[own],
         )

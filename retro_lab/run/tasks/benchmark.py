@@ -23,7 +23,7 @@ from retro_lab.config.schema import (
 from retro_lab.evaluation.measure.conditions import label
 from retro_lab.evaluation.records.environment import environment
 from retro_lab.evaluation.report.benchmark_tables import harness_table, qa_tables
-from retro_lab.evaluation.report.run_page import PAGE_FILE
+from retro_lab.evaluation.report.pages.run_page import PAGE_FILE
 
 from ..compared import Compared, compared_runs
 from ..directory import RunDirectory

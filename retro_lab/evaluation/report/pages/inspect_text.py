@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from retro_lab.text.chunks import ChunkStore
 from retro_lab.text.corpus import Corpus
 
-from ..measure.metrics import MemoryShares
+from ...measure.metrics import MemoryShares
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from retro_lab.retrieval.table import NeighbourTable
 from retro_lab.text.chunks import ChunkStore
 from retro_lab.text.corpus import Corpus
 
-from ..measure.exact_overlap import covered
-from ..measure.metrics import MemoryShares
+from ...measure.exact_overlap import covered
+from ...measure.metrics import MemoryShares
 from .inspect_text import Marks, ShownText, Span
 
 MINIMUM_RUN = 8  # tokens of the shortest run that is marked
@@ -68,11 +68,19 @@ class LeanedDocument:
 
 @dataclass(frozen=True)
 class InspectedChunk:
-    """A chunk and what was read to predict it, best first: neighbours, or a memory's documents."""
+    """A chunk and what was read to predict it.
+
+    Attributes:
+        index: number of the chunk within the document, from 0.
+        spans: its text.
+        beside: what was read, best first: neighbours, or a memory's documents.
+        overlap: r(C); None if not measured.
+    """
 
     index: int
     spans: list[Span]
     beside: Sequence[ReadNeighbour | LeanedDocument]
+    overlap: float | None = None
 
     @property
     def gain(self) -> float:
@@ -132,6 +140,7 @@ class Inspection:
         gain: NDArray[np.floating],
         matching: NDArray[np.integer] | None = None,
         memory: MemoryShares | None = None,
+        overlap: NDArray[np.floating] | None = None,
     ) -> InspectedDocument:
         """The data of one document.
 
@@ -142,6 +151,7 @@ class Inspection:
             matching: [c, M] longest runs shared with the training text, from the stage
                 `exact_overlap`; None marks no leaked text.
             memory: [c, M] each, what a memory gave to the tokens.
+            overlap: [c] r(C); None if not measured.
 
         Raises:
             ValueError: the arrays do not have the shape of the document.
@@ -158,7 +168,9 @@ class Inspection:
             paid = None if memory is None else memory[row]
             beside, shared = self.beside.of(chunk, paid)
             spans = self._text.spans(chunk, Marks(shared, gain[row], leaked[row], paid))
-            found.append(InspectedChunk(int(self.chunks.index[chunk]), list(spans), beside))
+            ratio = None if overlap is None else float(overlap[row])
+            index = int(self.chunks.index[chunk])
+            found.append(InspectedChunk(index, list(spans), beside, ratio))
         num_bytes = len(self.corpus.raw(document))
         return InspectedDocument(self.corpus.ids[document], num_bytes, found)
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from retro_lab.memory.context_reader import ContextReader
 from retro_lab.memory.occurrences import occurrences
 
-from ..measure.gain import MATCHING_RUN
-from ..measure.memory_scoring import DocumentTexts
-from ..measure.metrics import MemoryShares
+from ...measure.gain import MATCHING_RUN
+from ...measure.memory_scoring import DocumentTexts
+from ...measure.metrics import MemoryShares
 from .inspect_data import LeanedDocument
 from .inspect_text import ShownText
 

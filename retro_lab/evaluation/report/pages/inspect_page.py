@@ -1,7 +1,8 @@
 """The inspection page: text coloured by the gain of each token, with what was read beside it.
 
 Modelled on the figures of RETRO, appendix E. The page is one HTML file that needs no other file;
-the same documents give the same bytes.
+the same documents give the same bytes. Figures of tokens and chunks stand in one JSON script, by
+which rows are sorted and filtered.
 """
 
 from __future__ import annotations
@@ -10,17 +11,17 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
 from retro_lab.memory.sorted_contexts import LONGEST
 
-from ..measure.gain import MATCHING_RUN
-from . import pages
-from .inspect_data import MINIMUM_RUN, InspectedDocument
+from ...measure.gain import MATCHING_RUN
+from ..table import NONE, Table
+from . import render as pages
+from .inspect_data import MINIMUM_RUN, InspectedChunk, InspectedDocument
 from .inspect_text import Span
-from .table import NONE, Table
 
 STEPS = 5  # shades of each colour
 FULL_NATS = 4.0  # the darkest shade stands for this gain, or more
@@ -94,6 +95,7 @@ def render(
     words: Words = NEIGHBOURS,
 ) -> str:
     """The page as HTML."""
+    data = _data(documents)
     return pages.render(
         "inspect.html.j2",
         title=title,
@@ -112,9 +114,36 @@ def render(
         steps=STEPS,
         full_nats=f"{FULL_NATS:g}",
         marks_of=_marks,
-        note_of=_note,
         runs_of=_runs,
+        overlaps=any(c.overlap is not None for d in documents for c in d.chunks),
+        data=data,
+        families=sorted({name.partition(":")[0] for name in data["experts"]}),
     )
+
+
+def _data(documents: Sequence[InspectedDocument]) -> dict[str, Any]:
+    """The figures of the page: a row for each chunk, in its order, and the names of experts."""
+    chunks = [chunk for document in documents for chunk in document.chunks]
+    spans = [span for chunk in chunks for span in chunk.spans]
+    names = sorted({span.expert for span in spans if span.expert})
+    return {"experts": names, "rows": [_row(chunk, names) for chunk in chunks]}
+
+
+def _row(chunk: InspectedChunk, names: Sequence[str]) -> dict[str, Any]:
+    """The figures of a chunk and of its spans.
+
+    `gains` are nats, null for what was not scored. With a memory, `shares` are percent of the
+    probability that it gave, and `most` the number of the expert that gave most of it, -1 for none.
+    """
+    row: dict[str, Any] = {
+        "gain": round(chunk.gain, 2),
+        "overlap": None if chunk.overlap is None else round(chunk.overlap, 4),
+        "gains": [None if span.gain is None else round(span.gain, 2) for span in chunk.spans],
+    }
+    if any(span.share is not None for span in chunk.spans):
+        row["shares"] = [round(100 * (span.share or 0.0)) for span in chunk.spans]
+        row["most"] = [names.index(s.expert) if s.expert else -1 for s in chunk.spans]
+    return row
 
 
 def _contents(documents: Sequence[InspectedDocument]) -> Table:
@@ -128,7 +157,8 @@ def _contents(documents: Sequence[InspectedDocument]) -> Table:
         ]
         for number, document in enumerate(documents)
     ]
-    return Table(["document", "chunks", "bytes", "nats gained", "bits per byte gained"], rows)
+    head = ["document", "chunks", "bytes", "nats gained", "bits per byte gained"]
+    return Table(head, rows, "Documents")
 
 
 def _bits_per_byte(document: InspectedDocument) -> str:
@@ -141,15 +171,6 @@ def _marks(span: Span) -> str:
     """CSS classes of a span: its shade, `m` if shared, `d` if leaked."""
     marks = [shade(span.gain or 0.0), "m" * span.shared, "d" * span.leaked]
     return " ".join(filter(None, marks))
-
-
-def _note(span: Span) -> str:
-    """What is said of a span that one points at."""
-    parts = [] if span.gain is None else [f"{span.gain:+.2f} nats"]
-    if span.share is not None:
-        most = f", most of it {span.expert}" if span.expert else ""
-        parts.append(f"memory {100 * span.share:.0f} %{most}")
-    return "; ".join(parts)
 
 
 def _runs(spans: Iterable[Span]) -> Iterator[tuple[bool, str]]:
