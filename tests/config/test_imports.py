@@ -45,5 +45,8 @@ def test_a_terminal_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal, file = Terminal(), io.StringIO()
     with announced(terminal, silence=0.001), announced(file, silence=0.001):
         assert terminal.written.wait(30)
-    assert terminal.getvalue() == "loading faiss ...\n"
+        terminal.written.clear()
+        monkeypatch.setitem(sys.modules, "datasets", module("datasets", ready=False))
+        assert terminal.written.wait(30)
+    assert terminal.getvalue() == "loading faiss ...\nloading datasets ...\n"
     assert file.getvalue() == ""

@@ -26,6 +26,7 @@ def test_a_description_goes_on_below_itself() -> None:
     assert (
         wrapped("  fix: give it a name that is free", 24) == "  fix: give it a name\n  that is free"
     )
+    assert wrapped(f"in {'a' * 50} b", 20) == f"in\n{'a' * 50}\nb"
     assert wrapped("a  b " * 20, None) == "a  b " * 20
 
 

@@ -111,7 +111,7 @@ def test_an_array_is_held_in_memory_up_to_a_bound():
 
 
 def test_a_text_file_is_parted_into_documents(tmp_path):
-    path = written(tmp_path / "book.txt", "one\n\ntwo\n\n\nthree\n\n\n\n\n\n")
+    path = written(tmp_path / "book.txt", "one\n\ntwo\n\n\nthree\n\n\n \n\n\n\n")
     typed = r"\n\n\n"  # as a shell passes it on
     for separator in (typed, "\n\n\n"):
         found = read(TextCorpusConfig, path, separator=separator)
@@ -144,7 +144,7 @@ WRONG = [
     ("t.csv", '{"text": "a, b"}\n', CsvCorpusConfig, "JSON", "corpus=jsonl"),
     ("t.csv", '[{"text": "a, b"}]\n', CsvCorpusConfig, "JSON, an array", "corpus=json"),
     ("t.csv", TABLE, CsvCorpusConfig, "no column 'text'.* id, body", "corpus.text_field=body"),
-    ("t", '{"n": 1, "body": "long"}', JsonlCorpusConfig, "no field", "corpus.text_field=body"),
+    ("t", '{"a": "x", "body": "long"}', JsonlCorpusConfig, "no field", "corpus.text_field=body"),
     ("t.parquet", PARQUET, ParquetCorpusConfig, "no column", "'corpus.text_field=review text'"),
     ("t.parquet", PARQUET, CsvCorpusConfig, "a Parquet file", "corpus=parquet"),
 ]  # fmt: skip
