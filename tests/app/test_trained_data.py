@@ -15,7 +15,7 @@ from golden import Golden
 
 from retro_lab.__main__ import main
 from retro_lab.commands.evaluate import evaluate
-from retro_lab.commands.serve import open_index
+from retro_lab.commands.serve import open_run
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import Config, EvaluateConfig, SplitConfig, StoreConfig
 from retro_lab.config.serialise import write_config
@@ -78,7 +78,7 @@ def test_every_command_works_without_the_raw_text(
     assert results.lineage == Results.load(finished.results_file).lineage == before
     assert main(["generate", f"run={run.path}", "prompt=abcd", "tokens=3"]) == 0
     assert main(["export", f"run={run.path}", f"out={tmp_path / 'export'}"]) == 0
-    assert open_index(run).size == open_index(finished).size
+    assert open_run(run).text_search().size == open_run(finished).text_search().size
     assert "Traceback" not in capsys.readouterr().err
 
 

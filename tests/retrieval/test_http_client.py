@@ -24,7 +24,7 @@ from in_process_service import (
     world,
 )
 
-from retro_lab.commands.serve import open_index
+from retro_lab.commands.serve import open_run
 from retro_lab.config.compose import load_config
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import (
@@ -187,7 +187,7 @@ def test_a_run_is_served_and_another_run_retrieves_from_it(use: Callable, tmp_pa
     own, _, expected = tabled("bm25")
     run = RunDirectory(tmp_path / "run")
     run.begin(own, anew=True)
-    served = open_index(run)
+    served = open_run(run).text_search()
     use(InProcess(create_app(served)))
     config, client, found = tabled("http")
     http = config.retriever
@@ -204,7 +204,7 @@ def test_a_run_is_served_and_another_run_retrieves_from_it(use: Callable, tmp_pa
 
     own.retriever.b = 0.9  # type: ignore[attr-defined]
     run.begin(own, anew=True)
-    use(InProcess(create_app(open_index(run))))
+    use(InProcess(create_app(open_run(run).text_search())))
     assert DataGraph(config).index(http).stage.key != before  # so no stale neighbours are read
     other = DataGraph(replace(config, store=replace(own.store, dir=str(tmp_path / "b"))))
     with pytest.raises(UserError, match=f"but this run has index {served.key}"):
