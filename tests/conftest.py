@@ -34,6 +34,12 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def without_a_width() -> None:
+    """Messages are wrapped for a terminal; pytest-xdist tells its processes the width of one."""
+    os.environ.pop("COLUMNS", None)
+
+
 @pytest.fixture(scope="session")
 def ray_nodes() -> Iterator[None]:
     """A Ray cluster of two nodes, a core each, on this machine; the second says it has a GPU.

@@ -13,6 +13,7 @@ from golden import PLANTED, Golden
 from run_stages import stages_of
 
 from retro_lab.commands.evaluate import evaluate, main
+from retro_lab.commands.summary import show_results
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import EvaluateConfig
 from retro_lab.evaluation.records.chunk_table import ChunkTable
@@ -51,6 +52,8 @@ def test_a_leak_stops_paying_and_other_text_scores_as_it_did(
     on, left, off = (per_token[name][reads].mean() for name in ("on", "filtered", "off"))
     assert on < 0.2 * off
     assert left == pytest.approx(off, rel=0.05), "nothing is left to copy"
+    capsys.readouterr()
+    show_results(run, verbose=True)
     assert "RETRO[filtered] minus plain" in " ".join(capsys.readouterr().out.split())
     assert "a run of 8 or more tokens" in (run.path / "index.html").read_text()
     assert results.evaluation.max_run == 8

@@ -30,7 +30,7 @@ def test_words_are_completed_level_by_level() -> None:
 
 
 def test_the_line_counts_up_to_the_cursor(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
-    monkeypatch.setenv("COMP_LINE", "python train.py corpus=c seed=3")
-    monkeypatch.setenv("COMP_POINT", str(len("python train.py corpus=c")))
+    monkeypatch.setenv("COMP_LINE", "python train.py corpus=cs seed=3")
+    monkeypatch.setenv("COMP_POINT", str(len("python train.py corpus=cs")))
     assert launch.run("train", lambda _: 1, ["-sc", "query=bash"]) == 0
     assert capsys.readouterr().out.split() == ["corpus=csv"]

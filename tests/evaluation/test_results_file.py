@@ -119,7 +119,7 @@ def test_fields_are_the_documented_ones(results: Results, tmp_path: Path) -> Non
     assert set(record) == {
         *("schema_version", "run_key", "config", "lineage", "environment", "data"),
         *("evaluation", "metrics", "leakage", "timing", "plain", "compressors"),
-        "memory",
+        *("memory", "custom"),
     }
     counts = {"documents", "chunks", "tokens", "bytes", "duplicates", "unread"}
     assert set(record["data"]) == counts | {"coverage", "recall_at_10", "spelt", "unknown"}

@@ -71,7 +71,7 @@ def test_the_card_and_the_terminal_say_the_same(
 ) -> None:
     results = replace(results, config={"eval": {}})
     results.save(tmp_path / "results.json")
-    show_results(RunDirectory(tmp_path))
+    show_results(RunDirectory(tmp_path), verbose=True)
     said = " ".join(capsys.readouterr().out.split())
     lines = verdict_card(results)
     assert [line.title for line in lines] == [

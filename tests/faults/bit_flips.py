@@ -66,7 +66,7 @@ def _scored_anew(run: Path, name: str, config: Config) -> object:
     for record in run.rglob("evaluation.json"):
         record.unlink()
     evaluate(EvaluateConfig(run=str(run), eval=config.eval))
-    return _figures(run)
+    return _figures(RunDirectory(run).for_evaluation(config).path)  # as config.yaml says now
 
 
 def _resumed(run: Path, name: str, config: Config) -> object:

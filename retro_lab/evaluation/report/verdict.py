@@ -158,8 +158,10 @@ def short_verdict(leakage: Leakage, compressors: Mapping[str, float] | None = No
 
 
 def _decisive(findings: list[Finding]) -> Finding:
-    """The first difference that is no gain, or else the one from the plain model."""
-    return next((f for f in findings if f.outcome is not Outcome.better), findings[0])
+    """The difference that stands in the way of a gain, or else the one from the plain model."""
+    order = (Outcome.worse, Outcome.unclear, Outcome.unmeasured)
+    against = [finding for each in order for finding in findings if finding.outcome is each]
+    return next(iter(against), findings[0])
 
 
 def _change(finding: Finding) -> str:
