@@ -187,7 +187,8 @@ def command(
             runpy.run_path(sys.argv[0], run_name="__main__")
         else:
             sys.argv = ["retro_lab", name, *arguments]
-            runpy.run_module("retro_lab", run_name="__main__", alter_sys=True)
+            # by its path: pytest rewrites the package's modules, and runpy cannot run such a one
+            runpy.run_path(str(ROOT / "retro_lab" / "__main__.py"), run_name="__main__")
         return 0
 
     return work
