@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from retro_lab.memory.evidence import Text
+from retro_lab.memory.evidence import Evidence, Text
 from retro_lab.memory.memory import FittedGate, Memory
 from retro_lab.memory.readings import ModelView, Readings
 from retro_lab.memory.states import watched_states
@@ -79,6 +79,39 @@ Variants = Mapping[bool, DocumentTexts]
 """Texts by whether their contexts are those of other documents, the control."""
 
 
+class KeptEvidence:
+    """The evidence that a memory gave, for further models that are scored with the same memory.
+
+    Evidence that needs states of the model is never kept.
+
+    Args:
+        most: tokens, about 600 bytes each with suffix and topic; later ones are read again.
+    """
+
+    def __init__(self, most: int = 2**19) -> None:
+        self._left = most
+        self._kept: dict[tuple[bool, int, int, int], Evidence] = {}
+
+    def read(
+        self, memory: Memory, text: Text, part: tuple[bool, int, int, int], window: _Window
+    ) -> Evidence:
+        """As `Memory.read`.
+
+        Args:
+            part: whether contexts are those of other documents, the document, start and stop.
+        """
+        _, _, start, stop = part
+        if memory.needs_states:
+            return memory.read(text, start, stop, window.states)
+        if part not in self._kept:
+            found = memory.read(text, start, stop)
+            if stop - start > self._left:
+                return found
+            self._left -= stop - start
+            self._kept[part] = found
+        return self._kept[part]
+
+
 class TokenReadings(NamedTuple):
     """Scored tokens with what a gate sees of them, in the order of the text.
 
@@ -98,6 +131,7 @@ def token_readings(
     store: ChunkStore,
     *,
     retrieval: bool,
+    kept: KeptEvidence | None = None,
 ) -> Iterator[TokenReadings]:
     """The readings of all scored tokens of the windows, batch by batch.
 
@@ -109,7 +143,9 @@ def token_readings(
         texts: of the scored documents.
         store: of the scored chunks.
         retrieval: whether the model reads the neighbours of the batch.
+        kept: evidence of the same memory about the same texts, and room for more.
     """
+    kept = KeptEvidence(0) if kept is None else kept
     for moved in on_device(model, batches):
         neighbour_ids = moved["neighbour_ids"] if retrieval else None
         size = store.chunk_size
@@ -123,9 +159,11 @@ def token_readings(
             tokens = slice(start, start + len(each.logits))
             start = tokens.stop
             for random in texts if len(each.logits) else ():
-                chunk, place = scored.chunk[tokens], scored.place[tokens]
-                found = _readings(each, chunk, place, memory, texts[random], store)
-                parts[random].append(found)
+                document = int(store.document[scored.chunk[tokens][0]])
+                text, places = texts[random].of(document), _places(scored, tokens, store)
+                evidence = kept.read(memory, text, (random, document, *_ends(places)), each)
+                view = ModelView.of(each.logits, text.tokens[places], evidence.favourite)
+                parts[random].append(Readings.of(evidence, view, places))
         if len(scored.chunk):
             yield TokenReadings(scored, {r: Readings.stacked(each) for r, each in parts.items()})
 
@@ -224,17 +262,12 @@ def _windows(
         yield from map(_Window, logits.split(counts.tolist()), states)
 
 
-def _readings(
-    window: _Window,
-    chunk: NDArray[np.int64],
-    place: NDArray[np.int64],
-    memory: Memory,
-    texts: DocumentTexts,
-    store: ChunkStore,
-) -> Readings:
-    """Readings of a window's tokens [T], which follow each other in one document."""
-    text = texts.of(int(store.document[chunk[0]]))
-    at = np.asarray(store.index)[chunk].astype(np.int64) * store.chunk_size + place
-    evidence = memory.read(text, int(at[0]), int(at[-1]) + 1, window.states)
-    view = ModelView.of(window.logits, text.tokens[at], evidence.favourite)
-    return Readings.of(evidence, view, at)
+def _ends(places: NDArray[np.int64]) -> tuple[int, int]:
+    """The first of consecutive places, and the one after the last."""
+    return int(places[0]), int(places[-1]) + 1
+
+
+def _places(scored: ScoredTokens, tokens: slice, store: ChunkStore) -> NDArray[np.int64]:
+    """Places in their document of a window's tokens, which follow each other."""
+    index = np.asarray(store.index)[scored.chunk[tokens]].astype(np.int64)
+    return index * store.chunk_size + scored.place[tokens]

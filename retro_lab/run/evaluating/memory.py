@@ -7,7 +7,7 @@ fits them at most once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any, cast
@@ -22,8 +22,10 @@ from retro_lab.evaluation.compressors.subset import Subset
 from retro_lab.evaluation.measure.conditions import judged
 from retro_lab.evaluation.measure.memory_scoring import (
     DocumentTexts,
+    KeptEvidence,
     Mixed,
     TokenReadings,
+    Variants,
     score_with_memory,
     token_readings,
 )
@@ -109,6 +111,7 @@ class MemoryScoring:
         data: its windows.
         base: the model's own condition.
         model: reads neighbours if the base is `on`.
+        kept: evidence that other models of this evaluation have read.
     """
 
     def __init__(
@@ -118,9 +121,10 @@ class MemoryScoring:
         data: RetroDataModule,
         base: str,
         model: LanguageModel,
+        kept: KeptEvidence | None = None,
     ) -> None:
         self.config, self.graph, self.data = config, graph, data
-        self.base, self.model = base, model
+        self.base, self.model, self.kept = base, model, kept
 
     @cached_property
     def memory(self) -> Memory:
@@ -160,9 +164,7 @@ class MemoryScoring:
         split, table = self.config.eval.split, self._table
         loader = self.data.evaluation_loader(split, table)
         texts = self._texts(split, {each.random for each in mixed.values()})
-        readings = token_readings(
-            self.model, loader, self.memory, texts, self.graph.chunks, retrieval=table is not None
-        )
+        readings = self._readings(loader, texts)
         tokens = int(Subset.whole(self.graph.chunks, *self._cut(split)).tokens.sum())
         with track(tokens, f"scoring {', '.join(mixed)}", "tokens") as advance:
             return score_with_memory(
@@ -229,19 +231,22 @@ class MemoryScoring:
         number = min(len(data), max(1, round(tokens * len(data) / int(subset.tokens.sum()))))
         drawn = np.random.default_rng(config.seed).choice(len(data), number, replace=False)
         batches = _batches(data, np.sort(drawn).tolist(), config.eval.batch_size)
-        texts, retrieval = self._texts(split, variants), self._table is not None
+        texts = self._texts(split, variants)
         found: list[TokenReadings] = []
         what = f"reading the {split} split for the gate of {self.base}"
         with track(tokens, what, "tokens") as advance:
-            for each in token_readings(
-                self.model, batches, self.memory, texts, store, retrieval=retrieval
-            ):
+            for each in self._readings(batches, texts):
                 found.append(each)
                 advance(len(each.tokens.chunk))
         return {
             random: Readings.stacked([each.readings[random] for each in found])
             for random in variants
         }
+
+    def _readings(self, batches: Iterable[Any], texts: Variants) -> Iterator[TokenReadings]:
+        retrieval = self._table is not None
+        given = self.model, batches, self.memory, texts, self.graph.chunks
+        return token_readings(*given, retrieval=retrieval, kept=self.kept)
 
     def _texts(self, split: str, variants: set[bool]) -> dict[bool, DocumentTexts]:
         """The split's texts with their own contexts (False) and with those of others (True)."""

@@ -24,6 +24,7 @@ from retro_lab.evaluation.measure.conditions import (
     judged,
     reads_memory,
 )
+from retro_lab.evaluation.measure.memory_scoring import KeptEvidence
 from retro_lab.evaluation.measure.metrics import ChunkScores, TokenScores
 from retro_lab.evaluation.measure.scoring import score, without_pointer
 from retro_lab.evaluation.records.chunk_table import ChunkTable
@@ -131,6 +132,7 @@ class Scoring:
         """
         wanted = memory_conditions(self.config, list(self.compared))
         found: dict[str, ChunkScores] = {}
+        kept = KeptEvidence()
         for base in dict.fromkeys(condition.base for condition in wanted):
             over = [condition for condition in wanted if condition.base == base]
             read = {
@@ -141,7 +143,7 @@ class Scoring:
             if len(read) == len(over) and not alone:
                 found |= read
             else:
-                given = self.config, self.graph, self.data, base, self._model(base)
+                given = self.config, self.graph, self.data, base, self._model(base), kept
                 found |= MemoryScoring(*given).scores(over, alone)
         return found
 
