@@ -22,7 +22,7 @@ from .chunks import RetrievedChunks, attending_chunks, put_back
 from .config import RetroConfig
 from .initialise import SelfInitialising, initialise
 from .layers import RMSNorm, at_least_single, feed_forward, maybe_checkpointed, noisy
-from .pointer import Copy, Pointer, mixture_log_probs, mixture_nats
+from .pointer import Copy, Pointer, mixture_log_probs, mixture_log_probs_at, mixture_nats
 from .positions import Axis
 from .retrofit import Retrofitted
 
@@ -261,11 +261,10 @@ class Retro(Retrofitted):
         return logits if copy is None else mixture_log_probs(logits, copy)
 
     def logits_at(self, at: Tensor, input_ids: Tensor, *retrieval: Tensor | None) -> Tensor:
-        """[T, V], what `forward` gives at the T positions that at [B, N] marks."""
+        """[T, V], what `forward` gives at the T positions that at [B, N] marks; no gradients."""
         hidden, copy = self.hidden(input_ids, *retrieval)
-        if copy is None:
-            return self.logits(hidden[at])
-        return mixture_log_probs(self.logits(hidden), copy)[at]
+        logits = self.logits(hidden[at])
+        return logits if copy is None else mixture_log_probs_at(logits, at, copy)
 
     def token_nats(
         self,

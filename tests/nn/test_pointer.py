@@ -133,3 +133,21 @@ def test_a_gate_that_is_sure_stays_finite() -> None:
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:
     with pytest.raises(ValueError, match="pointer_heads"):
         replace(make_case().model.config, pointer_heads=3)
+
+
+@pytest.mark.parametrize("length", ["short", "whole"])
+def test_marked_positions_have_what_the_whole_forward_pass_gives_them(length: str) -> None:
+    """Neighbours hold a token several times, which the mixture must add up."""
+    case = make_case(pointer=True)
+    case.neighbours[..., ::3] = 4
+    tokens = case.tokens[:, :-3] if length == "short" else case.tokens
+    with torch.no_grad():
+        for weight in case.model.parameters():
+            weight.add_(0.3 * torch.randn_like(weight))
+        whole = case.model(tokens, case.neighbours)
+        at = torch.rand(tokens.shape) < 0.6
+        at[:, : case.model.config.chunk_size] = True  # before the first chunk ends, no pointer
+        some = case.model.logits_at(at, tokens, case.neighbours)
+    assert some.shape == (int(at.sum()), whole.shape[-1])
+    torch.testing.assert_close(some, whole[at])
+    torch.testing.assert_close(some.logsumexp(-1), torch.zeros(len(some), dtype=some.dtype))
