@@ -96,9 +96,8 @@ def support_in_words(
     if not compressors or on is None:
         return seeds
     best = min(compressors, key=compressors.__getitem__)
-    figures = f"{compressors[best]:.3f}, {label('on')} {on:.3f}"
-    better = "does better here" if compressors[best] <= on else "does worse here"
-    return f"{seeds}; {COMPRESSORS[best]} {better} ({figures})"
+    better = "is better" if compressors[best] <= on else "is worse"
+    return f"{seeds}; {COMPRESSORS[best]} {better} ({compressors[best]:.3f})"
 
 
 def interval_in_words(difference: Difference) -> str:
