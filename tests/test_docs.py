@@ -37,6 +37,7 @@ LAUNCHED = (
 # Run name: the settings of its command, which of the command's runs it is, and of which point.
 RUNS = {
     "tiny-none-s1-ad01ee12": ("", "plain"),
+    "tiny-bm25-k2-s1-d64cf24b": ("", "run"),
     "nano-bm25-k2-s1-a3b9a957": ("debug=fast", "run"),
     "nano-none-s1-2a3ae575": ("debug=fast", "plain"),
     "nano-bm25-k4-s1-8291b6fd": (
