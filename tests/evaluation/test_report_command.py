@@ -264,7 +264,7 @@ def test_other_figures_of_the_same_run_are_refused(runs: Runs) -> None:
     runs.write("run", runs.results(1))
     runs.write("other", replace(runs.results(2), run_key="bm251", config=CONFIG | {"seed": 1}))
     assert main([str(runs.folder)]) == 2
-    error = runs.capture.readouterr().err
+    error = " ".join(runs.capture.readouterr().err.split())  # wrapped, and paths differ in length
     assert "the same run and the same evaluation, but their figures differ" in error
     assert str(runs.folder / "run" / "results.json") in error
     assert not list(runs.folder.glob("report.*"))
@@ -341,6 +341,13 @@ def test_the_page_has_every_run_its_figures_and_what_is_unfinished(runs: Runs) -
     assert plain["label"] == "plain"
     for value in bpb:
         assert f"<td>{value:.4f}</td>" in page
+
+
+def test_a_further_evaluation_is_listed_by_the_name_of_its_run(runs: Runs) -> None:
+    evaluations = runs.write("bm25-1/evaluations/exact", runs.results(1)).parent
+    assert main([str(evaluations)]) == 0
+    page = (runs.folder / "report.html").read_text(encoding="utf-8")
+    assert '<a href="bm25-1/evaluations/exact">bm25-1</a>' in page
 
 
 def test_wandb_gets_the_same_table_and_the_plot(

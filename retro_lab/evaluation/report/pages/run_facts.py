@@ -17,6 +17,8 @@ from ...records.results import Results
 from ..table import Table
 
 MODEL_FILE = "model.json"
+_INSIDE = ("databases", "evaluations")
+"""Folders of a run that hold the results of other databases and of further evaluations."""
 _PLACES = ("runs_dir", "store", "logger", "prepare", "resume")
 """Settings of where files lie and what is logged; they decide no figure."""
 
@@ -27,6 +29,14 @@ class Link(NamedTuple):
     name: str
     href: str
     what: str
+
+
+def names_of(folder: Path) -> list[str]:
+    """The run's name, then those of the database and evaluation whose results the folder holds."""
+    path = folder.absolute()
+    if path.parent.name in _INSIDE:
+        return [*names_of(path.parents[1]), path.name]
+    return [path.name]
 
 
 def corpus_table(results: Results) -> Table:

@@ -28,7 +28,14 @@ from ..verdict_card import verdict_card, verdict_sentences
 from .figures import leakage_figures
 from .page_words import words_table
 from .render import render, write
-from .run_facts import Link, compared_links, corpus_table, model_table, settings_table
+from .run_facts import (
+    Link,
+    compared_links,
+    corpus_table,
+    model_table,
+    names_of,
+    settings_table,
+)
 from .training_curves import training_figures
 
 PAGE_FILE = "index.html"
@@ -60,8 +67,6 @@ RECORDS = {
 }
 """By record of an optional evaluation, its files; later evaluations leave them in place."""
 _LINK = Markup('<a href="{}">{}</a>')
-INSIDE = ("databases", "evaluations")
-"""Folders of a run that hold the results of other databases and of further evaluations."""
 DECISIVE = ("split", "stride", "k", "reference")
 OUTDATED = "of an evaluation with another split, stride, k or reference"
 
@@ -103,7 +108,7 @@ def _render(results: Results, folder: Path, other_evaluations: Sequence[Link]) -
     confidence = f"{100 * leakage.bootstrap.confidence:g} %"
     return render(
         "index.html.j2",
-        title=_title(folder),
+        title=": ".join(names_of(folder)),
         described=f"{settings.split} split, windows of {settings.window} tokens every "
         f"{settings.stride}; {confidence} paired bootstrap intervals over documents",
         warnings=warnings(results),
@@ -127,14 +132,6 @@ def _render(results: Results, folder: Path, other_evaluations: Sequence[Link]) -
         files=_files_table(folder, old),
         label=label,
     )
-
-
-def _title(folder: Path) -> str:
-    """The run's name; behind it those of the database and evaluation inside the run, if any."""
-    named = folder.absolute()
-    if named.parent.name in INSIDE:
-        return f"{_title(named.parents[1])}: {named.name}"
-    return named.name
 
 
 def _score_tables(results: Results) -> list[Table]:

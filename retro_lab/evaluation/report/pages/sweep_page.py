@@ -13,6 +13,7 @@ from ..sweep import SweepRow
 from ..sweep_tables import Part, in_words, part_tables
 from ..table import NONE, Table
 from .render import render, write
+from .run_facts import names_of
 from .sweep_figures import sweep_figures
 
 SWEEP_PAGE = "report.html"
@@ -56,9 +57,9 @@ def _tables(part: Part, folder: Path, sort: str | None) -> list[Table]:
 
 
 def _link(row: SweepRow, folder: Path) -> str:
-    """A link to the run's page, or to its directory if it has none."""
+    """A link by the run's name to the page of its results, or to their directory without one."""
     if row.folder is None:
         return NONE
     page = row.folder / "index.html"
     target = os.path.relpath(page if page.is_file() else row.folder, folder)
-    return _LINK.format(Path(target).as_posix(), row.folder.name)
+    return _LINK.format(Path(target).as_posix(), names_of(row.folder)[0])

@@ -58,10 +58,13 @@ function options(spec, width, read) {
     ticks: { show: false },
     labelFont: "13px system-ui, sans-serif",
     labelSize: 22,
-    values: (u, places) => places.map(shown),
+    values: (u, places) => places.map((place) => (place == null ? "" : shown(place))),
   };
   const x = { ...axis, label: spec.x_name, size: 32 };
-  if (spec.x.length <= 10) x.splits = () => spec.x;
+  if (spec.x.length <= 10) {
+    x.splits = () => spec.x;
+    x.filter = (u, places) => places; // a logarithmic axis would name powers of ten alone
+  }
   if (spec.ticks) x.values = () => spec.ticks;
   else if (!spec.log && spec.x.every(Number.isInteger)) {
     x.incrs = Array.from({ length: 9 }, (_, power) => [1, 2, 5].map((n) => n * 10 ** power)).flat();
