@@ -129,7 +129,10 @@ def _show_database(console: Console, results: Results) -> None:
 
 
 def _show_verdict(console: Console, results: Results, verbose: bool) -> None:
-    """Prints what limits the figures, and the verdict: three lines, or all of it if verbose."""
+    """Prints what limits the figures, and the verdict: three lines, or all of it if verbose.
+
+    A failed control of the memory is always printed.
+    """
     sentences = warnings(results)
     if verbose:
         sentences += verdict_sentences(results)
@@ -138,6 +141,7 @@ def _show_verdict(console: Console, results: Results, verbose: bool) -> None:
             sentences += short_verdict(results.leakage, results.compressors)
         memory = memory_verdict(results)
         sentences += memory.sentences[:1] if memory else []
+        sentences += memory.controls if memory and memory.control_failed else []
     for sentence in sentences:
         console.print(sentence, markup=False)
 

@@ -74,6 +74,9 @@ def test_a_gain_that_random_neighbours_give_too_is_told_apart(random: Interval) 
     told = replace(found, differences=[*found.differences, own])
     sentences = " ".join(verdict(told).sentences)
     assert ("Random neighbours beat the plain model too" in sentences) is (random == BETTER)
+    lines = short_verdict(told)
+    assert ("But random neighbours help too" in " ".join(lines)) is (random == BETTER)
+    assert len(lines) == (4 if random == BETTER else 3)
 
 
 @pytest.mark.parametrize("interval", [(-0.1, 0.0), (0.0, 0.1), (0.0, 0.0)])

@@ -141,6 +141,9 @@ def verdict(
 def short_verdict(leakage: Leakage, compressors: Mapping[str, float] | None = None) -> list[str]:
     """The verdict in three short lines: the gain, the gain without leakage, and what is behind it.
 
+    If random neighbours beat the plain model too, a line before the last says so: the first two
+    would claim too much without it.
+
     Differences are in bits per byte.
 
     Args:
@@ -150,9 +153,13 @@ def short_verdict(leakage: Leakage, compressors: Mapping[str, float] | None = No
     everywhere, filtered = judged.findings[: len(_RIVALS)], judged.findings[len(_RIVALS) :]
     decisive = _decisive(everywhere)
     documents = 0 if decisive.difference is None else decisive.difference.documents
+    chance = _finding(leakage, "random", "plain", UNFILTERED)
+    claimed = judged.gain or judged.gain_without_leakage
+    claims_too_much = claimed and chance.outcome is Outcome.better
     return [
         f"Retrieval {_SHORT[judged.gain]}: {_change(decisive)}",
         f"Beyond leakage it {_SHORT[judged.gain_without_leakage]}: {_change(_decisive(filtered))}",
+        *([f"But random neighbours help too: {_change(chance)}"] if claims_too_much else []),
         support_in_words(leakage, documents, compressors),
     ]
 
