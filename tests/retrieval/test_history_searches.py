@@ -76,7 +76,8 @@ def test_tokens_that_the_database_lacks_are_no_evidence() -> None:
 def test_every_setting_of_the_topics_makes_another_index(setting: str) -> None:
     name, value = setting.split("=")
     other, chunks = LdaRetrieverConfig(**{name: int(value)}), Stage("chunks", 1, {}, {})
-    assert index_stage(other, chunks, None).key != index_stage(LdaRetrieverConfig(), chunks, None)
+    keys = [index_stage(config, chunks, None).key for config in (other, LdaRetrieverConfig())]
+    assert keys[0] != keys[1]
 
 
 def test_topics_of_no_text_are_the_users_error() -> None:
