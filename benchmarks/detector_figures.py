@@ -133,7 +133,9 @@ def plot(found: Mapping[str, Any], target: Path) -> None:
         for number, (name, each) in enumerate(found["detectors"].items()):
             share = [edit[key] / clean for edit in each["edits"].values()]
             places, colour = np.arange(len(share)), f"C{number}"
-            panel.plot(places[:-1], share[:-1], "o-", color=colour, label=NAMES[name].split(",")[0])
+            style = {"lw": 5, "alpha": 0.4} if number == 0 else {}  # the next one lies upon it
+            name = NAMES[name].split(",")[0]
+            panel.plot(places[:-1], share[:-1], "o-", color=colour, label=name, **style)
             panel.plot(places[-1:] + 0.12 * (number - 2), share[-1:], "D", color=colour)
             if key == "found":
                 panel.axhline(each["alarms_clean"] / clean, color=colour, ls=":", lw=1)

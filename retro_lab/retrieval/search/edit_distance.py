@@ -1,9 +1,8 @@
 """BM25's candidates in the order of their edit distance: text that was changed token by token.
 
 The Levenshtein distance of two chunks is the fewest tokens to insert, delete or replace that turn
-one into the other. Comparing every pair takes 1 microsecond a pair, six minutes for 20k chunks: so
-BM25 gives the candidates. A text with few edits shares most of its tokens with the original, and
-BM25 puts it among its first; docs/retrieval.md has the share that the pool misses.
+one into the other. Comparing every pair takes about 1 microsecond each, minutes for 20k chunks, so
+BM25 gives the candidates. The pool rarely lacks a chunk that is at all similar: docs/retrieval.md.
 """
 
 from __future__ import annotations
