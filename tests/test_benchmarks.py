@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -60,3 +61,19 @@ def test_our_generation_reads_the_neighbours_that_a_forward_pass_reads() -> None
             assert torch.equal(token, state[0])
             written = torch.cat((written, token), dim=1)
             state = ours.continue_(state, neighbours)
+
+
+def test_alarms_are_counted_on_the_same_chunks_with_and_without_a_copy() -> None:
+    from detector_figures import THRESHOLDS, counted
+
+    document, clean = np.array([0, 0, 1, 1, 2]), np.array([True, True, True, True, False])
+    before, after = np.array([0.1, 0.9, 0.2, 0.3, 1.0]), np.array([0.95, 0.2, 0.9, 0.3, 1.0])
+    nothing, planted = dict.fromkeys(THRESHOLDS, before), dict.fromkeys(THRESHOLDS, after)
+    found = counted(nothing, {"0": planted}, clean, document)
+    assert (found["clean_chunks"], found["clean_documents"], found["documents"]) == (4, 2, 3)
+    embedding = found["detectors"]["embedding"]
+    assert (embedding["alarms_clean"], embedding["alarms_all"]) == (1, 2)
+    edit = embedding["edits"]["0"]
+    assert (edit["found"], edit["only_with_copy"], edit["only_without"]) == (2, 2, 1)
+    assert edit["found_at_1_percent"] == 1  # above 0.9, the highest without a copy
+    assert 0 <= edit["low"] <= 0.5 <= edit["high"] <= 1

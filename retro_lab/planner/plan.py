@@ -17,7 +17,9 @@ from typing import Any
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import (
     Bm25RetrieverConfig,
+    EditDistanceRetrieverConfig,
     FaissRetrieverConfig,
+    LdaRetrieverConfig,
     OracleRetrieverConfig,
     RandomRetrieverConfig,
     RetrieverConfig,
@@ -237,7 +239,14 @@ def _index_files(
             return [ids, *_postings(planned, folder), idf]
         case RandomRetrieverConfig() | StoredRetrieverConfig():
             return [ids]
-        case OracleRetrieverConfig():
+        case LdaRetrieverConfig():
+            words = array("index", f"{folder}topics", retriever.topics * planned.vocab_size, 4)
+            nearest = FaissRetrieverConfig()
+            return [
+                words,
+                *_index_files(planned, nearest, retriever.topics, f"{folder}mixtures/"),
+            ]
+        case OracleRetrieverConfig() | EditDistanceRetrieverConfig():
             tokens = array("index", f"{folder}tokens", size * planned.chunk_size, 4)
             return [*_index_files(planned, retriever.bm25, width, f"{folder}bm25/"), tokens]
     parts = retriever.parts()
