@@ -56,7 +56,7 @@ def branches_of(texts: Sequence[Text], scores: Scores) -> Branches:
 def _followers(
     texts: Sequence[Text], scores: Scores
 ) -> Iterator[tuple[int, dict[_Token, list[int]]]]:
-    """Place, and documents by their token there, for each text that several documents begin with."""
+    """Place, and documents by their token there, of each text that several documents begin with."""
     alike, place = [list(range(len(texts)))], 0
     while alike:
         longer: list[list[int]] = []

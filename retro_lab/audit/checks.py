@@ -118,13 +118,10 @@ def check_causal(
         return Check("causal", None, None, "", words)
     stays = branches.spread <= tolerance
     words = f"{branches.repeated:,} times the same token follows the same text in two documents."
-    words += (
-        " Their scores agree, which is a bound and no proof."
-        if stays
-        else (
-            f" In {branches.worst} its score differs: something else than the text before it was read."
-        )
-    )
+    if stays:
+        words += " Their scores agree, which is a bound and no proof."
+    else:
+        words += f" In {branches.worst} its score differs, so more was read than the text before."
     measures = "greatest difference in nats"
     return Check("causal", None if stays else False, branches.spread, measures, words)
 
@@ -182,7 +179,7 @@ def check_overlap(texts: Sequence[Text], overlap: Overlap | None) -> Check:
         f"their bytes in runs of {overlap.min_run} bytes or more that also stand in the training "
         f"text ({overlap.train_bytes:,} bytes)."
     )
-    measures = f"share of the text's bytes in such runs"
+    measures = "share of the text's bytes in such runs"
     return Check("overlap", not leaked, overlap.share, measures, words)
 
 
@@ -200,11 +197,11 @@ def _agreeing(name: str, words: str, pairs: Sequence[Again], tolerance: float) -
     """Passes if all compared tokens agree; asks nothing if there are none."""
     compared, expected = sum(p.compared for p in pairs), sum(p.expected for p in pairs)
     if not compared:
-        return Check(name, None, None, "", f"{words} No token before them could be compared.")
+        return Check(name, None, None, "", f"{words} No token could be compared.")
     worst = max(pairs, key=lambda pair: pair.worst)
     passed = worst.worst <= tolerance
-    words += f" {compared:,} of {expected:,} tokens before them are the same ones"
-    words += ", with the same scores." if passed else f"; in {worst.document} a score differs."
+    words += f" {compared:,} scores were compared, of {expected:,} tokens before a change"
+    words += ": all agree." if passed else f": in {worst.document} one differs."
     return Check(name, passed, worst.worst, "greatest difference in nats", words)
 
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer as Backend
 
+from retro_lab.config.console import no_loading_bar
 from retro_lab.config.errors import UserError, first_line
 from retro_lab.text.tokenizers.huggingface import HuggingFaceTokenizer, load_source
 
@@ -96,11 +97,12 @@ def open_model(name: str) -> Subject:
         )
     folder = Path(name).expanduser()
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            str(folder) if folder.exists() else name,
-            trust_remote_code=False,
-            dtype=torch.float32,
-        )
+        with no_loading_bar():
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                str(folder) if folder.exists() else name,
+                trust_remote_code=False,
+                dtype=torch.float32,
+            )
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise UserError(
             f"model={name} can't be loaded: {first_line(error)}",

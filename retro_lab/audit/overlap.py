@@ -2,8 +2,8 @@
 
 Bytes are compared, so that scorers with different tokens are audited alike. A chunk is 256 bytes of
 a document, about the 64 tokens of the paper. r(C) is the longest run that a chunk shares with the
-training text, over the chunk's bytes (RETRO, section 2.6). A token belongs to the chunk of its first
-byte.
+training text, over the chunk's bytes (RETRO, section 2.6). A token belongs to the chunk that its
+first byte is in.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Overlap:
     """Overlap of the text with the training text.
 
     Attributes:
-        min_run: bytes of a long run.
+        min_run: bytes of a long run; of a shorter document, all its bytes.
         least_share: share of a document's bytes in long runs from which on it counts as leaked.
         train_bytes: size of the training text.
         documents: one for each document, in the order of the text.
@@ -189,12 +189,13 @@ def _chunks(
 
 
 def _document(text: Text, matching: NDArray[np.int16], min_run: int) -> DocumentOverlap:
+    """A document shorter than a long run is shared if it stands whole in the training text."""
     place = int(matching.argmax())
     longest = int(matching[place])
     return DocumentOverlap(
         id=text.id,
         bytes=len(text.raw),
-        share=float(covered(matching, min_run).mean()),
+        share=float(covered(matching, min(min_run, len(text.raw))).mean()),
         longest_run=longest,
         example=text.raw[place : place + longest].decode(errors="replace"),
     )

@@ -6,11 +6,11 @@
         def distribution(self, tokens):
             "Log-probabilities over the vocabulary after these token ids of a document."
 
-`start` and `stop` are byte offsets in the text's UTF-8. A class is constructed without arguments, as
-often as the audit needs a scorer that has seen nothing. A function is taken for `score`.
-`distribution` is optional; it needs ids, gets the ids before a token ([] at a document's start), and
-must not change the scorer. A scorer that learns as it goes is given the documents in order and can
-be copied with `copy.deepcopy`; its `distribution` answers as the scorer would be after these tokens.
+`start` and `stop` are byte offsets in the text's UTF-8. A class is constructed without arguments,
+as often as the audit needs a scorer that has seen nothing. A function is taken for `score`.
+`distribution` is optional and needs ids. It gets the ids before a token ([] at a document's start),
+and must not change the scorer. A scorer that learns as it goes is given the documents in order, and
+is copied by `copy.deepcopy`. Its `distribution` answers as the scorer would after these tokens.
 """
 
 from __future__ import annotations
