@@ -20,6 +20,7 @@ from retro_lab.evaluation.measure.exact_overlap import chunk_runs, covered, matc
 from retro_lab.evaluation.measure.overlap import within
 from retro_lab.evaluation.measure.statistics import Bootstrap, chunk_intervals
 from retro_lab.store import track
+from retro_lab.text.runs import window_hashes
 
 from .scores import Scores, TokenScores
 from .texts import Text
@@ -28,6 +29,9 @@ CHUNK = 256
 ALPHAS = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0)
 BLOCK_BYTES = 2**22
 """Bytes of either text that are compared at once, in about 40 bytes of memory each."""
+SHORTEST = 16
+"""Runs of fewer bytes count as none: every two texts share them."""
+_MOST_BITS = 28  # of the table of windows: 256 MiB
 _GAP = 256  # between documents; matches nothing
 
 
@@ -122,11 +126,13 @@ def overlap_of(
     """
     parts = _whole_documents(texts, at_once)
     longest = [np.zeros(sum(len(text.raw) + 1 for text in part), np.int16) for part in parts]
-    size = 0
+    size, seen = 0, _Windows(parts)
     with track(None, "comparing with the training text", "bytes") as advance:
         for database in _training_blocks(train, at_once):
+            likely = seen.likely(database.codes)
             for part, best in zip(parts, longest, strict=True):
-                found = matching_runs(_codes(part), database.codes, (_GAP,), CHUNK)
+                found = matching_runs(_codes(part), likely, (_GAP,), CHUNK)
+                found[found < SHORTEST] = 0
                 np.maximum(best, found, out=best, casting="unsafe")
             size += database.new_bytes
             advance(database.new_bytes)
@@ -199,6 +205,37 @@ def _document(text: Text, matching: NDArray[np.int16], min_run: int) -> Document
         longest_run=longest,
         example=text.raw[place : place + longest].decode(errors="replace"),
     )
+
+
+class _Windows:
+    """Windows of `SHORTEST` bytes of the scored text, to pass over training text without any.
+
+    Args:
+        parts: the scored text.
+    """
+
+    def __init__(self, parts: Sequence[Sequence[Text]]) -> None:
+        size = sum(len(text.raw) + 1 for part in parts for text in part)
+        bits = min(_MOST_BITS, (8 * size).bit_length())
+        self._shift = np.uint64(64 - bits)
+        self._seen = np.zeros(2**bits, bool)
+        for part in parts:
+            self._seen[self._hashes(_codes(part))] = True
+
+    def likely(self, codes: NDArray[np.int16]) -> NDArray[np.int16]:
+        """The text without the bytes that lie in none of these windows, and gaps in their place."""
+        kept = np.zeros(len(codes) + 1, bool)
+        ends = np.full(len(codes), -1)
+        hits = np.flatnonzero(self._seen[self._hashes(codes)])
+        ends[hits] = hits + SHORTEST
+        kept[:-1] = np.maximum.accumulate(ends) > np.arange(len(codes))
+        gaps = np.append(False, kept[:-1]) & ~kept
+        found = np.append(codes, np.int16(_GAP))
+        found[gaps] = _GAP
+        return found[kept | gaps]
+
+    def _hashes(self, codes: NDArray[np.int16]) -> NDArray[np.uint64]:
+        return window_hashes(codes[None].astype(np.int32), SHORTEST)[0] >> self._shift
 
 
 def _codes(texts: Iterable[Text]) -> NDArray[np.int16]:
