@@ -24,6 +24,7 @@ QUESTIONS = {
 }
 """By name of the check."""
 _ASK = "give scorer=... or model=..., which can be asked"
+_ASK_MORE = "a scorer with distribution(tokens) can be asked for more"
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,7 @@ def check_normalised(
         f"{worst.place}) have probabilities that sum to {worst.total:.4f}."
     )
     if not many:
-        words += f" No sum is above one, which is a bound and no proof; for more, {_ASK} for "
-        words += "a distribution."
+        words += f" No sum is above one, which is a bound and no proof; {_ASK_MORE}."
     return Check("normalised", False if many else None, worst.total, "the greatest sum", words)
 
 
@@ -129,7 +129,7 @@ def check_causal(
 def check_before_learning(seen: Observed | None, tolerance: float) -> Check:
     """Whether tokens have the score that a distribution, asked before they are seen, gives them."""
     if seen is None or not seen.asked:
-        words = f"There is no distribution to compare with; {_ASK} for a distribution."
+        words = f"There is no distribution to compare with; {_ASK_MORE}."
         return Check("before_learning", None, None, "", words)
     gaps = [0.0 if each.nats == each.asked else abs(each.nats - each.asked) for each in seen.asked]
     at = int(np.argmax(gaps))

@@ -15,7 +15,7 @@ from retro_lab.config.files import replacing
 from retro_lab.evaluation.records.csv_file import write_csv
 
 from .audit import Audit
-from .checks import QUESTIONS
+from .checks import QUESTIONS, Check
 from .overlap import CurvePoint
 
 SCHEMA_VERSION = 1
@@ -38,9 +38,11 @@ _TEX = str.maketrans(
 )
 
 
-def outcome(passed: bool | None) -> str:
-    """The word for a check's outcome."""
-    return {True: "passed", False: "failed", None: "not asked"}[passed]
+def outcome(check: Check) -> str:
+    """The word for a check's outcome; `bounded`: not refuted, and not shown."""
+    if check.passed is None:
+        return "not asked" if check.figure is None else "bounded"
+    return "passed" if check.passed else "failed"
 
 
 def write_exports(audit: Audit, folder: Path) -> None:
@@ -59,7 +61,7 @@ def record_of(audit: Audit) -> dict[str, Any]:
     """audit.json: fields are added between versions, never renamed."""
     record = asdict(audit)
     record["checks"] = [
-        {"question": QUESTIONS[check.name], "outcome": outcome(check.passed), **asdict(check)}
+        {"question": QUESTIONS[check.name], "outcome": outcome(check), **asdict(check)}
         for check in audit.checks
     ]
     return {"schema_version": SCHEMA_VERSION, "passed": not audit.failed, **record}
@@ -106,8 +108,7 @@ def _cells(point: CurvePoint) -> list[Any]:
 
 def _checks_table(audit: Audit) -> str:
     rows = [
-        [QUESTIONS[check.name], outcome(check.passed), figure_text(check.figure)]
-        for check in audit.checks
+        [QUESTIONS[check.name], outcome(check), figure_text(check.figure)] for check in audit.checks
     ]
     return _tabular("llr", ["Check", "Outcome", "Figure"], rows)
 

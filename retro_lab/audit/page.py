@@ -20,7 +20,7 @@ def write_page(audit: Audit, folder: Path) -> Path:
     """Writes the page atomically into a folder, and returns its path."""
     path = folder / PAGE
     checks = [
-        (QUESTIONS[check.name], outcome(check.passed), _figure(check.figure, check.measures), check)
+        (QUESTIONS[check.name], outcome(check), _figure(check.figure, check.measures), check)
         for check in audit.checks
     ]
     page = render(
@@ -51,7 +51,7 @@ def described(audit: Audit) -> str:
 def checks_table(audit: Audit) -> Table:
     """The checks for a terminal: outcome and figure, a row each."""
     rows = [
-        [check.name, outcome(check.passed), figure_text(check.figure), check.measures]
+        [check.name, outcome(check), figure_text(check.figure), check.measures]
         for check in audit.checks
     ]
     return Table(["check", "outcome", "figure", "which is"], rows, names=2)

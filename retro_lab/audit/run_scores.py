@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from retro_lab.config.errors import UserError
 from retro_lab.evaluation.records.chunk_table import PREFIX
+from retro_lab.evaluation.records.results import Results
 from retro_lab.evaluation.records.token_table import TokenTable
 from retro_lab.run.finished import FinishedRun
 from retro_lab.text.corpus import Corpus
@@ -40,7 +41,7 @@ class RunText(NamedTuple):
 
 
 def read_run(path: Path, condition: str | None) -> RunText:
-    """The token scores of a run's own evaluation.
+    """The token scores of a run's own evaluation, or of its first one that has tokens.parquet.
 
     Args:
         condition: whose scores; by default "on", or the first one of a run without retrieval.
@@ -49,18 +50,20 @@ def read_run(path: Path, condition: str | None) -> RunText:
         UserError: the run has no tokens.parquet, or not this condition.
     """
     run = FinishedRun.open(path, "finished")
-    table = TokenTable.load(run.results_in.tokens_file)
+    folders = [run.out, *run.out.evaluations]
+    scored = next((folder for folder in folders if folder.tokens_file.is_file()), run.out)
+    table = TokenTable.load(scored.tokens_file)
     if condition is None:
         condition = "on" if "on" in table.nats else next(iter(table.nats))
     if condition not in table.nats:
         fix = " or ".join(f"condition={name}" for name in table.nats)
         raise UserError(f"{path} has no scores of condition={condition}", fix=fix)
-    names = pq.read_table(run.results_in.tokens_file, columns=["document_id"])
+    names = pq.read_table(scored.tokens_file, columns=["document_id"])
     encoded = names["document_id"].combine_chunks()
     corpus = run.graph.own.corpus.data
     texts, scores = [], []
     rows = _rows(encoded.to_pylist())
-    for number in corpus.documents_of(run.results().evaluation.split).tolist():
+    for number in corpus.documents_of(Results.load(scored.results_file).evaluation.split).tolist():
         raw = corpus.raw(number)
         texts.append(Text(corpus.ids[number], raw.decode(), raw))
         found = rows.pop(texts[-1].id, None)
