@@ -17,7 +17,7 @@ from .checks import (
     check_overlap,
 )
 from .overlap import CurvePoint, DocumentOverlap, Overlap, curve, overlap_of
-from .probes import observe, score_all
+from .probes import Observed, observe, score_all
 from .scorer import Subject
 from .scores import Scores
 from .texts import Text
@@ -132,7 +132,13 @@ def audit(given: Given, settings: Settings) -> Audit:
     )
 
 
-def _checks(texts, scores, seen, overlap: Overlap | None, settings: Settings) -> list[Check]:
+def _checks(
+    texts: Sequence[Text],
+    scores: Scores,
+    seen: Observed | None,
+    overlap: Overlap | None,
+    settings: Settings,
+) -> list[Check]:
     """All checks; what scores alone say counts only if they are those of the text."""
     whole = check_bytes(texts, scores)
     learns, tolerance = settings.learns, settings.tolerance
@@ -140,7 +146,7 @@ def _checks(texts, scores, seen, overlap: Overlap | None, settings: Settings) ->
     return [
         whole,
         check_normalised(scores, branches, seen, tolerance),
-        check_causal(branches, seen, tolerance, learns=learns),
+        check_causal(branches, seen, tolerance),
         check_before_learning(seen, tolerance),
         check_one_pass(seen, tolerance, learns=learns),
         check_overlap(texts, overlap),

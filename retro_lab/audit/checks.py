@@ -106,14 +106,12 @@ def check_normalised(
     return Check("normalised", False if many else None, worst.total, "the greatest sum", words)
 
 
-def check_causal(
-    branches: Branches | None, seen: Observed | None, tolerance: float, *, learns: bool
-) -> Check:
+def check_causal(branches: Branches | None, seen: Observed | None, tolerance: float) -> Check:
     """Whether scores before a place stay when all text from there on is replaced."""
     if seen is not None:
         words = f"Text behind {len(seen.replaced):,} places was replaced."
         return _agreeing("causal", words, seen.replaced, tolerance)
-    if branches is None or learns or not branches.repeated:
+    if branches is None or not branches.repeated:
         words = f"No text occurs twice with another continuation; {_ASK}."
         return Check("causal", None, None, "", words)
     stays = branches.spread <= tolerance

@@ -191,7 +191,8 @@ def _chunks(
     count = -(-len(text.raw) // CHUNK)
     chunk = np.clip(scores.start // CHUNK, 0, count - 1)
     size = np.minimum(len(text.raw) - CHUNK * np.arange(count), CHUNK)
-    return np.bincount(chunk, scores.nats, count), np.bincount(chunk, minlength=count), size
+    nats = np.bincount(chunk, scores.nats, count).astype(np.float64)
+    return nats, np.bincount(chunk, minlength=count).astype(np.int64), size
 
 
 def _document(text: Text, matching: NDArray[np.int16], min_run: int) -> DocumentOverlap:

@@ -191,7 +191,13 @@ class _Asking:
             token = int(ids[place])
             asked = -float(logs[token]) if 0 <= token < len(logs) else np.inf
             self.observed.asked.append(
-                Asked(text.id, place, float(logsumexp(logs)), float(reported.nats[place]), asked)
+                Asked(
+                    text.id,
+                    place,
+                    float(np.asarray(logsumexp(logs))),
+                    float(reported.nats[place]),
+                    asked,
+                )
             )
 
     def _branch(self, state: Scorer, text: Text, reported: TokenScores) -> None:

@@ -16,7 +16,8 @@ is copied by `copy.deepcopy`. Its `distribution` answers as the scorer would aft
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -75,7 +76,10 @@ class _Function:
     """A function as a scorer."""
 
     def __init__(self, function: Callable[[str], Iterable[Sequence[float]]]) -> None:
-        self.score = function
+        self._function = function
+
+    def score(self, text: str) -> Iterable[Sequence[float]]:
+        return self._function(text)
 
 
 def import_scorer(name: str, learns: bool) -> Subject:
@@ -104,19 +108,22 @@ def scored(scorer: Scorer, text: str, name: str) -> TokenScores:
     Raises:
         UserError: it is not what a scorer returns.
     """
-    rows: list[Any] = [tuple(row) for row in scorer.score(text)]
-    if len({len(row) for row in rows} | {3, 4}) > 2 or len({len(row) for row in rows}) > 1:
+    with _failures(name, "score"):
+        rows = [tuple(row) for row in scorer.score(text)]
+    lengths = {len(row) for row in rows} or {3}
+    if len(lengths) > 1 or not lengths <= {3, 4}:
         raise UserError(
-            f"scorer={name} returned rows of {sorted({len(row) for row in rows})} values",
+            f"scorer={name} returned rows of {' and '.join(map(str, sorted(lengths)))} values",
             fix=f"return (start, stop, nats) or (start, stop, nats, id) for each token; {_DOCS}",
         )
-    columns = list(zip(*rows, strict=True)) or [(), (), ()]
-    nats = np.array(columns[2], np.float64)
+    columns: list[Sequence[float]] = list(zip(*rows, strict=True)) or [()] * 3
+    with _failures(name, "score"):
+        start, stop = (np.array(column, np.int64) for column in columns[:2])
+        nats = np.array(columns[2], np.float64)
+        ids = np.array(columns[3], np.int64) if len(columns) == 4 else None
     if np.isnan(nats).any():
         raise UserError(f"scorer={name} returned nats that are no number", fix=_DOCS)
-    spans = [np.array(column, np.int64) for column in columns[:2]]
-    ids = np.array(columns[3], np.int64) if len(columns) == 4 else None
-    return TokenScores(*spans, nats, ids)
+    return TokenScores(start, stop, nats, ids)
 
 
 def distribution(scorer: Scorer, tokens: Sequence[int], name: str) -> NDArray[np.float64]:
@@ -125,7 +132,9 @@ def distribution(scorer: Scorer, tokens: Sequence[int], name: str) -> NDArray[np
     Raises:
         UserError: it is no row of numbers.
     """
-    found = np.asarray(getattr(scorer, "distribution")(list(tokens)), np.float64)  # noqa: B009
+    ask: Any = scorer
+    with _failures(name, "distribution"):
+        found = np.asarray(ask.distribution(list(tokens)), np.float64)
     if found.ndim != 1 or np.isnan(found).any():
         raise UserError(
             f"scorer={name}: distribution returned shape {found.shape}"
@@ -133,3 +142,17 @@ def distribution(scorer: Scorer, tokens: Sequence[int], name: str) -> NDArray[np
             fix=f"return one log-probability for each id of the vocabulary; {_DOCS}",
         )
     return found
+
+
+@contextmanager
+def _failures(name: str, method: str) -> Iterator[None]:
+    """Raises a UserError for an exception of the user's code."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"scorer={name} failed in {method}: {type(error).__name__}: {first_line(error)}",
+            fix=f"call {method} by itself to see the whole error; {_DOCS}",
+        ) from error

@@ -74,40 +74,34 @@ def read_scores(path: Path, texts: Sequence[Text]) -> Scores:
         UserError: the file can't be read, or lacks a column.
     """
     table = _table(path)
-    columns = {_ALIASES.get(name, name): table[name] for name in table.column_names}
+    names = map(str, table.column_names)
+    columns = {_ALIASES.get(name, name): table[name] for name in names}
     if "document" not in columns:
         raise UserError(f"scores={path} has no column document", fix=_FIX)
     number = _numbers(columns["document"].to_pylist(), texts)
     nats = _nats(columns, path)
+    ids = _numeric(columns["token_id"], np.int64, path) if "token_id" in columns else None
+    tokens = _tokens(columns)
+    start, stop = _spans(columns, tokens, number, path)
     order = np.argsort(number, kind="stable")
     order = order[number[order] >= 0]
-    ids = _numeric(columns["token_id"], np.int64, path) if "token_id" in columns else None
-    token = (
-        [str(piece).encode() for piece in columns["token"].to_pylist()]
-        if "token" in columns
-        else None
-    )
-    spans = _spans(columns, token, path)
-    documents, misnamed = [], 0
-    for which in np.split(order, np.searchsorted(number[order], np.arange(1, len(texts)))):
-        start, stop = (
-            (column[which] for column in spans) if len(spans) == 2 else _laid(spans[0][which])
-        )
-        documents.append(TokenScores(start, stop, nats[which], None if ids is None else ids[which]))
-        if token is not None and len(which):
-            raw = texts[number[which[0]]].raw
-            misnamed += sum(
-                raw[a:b] != token[row]
-                for a, b, row in zip(start.tolist(), stop.tolist(), which.tolist(), strict=True)
-            )
+    ends = np.searchsorted(number[order], np.arange(1, len(texts)))
+    documents = [
+        TokenScores(start[rows], stop[rows], nats[rows], None if ids is None else ids[rows])
+        for rows in np.split(order, ends)
+    ]
+    misnamed = 0
+    for row in order.tolist() if tokens is not None else []:
+        own = texts[int(number[row])].raw[int(start[row]) : int(stop[row])]
+        misnamed += own != tokens[row]
     return Scores(documents, int((number < 0).sum()), misnamed)
 
 
 def _table(path: Path) -> pa.Table:
-    if path.suffix == ".parquet":
-        return read_columns(path, [], _FIX)
     if not path.is_file():
         raise UserError(f"scores={path} does not exist", fix="scores=FILE, .parquet or .jsonl")
+    if path.suffix == ".parquet":
+        return read_columns(path, [], _FIX)
     if uncompressed(PurePath(path.name)).suffix not in (".jsonl", ".ndjson"):
         raise UserError(f"scores={path} is neither .parquet nor .jsonl", fix=_FIX)
     rows = json_objects(lines(SourceFile(path.name, path, None)), str(path), _FIX)
@@ -137,26 +131,39 @@ def _nats(columns: dict[str, pa.ChunkedArray], path: Path) -> NDArray[np.float64
     return nats if name == "nats" else -nats
 
 
+def _tokens(columns: dict[str, pa.ChunkedArray]) -> list[bytes] | None:
+    """The text of each token in UTF-8."""
+    if "token" not in columns:
+        return None
+    return [str(piece).encode() for piece in columns["token"].to_pylist()]
+
+
 def _spans(
-    columns: dict[str, pa.ChunkedArray], token: list[bytes] | None, path: Path
-) -> list[NDArray[np.int64]]:
-    """Start and stop of each token, or the number of its bytes alone."""
+    columns: dict[str, pa.ChunkedArray],
+    tokens: list[bytes] | None,
+    number: NDArray[np.int64],
+    path: Path,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Start and stop of each token; those of a document follow each other if sizes are given."""
     if {"start", "stop"} <= columns.keys():
-        return [_numeric(columns[name], np.int64, path) for name in ("start", "stop")]
+        start, stop = (_numeric(columns[name], np.int64, path) for name in ("start", "stop"))
+        return start, stop
     if "bytes" in columns:
-        return [_numeric(columns["bytes"], np.int64, path)]
-    if token is not None:
-        return [np.array([len(piece) for piece in token], np.int64)]
-    raise UserError(
-        f"scores={path} does not say which bytes a token has",
-        fix="add the columns start and stop, or bytes, or token",
-    )
-
-
-def _laid(num_bytes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Start and stop of tokens that follow each other from byte 0."""
-    stop = np.cumsum(num_bytes)
-    return stop - num_bytes, stop
+        sizes = _numeric(columns["bytes"], np.int64, path)
+    elif tokens is not None:
+        sizes = np.array([len(piece) for piece in tokens], np.int64)
+    else:
+        raise UserError(
+            f"scores={path} does not say which bytes a token has",
+            fix="add the columns start and stop, or bytes, or token",
+        )
+    order = np.argsort(number, kind="stable")
+    after = np.cumsum(sizes[order])
+    first = np.flatnonzero(np.diff(number[order], prepend=-2))
+    before = (after - sizes[order])[first]
+    stop = np.empty_like(sizes)
+    stop[order] = after - np.repeat(before, np.diff(first, append=len(order)))
+    return stop - sizes, stop
 
 
 def _numeric(column: pa.ChunkedArray, kind: type, path: Path) -> NDArray:

@@ -18,6 +18,7 @@ from retro_lab.audit.probes import score_all
 from retro_lab.audit.scorer import Subject, import_scorer
 from retro_lab.audit.scores import Scores
 from retro_lab.audit.texts import Text
+from retro_lab.config.errors import UserError
 
 TEXTS = as_texts(sentences(3, 0))
 SETTINGS = Settings(sample=3)
@@ -116,6 +117,25 @@ def test_a_function_is_a_scorer() -> None:
     done = audited(import_scorer("scorers:letters", learns=False))
     assert outcomes(done)["causal"] is True
     assert done.bpb == pytest.approx(8)
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([(0, 1)], "rows of 2 values"),
+        ([(0, 1, 2.0), (1, 2, 2.0, 7)], "rows of 3 and 4 values"),
+        ([(0, 1, float("nan"))], "no number"),
+        ([(0, "one", 2.0)], "failed in score: ValueError"),
+        (None, "failed in score: TypeError"),
+    ],
+)
+def test_a_scorer_that_breaks_its_contract_is_told(rows: Any, told: str) -> None:
+    class Broken:
+        def score(self, text: str) -> Any:
+            return rows
+
+    with pytest.raises(UserError, match=told):
+        audited(Broken)
 
 
 @pytest.fixture(scope="module")
