@@ -93,7 +93,7 @@ def check_normalised(
         return _sums(seen.asked, tolerance)
     tried = [*_tried(branches), *(seen.branched if seen is not None else [])]
     if not tried:
-        words = f"No two tokens follow the same text, so nothing bounds the sum; {_ASK}."
+        words = f"Scores alone don't bound the sum here; {_ASK}."
         return Check("normalised", None, None, "", words)
     worst = max(tried, key=lambda each: each.total)
     many = worst.total > 1 + tolerance
@@ -112,7 +112,7 @@ def check_causal(branches: Branches | None, seen: Observed | None, tolerance: fl
         words = f"Text behind {len(seen.replaced):,} places was replaced."
         return _agreeing("causal", words, seen.replaced, tolerance)
     if branches is None or not branches.repeated:
-        words = f"No text occurs twice with another continuation; {_ASK}."
+        words = f"Scores alone don't show it here; {_ASK}."
         return Check("causal", None, None, "", words)
     stays = branches.spread <= tolerance
     words = f"{branches.repeated:,} times the same token follows the same text in two documents."

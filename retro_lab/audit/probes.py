@@ -167,10 +167,10 @@ class _Asking:
         """Asks a scorer in this state, which stays as it is."""
         if reported.ids is None:
             reported = scored(self.subject.copy(state), text.text, self.subject.name)
-        if not hasattr(state, "distribution"):
-            self._branch(state, text, reported)
-        elif reported.ids is not None:
+        if hasattr(state, "distribution") and reported.ids is not None:
             self._ask(self.subject.copy(state), text, reported, reported.ids)
+        else:
+            self._branch(state, text, reported)
         own = scored(self.subject.copy(state), text.text, self.subject.name)
         for place in self._places(text, own):
             cut = int(own.stop[place])

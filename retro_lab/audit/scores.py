@@ -91,9 +91,10 @@ def read_scores(path: Path, texts: Sequence[Text]) -> Scores:
         for rows in np.split(order, ends)
     ]
     misnamed = 0
-    for row in order.tolist() if tokens is not None else []:
-        own = texts[int(number[row])].raw[int(start[row]) : int(stop[row])]
-        misnamed += own != tokens[row]
+    if tokens is not None:
+        for row in order.tolist():
+            own = texts[int(number[row])].raw[int(start[row]) : int(stop[row])]
+            misnamed += own != tokens[row]
     return Scores(documents, int((number < 0).sum()), misnamed)
 
 
