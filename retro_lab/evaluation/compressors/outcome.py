@@ -46,6 +46,7 @@ class Outcome:
         parameters: learned parameters of its models; None for counts and compressors.
         datastore_bytes: size of its datastore on disk.
         facts: further details for the record.
+        token_nats: float64 [T], of each scored token in corpus order; None if they were not kept.
     """
 
     document_nats: NDArray[np.float64]
@@ -55,6 +56,12 @@ class Outcome:
     parameters: int | None = None
     datastore_bytes: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
+    token_nats: NDArray[np.float64] | None = None
+
+    @classmethod
+    def by_token(cls, subset: Subset, token_nats: NDArray[np.float64], **rest: Any) -> Outcome:
+        """Builds an outcome from the nats of each token; chunks and documents get their sums."""
+        return cls.by_chunk(subset, chunk_sums(subset, token_nats), token_nats=token_nats, **rest)
 
     @classmethod
     def by_chunk(cls, subset: Subset, chunk_nats: NDArray[np.float64], **rest: Any) -> Outcome:
@@ -62,6 +69,12 @@ class Outcome:
         place = np.searchsorted(subset.documents, subset.document)
         sums = np.bincount(place, chunk_nats, len(subset.documents))
         return cls(sums.astype(np.float64), chunk_nats, **rest)
+
+
+def chunk_sums(subset: Subset, token_nats: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[S] nats of the subset's chunks, from those of its scored tokens [T] in corpus order."""
+    chunk = np.repeat(np.arange(len(subset.tokens)), subset.tokens)
+    return np.bincount(chunk, token_nats, len(subset.tokens)).astype(np.float64)
 
 
 def bits_per_byte(subset: Subset, chunk_nats: NDArray[np.float64]) -> float:
@@ -115,15 +128,18 @@ def _write(outcome: Outcome, workspace: Workspace) -> Mapping[str, Any]:
     np.save(workspace.path / "document_nats.npy", outcome.document_nats)
     if outcome.chunk_nats is not None:
         np.save(workspace.path / "chunk_nats.npy", outcome.chunk_nats)
+    if outcome.token_nats is not None:
+        np.save(workspace.path / "token_nats.npy", outcome.token_nats)
     rest = ("seconds", "parameters", "datastore_bytes", "facts")
     return {"tuning": asdict(outcome.tuning)} | {name: getattr(outcome, name) for name in rest}
 
 
 def _open(artifact: Artifact) -> Outcome:
-    chunk_nats = None
-    if "chunk_nats.npy" in artifact.manifest["files"]:
-        chunk_nats = np.load(artifact.file("chunk_nats.npy"), allow_pickle=False)
-    stats = dict(artifact.stats)
+    found = {
+        name: np.load(artifact.file(f"{name}.npy"), allow_pickle=False)
+        for name in ("document_nats", "chunk_nats", "token_nats")
+        if f"{name}.npy" in artifact.manifest["files"]
+    }
+    stats = {"chunk_nats": None} | dict(artifact.stats)
     tuning = Tuning(**stats.pop("tuning"))
-    document_nats = np.load(artifact.file("document_nats.npy"), allow_pickle=False)
-    return Outcome(document_nats, chunk_nats, tuning, **stats)
+    return Outcome(tuning=tuning, **(stats | found))
