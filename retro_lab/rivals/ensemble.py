@@ -68,8 +68,8 @@ def entries(session: RivalSession) -> list[Entry]:
 
     def score() -> Outcome:
         start = time.perf_counter()
-        tuned_on = [token_nats(model, text.tuning, session.batch) for model in models]
-        tuning = tune(text.tuning, *tuned_on, asked.weights, start)
+        first, second = (token_nats(model, text.tuning, session.batch) for model in models)
+        tuning = tune(text.tuning, first, second, asked.weights, start)
         first, second = (token_nats(model, text.test, session.batch) for model in models)
         training = sum(run.status["seconds"].get("training", 0.0) for run in runs)
         return Outcome.by_token(

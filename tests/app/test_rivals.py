@@ -194,12 +194,12 @@ def test_beside_a_backbone_stand_the_rivals_of_any_model(
 
 
 @pytest.mark.slow
-def test_the_equal_baseline_is_a_run_of_its_own(
+def test_the_equal_baseline_and_the_second_plain_model_are_runs_of_their_own(
     golden: Golden, run: RunDirectory, evaluated: RunDirectory
 ) -> None:
     overrides = (
         *GRIDS,
-        "eval.rivals.which=[equal_parameters]",
+        "eval.rivals.which=[equal_parameters,ensemble]",
         "eval.rivals.matched.lr_factors=[0.01,1.0]",
     )
     evaluate(EvaluateConfig(run=str(run.path), eval=golden.config(*overrides).eval))
@@ -216,3 +216,10 @@ def test_the_equal_baseline_is_a_run_of_its_own(
     assert rows["equal_parameters"]["parameters"] == pytest.approx(
         rows["on"]["parameters"], abs=facts["match"]["unit"] / 2
     )
+    two = rows["ensemble"]
+    first, second = (RunDirectory(run.path.parent / name) for name in two["facts"]["runs"])
+    assert first.path.name == golden.plain().path.name
+    assert second.config().seed == own.seed + 1
+    assert second.config().schedule == first.config().schedule
+    assert two["parameters"] == 2 * rows["plain"]["parameters"]
+    assert two["figures"]["all"]["nats"] <= rows["plain"]["figures"]["all"]["nats"]

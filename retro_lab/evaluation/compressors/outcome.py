@@ -135,11 +135,14 @@ def _write(outcome: Outcome, workspace: Workspace) -> Mapping[str, Any]:
 
 
 def _open(artifact: Artifact) -> Outcome:
-    found = {
-        name: np.load(artifact.file(f"{name}.npy"), allow_pickle=False)
-        for name in ("document_nats", "chunk_nats", "token_nats")
-        if f"{name}.npy" in artifact.manifest["files"]
-    }
-    stats = {"chunk_nats": None} | dict(artifact.stats)
+    stats = dict(artifact.stats)
     tuning = Tuning(**stats.pop("tuning"))
-    return Outcome(tuning=tuning, **(stats | found))
+    names = ("document_nats", "chunk_nats", "token_nats")
+    return Outcome(tuning=tuning, **{name: _array(artifact, name) for name in names}, **stats)
+
+
+def _array(artifact: Artifact, name: str) -> Any:
+    """An array of the outcome, or None if it was not kept."""
+    file = f"{name}.npy"
+    kept = file in artifact.manifest["files"]
+    return np.load(artifact.file(file), allow_pickle=False) if kept else None
