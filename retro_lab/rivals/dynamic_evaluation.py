@@ -29,7 +29,7 @@ from retro_lab.evaluation.compressors.subset import Subset
 from retro_lab.run.model import LanguageModel
 from retro_lab.store import track
 
-from .fast_weights import fast_weights, gradient_scales, text_of
+from .fast_weights import check_finite, fast_weights, gradient_scales, text_of
 from .ralm import blocks_of
 from .report import Entry
 from .rival_session import RivalSession, num_parameters
@@ -38,7 +38,7 @@ from .rival_session import RivalSession, num_parameters
 def nats_by_token(
     model: LanguageModel, scales: list[Tensor], subset: Subset, segment: int, rate: float
 ) -> NDArray[np.float64]:
-    """[T] nats of the subset's tokens.
+    """[T] nats of the subset's tokens; infinite if the steps diverge.
 
     Args:
         scales: from `gradient_scales`.
@@ -55,6 +55,8 @@ def nats_by_token(
                 fast.reset()
             nats = fast.nats(text_of(subset, block), block.stop - block.start)
             found.append(nats.detach().double().cpu().numpy())
+            if not np.isfinite(found[-1]).all():
+                return np.full(int(subset.tokens.sum()), np.inf)
             if rate:
                 fast.step(nats, rate)
             advance(1)
@@ -82,6 +84,7 @@ def entries(session: RivalSession) -> list[Entry]:
         scales = gradient_scales(model, text.training)
         tuning = tune(model, scales, text.tuning, asked.segment, asked.rates)
         nats = nats_by_token(model, scales, text.test, asked.segment, tuning.chosen["rate"])
+        check_finite(nats, "eval.rivals.dynamic.rates")
         blocks = blocks_of(text.test, asked.segment)
         return Outcome.by_token(
             text.test,

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from retro_lab.config.errors import UserError
 from retro_lab.evaluation.compressors.subset import Subset
 from retro_lab.run.model import LanguageModel
 from retro_lab.store import track
@@ -77,6 +78,22 @@ def fast_weights(model: LanguageModel, scales: list[Tensor]) -> Iterator[FastWei
         yield fast
     finally:
         fast.reset()
+
+
+def check_finite(nats: NDArray[np.float64], rates: str) -> None:
+    """Checks the scores of text that the rate was not tuned on.
+
+    Args:
+        rates: key of the rates tried.
+
+    Raises:
+        UserError: the steps diverged.
+    """
+    if not np.isfinite(nats).all():
+        raise UserError(
+            f"{rates}: the rate that validation chose diverges on the scored text",
+            fix=f"leave it out of {rates}",
+        )
 
 
 def text_of(subset: Subset, block: Block) -> NDArray[np.int64]:

@@ -33,7 +33,7 @@ from retro_lab.retrieval.new_text import NewTextSearch
 from retro_lab.run.model import LanguageModel
 from retro_lab.store import track
 
-from .fast_weights import fast_weights, gradient_scales, text_of
+from .fast_weights import check_finite, fast_weights, gradient_scales, text_of
 from .ralm import Block, blocks_of, passages
 from .report import Entry
 from .rival_session import RivalSession, num_parameters
@@ -53,7 +53,7 @@ class Taught(NamedTuple):
     """Scores, and what they cost.
 
     Attributes:
-        nats: float64 [T].
+        nats: float64 [T]; infinite if the steps diverge.
         steps: on neighbours.
         tokens: of these neighbours.
     """
@@ -107,6 +107,8 @@ def nats_by_token(
             with torch.no_grad():
                 nats = fast.nats(text_of(subset, block), block.stop - block.start)
             scored.append(nats.double().cpu().numpy())
+            if not np.isfinite(scored[-1]).all():
+                return Taught(np.full(int(subset.tokens.sum()), np.inf), steps, tokens)
             advance(1)
     return Taught(np.concatenate(scored), steps, tokens)
 
@@ -154,6 +156,7 @@ def entries(session: RivalSession) -> list[Entry]:
         tuning = tune(model, scales, tuned_on, texts_of(search, tuned_on, continuation), settings)
         found = texts_of(search, subset, continuation)
         taught = nats_by_token(model, scales, subset, found, Setting(**tuning.chosen))
+        check_finite(taught.nats, "eval.rivals.ttt.rates")
         blocks = blocks_of(subset, subset.store.chunk_size)
         return Outcome.by_token(
             subset,

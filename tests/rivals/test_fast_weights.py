@@ -14,10 +14,11 @@ import torch
 from rival_text import SIZE, VOCABULARY, small_model, small_store, subset_of
 from test_ralm import bm25
 
+from retro_lab.config.errors import UserError
 from retro_lab.evaluation.compressors.subset import Subset
 from retro_lab.retrieval.new_text import NewTextSearch, ReadPart, SearchedStore
 from retro_lab.rivals import dynamic_evaluation, ttt_neighbours
-from retro_lab.rivals.fast_weights import fast_weights, gradient_scales
+from retro_lab.rivals.fast_weights import check_finite, fast_weights, gradient_scales
 from retro_lab.rivals.ralm import blocks_of
 from retro_lab.rivals.states import token_nats
 from retro_lab.rivals.ttt_neighbours import Setting
@@ -102,6 +103,17 @@ def test_what_is_scored_after_a_step_sums_to_one() -> None:
         fast.step(fast.nats(text, 4), RATE)
         nats = [fast.nats(np.append(text, y), 1).item() for y in range(VOCABULARY)]
     assert np.exp(-np.array(nats)).sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_steps_that_diverge_are_not_chosen() -> None:
+    subset = subset_of(small_store(), "validation")
+    tuning = dynamic_evaluation.tune(MODEL, SCALES, subset, SIZE, [1e30, 0.0])
+    assert tuning.chosen == {"rate": 0.0}
+    assert tuning.trials[0] == {"rate": 1e30, "bits_per_byte": None}
+    with pytest.raises(UserError, match="none of the settings"):
+        dynamic_evaluation.tune(MODEL, SCALES, subset, SIZE, [1e30])
+    with pytest.raises(UserError, match=r"leave it out of eval\.rivals\.dynamic\.rates"):
+        check_finite(dynamic(subset, 1e30), "eval.rivals.dynamic.rates")
 
 
 def test_no_chunk_of_the_own_document_is_learned_from() -> None:

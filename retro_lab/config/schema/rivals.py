@@ -114,7 +114,7 @@ class DynamicConfig:
     """
 
     segment: int = setting(64, at_least=1)
-    rates: list[float] = setting([0.0, 3e-4, 1e-3, 3e-3, 1e-2])
+    rates: list[float] = setting([0.0, 3e-5, 1e-4, 3e-4, 1e-3])
 
 
 @dataclass
@@ -138,7 +138,7 @@ class TttConfig:
     """
 
     neighbours: list[int] = setting([2, 8])
-    rates: list[float] = setting([0.0, 3e-4, 1e-3, 3e-3])
+    rates: list[float] = setting([0.0, 1e-4, 3e-4, 1e-3])
 
 
 @dataclass

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from retro_lab.config.errors import UserError
 from retro_lab.store import Artifact, ArtifactStore, Stage, Workspace
 
 from .subset import Subset
@@ -25,7 +26,8 @@ class Tuning:
 
     Attributes:
         chosen: the settings with the fewest bits per byte.
-        trials: every setting tried, with its `bits_per_byte` on the tuning documents.
+        trials: every setting tried, with its `bits_per_byte` on the tuning documents, None where
+            it was not finite.
         seconds: time spent on tuning.
     """
 
@@ -86,11 +88,23 @@ def lowest(tried: Iterable[tuple[dict[str, Any], float]], started: float) -> Tun
     """The tuning that chooses the setting with the fewest bits per byte, the first of equals.
 
     Args:
-        tried: settings and their bits per byte.
+        tried: settings and their bits per byte; those that are not finite are recorded as None.
         started: `time.perf_counter()` at the start of tuning.
+
+    Raises:
+        UserError: no setting has a finite figure.
     """
-    trials = [settings | {"bits_per_byte": round(bits, 6)} for settings, bits in tried]
-    best = min(trials, key=lambda trial: trial["bits_per_byte"])
+    trials = [
+        settings | {"bits_per_byte": round(bits, 6) if math.isfinite(bits) else None}
+        for settings, bits in tried
+    ]
+    finite = [trial for trial in trials if trial["bits_per_byte"] is not None]
+    if not finite:
+        raise UserError(
+            f"none of the settings of a rival has a finite score: {trials}",
+            fix="give its grid in eval.rivals smaller values",
+        )
+    best = min(finite, key=lambda trial: trial["bits_per_byte"])
     chosen = {name: value for name, value in best.items() if name != "bits_per_byte"}
     return Tuning(chosen, trials, round(time.perf_counter() - started, 1))
 
