@@ -38,7 +38,7 @@ from .ralm import Block, blocks_of, passages
 from .report import Entry
 from .rival_session import RivalSession, num_parameters
 
-_TUNING_SHARE = 8
+_TUNING_SHARE = 4
 """A setting costs tens of passes, so it is tried on this part of the other rivals' tuning text."""
 
 
