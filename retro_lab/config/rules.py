@@ -377,8 +377,8 @@ def _rivals(config: Config) -> Iterator[UserError]:
         yield problem(
             "eval.rivals.which",
             config.eval.rivals.which,
-            f"{', '.join(own)} are made of models that this project trains, and this run's is "
-            f"recipe.backbone={config.recipe.backbone}",
+            "recipe.backbone is given, and these need a model that this project trains: "
+            f"{', '.join(own)}",
             f"eval.rivals.which=[{','.join(OF_ANY_MODEL)}]",
         )
     if "ralm" in which:

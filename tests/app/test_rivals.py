@@ -174,7 +174,7 @@ def test_beside_a_backbone_stand_the_rivals_of_any_model(
         *(f"recipe.backbone={folder}", "tokenizer.vocab_size=4096", "cca.layers=[2]"),
         *("neighbours=k1", "schedule.batch_size=2", "eval.random=false"),
     )
-    with pytest.raises(ConfigError, match="knn_lm, intermediate are made of models that this"):
+    with pytest.raises(ConfigError, match="a model that this project trains: knn_lm, intermediate"):
         golden.config(*given, *GRIDS)
     asked = "eval.rivals.which=[ralm,ngram,xz,dynamic_evaluation,ttt_neighbours]"
     grafted = golden.run(*given)
