@@ -96,12 +96,17 @@ from .retriever import (
     TfidfRetrieverConfig,
 )
 from .rivals import (
+    OF_ANY_MODEL,
     RIVALS,
+    DynamicConfig,
+    EnsembleConfig,
+    IntermediateConfig,
     KnnLmConfig,
     MatchedConfig,
     NgramConfig,
     RalmConfig,
     RivalsConfig,
+    TttConfig,
 )
 from .root import Config, EvaluateConfig, Objective, RunStoreConfig, StoreConfig
 from .setting import left_out, neutral_values
