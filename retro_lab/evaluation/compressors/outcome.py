@@ -94,18 +94,18 @@ def lowest(tried: Iterable[tuple[dict[str, Any], float]], started: float) -> Tun
     Raises:
         UserError: no setting has a finite figure.
     """
+    tried = list(tried)
     trials = [
         settings | {"bits_per_byte": round(bits, 6) if math.isfinite(bits) else None}
         for settings, bits in tried
     ]
-    finite = [trial for trial in trials if trial["bits_per_byte"] is not None]
+    finite = [(settings, bits) for settings, bits in tried if math.isfinite(bits)]
     if not finite:
         raise UserError(
             f"none of the settings of a rival has a finite score: {trials}",
             fix="give its grid in eval.rivals smaller values",
         )
-    best = min(finite, key=lambda trial: trial["bits_per_byte"])
-    chosen = {name: value for name, value in best.items() if name != "bits_per_byte"}
+    chosen, _ = min(finite, key=lambda trial: round(trial[1], 6))  # as it is recorded
     return Tuning(chosen, trials, round(time.perf_counter() - started, 1))
 
 

@@ -120,7 +120,7 @@ def document_jaccard(
     if len(text) < n:
         return np.zeros(len(documents))
     names, kinds = _ngram_names(text[None] + 1, n)
-    whole = ~np.lib.stride_tricks.sliding_window_view(text < 0, n).any(-1)
+    whole = np.asarray(~np.lib.stride_tricks.sliding_window_view(text < 0, n).any(-1))
     keys = np.unique((owner[: len(whole)] * kinds + names[0])[whole])
     row, name = np.divmod(keys, kinds)
     grams = csr_array((np.ones(len(keys)), (row, name)), shape=(len(every), kinds))
