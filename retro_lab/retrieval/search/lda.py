@@ -36,7 +36,7 @@ class LdaRetriever:
     def __init__(self, config: LdaRetrieverConfig) -> None:
         self.config = config
         self.model: Any = None  # scikit-learn's, once built or loaded
-        self.mixtures = FaissRetriever(_MIXTURES)
+        self.mixtures: Any = FaissRetriever(_MIXTURES)
 
     @classmethod
     def index_fields(cls, config: LdaRetrieverConfig) -> dict[str, Any]:
