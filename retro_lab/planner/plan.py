@@ -152,7 +152,8 @@ def building_memory(
     """Peak memory by stage, in bytes, besides blocks of bounded size.
 
     `embeddings` sorts a digest of each chunk. `index` holds chunk ids, FAISS's training vectors,
-    and the whole index unless FAISS builds it on disk; a lexical index also holds all tokens.
+    and the whole index unless FAISS builds it on disk; a lexical index
+    and one of topics also hold all tokens.
     `neighbours` holds chunk ids; it memory-maps the index, which is fastest if it fits in memory.
     """
     held = {"corpus": 0, "chunks": 0}
@@ -167,7 +168,7 @@ def building_memory(
     if dense is not None:
         building += _training_bytes(dense, planned.database, width)
     whole = [size for name, size in index.items() if not _on_disk(dense, name, planned, width)]
-    if any(name.endswith("indptr.npy") for name in index):
+    if any(name.endswith(("indptr.npy", "topics.npy")) for name in index):
         building += planned.database * planned.chunk_size * 4
     return {**held, "index": building + sum(whole), "neighbours": planned.database * _NUMBER_BYTES}
 
@@ -183,7 +184,8 @@ def _training_bytes(config: FaissRetrieverConfig, size: int, width: int) -> int:
 def _on_disk(dense: FaissRetrieverConfig | None, name: str, planned: Database, width: int) -> bool:
     """Whether a file of the index is written in blocks, without holding it in memory."""
     if name.endswith("index.faiss"):
-        assert dense is not None
+        if dense is None:  # mixtures of topics, indexed in memory
+            return False
         return writes_blocks(_empty_index(dense, planned.database, width)[0])
     return name.endswith(("vectors.npy", "chunk_ids.npy"))
 
