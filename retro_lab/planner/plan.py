@@ -152,8 +152,8 @@ def building_memory(
     """Peak memory by stage, in bytes, besides blocks of bounded size.
 
     `embeddings` sorts a digest of each chunk. `index` holds chunk ids, FAISS's training vectors,
-    and the whole index unless FAISS builds it on disk; a lexical index
-    and one of topics also hold all tokens.
+    and the whole index unless FAISS builds it on disk; a lexical index and one
+    of topics also hold all tokens.
     `neighbours` holds chunk ids; it memory-maps the index, which is fastest if it fits in memory.
     """
     held = {"corpus": 0, "chunks": 0}
