@@ -120,13 +120,8 @@ def document_jaccard(
     if len(text) < n:
         return np.zeros(len(documents))
     names, kinds = _ngram_names(text[None] + 1, n)
-<<<<<<< HEAD
     whole = np.asarray(~np.lib.stride_tricks.sliding_window_view(text < 0, n).any(-1))
     keys = np.unique((owner[: len(whole)] * kinds + names[0])[whole])
-=======
-    whole = ~np.lib.stride_tricks.sliding_window_view(text < 0, n).any(-1)
-    keys = np.unique((owner[: names.shape[1]] * kinds + names[0])[whole])
->>>>>>> history
     row, name = np.divmod(keys, kinds)
     grams = csr_array((np.ones(len(keys)), (row, name)), shape=(len(every), kinds))
     size = np.bincount(row, minlength=len(every))
