@@ -14,6 +14,7 @@ import pytest
 from page_checks import check_page, json_of
 
 from retro_lab.commands.summary import show_results
+from retro_lab.evaluation.measure.conditions import label
 from retro_lab.evaluation.measure.leakage import analyse
 from retro_lab.evaluation.measure.statistics import Bootstrap
 from retro_lab.evaluation.records.chunk_table import ChunkTable
@@ -64,6 +65,22 @@ def test_the_page_is_whole_by_itself(results: Results, tmp_path: Path) -> None:
     assert sources[0].startswith("data:image/png;base64,")
     tables = "".join(re.findall("<table>.*?</table>", page, re.DOTALL))
     assert not re.search(r"\bnan\b|None", tables)
+
+
+def test_the_page_says_what_its_words_mean(results: Results, tmp_path: Path) -> None:
+    page = html.unescape(write_run_page(results, tmp_path).read_text())
+    words = page.split("What the words on this page mean")[1].split("</details>")[0]
+    for name in results.metrics["test"]:
+        assert f">{label(name)}</" in words
+    for name in ("bits per byte", "r(C)", "interval"):
+        assert f">{name}</" in words
+    assert "RETRO[oracle]" not in words, "only conditions of this page"
+
+
+def test_the_page_of_a_further_evaluation_names_its_run(results: Results, tmp_path: Path) -> None:
+    folder = tmp_path / "tiny" / "databases" / "planted-1" / "evaluations" / "exact"
+    folder.mkdir(parents=True)
+    assert "<h1>tiny: planted-1: exact</h1>" in write_run_page(results, folder).read_text()
 
 
 def test_the_card_and_the_terminal_say_the_same(

@@ -58,8 +58,8 @@ def model_table(results: Results, folder: Path) -> Table:
     counted = _model(folder).get("parameters", {})
     words = {
         "total": "parameters",
-        "embeddings": "of them embeddings",
-        "retrieval": "of them for retrieval",
+        "embeddings": "in embeddings",
+        "retrieval": "in retrieval, with embeddings",
     }
     rows += [[words[k], f"{counted[k]:,}"] for k in words if isinstance(counted.get(k), int)]
     named = {

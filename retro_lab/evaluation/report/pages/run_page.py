@@ -26,6 +26,7 @@ from ..table import Table, number
 from ..tables import conditions_table, difference_text, probes_table
 from ..verdict_card import verdict_card, verdict_sentences
 from .figures import leakage_figures
+from .page_words import words_table
 from .render import render, write
 from .run_facts import Link, compared_links, corpus_table, model_table, settings_table
 from .training_curves import training_figures
@@ -60,6 +61,8 @@ RECORDS = {
 }
 """By record of an optional evaluation, its files; later evaluations leave them in place."""
 _LINK = Markup('<a href="{}">{}</a>')
+INSIDE = ("databases", "evaluations")
+"""Folders of a run that hold the results of other databases and of further evaluations."""
 DECISIVE = ("split", "stride", "k", "reference")
 OUTDATED = "of an evaluation with another split, stride, k or reference"
 
@@ -101,12 +104,13 @@ def _render(results: Results, folder: Path, other_evaluations: Sequence[Link]) -
     confidence = f"{100 * leakage.bootstrap.confidence:g} %"
     return render(
         "index.html.j2",
-        title=folder.name,
+        title=_title(folder),
         described=f"{settings.split} split, windows of {settings.window} tokens every "
         f"{settings.stride}; {confidence} paired bootstrap intervals over documents",
         warnings=warnings(results),
         card=verdict_card(results),
         sentences=verdict_sentences(results),
+        words=words_table(results.metrics[settings.split]),
         plain=results.plain and plain_in_words(results.plain),
         curves=training_figures(folder / "metrics.jsonl"),
         leaks=leakage_figures(leakage) if "on" in leakage.curves else [],
@@ -124,6 +128,14 @@ def _render(results: Results, folder: Path, other_evaluations: Sequence[Link]) -
         files=_files_table(folder, old),
         label=label,
     )
+
+
+def _title(folder: Path) -> str:
+    """The run's name; behind it those of the database and evaluation inside the run, if any."""
+    named = folder.absolute()
+    if named.parent.name in INSIDE:
+        return f"{_title(named.parents[1])}: {named.name}"
+    return named.name
 
 
 def _score_tables(results: Results) -> list[Table]:
