@@ -23,6 +23,8 @@ TESTS = Path(__file__).parent
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Gives each test that isn't marked as slow or of the GPU the level of its folder."""
     for item in items:
+        if TESTS not in item.path.parents:
+            continue  # `pytest --pyargs retro_lab.testing`, typed in the checkout
         if not any(map(item.get_closest_marker, ("slow", "gpu"))):
             folder = item.path.relative_to(TESTS).parts[0]
             item.add_marker("app" if folder in ("app", "faults") else "contracts")
