@@ -26,6 +26,10 @@ COMMANDS = {
         "retro_lab.commands.export:main",
         "a run as a Hugging Face model folder: run=... out=...",
     ),
+    "audit": (
+        "retro_lab.commands.audit:main",
+        "are a scorer's figures valid, and is the text in its data?",
+    ),
     "validate": (
         "retro_lab.commands.validate:main",
         "check a configuration in seconds, run nothing",

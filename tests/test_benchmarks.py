@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+
+from retro_lab.evaluation.measure.leakage import Difference
+from retro_lab.evaluation.measure.metrics import Score
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -60,3 +66,52 @@ def test_our_generation_reads_the_neighbours_that_a_forward_pass_reads() -> None
             assert torch.equal(token, state[0])
             written = torch.cat((written, token), dim=1)
             state = ours.continue_(state, neighbours)
+
+
+def test_alarms_are_counted_on_the_same_chunks_with_and_without_a_copy() -> None:
+    from detector_figures import THRESHOLDS, counted
+
+    document, clean = np.array([0, 0, 1, 1, 2]), np.array([True, True, True, True, False])
+    before, after = np.array([0.1, 0.9, 0.2, 0.3, 1.0]), np.array([0.95, 0.2, 0.9, 0.3, 1.0])
+    nothing, planted = dict.fromkeys(THRESHOLDS, before), dict.fromkeys(THRESHOLDS, after)
+    found = counted(nothing, {"0": planted}, clean, document)
+    assert (found["clean_chunks"], found["clean_documents"], found["documents"]) == (4, 2, 3)
+    embedding = found["detectors"]["embedding"]
+    assert (embedding["alarms_clean"], embedding["alarms_all"]) == (1, 2)
+    edit = embedding["edits"]["0"]
+    assert (edit["found"], edit["only_with_copy"], edit["only_without"]) == (2, 2, 1)
+    assert edit["found_at_1_percent"] == 1  # above 0.9, the highest without a copy
+    assert 0 <= edit["low"] <= 0.5 <= edit["high"] <= 1
+
+
+def test_an_experiment_goes_on_with_the_points_that_are_missing(tmp_path: Path) -> None:
+    """And measures all of them anew on another run."""
+    from experiments import EXPERIMENTS, draw, measure
+
+    asked: list[str] = []
+
+    def evaluate(*overrides: str) -> SimpleNamespace:
+        asked.append(overrides[0])
+        difference = Difference("on", "plain", 1.0, -0.1, -0.2, -0.05, 12)
+        return SimpleNamespace(
+            metrics={"test": {"on": Score(10.0, 5, 20), "plain": Score(12.0, 5, 20)}},
+            evaluation=SimpleNamespace(split="test"),
+            leakage=SimpleNamespace(
+                difference=lambda a, b, alpha: difference if a == "on" else None
+            ),
+            memory=None,
+        )
+
+    record = tmp_path / "experiments.json"
+    values = EXPERIMENTS["neighbours"].values
+    known = measure(evaluate, ["neighbours"], record, "a")  # type: ignore[arg-type]
+    assert len(asked) == len(values)
+    assert known["points"]["neighbours"]["2"]["on minus plain, all"] == [-0.1, -0.2, -0.05, 12]
+    del known["points"]["neighbours"]["4"]
+    record.write_text(json.dumps(known))
+    known = measure(evaluate, ["neighbours"], record, "a")  # type: ignore[arg-type]
+    assert asked[len(values) :] == ["eval.k=4"]
+    measure(evaluate, ["neighbours"], record, "b")  # type: ignore[arg-type]
+    assert len(asked) == 2 * len(values) + 1
+    draw(known, tmp_path)
+    assert (tmp_path / "experiment_neighbours.png").stat().st_size > 5000

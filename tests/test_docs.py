@@ -50,6 +50,11 @@ RUNS = {
     "nano-none-s1-ddd9e86e": (LAUNCHED, "baseline", "neighbours=k1"),
     "small-bm25-k2-s1-631a5b5a": ("trainer=gpu model=small", "run"),
     "tiny-bm25-k2-s1-85b516bc": ("debug=limit", "run"),
+    "tiny-bm25-k2-s1-cd3705f7": (
+        "debug=limit schedule.steps=300 schedule.warmup_steps=30 recipe.steps=100 memory=none "
+        "logger=none trainer.threads=1 eval.bootstrap_samples=1000",
+        "run",
+    ),
     "tiny-none-s1-127e1934": ("debug=limit", "baseline"),
     "nano-bm25-k2-s1-6b620356": ("debug=limit model=nano logger=none", "run"),
     "tiny-bm25-k2-s1-75e27737": (

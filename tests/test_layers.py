@@ -26,6 +26,7 @@ RANK = {
     "evaluation": 7,
     "training": 8,
     "run": 9,
+    "audit": 10,
     "rivals": 10,
     "planner": 10,
     "sweeps": 10,

@@ -86,7 +86,7 @@ def part_class(part: OwnPart, prefix: str = "") -> Any:
             "be imported and run here",
             fix=f"read that code, then set {TRUST}={part.cls} in the environment to allow it",
         )
-    found = _imported(part, f"{prefix}class")
+    found = imported(part.cls, f"{prefix}class", part.kind)
     lacking = [name for name in REQUIRED.get(part.kind, ()) if not hasattr(found, name)]
     if lacking:
         rule = f"is no {part.kind}: it has no {', '.join(lacking)}"
@@ -176,35 +176,45 @@ def _all_stated(parts: OwnParts, prefix: str) -> OwnParts:
     return dataclasses.replace(parts, sources=sources)
 
 
-def _imported(part: OwnPart, key: str) -> Any:
-    path = part.cls if ":" in part.cls else _entry_point(part, key)
-    module, _, name = path.partition(":")
+def imported(name: str, key: str, kind: str) -> Any:
+    """The class or function that a user named.
+
+    Args:
+        name: `module:Class`, or the name of an installed entry point.
+        key: that it was given to, for messages.
+        kind: what it is, in the singular.
+
+    Raises:
+        UserError: it can't be imported, or is neither a class nor a function.
+    """
+    path = name if ":" in name else _entry_point(name, key, kind)
+    module, _, member = path.partition(":")
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:
         sys.path.append(here)  # an installed script's path lacks the working directory
     try:
         import_module(module)
     except Exception as error:
-        raise _not_imported(error, module, key, part) from error
+        raise _not_imported(error, module, key, name) from error
     try:
         found = resolve_name(path)
     except AttributeError:
-        near = difflib.get_close_matches(name, dir(sys.modules[module]), n=1)
+        near = difflib.get_close_matches(member, dir(sys.modules[module]), n=1)
         fix = f"{key}={module}:{near[0]}" if near else f"{key}={module}:<a name in that file>"
         raise problem(
-            key, part.cls, f"{module} has no {name or 'name behind the colon'}", fix
+            key, name, f"{module} has no {member or 'name behind the colon'}", fix
         ) from None
     if not callable(found):
-        raise problem(key, part.cls, f"is {type(found).__name__}, not a class or function", _DOCS)
+        raise problem(key, name, f"is {type(found).__name__}, not a class or function", _DOCS)
     return found
 
 
-def _not_imported(error: Exception, module: str, key: str, part: OwnPart) -> UserError:
+def _not_imported(error: Exception, module: str, key: str, name: str) -> UserError:
     missing = (isinstance(error, ModuleNotFoundError) and error.name) or ""
     if missing and f"{module}.".startswith(f"{missing}."):
         return problem(
             key,
-            part.cls,
+            name,
             f"there is no module {missing} in {Path.cwd()} or among the installed packages",
             f"run the command in the folder that holds {missing}.py, or install it",
         )
@@ -214,22 +224,22 @@ def _not_imported(error: Exception, module: str, key: str, part: OwnPart) -> Use
         place = f"{error.filename}, line {error.lineno}"
     return problem(
         key,
-        part.cls,
+        name,
         f"importing {module} failed in {place}: {type(error).__name__}: {first_line(error)}",
         f'python -c "import {module}" shows the whole error',
     )
 
 
-def _entry_point(part: OwnPart, key: str) -> str:
+def _entry_point(name: str, key: str, kind: str) -> str:
     """The import path of an installed entry point of the group `retro_lab.<kind>s`."""
-    group = f"retro_lab.{part.kind}s"
+    group = f"retro_lab.{kind}s"
     installed: EntryPoints = entry_points(group=group)
-    for entry in installed.select(name=part.cls):
+    for entry in installed.select(name=name):
         return entry.value
     names = ", ".join(sorted({entry.name for entry in installed})) or "none"
     raise problem(
         key,
-        part.cls,
+        name,
         f"is no installed entry point of {group} (there are: {names})",
         f"{key}=module:Class names a class in a file or package",
     )

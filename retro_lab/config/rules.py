@@ -13,6 +13,7 @@ from .backbone import tokenizer_path
 from .errors import ConfigError, UserError, problem
 from .fingerprints import canonical
 from .schema import (
+    OF_ANY_MODEL,
     Config,
     HfTokenizerConfig,
     Method,
@@ -354,7 +355,7 @@ def _sharding(config: Config) -> Iterator[UserError]:
 
 
 def _rivals(config: Config) -> Iterator[UserError]:
-    which = config.eval.rivals.which
+    which = config.eval.rivals.names
     if not which:
         return
     if config.eval.split != "test":
@@ -371,15 +372,26 @@ def _rivals(config: Config) -> Iterator[UserError]:
             "rivals learn from the training split, and must search what RETRO searches",
             "database=train, or another eval",
         )
-    if config.recipe.backbone is not None:
+    own = [name for name in which if name not in OF_ANY_MODEL]
+    if config.recipe.backbone is not None and own:
         yield problem(
-            "recipe.backbone",
-            config.recipe.backbone,
-            "rivals are built on a baseline of this project's own",
-            "another eval for this run",
+            "eval.rivals.which",
+            config.eval.rivals.which,
+            "recipe.backbone is given, and these need a model that this project trains: "
+            f"{', '.join(own)}",
+            f"eval.rivals.which=[{','.join(OF_ANY_MODEL)}]",
         )
     if "ralm" in which:
         yield from _ralm(config)
+    segment, step = config.eval.rivals.dynamic.segment, config.scored_stride
+    length = config.chunking.sequence_length
+    if "dynamic_evaluation" in which and segment and (step % segment or length % segment):
+        yield problem(
+            "eval.rivals.dynamic.segment",
+            segment,
+            f"does not divide the evaluation's stride of {step} tokens and its window of {length}",
+            f"eval.rivals.dynamic.segment={config.chunking.chunk_size}",
+        )
 
 
 def _ralm(config: Config) -> Iterator[UserError]:

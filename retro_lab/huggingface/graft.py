@@ -118,16 +118,11 @@ class GraftedRetro(nn.Module):
         Returns:
             [B, N, V] over the backbone's vocabulary.
         """
-        return self._log_probs(*self._hidden(input_ids, neighbour_ids, document_ids))
-
-    def logits_at(self, at: Tensor, input_ids: Tensor, *retrieval: Tensor | None) -> Tensor:
-        """[T, V], what `forward` gives at the T positions that at [B, N] marks."""
-        hidden, copy = self._hidden(input_ids, *retrieval)
-        return self._read_out(hidden[at]) if copy is None else self._log_probs(hidden, copy)[at]
+        return self._log_probs(*self.hidden(input_ids, neighbour_ids, document_ids))
 
     def _log_probs(self, hidden: Tensor, copy: Copy | None) -> Tensor:
         """[B, N, V], logits, or log-probabilities of the mixture with the pointer."""
-        logits = self._read_out(hidden)
+        logits = self.logits(hidden)
         if copy is None:
             return logits
         last = logits.shape[-1] - 1  # padding has no logit and is never copied
@@ -148,8 +143,8 @@ class GraftedRetro(nn.Module):
         Returns:
             [B, N] of at least single precision, 0 at unscored positions.
         """
-        hidden, copy = self._hidden(input_ids, neighbour_ids, document_ids)
-        logits = at_least_single(self._read_out(hidden))
+        hidden, copy = self.hidden(input_ids, neighbour_ids, document_ids)
+        logits = at_least_single(self.logits(hidden))
         nats = F.cross_entropy(
             logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
         ).view_as(targets)
@@ -202,7 +197,7 @@ class GraftedRetro(nn.Module):
         if self.encoder is not None:
             self.encoder.checkpointing = enabled
 
-    def _hidden(
+    def hidden(
         self,
         input_ids: Tensor,
         neighbour_ids: Tensor | None = None,
@@ -258,7 +253,7 @@ class GraftedRetro(nn.Module):
         """Ids with padding, outside the backbone's vocabulary, replaced by a valid id."""
         return ids.clamp(max=cast(Any, self.backbone.config).vocab_size - 1)
 
-    def _read_out(self, hidden: Tensor) -> Tensor:
+    def logits(self, hidden: Tensor) -> Tensor:
         """Logits [.., V] of the backbone's output layer, from states [.., D]."""
         return cast(nn.Module, self.backbone.get_output_embeddings())(hidden)
 

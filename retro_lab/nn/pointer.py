@@ -197,25 +197,6 @@ def mixture_log_probs(logits: Tensor, copy: Copy) -> Tensor:
     return mixture(log_lm, odds, p_copy)
 
 
-def mixture_log_probs_at(logits: Tensor, at: Tensor, copy: Copy) -> Tensor:
-    """[T, V], `mixture_log_probs` at the T positions that at [B, N] marks; without gradients.
-
-    A token that no neighbour holds has p_lm / (1 + odds), so the mixture is computed for the others
-    alone.
-
-    Args:
-        logits: [T, V], at these positions.
-    """
-    log_lm, length = at_least_single(logits).log_softmax(-1), at.shape[1]
-    size = copy.log_attention.shape[2]
-    attention = put_back(copy.log_attention.exp(), length)[at]  # [T, J]
-    ids = put_back(copy.next_ids.unsqueeze(2).expand(-1, -1, size, -1), length)[at]  # [T, J]
-    odds = put_back(copy.gate_logit.exp().unsqueeze(-1), length)[at]  # [T, 1], 0 without a chunk
-    p_copy = torch.zeros_like(log_lm).scatter_add(-1, ids, attention).gather(-1, ids)
-    held = mixture(log_lm.gather(-1, ids), odds, p_copy)
-    return (log_lm - odds.log1p()).scatter(-1, ids, held)
-
-
 def mixture(log_lm: Tensor, odds: Tensor, p_copy: Tensor) -> Tensor:
     """[.., V] log((p_lm + odds p_copy) / (1 + odds)); exactly log_lm for zero odds."""
     mixed = torch.log(log_lm.exp() + odds * p_copy) - torch.log1p(odds)

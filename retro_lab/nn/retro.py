@@ -22,7 +22,7 @@ from .chunks import RetrievedChunks, attending_chunks, put_back
 from .config import RetroConfig
 from .initialise import SelfInitialising, initialise
 from .layers import RMSNorm, at_least_single, feed_forward, maybe_checkpointed, noisy
-from .pointer import Copy, Pointer, mixture_log_probs, mixture_log_probs_at, mixture_nats
+from .pointer import Copy, Pointer, mixture_log_probs, mixture_nats
 from .positions import Axis
 from .retrofit import Retrofitted
 
@@ -259,12 +259,6 @@ class Retro(Retrofitted):
         hidden, copy = self.hidden(input_ids, neighbour_ids, document_ids)
         logits = self.logits(hidden)
         return logits if copy is None else mixture_log_probs(logits, copy)
-
-    def logits_at(self, at: Tensor, input_ids: Tensor, *retrieval: Tensor | None) -> Tensor:
-        """[T, V], what `forward` gives at the T positions that at [B, N] marks; no gradients."""
-        hidden, copy = self.hidden(input_ids, *retrieval)
-        logits = self.logits(hidden[at])
-        return logits if copy is None else mixture_log_probs_at(logits, at, copy)
 
     def token_nats(
         self,

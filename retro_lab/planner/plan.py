@@ -17,7 +17,9 @@ from typing import Any
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import (
     Bm25RetrieverConfig,
+    EditDistanceRetrieverConfig,
     FaissRetrieverConfig,
+    LdaRetrieverConfig,
     OracleRetrieverConfig,
     RandomRetrieverConfig,
     RetrieverConfig,
@@ -150,7 +152,8 @@ def building_memory(
     """Peak memory by stage, in bytes, besides blocks of bounded size.
 
     `embeddings` sorts a digest of each chunk. `index` holds chunk ids, FAISS's training vectors,
-    and the whole index unless FAISS builds it on disk; a lexical index also holds all tokens.
+    and the whole index unless FAISS builds it on disk; a lexical index and one
+    of topics also hold all tokens.
     `neighbours` holds chunk ids; it memory-maps the index, which is fastest if it fits in memory.
     """
     held = {"corpus": 0, "chunks": 0}
@@ -165,7 +168,7 @@ def building_memory(
     if dense is not None:
         building += _training_bytes(dense, planned.database, width)
     whole = [size for name, size in index.items() if not _on_disk(dense, name, planned, width)]
-    if any(name.endswith("indptr.npy") for name in index):
+    if any(name.endswith(("indptr.npy", "topics.npy")) for name in index):
         building += planned.database * planned.chunk_size * 4
     return {**held, "index": building + sum(whole), "neighbours": planned.database * _NUMBER_BYTES}
 
@@ -181,7 +184,8 @@ def _training_bytes(config: FaissRetrieverConfig, size: int, width: int) -> int:
 def _on_disk(dense: FaissRetrieverConfig | None, name: str, planned: Database, width: int) -> bool:
     """Whether a file of the index is written in blocks, without holding it in memory."""
     if name.endswith("index.faiss"):
-        assert dense is not None
+        if dense is None:  # mixtures of topics, indexed in memory
+            return False
         return writes_blocks(_empty_index(dense, planned.database, width)[0])
     return name.endswith(("vectors.npy", "chunk_ids.npy"))
 
@@ -237,7 +241,14 @@ def _index_files(
             return [ids, *_postings(planned, folder), idf]
         case RandomRetrieverConfig() | StoredRetrieverConfig():
             return [ids]
-        case OracleRetrieverConfig():
+        case LdaRetrieverConfig():
+            words = array("index", f"{folder}topics", retriever.topics * planned.vocab_size, 4)
+            nearest = FaissRetrieverConfig()
+            return [
+                words,
+                *_index_files(planned, nearest, retriever.topics, f"{folder}mixtures/"),
+            ]
+        case OracleRetrieverConfig() | EditDistanceRetrieverConfig():
             tokens = array("index", f"{folder}tokens", size * planned.chunk_size, 4)
             return [*_index_files(planned, retriever.bm25, width, f"{folder}bm25/"), tokens]
     parts = retriever.parts()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from retro_lab.text.chunks import ChunkStore
     from retro_lab.text.tokenizers import Tokenizer
 
-    from .base import Retriever
+    from .base import Neighbours, Retriever
     from .embed.embedders import Embedder
     from .folder import FolderChunks
 
@@ -90,9 +90,17 @@ class NewTextSearch:
         self.text, self.read, self.retriever, self.embedder = text, read, retriever, embedder
 
     def search(self, queries: Sequence[Sequence[int]]) -> tuple[np.ndarray, list[list[Found]]]:
-        """Neighbours as in training, without the filters, which need a chunk of the store.
+        """Neighbours as in training, without the filters, which need a chunk of the store."""
+        import numpy as np
 
-        A query of fewer than M tokens is padded like the last chunk of a document.
+        return self._described(*self.found(queries, np.full(len(queries), -1, dtype=np.int64)))
+
+    def found(self, queries: Sequence[Sequence[int]], document: np.ndarray) -> Neighbours:
+        """[Q, K] chunks of other documents than the query's own.
+
+        Args:
+            queries: Q token rows; one of fewer than M is padded like the last chunk of a document.
+            document: int64 [Q], the `identity` of each query's document; -1 outside the store.
         """
         import numpy as np
 
@@ -110,8 +118,8 @@ class NewTextSearch:
             embeddings = embed_queries(self.embedder, texts)
         outside = np.full(len(queries), -1, dtype=np.int64)
         tokens = text_tokens(tokens, store.pad_id, store.boundary_id)
-        asked = Queries(tokens, embeddings, document=outside, chunk_ids=outside)
-        return self._described(*search_filled(self.retriever, asked, self.read.k, store.identity))
+        asked = Queries(tokens, embeddings, document=document, chunk_ids=outside)
+        return search_filled(self.retriever, asked, self.read.k, store.identity)
 
     def _described(
         self, ids: np.ndarray, scores: np.ndarray
@@ -156,8 +164,8 @@ class RandomChunks(NewTextSearch):
         retriever.chunk_ids = searched
         super().__init__(text, read, retriever)
 
-    def search(self, queries: Sequence[Sequence[int]]) -> tuple[np.ndarray, list[list[Found]]]:
-        """The same chunks for the same query tokens."""
+    def found(self, queries: Sequence[Sequence[int]], document: np.ndarray) -> Neighbours:
+        """[Q, K], the same chunks for the same query tokens, of any document."""
         import zlib
 
         import numpy as np
@@ -167,7 +175,7 @@ class RandomChunks(NewTextSearch):
         drawn = [zlib.crc32(np.asarray(query, np.int64).tobytes()) for query in queries]
         ids = np.array(drawn, np.int64)
         asked = Queries(np.empty((len(ids), 0), np.int32), None, document=ids, chunk_ids=ids)
-        return self._described(*self.retriever.candidates(asked, self.read.k))
+        return self.retriever.candidates(asked, self.read.k)
 
 
 class GivenNeighbours:

@@ -59,7 +59,7 @@ def tune(
     k = max(config.neighbours)
     grid = list(itertools.product(config.neighbours, config.temperatures, config.weights))
     sums = np.zeros(len(grid))
-    for nats, distances, hit, _ in _searched(model, datastore, subset, k, batch_size, "tuning"):
+    for nats, distances, hit in _searched(model, datastore, subset, k, batch_size, "tuning"):
         for at, group in itertools.groupby(range(len(grid)), lambda i: grid[i][:2]):
             count, temperature = at
             knn = knn_log_probs(distances[:, :count], hit[:, :count], temperature)
@@ -76,14 +76,14 @@ def score(
     """The score of the mixture with the tuned settings on every token of `subset`."""
     start = time.perf_counter()
     chosen: dict[str, Any] = tuning.chosen
-    totals = np.zeros(subset.store.num_chunks)
+    found = []
     batches = _searched(model, datastore, subset, chosen["neighbours"], batch_size, "scoring")
-    for nats, distances, hit, chunk in batches:
+    for nats, distances, hit in batches:
         knn = knn_log_probs(distances, hit, chosen["temperature"])
-        np.add.at(totals, chunk, mixed_nats(nats, knn, chosen["weight"]))
-    return Outcome.by_chunk(
+        found.append(mixed_nats(nats, knn, chosen["weight"]))
+    return Outcome.by_token(
         subset,
-        totals[subset.rows],
+        np.concatenate(found),
         tuning=tuning,
         seconds=round(time.perf_counter() - start, 1),
         parameters=sum(p.numel() for p in model.parameters()),
@@ -95,11 +95,11 @@ def score(
 def _searched(
     model: Retro, datastore: Datastore, subset: Subset, k: int, batch_size: int, what: str
 ):
-    """Batches of (nats [T], distances [T, K], hit [T, K], chunk [T])."""
+    """Batches of (nats [T], distances [T, K], hit [T, K]) in corpus order."""
     data, windows = subset.windows()
     with track(int(subset.tokens.sum()), f"{what} kNN-LM", "tokens") as advance:
         for part in token_states(model, data, windows, batch_size):
             document = np.asarray(subset.store.document)[part.chunk]
             distances, tokens = datastore.search(part.keys, document, k)
-            yield part.nats, distances, tokens == part.tokens[:, None], part.chunk
+            yield part.nats, distances, tokens == part.tokens[:, None]
             advance(len(part.nats))

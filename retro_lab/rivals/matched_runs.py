@@ -17,7 +17,7 @@ from retro_lab.run.timing import Stopwatch
 
 from .matched import Match, parameters
 from .rival_session import RivalSession
-from .states import plain_nats
+from .states import plain_nats, token_nats
 
 
 def matched_outcome(session: RivalSession, name: str, match: Match) -> Outcome:
@@ -39,9 +39,9 @@ def matched_outcome(session: RivalSession, name: str, match: Match) -> Outcome:
         chosen = tuning.chosen["lr_factor"]
         model = models[chosen]
         training = sum(run.status["seconds"].get("training", 0.0) for run in runs.values())
-        return Outcome.by_chunk(
+        return Outcome.by_token(
             text.test,
-            plain_nats(model, text.test, batch),
+            token_nats(model, text.test, batch),
             tuning=tuning,
             seconds=round(training + time.perf_counter() - start, 1),
             parameters=parameters(model.config),

@@ -19,11 +19,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from retro_lab.evaluation.compressors.outcome import Outcome, Tuning, bits_per_byte, lowest
+from retro_lab.evaluation.compressors.outcome import (
+    Outcome,
+    Tuning,
+    bits_per_byte,
+    chunk_sums,
+    lowest,
+)
 from retro_lab.evaluation.compressors.subset import Subset
-from retro_lab.nn import Retro
 from retro_lab.retrieval.base import NO_TOKEN, Neighbours, Queries, Retriever
 from retro_lab.retrieval.filters.exclusion import search_filled
+from retro_lab.run.model import LanguageModel
 from retro_lab.store import track
 
 IGNORED = -100
@@ -97,7 +103,7 @@ def passages(subset: Subset, chunks: NDArray[np.int64], continuation: int) -> li
 
 
 def block_nats(
-    model: Retro,
+    model: LanguageModel,
     subset: Subset,
     blocks: list[Block],
     found: list[NDArray],
@@ -139,8 +145,8 @@ def _input_tokens(subset: Subset, block: Block, passage: NDArray) -> NDArray:
     return np.concatenate([passage, subset.tokens_of(block.document)[first:last]])
 
 
-def nats_by_chunk(
-    model: Retro,
+def nats_by_token(
+    model: LanguageModel,
     retriever: Retriever,
     subset: Subset,
     stride: int,
@@ -148,19 +154,16 @@ def nats_by_chunk(
     batch_size: int,
     what: str,
 ) -> tuple[NDArray[np.float64], int]:
-    """[S] nats of the subset's chunks under one setting, and the number of input tokens."""
+    """[T] nats of the subset's tokens under one setting, and the number of input tokens."""
     blocks = blocks_of(subset, stride)
     found = _passages_of(retriever, subset, blocks, setting)
-    totals = np.zeros(subset.store.num_chunks)
-    size = subset.store.chunk_size
+    scored: list[NDArray[np.float64]] = [np.empty(0)] * len(blocks)
     with track(len(blocks), what, "blocks") as advance:
         for i, nats in block_nats(model, subset, blocks, found, batch_size):
-            positions = np.arange(blocks[i].start, blocks[i].stop)
-            chunk = subset.first_chunk(blocks[i].document) + positions // size
-            np.add.at(totals, chunk, nats)
+            scored[i] = nats
             advance(1)
     read = sum(len(_input_tokens(subset, *pair)) for pair in zip(blocks, found, strict=True))
-    return totals[subset.rows], read
+    return np.concatenate(scored), read
 
 
 def _passages_of(
@@ -172,7 +175,7 @@ def _passages_of(
 
 
 def tune(
-    model: Retro,
+    model: LanguageModel,
     retriever: Retriever,
     subset: Subset,
     stride: int,
@@ -185,13 +188,13 @@ def tune(
     tried = []
     for setting in itertools.starmap(Setting, itertools.product(query_lengths, continuations)):
         what = f"tuning RALM, stride {stride}"
-        nats, _ = nats_by_chunk(model, retriever, subset, stride, setting, batch_size, what)
-        tried.append((setting._asdict(), bits_per_byte(subset, nats)))
+        nats, _ = nats_by_token(model, retriever, subset, stride, setting, batch_size, what)
+        tried.append((setting._asdict(), bits_per_byte(subset, chunk_sums(subset, nats))))
     return lowest(tried, start)
 
 
 def score(
-    model: Retro,
+    model: LanguageModel,
     retriever: Retriever,
     subset: Subset,
     stride: int,
@@ -202,8 +205,8 @@ def score(
     start = time.perf_counter()
     what = f"scoring RALM, stride {stride}"
     setting = Setting(**tuning.chosen)
-    nats, read = nats_by_chunk(model, retriever, subset, stride, setting, batch_size, what)
-    return Outcome.by_chunk(
+    nats, read = nats_by_token(model, retriever, subset, stride, setting, batch_size, what)
+    return Outcome.by_token(
         subset,
         nats,
         tuning=tuning,

@@ -34,21 +34,23 @@ from retro_lab.run.evaluating.compressors import ngram_outcome, xz_outcome
 from retro_lab.run.finished import FinishedRun
 from retro_lab.run.page import write_page
 from retro_lab.run.timing import Stopwatch
-from retro_lab.store import Artifact
 
-from . import knn_lm, ralm, report
+from . import dynamic_evaluation, ensemble, intermediate, knn_lm, ralm, report, ttt_neighbours
 from .matched import matched, parameters
 from .matched_runs import matched_outcome
 from .report import Board, Entry
-from .rival_session import RivalSession
+from .rival_session import RivalSession, size_of
+from .token_file import save_tokens
 
 
 def run_rivals(opened: FinishedRun, compared: Compared, watch: Stopwatch) -> None:
     """Writes rivals.json and rivals.parquet beside the evaluation's results, and its page.
 
+    With `eval.tokens=true` it also writes rivals_tokens.parquet.
+
     Args:
         opened: an evaluated run with retrieval, and the requested evaluation.
-        compared: includes the baseline, which kNN-LM and RALM use.
+        compared: includes the baseline, which most rivals use.
 
     Raises:
         UserError: the run's baseline is missing, or there are too few documents.
@@ -57,18 +59,20 @@ def run_rivals(opened: FinishedRun, compared: Compared, watch: Stopwatch) -> Non
     baseline = compared.get("baseline")
     if baseline is None:
         raise UserError(
-            f"the baseline of {run.path} is missing, and kNN-LM and RALM are made of it",
+            f"the baseline of {run.path} is missing, and most rivals are made of it",
             fix="run the train.py command again; it trains the baseline",
         )
     session = RivalSession(config, opened.graph, baseline, watch)
     out = opened.results_in
     table = ChunkTable.load(out.chunks_file)
     entries = _run_entries(session, run, compared, table)
-    for name in session.asked.which:
+    for name in session.asked.names:
         with watch.stage(name):
             entries += _RIVALS[name](session)
     board = Board(session.text.test, session.text.subsample, table)
     report.save(out.path, board, entries, _common_fields(session, run))
+    if config.eval.wants_tokens:
+        save_tokens(out.path, board, entries)
     write_page(out)
 
 
@@ -79,11 +83,12 @@ def _run_entries(
     config = session.config
     plain = session.retro.baseline
     models = {"on": session.retro} | dict.fromkeys(("plain", "baseline"), plain)
+    runs = {"on": run, **compared}
     seconds = {name: _training_seconds(compared[name]) for name in compared}
     seconds["on"] = _training_seconds(run)
     if config.recipe.method is Method.retrofit:
         seconds["on"] += seconds["baseline"]
-    index = _size(session.graph.index(config.retriever).artifact)
+    index = session.index_bytes(config.retriever)
     entries = []
     for name in (name for name in models if name in seconds):
         if name not in table.nats:
@@ -91,14 +96,15 @@ def _run_entries(
                 f"{run.path} has no scores of {label(name)}",
                 fix="evaluate the run again with its baseline in place",
             )
+        learned, flops = session.sizes(runs[name], models[name])
         outcome = Outcome.by_chunk(
             session.text.test,
             table.nats[name],
             tuning=Tuning(),
             seconds=round(seconds[name], 1),
-            parameters=parameters(models[name]),
+            parameters=learned,
             datastore_bytes=index if name == "on" else 0,
-            facts={"flops_per_token": session.flops(models[name])},
+            facts=flops,
         )
         entries.append(Entry(name, label(name), session.text.test, outcome))
     return entries
@@ -110,7 +116,8 @@ def _training_seconds(run: RunDirectory) -> float:
 
 def _knn_lm(session: RivalSession) -> list[Entry]:
     """kNN-LM over the baseline's states of the training split."""
-    config, text, model, batch = session.asked.knn_lm, session.text, session.model, session.batch
+    config, text, batch = session.asked.knn_lm, session.text, session.batch
+    model = session.retro_baseline
     store = session.graph.store
 
     def score() -> Outcome:
@@ -175,7 +182,7 @@ def _score_ralm(
         session.batch,
     )
     outcome = ralm.score(model, retriever, subset, stride, tuning, session.batch)
-    outcome = dataclasses.replace(outcome, datastore_bytes=_size(index))
+    outcome = dataclasses.replace(outcome, datastore_bytes=size_of(index))
     return _with_seconds(outcome, tuning.seconds, tuned_on_documents=len(tuned_on.documents))
 
 
@@ -213,6 +220,10 @@ _RIVALS: dict[str, Callable[[RivalSession], list[Entry]]] = {
     "equal_flops": _equal_flops,
     "ngram": _ngram,
     "xz": _xz,
+    "dynamic_evaluation": dynamic_evaluation.entries,
+    "ensemble": ensemble.entries,
+    "ttt_neighbours": ttt_neighbours.entries,
+    "intermediate": intermediate.entries,
 }
 
 
@@ -252,8 +263,3 @@ def _with_seconds(outcome: Outcome, seconds: float, **facts: Any) -> Outcome:
     """The outcome with further seconds and facts added."""
     total = round(outcome.seconds + seconds, 1)
     return dataclasses.replace(outcome, seconds=total, facts=outcome.facts | facts)
-
-
-def _size(artifact: Artifact) -> int:
-    """Bytes of an artifact's files."""
-    return sum(int(file["size"]) for file in artifact.manifest["files"].values())

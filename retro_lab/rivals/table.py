@@ -82,11 +82,15 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _ends(row: Mapping[str, Any]) -> list[str]:
-    """Tuned settings, as `name=value`, at either end of a grid of three or more values."""
+    """Tuned settings, as `name=value`, at either end of a grid of three or more values.
+
+    Nothing is beyond a share or rate of 0, which is the baseline itself, nor beyond the layers.
+    """
     found = []
     for name, value in row["tuning"]["chosen"].items():
         tried = {trial[name] for trial in row["tuning"]["trials"]}
-        if len(tried) > 2 and value in (min(tried), max(tried)):
+        beyond = value != 0 and name != "layer"
+        if beyond and len(tried) > 2 and value in (min(tried), max(tried)):
             found.append(f"{name}={value:g}")
     return found
 

@@ -58,7 +58,7 @@ FAILURE_FILE = "failure.json"
 EVALUATION_FILE = "evaluation.json"
 EVALUATIONS = "evaluations"
 _FURTHER_RESULTS = (
-    *("harness.json", "qa.json", "rivals.json", "rivals.parquet"),
+    *("harness.json", "qa.json", "rivals.json", "rivals.parquet", "rivals_tokens.parquet"),
     *("injection.json", "injection.png", "injection.svg"),
 )
 """Result files of further evaluations, removed when the weights are trained anew."""

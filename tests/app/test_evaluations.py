@@ -16,6 +16,7 @@ import torch
 from golden import PLANTED, Golden, evaluation_of
 from observed import scored_conditions
 
+from retro_lab.commands import audit
 from retro_lab.commands.evaluate import evaluate, main, with_lists
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import EvalConfig, EvaluateConfig
@@ -94,6 +95,22 @@ def test_tokens_add_up_to_chunks_in_every_condition(everything: RunDirectory) ->
     )
     assert chunks.overlap is not None
     assert (longest == chunks.overlap.longest_run).all()
+
+
+def test_an_audit_of_a_run_finds_its_figures_and_its_copies(
+    evaluated: RunDirectory, everything: RunDirectory, tmp_path: Path
+) -> None:
+    """Scores alone prove nothing about the model; the planted copies are leaks."""
+    assert audit.main([f"run={evaluated.path}", f"out={tmp_path}"]) == 1
+    record = orjson.loads((tmp_path / "audit.json").read_bytes())
+    score = Results.load(everything.results_file).metrics["test"]["on"]
+    assert (record["bytes"], record["tokens"]) == (score.bytes, score.tokens)
+    assert record["bpb"] == pytest.approx(score.bpb)
+    outcomes = {check["name"]: check["passed"] for check in record["checks"]}
+    assert outcomes["bytes"] is True
+    assert outcomes["overlap"] is False
+    assert outcomes["one_pass"] is None
+    assert set(PLANTED) <= {document["id"] for document in record["leaked"]}
 
 
 def test_stored_scores_are_read_and_are_what_scoring_gives(

@@ -9,20 +9,30 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from golden import Golden, evaluation_of
+from local_backbone import write_backbone
 
 from retro_lab.commands.evaluate import evaluate
-from retro_lab.config.errors import UserError
+from retro_lab.config.errors import ConfigError, UserError
 from retro_lab.config.schema import RIVALS, EvaluateConfig
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.rivals import rivals, table
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.evaluating.compressors import ngram
 
-TUNED = {"knn_lm": rivals.knn_lm, "ralm": rivals.ralm, "ngram": ngram}
+TUNED = {
+    "knn_lm": rivals.knn_lm,
+    "ralm": rivals.ralm,
+    "ngram": ngram,
+    "dynamic": rivals.dynamic_evaluation,
+    "ttt": rivals.ttt_neighbours,
+    "intermediate": rivals.intermediate,
+}
+NEW = ["dynamic_evaluation", "ttt_neighbours", "intermediate"]
 GRIDS = (
     "eval=rivals",
     "debug=fast",
-    "eval.rivals.which=[knn_lm,ralm,ngram,xz]",
+    "eval.rivals.which=[knn_lm,ralm,ngram,xz,dynamic_evaluation,ttt_neighbours,intermediate]",
+    "eval.tokens=true",
     "eval.rivals.subsample_documents=4",
     "eval.rivals.tuning_tokens=100",
     "eval.rivals.knn_lm.neighbours=[4]",
@@ -32,6 +42,10 @@ GRIDS = (
     "eval.rivals.ralm.full_from=32",
     "eval.rivals.ralm.query_lengths=[8]",
     "eval.rivals.ngram.orders=[2,4]",
+    "eval.rivals.dynamic.rates=[0,1e-3]",
+    "eval.rivals.ttt.rates=[0,1e-3]",
+    "eval.rivals.ttt.neighbours=[1]",
+    "eval.rivals.intermediate.weights=[0.1]",
 )
 
 
@@ -71,15 +85,31 @@ def test_every_rival_scores_the_runs_tokens(evaluated: RunDirectory) -> None:
         figure = row["figures"]["all"]
         if figure is not None:
             assert (figure["tokens"], figure["bytes"]) == (chunks.tokens.sum(), chunks.bytes.sum())
-    names = ["on", "plain", "baseline", "knn_lm", "ralm_16", "ngram", "xz"]
+    names = ["on", "plain", "baseline", "knn_lm", "ralm_16", "ngram", "xz", *NEW]
     assert [row["name"] for row in rows] == names
-    assert [row["name"] for row in rows if row["figures"]["all"] is None] == ["ralm_16"]
+    partial = [row["name"] for row in rows if row["figures"]["all"] is None]
+    assert partial == ["ralm_16", "ttt_neighbours"]
     assert np.array_equal(columns["nats_baseline"].to_numpy(), chunks.nats["baseline"])
+
+
+def test_tokens_add_up_to_chunks(evaluated: RunDirectory) -> None:
+    chunks = pq.read_table(evaluated.path / "rivals.parquet")
+    tokens = pq.read_table(evaluated.path / "rivals_tokens.parquet")
+    own = pq.read_table(evaluated.tokens_file)
+    for name in ("chunk_row", "place", "token_id", "bytes"):
+        assert tokens[name].to_pylist() == own[name].to_pylist()
+    row = tokens["chunk_row"].to_numpy()
+    for name in ("knn_lm", "ralm_16", *NEW):
+        nats = tokens[f"nats_{name}"].to_numpy(zero_copy_only=False)
+        expected = chunks[f"nats_{name}"].to_numpy(zero_copy_only=False)
+        sums = np.bincount(row, nats, len(expected))
+        assert np.allclose(sums, expected, equal_nan=True)
+        assert np.isfinite(nats).any()
 
 
 def test_the_page_links_the_rivals(evaluated: RunDirectory) -> None:
     page = (evaluated.path / "index.html").read_text()
-    for name in ("rivals.json", "rivals.parquet"):
+    for name in ("rivals.json", "rivals.parquet", "rivals_tokens.parquet"):
         assert f'href="{name}"' in page
 
 
@@ -90,9 +120,13 @@ def test_rivals_are_tuned_on_validation_alone(
         "knn_lm": ["validation"],
         "ralm": ["validation"],
         "ngram": ["train", "validation"],
+        "dynamic": ["validation"],
+        "ttt": ["validation"],
+        "intermediate": ["validation"],
     }
     record = table.load(evaluated.path)
     assert record["tuned_on"]["split"] == "validation"
+    layers = record["rivals"][-1]["facts"]["layers"]
     tried = {row["name"]: len(row["tuning"]["trials"]) for row in record["rivals"]}
     assert tried == {
         "on": 0,
@@ -102,6 +136,9 @@ def test_rivals_are_tuned_on_validation_alone(
         "ralm_16": 2,
         "ngram": 24,
         "xz": 0,
+        "dynamic_evaluation": 2,
+        "ttt_neighbours": 2,
+        "intermediate": layers - 1,
     }
 
 
@@ -128,13 +165,41 @@ def test_a_baseline_has_no_rivals(golden: Golden, evaluated: RunDirectory) -> No
     assert not (baseline / "evaluations").exists()
 
 
+def test_beside_a_backbone_stand_the_rivals_of_any_model(
+    golden: Golden, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The others are refused, by name, before anything is read."""
+    folder = write_backbone(tmp_path_factory.mktemp("models") / "Rival-Llama")
+    given = (
+        *(f"recipe.backbone={folder}", "tokenizer.vocab_size=4096", "cca.layers=[2]"),
+        *("neighbours=k1", "schedule.batch_size=2", "eval.random=false"),
+    )
+    with pytest.raises(ConfigError, match="a model that this project trains: knn_lm, intermediate"):
+        golden.config(*given, *GRIDS)
+    asked = "eval.rivals.which=[ralm,ngram,xz,dynamic_evaluation,ttt_neighbours]"
+    grafted = golden.run(*given)
+    few = (asked, "eval.tokens=false", "eval.rivals.subsample_documents=2")
+    evaluate(EvaluateConfig(run=str(grafted.path), eval=golden.config(*given, *GRIDS, *few).eval))
+    out = evaluation_of(grafted, "rivals")
+    rows = {row["name"]: row for row in table.load(out.path)["rivals"]}
+    names = ["on", "baseline", "ralm_16", "ngram", "xz", "dynamic_evaluation", "ttt_neighbours"]
+    assert list(rows) == names
+    assert rows["on"]["parameters"] > rows["baseline"]["parameters"]
+    assert rows["dynamic_evaluation"]["parameters"] == rows["baseline"]["parameters"]
+    chunks = pq.read_table(out.path / "rivals.parquet")
+    if rows["dynamic_evaluation"]["tuning"]["chosen"]["rate"] == 0:
+        pair = (chunks[f"nats_{name}"].to_numpy() for name in ("dynamic_evaluation", "baseline"))
+        assert np.allclose(*pair, rtol=1e-5)
+    assert not (out.path / "rivals_tokens.parquet").exists()
+
+
 @pytest.mark.slow
-def test_the_equal_baseline_is_a_run_of_its_own(
+def test_the_equal_baseline_and_the_second_plain_model_are_runs_of_their_own(
     golden: Golden, run: RunDirectory, evaluated: RunDirectory
 ) -> None:
     overrides = (
         *GRIDS,
-        "eval.rivals.which=[equal_parameters]",
+        "eval.rivals.which=[equal_parameters,ensemble]",
         "eval.rivals.matched.lr_factors=[0.01,1.0]",
     )
     evaluate(EvaluateConfig(run=str(run.path), eval=golden.config(*overrides).eval))
@@ -151,3 +216,10 @@ def test_the_equal_baseline_is_a_run_of_its_own(
     assert rows["equal_parameters"]["parameters"] == pytest.approx(
         rows["on"]["parameters"], abs=facts["match"]["unit"] / 2
     )
+    two = rows["ensemble"]
+    first, second = (RunDirectory(run.path.parent / name) for name in two["facts"]["runs"])
+    assert first.path.name == golden.plain().path.name
+    assert second.config().seed == own.seed + 1
+    assert second.config().schedule == first.config().schedule
+    assert two["parameters"] == 2 * rows["plain"]["parameters"]
+    assert two["figures"]["all"]["nats"] <= rows["plain"]["figures"]["all"]["nats"]

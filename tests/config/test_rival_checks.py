@@ -20,6 +20,7 @@ def problems(*overrides: str) -> list[str]:
 def test_the_option_as_it_is_and_every_chunking_pass() -> None:
     for chunking in ("m16", "m32", "m64", "m128"):
         assert problems(f"chunking={chunking}") == []
+        assert problems(f"chunking={chunking}", "eval.rivals.which=[all]") == []
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,7 @@ def test_the_option_as_it_is_and_every_chunking_pass() -> None:
     [
         ("eval.rivals.which=[knn_lm,gpt]", "eval.rivals.which"),
         ("eval.rivals.which=[xz,xz]", "eval.rivals.which"),
+        ("eval.rivals.which=[all,xz]", "eval.rivals.which"),
         ("eval.split=validation", "eval.split"),
         ("eval.rivals.knn_lm.neighbours=[]", "eval.rivals.knn_lm.neighbours"),
         ("eval.rivals.knn_lm.weights=[1.0]", "eval.rivals.knn_lm.weights"),
@@ -37,11 +39,22 @@ def test_the_option_as_it_is_and_every_chunking_pass() -> None:
         ("eval.rivals.ngram.orders=[8]", "eval.rivals.ngram.orders"),
         ("eval.rivals.ngram.discounts=[0.5,0.5]", "eval.rivals.ngram.discounts"),
         ("eval.rivals.matched.lr_factors=[-1.0]", "eval.rivals.matched.lr_factors"),
+        ("eval.rivals.dynamic.rates=[-1.0]", "eval.rivals.dynamic.rates"),
+        ("eval.rivals.ensemble.weights=[1.0]", "eval.rivals.ensemble.weights"),
+        ("eval.rivals.ttt.neighbours=[0]", "eval.rivals.ttt.neighbours"),
+        ("eval.rivals.intermediate.weights=[]", "eval.rivals.intermediate.weights"),
         ("eval.rivals.subsample_documents=0", "eval.rivals.subsample_documents"),
     ],
 )
 def test_what_cannot_be_tried_is_refused(override: str, said: str) -> None:
     assert any(problem.startswith(said) for problem in problems(override))
+
+
+def test_a_segment_divides_stride_and_window() -> None:
+    override = "eval.rivals.dynamic.segment=48"
+    assert problems(override) == []  # nobody asked for it
+    [said] = problems(override, "eval.rivals.which=[dynamic_evaluation]")
+    assert said.startswith("eval.rivals.dynamic.segment")
 
 
 def test_all_problems_are_told_at_once() -> None:

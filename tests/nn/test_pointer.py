@@ -13,6 +13,7 @@ from torch import Tensor
 from retro_lab.nn import Retro
 from retro_lab.nn.chunks import RetrievedChunks
 from retro_lab.nn.pointer import Copy, Pointer
+from retro_lab.nn.scored import logits_at
 
 
 def pointer_of(case: Case, **changes: Any) -> Pointer:
@@ -147,7 +148,7 @@ def test_marked_positions_have_what_the_whole_forward_pass_gives_them(length: st
         whole = case.model(tokens, case.neighbours)
         at = torch.rand(tokens.shape) < 0.6
         at[:, : case.model.config.chunk_size] = True  # before the first chunk ends, no pointer
-        some = case.model.logits_at(at, tokens, case.neighbours)
+        some = logits_at(case.model, at, tokens, case.neighbours)
     assert some.shape == (int(at.sum()), whole.shape[-1])
     torch.testing.assert_close(some, whole[at])
     torch.testing.assert_close(some.logsumexp(-1), torch.zeros(len(some), dtype=some.dtype))

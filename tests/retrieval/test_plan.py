@@ -15,6 +15,7 @@ from retro_lab.config.schema import (
     FaissRetrieverConfig,
     HttpRetrieverConfig,
     HybridRetrieverConfig,
+    LdaRetrieverConfig,
     NoneRetrieverConfig,
     RetrieverConfig,
     TfidfRetrieverConfig,
@@ -177,6 +178,7 @@ def test_more_lists_take_a_larger_sample() -> None:
         (FaissRetrieverConfig(factory="HNSW32"), 4 * WIDTH),
         (Bm25RetrieverConfig(), 4 * 64 + 8 * 32),
         (HybridRetrieverConfig(), 4 * 64 + 8 * 32),
+        (LdaRetrieverConfig(topics=16), 4 * 64 + 4 * 16),
     ],
 )
 def test_other_indexes_take_memory_for_all_of_it(

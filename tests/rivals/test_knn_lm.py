@@ -19,9 +19,10 @@ from retro_lab.memory.datastore import (
     index_stage,
     states_stage,
 )
+from retro_lab.memory.states import token_states
 from retro_lab.nn.retro import DecoderBlock
 from retro_lab.rivals import knn_lm
-from retro_lab.rivals.states import plain_nats
+from retro_lab.rivals.states import token_nats
 from retro_lab.run.model import weights_digest
 from retro_lab.store import ArtifactStore, Stage
 
@@ -155,8 +156,10 @@ def test_without_weight_it_is_the_baseline_bit_for_bit(tmp_path: Path) -> None:
     subset = subset_of(small_store(), "test")
     setting = {"neighbours": 2, "temperature": 1.0, "weight": 0.0}
     outcome = knn_lm.score(model, datastore, subset, knn_lm.Tuning(setting), BATCH)
-    assert outcome.chunk_nats is not None
-    assert np.array_equal(outcome.chunk_nats, plain_nats(model, subset, BATCH))
+    assert outcome.token_nats is not None
+    parts = token_states(model, *subset.windows(), BATCH)
+    assert np.array_equal(outcome.token_nats, np.concatenate([part.nats for part in parts]))
+    assert np.allclose(outcome.token_nats, token_nats(model, subset, BATCH), rtol=1e-5)
 
 
 def test_an_interrupted_datastore_goes_on(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ import pytest
 from rival_text import SIZE, WINDOW, small_model, small_store, subset_of
 
 from retro_lab.config.schema import Bm25RetrieverConfig
-from retro_lab.evaluation.compressors.outcome import Tuning
+from retro_lab.evaluation.compressors.outcome import Tuning, chunk_sums
 from retro_lab.retrieval.base import text_tokens
 from retro_lab.retrieval.search.bm25 import Bm25Retriever
 from retro_lab.rivals import ralm
 from retro_lab.rivals.ralm import Setting
-from retro_lab.rivals.states import plain_nats
+from retro_lab.rivals.states import plain_nats, token_nats
 
 BATCH = 3
 
@@ -65,11 +65,11 @@ def test_a_found_passage_is_read_and_the_window_does_not_grow() -> None:
     setting, retriever = Setting(4, 1), bm25(subset.store)
     lengths = []
     hook = model.embedding.register_forward_pre_hook(lambda _, x: lengths.append(x[0].shape[1]))
-    nats, read = ralm.nats_by_chunk(model, retriever, subset, 4, setting, BATCH, "test")
+    nats, read = ralm.nats_by_token(model, retriever, subset, 4, setting, BATCH, "test")
     hook.remove()
     assert max(lengths) <= WINDOW
     assert subset.tokens.sum() < read <= len(ralm.blocks_of(subset, 4)) * WINDOW
-    assert not np.allclose(nats, plain_nats(model, subset, BATCH), rtol=1e-3)
+    assert not np.allclose(nats, token_nats(model, subset, BATCH), rtol=1e-3)
 
 
 def test_a_block_is_scored_as_passage_and_latest_context() -> None:
@@ -93,13 +93,14 @@ def test_later_text_changes_no_query_and_no_earlier_score() -> None:
     subset = subset_of(small_store(), "test")
     document = int(subset.documents[0])
     retriever, setting = bm25(subset.store), Setting(8, 1)
-    before, _ = ralm.nats_by_chunk(model, retriever, subset, 4, setting, BATCH, "test")
+    before, _ = ralm.nats_by_token(model, retriever, subset, 4, setting, BATCH, "test")
     changed = small_store()
     last = changed.first_chunk[document] + 5
     changed.tokens[last : changed.first_chunk[document + 1]] = 7
     other = subset_of(changed, "test")
-    after, _ = ralm.nats_by_chunk(model, retriever, other, 4, setting, BATCH, "test")
+    after, _ = ralm.nats_by_token(model, retriever, other, 4, setting, BATCH, "test")
     earlier = subset.rows < last
+    before, after = chunk_sums(subset, before), chunk_sums(other, after)
     assert np.allclose(before[earlier], after[earlier], rtol=1e-5)
     assert not np.allclose(before[~earlier], after[~earlier], rtol=1e-3)
 

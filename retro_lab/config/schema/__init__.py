@@ -82,9 +82,11 @@ from .retriever import (
     Bm25RetrieverConfig,
     DenseBm25RetrieverConfig,
     DenseNeuralRetrieverConfig,
+    EditDistanceRetrieverConfig,
     FaissRetrieverConfig,
     HttpRetrieverConfig,
     HybridRetrieverConfig,
+    LdaRetrieverConfig,
     NoneRetrieverConfig,
     OracleRetrieverConfig,
     OwnRetrieverConfig,
@@ -94,12 +96,17 @@ from .retriever import (
     TfidfRetrieverConfig,
 )
 from .rivals import (
+    OF_ANY_MODEL,
     RIVALS,
+    DynamicConfig,
+    EnsembleConfig,
+    IntermediateConfig,
     KnnLmConfig,
     MatchedConfig,
     NgramConfig,
     RalmConfig,
     RivalsConfig,
+    TttConfig,
 )
 from .root import Config, EvaluateConfig, Objective, RunStoreConfig, StoreConfig
 from .setting import left_out, neutral_values
@@ -126,6 +133,8 @@ SCHEMAS: dict[str, type] = {
     "retriever/bm25": Bm25RetrieverConfig,
     "retriever/random": RandomRetrieverConfig,
     "retriever/tfidf": TfidfRetrieverConfig,
+    "retriever/lda": LdaRetrieverConfig,
+    "retriever/edit_distance": EditDistanceRetrieverConfig,
     "retriever/hybrid": HybridRetrieverConfig,
     "retriever/dense_bm25_rerank": DenseBm25RetrieverConfig,
     "retriever/dense_neural_rerank": DenseNeuralRetrieverConfig,

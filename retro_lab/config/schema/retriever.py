@@ -147,6 +147,38 @@ class TfidfRetrieverConfig(RetrieverConfig):
 
 
 @dataclass
+class LdaRetrieverConfig(RetrieverConfig):
+    """Nearest mixtures of topics (latent Dirichlet allocation) of token ids.
+
+    Attributes:
+        topics: number of topics.
+        passes: passes over the database while the topics are fitted.
+        batch_size: chunks between two updates of the topics.
+        seed: seed of the first topics and mixtures.
+    """
+
+    name: str = "lda"
+    topics: int = setting(64, at_least=2, at_most=2**12)
+    passes: int = setting(3, at_least=1, at_most=2**10)
+    batch_size: int = setting(256, at_least=1, at_most=2**20)
+    seed: int = setting(0, at_least=0, at_most=2**32 - 1)
+
+
+@dataclass
+class EditDistanceRetrieverConfig(RetrieverConfig):
+    """BM25's candidates in the order of their edit distance from the chunk, token by token.
+
+    Attributes:
+        bm25: the search for candidates.
+        pool: candidates whose distance is measured.
+    """
+
+    name: str = "edit_distance"
+    bm25: Bm25RetrieverConfig = field(default_factory=Bm25RetrieverConfig)
+    pool: int = setting(64, at_least=1, at_most=_MOST_CANDIDATES)
+
+
+@dataclass
 class RandomRetrieverConfig(RetrieverConfig):
     """Uniformly random neighbours from other documents: the control condition.
 

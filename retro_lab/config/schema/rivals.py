@@ -10,7 +10,13 @@ from operator import attrgetter
 from ..errors import UserError, problem
 from .setting import setting
 
-RIVALS = ("knn_lm", "ralm", "equal_parameters", "equal_flops", "ngram", "xz")
+RIVALS = (
+    *("knn_lm", "ralm", "equal_parameters", "equal_flops", "ngram", "xz"),
+    *("dynamic_evaluation", "ensemble", "ttt_neighbours", "intermediate"),
+)
+OF_ANY_MODEL = ("ralm", "ngram", "xz", "dynamic_evaluation", "ttt_neighbours")
+"""Rivals that also stand beside a pretrained backbone."""
+ALL = "all"
 
 _MAX_ORDER = 7  # a context and its byte fill a 64-bit key
 # For each grid: the test of a value, the rule in words, and a valid example.
@@ -22,6 +28,11 @@ _GRIDS: dict[str, tuple[Callable[[float], bool], str, str]] = {
     "ralm.query_lengths": (lambda x: x >= 1, "1 or more", "[32]"),
     "ralm.continuations": (lambda x: x >= 0, "0 or more", "[0,1]"),
     "matched.lr_factors": (lambda x: 0 < x < inf, "above 0", "[1]"),
+    "dynamic.rates": (lambda x: 0 <= x < inf, "0 or more", "[0,1e-3]"),
+    "ensemble.weights": (lambda x: 0 <= x < 1, "in [0, 1)", "[0.3,0.5]"),
+    "ttt.rates": (lambda x: 0 <= x < inf, "0 or more", "[0,1e-3]"),
+    "ttt.neighbours": (lambda x: x >= 1, "1 or more", "[2,8]"),
+    "intermediate.weights": (lambda x: 0 <= x < 1, "in [0, 1)", "[0.1,0.3]"),
     "ngram.orders": (lambda x: 0 <= x <= _MAX_ORDER, f"from 0 to {_MAX_ORDER}", "[5,6]"),
     "ngram.discounts": (lambda x: 0 < x <= 1, "in (0, 1]", "[0.5,0.9]"),
     "ngram.own_weights": (lambda x: x >= 1, "1 or more", "[1,3]"),
@@ -93,11 +104,62 @@ class NgramConfig:
 
 
 @dataclass
+class DynamicConfig:
+    """Dynamic evaluation (Krause et al. 2018): the baseline learns from the document so far.
+
+    Attributes:
+        segment: tokens scored before each step on the weights; a whole divisor of the
+            evaluation's stride.
+        rates: typical change of a weight in a step; 0 is the baseline itself; validation chooses.
+    """
+
+    segment: int = setting(64, at_least=1)
+    rates: list[float] = setting([0.0, 3e-5, 1e-4, 3e-4, 1e-3])
+
+
+@dataclass
+class EnsembleConfig:
+    """The run's plain model and one of the next seed, mixed.
+
+    Attributes:
+        weights: share of the second model; validation chooses.
+    """
+
+    weights: list[float] = setting([0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+
+
+@dataclass
+class TttConfig:
+    """Test-time training on neighbours (Hardt & Sun 2023), for each chunk from anew.
+
+    Attributes:
+        neighbours: number of neighbours, a step each; validation chooses.
+        rates: typical change of a weight in a step; 0 is the baseline itself; validation chooses.
+    """
+
+    neighbours: list[int] = setting([2, 8])
+    rates: list[float] = setting([0.0, 1e-4, 3e-4, 1e-3])
+
+
+@dataclass
+class IntermediateConfig:
+    """The baseline mixed with what its output layer reads from an earlier layer.
+
+    Attributes:
+        weights: share of the earlier layer; 0 is the baseline itself; validation chooses this and
+            the layer.
+    """
+
+    weights: list[float] = setting([0.0, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5])
+
+
+@dataclass
 class RivalsConfig:
     """Rivals on the same data, database and tokens, each tuned on validation only.
 
     Attributes:
-        which: any of knn_lm, ralm, equal_parameters, equal_flops, ngram and xz; none by default.
+        which: any of knn_lm, ralm, equal_parameters, equal_flops, ngram, xz, dynamic_evaluation,
+            ensemble, ttt_neighbours and intermediate; `[all]` is all of them; none by default.
         subsample_documents: documents of the split, drawn by eval.seed, on which costly rivals (and
             all others too) are scored.
         tuning_tokens: size of the tuning sample of validation documents, in tokens.
@@ -110,15 +172,24 @@ class RivalsConfig:
     ralm: RalmConfig = field(default_factory=RalmConfig)
     matched: MatchedConfig = field(default_factory=MatchedConfig)
     ngram: NgramConfig = field(default_factory=NgramConfig)
+    dynamic: DynamicConfig = field(default_factory=DynamicConfig)
+    ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
+    ttt: TttConfig = field(default_factory=TttConfig)
+    intermediate: IntermediateConfig = field(default_factory=IntermediateConfig)
+
+    @property
+    def names(self) -> list[str]:
+        """The requested rivals."""
+        return list(RIVALS) if self.which == [ALL] else self.which
 
     def problems(self, prefix: str) -> Iterator[UserError]:
         if not self.which:
             return
-        if not _all_differ(self.which) or not set(self.which) <= set(RIVALS):
+        if not _all_differ(self.names) or not set(self.names) <= set(RIVALS):
             yield problem(
                 f"{prefix}which",
                 self.which,
-                f"must be different ones of {', '.join(RIVALS)}",
+                f"must be different ones of {', '.join(RIVALS)}, or {ALL} alone",
                 f"{prefix}which=[knn_lm,xz]",
             )
         for name, (holds, rule, example) in _GRIDS.items():

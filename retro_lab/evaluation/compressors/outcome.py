@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from retro_lab.config.errors import UserError
 from retro_lab.store import Artifact, ArtifactStore, Stage, Workspace
 
 from .subset import Subset
@@ -25,7 +26,8 @@ class Tuning:
 
     Attributes:
         chosen: the settings with the fewest bits per byte.
-        trials: every setting tried, with its `bits_per_byte` on the tuning documents.
+        trials: every setting tried, with its `bits_per_byte` on the tuning documents, None where
+            it was not finite.
         seconds: time spent on tuning.
     """
 
@@ -46,6 +48,7 @@ class Outcome:
         parameters: learned parameters of its models; None for counts and compressors.
         datastore_bytes: size of its datastore on disk.
         facts: further details for the record.
+        token_nats: float64 [T], of each scored token in corpus order; None if they were not kept.
     """
 
     document_nats: NDArray[np.float64]
@@ -55,6 +58,12 @@ class Outcome:
     parameters: int | None = None
     datastore_bytes: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
+    token_nats: NDArray[np.float64] | None = None
+
+    @classmethod
+    def by_token(cls, subset: Subset, token_nats: NDArray[np.float64], **rest: Any) -> Outcome:
+        """Builds an outcome from the nats of each token; chunks and documents get their sums."""
+        return cls.by_chunk(subset, chunk_sums(subset, token_nats), token_nats=token_nats, **rest)
 
     @classmethod
     def by_chunk(cls, subset: Subset, chunk_nats: NDArray[np.float64], **rest: Any) -> Outcome:
@@ -62,6 +71,12 @@ class Outcome:
         place = np.searchsorted(subset.documents, subset.document)
         sums = np.bincount(place, chunk_nats, len(subset.documents))
         return cls(sums.astype(np.float64), chunk_nats, **rest)
+
+
+def chunk_sums(subset: Subset, token_nats: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[S] nats of the subset's chunks, from those of its scored tokens [T] in corpus order."""
+    chunk = np.repeat(np.arange(len(subset.tokens)), subset.tokens)
+    return np.bincount(chunk, token_nats, len(subset.tokens)).astype(np.float64)
 
 
 def bits_per_byte(subset: Subset, chunk_nats: NDArray[np.float64]) -> float:
@@ -73,12 +88,24 @@ def lowest(tried: Iterable[tuple[dict[str, Any], float]], started: float) -> Tun
     """The tuning that chooses the setting with the fewest bits per byte, the first of equals.
 
     Args:
-        tried: settings and their bits per byte.
+        tried: settings and their bits per byte; those that are not finite are recorded as None.
         started: `time.perf_counter()` at the start of tuning.
+
+    Raises:
+        UserError: no setting has a finite figure.
     """
-    trials = [settings | {"bits_per_byte": round(bits, 6)} for settings, bits in tried]
-    best = min(trials, key=lambda trial: trial["bits_per_byte"])
-    chosen = {name: value for name, value in best.items() if name != "bits_per_byte"}
+    tried = list(tried)
+    trials = [
+        settings | {"bits_per_byte": round(bits, 6) if math.isfinite(bits) else None}
+        for settings, bits in tried
+    ]
+    finite = [(settings, bits) for settings, bits in tried if math.isfinite(bits)]
+    if not finite:
+        raise UserError(
+            f"none of the settings of a rival has a finite score: {trials}",
+            fix="give its grid in eval.rivals smaller values",
+        )
+    chosen, _ = min(finite, key=lambda trial: round(trial[1], 6))  # as it is recorded
     return Tuning(chosen, trials, round(time.perf_counter() - started, 1))
 
 
@@ -115,15 +142,21 @@ def _write(outcome: Outcome, workspace: Workspace) -> Mapping[str, Any]:
     np.save(workspace.path / "document_nats.npy", outcome.document_nats)
     if outcome.chunk_nats is not None:
         np.save(workspace.path / "chunk_nats.npy", outcome.chunk_nats)
+    if outcome.token_nats is not None:
+        np.save(workspace.path / "token_nats.npy", outcome.token_nats)
     rest = ("seconds", "parameters", "datastore_bytes", "facts")
     return {"tuning": asdict(outcome.tuning)} | {name: getattr(outcome, name) for name in rest}
 
 
 def _open(artifact: Artifact) -> Outcome:
-    chunk_nats = None
-    if "chunk_nats.npy" in artifact.manifest["files"]:
-        chunk_nats = np.load(artifact.file("chunk_nats.npy"), allow_pickle=False)
     stats = dict(artifact.stats)
     tuning = Tuning(**stats.pop("tuning"))
-    document_nats = np.load(artifact.file("document_nats.npy"), allow_pickle=False)
-    return Outcome(document_nats, chunk_nats, tuning, **stats)
+    names = ("document_nats", "chunk_nats", "token_nats")
+    return Outcome(tuning=tuning, **{name: _array(artifact, name) for name in names}, **stats)
+
+
+def _array(artifact: Artifact, name: str) -> Any:
+    """An array of the outcome, or None if it was not kept."""
+    file = f"{name}.npy"
+    kept = file in artifact.manifest["files"]
+    return np.load(artifact.file(file), allow_pickle=False) if kept else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from retro_lab.memory.evidence import Evidence, Text
 from retro_lab.memory.memory import FittedGate, Memory
 from retro_lab.memory.readings import ModelView, Readings
 from retro_lab.memory.states import watched_states
+from retro_lab.nn.scored import Readable, logits_at
 from retro_lab.text.chunks import ChunkStore
 
 from .metrics import ChunkScores, MemoryShares
@@ -136,8 +137,7 @@ def token_readings(
     """The readings of all scored tokens of the windows, batch by batch.
 
     Args:
-        model: has `logits_at(at, input_ids, neighbour_ids, document_ids) -> [T, V]`; a `Retro` if
-            the memory needs states.
+        model: a `Readable`; a `Retro` if the memory needs states.
         batches: collated windows of `retro_lab.data`, in a fixed order.
         memory: read at every token.
         texts: of the scored documents.
@@ -253,7 +253,7 @@ def _windows(
         marked = torch.from_numpy(at[part]).to(batch["input_ids"].device)
         inputs = batch["input_ids"][part], neighbours, batch["document_ids"][part]
         with watched_states(model) if needs_states else nullcontext([]) as seen:
-            logits = model.logits_at(marked, *inputs)  # pyright: ignore[reportCallIssue]
+            logits = logits_at(cast(Readable, model), marked, *inputs)
         counts = at[part].sum(axis=1)
         states: list[NDArray[np.float32] | None] = [None] * len(counts)
         if needs_states:

@@ -10,7 +10,7 @@ a chunk.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,6 +98,35 @@ def ngram_jaccard(
     shared = np.isin(pair // k * kinds + shared_name, keys[~of_neighbour])
     both = np.bincount(pair, shared, minlength=num_chunks * k).reshape(num_chunks, k)
     either = size[:num_chunks, None] + size[num_chunks:].reshape(num_chunks, k) - both
+    return (both / np.maximum(either, 1)).max(axis=1)
+
+
+def document_jaccard(
+    documents: Sequence[NDArray[np.integer]], database: Sequence[NDArray[np.integer]], n: int
+) -> NDArray[np.float64]:
+    """[D] Jaccard similarity of each document's n-grams with the most similar database document's.
+
+    Exact, where corpus cleaning estimates it by MinHash (RETRO, section 2.1, n = 13).
+
+    Args:
+        documents: D arrays of token ids.
+        database: at least one array of token ids.
+    """
+    from scipy.sparse import csr_array
+
+    every = [*documents, *database]
+    text = np.concatenate([np.append(tokens, -1) for tokens in every]).astype(np.int64)
+    owner = np.repeat(np.arange(len(every)), [len(tokens) + 1 for tokens in every])
+    if len(text) < n:
+        return np.zeros(len(documents))
+    names, kinds = _ngram_names(text[None] + 1, n)
+    whole = np.asarray(~np.lib.stride_tricks.sliding_window_view(text < 0, n).any(-1))
+    keys = np.unique((owner[: len(whole)] * kinds + names[0])[whole])
+    row, name = np.divmod(keys, kinds)
+    grams = csr_array((np.ones(len(keys)), (row, name)), shape=(len(every), kinds))
+    size = np.bincount(row, minlength=len(every))
+    both = (grams[: len(documents)] @ grams[len(documents) :].T).toarray()
+    either = size[: len(documents), None] + size[None, len(documents) :] - both
     return (both / np.maximum(either, 1)).max(axis=1)
 
 

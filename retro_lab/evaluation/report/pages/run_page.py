@@ -55,6 +55,7 @@ FILES = {
     "injection.svg": "its figure, to be scaled",
     "rivals.json": "rivals on the same tokens: figures, tuning and cost",
     "rivals.parquet": "their scores, a row a scored chunk",
+    "rivals_tokens.parquet": "their scores, a row a scored token",
     "harness.json": "lm-eval's tasks: its figures, by condition",
     "qa.json": "questions: every answer and the rank of its passage, with the figures",
     "config.yaml": "the configuration",
@@ -63,7 +64,7 @@ FILES = {
 }
 RECORDS = {
     "injection.json": ("injection.json", "injection.svg", "injection.png"),
-    "rivals.json": ("rivals.json", "rivals.parquet"),
+    "rivals.json": ("rivals.json", "rivals.parquet", "rivals_tokens.parquet"),
 }
 """By record of an optional evaluation, its files; later evaluations leave them in place."""
 _LINK = Markup('<a href="{}">{}</a>')
