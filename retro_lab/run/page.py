@@ -13,15 +13,12 @@ from .directory import EVALUATIONS, RunDirectory
 
 
 def write_page(out: RunDirectory) -> None:
-    """Writes the page of a directory that holds results, and the page that lists it.
+    """Writes the page of a directory that holds results, with links to the run's others.
 
     Raises:
         UserError: results.json is missing or cannot be read.
     """
     write_run_page(Results.load(out.results_file), out.path, _others(out))
-    base = out.base
-    if base is not out and base.results_file.is_file():
-        write_run_page(Results.load(base.results_file), base.path, _others(base))
 
 
 def _others(out: RunDirectory) -> list[Link]:

@@ -16,12 +16,12 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from retro_lab.config.errors import UserError
 from retro_lab.config.schema import FaissRetrieverConfig, LdaRetrieverConfig
 from retro_lab.store.workspace import Workspace
 
 from ..base import Neighbours, Queries, RowSource
 from .faiss_index import FaissRetriever
+from .lexical import vocabulary_of
 from .sub_indexes import load_sub_index, save_sub_index
 
 _MIXTURES = FaissRetrieverConfig()
@@ -56,12 +56,7 @@ class LdaRetriever:
             UserError: no chunk holds text.
         """
         tokens = np.asarray(tokens)
-        vocabulary = int(tokens.max(initial=-1)) + 1
-        if vocabulary == 0:
-            raise UserError(
-                f"retriever={self.config.name}: the training split holds no text to index",
-                fix="check the corpus, or use retriever=none",
-            )
+        vocabulary = vocabulary_of(tokens, self.config.name)
         with _one_thread():
             self.model = _model(self.config).fit(token_counts(tokens, vocabulary))
         self.mixtures.build(chunk_ids, tokens, self._vectors(tokens))

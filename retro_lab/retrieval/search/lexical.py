@@ -27,6 +27,21 @@ CHUNK_BLOCK = 65536
 _ARRAYS = ("chunk_ids", "data", "indices", "indptr")
 
 
+def vocabulary_of(tokens: np.ndarray, retriever: str) -> int:
+    """One more than the largest token of the chunks [S, M].
+
+    Raises:
+        UserError: no chunk holds text; names the retriever.
+    """
+    vocabulary = int(tokens.max(initial=-1)) + 1
+    if vocabulary == 0:
+        raise UserError(
+            f"retriever={retriever}: the training split holds no text to index",
+            fix="check the corpus, or use retriever=none",
+        )
+    return vocabulary
+
+
 class LexicalRetriever:
     """Search by token weights; chunks that share no token with the query are left out."""
 
@@ -65,12 +80,7 @@ class LexicalRetriever:
             UserError: no chunk holds text.
         """
         tokens = np.asarray(tokens)
-        vocabulary = int(tokens.max(initial=-1)) + 1
-        if vocabulary == 0:
-            raise UserError(
-                f"retriever={self.config.name}: the training split holds no text to index",
-                fix="check the corpus, or use retriever=none",
-            )
+        vocabulary = vocabulary_of(tokens, self.config.name)
         self.chunk_ids = chunk_ids
         self.weights = self.chunk_weights(tokens, vocabulary).tocsr()
         return {"vocabulary": vocabulary, "postings": int(self.weights.nnz)}
