@@ -70,23 +70,25 @@ def _purposes() -> dict[str, str]:
 
 
 def _classes(group: str, config: Config) -> Iterator[str]:
-    """A heading and a table for each class of a group, bases first."""
+    """A heading and a table for the classes of each set of options, bases first."""
     schemas = [cls for name, cls in SCHEMAS.items() if name.startswith(f"{group}/")]
     chain = (base for cls in schemas for base in reversed(cls.__mro__))
     classes = list(dict.fromkeys(cls for cls in chain if dataclasses.is_dataclass(cls)))
     used_by = _schemas_of_options(group)
     outer = next(bounds_of(f) for f in dataclasses.fields(Config) if f.name == group)
+    parts: dict[tuple[str, ...], tuple[str, list[list[str]]]] = {}
     for cls in classes:
-        options = [name for name, schema in used_by.items() if issubclass(schema, cls)]
-        prefix = f"{group}.{options[0]}" if group == "logger" else group
+        options = tuple(name for name, schema in used_by.items() if issubclass(schema, cls))
+        prefix = f"{group}.{options[0]}" if _packed(group, options[0]) else group
         chosen = getattr(config, group)
         held = chosen if isinstance(chosen, cls) else cls()
         rows = [row for row in _rows(cls, held, prefix, outer) if _is_own(row[0], prefix, cls)]
-        if not rows:
-            continue
+        if rows:  # a class and its base that the same options use are one part of the page
+            parts[options] = summary(cls), [*parts.get(options, ("", []))[1], *rows]
+    for options, (about, rows) in parts.items():
         if len(classes) > 1 and len(options) < len(used_by):
             yield f"### {group}={', '.join(options)}"
-            yield summary(cls)
+            yield about
         yield table(HEAD, rows)
 
 
@@ -170,6 +172,12 @@ def _schemas_of_options(group: str) -> dict[str, type]:
     """Schema class of each option of a group, found through the defaults of its YAML file."""
     files = sorted((conf_dir() / group).glob("*.yaml"))
     return {file.stem: SCHEMAS[name] for file in files if (name := _schema_name(file)) in SCHEMAS}
+
+
+def _packed(group: str, option: str) -> bool:
+    """Whether an option's settings stand under its own name: `logger.csv.flush_every`."""
+    text = (conf_dir() / group / f"{option}.yaml").read_text(encoding="utf-8")
+    return f"@{option}\n" in text
 
 
 def _schema_name(file: Path) -> str:

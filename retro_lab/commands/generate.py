@@ -75,7 +75,7 @@ def _print_batch(writer: Writer, request: Request) -> None:
     for row, piece in writer.write(request.prompts, request, reading):
         parts[row].append(piece)
     for number, (prompt, pieces) in enumerate(zip(request.prompts, parts, strict=True), start=1):
-        print(f"[prompt {number}: {in_a_line(prompt)}]")
+        print(in_a_line(f"[prompt {number}: ", prompt, "]"))
         print("".join(pieces))
         if request.show == "memory":
             print("\n".join(memory_lines(writer.leaned[number - 1])))

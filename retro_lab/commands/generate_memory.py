@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from .generate_neighbours import in_a_line
+
 if TYPE_CHECKING:
     from retro_lab.run.attached_memory import Source
 
 _HALF = 0.5
-_LINE = 60  # most characters of a snippet
 
 
 def memory_lines(sources: Sequence[Source]) -> Iterator[str]:
@@ -23,8 +24,7 @@ def memory_lines(sources: Sequence[Source]) -> Iterator[str]:
         share = sum(source.share or 0.0 for source in part) / len(part)
         yield f"  {text!r}  {100 * share:.0f} %, after {best.match} equal tokens in"
         for document, snippet in best.snippets.items():
-            line = " ".join(snippet.split())
-            yield f"    {document}  ...{line[:_LINE]}..."
+            yield in_a_line(f"    {document}  ...", snippet, "...")
 
 
 def _stretches(sources: Sequence[Source]) -> Iterator[list[Source]]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from retro_lab.run.writer import Found, Reading, Request, Writer
 
-_LINE = 96  # most characters of a neighbour shown in one line
+_LINE = 79  # characters, fewer than a terminal's columns
+_LEAST = 24  # of a text after a long name
 
 
 def described(writer: Writer, request: Request, reading: Reading) -> str:
@@ -28,10 +29,12 @@ def lines(found: Sequence[Found], whole: bool) -> Iterator[str]:
             yield f"  {one.document}{score}"
             yield from (f"    | {line}" for line in one.text.splitlines())
         else:
-            yield f"  {one.document}{score}  {in_a_line(one.text)}"
+            yield in_a_line(f"  {one.document}{score}  ", one.text)
 
 
-def in_a_line(text: str) -> str:
-    """The text with blanks for line ends, cut to one line."""
-    joined = " ".join(text.split())
-    return joined if len(joined) <= _LINE else joined[: _LINE - 3] + "..."
+def in_a_line(before: str, text: str, after: str = "") -> str:
+    """The text with blanks for line ends, cut so that all three fit in one line of a terminal."""
+    joined, room = " ".join(text.split()), max(_LEAST, _LINE - len(before) - len(after))
+    if len(joined) > room:
+        joined = joined[: room - 3] + "..."
+    return before + joined + after

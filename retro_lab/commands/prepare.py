@@ -71,7 +71,7 @@ def build_stages(config: Config) -> int:
         artifact = node.artifact
         print(f"{artifact.stage:<12}{artifact.path}")
         if words := _in_words(artifact):
-            print(" " * 12 + words)
+            show(" " * 12 + words, sys.stdout)
     return 0
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from rich.console import Console
 
 from retro_lab.config.schema import DatabaseConfig
+from retro_lab.config.wrapping import wrapped
 from retro_lab.evaluation.measure.injection import INJECTION_FILE, Injection
 from retro_lab.evaluation.records.gain_file import GAIN_FILE, load_gain
-from retro_lab.evaluation.records.results import Results, plain_in_words, warnings
+from retro_lab.evaluation.records.results import Results, warnings
 from retro_lab.evaluation.report.injection_verdict import injection_verdict
 from retro_lab.evaluation.report.memory_report import memory_tables, memory_verdict
 from retro_lab.evaluation.report.pages.run_page import OUTDATED, outdated
+from retro_lab.evaluation.report.plain_words import plain_in_words
 from retro_lab.evaluation.report.reference_words import in_words
 from retro_lab.evaluation.report.table import Table
 from retro_lab.evaluation.report.tables import (
@@ -76,12 +78,18 @@ def show_results(
             console.print(f"{label:<7} {run.path / name}", soft_wrap=True)
     if seconds:
         parts = [f"{name} {duration(value)}" for name, value in seconds.items()]
-        console.print(f"time    {', '.join(parts)}; total {duration(sum(seconds.values()))}")
+        total = duration(sum(seconds.values()))
+        _say(console, f"time    {', '.join(parts)}; total {total}")
     if not verbose:
         console.print("verdict below; in full with verbose=true")
     console.print()
     _show_verdict(console, results, verbose)
     return results
+
+
+def _say(console: Console, text: str) -> None:
+    """Prints a line of words, wrapped without the blanks at line ends that rich would leave."""
+    console.print(wrapped(text, console.width), markup=False, soft_wrap=True)
 
 
 def _show(console: Console, *tables: Table) -> None:
@@ -99,8 +107,8 @@ def _show_scores(console: Console, results: Results) -> None:
     console.print(conditions_table(scores, title, words))
     if words is not None:
         console.print(f"{words:,} words: what white space parts, and line ends")
-    if results.plain is not None:
-        console.print(plain_in_words(results.plain))
+    for line in plain_in_words(results):
+        _say(console, line)
     _show_database(console, results)
     if leakage.reference is not None:
         title = (
@@ -143,7 +151,7 @@ def _show_verdict(console: Console, results: Results, verbose: bool) -> None:
         sentences += memory.sentences[:1] if memory else []
         sentences += memory.controls if memory and memory.control_failed else []
     for sentence in sentences:
-        console.print(sentence, markup=False)
+        _say(console, sentence)
 
 
 def _show_injection(console: Console, run: RunDirectory) -> None:
@@ -152,5 +160,5 @@ def _show_injection(console: Console, run: RunDirectory) -> None:
     title = f"copies of a share of {first:,} documents planted; {second:,} others never are"
     _show(console, injection_table(injection, title))
     for sentence in injection_verdict(injection).sentences:
-        console.print(sentence, markup=False)
+        _say(console, sentence)
     console.print()

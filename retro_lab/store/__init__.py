@@ -4,7 +4,7 @@ from .arrays import mapped
 from .engine import build_engine
 from .explain import Explanation
 from .maintenance import Garbage, Problem, collect_garbage, verify
-from .progress import track
+from .progress import counted, track
 from .stage import Artifact, Stage, ancestry, lineage
 from .store import ArtifactStore
 from .workspace import Workspace
@@ -20,6 +20,7 @@ __all__ = [
     "ancestry",
     "build_engine",
     "collect_garbage",
+    "counted",
     "lineage",
     "mapped",
     "track",

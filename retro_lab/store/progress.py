@@ -61,7 +61,7 @@ def _bar(total: int | None, what: str, unit: str, clock: Clock) -> Generator[Cal
     class CountColumn(ProgressColumn):
         def render(self, task: Task) -> Text:
             done = round(task.completed)
-            return Text(f"{_count(done, total, unit)}, {rate(done, task.elapsed or 0.0, unit)}")
+            return Text(f"{_done(done, total, unit)}, {rate(done, task.elapsed or 0.0, unit)}")
 
     label = TextColumn("{task.description}", markup=False)
     count = CountColumn(table_column=Column(no_wrap=True))
@@ -89,26 +89,26 @@ def _lines(
 ) -> Generator[Callable[[int], None]]:
     done, start = 0, clock()
     last = start
-    LOG.info("%s: %s", what, unit if total is None else f"{total:,} {unit}")
+    LOG.info("%s: %s", what, unit if total is None else counted(total, unit))
 
     def advance(count: int) -> None:
         nonlocal done, last
         done += count
         now = clock()
-        if now - last < LOG_EVERY_SECONDS:
+        if now - last < LOG_EVERY_SECONDS or done == total:  # the last line tells of the end
             return
         last = now
         left = ""
         if total is not None and 0 < done < total:
             left = f", {duration((now - start) * (total - done) / done)} left"
         LOG.info(
-            "%s: %s, %s%s", what, _count(done, total, unit), rate(done, now - start, unit), left
+            "%s: %s, %s%s", what, _done(done, total, unit), rate(done, now - start, unit), left
         )
 
     try:
         yield advance
     except BaseException:
-        LOG.info("%s: stopped after %s", what, _count(done, total, unit))
+        LOG.info("%s: stopped after %s", what, _done(done, total, unit))
         raise
     LOG.info("%s", _summary(what, done, clock() - start, unit))
 
@@ -132,11 +132,23 @@ def duration(seconds: float) -> str:
 
 
 def _summary(what: str, done: int, seconds: float, unit: str) -> str:
-    return f"{what}: {done:,} {unit} in {duration(seconds)}, {rate(done, seconds, unit)}"
+    return f"{what}: {counted(done, unit)} in {duration(seconds)}, {rate(done, seconds, unit)}"
 
 
-def _count(done: int, total: int | None, unit: str) -> str:
-    return f"{done:,} {unit}" if total is None else f"{done:,} of {total:,} {unit}"
+def _done(done: int, total: int | None, unit: str) -> str:
+    return counted(done, unit) if total is None else f"{done:,} of {counted(total, unit)}"
+
+
+def counted(number: int, unit: str) -> str:
+    """A number of things: "1 block", "1 block of the database", "2,000 chunks".
+
+    Args:
+        unit: their plural; its first word ends in s.
+    """
+    first, *rest = unit.split(" ")
+    if number == 1:
+        first = first.removesuffix("es") if first == "indexes" else first.removesuffix("s")
+    return " ".join([f"{number:,}", first, *rest])
 
 
 def _is_main_process() -> bool:

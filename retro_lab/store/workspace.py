@@ -16,7 +16,7 @@ import numpy as np
 
 from .engine import Engine, LocalEngine
 from .integrity import read_record, sha256_of, write_record
-from .progress import track
+from .progress import counted, track
 from .stage import JSON
 
 LOG = logging.getLogger("retro_lab")
@@ -120,7 +120,7 @@ class Workspace:
         self._calls += 1
         merged = self._merged_before(call, total, what)
         if merged is not None:
-            LOG.info("%s: all %s %s were done by an earlier attempt", what, f"{total:,}", unit)
+            LOG.info("%s: an earlier attempt did all of %s", what, counted(total, unit))
             return merged.get("counts", {})  # builds begun by an older version have no counts
         call.mkdir(exist_ok=True)
         starts = range(0, max(total, 1), size)
@@ -130,7 +130,7 @@ class Workspace:
         missing = [(start, stop) for start, stop in bounds if start not in markers]
         left = sum(stop - start for start, stop in missing)
         if markers:
-            done = f"{total - left:,} of {total:,} {unit} are done"
+            done = f"{total - left:,} of {counted(total, unit)} are done"
             LOG.info("%s: resuming, %s", what, done)
         if missing:
             engine = self._engine if anywhere else LocalEngine()

@@ -49,6 +49,7 @@ class Points:
             hydra_context=context, task_function=task, config=config
         )
         self.planned: list[Point] = []
+        self.splits: set[str] = set()
         self.failures: list[Exception] = []
         self.launched = 0
 
@@ -86,7 +87,11 @@ class Points:
         added = []
         for overrides in batch:
             composed = self.loader.load_sweep_config(self.config, list(overrides))
-            run = "" if self.folder is None else run_name(to_config(composed))
+            run = ""
+            if self.folder is not None:
+                config = to_config(composed)
+                run = run_name(config)
+                self.splits.add(config.eval.split)
             added.append(Point(run, list(overrides)))
         self.planned += added
         self._write()
@@ -105,10 +110,11 @@ class Points:
         self._write()
         return jobs
 
-    def report(self, runs: Sequence[str] = ()) -> None:
-        """Reports on the sweep's points and on further `runs`, given by name."""
+    def report(self, runs: Sequence[str] = (), split: str | None = None) -> None:
+        """Reports on the sweep's points and on further `runs`, given by name, and their split."""
         if self.folder is not None:
-            report_sweep(self.folder, {*runs, *(point.run for point in self.planned)})
+            names = {*runs, *(point.run for point in self.planned)}
+            report_sweep(self.folder, names, self.splits | ({split} if split else set()))
 
     def raise_failure(self) -> None:
         """Raises the first failure of a point, bugs before user errors; none if all succeeded."""

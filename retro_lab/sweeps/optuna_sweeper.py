@@ -78,7 +78,7 @@ class OptunaSweeper(PointSweeper):
             trials = Trials(study, space, self.seed)
             trials.run(self.points, fixed, wanted, batch)
             runs = trials.runs()
-        self.points.report(runs)
+        self.points.report(runs, config.eval.split)
         print_best(study, config, wanted)
         self.points.raise_failure()
 

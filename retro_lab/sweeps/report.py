@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,17 +67,18 @@ def report(
     _show(rows, left, folder, repeated, sort, to_wandb)
 
 
-def report_sweep(folder: Path, runs: Iterable[str]) -> None:
+def report_sweep(folder: Path, runs: Iterable[str], splits: Collection[str]) -> None:
     """Reports on the runs of one sweep.
 
     Args:
         folder: holds the runs.
         runs: names of their directories.
+        splits: those that the sweep scored; earlier results on others are left out.
     """
     names = sorted(set(runs))
     made = [folder / name for name in names if (folder / name).exists()]
     files = [file for run in made for file in _results_below(run)]
-    rows, _ = _distinct(files)
+    rows = [row for row in _distinct(files)[0] if row.split in splits]
     _show(rows, unfinished(folder, names), folder, [], None, False)
 
 

@@ -17,6 +17,12 @@ from rich.table import Column
 from retro_lab.store.progress import duration
 
 LOG = logging.getLogger(__name__)
+_VALIDATION = "val/bpb"
+_SHOWN = {
+    "train/loss": "loss {:.3f}",
+    _VALIDATION: "val bpb {:.3f}",
+    "train/tokens_per_second": "{:,.0f} tokens/s",
+}
 
 
 class ConsoleLogger(Logger):
@@ -74,14 +80,18 @@ class ConsoleLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self._figures |= metrics
         step = step or 0
+        self._figures |= metrics
         if self._progress is not None:
             task = self._progress.task_ids[0]
-            self._progress.update(task, completed=step, figures=self._summary())
-        else:
-            done = f"step {step:,} of {self.steps:,}"
-            LOG.info("%s: %s, %s, %s left", self.what, done, self._summary(), self._left(step))
+            self._progress.update(task, completed=step, figures=_summary(self._figures))
+            return
+        # Training and validation metrics of a step come one after the other: a line each, and no
+        # figure twice.
+        if new := _summary(metrics):
+            line = f"{self.what}: step {step:,} of {self.steps:,}, {new}"
+            left = "" if _VALIDATION in metrics or step >= self.steps else self._left(step)
+            LOG.info("%s%s", line, left)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -89,16 +99,12 @@ class ConsoleLogger(Logger):
             self._progress.stop()
             self._progress = None
 
-    def _summary(self) -> str:
-        """Loss, validation bits per byte and speed, as far as logged."""
-        shown = {
-            "train/loss": "loss {:.3f}",
-            "val/bpb": "val bpb {:.3f}",
-            "train/tokens_per_second": "{:,.0f} tokens/s",
-        }
-        known = [text.format(self._figures[k]) for k, text in shown.items() if k in self._figures]
-        return ", ".join(known)
-
     def _left(self, step: int) -> str:
         done = max(step - self.start, 1)
-        return duration((time.monotonic() - self._began) * (self.steps - step) / done)
+        seconds = (time.monotonic() - self._began) * (self.steps - step) / done
+        return f", {duration(seconds)} left"
+
+
+def _summary(figures: Mapping[str, float]) -> str:
+    """Loss, validation bits per byte and speed, as far as there are any."""
+    return ", ".join(text.format(figures[k]) for k, text in _SHOWN.items() if k in figures)

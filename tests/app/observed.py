@@ -7,7 +7,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_SCORING = re.compile(r"scoring (\w+): [\d,]+ windows$")
+from retro_lab.evaluation.measure.conditions import LABELS
+
+_SCORING = re.compile(r"scoring (.+): [\d,]+ windows?$")
+_CONDITIONS = {label: condition for condition, label in LABELS.items()} | {"the model": "baseline"}
 
 
 class _Listener(logging.Handler):
@@ -17,7 +20,7 @@ class _Listener(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if found := _SCORING.match(record.getMessage()):
-            self.conditions.append(found[1])
+            self.conditions.append(_CONDITIONS[found[1]])
 
 
 @contextmanager

@@ -119,7 +119,7 @@ def test_a_backbone_equal_to_the_baseline_is_one_curve_with_it(leakage: Leakage)
 
     assert {"baseline", "backbone"} <= set(drawn(leakage))
     one = replace(leakage, curves=leakage.curves | {"off": leakage.curves["baseline"]})
-    assert "baseline = OFF" in drawn(one)
+    assert "baseline = backbone" in drawn(one)
     assert len(drawn(one)) == len(drawn(leakage)) - 1
 
 

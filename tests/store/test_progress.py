@@ -40,9 +40,23 @@ def test_plain_lines_at_the_start_every_ten_seconds_and_at_the_end(log):
     assert log.messages == [
         "embedding: 6,000 chunks",
         "embedding: 3,000 of 6,000 chunks, 250 chunks/s, 12 s left",
-        "embedding: 6,000 of 6,000 chunks, 250 chunks/s",
-        "embedding: 6,000 chunks in 28 s, 214 chunks/s",
+        "embedding: 6,000 chunks in 28 s, 214 chunks/s",  # the end is told once
     ]
+
+
+def test_one_thing_is_counted_in_the_singular(log):
+    with timed(1, "sorting contexts", "segments of the database") as advance:
+        advance(1)
+    assert log.messages[0] == "sorting contexts: 1 segment of the database"
+    assert log.messages[-1].startswith("sorting contexts: 1 segment of the database in ")
+
+
+@pytest.mark.parametrize(
+    ("number", "unit", "text"),
+    [(1, "indexes", "1 index"), (1, "bytes", "1 byte"), (0, "blocks", "0 blocks")],
+)
+def test_counts(number: int, unit: str, text: str):
+    assert progress.counted(number, unit) == text
 
 
 def test_total_may_be_unknown(log):

@@ -132,7 +132,13 @@ def test_console_shows_lines_without_a_terminal_and_a_bar_on_one(tmp_path, caplo
     plain = ConsoleLogger(steps=10, start=4)
     plain.open()
     plain.log_metrics({"train/loss": 2.5, "train/tokens_per_second": 1234.0}, step=5)
-    assert "step 5 of 10, loss 2.500, 1,234 tokens/s" in caplog.text
+    plain.log_metrics({"val/bpb": 1.5, "val/loss": 2.0}, step=5)
+    plain.log_metrics({"train/loss": 2.0, "train/tokens_per_second": 1000.0}, step=10)
+    first, validation, last = [line.partition(": ")[2] for line in caplog.messages[1:]]
+    assert first.startswith("step 5 of 10, loss 2.500, 1,234 tokens/s, ")
+    assert first.endswith(" left")
+    assert validation == "step 5 of 10, val bpb 1.500", "what stands in the line above is left out"
+    assert last == "step 10 of 10, loss 2.000, 1,000 tokens/s"
 
     terminal = Console(force_terminal=True, width=120, record=True)
     bar = ConsoleLogger(steps=10, console=terminal)

@@ -70,7 +70,7 @@ class RecipeConfig:
             tokenizer replace those of this configuration.
         freeze: for `retrofit`, whether the backbone's weights stay fixed.
         unfreeze_after: for `freeze=backbone`, steps of the second phase after which the backbone is
-            trained too; null for never. RETRO[OFF] then differs from the baseline.
+            trained too; null for never. The backbone then differs from the baseline.
         steps: for `retrofit`, optimiser steps of the second phase.
         lr: for `retrofit`, peak learning rate of the second phase.
         warmup_steps: for `retrofit`, warm-up of the second phase.

@@ -45,7 +45,7 @@ def score(
         num_chunks: C, chunks of the corpus.
         chunk_size: M.
         pad_id: id of padding; a neighbour of padding alone is missing.
-        retrieval: False withholds the neighbours (RETRO[OFF], and the baseline).
+        retrieval: False withholds the neighbours (the backbone, and the baseline).
         by_token: also keep each token's score.
         advance: called after each batch with its number of windows, for a progress bar.
 

@@ -116,6 +116,8 @@ class PlainModel:
         steps: optimiser steps.
         training_tokens: tokens read, padding and repeated documents included.
         lr: its peak learning rate.
+        epochs: times that the training text was read: `training_tokens` over the tokens of the
+            training split; None in older results.
     """
 
     run: str
@@ -124,6 +126,7 @@ class PlainModel:
     steps: int
     training_tokens: int
     lr: float
+    epochs: float | None = None
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,8 @@ class Results:
         compressors: bits per byte of compressors that read the same training text, by name; None
             if not run.
         memory: None without a memory or cache, and in older results.
-        custom: figures of the user's own metrics, by metric; None without any.
+        custom: figures of the user's own metrics, by metric, those of earlier evaluations of the
+            same scored chunks included; None without any.
         schema_version: version of this record; raised when fields change their meaning.
     """
 
@@ -264,15 +268,6 @@ def warnings(results: Results) -> list[str]:
             "are of the text that the other tokens spell."
         )
     return found
-
-
-def plain_in_words(plain: PlainModel) -> str:
-    """A line about the plain model: training tokens, steps and learning rate."""
-    as_much = {"tokens": "as many training tokens", "flops": "as many training FLOPs"}
-    return (
-        f"plain: {as_much[plain.match]} as RETRO, {plain.steps:,} steps, "
-        f"{plain.training_tokens:,} tokens, learning rate {plain.lr:g} ({plain.run})"
-    )
 
 
 def recompute(chunks_path: Path, recorded: Leakage) -> Leakage:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..measure.conditions import compared_with, in_order, label, reads_memory
 from ..measure.leakage import CurvePoint, Difference, Leakage
 
-ONE_CURVE = "baseline = OFF"
+ONE_CURVE = "baseline = backbone"
 """Label of baseline and backbone together, where they are one: the backbone was frozen."""
 
 

@@ -15,7 +15,7 @@ from .table import Table
 
 _CONDITIONS = {
     "on": "RETRO[ON], reads its neighbours",
-    "off": "RETRO[OFF], the same model without them",
+    "off": "backbone, the same model without them",
     "random": "RETRO[random], reads random neighbours",
     "filtered": "RETRO[filtered], leaky neighbours replaced",
     "baseline": "baseline, no retrieval parts",

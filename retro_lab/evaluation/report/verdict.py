@@ -108,8 +108,7 @@ def verdict(
         )
     if same is False:
         sentences.append(
-            "The backbone (RETRO[OFF]) is no longer the baseline: its own weights were trained "
-            "with retrieval."
+            "The backbone is no longer the baseline: its own weights were trained with retrieval."
         )
     ignored, helped = [_ignored(controls)] if ignores else [], _with_random(leakage)
     sentences += ignored

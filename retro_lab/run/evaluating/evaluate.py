@@ -52,7 +52,7 @@ from .inspection import (
     write_inspection,
 )
 from .measured import chunk_table, token_table
-from .own_metrics import own_metrics
+from .own_metrics import EarlierFigures, own_metrics
 from .probes import overlap_retriever
 from .scores import Scoring, conditions
 
@@ -88,13 +88,16 @@ def evaluate_run(
     leakage = _leakage(config, table)
     results = _results(config, run, out, graph, compared, table, leakage)
     out.path.mkdir(parents=True, exist_ok=True)
+    earlier = EarlierFigures.of(out)
     out.forget_evaluation()
     _remove_older(out, tokens, config)
     table.save(out.chunks_file)
+    kept = earlier.still_valid(out.chunks_file)
+    results = dataclasses.replace(results, custom=kept)
     results.save(out.results_file)
     custom = own_metrics(evaluation.metrics, out.chunks_file)
     if custom is not None:
-        results = dataclasses.replace(results, custom=custom)
+        results = dataclasses.replace(results, custom=(kept or {}) | custom)
         results.save(out.results_file)
     if tokens is not None:
         tokens.save(out.tokens_file, table)
@@ -153,7 +156,7 @@ def _results(
         metrics={asked.split: {name: table.score(name) for name in scored}},
         leakage=leakage,
         timing=run.status["seconds"],
-        plain=_plain(config, compared) if "plain" in scored else None,
+        plain=_plain(config, graph, compared) if "plain" in scored else None,
         compressors=compressor_scores(config, graph, stride) if "on" in scored else None,
         memory=_memory(config, graph, table) if config.memory.reads else None,
     )
@@ -184,17 +187,19 @@ def _show(
     write_page(out)
 
 
-def _plain(config: Config, compared: Compared) -> PlainModel:
+def _plain(config: Config, graph: DataGraph, compared: Compared) -> PlainModel:
     """The plain model's training settings."""
     other = compared["plain"].config()
-    tokens_a_step = other.schedule.batch_size * other.chunking.sequence_length
+    tokens = other.schedule.steps * other.schedule.batch_size * other.chunking.sequence_length
+    text = graph.own.chunks.artifact.stats["splits"]["train"]["tokens"]
     return PlainModel(
         run=compared["plain"].path.name,
         run_key=run_key(other),
         match=config.plain.match.name,
         steps=other.schedule.steps,
-        training_tokens=other.schedule.steps * tokens_a_step,
+        training_tokens=tokens,
         lr=other.optim.lr,
+        epochs=round(tokens / text, 3) if text else None,
     )
 
 

@@ -19,7 +19,7 @@ from retro_lab.config.schema import Config
 from retro_lab.data.datamodule import RetroDataModule
 from retro_lab.data.dataset import Batch, EvaluationData
 from retro_lab.evaluation.compressors.subset import Subset
-from retro_lab.evaluation.measure.conditions import judged
+from retro_lab.evaluation.measure.conditions import judged, label
 from retro_lab.evaluation.measure.memory_scoring import (
     DocumentTexts,
     KeptEvidence,
@@ -166,7 +166,7 @@ class MemoryScoring:
         texts = self._texts(split, {each.random for each in mixed.values()})
         readings = self._readings(loader, texts)
         tokens = int(Subset.whole(self.graph.chunks, *self._cut(split)).tokens.sum())
-        with track(tokens, f"scoring {', '.join(mixed)}", "tokens") as advance:
+        with track(tokens, f"scoring {', '.join(map(label, mixed))}", "tokens") as advance:
             return score_with_memory(
                 readings,
                 {**({self.base: None} if alone else {}), **mixed},

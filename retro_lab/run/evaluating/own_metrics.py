@@ -6,6 +6,7 @@ import logging
 import math
 import traceback
 from collections.abc import Mapping
+from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,44 @@ import pyarrow.parquet as pq
 from retro_lab.config.errors import UserError, first_line, problem
 from retro_lab.config.parts import part_class, part_keywords
 from retro_lab.config.schema import MetricsConfig, OwnPart
+from retro_lab.evaluation.records.results import Results
+from retro_lab.store.integrity import sha256_of
+
+from ..directory import RunDirectory
 
 LOG = logging.getLogger("retro_lab")
+Figures = dict[str, dict[str, float]]  # by metric and name
 
 
-def own_metrics(config: MetricsConfig, chunks_file: Path) -> dict[str, dict[str, float]] | None:
+@dataclass(frozen=True)
+class EarlierFigures:
+    """Figures of metrics that an earlier evaluation stored, with its scored chunks.
+
+    Attributes:
+        figures: by metric; None without any.
+        chunks: SHA-256 of its chunks.parquet.
+    """
+
+    figures: Figures | None = None
+    chunks: str | None = None
+
+    @classmethod
+    def of(cls, out: RunDirectory) -> EarlierFigures:
+        """Those in a directory of results; none if it has no complete results."""
+        if out.evaluation is None or not out.chunks_file.is_file():
+            return cls()
+        try:
+            return cls(Results.load(out.results_file).custom, sha256_of(out.chunks_file))
+        except UserError:  # damaged results are written anew
+            return cls()
+
+    def still_valid(self, chunks_file: Path) -> Figures | None:
+        """The figures, if these are the same chunks with the same scores."""
+        same = self.figures is not None and sha256_of(chunks_file) == self.chunks
+        return self.figures if same else None
+
+
+def own_metrics(config: MetricsConfig, chunks_file: Path) -> Figures | None:
     """Figures by metric, each function called with the table of chunks.parquet and its settings.
 
     Returns:

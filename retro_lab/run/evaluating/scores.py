@@ -22,6 +22,7 @@ from retro_lab.evaluation.measure.conditions import (
     REFERENCES,
     WITHOUT_POINTER,
     judged,
+    label,
     reads_memory,
 )
 from retro_lab.evaluation.measure.memory_scoring import KeptEvidence
@@ -202,7 +203,9 @@ class Scoring:
         loader = self.data.evaluation_loader(self.config.eval.split, table)
         chunks = self.graph.chunks
         windows = len(loader.dataset)  # pyright: ignore[reportArgumentType]
-        with track(windows, f"scoring {what}", "windows") as advance:
+        # Scored alone every model without retrieval is a baseline, a plain one too.
+        shown = label(what) if self.config.retriever.retrieves else "the model"
+        with track(windows, f"scoring {shown}", "windows") as advance:
             return score(
                 model,
                 loader,

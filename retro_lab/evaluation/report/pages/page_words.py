@@ -10,7 +10,7 @@ from ..table import Table
 CONDITIONS = {
     "baseline": "the model without retrieval that retrieval was added to",
     "plain": "the baseline, trained further without retrieval: what a gain is measured against",
-    "off": "RETRO without its neighbours; OFF in plots",
+    "off": "RETRO without its neighbours (RETRO[OFF] in the paper)",
     "random": "RETRO with random chunks as neighbours: it must do worse than RETRO[ON]",
     "shuffled": "RETRO with the neighbours of other documents' chunks",
     "filtered": "RETRO with leaky neighbours replaced by the next candidates",

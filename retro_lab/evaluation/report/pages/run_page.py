@@ -19,8 +19,9 @@ from retro_lab.config.errors import UserError
 from ...measure.conditions import compared_with, in_order, label, reads_memory
 from ...measure.leakage import Leakage
 from ...records.examples_file import Example, Examples
-from ...records.results import Results, plain_in_words, warnings
+from ...records.results import Results, warnings
 from ..memory_report import memory_tables
+from ..plain_words import plain_in_words
 from ..reference_words import in_words
 from ..table import Table, number
 from ..tables import conditions_table, difference_text, probes_table
@@ -116,7 +117,7 @@ def _render(results: Results, folder: Path, other_evaluations: Sequence[Link]) -
         card=verdict_card(results),
         sentences=verdict_sentences(results),
         words=words_table(results.metrics[settings.split]),
-        plain=results.plain and plain_in_words(results.plain),
+        plain=plain_in_words(results),
         curves=training_figures(folder / "metrics.jsonl"),
         leaks=leakage_figures(leakage) if "on" in leakage.curves else [],
         tables=_score_tables(results),

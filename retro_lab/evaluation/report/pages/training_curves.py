@@ -15,7 +15,7 @@ MOST_POINTS = 500
 _CURVES = (  # metric, label, colour, dash
     ("train/bpb", "training", 2, ()),
     ("val/bpb", "validation", 0, ()),
-    ("val/off/bpb", "validation, OFF", 4, (6, 3)),
+    ("val/off/bpb", "validation, backbone", 4, (6, 3)),
 )
 _RATE = ("train/lr", "learning rate", 1, ())
 
