@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
@@ -19,7 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from retro_lab.config.compose import to_config
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import run_name
+from retro_lab.config.fingerprints import canonical, run_name
+from retro_lab.config.schema import Config
 from retro_lab.config.serialise import flatten
 
 from .failure import one_line
@@ -49,7 +50,7 @@ class Points:
             hydra_context=context, task_function=task, config=config
         )
         self.planned: list[Point] = []
-        self.splits: set[str] = set()
+        self.configs: list[Config] = []
         self.failures: list[Exception] = []
         self.launched = 0
 
@@ -86,13 +87,9 @@ class Points:
         """Adds points to the list, composing each configuration to detect errors before any run."""
         added = []
         for overrides in batch:
-            composed = self.loader.load_sweep_config(self.config, list(overrides))
-            run = ""
-            if self.folder is not None:
-                config = to_config(composed)
-                run = run_name(config)
-                self.splits.add(config.eval.split)
-            added.append(Point(run, list(overrides)))
+            config = self._config(overrides)
+            added.append(Point("" if config is None else run_name(config), list(overrides)))
+            self.configs += [config] * (config is not None)
         self.planned += added
         self._write()
         return added
@@ -110,17 +107,22 @@ class Points:
         self._write()
         return jobs
 
-    def report(self, runs: Sequence[str] = (), split: str | None = None) -> None:
-        """Reports on the sweep's points and on further `runs`, given by name, and their split."""
+    def report(self, earlier: Iterable[Sequence[str]] = ()) -> None:
+        """Reports on the sweep's points and on earlier ones, given by their overrides."""
         if self.folder is not None:
-            names = {*runs, *(point.run for point in self.planned)}
-            report_sweep(self.folder, names, self.splits | ({split} if split else set()))
+            found = map(self._config, earlier)
+            report_sweep(self.folder, [*self.configs, *(each for each in found if each)])
 
     def raise_failure(self) -> None:
         """Raises the first failure of a point, bugs before user errors; none if all succeeded."""
         bugs = [error for error in self.failures if not isinstance(error, UserError)]
         for error in [*bugs, *self.failures]:
             raise error
+
+    def _config(self, overrides: Sequence[str]) -> Config | None:
+        """A point's configuration; None in `evaluate.py -m`."""
+        composed = self.loader.load_sweep_config(self.config, list(overrides))
+        return None if self.folder is None else canonical(to_config(composed))
 
     def _write(self) -> None:
         if self.folder is not None:

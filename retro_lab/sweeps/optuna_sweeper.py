@@ -77,8 +77,8 @@ class OptunaSweeper(PointSweeper):
             study = open_study(self.name, self.storage, _settings(config, overrides))
             trials = Trials(study, space, self.seed)
             trials.run(self.points, fixed, wanted, batch)
-            runs = trials.runs()
-        self.points.report(runs, config.eval.split)
+            earlier = [[*overrides, *fixed] for overrides in trials.overrides()]
+        self.points.report(earlier)
         print_best(study, config, wanted)
         self.points.raise_failure()
 

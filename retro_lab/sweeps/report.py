@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.files import replacing
+from retro_lab.config.fingerprints import run_name
 from retro_lab.config.serialise import read_config
 from retro_lab.run.directory import EVALUATIONS, RunDirectory
 
 from .unfinished import Unfinished, unfinished
 
 if TYPE_CHECKING:
+    from retro_lab.config.schema import Config
     from retro_lab.evaluation.report.sweep import SweepRow
     from retro_lab.evaluation.report.sweep_tables import Part
     from retro_lab.evaluation.report.table import Table
@@ -67,18 +69,17 @@ def report(
     _show(rows, left, folder, repeated, sort, to_wandb)
 
 
-def report_sweep(folder: Path, runs: Iterable[str], splits: Collection[str]) -> None:
-    """Reports on the runs of one sweep.
+def report_sweep(folder: Path, points: Iterable[Config]) -> None:
+    """Reports on the points of one sweep: the evaluation that it asked of each run, and no other.
 
     Args:
         folder: holds the runs.
-        runs: names of their directories.
-        splits: those that the sweep scored; earlier results on others are left out.
+        points: the configurations.
     """
-    names = sorted(set(runs))
-    made = [folder / name for name in names if (folder / name).exists()]
-    files = [file for run in made for file in _results_below(run)]
-    rows = [row for row in _distinct(files)[0] if row.split in splits]
+    asked = [(run_name(config), config) for config in points]
+    names = sorted({name for name, _ in asked})
+    files = {_results_of(RunDirectory(folder / name), config) for name, config in asked}
+    rows, _ = _distinct(sorted(file for file in files if file is not None))
     _show(rows, unfinished(folder, names), folder, [], None, False)
 
 
@@ -122,6 +123,15 @@ def _show(
         console.print(f"{what:<7} {folder / 'report'}.{name}", soft_wrap=True)
     if to_wandb:
         console.print(f"W&B     {_log_to_wandb(shown, sort, folder)}", soft_wrap=True)
+
+
+def _results_of(run: RunDirectory, asked: Config) -> Path | None:
+    """The results of a run's evaluation; None if it has none, or cannot be read."""
+    try:
+        file = run.for_evaluation(asked).results_file
+    except UserError:
+        return None
+    return file if file.is_file() else None
 
 
 def _left_table(left: Sequence[Unfinished]) -> Table | None:

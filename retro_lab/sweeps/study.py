@@ -91,9 +91,9 @@ class Trials:
                 LOG.warning("the study stops here: a trial failed and none has been completed yet")
                 return
 
-    def runs(self) -> list[str]:
-        """Names of the run directories of all trials."""
-        return [t.user_attrs[RUN] for t in self.study.trials if RUN in t.user_attrs]
+    def overrides(self) -> list[list[str]]:
+        """What each trial that has a run directory sets, of earlier commands as well."""
+        return [as_overrides(t.params) for t in self.study.trials if RUN in t.user_attrs]
 
     def _ask(self, failed: list[dict[str, Any]]) -> Trial:
         """A new trial, with the next failed values if there are any."""
