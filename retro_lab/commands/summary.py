@@ -80,10 +80,12 @@ def show_results(
         parts = [f"{name} {duration(value)}" for name, value in seconds.items()]
         total = duration(sum(seconds.values()))
         _say(console, f"time    {', '.join(parts)}; total {total}")
-    if not verbose:
+    sentences = _verdict(results, verbose)
+    if sentences and not verbose:
         console.print("verdict below; in full with verbose=true")
     console.print()
-    _show_verdict(console, results, verbose)
+    for sentence in [*warnings(results), *sentences]:
+        _say(console, sentence)
     return results
 
 
@@ -136,22 +138,19 @@ def _show_database(console: Console, results: Results) -> None:
         console.print(f"the run was trained with another one: {searched.trained_with}")
 
 
-def _show_verdict(console: Console, results: Results, verbose: bool) -> None:
-    """Prints what limits the figures, and the verdict: three lines, or all of it if verbose.
+def _verdict(results: Results, verbose: bool) -> list[str]:
+    """The verdict, in three lines or all of it if verbose; empty for a model that reads nothing.
 
-    A failed control of the memory is always printed.
+    A failed control of the memory is always among them.
     """
-    sentences = warnings(results)
     if verbose:
-        sentences += verdict_sentences(results)
-    else:
-        if "on" in results.metrics[results.evaluation.split]:
-            sentences += short_verdict(results.leakage, results.compressors)
-        memory = memory_verdict(results)
-        sentences += memory.sentences[:1] if memory else []
-        sentences += memory.controls if memory and memory.control_failed else []
-    for sentence in sentences:
-        _say(console, sentence)
+        return verdict_sentences(results)
+    sentences = []
+    if "on" in results.metrics[results.evaluation.split]:
+        sentences += short_verdict(results.leakage, results.compressors)
+    memory = memory_verdict(results)
+    sentences += memory.sentences[:1] if memory else []
+    return sentences + (memory.controls if memory and memory.control_failed else [])
 
 
 def _show_injection(console: Console, run: RunDirectory) -> None:

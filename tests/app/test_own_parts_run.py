@@ -5,6 +5,7 @@ embedder alike; and its evaluation asks before it imports what a stranger's run 
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from golden import Golden
 from retro_lab.commands.evaluate import evaluate
 from retro_lab.config.consent import TRUST
 from retro_lab.config.errors import UserError
-from retro_lab.config.schema import EvalConfig, EvaluateConfig
+from retro_lab.config.schema import EvalConfig, EvaluateConfig, MetricsConfig
 from retro_lab.run.data.graph import DataGraph
 from retro_lab.run.directory import RunDirectory
+from retro_lab.run.evaluating.own_metrics import EarlierFigures
 from retro_lab.run.finished import FinishedRun
 from retro_lab.training.publish import last_figures
 
@@ -45,6 +47,21 @@ def test_an_own_metric_stands_in_the_results_and_the_curves(searched: RunDirecto
     share = results.custom["worst_chunks"]["on"]
     assert 0.1 <= share < 1
     assert last_figures(searched.path)["test/custom/worst_chunks/on"] == pytest.approx(share)
+
+
+def test_an_evaluation_without_the_metric_keeps_its_figures(
+    searched: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunDirectory(shutil.copytree(searched.path, tmp_path / searched.path.name))
+    own, custom = run.config().eval, FinishedRun.open(searched).results().custom
+    monkeypatch.setenv(TRUST, OVERLAP)
+    evaluate(EvaluateConfig(run=str(run.path), eval=replace(own, metrics=MetricsConfig())))
+    results = FinishedRun.open(run).results()
+    assert results.config["eval"]["metrics"]["cls"] == []
+    assert results.custom == custom, "the same chunks have the same scores"
+    earlier = EarlierFigures.of(run)
+    assert earlier.still_valid(run.chunks_file) == custom
+    assert earlier.still_valid(run.results_file) is None, "other bytes, so perhaps other scores"
 
 
 def test_another_class_or_setting_has_neighbours_of_its_own(

@@ -21,7 +21,7 @@ from retro_lab.config.schema import EvalConfig, EvaluateConfig, PlantedDatabaseC
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.results import Results
 from retro_lab.run.directory import RunDirectory
-from retro_lab.sweeps.report import report
+from retro_lab.sweeps.report import report, report_sweep
 
 
 def option(golden: Golden, *more: str) -> EvalConfig:
@@ -98,6 +98,19 @@ def test_another_split_has_a_folder_and_is_reported_too(
     rows = list(csv.DictReader((copy.path.parent / "report.csv").open()))
     assert sorted(row["split"] for row in rows) == ["test", "validation"]
     assert all(row["training_flops"] for row in rows)
+
+
+def test_a_sweep_reports_what_it_asked_of_a_run_and_nothing_older(
+    golden: Golden, copy: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where that is of another kind than the run's own evaluation, which is on the test split."""
+    point = golden.config("eval=ppl", "eval.split=validation", f"runs_dir={copy.path.parent}")
+    evaluate(EvaluateConfig(run=str(copy.path), eval=point.eval))
+    capsys.readouterr()
+    report_sweep(copy.path.parent, [point])
+    said = capsys.readouterr().out
+    assert "validation split: 1 run" in said
+    assert "test split" not in said
 
 
 def test_evaluations_with_another_database_lie_below_it(golden: Golden, copy: RunDirectory) -> None:

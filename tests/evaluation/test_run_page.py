@@ -15,7 +15,7 @@ from page_checks import check_page, json_of
 
 from retro_lab.commands.summary import show_results
 from retro_lab.evaluation.measure.conditions import label
-from retro_lab.evaluation.measure.leakage import analyse
+from retro_lab.evaluation.measure.leakage import Difference, analyse
 from retro_lab.evaluation.measure.statistics import Bootstrap
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.examples_file import Example, ExampleNeighbour, Examples, Piece
@@ -28,6 +28,7 @@ from retro_lab.evaluation.records.results import (
 from retro_lab.evaluation.report.pages.run_facts import Link
 from retro_lab.evaluation.report.pages.run_page import OUTDATED, outdated, write_run_page
 from retro_lab.evaluation.report.pages.training_curves import MOST_POINTS
+from retro_lab.evaluation.report.plain_words import plain_in_words
 from retro_lab.evaluation.report.verdict_card import verdict_card
 from retro_lab.run.directory import RunDirectory
 
@@ -158,6 +159,21 @@ def test_example_chunks_are_shown_if_they_are_there(results: Results, tmp_path: 
     check_page(page)
     assert "greatest gain: a.txt, chunk 7" in page
     assert '<span class="m">&lt;/script&gt;&lt;b&gt;near</span>' in page
+
+
+def test_the_plain_model_is_said_to_be_better_or_worse(results: Results, tmp_path: Path) -> None:
+    plain = PlainModel("plain-run", "0", "tokens", 10, 100, 0.1, epochs=2.5)
+    said = {}
+    for low, high in ((-0.3, -0.1), (0.1, 0.3), (-0.1, 0.1)):
+        difference = Difference("plain", "baseline", 1.0, (low + high) / 2, low, high, 30)
+        leakage = replace(results.leakage, differences=[difference])
+        found = plain_in_words(replace(results, plain=plain, leakage=leakage))
+        said[low] = found[1].partition(": ")[2]
+        assert "100 tokens (the training text 2.5 times)" in found[0]
+    assert said[-0.3].startswith("better than the baseline")
+    assert said[0.1].startswith("worse than the baseline")
+    assert said[-0.1].startswith("no better and no worse")
+    assert plain_in_words(results) == []
 
 
 def test_other_evaluations_and_compared_runs_are_linked(results: Results, tmp_path: Path) -> None:
