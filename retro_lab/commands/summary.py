@@ -27,7 +27,7 @@ from retro_lab.evaluation.report.verdict import short_verdict
 from retro_lab.evaluation.report.verdict_card import verdict_sentences
 from retro_lab.rivals.table import RIVALS_FILE, load, rivals_table
 from retro_lab.run.directory import RunDirectory
-from retro_lab.store.progress import duration
+from retro_lab.store.progress import counted, duration
 
 FILES = {
     "figures": "results.json",
@@ -105,7 +105,7 @@ def _show_scores(console: Console, results: Results) -> None:
     settings, leakage = results.evaluation, results.leakage
     scores, words = results.metrics[settings.split], settings.words
     documents = next(iter(leakage.curves.values()))[-1].documents
-    title = f"{settings.split} split, {documents} documents"
+    title = f"{settings.split} split, {counted(documents, 'documents')}"
     console.print(conditions_table(scores, title, words))
     if words is not None:
         console.print(f"{words:,} words: what white space parts, and line ends")

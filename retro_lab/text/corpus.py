@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from retro_lab.config.errors import UserError
 from retro_lab.config.parts import own_fields
 from retro_lab.config.schema import CorpusConfig
-from retro_lab.store import Stage, Workspace, track
+from retro_lab.store import Stage, Workspace, counted, track
 
 from .readers import Document, Malformed, build_reader, read_documents
 from .splits import SPLITS, assign_splits, id_list_digests, id_lists
@@ -190,7 +190,7 @@ def corpus_in_words(stats: Mapping[str, Any]) -> str:
     dealt = [f"{count:,} {split}" for split, count in counts.items() if count]
     splits = f" ({', '.join(dealt)})" if len(dealt) > 1 else ""
     return (
-        f"{stats['documents']:,} documents{splits}, {stats['bytes']:,} bytes; "
+        f"{counted(stats['documents'], 'documents')}{splits}, {stats['bytes']:,} bytes; "
         f"left out: {', '.join(named) or 'nothing'}"
     )
 

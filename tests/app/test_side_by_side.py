@@ -103,7 +103,7 @@ def test_another_split_has_a_folder_and_is_reported_too(
 def test_a_sweep_reports_what_it_asked_of_a_run_and_nothing_older(
     golden: Golden, copy: RunDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also where that is of another kind than the run's own evaluation, which is on the test split."""
+    """Also where that is of another kind than the run's own evaluation, on the test split."""
     point = golden.config("eval=ppl", "eval.split=validation", f"runs_dir={copy.path.parent}")
     evaluate(EvaluateConfig(run=str(copy.path), eval=point.eval))
     capsys.readouterr()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from retro_lab.store.progress import counted
+
 from ..measure.conditions import WITHOUT_POINTER, label
 from ..measure.leakage import COPY_ALPHA, UNFILTERED, Difference, Leakage
 
@@ -26,7 +28,7 @@ def copies_in_words(leakage: Leakage) -> list[str]:
     share = copies.bytes / max(1, total)
     if share <= COPIED_SHARE:
         return []
-    where = f"{copies.documents:,} documents"
+    where = counted(copies.documents, "documents")
     if copies.documents > 3:
         where += f", {copies.chunks_in_three:,} of them in three"
     found = (
@@ -77,8 +79,9 @@ def compressors_in_words(leakage: Leakage, compressors: Mapping[str, float] | No
 
 def seeds_in_words(documents: int) -> str:
     """A sentence on the one seed behind a run's figures, and how to run more."""
+    read = counted(documents, "documents")
     return (
-        f"Behind this verdict: 1 seed, {documents:,} documents. Intervals are over documents; "
+        f"Behind this verdict: 1 seed, {read}. Intervals are over documents; "
         "seed=1,2,3 with -m, then `report`, say how much training again changes."
     )
 
@@ -91,7 +94,7 @@ def support_in_words(
     Args:
         documents: behind the intervals; 0 if unknown.
     """
-    seeds = "Bits per byte; 1 seed" + (f", {documents:,} documents" if documents else "")
+    seeds = "Bits per byte; 1 seed" + (f", {counted(documents, 'documents')}" if documents else "")
     on = leakage.curves["on"][-1].bpb if "on" in leakage.curves else None
     if not compressors or on is None:
         return seeds
@@ -102,7 +105,7 @@ def support_in_words(
 
 def interval_in_words(difference: Difference) -> str:
     """`interval -0.0402 to -0.0221, 39 documents`."""
-    documents = f"{difference.documents:,} documents"
+    documents = counted(difference.documents, "documents")
     if difference.low is None or difference.high is None:
         return f"no interval, {documents}"
     return f"interval {difference.low:+.4f} to {difference.high:+.4f}, {documents}"
