@@ -40,11 +40,11 @@ class EarlierFigures:
     @classmethod
     def of(cls, out: RunDirectory) -> EarlierFigures:
         """Those in a directory of results; none if it has no complete results."""
-        if out.evaluation is None or not out.chunks_file.is_file():
-            return cls()
         try:
+            if out.evaluation is None:
+                return cls()
             return cls(Results.load(out.results_file).custom, sha256_of(out.chunks_file))
-        except UserError:  # damaged results are written anew
+        except UserError:  # damaged files are written anew
             return cls()
 
     def still_valid(self, chunks_file: Path) -> Figures | None:
