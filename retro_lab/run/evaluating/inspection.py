@@ -94,9 +94,10 @@ def write_inspection(
     inspection = Inspection(graph.chunks, graph.corpus, _beside(config, graph))
     reads = "reading the neighbours" if graph.retrieves else "the memory"
     description = (
-        f"Each token is coloured by what {reads} saved on it: nats of {label(found.b)} less nats "
-        f"of {label(found.a)}. The documents are those on which that is most, and least. Press a "
-        "token, or move through a text with the arrow keys, to read its figures."
+        f"Each token is coloured by what {reads} saved on it: the nats that {label(found.b)} needs "
+        f"for it, less those of {label(found.a)}. A nat is 1.44 bits. Shown are the documents with "
+        "the greatest and the smallest gain. Press a token, or move through a text with the arrow "
+        "keys, to read its figures."
     )
     if tokens.memory is not None:
         description += (
