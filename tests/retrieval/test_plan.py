@@ -20,11 +20,10 @@ from retro_lab.config.schema import (
     RetrieverConfig,
     TfidfRetrieverConfig,
 )
-from retro_lab.planner.faiss_sizes import index_bytes, inverted_lists
+from retro_lab.planner.faiss_sizes import Lists, index_bytes, inverted_lists
 from retro_lab.planner.plan import (
     MOST_CHUNKS,
     Database,
-    Lists,
     building_memory,
     planned_chunks,
     planned_files,
