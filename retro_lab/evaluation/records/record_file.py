@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 import orjson
 
 from retro_lab.config.errors import UserError
+from retro_lab.config.type_hints import type_hints
 from retro_lab.store.checksums import check_recorded, recorded
 
 T = TypeVar("T")
@@ -76,7 +77,7 @@ def decode(kind: Any, value: Any, where: str) -> Any:
     if origin is list and isinstance(value, list):
         return [decode(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value)]
     if is_dataclass(kind) and isinstance(value, dict):
-        hints = get_type_hints(kind)
+        hints = type_hints(kind)
         required = [f.name for f in fields(kind) if f.default is f.default_factory is MISSING]
         missing = [name for name in required if name not in value]
         if missing:
