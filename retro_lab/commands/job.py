@@ -17,7 +17,8 @@ from retro_lab.config.fingerprints import canonical
 from retro_lab.config.refusals import refusal
 from retro_lab.config.rules import check
 from retro_lab.config.schema import SCHEMAS, Config
-from retro_lab.run.directory import FAILURE_FILE, RunDirectory
+from retro_lab.run.directory import RunDirectory
+from retro_lab.run.locked_folder import FAILURE_FILE
 from retro_lab.sweeps.checks import check_place, check_point
 from retro_lab.sweeps.failure import failure_recorded
 

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from .console import print_error
 from .errors import EXIT_USER_ERROR, UserError
+from .type_hints import type_hints
 from .wrapping import show
 
 T = TypeVar("T")
@@ -99,7 +100,7 @@ def parse(argv: Sequence[str], schema: type[T], command: str) -> T:
     Raises:
         UserError: a key is unknown, missing or given twice, or a value does not fit.
     """
-    known, hints = keys_of(schema), typing.get_type_hints(schema)
+    known, hints = keys_of(schema), type_hints(schema)
     words = known.pop("words", None)
     given: dict[str, Any] = {}
     for argument in argv:

@@ -22,6 +22,7 @@ from .keys import conf_dir, options, refuse_reserved, unknown_key
 from .overrides import for_hydra
 from .parts import with_own_parts
 from .schema import SCHEMAS, Config
+from .type_hints import type_hints
 
 
 @cache
@@ -96,7 +97,7 @@ def to_typed(root: DictConfig, schema: type) -> Any:
     problems += [unknown_key(str(name)) for name in values if name not in known]
     for name, value in values.items():
         problems += [unknown_key(key) for key in _added_keys(str(name), value)]
-    hints = typing.get_type_hints(schema)
+    hints = type_hints(schema)
     for name in values.keys() & hints.keys():
         problems += _misfits(name, values[name], hints[name])
     if problems:
@@ -122,7 +123,7 @@ def _misfits(key: str, value: Any, hint: Any) -> list[UserError]:
         said = f"{key}={value!r} is not {what}"
         return [UserError(said, fix=f"leave {key} out for its default, or write its value")]
     if dataclasses.is_dataclass(value):
-        hints = typing.get_type_hints(type(value))
+        hints = type_hints(type(value))
         return [
             problem
             for field in dataclasses.fields(value)

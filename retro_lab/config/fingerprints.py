@@ -147,10 +147,9 @@ def run_fields(config: Config) -> dict[str, Any]:
     Left out are settings with `identity=False` and settings of parts that this run lacks.
     """
     config = canonical(config)
-    fields = _identity(config)
-    for name in fields:
-        if dataclasses.is_dataclass(part := getattr(config, name)):
-            fields[name] = _identity(part)
+    groups = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    outside = left_out(config)
+    fields = {name: _identity(group) for name, group in groups.items() if name not in outside}
     extra = fields["trainer"].pop("extra", {})
     if kept := {name: extra[name] for name in CHANGING_EXTRA if name in extra}:
         fields["trainer"]["extra"] = kept
@@ -179,10 +178,11 @@ def run_fields(config: Config) -> dict[str, Any]:
     return fields
 
 
-def _identity(settings: Any) -> dict[str, Any]:
-    """The settings of a schema that enter an identity, as plain data."""
-    outside = left_out(settings)
-    return {k: v for k, v in _numbers(to_plain(settings)).items() if k not in outside}
+def _identity(group: Any) -> Any:
+    """A group's settings that enter an identity, as plain data; a value without settings whole."""
+    plain = _numbers(to_plain(group))
+    outside = left_out(group) if dataclasses.is_dataclass(group) else ()
+    return {k: v for k, v in plain.items() if k not in outside} if outside else plain
 
 
 def weights_fields(config: Config) -> dict[str, Any]:
@@ -267,13 +267,17 @@ def run_key(config: Config) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def run_name(config: Config) -> str:
-    """Name of the run's directory: readable parts, then the first 8 digits of the run key."""
+def run_name(config: Config, key: str | None = None) -> str:
+    """Name of the run's directory: readable parts, then the first 8 digits of the run key.
+
+    Args:
+        key: the run key, if it is known.
+    """
     config = canonical(config)  # a backbone's run is named after the backbone
     parts = [config.model.name, "none"]
     if config.retriever.retrieves:
         parts = [config.model.name, config.retriever.name, f"k{config.neighbours.k}"]
-    return "-".join([*parts, f"s{config.seed}", run_key(config)[:8]])
+    return "-".join([*parts, f"s{config.seed}", (key or run_key(config))[:8]])
 
 
 def _numbers(value: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 
 from .errors import UserError, as_text
 from .schema import SCHEMAS, Config, EvaluateConfig
+from .type_hints import type_hints
 
 _WORDS = {
     int: "a whole number",
@@ -175,7 +176,7 @@ def _is_item(value: str, kind: Any) -> bool:
 def _keys(prefix: str, schema: type) -> Iterator[Key]:
     """Keys of a schema and its subclasses, since any option of a group may be chosen."""
     for option in [schema, *subclasses(schema)]:
-        hints = typing.get_type_hints(option)
+        hints = type_hints(option)
         for field in dataclasses.fields(option):
             kind = hints[field.name]
             name = f"{prefix}{field.name}"

@@ -19,6 +19,7 @@ from omegaconf import MISSING
 from .errors import UserError
 from .files import replacing
 from .schema import Config
+from .type_hints import type_hints
 
 TAG = "schema"
 
@@ -121,7 +122,7 @@ def _dataclass(data: Any, kind: type) -> Any:
     options = {option.__name__: option for option in _family(kind)}
     if tag not in options:
         raise ValueError(f"unknown schema {tag}, expected one of {', '.join(options)}")
-    hints = typing.get_type_hints(options[tag])
+    hints = type_hints(options[tag])
     unknown = sorted(set(data) - set(hints))
     if unknown:
         raise ValueError(f"unknown keys {', '.join(unknown)} in {tag}")

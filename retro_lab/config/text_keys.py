@@ -22,6 +22,7 @@ from hydra.grammar.gen.OverrideParserListener import OverrideParserListener
 
 from .keys import groups, subclasses
 from .schema import Config, EvaluateConfig
+from .type_hints import type_hints
 
 _NUMBER_LIKE = (OverrideLexer.INT, OverrideLexer.FLOAT, OverrideLexer.BOOL)
 _GRAMMAR = frozenset("\\\"',()[]{}")  # characters with a meaning in Hydra's grammar
@@ -127,6 +128,6 @@ def _below(kind: Any, path: list[str]) -> Iterator[Any]:
         yield from () if value is Any else _kinds(value, path[1:])
     elif dataclasses.is_dataclass(kind):
         for schema in (typing.cast(type, kind), *subclasses(typing.cast(type, kind))):
-            hints = typing.get_type_hints(schema)
+            hints = type_hints(schema)
             if path[0] in hints:
                 yield from _kinds(hints[path[0]], path[1:])

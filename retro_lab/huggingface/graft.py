@@ -18,11 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from retro_lab.nn import RetroConfig
+from retro_lab.nn.attention import document_mask
 from retro_lab.nn.chunks import RetrievedChunks
 from retro_lab.nn.initialise import initialise
 from retro_lab.nn.layers import RMSNorm, at_least_single
 from retro_lab.nn.pointer import Copy, Pointer, mixture_log_probs, mixture_nats
-from retro_lab.nn.retro import IGNORED, ChunkedCrossAttention, NeighbourEncoder, document_mask
+from retro_lab.nn.retro import IGNORED, ChunkedCrossAttention, NeighbourEncoder
+from retro_lab.nn.retrofit import Retrofitted
 
 from .backbones import attention_of, blocks_of
 
@@ -53,7 +55,7 @@ class _Reading:
     encoded: Tensor | None = None
 
 
-class GraftedRetro(nn.Module):
+class GraftedRetro(Retrofitted):
     """A Hugging Face causal language model that reads neighbours; same interface as `Retro`.
 
     Without neighbours the hooks leave the attention's output untouched, and the result equals the
@@ -173,14 +175,6 @@ class GraftedRetro(nn.Module):
                 f"not this decoder's weights: missing {sorted(result.missing_keys)}, "
                 f"unexpected {sorted(result.unexpected_keys)}"
             )
-
-    def backbone_parameters(self) -> list[nn.Parameter]:
-        """The backbone's weights."""
-        return list(self.backbone.parameters())
-
-    def freeze_backbone(self) -> None:
-        """Leaves only the retrieval parts trainable (RETROfit; RETRO, section 4.2)."""
-        self.backbone.requires_grad_(False)
 
     def enable_checkpointing(self, enabled: bool = True) -> None:
         """Activation checkpointing: keeps only block boundaries for the backward pass.

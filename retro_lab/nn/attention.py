@@ -158,3 +158,17 @@ class CrossAttention(Attention):
         (query,) = split_heads(self.query(x), self.num_heads)
         key, value = split_heads(self.key_value(source), self.num_heads, parts=2)
         return self.read(query, key, value, tables, mask, has_previous)
+
+
+def document_mask(document_ids: Tensor) -> Tensor:
+    """[B, 1, N, N], True where attention is allowed: own or earlier position, same document."""
+    length = document_ids.shape[1]
+    causal = document_ids.new_ones(length, length, dtype=torch.bool).tril()
+    same = document_ids.unsqueeze(2) == document_ids.unsqueeze(1)
+    return (same & causal).unsqueeze(1)
+
+
+def has_previous(document_ids: Tensor) -> Tensor:
+    """[B, N], True if the previous position belongs to the same document."""
+    same = document_ids[:, 1:] == document_ids[:, :-1]
+    return F.pad(same, (1, 0))  # the first position has none, even in a row of one

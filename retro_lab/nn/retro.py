@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import CrossAttention, SelfAttention
+from .attention import CrossAttention, SelfAttention, document_mask, has_previous
 from .chunks import RetrievedChunks, attending_chunks, put_back
 from .config import RetroConfig
 from .initialise import SelfInitialising, initialise
@@ -338,17 +338,3 @@ class Retro(Retrofitted):
     def reset_parameters(self) -> None:
         """Initialises every weight, see `initialise`."""
         initialise(self, self.config.num_layers)
-
-
-def document_mask(document_ids: Tensor) -> Tensor:
-    """[B, 1, N, N], True where attention is allowed: own or earlier position, same document."""
-    length = document_ids.shape[1]
-    causal = document_ids.new_ones(length, length, dtype=torch.bool).tril()
-    same = document_ids.unsqueeze(2) == document_ids.unsqueeze(1)
-    return (same & causal).unsqueeze(1)
-
-
-def has_previous(document_ids: Tensor) -> Tensor:
-    """[B, N], True if the previous position belongs to the same document."""
-    same = document_ids[:, 1:] == document_ids[:, :-1]
-    return F.pad(same, (1, 0))  # the first position has none, even in a row of one

@@ -19,7 +19,8 @@ from retro_lab.retrieval.filters.exclusion import search_filled
 from retro_lab.retrieval.search.faiss_factory import centroids, create_index
 from retro_lab.retrieval.search.registry import build_retriever
 
-from .plan import Database, Lists, inverted_lists
+from .faiss_sizes import Lists, inverted_lists
+from .plan import Database
 
 EMBEDDED = 256
 INDEXED = (16_384, 65_536)

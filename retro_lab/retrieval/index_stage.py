@@ -20,8 +20,7 @@ from .base import Retriever, Rows, text_tokens
 from .embed.embedders import Embeddings, known_width
 from .search.faiss_factory import check_factory
 from .search.faiss_index import FaissRetriever
-from .search.registry import build_retriever
-from .search.sub_indexes import sub_index_fields
+from .search.registry import build_retriever, index_fields
 
 INDEX_VERSION = 1
 
@@ -66,7 +65,7 @@ def index_stage(
     parents = searched_parents(config, chunks, embeddings)
     if base is not None:
         parents["base"] = base
-    return Stage("index", INDEX_VERSION, sub_index_fields(config), parents)
+    return Stage("index", INDEX_VERSION, index_fields(config), parents)
 
 
 def build_index(

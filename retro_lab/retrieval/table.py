@@ -35,7 +35,7 @@ from .index_stage import Vectors, given_embeddings, searched_parents
 from .search.block_search import BlockSearch
 from .search.exact_search import with_exact_search
 from .search.ranking import first_allowed
-from .search.sub_indexes import kind_of
+from .search.registry import kind_of
 from .table_facts import (
     dropped_shares,
     filled_shares,

@@ -27,7 +27,7 @@ from retro_lab.evaluation.measure.overlap import overlap_ratio
 from retro_lab.evaluation.measure.statistics import Bootstrap, bits_per_byte_intervals
 from retro_lab.evaluation.records.chunk_table import PREFIX, ChunkTable
 from retro_lab.evaluation.records.parquet import write_columns
-from retro_lab.evaluation.records.results import write_json
+from retro_lab.evaluation.records.record_file import write_json
 
 from .table import RIVALS_FILE, SCHEMA_VERSION
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from retro_lab.config.errors import UserError
 from retro_lab.evaluation.measure.leakage import LEAK_FREE_ALPHA
-from retro_lab.evaluation.records.results import read_record
+from retro_lab.evaluation.records.record_file import read_record
 from retro_lab.evaluation.report.table import NONE, Table, number, with_interval
 
 SCHEMA_VERSION = 1

@@ -23,14 +23,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import orjson
-from filelock import FileLock, Timeout
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.file_paths import located_path
@@ -45,16 +41,15 @@ from retro_lab.config.fingerprints import (
 )
 from retro_lab.config.schema import Config, DatabaseConfig, StoreConfig
 from retro_lab.config.serialise import read_config, write_config
-from retro_lab.store.checksums import check_recorded, is_changed, recorded
+from retro_lab.store.checksums import is_changed, recorded
 
+from .locked_folder import LockedFolder
 from .store_path import store_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 LOG = logging.getLogger("retro_lab")
-LOCK_FILE = ".lock"
-FAILURE_FILE = "failure.json"
 EVALUATION_FILE = "evaluation.json"
 EVALUATIONS = "evaluations"
 _FURTHER_RESULTS = (
@@ -62,34 +57,28 @@ _FURTHER_RESULTS = (
     *("injection.json", "injection.png", "injection.svg"),
 )
 """Result files of further evaluations, removed when the weights are trained anew."""
-_TRACES = ("run.log", FAILURE_FILE, LOCK_FILE)
-"""Files that a refused start leaves behind, in the order of removal: the lock last."""
 STATES = ("new", "training", "trained", "finished")
 RUN_KEY = "run_key"
 """Field of status.json and of every checkpoint with the key of the run that owns the weights."""
-_PUT_BACK = (
-    "put back a copy; or remove it and run the train.py command again, which goes on from the "
-    "last checkpoint"
-)
 
 
 @dataclass(frozen=True)
-class RunDirectory:
-    """Paths and state of one run.
+class RunDirectory(LockedFolder):
+    """Paths and state of one run."""
 
-    Attributes:
-        path: the directory, as a user would type it.
-        is_rank_zero: whether this process locks and writes the directory; the other ranks of
-            distributed training only read it.
-    """
-
-    path: Path
-    is_rank_zero: bool = True
+    _key: str | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, config: Config) -> RunDirectory:
         """The run directory of a configuration."""
-        return cls(Path(config.runs_dir) / run_name(config), config.trainer.is_rank_zero)
+        key = run_key(config)
+        path = Path(config.runs_dir) / run_name(config, key)
+        return cls(path, config.trainer.is_rank_zero, key)
+
+    @property
+    def key(self) -> str:
+        """The run's key: of the configuration whose directory this is, or of its config.yaml."""
+        return self._key or run_key(self.config())
 
     @property
     def config_file(self) -> Path:
@@ -178,7 +167,7 @@ class RunDirectory:
         Raises:
             UserError: if the file is damaged.
         """
-        status = self._read("status.json", dict[str, Any])
+        status = self.read("status.json", dict[str, Any])
         if status is None:
             return {"state": "new", "seconds": {}}
         seconds = status.get("seconds")
@@ -186,7 +175,7 @@ class RunDirectory:
         if status.get("state") not in STATES or not all(
             isinstance(number, (int, float)) for number in numbers
         ):
-            raise self._damaged("status.json", "it has no such state, or no seconds by stage")
+            raise self.damaged("status.json", "it has no such state, or no seconds by stage")
         return status
 
     @property
@@ -209,7 +198,7 @@ class RunDirectory:
         """Settings of the evaluation whose results are stored; None without complete results."""
         if not (self.results_file.is_file() and self.chunks_file.is_file()):
             return None
-        return self._read(EVALUATION_FILE, dict[str, Any])
+        return self.read(EVALUATION_FILE, dict[str, Any])
 
     def is_evaluated(self, config: Config) -> bool:
         """Whether the stored results are of this configuration's evaluation and plain model."""
@@ -239,7 +228,7 @@ class RunDirectory:
         Raises:
             UserError: if the file is damaged.
         """
-        return self._read("planted.json", dict[str, Any])
+        return self.read("planted.json", dict[str, Any])
 
     def begin(self, config: Config, anew: bool) -> None:
         """Records the configuration and run key before training.
@@ -260,7 +249,7 @@ class RunDirectory:
                 for name in _FURTHER_RESULTS:
                     (found.path / name).unlink(missing_ok=True)
         self.describe(config)
-        self.record("status.json", self.status | {RUN_KEY: run_key(config)})
+        self.record("status.json", self.status | {RUN_KEY: self.key})
 
     def _all_results(self) -> list[RunDirectory]:
         """The directories of every other evaluation, complete or not."""
@@ -276,7 +265,7 @@ class RunDirectory:
     @property
     def lineage(self) -> dict[str, str]:
         """Key of each data stage behind the run; empty before data is recorded."""
-        return self._read("lineage.json", dict[str, str]) or {}
+        return self.read("lineage.json", dict[str, str]) or {}
 
     def check_lineage(self, lineage: dict[str, str]) -> None:
         """Records the data behind the run, or refuses data that changed since the run began.
@@ -325,72 +314,6 @@ class RunDirectory:
         trained_as = weights_fields(self.config())
         key = self.status.get(RUN_KEY)
         return model_weights(path, trained_as if key is None else trained_as | {RUN_KEY: key})
-
-    def acquire(self, wait: bool) -> FileLock:
-        """Acquires the run's lock.
-
-        Args:
-            wait: until another process releases the lock.
-
-        Raises:
-            UserError: if another process holds the lock and `wait` is False.
-        """
-        lock = FileLock(self.path / LOCK_FILE)
-        self.path.mkdir(parents=True, exist_ok=True)
-        if not self.is_rank_zero:
-            return lock
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            if not wait:
-                raise UserError(
-                    f"another process is working on {self.path}",
-                    fix="wait for it, or stop it and run the same command again: it resumes",
-                ) from None
-            LOG.info("waiting for another process that is working on %s", self.path)
-            lock.acquire()
-        return lock
-
-    def discard_untouched(self) -> None:
-        """Removes the directory if it holds only the log of a refused start.
-
-        Removal needs the run's lock, so a directory that another process uses is kept.
-        """
-        if not self._is_untouched():
-            return
-        lock = FileLock(self.path / LOCK_FILE)
-        with suppress(OSError, Timeout), lock.acquire(timeout=0):
-            if self._is_untouched():
-                for trace in _TRACES:
-                    (self.path / trace).unlink(missing_ok=True)
-                self.path.rmdir()
-
-    def _is_untouched(self) -> bool:
-        return {path.name for path in self.path.iterdir()} <= set(_TRACES)
-
-    def _read(self, name: str, kind: Any) -> Any:
-        """The content of a file by `record`, checked to be of type `kind`; None if missing."""
-        path = self.path / name
-        if not path.is_file():
-            return None
-        from retro_lab.evaluation.records.results import decode
-
-        check_recorded(path, _PUT_BACK)
-        try:
-            return decode(kind, orjson.loads(path.read_bytes()), "")
-        except ValueError as error:
-            raise self._damaged(name, str(error)) from error
-
-    def _damaged(self, name: str, why: str) -> UserError:
-        return UserError(f"{self.path / name} is damaged: {why}", fix=_PUT_BACK)
-
-    def record(self, name: str, data: Any) -> None:
-        """Writes plain data as JSON into the file `name`, with its checksum; on rank 0 only."""
-        if not self.is_rank_zero:
-            return
-        self.path.mkdir(parents=True, exist_ok=True)
-        with recorded(self.path / name) as temporary:
-            temporary.write_bytes(orjson.dumps(data, option=orjson.OPT_INDENT_2) + b"\n")
 
 
 @cache

@@ -7,14 +7,14 @@ the store or in the run's directory, so an interrupted run resumes where it stop
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
 from pytorch_lightning.loggers import Logger
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import run_key, weights_fields
+from retro_lab.config.fingerprints import weights_fields
 from retro_lab.config.schema import Config, Freeze, TrainerConfig
 from retro_lab.training.agreement import broadcast_decision
 from retro_lab.training.checkpoint import resumable_step
@@ -52,10 +52,11 @@ def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
     lock = run.acquire(wait=False)
     try:
         with watch.stage("prepare"):
-            graph = _open_data(config, run)
+            others = compared_configs(config)
+            graph = _open_data(config, [run, *map(RunDirectory.of, others.values())])
         compared = {
             name: ensure_trained(name, other, graph.without_retrieval(), watch)
-            for name, other in compared_configs(config).items()
+            for name, other in others.items()
         }
         train(config, run, graph, watch, compared.get("baseline"))
         _evaluate(config, run, graph, compared, watch)
@@ -64,10 +65,10 @@ def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
     return run
 
 
-def _open_data(config: Config, run: RunDirectory) -> DataGraph:
-    """The data; refuses text that changed since the run or a compared run began."""
+def _open_data(config: Config, runs: Sequence[RunDirectory]) -> DataGraph:
+    """The data; refuses text that changed since one of the runs began."""
     graph = DataGraph(config)
-    for began in (run, *map(RunDirectory.of, compared_configs(config).values())):
+    for began in runs:
         check_unchanged(began, graph, TRAIN_ANEW)
     graph.prepare()
     return graph
@@ -145,7 +146,7 @@ def train(
         if run.is_rank_zero and not run.config_file.is_file():
             run.describe(config)
         return
-    trained_as = weights_fields(config) | {RUN_KEY: run_key(config)}
+    trained_as = weights_fields(config) | {RUN_KEY: run.key}
     start = resumable_step(run.path, trained_as) if config.resume is not None else 0
     run.begin(config, anew=not start)
     seconds = {}
@@ -156,6 +157,7 @@ def train(
         identity = RunIdentity.of(
             config,
             run.path.name,
+            run.key,
             lineage=graph.lineage,
             parameters=parameter_counts(model),
             companion=companion,

@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from retro_lab.config.errors import UserError
-from retro_lab.run.directory import FAILURE_FILE, LOCK_FILE
+from retro_lab.run.locked_folder import FAILURE_FILE, LOCK_FILE
 
 from .notes import read_note, write_note
 

@@ -49,7 +49,7 @@ def publish(
     step = int(last.pop("step", 0))
     place = results_dir.relative_to(run_dir).parts
     prefix = f"{place[1]}/" if place[:1] == ("databases",) else ""
-    identity = RunIdentity.of(config, run_dir.name, lineage=lineage)
+    identity = RunIdentity.of(config, run_dir.name, results.run_key, lineage=lineage)
     identity = dataclasses.replace(identity, agent=agent)
     try:
         loggers = build_loggers(config.logger, run_dir, identity, resume_step=step)

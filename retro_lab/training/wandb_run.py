@@ -15,10 +15,10 @@ from urllib.parse import urlsplit, urlunsplit
 import orjson
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import baseline_of, run_fields, run_key
+from retro_lab.config.fingerprints import baseline_of, run_fields
 from retro_lab.config.schema import Config, WandbConfig, WandbMode
 from retro_lab.config.serialise import to_plain
-from retro_lab.evaluation.records.results import write_json
+from retro_lab.evaluation.records.record_file import write_json
 
 from .wandb_access import Access, Agent, access, own_settings
 
@@ -64,6 +64,7 @@ class RunIdentity:
         cls,
         config: Config,
         name: str,
+        key: str,
         *,
         lineage: dict[str, str],
         parameters: dict[str, int] | None = None,
@@ -74,15 +75,16 @@ class RunIdentity:
         Args:
             config: of the run.
             name: of its directory.
+            key: the run key.
             lineage: key of each data stage behind the run.
             parameters: parameter counts; None if no model was built.
             companion: `baseline` or `plain` for a compared run; None for the requested run.
         """
-        whole = {"run_key": run_key(config), "lineage": lineage, **to_plain(config)}
+        whole = {"run_key": key, "lineage": lineage, **to_plain(config)}
         if parameters is not None:
             whole["parameters"] = parameters
         return cls(
-            key=whole["run_key"],
+            key=key,
             name=name,
             job_type=companion or ("retro" if config.retriever.retrieves else "baseline"),
             group=group_of(config),

@@ -18,7 +18,8 @@ from scripts import ROOT, environment
 from retro_lab.commands import launch
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import Config
-from retro_lab.run.directory import LOCK_FILE, RunDirectory
+from retro_lab.run.directory import RunDirectory
+from retro_lab.run.locked_folder import LOCK_FILE
 from retro_lab.training.loggers import METRICS, read_metrics
 
 TRAIN = ROOT / "train.py"

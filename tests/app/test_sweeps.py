@@ -15,7 +15,7 @@ from retro_lab.commands import launch
 from retro_lab.config.console import EXIT_INTERRUPTED
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import Config
-from retro_lab.run.directory import LOCK_FILE
+from retro_lab.run.locked_folder import LOCK_FILE
 from retro_lab.sweeps.failure import FAILURE_FILE, failure_recorded, read_failure
 from retro_lab.sweeps.points import command
 from retro_lab.sweeps.unfinished import unfinished

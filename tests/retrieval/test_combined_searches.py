@@ -18,6 +18,7 @@ from retro_lab.config.schema import (
     Bm25RetrieverConfig,
     DenseBm25RetrieverConfig,
     DenseNeuralRetrieverConfig,
+    EditDistanceRetrieverConfig,
     FaissRetrieverConfig,
     HybridRetrieverConfig,
     OracleRetrieverConfig,
@@ -30,7 +31,7 @@ from retro_lab.retrieval.search.bm25 import Bm25Retriever
 from retro_lab.retrieval.search.dense_neural_rerank import DenseNeuralReranker
 from retro_lab.retrieval.search.hybrid import fuse
 from retro_lab.retrieval.search.ranking import append_tail, repeated_in_row
-from retro_lab.retrieval.search.registry import build_retriever
+from retro_lab.retrieval.search.registry import build_retriever, index_fields
 from retro_lab.store.stage import Stage
 from retro_lab.testing.small_world import SmallChunks, bag_of_words, make_queries, small_chunks
 
@@ -57,6 +58,24 @@ def built(config: RetrieverConfig) -> Retriever:
     tokens = text_tokens(chunks.tokens[ids], chunks.pad_id, chunks.boundary_id)
     retriever.build(ids, tokens, bag_of_words(chunks).of(ids))
     return retriever
+
+
+FLAT, BM25 = {"kind": "faiss", "factory": "Flat"}, {"kind": "bm25", "k1": 0.9, "b": 0.4}
+
+
+@pytest.mark.parametrize(
+    ("config", "parts"),
+    [
+        (HybridRetrieverConfig(), {"dense": FLAT, "lexical": BM25}),
+        (DenseBm25RetrieverConfig(), {"dense": FLAT, "bm25": BM25}),
+        (EditDistanceRetrieverConfig(), {"bm25": BM25}),
+        (OracleRetrieverConfig(), {"bm25": BM25}),
+    ],
+)
+def test_the_key_of_an_index_names_its_parts(config: RetrieverConfig, parts: dict) -> None:
+    """Search settings, such as the pool, do not enter it."""
+    fields = index_fields(config)
+    assert {name: value for name, value in fields.items() if name != "kind"} == parts
 
 
 def ordered(ids: list[int], scores: dict[int, float]) -> list[int]:

@@ -20,13 +20,11 @@ from retro_lab.config.schema import (
     RetrieverConfig,
     TfidfRetrieverConfig,
 )
+from retro_lab.planner.faiss_sizes import Lists, index_bytes, inverted_lists
 from retro_lab.planner.plan import (
     MOST_CHUNKS,
     Database,
-    Lists,
     building_memory,
-    index_bytes,
-    inverted_lists,
     planned_chunks,
     planned_files,
     workers_for,

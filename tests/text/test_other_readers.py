@@ -110,6 +110,9 @@ def test_parquet_bad_rows_and_bad_file(tmp_path):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(UserError, match=r"docs.parquet: can't be read"):
         read(config)
+    malformed = Malformed(OnError.skip)
+    assert not list(read_documents(config, malformed))
+    assert malformed.count == 1
 
 
 ARTICLES = (

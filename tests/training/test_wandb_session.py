@@ -39,7 +39,7 @@ def arguments(
 
 def test_the_id_is_short_and_that_of_the_directory(tmp_path: Path) -> None:
     config = config_of()
-    identity = RunIdentity.of(config, "run", lineage={})
+    identity = RunIdentity.of(config, "run", run_key(config), lineage={})
     assert arguments(tmp_path, identity=identity)["id"] == run_key(config)[:8]
 
 
@@ -101,8 +101,8 @@ def test_job_types_tell_a_run_from_what_it_is_compared_with(
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep1")
     monkeypatch.setenv("WANDB_RUN_ID", "agentrun")
     retro = config_of("retriever=bm25")
-    plain = RunIdentity.of(baseline_of(retro), "b", lineage={}, companion="plain")
-    asked = [RunIdentity.of(c, "r", lineage={}) for c in (retro, baseline_of(retro))]
+    plain = RunIdentity.of(baseline_of(retro), "b", "key", lineage={}, companion="plain")
+    asked = [RunIdentity.of(c, "r", "key", lineage={}) for c in (retro, baseline_of(retro))]
     assert [plain.job_type, *(identity.job_type for identity in asked)] == [
         "plain",
         "retro",
@@ -115,7 +115,8 @@ def test_job_types_tell_a_run_from_what_it_is_compared_with(
 def test_the_whole_configuration_is_there_but_no_password() -> None:
     config = config_of("retriever=http", "retriever.url=https://me:secret@example.org/search")
     assert isinstance(config.retriever, HttpRetrieverConfig)
-    found = RunIdentity.of(config, "run", lineage={"corpus": "c1"}, parameters={"total": 7}).config
+    given = {"lineage": {"corpus": "c1"}, "parameters": {"total": 7}}
+    found = RunIdentity.of(config, "run", run_key(config), **given).config
     assert found is not None
     assert found["retriever"]["url"] == "https://example.org/search"
     assert found["optim"]["lr"] == config.optim.lr

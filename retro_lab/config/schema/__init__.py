@@ -6,6 +6,13 @@ A class may have `problems(prefix)`, which yields the broken rules among its own
 from __future__ import annotations
 
 from .chunking import ChunkingConfig
+from .combined_retriever import (
+    DenseBm25RetrieverConfig,
+    DenseNeuralRetrieverConfig,
+    EditDistanceRetrieverConfig,
+    HybridRetrieverConfig,
+    OracleRetrieverConfig,
+)
 from .corpus import (
     SPLITS,
     CorpusConfig,
@@ -62,33 +69,14 @@ from .model import (
 )
 from .neighbours import NeighboursConfig
 from .optim import AdamWConfig, Decay, MuonConfig, OptimConfig, ScheduleConfig
-from .own_part import (
-    CallbacksConfig,
-    EarlyStoppingConfig,
-    MetricsConfig,
-    OwnPart,
-    OwnParts,
-)
-from .recipe import (
-    Curriculum,
-    Freeze,
-    Method,
-    PlainConfig,
-    PlainMatch,
-    PointerStart,
-    RecipeConfig,
-)
+from .own_part import CallbacksConfig, EarlyStoppingConfig, MetricsConfig, OwnPart, OwnParts
+from .recipe import Curriculum, Freeze, Method, PlainConfig, PlainMatch, PointerStart, RecipeConfig
 from .retriever import (
     Bm25RetrieverConfig,
-    DenseBm25RetrieverConfig,
-    DenseNeuralRetrieverConfig,
-    EditDistanceRetrieverConfig,
     FaissRetrieverConfig,
     HttpRetrieverConfig,
-    HybridRetrieverConfig,
     LdaRetrieverConfig,
     NoneRetrieverConfig,
-    OracleRetrieverConfig,
     OwnRetrieverConfig,
     RandomRetrieverConfig,
     RetrieverConfig,
@@ -110,12 +98,7 @@ from .rivals import (
 )
 from .root import Config, EvaluateConfig, Objective, RunStoreConfig, StoreConfig
 from .setting import left_out, neutral_values
-from .tokenizer import (
-    BpeTokenizerConfig,
-    ByteTokenizerConfig,
-    HfTokenizerConfig,
-    TokenizerConfig,
-)
+from .tokenizer import BpeTokenizerConfig, ByteTokenizerConfig, HfTokenizerConfig, TokenizerConfig
 from .trainer import CHANGING_EXTRA, EngineKind, PrepareConfig, TrainerConfig
 
 SCHEMAS: dict[str, type] = {

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..records.chunk_table import MISSING, ChunkTable
-from ..records.results import load_record, write_json
+from ..records.record_file import load_record, write_json
 from .comparison import check_same_chunks
 from .leakage import LEAK_FREE_ALPHA, Difference
 from .overlap import overlap_ratio, within

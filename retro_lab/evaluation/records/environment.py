@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def environment() -> dict[str, Any]:
     }
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
@@ -51,6 +53,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@cache  # the code that runs is the one that was imported
 def _git(folder: Path) -> dict[str, Any] | None:
     """Commit of the checkout that contains this package; None for an installed copy."""
 

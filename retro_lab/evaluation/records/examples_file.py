@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .results import EVALUATE_AGAIN, load_record, write_json
+from .record_file import EVALUATE_AGAIN, load_record, write_json
 
 SCHEMA_VERSION = 1
 EXAMPLES_FILE = "examples.json"

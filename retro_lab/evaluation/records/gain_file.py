@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..measure.gain import Gain
-from .results import EVALUATE_AGAIN, load_record, write_json
+from .record_file import EVALUATE_AGAIN, load_record, write_json
 
 SCHEMA_VERSION = 1
 GAIN_FILE = "gain.json"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self, overload
+from typing import Any, Self, overload
 
 import numpy as np
 
@@ -19,8 +19,8 @@ from retro_lab.config.schema import Bm25RetrieverConfig
 from retro_lab.store.workspace import Workspace
 
 from ..base import RowSource
+from .combined import Reranker
 from .lexical import LexicalRetriever
-from .sub_indexes import load_sub_index, save_sub_index, sub_index_fields
 
 _LISTED = 1024  # chunks converted to lists together
 
@@ -51,21 +51,10 @@ class Bm25Retriever(LexicalRetriever):
         )
 
 
-class Bm25Reranker:
+class Bm25Reranker(Reranker):
     """BM25's candidates, which a subclass scores again by their tokens; keeps the tokens."""
 
-    needs_embeddings: ClassVar[bool] = False
-    exact = True
-
-    def __init__(self, config: Any) -> None:
-        self.config = config
-        self.bm25 = Bm25Retriever(config.bm25)
-        self.tokens = np.empty((0, 0), dtype=np.int32)  # [S, M]
-
-    @classmethod
-    def index_fields(cls, config: Any) -> dict[str, Any]:
-        """Settings of BM25; the pool acts at search time."""
-        return {"bm25": sub_index_fields(config.bm25)}
+    tokens: np.ndarray  # int32 [S, M]
 
     def build(
         self,
@@ -76,20 +65,19 @@ class Bm25Reranker:
     ) -> Mapping[str, Any]:
         """Builds BM25's index and keeps the tokens; ignores embeddings."""
         self.tokens = np.asarray(tokens)
-        return self.bm25.build(chunk_ids, self.tokens, None)
+        return super().build(chunk_ids, self.tokens, embeddings, workspace)
 
     def tokens_of(self, ids: np.ndarray) -> np.ndarray:
         """int32 [n, M], tokens of chunks `ids` [n] of the database."""
-        return self.tokens[np.searchsorted(self.bm25.chunk_ids, ids)]
+        return self.tokens[np.searchsorted(self.parts["bm25"].chunk_ids, ids)]
 
     def save(self, folder: Path) -> None:
-        save_sub_index(self.bm25, folder, "bm25")
+        super().save(folder)
         np.save(folder / "tokens.npy", self.tokens, allow_pickle=False)
 
     @classmethod
     def load(cls, folder: Path, config: Any) -> Self:
-        retriever = cls(config)
-        retriever.bm25 = load_sub_index(config.bm25, folder, "bm25")
+        retriever = super().load(folder, config)
         retriever.tokens = np.load(folder / "tokens.npy", mmap_mode="r", allow_pickle=False)
         return retriever
 

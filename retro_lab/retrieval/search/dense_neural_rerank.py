@@ -17,17 +17,19 @@ from retro_lab.config.schema import DenseNeuralRetrieverConfig
 from ..base import NO_CHUNK, Queries
 from ..embed.late_interaction import LateInteraction
 from ..embed.pretrained import digest_of, loading, model_folder, on_hub, settings_of
-from .dense_rerank import DenseReranker
+from .combined import Reranker
 
 Scorer = Callable[[list[tuple[str, str]]], np.ndarray]
 """Maps (query, candidate) texts to float32 scores, one a pair."""
 
 
-class DenseNeuralReranker(DenseReranker):
+class DenseNeuralReranker(Reranker):
     """Reorders the first dense candidates by a cross-encoder or late interaction.
 
     Equal pairs of texts are scored once. Scores may differ in the last bit between machines.
     """
+
+    needs_embeddings = True
 
     @classmethod
     def index_fields(cls, config: DenseNeuralRetrieverConfig) -> dict[str, Any]:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..base import NO_CHUNK, Neighbours, Queries
+from ..base import NO_CHUNK, Queries
 from .bm25 import Bm25Reranker
-from .ranking import reranked
 
 
 class EditDistanceRetriever(Bm25Reranker):
@@ -21,19 +20,13 @@ class EditDistanceRetriever(Bm25Reranker):
     that share no token at matching places. Equal distances are ordered by id.
     """
 
-    def candidates(self, queries: Queries, k: int) -> Neighbours:
-        """The k best candidates, fewest edits first."""
-        pool = self.config.pool
-        first = self.bm25.candidates(queries, max(k, pool))
-
-        def similarity(ids: np.ndarray) -> np.ndarray:
-            rows, columns = np.nonzero(ids != NO_CHUNK)
-            scores = np.zeros(ids.shape, dtype=np.float32)
-            known = self.tokens_of(ids[rows, columns])
-            scores[rows, columns] = edit_similarity(queries.tokens[rows], known)
-            return scores
-
-        return reranked(first, pool, k, similarity)
+    def score(self, queries: Queries, ids: np.ndarray) -> np.ndarray:
+        """The similarity of each candidate."""
+        rows, columns = np.nonzero(ids != NO_CHUNK)
+        scores = np.zeros(ids.shape, dtype=np.float32)
+        known = self.tokens_of(ids[rows, columns])
+        scores[rows, columns] = edit_similarity(queries.tokens[rows], known)
+        return scores
 
 
 def edit_similarity(left: np.ndarray, right: np.ndarray) -> np.ndarray:

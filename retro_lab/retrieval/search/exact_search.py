@@ -14,6 +14,7 @@ from retro_lab.config.schema import FaissRetrieverConfig
 
 from ..base import Neighbours, Queries, Retriever, Rows
 from ..embed.embedders import Embeddings
+from .combined import CombinedRetriever
 from .faiss_blocks import BLOCK
 from .faiss_index import FaissRetriever
 from .ranking import sort_rows
@@ -49,11 +50,11 @@ class ExactSearch:
 def with_exact_search(retriever: Retriever, chunk_ids: np.ndarray, embeddings: Embeddings) -> Any:
     """A copy of a retriever with its dense search replaced by exact search.
 
-    A retriever without a part `dense` is a dense search as a whole.
+    Any other than a combined one is a dense search as a whole.
     """
     exact = ExactSearch(Rows(chunk_ids, embeddings.of))
-    if not hasattr(retriever, "dense"):
+    if not isinstance(retriever, CombinedRetriever):
         return exact
-    whole: Any = copy(retriever)
-    whole.dense = exact
+    whole = copy(retriever)
+    whole.parts = {**retriever.parts, "dense": exact}
     return whole

@@ -6,73 +6,25 @@ rank learning methods", 2009: a chunk's score is the sum of 1 / (60 + rank) over
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Self
-
 import numpy as np
 
-from retro_lab.config.schema import HybridRetrieverConfig
-from retro_lab.store.workspace import Workspace
-
-from ..base import NO_CHUNK, Neighbours, Queries, RowSource
+from ..base import NO_CHUNK, Neighbours, Queries
+from .combined import CombinedRetriever
 from .ranking import append_tail, best_of_rows
-from .registry import build_retriever
-from .sub_indexes import load_sub_index, save_sub_index, sub_index_fields
 
 
-class HybridRetriever:
+class HybridRetriever(CombinedRetriever):
     """Fuses two searches of equal weight; further dense candidates follow."""
 
-    needs_embeddings = HybridRetrieverConfig.needs_embeddings
-
-    def __init__(self, config: HybridRetrieverConfig) -> None:
-        self.config = config
-        self.dense: Any = build_retriever(config.dense)
-        self.lexical: Any = build_retriever(config.lexical)
-
-    @property
-    def exact(self) -> bool:
-        """As for the dense search; the lexical one is exact."""
-        return self.dense.exact
-
-    @classmethod
-    def index_fields(cls, config: HybridRetrieverConfig) -> dict[str, Any]:
-        """Settings of both parts; constant and depth act at search time."""
-        return {
-            "dense": sub_index_fields(config.dense),
-            "lexical": sub_index_fields(config.lexical),
-        }
-
-    def build(
-        self,
-        chunk_ids: np.ndarray,
-        tokens: RowSource,
-        embeddings: RowSource | None,
-        workspace: Workspace | None = None,
-    ) -> Mapping[str, Any]:
-        """Builds both indexes; raises as they do."""
-        lexical = self.lexical.build(chunk_ids, tokens, None)
-        return {**self.dense.build(chunk_ids, tokens, embeddings, workspace), **lexical}
+    needs_embeddings = True
 
     def candidates(self, queries: Queries, k: int) -> Neighbours:
         """The fused first `depth` of both searches, then the dense search's further candidates."""
         depth = self.config.depth
-        dense = self.dense.candidates(queries, max(k, depth))
-        lexical = self.lexical.candidates(queries, depth)
+        dense = self.parts["dense"].candidates(queries, max(k, depth))
+        lexical = self.parts["lexical"].candidates(queries, depth)
         tail = Neighbours(dense.ids[:, depth:], dense.scores[:, depth:])
         return append_tail(fuse([dense.ids[:, :depth], lexical.ids], self.config.constant), tail, k)
-
-    def save(self, folder: Path) -> None:
-        save_sub_index(self.dense, folder, "dense")
-        save_sub_index(self.lexical, folder, "lexical")
-
-    @classmethod
-    def load(cls, folder: Path, config: HybridRetrieverConfig) -> Self:
-        retriever = cls(config)
-        retriever.dense = load_sub_index(config.dense, folder, "dense")
-        retriever.lexical = load_sub_index(config.lexical, folder, "lexical")
-        return retriever
 
 
 def fuse(rankings: list[np.ndarray], constant: int) -> Neighbours:

@@ -9,22 +9,15 @@ import numpy as np
 
 from retro_lab.store.workspace import Workspace
 
-from ..base import RowSource
+from ..base import Retriever, RowSource
 
 
-class IdOnlyIndex:
+class IdOnlyIndex(Retriever):
     """The database as int64 [S] `chunk_ids`; subclasses search it."""
-
-    exact = True
 
     def __init__(self, config: Any) -> None:
         self.config = config
         self.chunk_ids = np.empty(0, dtype=np.int64)
-
-    @classmethod
-    def index_fields(cls, config: Any) -> dict[str, Any]:
-        """Empty: all settings act at search time."""
-        return {}
 
     def build(
         self,

@@ -12,26 +12,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 
 from retro_lab.config.schema import FaissRetrieverConfig, LdaRetrieverConfig
 from retro_lab.store.workspace import Workspace
 
-from ..base import Neighbours, Queries, RowSource
+from ..base import Neighbours, Queries, Retriever, RowSource
 from .faiss_index import FaissRetriever
 from .lexical import vocabulary_of
-from .sub_indexes import load_sub_index, save_sub_index
+from .registry import load_retriever
 
-_MIXTURES = FaissRetrieverConfig()
+_MIXTURES, _FOLDER = FaissRetrieverConfig(), "mixtures"
 
 
-class LdaRetriever:
+class LdaRetriever(Retriever):
     """The chunks nearest in their mixture of topics; tokens outside the database are ignored."""
-
-    needs_embeddings: ClassVar[bool] = False
-    exact = True
 
     def __init__(self, config: LdaRetrieverConfig) -> None:
         self.config = config
@@ -69,7 +66,8 @@ class LdaRetriever:
 
     def save(self, folder: Path) -> None:
         np.save(folder / "topics.npy", self.model.exp_dirichlet_component_, allow_pickle=False)
-        save_sub_index(self.mixtures, folder, "mixtures")
+        (folder / _FOLDER).mkdir()
+        self.mixtures.save(folder / _FOLDER)
 
     @classmethod
     def load(cls, folder: Path, config: LdaRetrieverConfig) -> Self:
@@ -79,7 +77,7 @@ class LdaRetriever:
         retriever.model = _model(config)
         retriever.model.components_ = retriever.model.exp_dirichlet_component_ = topics
         retriever.model.doc_topic_prior_ = 1 / config.topics
-        retriever.mixtures = load_sub_index(_MIXTURES, folder, "mixtures")
+        retriever.mixtures = load_retriever(_MIXTURES, folder / _FOLDER)
         return retriever
 
     def _vectors(self, tokens: np.ndarray) -> np.ndarray:

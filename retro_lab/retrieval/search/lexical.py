@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 
 from retro_lab.config.errors import UserError
 from retro_lab.store.workspace import Workspace
 
-from ..base import NO_CHUNK, Neighbours, Queries, RowSource
+from ..base import NO_CHUNK, Neighbours, Queries, Retriever, RowSource
 from .ranking import best_of_rows
 
 QUERY_BLOCK = 32
@@ -42,11 +42,8 @@ def vocabulary_of(tokens: np.ndarray, retriever: str) -> int:
     return vocabulary
 
 
-class LexicalRetriever:
+class LexicalRetriever(Retriever):
     """Search by token weights; chunks that share no token with the query are left out."""
-
-    needs_embeddings: ClassVar[bool] = False
-    exact = True
 
     def __init__(self, config: Any, *, block: int = CHUNK_BLOCK) -> None:
         self.config = config

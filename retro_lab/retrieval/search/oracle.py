@@ -32,7 +32,7 @@ class OracleRetriever(Bm25Reranker):
         """The k best candidates, longest run with the next chunk first."""
         wanted = queries.tokens if queries.following is None else queries.following
         pool = self.config.pool
-        first = self.bm25.candidates(queries._replace(tokens=wanted), max(k, pool))
+        first = self.parts["bm25"].candidates(queries._replace(tokens=wanted), max(k, pool))
         surface = first.scores[:, :pool]
 
         def longest_runs(ids: np.ndarray) -> np.ndarray:

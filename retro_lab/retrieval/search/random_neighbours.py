@@ -7,11 +7,7 @@ are distinct, and every rank costs the same.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
-
-from retro_lab.config.schema import RandomRetrieverConfig
 
 from ..base import Neighbours, Queries
 from .id_only_index import IdOnlyIndex
@@ -22,8 +18,6 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 class RandomRetriever(IdOnlyIndex):
     """Chunks of the database in a random order for each query."""
-
-    needs_embeddings: ClassVar[bool] = RandomRetrieverConfig.needs_embeddings
 
     def candidates(self, queries: Queries, k: int) -> Neighbours:
         """The first k of each query's permutation; the score is minus the rank."""

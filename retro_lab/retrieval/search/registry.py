@@ -62,9 +62,15 @@ def retriever_class(config: RetrieverConfig) -> type[Retriever]:
     return resolve_name(registered(BACKENDS, config, "retriever", "backend", _FILE))
 
 
+def kind_of(config: RetrieverConfig) -> str:
+    """Name of a retriever's kind in a stage's key."""
+    return type(config).__name__.removesuffix("RetrieverConfig").lower()
+
+
 def index_fields(config: RetrieverConfig) -> dict[str, Any]:
-    """The settings that change a saved index; of the user's own all, with its source."""
-    return {**own_fields(config), **retriever_class(config).index_fields(_given(config))}
+    """The index's kind and the settings that change it; of the user's own all, with its source."""
+    fields = retriever_class(config).index_fields(_given(config))
+    return {"kind": kind_of(config), **own_fields(config), **fields}
 
 
 def build_retriever(config: RetrieverConfig) -> Retriever:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.schema import StoredRetrieverConfig
 
 from ..base import Neighbours, Queries
 from .id_only_index import IdOnlyIndex
@@ -18,8 +17,6 @@ from .ranking import first_allowed, repeated_in_row
 
 class StoredRetriever(IdOnlyIndex):
     """A table of neighbours of stored chunks; new text has none."""
-
-    needs_embeddings = StoredRetrieverConfig.needs_embeddings
 
     def candidates(self, queries: Queries, k: int) -> Neighbours:
         """The first k stored neighbours of each query; the score is minus the rank.

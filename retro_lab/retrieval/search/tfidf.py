@@ -22,11 +22,6 @@ class TfidfRetriever(LexicalRetriever):
         super().__init__(config)
         self.idf = np.empty(0, dtype=np.float32)  # [V]
 
-    @classmethod
-    def index_fields(cls, config: TfidfRetrieverConfig) -> dict[str, Any]:
-        """Empty: there are no settings."""
-        return {}
-
     def chunk_weights(self, tokens: np.ndarray, vocabulary: int) -> Any:
         """Tf-idf weights with rows of unit length."""
         from scipy.sparse import coo_array

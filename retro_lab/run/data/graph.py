@@ -43,10 +43,7 @@ from retro_lab.retrieval.filters.leak_filter import leak_filter
 from retro_lab.retrieval.filters.near_duplicates import near_duplicates
 from retro_lab.retrieval.new_text import NewTextSearch, RandomChunks, ReadPart, SearchedStore
 from retro_lab.retrieval.search.registry import load_retriever
-from retro_lab.retrieval.table import (
-    NeighbourTable,
-    check_coverage,
-)
+from retro_lab.retrieval.table import NeighbourTable, check_coverage
 from retro_lab.store import Artifact, ArtifactStore, Stage, Workspace, build_engine, lineage
 from retro_lab.store.store import Builder
 from retro_lab.text.chunks import ChunkStore, build_chunks, chunks_stage, mended_shares
@@ -95,11 +92,7 @@ class DataGraph:
     """
 
     def __init__(
-        self,
-        config: Config | DataGroups,
-        recorded: Recorded | None = None,
-        *,
-        whole: bool = False,
+        self, config: Config | DataGroups, recorded: Recorded | None = None, *, whole: bool = False
     ) -> None:
         self.whole = whole
         self.groups = config if isinstance(config, DataGroups) else DataGroups.of(config)
@@ -326,11 +319,7 @@ class DataGraph:
         return Node(self.store, make_stage, build, Corpus.open)
 
     def _cut(self, name: str, config: CorpusConfig, corpus: Node[Corpus]) -> TextNodes:
-        tokenizer, chunking, embedder = (
-            self.tokenizer,
-            self.groups.chunking,
-            self.groups.embedder,
-        )
+        tokenizer, chunking, embedder = (self.tokenizer, self.groups.chunking, self.groups.embedder)
         imported = not name and brings_chunks(config)
 
         def build(workspace: Workspace) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import eval_fields, memory_fields, run_key
+from retro_lab.config.fingerprints import eval_fields, memory_fields
 from retro_lab.config.schema import (
     Config,
     Reference,
@@ -139,7 +139,7 @@ def _results(
     asked, scored = config.eval, table.nats
     stride = config.scored_stride
     return Results(
-        run_key=run_key(run.config()),
+        run_key=run.key,
         config=to_plain(config),
         lineage=graph.lineage,
         environment=environment(),
@@ -194,7 +194,7 @@ def _plain(config: Config, graph: DataGraph, compared: Compared) -> PlainModel:
     text = graph.own.chunks.artifact.stats["splits"]["train"]["tokens"]
     return PlainModel(
         run=compared["plain"].path.name,
-        run_key=run_key(other),
+        run_key=compared["plain"].key,
         match=config.plain.match.name,
         steps=other.schedule.steps,
         training_tokens=tokens,

@@ -15,7 +15,7 @@ from retro_lab.evaluation.report.pages.inspect_data import ReadNeighbour, ReadNe
 from retro_lab.evaluation.report.pages.inspect_text import Marks, ShownText, Span
 
 from ..data.graph import DataGraph
-from .scores import scored_rows
+from .table_rows import scored_rows
 
 
 def example_chunks(config: Config, graph: DataGraph, table: ChunkTable) -> Examples | None:

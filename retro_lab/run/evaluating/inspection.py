@@ -38,7 +38,7 @@ from retro_lab.evaluation.report.pages.inspect_text import ShownText
 from ..data.graph import DataGraph
 from ..data.memory_nodes import open_contexts
 from ..directory import RunDirectory
-from .scores import scored_rows
+from .table_rows import scored_rows
 
 INSPECT_FILE = "inspect.html"
 PLOT_FILE = "gain.png"

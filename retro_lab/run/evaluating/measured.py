@@ -17,7 +17,7 @@ from retro_lab.evaluation.records.token_table import TokenTable
 
 from ..data.graph import DataGraph
 from .probes import exact_runs, longest_runs, matching_runs
-from .scores import neighbours_read
+from .table_rows import neighbours_read
 
 
 def chunk_table(config: Config, graph: DataGraph, scores: dict[str, ChunkScores]) -> ChunkTable:

@@ -11,22 +11,19 @@ import logging
 from contextlib import nullcontext
 
 import numpy as np
-from numpy.typing import NDArray
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import run_key
 from retro_lab.config.schema import Config
 from retro_lab.config.serialise import to_plain
 from retro_lab.data.datamodule import RetroDataModule
 from retro_lab.evaluation.measure.conditions import (
     REFERENCES,
     WITHOUT_POINTER,
-    judged,
     label,
     reads_memory,
 )
 from retro_lab.evaluation.measure.memory_scoring import KeptEvidence
-from retro_lab.evaluation.measure.metrics import ChunkScores, TokenScores
+from retro_lab.evaluation.measure.metrics import ChunkScores
 from retro_lab.evaluation.measure.scoring import score, without_pointer
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.results import Results
@@ -34,7 +31,6 @@ from retro_lab.evaluation.records.token_table import TokenTable
 from retro_lab.retrieval.filters.shuffled import shuffle_neighbours
 from retro_lab.retrieval.table import NeighbourTable, check_coverage
 from retro_lab.store import track
-from retro_lab.text.chunks import ChunkStore
 
 from ..compared import Compared
 from ..data.graph import DataGraph
@@ -43,6 +39,7 @@ from ..directory import RunDirectory
 from ..model import LanguageModel, load_model
 from .memory import MemoryScoring, memory_conditions
 from .probes import oracle_retriever, random_retriever
+from .table_rows import condition_scores, neighbours_read, same_neighbours, scored_rows
 
 LOG = logging.getLogger("retro_lab")
 PROBES = {
@@ -160,7 +157,7 @@ class Scoring:
         Returns:
             Those of this kind of evaluation, and those of every kind.
         """
-        key = run_key(self.run.config())
+        key = self.run.key
         own, *others = (
             self._stored(self.config, folder, key, self.graph.retrieves)
             for folder in self.out.with_others
@@ -231,7 +228,7 @@ class Scoring:
         other = self.compared[name]
         own = dataclasses.replace(other.config(), eval=self.config.eval)
         for folder in other.with_others:
-            stored = self._stored(own, folder, run_key(own), reads=False).get("baseline")
+            stored = self._stored(own, folder, other.key, reads=False).get("baseline")
             if (
                 stored is not None
                 and self._suffices(stored)
@@ -275,11 +272,11 @@ class Scoring:
             assert graph.table is not None
             k = config.scored_k
             read = neighbours_read(graph.chunks, graph.table.ids, rows, k)
-            if not _same_neighbours(read, table.neighbours):
+            if not same_neighbours(read, table.neighbours):
                 return {}
         names = list(table.nats)
         plain = self.compared.get("plain")
-        asked_for = None if plain is None else run_key(plain.config())
+        asked_for = None if plain is None else plain.key
         if results.plain is None or results.plain.run_key != asked_for:
             names = [name for name in names if name not in OF_PLAIN]
         if results.config["eval"]["seed"] != config.eval.seed:
@@ -289,7 +286,7 @@ class Scoring:
         asked = config.scored_max_run
         if asked not in (None, settings.max_run):
             names = [name for name in names if name != "filtered"]
-        return {name: _condition_scores(table, tokens, name, rows, graph.chunks) for name in names}
+        return {name: condition_scores(table, tokens, name, rows, graph.chunks) for name in names}
 
 
 def _has_shares(scores: ChunkScores) -> bool:
@@ -316,68 +313,3 @@ def _filtered(config: Config, graph: DataGraph) -> NeighbourTable:
             fix="raise eval.max_run, or leave it out with eval.max_run=null",
         ) from error
     return node.data
-
-
-def _condition_scores(
-    table: ChunkTable,
-    tokens: TokenTable | None,
-    name: str,
-    rows: NDArray[np.int64],
-    chunks: ChunkStore,
-) -> ChunkScores:
-    """The scores of one condition, from the chunk and token tables."""
-
-    def spread(values: NDArray) -> NDArray:
-        column = np.zeros(chunks.num_chunks, values.dtype)
-        column[rows] = values
-        return column
-
-    each = None
-    if tokens is not None and name in tokens.nats:
-        shape = chunks.tokens.shape
-        place = rows[tokens.chunk_row], tokens.place
-        memory = tokens.spread_memory(rows, shape) if name == judged(tokens.nats) else None
-        each = TokenScores(np.zeros(shape, np.float64), np.zeros(shape, np.bool_), memory)
-        each.nats[place] = tokens.nats[name]
-        each.with_retrieval[place] = tokens.with_retrieval
-    return ChunkScores(
-        spread(table.nats[name]),
-        spread(table.tokens),
-        spread(table.bytes),
-        spread(table.with_retrieval),
-        each,
-    )
-
-
-def scored_rows(chunks: ChunkStore, split: str) -> NDArray[np.int64]:
-    """Ids of a split's chunks that hold text to score, ascending."""
-    ids = chunks.chunks_of(split)
-    tokens = np.asarray(chunks.tokens[ids])
-    return ids[((tokens != chunks.pad_id) & (tokens != chunks.boundary_id)).any(axis=1)]
-
-
-def neighbours_read(
-    chunks: ChunkStore, values: NDArray, rows: NDArray[np.int64], k: int
-) -> NDArray:
-    """[S, k] values of the neighbours read to predict each chunk, found for the previous chunk.
-
-    A document's first chunk gets -1.
-
-    Args:
-        values: [C, k_store], the table's ids or scores.
-    """
-    read = np.array(values[np.maximum(rows - 1, 0), :k])
-    read[chunks.index[rows] == 0] = -1
-    return read
-
-
-def _same_neighbours(read: NDArray, stored: NDArray) -> bool:
-    """Whether [S, k] neighbour ids equal the stored ones, which lack slots empty in every row."""
-    width = stored.shape[1]
-    missing = bool((read[:, width:] == -1).all())
-    return missing and np.array_equal(_missing_last(read[:, :width]), _missing_last(stored))
-
-
-def _missing_last(ids: NDArray) -> NDArray:
-    """Ids with missing ones (-1) moved to the end of each row, as files hold them."""
-    return np.take_along_axis(ids, np.argsort(ids == -1, axis=1, kind="stable"), axis=1)

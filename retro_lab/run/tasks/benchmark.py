@@ -11,7 +11,6 @@ from typing import Any
 from rich.console import Console
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import run_key
 from retro_lab.config.rules import check
 from retro_lab.config.schema import (
     Config,
@@ -102,7 +101,7 @@ def _common_fields(config: Config, run: RunDirectory) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "run": str(run.path),
-        "run_key": run_key(run.config()),
+        "run_key": run.key,
         "environment": environment(),
         "database": config.database.in_words(),
         "k": config.scored_k,

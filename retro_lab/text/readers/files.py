@@ -1,10 +1,9 @@
-"""Input files by path, folder or glob: their list, digests and byte streams."""
+"""Input files by path, folder or glob: their list and byte streams."""
 
 from __future__ import annotations
 
 import difflib
 import glob
-import hashlib
 import io
 import os
 from collections import Counter
@@ -60,7 +59,7 @@ def source_files(config: FileCorpusConfig, patterns: Sequence[str]) -> FileList:
     return files
 
 
-def patterns(*suffixes: str) -> list[str]:
+def with_suffixes(*suffixes: str) -> list[str]:
     """Globs of a folder's files with one of these suffixes, plain or compressed."""
     return [f"**/*.{suffix}{packed}" for suffix in suffixes for packed in ("", *COMPRESSED)]
 
@@ -160,15 +159,6 @@ def _near(path: Path) -> str:
         return ""
     near = difflib.get_close_matches(path.name, names, n=1)
     return f"did you mean {path.with_name(near[0])}? Or " if near else ""
-
-
-def digests(files: Sequence[SourceFile]) -> dict[str, str]:
-    """SHA-256 of each file's bytes, by name."""
-    found = {}
-    for file in files:
-        with open_raw(file) as raw:
-            found[file.name] = hashlib.file_digest(raw, "sha256").hexdigest()
-    return found
 
 
 @contextmanager

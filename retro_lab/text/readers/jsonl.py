@@ -6,14 +6,15 @@ import contextlib
 import itertools
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import orjson
 
-from .base import Document, Malformed, MalformedRecord, Unreadable, decode_utf8
-from .files import SourceFile, lines
+from .base import MalformedRecord, Unreadable, decode_utf8
+from .files import SourceFile, lines, with_suffixes
 from .recognise import text_format
-from .records import RecordReader
+from .records import Record, RecordReader
 
 MOST_ARRAY_BYTES = 2**30
 """Size of the largest JSON array, which is read whole and then takes several times its size."""
@@ -29,16 +30,12 @@ class JsonlReader(RecordReader):
     before the cut are documents if malformed records are skipped.
     """
 
-    suffixes = ("jsonl", "ndjson")
+    globs = with_suffixes("jsonl", "ndjson")
 
-    def _of_file(self, file: SourceFile, malformed: Malformed) -> Iterator[Document]:
+    def _records(self, file: SourceFile) -> Iterator[Record]:
         unit, records = json_records(file.name, self._recognised(file))
         for number, record in records:
-            place = f"{file.name}, {unit} {number}"
-            try:
-                yield self._document(record, f"{file.name}:{number}", place, file)
-            except MalformedRecord as error:
-                malformed.report(place, error.problem, error.fix)
+            yield Record(unit, number, partial(_values, record))
 
     def _recognised(self, file: SourceFile) -> Iterator[bytes]:
         """The file's lines; raises Unreadable if they are text of another format."""
@@ -52,18 +49,11 @@ class JsonlReader(RecordReader):
             raise Unreadable(file.name, f"is {found.name}, expected JSON lines", found.fix)
         return itertools.chain(head, rows)
 
-    def _document(self, record: Any, default_id: str, place: str, file: SourceFile) -> Document:
-        if isinstance(record, bytes):
-            record = _parse(record)
-        if not isinstance(record, dict):
-            raise MalformedRecord("expected a JSON object with fields")
-        return self._fields.document(record, default_id, place, file.split)
-
 
 class JsonReader(JsonlReader):
     """As `JsonlReader`, for files that are usually one array."""
 
-    suffixes = ("json",)
+    globs = with_suffixes("json")
 
 
 def json_records(
@@ -106,6 +96,15 @@ def _up_to(most_bytes: int, rows: Iterator[bytes]) -> Iterator[bytes]:
     while size < most_bytes and (row := next(rows, None)) is not None:
         size += len(row)
         yield row
+
+
+def _values(record: Any) -> dict[str, Any]:
+    """The fields of a line or an array's item."""
+    if isinstance(record, bytes):
+        record = _parse(record)
+    if not isinstance(record, dict):
+        raise MalformedRecord("expected a JSON object with fields")
+    return record
 
 
 def _parse(line: bytes) -> Any:

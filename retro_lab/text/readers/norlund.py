@@ -32,7 +32,8 @@ from retro_lab.config.errors import UserError
 from retro_lab.config.schema import NorlundCorpusConfig
 
 from .base import Document, Malformed
-from .files import FileList, SourceFile, digests, open_raw, source_files
+from .files import FileList, SourceFile, open_raw, source_files
+from .records import FileReader
 
 PAD = 0
 _SPECS = ("**/data.spec.json",)
@@ -102,10 +103,6 @@ class NorlundDataset:
     @property
     def chunk_size(self) -> int:
         return self.shards[0].chunks.shape[1]
-
-    def input_digest(self) -> dict[str, str]:
-        """SHA-256 of every opened file, by name."""
-        return digests(self.files)
 
     def _entries(self, spec: SourceFile) -> list[dict[str, str]]:
         self.files.append(spec)
@@ -190,20 +187,17 @@ class NorlundDataset:
         return np.array([*rows, (count, 0)], np.int64)
 
 
-class NorlundReader:
+class NorlundReader(FileReader):
     """One document a sequence, decoded from its tokens and named by its number."""
 
     def __init__(self, config: NorlundCorpusConfig) -> None:
         self._dataset = NorlundDataset(config)
-        self.files = FileList(self._dataset.files, self._dataset.left_out)
+        super().__init__(FileList(self._dataset.files, self._dataset.left_out))
         self._config = config
 
     @property
     def fields(self) -> dict[str, str]:
         return {"tokenizer": pieces_digest(self._config)}
-
-    def input_digest(self) -> dict[str, str]:
-        return self._dataset.input_digest()
 
     def documents(self, malformed: Malformed) -> Iterator[Document]:
         pieces = np.array(token_pieces(self._config), object)

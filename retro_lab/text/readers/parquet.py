@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.schema import ParquetCorpusConfig
 
-from .base import Document, Fields, Malformed, MalformedRecord, Unreadable, unreadable
-from .files import SourceFile, digests, open_raw, source_files
+from .base import MalformedRecord, Unreadable, unreadable
+from .files import SourceFile, open_raw
 from .formats import HEAD_BYTES, Format, compression, other_format
 from .recognise import text_field_fix, text_format
+from .records import Record, RecordReader
 
 _MAGIC = b"PAR1"
 _OTHER_CORPUS = (
@@ -21,34 +22,16 @@ _SAMPLED = 16  # rows read to find the column of text
 _ROWS_A_BATCH = 256  # a batch is held in memory, and documents can be long
 
 
-class ParquetReader:
+class ParquetReader(RecordReader):
     """One document a row; a row without an id is named `<file name>:<row>`, from 1."""
 
-    def __init__(self, config: ParquetCorpusConfig) -> None:
-        self.files = source_files(config, ["**/*.parquet"])
-        self._fields = Fields(config.text_field, config.id_field)
+    globs = ("**/*.parquet",)
 
-    @property
-    def fields(self) -> dict[str, str]:
-        return self._fields.settings()
+    def _records(self, file: SourceFile) -> Iterator[Record]:
+        for row, scalars in enumerate(self._rows(file), 1):
+            yield Record("row", row, partial(_values, scalars))
 
-    def input_digest(self) -> dict[str, str]:
-        return digests(self.files.read)
-
-    def documents(self, malformed: Malformed) -> Iterator[Document]:
-        for file in self.files.read:
-            for row, record in enumerate(self._records(file), 1):
-                place = f"{file.name}, row {row}"
-                try:
-                    values = {name: _python(value) for name, value in record.items()}
-                    default_id = f"{file.name}:{row}"
-                    document = self._fields.document(values, default_id, place, file.split)
-                except MalformedRecord as error:
-                    malformed.report(place, error.problem, error.fix)
-                else:
-                    yield document
-
-    def _records(self, file: SourceFile) -> Iterator[dict[str, Any]]:
+    def _rows(self, file: SourceFile) -> Iterator[dict[str, Any]]:
         """Rows as Arrow scalars, so that invalid UTF-8 in one row leaves its batch readable."""
         import pyarrow
         import pyarrow.parquet
@@ -116,6 +99,10 @@ def _sample(table: Any) -> dict[str, Any]:
         return dict.fromkeys(names, " ")
     longest = (max((_python(v) or "" for v in values), key=len) for values in batch.columns)
     return {name: str(value) for name, value in zip(batch.schema.names, longest, strict=True)}
+
+
+def _values(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _python(value) for name, value in row.items()}
 
 
 def _python(value: Any) -> Any:

@@ -10,16 +10,17 @@ from retro_lab.config.errors import UserError
 from retro_lab.config.schema import OnError, TextCorpusConfig
 
 from .base import Document, Malformed, Unreadable, decode_utf8, unreadable
-from .files import FileList, SourceFile, digests, open_text, source_files
+from .files import FileList, SourceFile, open_text, source_files
 from .formats import DECODING_ERRORS
 from .left_out import left_out
+from .records import FileReader
 
 _DEFAULT, _MARKDOWN = TextCorpusConfig.pattern, "**/*.md"
 _ESCAPES = {r"\n": "\n", r"\r": "\r", r"\t": "\t", r"\f": "\f", r"\\": "\\"}
 _ESCAPE = re.compile(r"\\[nrtf\\]")
 
 
-class TextReader:
+class TextReader(FileReader):
     """UTF-8 files, possibly compressed.
 
     A document is a file, whose path in the folder is its id; or, with a separator, a part of it
@@ -27,7 +28,7 @@ class TextReader:
     """
 
     def __init__(self, config: TextCorpusConfig) -> None:
-        self.files = _files(config)
+        super().__init__(_files(config))
         self._separator: str | None = None
         if config.separator is not None:
             self._separator = _ESCAPE.sub(lambda found: _ESCAPES[found[0]], config.separator)
@@ -35,9 +36,6 @@ class TextReader:
     @property
     def fields(self) -> dict[str, str]:
         return {} if self._separator is None else {"separator": self._separator}
-
-    def input_digest(self) -> dict[str, str]:
-        return digests(self.files.read)
 
     def documents(self, malformed: Malformed) -> Iterator[Document]:
         whole, parted = None, self._separator is None

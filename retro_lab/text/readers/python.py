@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import PythonCorpusConfig
 
-from .base import Document, FileList, Malformed
+from .base import Document, Malformed, Reader
 
 # Test suites, installed packages and caches.
 _EXCLUDED_FOLDERS = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
@@ -22,14 +22,13 @@ _EXCLUDED_FOLDERS = {"test", "tests", "idle_test", "site-packages", "dist-packag
 _TOPICS_MODULE = "pydoc_data/topics.py"
 
 
-class PythonReader:
+class PythonReader(Reader):
     """Module sources with ids `<relative path>`, then pydoc's topics, `topics/<name>`.
 
     Source: https://docs.python.org/3/library/, of the running version.
     """
 
     def __init__(self, config: PythonCorpusConfig) -> None:
-        self.files = FileList([], {})
         self._root = Path(sysconfig.get_paths()["stdlib"])
         self._modules = sorted(_modules(self._root))
         if not self._modules:
@@ -37,10 +36,6 @@ class PythonReader:
                 f"corpus=python: no module sources in {self._root}",
                 fix="use an interpreter that has its sources, or corpus=jsonl corpus.path=...",
             )
-
-    @property
-    def fields(self) -> dict[str, str]:
-        return {}
 
     def input_digest(self) -> dict[str, str]:
         """The interpreter's version, and one digest of all names and contents."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import import_module
+from pkgutil import resolve_name
 
 from retro_lab.config.errors import registered
 from retro_lab.config.parts import part_class, part_settings
@@ -39,11 +39,6 @@ READERS: dict[type[CorpusConfig], str] = {
 """Configuration class to `module:class` in this package; a new type of corpus adds a line."""
 
 
-def reader_kind(config: CorpusConfig) -> str:
-    """The reader's `module:class`; UserError if none is registered."""
-    return registered(READERS, config, "corpus", "reader", _FILE)
-
-
 def build_reader(config: CorpusConfig) -> Reader:
     """The reader of a corpus; the user's own is imported.
 
@@ -52,8 +47,8 @@ def build_reader(config: CorpusConfig) -> Reader:
     """
     if isinstance(config, OwnPart):
         return part_class(config)(part_settings(config))
-    module, name = reader_kind(config).split(":")
-    return getattr(import_module(f"{__package__}.{module}"), name)(config)
+    kind = registered(READERS, config, "corpus", "reader", _FILE)
+    return resolve_name(f"{__package__}.{kind}")(config)
 
 
 def read_documents(config: CorpusConfig, malformed: Malformed | None = None) -> Iterator[Document]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import itertools
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 from retro_lab.config.errors import UserError
 
-from .base import Document, Malformed, MalformedRecord, Unreadable
-from .files import SourceFile, lines
+from .base import MalformedRecord, Unreadable
+from .files import SourceFile, lines, with_suffixes
 from .recognise import delimiter, text_field_fix, text_format
-from .records import RecordReader
+from .records import Record, RecordReader
 
 _LARGEST_FIELD = 2**31 - 1  # the limit of Python's csv on every platform
 _SURROGATE = 0xDC00  # an undecodable byte is read as this plus the byte
@@ -43,21 +44,16 @@ class CsvReader(RecordReader):
     may be quoted and hold line ends. Blank lines are skipped. Source: RFC 4180.
     """
 
-    suffixes = ("csv", "tsv")
+    globs = with_suffixes("csv", "tsv")
 
-    def _of_file(self, file: SourceFile, malformed: Malformed) -> Iterator[Document]:
+    def _records(self, file: SourceFile) -> Iterator[Record]:
         rows = self._rows(file)
         header = next(rows, None)
         if header is None:
             return
         columns = self._columns(file, header, rows)
         for row in rows:
-            place = f"{file.name}, line {row.line}"
-            try:
-                record = self._record(columns, row.values)
-                yield self._fields.document(record, f"{file.name}:{row.line}", place, file.split)
-            except MalformedRecord as error:
-                malformed.report(place, error.problem, error.fix)
+            yield Record("line", row.line, partial(self._values, columns, row.values))
 
     def _rows(self, file: SourceFile) -> Iterator[_Row]:
         """The rows that are not blank; bytes that are no UTF-8 are read as surrogates.
@@ -103,7 +99,7 @@ class CsvReader(RecordReader):
             fix=text_field_fix(dict(zip(names, sample, strict=False)), "column"),
         )
 
-    def _record(self, columns: list[str], values: list[str] | csv.Error) -> dict[str, str | None]:
+    def _values(self, columns: list[str], values: list[str] | csv.Error) -> dict[str, str | None]:
         """The row's text and id; an empty id is none.
 
         Raises:

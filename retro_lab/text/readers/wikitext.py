@@ -10,15 +10,16 @@ from retro_lab.config.errors import UserError
 from retro_lab.config.schema import WikitextCorpusConfig
 
 from .base import Document, Malformed, MalformedRecord, decode_utf8
-from .files import FileList, SourceFile, digests, lines, source_files
+from .files import FileList, SourceFile, lines, source_files
 from .left_out import left_out
+from .records import FileReader
 
 # " = Title = "; headings of sections have more signs: " = = Section = = ".
 _TITLE = re.compile(rb" = (?!= )([^\r\n]+?)(?<! =) = \r?\n?")
 _SPLITS = {"train": "train", "valid": "validation", "test": "test"}
 
 
-class WikitextReader:
+class WikitextReader(FileReader):
     """One document an article, with id `<file name>:<line> <title>`.
 
     An article begins at a title line between blank lines (a formula has none around it) and extends
@@ -27,17 +28,8 @@ class WikitextReader:
 
     def __init__(self, config: WikitextCorpusConfig) -> None:
         folder = Path(config.path).expanduser()
-        if folder.is_dir():
-            self.files = _given_splits(config, folder)
-        else:
-            self.files = source_files(config, [])
-
-    @property
-    def fields(self) -> dict[str, str]:
-        return {}
-
-    def input_digest(self) -> dict[str, str]:
-        return digests(self.files.read)
+        given = _given_splits(config, folder) if folder.is_dir() else source_files(config, [])
+        super().__init__(given)
 
     def documents(self, malformed: Malformed) -> Iterator[Document]:
         for file in self.files.read:
