@@ -86,6 +86,13 @@ def _model(config: Config) -> Iterator[UserError]:
             "chunking.continuation_chunks=1, or model.value=neighbour",
         )
     own = config.recipe.backbone is None  # a backbone's sizes are unknown until it is loaded
+    if not own and model.ngram_table.rows:
+        yield problem(
+            "model.ngram_table.rows",
+            model.ngram_table.rows,
+            "recipe.backbone is given, whose layers are not ours to read a table in",
+            "model.ngram_table.rows=0",
+        )
     if own and model.share_embeddings and model.d_model != model.encoder.d_model:
         yield problem(
             "model.share_embeddings",

@@ -56,6 +56,7 @@ from .model import (
     EncoderConfig,
     FeedForwardKind,
     ModelConfig,
+    NgramTableConfig,
     Placement,
     PositionKind,
     ValueKind,
