@@ -49,8 +49,9 @@ def canonical(config: Config) -> Config:
 
     A database equal to the training split becomes `DatabaseConfig()`. Without retrieval, the unused
     settings are the database, CCA, neighbours, encoder, continuation, embedder, baseline and all of
-    the recipe but smeared keys; without an n-gram table, its sizes. With a backbone they are the sizes and the tokenizer; a backbone
+    the recipe but smeared keys. With a backbone they are the sizes and the tokenizer; a backbone
     without retrieval is not trained, so optimiser, schedule, seed and callbacks are unused too.
+    Without rows, an n-gram table has no other settings.
     """
     if config.recipe.backbone is not None:
         config = _of_backbone(config, config.recipe.backbone)

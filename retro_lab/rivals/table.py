@@ -78,6 +78,26 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
                 "run's own baseline may do so too: tune optim.lr before its gain is quoted."
             )
             break
+    return [*notes, *_distributions(rows)]
+
+
+def _distributions(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the sampled distributions said: a line for all that sum to one, one for each failure."""
+    asked = [row for row in rows if "distribution" in row["facts"]]
+    failed = [row for row in asked if not row["facts"]["distribution"]["passed"]]
+    notes = []
+    if len(asked) > len(failed):
+        notes.append(
+            f"At sampled places, {len(asked) - len(failed)} of {len(rows)} rows were asked for "
+            "their whole distributions: these sum to one and give the counted scores."
+        )
+    for row in failed:
+        found = row["facts"]["distribution"]
+        notes.append(
+            f"FAILED: {row['label']} is no distribution: at one of {found['places']} places its "
+            f"probabilities sum to {found['total']:.4f}, and a score differs from its "
+            f"distribution's by {found['gap']:.2g} nats."
+        )
     return notes
 
 

@@ -104,6 +104,7 @@ from .rivals import (
     IntermediateConfig,
     KnnLmConfig,
     MatchedConfig,
+    MemoryDecoderConfig,
     NgramConfig,
     RalmConfig,
     RivalsConfig,
