@@ -362,7 +362,8 @@ def _sharding(config: Config) -> Iterator[UserError]:
 
 
 def _rivals(config: Config) -> Iterator[UserError]:
-    which = config.eval.rivals.names
+    backbone = config.recipe.backbone is not None
+    which = config.eval.rivals.names(backbone)
     if not which:
         return
     if config.eval.split != "test":
@@ -380,7 +381,7 @@ def _rivals(config: Config) -> Iterator[UserError]:
             "database=train, or another eval",
         )
     own = [name for name in which if name not in OF_ANY_MODEL]
-    if config.recipe.backbone is not None and own:
+    if backbone and own:
         yield problem(
             "eval.rivals.which",
             config.eval.rivals.which,

@@ -74,12 +74,12 @@ class Trained(NamedTuple):
     """A trained decoder.
 
     Attributes:
-        lr_factor: of its training.
+        rate_factor: of its training.
         decoder: the model.
         tuning_nats: float64 [T], of the decoder alone on the tuning text.
     """
 
-    lr_factor: float
+    rate_factor: float
     decoder: Retro
     tuning_nats: NDArray[np.float64]
 
@@ -115,7 +115,7 @@ def _outcome(session: RivalSession, variant: Variant, teacher: dict[str, Any]) -
     trained = _trained(session, variant, targets)
     own = token_nats(model, text.tuning, batch)
     tuning = tune(text.tuning, own, trained, session.asked.memory_decoder.weights)
-    best = next(each for each in trained if each.lr_factor == tuning.chosen["lr_factor"])
+    best = next(each for each in trained if each.rate_factor == tuning.chosen["rate_factor"])
     first, second = (token_nats(each, text.test, batch) for each in (model, best.decoder))
     weight = tuning.chosen["weight"]
     outcome = Outcome.by_token(
@@ -148,7 +148,7 @@ def tune(
     for each in trained:
         for weight in weights:
             nats = mixed_nats(own, -each.tuning_nats, weight)
-            setting = {"lr_factor": each.lr_factor, "weight": weight}
+            setting = {"rate_factor": each.rate_factor, "weight": weight}
             tried.append((setting, bits_per_byte(subset, chunk_sums(subset, nats))))
     return lowest(tried, start)
 
@@ -159,7 +159,7 @@ def _trained(session: RivalSession, variant: Variant, targets: Targets) -> list[
     data, _ = text.training.windows()
     windows = sampled_windows(text.training, asked.tokens, config.seed)
     found = []
-    for factor in asked.lr_factors:
+    for factor in asked.rate_factors:
         lesson = Lesson(
             asked.imitation if variant.imitates else 0.0,
             asked.epochs,

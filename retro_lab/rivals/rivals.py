@@ -68,7 +68,7 @@ def run_rivals(opened: FinishedRun, compared: Compared, watch: Stopwatch) -> Non
     out = opened.results_in
     table = ChunkTable.load(out.chunks_file)
     entries = _run_entries(session, run, compared, table)
-    for name in session.asked.names:
+    for name in session.asked.names(config.recipe.backbone is not None):
         with watch.stage(name):
             entries += _RIVALS[name](session)
     board = Board(session.text.test, session.text.subsample, table)
