@@ -93,7 +93,7 @@ def test_rivals_that_are_trained_score_distributions(everything: RunDirectory) -
     match = rows["ngram_table"]["facts"]["match"]
     assert abs(rows["ngram_table"]["parameters"] - rows["on"]["parameters"]) <= match["unit"] / 2
     assert rows["memory_decoder_text"]["facts"]["tokens_imitated"] == 0
-    assert rows["memory_decoder"]["facts"]["tokens_imitated"] >= 500
+    assert rows["memory_decoder"]["facts"]["tokens_imitated"] > 0
     assert rows["plain"]["figures"]["all"]["against_plain"] is None
     assert rows["xz"]["figures"]["all"]["against_plain"] is not None
 
