@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from retro_lab.evaluation.measure.normalisation import farthest_from_one
+
 from .branches import Branches
 from .overlap import Overlap
 from .probes import Again, Asked, Branched, Observed
@@ -182,12 +184,12 @@ def check_overlap(texts: Sequence[Text], overlap: Overlap | None) -> Check:
 
 
 def _sums(asked: Sequence[Asked], tolerance: float) -> Check:
-    worst = max(asked, key=lambda each: abs(each.log_total))
+    at, total = farthest_from_one(np.array([each.log_total for each in asked]))
+    worst = asked[at]
     passed = abs(worst.log_total) <= tolerance
     words = f"{len(asked):,} distributions were summed."
     if not passed:
         words += f" That of token {worst.place} of {worst.document} is the farthest from one."
-    total = math.exp(min(worst.log_total, 700.0))
     return Check("normalised", passed, total, "the sum farthest from one", words)
 
 

@@ -25,7 +25,7 @@ from retro_lab.evaluation.report.tables import (
 )
 from retro_lab.evaluation.report.verdict import short_verdict
 from retro_lab.evaluation.report.verdict_card import verdict_sentences
-from retro_lab.rivals.table import RIVALS_FILE, load, rivals_table
+from retro_lab.rivals.table import RIVALS_FILE, load, rivals_tables
 from retro_lab.run.directory import RunDirectory
 from retro_lab.store.progress import counted, duration
 
@@ -69,7 +69,7 @@ def show_results(
         if name in old:
             console.print(f"{name} is {OUTDATED}; it is not shown.\n")
         elif (run.path / name).is_file() and name == RIVALS_FILE:
-            _show(console, rivals_table(load(run.path)))
+            _show(console, *rivals_tables(load(run.path)))
         elif (run.path / name).is_file():
             _show_injection(console, run)
     console.print(f"run     {run.path}", soft_wrap=True)

@@ -28,6 +28,7 @@ from .schema import (
     ModelConfig,
     MuonConfig,
     NeighboursConfig,
+    NgramTableConfig,
     NoneRetrieverConfig,
     OptimConfig,
     PlainConfig,
@@ -50,9 +51,13 @@ def canonical(config: Config) -> Config:
     settings are the database, CCA, neighbours, encoder, continuation, embedder, baseline and all of
     the recipe but smeared keys. With a backbone they are the sizes and the tokenizer; a backbone
     without retrieval is not trained, so optimiser, schedule, seed and callbacks are unused too.
+    Without rows, an n-gram table has no other settings.
     """
     if config.recipe.backbone is not None:
         config = _of_backbone(config, config.recipe.backbone)
+    if not config.model.ngram_table.rows:
+        model = dataclasses.replace(config.model, ngram_table=NgramTableConfig())
+        config = dataclasses.replace(config, model=model)
     retrieves = config.retriever.retrieves
     searched = retrieves or bool(config.memory.experts)
     if not searched or config.database.is_training_split:

@@ -84,6 +84,13 @@ def _model(config: Config) -> Iterator[UserError]:
             "chunking.continuation_chunks=1, or model.value=neighbour",
         )
     own = config.recipe.backbone is None  # a backbone's sizes are unknown until it is loaded
+    if not own and model.ngram_table.rows:
+        yield problem(
+            "model.ngram_table.rows",
+            model.ngram_table.rows,
+            "recipe.backbone is given, whose layers are not ours to read a table in",
+            "model.ngram_table.rows=0",
+        )
     if own and model.share_embeddings and model.d_model != model.encoder.d_model:
         yield problem(
             "model.share_embeddings",
@@ -193,7 +200,8 @@ def _sharding(config: Config) -> Iterator[UserError]:
 
 
 def _rivals(config: Config) -> Iterator[UserError]:
-    which = config.eval.rivals.names
+    backbone = config.recipe.backbone is not None
+    which = config.eval.rivals.names(backbone)
     if not which:
         return
     if config.eval.split != "test":
@@ -211,7 +219,7 @@ def _rivals(config: Config) -> Iterator[UserError]:
             "database=train, or another eval",
         )
     own = [name for name in which if name not in OF_ANY_MODEL]
-    if config.recipe.backbone is not None and own:
+    if backbone and own:
         yield problem(
             "eval.rivals.which",
             config.eval.rivals.which,

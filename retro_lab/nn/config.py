@@ -47,6 +47,11 @@ class RetroConfig:
         neighbour_noise: in training, standard deviation of the noise on the neighbours' token
             embeddings, as a multiple of their mean absolute value (Retro-li).
         ff: the feed-forward block: two matrices around a GELU, or three as in Llama.
+        ngram_rows: rows of the hashed n-gram table for each hash; 0 for no table.
+        ngram_width: width of a row.
+        ngram_longest: tokens of the longest n-gram; there is a hash for each order from 2.
+        ngram_heads: hashes an order.
+        ngram_layer: layer before which the table is read, counted from 1.
 
     Raises:
         ValueError: the sizes do not fit together.
@@ -81,6 +86,11 @@ class RetroConfig:
     gated_cca: bool = False
     neighbour_noise: float = 0.0
     ff: FeedForwardKind = "gelu"
+    ngram_rows: int = 0
+    ngram_width: int = 16
+    ngram_longest: int = 3
+    ngram_heads: int = 4
+    ngram_layer: int = 2
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cca_layers", tuple(sorted(set(self.cca_layers))))
@@ -92,6 +102,10 @@ class RetroConfig:
             self._check_even("head_dim")
         if not all(1 <= p <= self.num_layers for p in self.cca_layers):
             raise ValueError(f"cca_layers {self.cca_layers} lie outside 1..{self.num_layers}")
+        if self.ngram_rows and not (self.ngram_longest >= 2 and self.ngram_layer >= 1):
+            raise ValueError("n-grams have two tokens or more, and layers count from 1")
+        if self.ngram_rows and self.ngram_layer > self.num_layers:
+            raise ValueError(f"ngram_layer {self.ngram_layer} lies outside 1..{self.num_layers}")
         if not self.has_retrieval:
             return
         if self.encoder_d_model < 1 or self.encoder_num_layers < 1:

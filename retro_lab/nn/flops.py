@@ -19,7 +19,7 @@ class Flops:
     """Operations of one forward pass, by part.
 
     Attributes:
-        decoder: self-attention and feed-forward blocks.
+        decoder: self-attention and feed-forward blocks, and the products of an n-gram table.
         cca: chunked cross-attention, including keys and values of the neighbours.
         encoder: the neighbour encoder.
         head: the output layer over the vocabulary.
@@ -60,6 +60,9 @@ def count_flops(config: RetroConfig, batch: int, length: int, num_neighbours: in
         + _linear(tokens, inner, width)
         + _feed_forward(config.ff, tokens, width, config.d_ff)
     )
+    if config.ngram_rows:
+        read = (config.ngram_longest - 1) * config.ngram_heads * config.ngram_width
+        decoder += 2 * _linear(tokens, read, width)
     head = _linear(tokens, width, config.vocab_size)
     num_chunks = batch * (length // config.chunk_size)
     if not config.has_retrieval or not num_neighbours or not num_chunks:

@@ -22,6 +22,7 @@ from .chunks import RetrievedChunks, attending_chunks, put_back
 from .config import RetroConfig
 from .initialise import SelfInitialising, initialise
 from .layers import RMSNorm, at_least_single, feed_forward, maybe_checkpointed, noisy
+from .ngram_table import NgramTable, preceding
 from .pointer import Copy, Pointer, mixture_log_probs, mixture_nats
 from .positions import Axis
 from .retrofit import Retrofitted
@@ -227,6 +228,7 @@ class Retro(Retrofitted):
         self.norm = RMSNorm(config.d_model)
         self.checkpointing = False
         self.dropout = nn.Dropout(config.dropout)
+        self.ngrams = NgramTable(config) if config.ngram_rows else None
         self.encoder: NeighbourEncoder | None = None
         self.encoder_embedding: nn.Embedding | None = None
         self.pointer: Pointer | None = None
@@ -296,6 +298,8 @@ class Retro(Retrofitted):
         if document_ids is not None:
             mask, previous = document_mask(document_ids), has_previous(document_ids)
         for layer, block in enumerate(blocks, start=1):
+            if self.ngrams is not None and layer == config.ngram_layer:
+                x = self.ngrams(x, preceding(input_ids, config.ngram_longest, document_ids))
             x = maybe_checkpointed(self.checkpointing, block.attend, x, tables, mask, previous)
             if chunks is not None and layer == config.cca_layers[0]:
                 size = config.chunk_size

@@ -29,8 +29,9 @@ from retro_lab.evaluation.compressors.subset import Subset
 from retro_lab.run.model import LanguageModel
 from retro_lab.store import track
 
+from .blocks import blocks_of
 from .fast_weights import check_finite, fast_weights, gradient_scales, text_of
-from .ralm import blocks_of
+from .places import Places, checked, next_token
 from .report import Entry
 from .rival_session import RivalSession, num_parameters
 
@@ -75,6 +76,23 @@ def tune(
     return lowest(tried, start)
 
 
+def log_probs(
+    model: LanguageModel, scales: list[Tensor], places: Places, segment: int, rate: float
+) -> NDArray[np.float64]:
+    """[Q, V] log-probabilities at places, with the weights that the text before them leaves."""
+    rows = []
+    with fast_weights(model, scales) as fast:
+        for place, context in zip(places.blocks, places.contexts, strict=True):
+            fast.reset()
+            own = places.subset.only(np.array([place.document]))
+            for block in blocks_of(own, segment):
+                if not rate or block.start >= place.start:
+                    break
+                fast.step(fast.nats(text_of(own, block), block.stop - block.start), rate)
+            rows.append(next_token(model, context))
+    return np.stack(rows)
+
+
 def entries(session: RivalSession) -> list[Entry]:
     """Dynamic evaluation of the baseline."""
     asked, text, model = session.asked.dynamic, session.text, session.model
@@ -86,7 +104,7 @@ def entries(session: RivalSession) -> list[Entry]:
         nats = nats_by_token(model, scales, text.test, asked.segment, tuning.chosen["rate"])
         check_finite(nats, "eval.rivals.dynamic.rates")
         blocks = blocks_of(text.test, asked.segment)
-        return Outcome.by_token(
+        outcome = Outcome.by_token(
             text.test,
             nats,
             tuning=tuning,
@@ -98,6 +116,9 @@ def entries(session: RivalSession) -> list[Entry]:
                 "tokens_scored": int(text.test.tokens.sum()),
             },
         )
+        places = Places.drawn(text.test, asked.segment)
+        rows = log_probs(model, scales, places, asked.segment, tuning.chosen["rate"])
+        return checked(outcome, places, rows)
 
     name = "dynamic_evaluation"
     outcome = session.kept(name, text.test, asdict(asked), session.weights, score)

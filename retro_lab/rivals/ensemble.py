@@ -29,6 +29,7 @@ from retro_lab.run.model import weights_digest
 
 from .knn_lm import mixed_nats
 from .matched_runs import train_match
+from .places import Places, checked, mixed, next_tokens
 from .report import Entry
 from .rival_session import RivalSession, num_parameters
 from .states import token_nats
@@ -72,7 +73,7 @@ def entries(session: RivalSession) -> list[Entry]:
         tuning = tune(text.tuning, first, second, asked.weights, start)
         first, second = (token_nats(model, text.test, session.batch) for model in models)
         training = sum(run.status["seconds"].get("training", 0.0) for run in runs)
-        return Outcome.by_token(
+        outcome = Outcome.by_token(
             text.test,
             mixed_nats(first, -second, tuning.chosen["weight"]),
             tuning=tuning,
@@ -84,6 +85,9 @@ def entries(session: RivalSession) -> list[Entry]:
                 "flops_per_token": sum(session.flops(model.config) for model in models),
             },
         )
+        places = Places.drawn(text.test, config.chunking.chunk_size)
+        first, second = (next_tokens(model, places.contexts) for model in models)
+        return checked(outcome, places, mixed(first, second, tuning.chosen["weight"]))
 
     inputs = {str(s): weights_digest(model) for s, model in zip(seeds, models, strict=True)}
     outcome = session.kept("ensemble", text.test, asdict(asked), inputs, score)

@@ -23,7 +23,7 @@ from retro_lab.evaluation.compressors.subset import Subset
 from retro_lab.run.model import LanguageModel
 from retro_lab.store import track
 
-from .ralm import IGNORED, Block
+from .blocks import IGNORED, Block
 
 WINDOWS = 64
 """Training windows over which gradients are measured."""

@@ -32,6 +32,7 @@ from retro_lab.nn import Retro
 from retro_lab.store import track
 
 from .knn_lm import mixed_nats
+from .places import Places, checked, mixed, next_token
 from .report import Entry
 from .rival_session import RivalSession, num_parameters
 from .states import UNSCORED
@@ -99,6 +100,19 @@ def tune(subset: Subset, nats: NDArray[np.float64], weights: list[float], starte
     return lowest(tried, started)
 
 
+def log_probs(
+    model: Retro, texts: list[NDArray[np.int64]], layer: int, weight: float
+) -> NDArray[np.float64]:
+    """[Q, V] log-probabilities of the mixture after texts."""
+    own, earlier = [], []
+    with watched_layers(model) as seen, torch.inference_mode():
+        for text in texts:
+            own.append(next_token(model, text))
+            logits = model.logits(model.norm(seen[layer][:, -1:]))[0, -1]
+            earlier.append(logits.double().log_softmax(-1).cpu().numpy())
+    return mixed(np.stack(own), np.stack(earlier), weight)
+
+
 def entries(session: RivalSession) -> list[Entry]:
     """The baseline with a read-out of the layer that validation chooses."""
     asked, text = session.asked.intermediate, session.text
@@ -110,7 +124,7 @@ def entries(session: RivalSession) -> list[Entry]:
         tuning = tune(text.tuning, tuned_on, asked.weights, start)
         nats = nats_by_layer(model, text.test, session.batch)
         layer, weight = tuning.chosen["layer"], tuning.chosen["weight"]
-        return Outcome.by_token(
+        outcome = Outcome.by_token(
             text.test,
             mixed_nats(nats[-1], -nats[layer - 1], weight),
             tuning=tuning,
@@ -118,6 +132,8 @@ def entries(session: RivalSession) -> list[Entry]:
             parameters=num_parameters(model),
             facts={"layers": len(nats)},
         )
+        places = Places.drawn(text.test, text.test.chunking.chunk_size)
+        return checked(outcome, places, log_probs(model, places.contexts, layer, weight))
 
     outcome = session.kept("intermediate", text.test, asdict(asked), session.weights, score)
     return [Entry("intermediate", "layer mix", text.test, outcome)]

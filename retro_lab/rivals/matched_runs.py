@@ -15,12 +15,13 @@ from retro_lab.run.experiment import train
 from retro_lab.run.model import weights_digest
 from retro_lab.run.timing import Stopwatch
 
-from .matched import Match, parameters
+from .matched import Match, TableMatch, parameters
+from .places import Places, checked, next_tokens
 from .rival_session import RivalSession
 from .states import plain_nats, token_nats
 
 
-def matched_outcome(session: RivalSession, name: str, match: Match) -> Outcome:
+def matched_outcome(session: RivalSession, name: str, match: Match | TableMatch) -> Outcome:
     """Trains a run for each learning rate and scores the one that is best on validation."""
     runs = {}
     for factor in session.asked.matched.lr_factors:
@@ -39,7 +40,7 @@ def matched_outcome(session: RivalSession, name: str, match: Match) -> Outcome:
         chosen = tuning.chosen["lr_factor"]
         model = models[chosen]
         training = sum(run.status["seconds"].get("training", 0.0) for run in runs.values())
-        return Outcome.by_token(
+        outcome = Outcome.by_token(
             text.test,
             token_nats(model, text.test, batch),
             tuning=tuning,
@@ -51,6 +52,8 @@ def matched_outcome(session: RivalSession, name: str, match: Match) -> Outcome:
                 "match": match.arithmetic,
             },
         )
+        places = Places.drawn(text.test, text.test.chunking.chunk_size)
+        return checked(outcome, places, next_tokens(model, places.contexts))
 
     settings = {"lr_factors": session.asked.matched.lr_factors}
     inputs = {f"{factor:g}": weights_digest(model) for factor, model in models.items()}
@@ -75,21 +78,18 @@ def train_match(config: Config, graph: DataGraph, watch: Stopwatch) -> RunDirect
     return run
 
 
-def matched_config(config: Config, name: str, match: Match, lr_factor: float) -> Config:
+def matched_config(
+    config: Config, name: str, match: Match | TableMatch, lr_factor: float
+) -> Config:
     """The configuration of a matched model: RETRO's baseline resized, trained on as many tokens.
 
     Args:
         config: of the RETRO run.
         name: of the rival, appended to the model's name.
-        match: layers and inner width.
+        match: its sizes.
         lr_factor: multiplies the learning rate.
     """
-    model = dataclasses.replace(
-        config.model,
-        name=f"{config.model.name}_{name}",
-        num_layers=match.num_layers,
-        d_ff=match.d_ff,
-    )
+    model = dataclasses.replace(match.resized(config.model), name=f"{config.model.name}_{name}")
     rate = PlainConfig(lr=config.optim.lr * lr_factor)
     sized = dataclasses.replace(config, model=model, plain=rate, resume="auto")
     return plain_of(sized, steps_of(config))

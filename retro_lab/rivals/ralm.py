@@ -32,23 +32,8 @@ from retro_lab.retrieval.filters.exclusion import search_filled
 from retro_lab.run.model import LanguageModel
 from retro_lab.store import track
 
-IGNORED = -100
-
-
-class Block(NamedTuple):
-    """Consecutive tokens scored after one retrieval; positions count from 0 in the document.
-
-    Attributes:
-        document: number in the corpus.
-        start: first position scored.
-        stop: one beyond the last position scored.
-        context: first position of the baseline's window that scores `start`.
-    """
-
-    document: int
-    start: int
-    stop: int
-    context: int
+from .blocks import IGNORED, Block, blocks_of
+from .places import Places, checked, next_tokens
 
 
 class Setting(NamedTuple):
@@ -56,27 +41,6 @@ class Setting(NamedTuple):
 
     query_length: int
     continuation: int
-
-
-def blocks_of(subset: Subset, stride: int) -> list[Block]:
-    """Blocks of `stride` tokens that cover every token of the subset except boundaries.
-
-    Each block lies in the evaluation window that scores it, so without a passage it is predicted
-    from the same context as by the baseline.
-
-    Args:
-        stride: a divisor of the evaluation's window and stride.
-    """
-    window, step = subset.chunking.sequence_length, subset.stride
-    assert window % stride == 0
-    assert step % stride == 0
-    blocks = []
-    for document in subset.documents.tolist():
-        length = len(subset.tokens_of(document))
-        for start in range(1, length, stride):
-            number = max(0, -(-(start - window) // step))
-            blocks.append(Block(document, start, min(start + stride, length), number * step))
-    return blocks
 
 
 def retrieve(
@@ -206,7 +170,7 @@ def score(
     what = f"scoring RALM, stride {stride}"
     setting = Setting(**tuning.chosen)
     nats, read = nats_by_token(model, retriever, subset, stride, setting, batch_size, what)
-    return Outcome.by_token(
+    outcome = Outcome.by_token(
         subset,
         nats,
         tuning=tuning,
@@ -219,3 +183,15 @@ def score(
             "tokens_scored": int(subset.tokens.sum()),
         },
     )
+    places = Places.drawn(subset, stride)
+    return checked(outcome, places, next_tokens(model, _texts(retriever, places, setting)))
+
+
+def _texts(retriever: Retriever, places: Places, setting: Setting) -> list[NDArray]:
+    """[Q] what the model reads before each place: the passage, then the context that fits."""
+    found = _passages_of(retriever, places.subset, places.blocks, setting)
+    read = []
+    for block, passage in zip(places.blocks, found, strict=True):
+        tokens = _input_tokens(places.subset, block, passage)
+        read.append(tokens[: len(tokens) - (block.stop - 1 - block.start)])
+    return read

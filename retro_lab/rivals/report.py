@@ -32,7 +32,7 @@ from retro_lab.evaluation.records.record_file import write_json
 from .table import RIVALS_FILE, SCHEMA_VERSION
 
 CHUNKS_FILE = "rivals.parquet"
-RETRO = "on"
+RETRO, PLAIN = "on", "plain"
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,15 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Against:
+    """Bits per byte minus another model's, with its interval over documents."""
+
+    difference: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
 class Figure:
     """A score on a part of the text, and its difference from RETRO's.
 
@@ -61,6 +70,7 @@ class Figure:
         difference: bits per byte minus RETRO[ON]'s; above zero, RETRO is better.
         low: lower end of the interval over documents; None for fewer than five documents.
         high: upper end.
+        against_plain: the same for the run's plain model; None for itself, or without one.
     """
 
     nats: float
@@ -71,6 +81,7 @@ class Figure:
     difference: float | None
     low: float | None
     high: float | None
+    against_plain: Against | None = None
 
 
 @dataclass(frozen=True)
@@ -167,26 +178,35 @@ class Board:
         theirs = self._document_nats(entry, kept)
         if theirs is None or not kept.any():
             return None
-        columns = (self.own(RETRO), self.subset.tokens, self.subset.bytes)
-        retro, tokens, num_bytes = (
+        names = [name for name in (RETRO, PLAIN) if name in self.table.nats]
+        columns = [self.subset.tokens, self.subset.bytes, *map(self.own, names)]
+        tokens, num_bytes, *own = (
             np.bincount(self.place[kept], column[kept], size) for column in columns
         )
         present = num_bytes > 0
-        nats = {entry.name: theirs[present], "retro": retro[present]}
-        interval = bits_per_byte_intervals(
-            nats, num_bytes[present], [(entry.name, "retro")], bootstrap
-        )[entry.name, "retro"]
+        others = {f"own {name}": sums for name, sums in zip(names, own, strict=True)}
+        intervals = bits_per_byte_intervals(
+            {name: sums[present] for name, sums in {entry.name: theirs, **others}.items()},
+            num_bytes[present],
+            [(entry.name, name) for name in others],
+            bootstrap,
+        )
         score = Score(math.fsum(theirs[present]), int(tokens.sum()), int(num_bytes.sum()))
-        reference = Score(math.fsum(retro), score.tokens, score.bytes)
-        low, high = interval or (None, None)
-        itself = entry.name == RETRO
+        against = {}
+        for name, sums in zip(names, own, strict=True):
+            other = Score(math.fsum(sums), score.tokens, score.bytes)
+            low, high = intervals[entry.name, f"own {name}"] or (None, None)
+            if name != entry.name:
+                against[name] = Against(score.bpb - other.bpb, low, high)
+        retro = against.get(RETRO)
         return Figure(
             **{name: getattr(score, name) for name in ("nats", "tokens", "bytes")},
             bits_per_byte=score.bpb,
             documents=int(present.sum()),
-            difference=None if itself else score.bpb - reference.bpb,
-            low=None if itself else low,
-            high=None if itself else high,
+            difference=retro and retro.difference,
+            low=retro and retro.low,
+            high=retro and retro.high,
+            against_plain=against.get(PLAIN),
         )
 
     def _document_nats(self, entry: Entry, kept: NDArray[np.bool_]) -> NDArray[np.float64] | None:

@@ -20,13 +20,6 @@ from retro_lab.evaluation.compressors.subset import Subset
 from retro_lab.evaluation.measure.conditions import label
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.environment import environment
-from retro_lab.memory.datastore import (
-    Datastore,
-    build_index,
-    build_states,
-    index_stage,
-    states_stage,
-)
 from retro_lab.retrieval.search.registry import load_retriever
 from retro_lab.run.compared import Compared
 from retro_lab.run.directory import RunDirectory
@@ -35,8 +28,17 @@ from retro_lab.run.finished import FinishedRun
 from retro_lab.run.page import write_page
 from retro_lab.run.timing import Stopwatch
 
-from . import dynamic_evaluation, ensemble, intermediate, knn_lm, ralm, report, ttt_neighbours
-from .matched import matched, parameters
+from . import (
+    dynamic_evaluation,
+    ensemble,
+    intermediate,
+    knn_lm,
+    memory_decoder,
+    ralm,
+    report,
+    ttt_neighbours,
+)
+from .matched import matched, matched_table, parameters
 from .matched_runs import matched_outcome
 from .report import Board, Entry
 from .rival_session import RivalSession, size_of
@@ -66,7 +68,7 @@ def run_rivals(opened: FinishedRun, compared: Compared, watch: Stopwatch) -> Non
     out = opened.results_in
     table = ChunkTable.load(out.chunks_file)
     entries = _run_entries(session, run, compared, table)
-    for name in session.asked.names:
+    for name in session.asked.names(config.recipe.backbone is not None):
         with watch.stage(name):
             entries += _RIVALS[name](session)
     board = Board(session.text.test, session.text.subsample, table)
@@ -112,33 +114,6 @@ def _run_entries(
 
 def _training_seconds(run: RunDirectory) -> float:
     return run.status["seconds"].get("training", 0.0)
-
-
-def _knn_lm(session: RivalSession) -> list[Entry]:
-    """kNN-LM over the baseline's states of the training split."""
-    config, text, batch = session.asked.knn_lm, session.text, session.batch
-    model = session.retro_baseline
-    store = session.graph.store
-
-    def score() -> Outcome:
-        stage = states_stage(
-            session.graph.own.chunks.stage,
-            session.weights["baseline"],
-            window=text.training.chunking.sequence_length,
-            stride=text.training.stride,
-        )
-        read = text.training.windows()
-        states = store.build(stage, lambda w: build_states(model, *read, batch, w))
-        factory = config.factory
-        index = store.build(index_stage(stage, factory), lambda w: build_index(states, factory, w))
-        datastore = Datastore(states, index, config.nprobe)
-        tuning = knn_lm.tune(model, datastore, text.tuning, config, batch)
-        outcome = knn_lm.score(model, datastore, text.test, tuning, batch)
-        building = states.manifest["seconds"] + index.manifest["seconds"]
-        return _with_seconds(outcome, building + tuning.seconds, **index.stats)
-
-    outcome = session.kept("knn_lm", text.test, asdict(config), session.weights, score)
-    return [Entry("knn_lm", "kNN-LM", text.test, outcome)]
 
 
 def _ralm(session: RivalSession) -> list[Entry]:
@@ -200,6 +175,12 @@ def _equal_flops(session: RivalSession) -> list[Entry]:
     return [Entry("equal_flops", "equal FLOPs", session.text.test, outcome)]
 
 
+def _ngram_table(session: RivalSession) -> list[Entry]:
+    """The baseline with a table of hashed n-grams, of as many parameters as RETRO."""
+    outcome = matched_outcome(session, "ngram_table", matched_table(session.retro))
+    return [Entry("ngram_table", "n-gram table", session.text.test, outcome)]
+
+
 def _ngram(session: RivalSession) -> list[Entry]:
     """A PPM-like byte n-gram of the training split and the document so far."""
     text = session.text
@@ -214,7 +195,7 @@ def _xz(session: RivalSession) -> list[Entry]:
 
 
 _RIVALS: dict[str, Callable[[RivalSession], list[Entry]]] = {
-    "knn_lm": _knn_lm,
+    "knn_lm": knn_lm.entries,
     "ralm": _ralm,
     "equal_parameters": _equal_parameters,
     "equal_flops": _equal_flops,
@@ -224,6 +205,8 @@ _RIVALS: dict[str, Callable[[RivalSession], list[Entry]]] = {
     "ensemble": ensemble.entries,
     "ttt_neighbours": ttt_neighbours.entries,
     "intermediate": intermediate.entries,
+    "ngram_table": _ngram_table,
+    "memory_decoder": memory_decoder.entries,
 }
 
 

@@ -25,7 +25,7 @@ def load(folder: Path) -> dict[str, Any]:
     fix = "python evaluate.py run=... eval=rivals"
     record = read_record(path, SCHEMA_VERSION, fix)
     try:
-        rivals_table(record)
+        rivals_tables(record)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged: it makes no table ({error!r})", fix=fix) from error
     return record
@@ -62,6 +62,31 @@ def rivals_table(record: Mapping[str, Any]) -> Table:
     return Table(head, rows, title, "\n".join(_notes(record["rivals"])) or None)
 
 
+def rivals_tables(record: Mapping[str, Any]) -> list[Table]:
+    """The rivals' tables: their figures and costs, and differences from the plain model."""
+    against = _plain_table(record)
+    return [rivals_table(record), *([] if against is None else [against])]
+
+
+def _plain_table(record: Mapping[str, Any]) -> Table | None:
+    """One row a rival: its bits per byte minus the plain model's; None without a plain model."""
+    rows = []
+    for row in record["rivals"]:
+        figures = [row["figures"].get(part) or {} for part in ("all", "leak_free")]
+        cells = [_against_plain(figure) for figure in figures]
+        if any(cells):
+            rows.append([row["label"], *(cell or NONE for cell in cells)])
+    head = ["rival", "less plain, all text", f"less plain, r(C) ≤ {LEAK_FREE_ALPHA:g}"]
+    note = "Bits per byte; below zero, the rival is better. Intervals over documents."
+    return Table(head, rows, "against the plain model", note) if rows else None
+
+
+def _against_plain(figure: Mapping[str, Any]) -> str | None:
+    """A difference with its interval, of a figure that has one."""
+    found = figure.get("against_plain")
+    return found and with_interval(found["difference"], found["low"], found["high"], "+.3f")
+
+
 def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Notes below the table: partial scores, settings at the end of a grid, learning rates."""
     notes = []
@@ -78,6 +103,26 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
                 "run's own baseline may do so too: tune optim.lr before its gain is quoted."
             )
             break
+    return [*notes, *_distributions(rows)]
+
+
+def _distributions(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the sampled distributions said: a line for all that sum to one, one for each failure."""
+    asked = [row for row in rows if "distribution" in row.get("facts", {})]
+    failed = [row for row in asked if not row["facts"]["distribution"]["passed"]]
+    notes = []
+    if len(asked) > len(failed):
+        notes.append(
+            f"At sampled places, {len(asked) - len(failed)} of {len(rows)} rows were asked for "
+            "their whole distributions: these sum to one and give the counted scores."
+        )
+    for row in failed:
+        found = row["facts"]["distribution"]
+        notes.append(
+            f"FAILED: {row['label']} is no distribution: at one of {found['places']} places its "
+            f"probabilities sum to {found['total']:.4f}, and a score differs from its "
+            f"distribution's by {found['gap']:.2g} nats."
+        )
     return notes
 
 

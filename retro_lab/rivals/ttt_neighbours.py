@@ -33,8 +33,10 @@ from retro_lab.retrieval.new_text import NewTextSearch
 from retro_lab.run.model import LanguageModel
 from retro_lab.store import track
 
-from .fast_weights import check_finite, fast_weights, gradient_scales, text_of
-from .ralm import Block, blocks_of, passages
+from .blocks import Block, blocks_of
+from .fast_weights import FastWeights, check_finite, fast_weights, gradient_scales, text_of
+from .places import Places, checked, next_token
+from .ralm import passages
 from .report import Entry
 from .rival_session import RivalSession, num_parameters
 
@@ -100,10 +102,8 @@ def nats_by_token(
         track(len(blocks), f"training on {setting.neighbours} neighbours", "chunks") as advance,
     ):
         for block, texts in zip(blocks, found, strict=True):
-            fast.reset()
-            for text in texts[: setting.neighbours if setting.rate else 0]:
-                fast.step(fast.nats(text, len(text) - 1), setting.rate)
-                steps, tokens = steps + 1, tokens + len(text)
+            learned = _learn(fast, texts, setting)
+            steps, tokens = steps + len(learned), tokens + sum(map(len, learned))
             with torch.no_grad():
                 nats = fast.nats(text_of(subset, block), block.stop - block.start)
             scored.append(nats.double().cpu().numpy())
@@ -111,6 +111,38 @@ def nats_by_token(
                 return Taught(np.full(int(subset.tokens.sum()), np.inf), steps, tokens)
             advance(1)
     return Taught(np.concatenate(scored), steps, tokens)
+
+
+def _learn(
+    fast: FastWeights, texts: list[NDArray[np.int64]], setting: Setting
+) -> list[NDArray[np.int64]]:
+    """From the trained weights, a step on each neighbour that the setting reads: those read."""
+    fast.reset()
+    learned = texts[: setting.neighbours if setting.rate else 0]
+    for text in learned:
+        fast.step(fast.nats(text, len(text) - 1), setting.rate)
+    return learned
+
+
+def log_probs(
+    model: LanguageModel,
+    scales: list[Tensor],
+    places: Places,
+    found: list[list[NDArray[np.int64]]],
+    setting: Setting,
+) -> NDArray[np.float64]:
+    """[Q, V] log-probabilities at places, with the weights that their neighbours leave.
+
+    Args:
+        found: as for `nats_by_token`, of all blocks of the subset.
+    """
+    blocks = blocks_of(places.subset, places.subset.store.chunk_size)
+    by_block, rows = dict(zip(blocks, found, strict=True)), []
+    with fast_weights(model, scales) as fast:
+        for place, context in zip(places.blocks, places.contexts, strict=True):
+            _learn(fast, by_block[place], setting)
+            rows.append(next_token(model, context))
+    return np.stack(rows)
 
 
 def texts_of(
@@ -158,7 +190,7 @@ def entries(session: RivalSession) -> list[Entry]:
         taught = nats_by_token(model, scales, subset, found, Setting(**tuning.chosen))
         check_finite(taught.nats, "eval.rivals.ttt.rates")
         blocks = blocks_of(subset, subset.store.chunk_size)
-        return Outcome.by_token(
+        outcome = Outcome.by_token(
             subset,
             taught.nats,
             tuning=tuning,
@@ -173,6 +205,9 @@ def entries(session: RivalSession) -> list[Entry]:
                 "tuned_on_documents": len(tuned_on.documents),
             },
         )
+        places = Places.drawn(subset, subset.store.chunk_size)
+        rows = log_probs(model, scales, places, found, Setting(**tuning.chosen))
+        return checked(outcome, places, rows)
 
     name = "ttt_neighbours"
     settings = asdict(asked) | {"continuation": continuation, "retriever": repr(config.retriever)}

@@ -24,6 +24,7 @@ from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.gain_file import load_gain
 from retro_lab.evaluation.records.results import Results, warnings
 from retro_lab.evaluation.records.token_table import TokenTable
+from retro_lab.rivals.table import load as load_rivals
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.evaluating import evaluate as evaluation_module
 from retro_lab.run.evaluating.reevaluate import evaluate_one
@@ -48,7 +49,13 @@ def everything(evaluated: RunDirectory) -> RunDirectory:
 
 
 def all_parts(golden: Golden) -> EvalConfig:
-    return golden.config("eval=all", "eval.ngram=3", "eval.pages=1", "debug=fast").eval
+    few = (
+        "eval.rivals.which=[equal_parameters,ngram_table,memory_decoder,xz]",
+        "eval.rivals.matched.lr_factors=[1.0]",
+        *("eval.rivals.tuning_tokens=100", "eval.rivals.memory_decoder.tokens=500"),
+        *("eval.rivals.knn_lm.neighbours=[4]", "eval.rivals.memory_decoder.rate_factors=[0.5]"),
+    )  # all of them would be a dozen trainings
+    return golden.config("eval=all", "eval.ngram=3", "eval.pages=1", "debug=fast", *few).eval
 
 
 @pytest.fixture
@@ -75,6 +82,20 @@ def test_all_has_every_condition_file_and_column(everything: RunDirectory) -> No
     planted = np.isin(table.document_id, PLANTED) & reads.any(axis=1)
     assert table.reading.runs.max(axis=1)[planted].mean() > 0.8 * table.tokens[planted].mean()
     assert table.nats["oracle"].sum() < table.nats["shuffled"].sum()
+
+
+def test_rivals_that_are_trained_score_distributions(everything: RunDirectory) -> None:
+    rows = {row["name"]: row for row in load_rivals(everything.path)["rivals"]}
+    trained = ["equal_parameters", "ngram_table", "memory_decoder"]
+    controls = ["memory_decoder_text", "memory_decoder_shuffled"]
+    assert list(rows) == ["on", "plain", "baseline", *trained, *controls, "xz"]
+    assert all(rows[name]["facts"]["distribution"]["passed"] for name in [*trained, *controls])
+    match = rows["ngram_table"]["facts"]["match"]
+    assert abs(rows["ngram_table"]["parameters"] - rows["on"]["parameters"]) <= match["unit"] / 2
+    assert rows["memory_decoder_text"]["facts"]["tokens_imitated"] == 0
+    assert rows["memory_decoder"]["facts"]["tokens_imitated"] > 0
+    assert rows["plain"]["figures"]["all"]["against_plain"] is None
+    assert rows["xz"]["figures"]["all"]["against_plain"] is not None
 
 
 def test_tokens_add_up_to_chunks_in_every_condition(everything: RunDirectory) -> None:

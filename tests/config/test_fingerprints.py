@@ -50,6 +50,7 @@ neighbours.min_coverage trainer.name trainer.accelerator
 trainer.devices trainer.num_nodes trainer.strategy trainer.threads trainer.num_workers
 trainer.compile trainer.val_every trainer.val_windows trainer.log_every trainer.checkpoint_every
 trainer.accumulate trainer.checkpointing recipe.val_every
+model.ngram_table.width model.ngram_table.longest model.ngram_table.heads model.ngram_table.layer
 """
 OUTSIDE_OF_BASELINES = f"""
 {OUTSIDE} cca neighbours database embedder baseline

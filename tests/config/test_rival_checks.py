@@ -7,6 +7,7 @@ from composed import config_of
 
 from retro_lab.config.errors import ConfigError
 from retro_lab.config.rules import check
+from retro_lab.config.schema import OF_ANY_MODEL, RIVALS
 
 
 def problems(*overrides: str) -> list[str]:
@@ -43,11 +44,34 @@ def test_the_option_as_it_is_and_every_chunking_pass() -> None:
         ("eval.rivals.ensemble.weights=[1.0]", "eval.rivals.ensemble.weights"),
         ("eval.rivals.ttt.neighbours=[0]", "eval.rivals.ttt.neighbours"),
         ("eval.rivals.intermediate.weights=[]", "eval.rivals.intermediate.weights"),
+        (
+            "eval.rivals.memory_decoder.rate_factors=[0.0]",
+            "eval.rivals.memory_decoder.rate_factors",
+        ),
+        ("eval.rivals.memory_decoder.weights=[1.0]", "eval.rivals.memory_decoder.weights"),
+        ("eval.rivals.memory_decoder.imitation=2.0", "eval.rivals.memory_decoder.imitation"),
         ("eval.rivals.subsample_documents=0", "eval.rivals.subsample_documents"),
     ],
 )
 def test_what_cannot_be_tried_is_refused(override: str, said: str) -> None:
     assert any(problem.startswith(said) for problem in problems(override))
+
+
+def test_all_are_those_that_apply() -> None:
+    asked = config_of("eval=all").eval.rivals
+    assert set(asked.names()) == set(RIVALS)
+    assert set(asked.names(backbone=True)) == set(OF_ANY_MODEL)
+    few = config_of("eval=rivals", "eval.rivals.which=[knn_lm]").eval.rivals
+    assert few.names(backbone=True) == ["knn_lm"]  # refused by name
+
+
+def test_a_table_is_read_in_a_layer_that_is_there() -> None:
+    given = ("model=nano", "model.ngram_table.layer=3")
+    assert problems(*given) == []  # there is no table
+    [said] = problems(*given, "model.ngram_table.rows=8")
+    assert said.startswith("model.ngram_table.layer")
+    backbone = ("recipe.backbone=gpt2", "eval.rivals.which=[]", "model.ngram_table.rows=8")
+    assert any(said.startswith("model.ngram_table.rows") for said in problems(*backbone))
 
 
 def test_a_segment_divides_stride_and_window() -> None:

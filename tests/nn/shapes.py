@@ -56,6 +56,7 @@ def make_case(
     dropout: float = 0.0,
     neighbour_noise: float = 0.0,
     share_embeddings: bool = False,
+    ngram_rows: int = 0,
     head_dim: int = 8,  # as many as any processor's vector has, in double precision
     missing: bool = False,
     dtype: torch.dtype = torch.float64,
@@ -75,6 +76,8 @@ def make_case(
         chunk_size=chunk_size,
         neighbour_length=(1 + continuation_chunks) * chunk_size,
         pad_id=PAD,
+        ngram_rows=ngram_rows,
+        ngram_width=4,
         smeared_keys=smeared_keys,
         pointer=pointer,
         pointer_heads=pointer_heads,

@@ -22,6 +22,7 @@ from retro_lab.nn.flops import count_flops
         {"ff": "swiglu", "value": "continuation"},
         {"value": "neighbour", "encoder_cca_layers": ()},
         {"length": 3},
+        {"ngram_rows": 7},
         {"cca_layers": (1, 2, 3), "encoder_cca_layers": (2,), "chunk_size": 5},
     ],
     ids=str,

@@ -18,8 +18,8 @@ from retro_lab.config.errors import UserError
 from retro_lab.evaluation.compressors.subset import Subset
 from retro_lab.retrieval.new_text import NewTextSearch, ReadPart, SearchedStore
 from retro_lab.rivals import dynamic_evaluation, ttt_neighbours
+from retro_lab.rivals.blocks import blocks_of
 from retro_lab.rivals.fast_weights import check_finite, fast_weights, gradient_scales
-from retro_lab.rivals.ralm import blocks_of
 from retro_lab.rivals.states import token_nats
 from retro_lab.rivals.ttt_neighbours import Setting
 from retro_lab.text.chunks import ChunkStore

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from retro_lab.config.schema import ModelConfig
 from retro_lab.nn import Retro, RetroConfig
 from retro_lab.nn.flops import count_flops
-from retro_lab.rivals.matched import matched, parameters
+from retro_lab.rivals.matched import matched, matched_table, parameters
 
 RETRO = RetroConfig(
     vocab_size=100,
@@ -66,3 +67,22 @@ def test_the_arithmetic_adds_up() -> None:
     match = matched(RETRO, parameters)
     blocks, units = match.num_layers - RETRO.num_layers, match.d_ff - RETRO.d_ff
     assert match.original + blocks * match.layer + units * match.unit == match.cost
+
+
+def test_the_table_has_the_parameters_of_retrieval_to_half_a_row() -> None:
+    match = matched_table(RETRO)
+    table = match.resized(ModelConfig()).ngram_table
+    built = replace(
+        RETRO.baseline,
+        ngram_rows=table.rows,
+        ngram_width=table.width,
+        ngram_longest=table.longest,
+        ngram_heads=table.heads,
+        ngram_layer=table.layer,
+    )
+    assert match.cost == sum(p.numel() for p in Retro(built).parameters())
+    assert match.target == parameters(RETRO)
+    assert match.original == parameters(RETRO.baseline)
+    assert abs(match.cost - match.target) <= match.unit / 2
+    assert match.unit == (table.longest - 1) * table.heads * table.width
+    assert matched_table(replace(RETRO, num_layers=1, cca_layers=(1,))).table.layer == 1

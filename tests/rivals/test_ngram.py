@@ -109,6 +109,21 @@ def test_chunks_take_the_nats_of_their_own_bytes() -> None:
     assert np.allclose(outcome.document_nats, by_document)
 
 
+def test_every_byte_is_tried_at_sampled_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = small_store()
+    corpus, subset = SmallCorpus(store), subset_of(store, "test")
+    tuning = ngram.Tuning({"order": 3, "discount": 0.6, "own_weight": 4})
+    train = subset_of(store, "train")
+    found = ngram.score(corpus, train, subset, tuning).facts["distribution"]
+    assert (found["places"], found["passed"]) == (2, True)
+    assert found["total"] == pytest.approx(1)
+    whole = ngram.byte_nats  # its probabilities are made a tenth larger
+    monkeypatch.setattr(ngram, "byte_nats", lambda *a: (nats - 0.1 for nats in whole(*a)))
+    found = ngram.score(corpus, train, subset, tuning).facts["distribution"]
+    assert not found["passed"]
+    assert found["total"] == pytest.approx(np.exp(0.1))
+
+
 def test_tuning_reads_training_and_validation_text_alone() -> None:
     store = small_store()
     corpus = SmallCorpus(store, forbidden=subset_of(store, "test").documents.tolist())

@@ -140,7 +140,9 @@ def test_what_is_written_is_read_again_and_shown(board: Board, tmp_path: Path) -
         table.load(tmp_path / "elsewhere")
 
 
-def notes_of(chosen: dict[str, float], trials: list[dict[str, float]]) -> str | None:
+def notes_of(
+    chosen: dict[str, float], trials: list[dict[str, float]], **facts: object
+) -> str | None:
     named = {"documents": ["a"], "split": "test"}
     figure = {"bits_per_byte": 1.0, "difference": 0.5, "low": None, "high": None}
     row = {
@@ -149,6 +151,7 @@ def notes_of(chosen: dict[str, float], trials: list[dict[str, float]]) -> str | 
         "seconds": 1.0,
         "parameters": None,
         "datastore_bytes": 0,
+        "facts": facts,
         "tuning": {"chosen": chosen, "trials": trials},
     }
     record = {**dict.fromkeys(("scored", "subsample", "tuned_on"), named), "rivals": [row]}
@@ -173,3 +176,40 @@ def test_a_rival_that_learns_better_at_another_rate_questions_the_runs_own() -> 
     trials = [{"lr_factor": factor} for factor in (0.5, 1.0, 2.0, 4.0)]
     assert notes_of({"lr_factor": 1.0}, trials) is None
     assert "best at 2 times the run's optim.lr" in str(notes_of({"lr_factor": 2.0}, trials))
+
+
+def test_a_sum_that_is_not_one_is_said() -> None:
+    asked = {"places": 8, "total": 1.3, "gap": 0.25, "passed": False}
+    said = str(notes_of({}, [], distribution=asked))
+    assert "FAILED: equal is no distribution" in said
+    assert "1.3000" in said
+    said = str(notes_of({}, [], distribution=asked | {"passed": True}))
+    assert "FAILED" not in said
+    assert "1 of 1 rows" in said
+
+
+def test_rivals_are_also_compared_with_the_plain_model(board: Board, tmp_path: Path) -> None:
+    board.table.nats["plain"] = RNG.random(len(board.subset.rows)) * 7
+    theirs = RNG.random(len(board.subset.rows)) * 7
+    both = [
+        entry(board.subset, name, nats)
+        for name, nats in {"plain": board.own("plain"), "x": theirs}.items()
+    ]
+    plain, other = (board.row(each, OfTwo(100)).figures["all"] for each in both)
+    assert plain is not None
+    assert other is not None
+    assert plain.against_plain is None
+    found = other.against_plain
+    assert found is not None
+    assert plain.bits_per_byte is not None
+    assert found.difference == pytest.approx(other.bits_per_byte - plain.bits_per_byte)
+    assert found.low is not None
+    assert found.low <= found.difference <= (found.high or 0)
+    named = {"documents": ["a", "b"], "split": "test"}
+    about = {
+        "bootstrap": {"samples": 100, "confidence": 0.95, "seed": 0},
+        **dict.fromkeys(("scored", "subsample", "tuned_on"), named),
+    }
+    report.save(tmp_path, board, both, about)
+    _, against = table.rivals_tables(table.load(tmp_path))
+    assert [row[0] for row in against.rows] == ["X"]

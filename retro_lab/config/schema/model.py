@@ -80,6 +80,25 @@ class EncoderConfig:
 
 
 @dataclass
+class NgramTableConfig:
+    """A learned table of hashed token n-grams, read in an early layer; off by default.
+
+    Attributes:
+        rows: of the table for each hash; 0 for no table.
+        width: of a row.
+        longest: tokens of the longest n-gram; bigrams are always there.
+        heads: hashes for each number of tokens.
+        layer: decoder layer before which it is read, counted from 1.
+    """
+
+    rows: int = setting(0, at_least=0, at_most=2**30)
+    width: int = setting(16, at_least=1, at_most=_WIDEST)
+    longest: int = setting(3, at_least=2, at_most=8)
+    heads: int = setting(4, at_least=1, at_most=64)
+    layer: int = setting(2, at_least=1, at_most=_DEEPEST)
+
+
+@dataclass
 class ModelConfig:
     """A pre-norm decoder without biases; num_heads * head_dim may differ from d_model.
 
@@ -99,6 +118,7 @@ class ModelConfig:
         gated_cca: scale CCA by tanh of a learned number that starts at 0.
         neighbour_noise: Gaussian noise on neighbours' token embeddings while training, as a
             multiple of their mean absolute value; 0.196 in Retro-li.
+        ngram_table: hashed n-grams of the text so far, read in an early layer.
     """
 
     name: str = "tiny"
@@ -116,8 +136,16 @@ class ModelConfig:
     value: ValueKind = ValueKind.both
     gated_cca: bool = False
     neighbour_noise: float = setting(0.0, at_least=0)
+    ngram_table: NgramTableConfig = setting(NgramTableConfig(), neutral=NgramTableConfig())
 
     def problems(self, prefix: str) -> Iterator[UserError]:
+        if self.ngram_table.rows and self.ngram_table.layer > self.num_layers:
+            yield problem(
+                f"{prefix}ngram_table.layer",
+                self.ngram_table.layer,
+                f"layers count from 1 to {self.num_layers} ({prefix}num_layers)",
+                f"{prefix}ngram_table.layer={self.num_layers}",
+            )
         heads = {"head_dim": self.head_dim, "encoder.head_dim": self.encoder.head_dim}
         for name, head_dim in heads.items():
             if self.positions is PositionKind.rotary and (head_dim or 0) % 2:

@@ -13,6 +13,7 @@ from .setting import setting
 RIVALS = (
     *("knn_lm", "ralm", "equal_parameters", "equal_flops", "ngram", "xz"),
     *("dynamic_evaluation", "ensemble", "ttt_neighbours", "intermediate"),
+    *("ngram_table", "memory_decoder"),
 )
 OF_ANY_MODEL = ("ralm", "ngram", "xz", "dynamic_evaluation", "ttt_neighbours")
 """Rivals that also stand beside a pretrained backbone."""
@@ -32,6 +33,8 @@ _GRIDS: dict[str, tuple[Callable[[float], bool], str, str]] = {
     "ensemble.weights": (lambda x: 0 <= x < 1, "in [0, 1)", "[0.3,0.5]"),
     "ttt.rates": (lambda x: 0 <= x < inf, "0 or more", "[0,1e-3]"),
     "ttt.neighbours": (lambda x: x >= 1, "1 or more", "[2,8]"),
+    "memory_decoder.rate_factors": (lambda x: 0 < x < inf, "above 0", "[0.5]"),
+    "memory_decoder.weights": (lambda x: 0 <= x < 1, "in [0, 1)", "[0.1,0.3]"),
     "intermediate.weights": (lambda x: 0 <= x < 1, "in [0, 1)", "[0.1,0.3]"),
     "ngram.orders": (lambda x: 0 <= x <= _MAX_ORDER, f"from 0 to {_MAX_ORDER}", "[5,6]"),
     "ngram.discounts": (lambda x: 0 < x <= 1, "in (0, 1]", "[0.5,0.9]"),
@@ -78,7 +81,7 @@ class RalmConfig:
 
 @dataclass
 class MatchedConfig:
-    """Plain language models with RETRO's parameters or FLOPs.
+    """Plain language models with RETRO's parameters or FLOPs, and one with an n-gram table.
 
     Attributes:
         lr_factors: multiples of the run's learning rate, each trained separately; validation
@@ -154,12 +157,35 @@ class IntermediateConfig:
 
 
 @dataclass
+class MemoryDecoderConfig:
+    """A small decoder that imitates kNN-LM's neighbours on the training text (Memory Decoder 2025).
+
+    Attributes:
+        layers: of the baseline that the decoder begins as, from the first on; at most all of them.
+        tokens: of the training text that it imitates the neighbours of.
+        epochs: passes over these.
+        imitation: share of the neighbours' distribution in what is learned; the rest is the text.
+        rate_factors: multiples of the run's learning rate, each trained separately; validation
+            chooses.
+        weights: share of the decoder in the mixture; 0 is the baseline itself; validation chooses.
+    """
+
+    layers: int = setting(2, at_least=1)
+    tokens: int = setting(200_000, at_least=1)
+    epochs: int = setting(2, at_least=1)
+    imitation: float = setting(0.5, at_least=0, at_most=1)
+    rate_factors: list[float] = setting([0.1, 0.5])
+    weights: list[float] = setting([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+
+
+@dataclass
 class RivalsConfig:
     """Rivals on the same data, database and tokens, each tuned on validation only.
 
     Attributes:
         which: any of knn_lm, ralm, equal_parameters, equal_flops, ngram, xz, dynamic_evaluation,
-            ensemble, ttt_neighbours and intermediate; `[all]` is all of them; none by default.
+            ensemble, ttt_neighbours, intermediate, ngram_table and memory_decoder; `[all]` is all
+            that apply; none by default.
         subsample_documents: documents of the split, drawn by eval.seed, on which costly rivals (and
             all others too) are scored.
         tuning_tokens: size of the tuning sample of validation documents, in tokens.
@@ -176,16 +202,23 @@ class RivalsConfig:
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
     ttt: TttConfig = field(default_factory=TttConfig)
     intermediate: IntermediateConfig = field(default_factory=IntermediateConfig)
+    memory_decoder: MemoryDecoderConfig = field(default_factory=MemoryDecoderConfig)
 
-    @property
-    def names(self) -> list[str]:
-        """The requested rivals."""
-        return list(RIVALS) if self.which == [ALL] else self.which
+    def names(self, backbone: bool = False) -> list[str]:
+        """The requested rivals; all are those that apply.
+
+        Args:
+            backbone: whether they stand beside a pretrained backbone.
+        """
+        if self.which != [ALL]:
+            return self.which
+        return list(OF_ANY_MODEL if backbone else RIVALS)
 
     def problems(self, prefix: str) -> Iterator[UserError]:
         if not self.which:
             return
-        if not _all_differ(self.names) or not set(self.names) <= set(RIVALS):
+        names = self.names()
+        if not _all_differ(names) or not set(names) <= set(RIVALS):
             yield problem(
                 f"{prefix}which",
                 self.which,

@@ -24,10 +24,14 @@ from retro_lab.config.schema import NgramConfig
 from retro_lab.store import track
 from retro_lab.text.corpus import Corpus
 
+from ..measure.normalisation import Agreement, agreement
 from .outcome import Outcome, Tuning, lowest
 from .subset import Subset
 
 ALPHABET = 256
+PLACES = 4
+"""Places at which every byte is tried, to see whether probabilities sum to one."""
+_LONGEST_TRIED = 512  # bytes of a document before a place
 
 
 class Text(NamedTuple):
@@ -146,8 +150,12 @@ def _earlier(
     return earlier
 
 
+def _documents(corpus: Corpus, subset: Subset) -> list[bytes]:
+    return [corpus.raw(document) for document in subset.documents.tolist()]
+
+
 def _text(corpus: Corpus, subset: Subset) -> Text:
-    return Text.of([corpus.raw(document) for document in subset.documents.tolist()])
+    return Text.of(_documents(corpus, subset))
 
 
 def _all_counts(training: Text, text: Text, order: int, what: str) -> list[Counts]:
@@ -177,15 +185,56 @@ def score(corpus: Corpus, training: Subset, subset: Subset, tuning: Tuning) -> O
     """Scores every byte of `subset` with the tuned n-gram, summed by chunk."""
     start = time.perf_counter()
     order = tuning.chosen["order"]
-    before = _text(corpus, training)
-    found = _all_counts(before, _text(corpus, subset), order, "scoring n-grams")
+    before, documents = _text(corpus, training), _documents(corpus, subset)
+    tried = _tried(documents)
+    found = _all_counts(before, Text.of([*documents, *tried.texts]), order, "scoring n-grams")
     weights = tuning.chosen["discount"], tuning.chosen["own_weight"]
     *_, nats = byte_nats(found, *weights)
+    nats, swept = np.split(nats, [sum(map(len, documents))])
     row = np.repeat(np.arange(len(subset.rows)), subset.bytes)
     return Outcome.by_chunk(
         subset,
         np.bincount(row, nats, len(subset.rows)).astype(np.float64),
         tuning=tuning,
         seconds=round(time.perf_counter() - start, 1),
-        facts={"training_bytes": len(before.data)},
+        facts={
+            "training_bytes": len(before.data),
+            "distribution": tried.compared(nats, swept)._asdict(),
+        },
     )
+
+
+class _Tried(NamedTuple):
+    """Texts that end with each byte in turn, at a sample of places.
+
+    Attributes:
+        texts: `ALPHABET` texts a place, that differ in their last byte.
+        numbers: int64 [Q], of each place's own byte among all scored bytes.
+        own: int64 [Q], this byte.
+    """
+
+    texts: list[bytes]
+    numbers: NDArray[np.int64]
+    own: NDArray[np.int64]
+
+    def compared(self, nats: NDArray[np.float64], swept: NDArray[np.float64]) -> Agreement:
+        """Whether the texts' last bytes have a distribution, which gives the counted scores.
+
+        Args:
+            nats: of all scored bytes.
+            swept: of all bytes of `texts`.
+        """
+        last = np.cumsum([len(text) for text in self.texts]) - 1
+        return agreement(-swept[last].reshape(-1, ALPHABET), self.own, nats[self.numbers])
+
+
+def _tried(documents: Sequence[bytes]) -> _Tried:
+    rng, texts, numbers, own = np.random.default_rng(0), [], [], []
+    first = np.cumsum([0, *map(len, documents)])
+    for number in rng.choice(len(documents), min(PLACES, len(documents)), replace=False).tolist():
+        document = documents[number]
+        place = int(rng.integers(min(len(document), _LONGEST_TRIED)))
+        texts += [document[:place] + bytes([byte]) for byte in range(ALPHABET)]
+        numbers.append(int(first[number]) + place)
+        own.append(document[place])
+    return _Tried(texts, np.array(numbers, np.int64), np.array(own, np.int64))

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..chunks import RetrievedChunks
+from ..ngram_table import preceding
 from ..pointer import MAX_MATCH
 from ..positions import Axis
 from ..retro import Retro
@@ -118,6 +119,9 @@ def _piece(
     places = NewPlaces(tables(blocks[0].attention.positions, *axes, x, rotations), visible)
     steps = steps_for(model, x, visible)
     for layer, (block, kept) in enumerate(zip(blocks, cache.layers, strict=True), start=1):
+        if model.ngrams is not None and layer == model.config.ngram_layer:
+            known = preceding(torch.cat((cache.recent, ids), 1), model.config.ngram_longest)
+            x = model.ngrams(x, known[:, -length:])
         x, cca = steps.attend(block, x, kept, places), block.cca
         if layer in model.config.cca_layers[:1]:
             _keep_activations(model, x, cache, rows, neighbours)
