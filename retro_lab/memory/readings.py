@@ -65,6 +65,19 @@ class ModelView(NamedTuple):
         there = np.where(favourites >= 0, of_favourites, np.float32(0))
         return cls(nats.astype(np.float64), entropy, top, favourite.astype(np.int32), there)
 
+    @classmethod
+    def of_each(
+        cls,
+        logits: Tensor,
+        targets: NDArray[np.integer],
+        favourites: Sequence[NDArray[np.int32]],
+    ) -> list[ModelView]:
+        """The view for each of several memories, from one look at the logits."""
+        view = cls.of(logits, targets, np.concatenate(favourites, axis=1))
+        ends = np.cumsum([each.shape[1] for each in favourites])[:-1]
+        parts = np.split(view.of_favourites, ends, axis=1)
+        return [view._replace(of_favourites=part) for part in parts]
+
 
 def view_of(logits: Tensor, wanted: Tensor, theirs: Tensor) -> tuple[Tensor, ...]:
     """The fields of a `ModelView` for logits [T, V], with gradients.

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 from experts_world import World
-from numpy.typing import NDArray
 from small_database import PAD, VOCABULARY, SmallDatabase
 
 from retro_lab.config.schema import (
