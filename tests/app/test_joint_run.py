@@ -24,7 +24,9 @@ def joint(golden: Golden) -> RunDirectory:
     return golden.run("retriever=none", *SETTINGS, "memory.joint=0.4", "eval.random=false")
 
 
-def test_only_its_last_steps_differ(joint: RunDirectory, golden: Golden) -> None:
+def test_it_is_trained_on_as_many_tokens(
+    joint: RunDirectory, golden: Golden, finished: RunDirectory
+) -> None:
     baseline = golden.baseline()
     assert joint.path != baseline.path
     weights, without = joint.weights(), baseline.weights()

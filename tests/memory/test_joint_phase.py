@@ -127,6 +127,14 @@ def test_the_loss_is_that_of_an_evaluation(world: World) -> None:
     assert not nats[~at].any()
 
 
+def test_it_begins_at_its_first_step(world: World) -> None:
+    fitted = Mock(side_effect=begun(world).reads.fit)
+    loss = JointLoss(replace(begun(world).reads, fit=fitted), 5)
+    for step, count in ((0, 0), (4, 0), (5, 1), (6, 1)):
+        loss.begin_at(step)
+        assert (loss.begun, fitted.call_count) == (count > 0, count)
+
+
 def with_token(store: SmallDatabase, place: int, token: int) -> SmallDatabase:
     """The store with another token at a flat place."""
     other = SmallDatabase([[0]])

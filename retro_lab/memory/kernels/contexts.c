@@ -3,7 +3,8 @@
    Sorted contexts (sorted_contexts.py) put all tokens that follow the same last n tokens in one
    interval. Each longer context narrows it. The counts of a longer context are part of those of
    every shorter one, so one pass from the longest to the shortest counts each entry once. An
-   interval of more than `most` entries is sampled: every s-th one, in a pass of its own.
+   interval of more than `most` entries is sampled: every s-th one, in a pass of its own. The pass of
+   the shortest context is most of the work, and serves all queries in turn that end alike.
 
    Legend: C chunks of M tokens, D documents, E entries of a segment, S segments, O orders (lengths of
    context), W weightings of documents, T queries, L most tokens of a context, V vocabulary. */
@@ -43,6 +44,7 @@ typedef struct {
     const int64_t *limits;    /* [T], or NULL: flat place from which on occurrences are left out */
     const float *weights;     /* [D, W]; 0 in the first column excludes a document */
     const float *shares;      /* [T, O, W], or NULL: weight of each distribution in `mixture` */
+    const int64_t *turns;     /* [T], the order in which the queries are answered */
 } Queries;
 
 typedef struct {
@@ -67,6 +69,12 @@ typedef struct {
 typedef struct {
     long low[MOST_LENGTH + 1], high[MOST_LENGTH + 1];
 } Intervals;
+
+/* A sampled interval: `low` and `high` in each of S segments, and what was counted. */
+typedef struct {
+    long size, *low, *high;
+    Histogram counts;
+} Sampled;
 
 /* Functions that count are compiled once for each usual number of weightings, `w`. */
 #define FOR_EACH_W static inline __attribute__((always_inline)) void
@@ -167,6 +175,22 @@ FOR_EACH_W sample(const Memory *m, const Intervals *all, long n, long size, long
     }
 }
 
+/* The sample of a query's shortest context, or the last one if that is of the same entries. */
+FOR_EACH_W sample_shortest(const Memory *m, const Intervals *all, long n, long size, long ignored,
+                           const float *weights, Sampled *of, long w) {
+    int same = of->size == size && !ignored;
+    for (long i = 0; same && i < m->num_segments; i++)
+        same = of->low[i] == all[i].low[n] && of->high[i] == all[i].high[n];
+    if (same && of->counts.limit == INT64_MAX) return;
+    clear(&of->counts, w);
+    sample(m, all, n, size, ignored, weights, &of->counts, w);
+    of->size = size;
+    for (long i = 0; i < m->num_segments; i++) {
+        of->low[i] = all[i].low[n];
+        of->high[i] = all[i].high[n];
+    }
+}
+
 FOR_EACH_W record(const Histogram *h, int32_t target, long row, const Evidence *out, long w) {
     out->types[row] = h->num_seen;
     out->documents[row] = h->documents;
@@ -188,18 +212,22 @@ FOR_EACH_W mix(const Histogram *h, const float *shares, float *mixture, long w) 
 }
 
 FOR_EACH_W read_one(const Memory *m, const Queries *q, long t, Intervals *all, Histogram *h,
-                    const Evidence *out, long w) {
+                    Sampled *shortest, const Evidence *out, long w) {
     long ignored = m->max_run && m->max_run < m->length ? m->max_run + 1 : 0;
     long counted = ignored ? ignored : m->length + 1;  /* length whose entries are done */
     for (long i = 0; i < m->num_segments; i++)
         narrow(m, m->segments + i, q->contexts + t * m->length, all + i);
     clear(h, w);
-    h->limit = q->limits ? q->limits[t] : INT64_MAX;
+    h->limit = shortest->counts.limit = q->limits ? q->limits[t] : INT64_MAX;
     for (long o = m->num_orders - 1; o >= 0; o--) {
         long n = m->orders[o], size = 0, row = t * m->num_orders + o;
         if (!ignored || n < ignored)
             for (long i = 0; i < m->num_segments; i++) size += all[i].high[n] - all[i].low[n];
-        if (size > m->most) {
+        const Histogram *counts = h;
+        if (size > m->most && o == 0) {
+            sample_shortest(m, all, n, size, ignored, q->weights, shortest, w);
+            counts = &shortest->counts;
+        } else if (size > m->most) {
             clear(h, w);
             sample(m, all, n, size, ignored, q->weights, h, w);
         } else if (size > 0) {
@@ -215,11 +243,26 @@ FOR_EACH_W read_one(const Memory *m, const Queries *q, long t, Intervals *all, H
             }
             counted = n;
         }
-        record(h, q->targets[t], row, out, w);
+        record(counts, q->targets[t], row, out, w);
         if (out->mixture && q->shares)
-            mix(h, q->shares + row * w, out->mixture + t * m->vocabulary, w);
+            mix(counts, q->shares + row * w, out->mixture + t * m->vocabulary, w);
     }
     clear(h, w);
+}
+
+/* Room for counts, all zero; 0 if memory ran out. */
+static int open_histogram(const Memory *m, Histogram *h) {
+    h->value = calloc(m->vocabulary * m->num_weightings, sizeof(float));
+    h->seen = malloc(m->vocabulary * sizeof(int32_t));
+    h->stamp = calloc(m->documents, sizeof(int32_t));
+    h->shift = m->chunk_size & (m->chunk_size - 1) ? -1 : __builtin_ctzl(m->chunk_size);
+    return h->value && h->seen && h->stamp;
+}
+
+static void close_histogram(Histogram *h) {
+    free(h->value);
+    free(h->seen);
+    free(h->stamp);
 }
 
 /* Returns 0, or 1 if memory ran out. */
@@ -228,27 +271,29 @@ int read_contexts(const Memory *m, const Queries *q, long count, const Evidence 
     #pragma omp parallel num_threads(threads)
     {
         Histogram h = {0};
-        h.value = calloc(m->vocabulary * m->num_weightings, sizeof(float));
-        h.seen = malloc(m->vocabulary * sizeof(int32_t));
-        h.shift = m->chunk_size & (m->chunk_size - 1) ? -1 : __builtin_ctzl(m->chunk_size);
-        h.stamp = calloc(m->documents, sizeof(int32_t));
+        Sampled shortest = {0};
         Intervals *all = malloc(m->num_segments * sizeof(Intervals));
-        if (!h.value || !h.seen || !h.stamp || !all) {
+        shortest.low = malloc(m->num_segments * sizeof(long));
+        shortest.high = malloc(m->num_segments * sizeof(long));
+        int opened = open_histogram(m, &h) & open_histogram(m, &shortest.counts);
+        if (!opened || !all || !shortest.low || !shortest.high) {
             #pragma omp atomic write
             failed = 1;
         }
         #pragma omp barrier
         if (!failed) {
             #pragma omp for schedule(dynamic, 8)
-            for (long t = 0; t < count; t++) {
-                if (m->num_weightings == 1) read_one(m, q, t, all, &h, out, 1);
-                else if (m->num_weightings == 3) read_one(m, q, t, all, &h, out, 3);
-                else read_one(m, q, t, all, &h, out, m->num_weightings);
+            for (long turn = 0; turn < count; turn++) {
+                long t = q->turns[turn];
+                if (m->num_weightings == 1) read_one(m, q, t, all, &h, &shortest, out, 1);
+                else if (m->num_weightings == 3) read_one(m, q, t, all, &h, &shortest, out, 3);
+                else read_one(m, q, t, all, &h, &shortest, out, m->num_weightings);
             }
         }
-        free(h.value);
-        free(h.seen);
-        free(h.stamp);
+        close_histogram(&h);
+        close_histogram(&shortest.counts);
+        free(shortest.low);
+        free(shortest.high);
         free(all);
     }
     return failed;
