@@ -138,14 +138,14 @@ class Run:
         Nothing of the database is left out, so text that it holds scores well.
 
         Args:
-            condition: `on`, `off`, `random`, `baseline` or `plain`; by default `on`, or `baseline`
-                for a run without retrieval.
+            condition: `on`, `off`, `random`, `baseline` or `plain`, or `memory` for a run with
+                one; by default `on`, or `baseline` for a run without retrieval.
 
         Raises:
             UserError: the run cannot search for new text, or has no such condition.
         """
         conditions = self._conditions
-        name = conditions.checked(condition or conditions.names[-1])
+        name = conditions.checked(condition or conditions.own)
         [encoded] = self.tokenizer.encode_batch([text])
         ids = [self.tokenizer.boundary_id, *encoded.ids.tolist()]
         [found] = conditions.scorer(name).score([ScoredText(ids)])

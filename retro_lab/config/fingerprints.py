@@ -41,7 +41,8 @@ from .serialise import TAG, flatten, to_plain
 SCHEMA_VERSION = 1
 
 # Groups that a checkpoint's weights depend on; the lineage covers the data.
-_OF_WEIGHTS = ("model", "cca", "chunking", "recipe", "optim", "schedule", "seed")
+_OF_WEIGHTS = ("model", "cca", "chunking", "recipe", "optim", "schedule", "memory", "seed")
+_OF_JOINT_TRAINING = ("joint", "experts", "max_run", "gate_tokens")
 
 
 def canonical(config: Config) -> Config:
@@ -158,6 +159,9 @@ def run_fields(config: Config) -> dict[str, Any]:
     extra = fields["trainer"].pop("extra", {})
     if kept := {name: extra[name] for name in CHANGING_EXTRA if name in extra}:
         fields["trainer"]["extra"] = kept
+    if config.memory.joint:
+        memory = to_plain(config.memory)
+        fields["memory"] = {name: memory[name] for name in _OF_JOINT_TRAINING}
     if config.database.is_training_split or not config.retriever.retrieves:
         del fields["database"]
     if not config.retriever.needs_embeddings:
@@ -231,9 +235,10 @@ def memory_fields(config: Config) -> dict[str, Any] | None:
 
 
 def _memory_settings(config: Config) -> dict[str, Any] | None:
+    """What is read; how a model was trained for it is part of the run's own key."""
     if not config.memory.reads:
         return None
-    return {k: v for k, v in _identity(config.memory).items() if k != TAG}
+    return {k: v for k, v in _identity(config.memory).items() if k not in (TAG, "joint")}
 
 
 def evaluation_name(asked: Config, own: Config) -> str | None:

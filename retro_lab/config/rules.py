@@ -282,6 +282,23 @@ def _memory(config: Config) -> Iterator[UserError]:
         yield problem("memory.experts", config.memory.experts, rule, fix)
 
 
+def _joint(config: Config) -> Iterator[UserError]:
+    """A model is trained through its memory if it is trained, on the text that its key names."""
+    if not config.memory.joint:
+        return
+    backbone, rule, fix = config.recipe.backbone, None, "memory.joint=0"
+    if backbone is not None and not config.retriever.retrieves:
+        rule = f"nothing of recipe.backbone={backbone} is trained without a retriever"
+    elif not config.database.is_training_split:
+        rule = f"training reads the training split alone, not database={config.database.name}"
+        fix = "memory.joint=0, or database=train and then evaluate.py with this database"
+    elif config.trainer.strategy == "fsdp":
+        rule = "trainer.strategy=fsdp shards the model, and its gate is fitted on the whole one"
+        fix = "trainer.strategy=ddp, or memory.joint=0"
+    if rule is not None:
+        yield problem("memory.joint", config.memory.joint, rule, fix)
+
+
 def _questions(config: Config) -> Iterator[UserError]:
     asked, size = config.eval, config.chunking.chunk_size
     if not isinstance(asked, QaConfig):
@@ -321,5 +338,6 @@ _RULES = (
     _sharding,
     _rivals,
     _memory,
+    _joint,
     _questions,
 )

@@ -147,10 +147,11 @@ class ContextReader:
             for row in range(len(asked.contexts)):
                 self._read_plain(asked, row, found, mixture)
             return
-        types = np.int32, np.int32, np.int64, np.float32, np.float32
+        types = np.int32, np.int32, np.int64, np.float32, np.float32, np.int64
+        turns = np.argsort(asked.contexts[:, 0], kind="stable")  # those that end alike in turn
         given = [
             None if array is None else np.ascontiguousarray(array, kind)
-            for array, kind in zip(asked, types, strict=True)
+            for array, kind in zip((*asked, turns), types, strict=True)
         ]
         queries, out = _Queries(*map(_address, given)), _Evidence(*map(_address, (*found, mixture)))
         memory = self._memory(asked.weights.shape[1])
@@ -216,7 +217,8 @@ class ContextReader:
 
 class _Asked(NamedTuple):
     """What is asked: contexts int32 [T, L], targets int32 [T], limits int64 [T], weights float32
-    [D, W], shares float32 [T, O, W]; in the order of the struct `Queries` of contexts.c.
+    [D, W], shares float32 [T, O, W]; in the order of the struct `Queries` of contexts.c,
+    after which the turns of the queries come, int64 [T].
     """
 
     contexts: NDArray[np.int32]
@@ -246,7 +248,9 @@ class _Memory(Structure):
 
 
 class _Queries(Structure):
-    _fields_ = [(name, c_void_p) for name in ("contexts", "targets", "limits", "weights", "shares")]
+    _fields_ = [
+        (name, c_void_p) for name in ("contexts", "targets", "limits", "weights", "shares", "turns")
+    ]
 
 
 class _Evidence(Structure):

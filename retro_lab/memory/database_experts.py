@@ -9,6 +9,7 @@ Legend: T tokens, E experts, O orders, W weightings, D documents of the store, M
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,22 @@ SHARPNESS = (12.0, 40.0)
 """kappa of each weighting by topic."""
 TOPIC_ORDERS = (1, 2, 3, 4, 6, 8)
 STATISTICS = ("count", "types", "share", "documents")
+_KEPT = 2  # texts that may go on
+
+
+class _Grown(NamedTuple):
+    """The beginning of a text, as far as tokens [1, stop) of it are read."""
+
+    text: Text
+    stop: int
+    grown: GrowingText
+
+    def leads_to(self, text: Text, place: int) -> bool:
+        """Whether it is the beginning of the text before a place."""
+        if self.stop > place:
+            return False
+        known = self.text is text
+        return known or np.array_equal(self.text.read[: self.stop], text.read[: self.stop])
 
 
 class DatabaseExperts:
@@ -40,7 +57,7 @@ class DatabaseExperts:
         self, reader: ContextReader, topics: Topics | None = None, threads: int = 1
     ) -> None:
         self.reader, self.topics, self.threads = reader, topics, threads
-        self._last: tuple[Text | None, int, GrowingText | None] = (None, 1, None)
+        self._grown: list[_Grown] = []
         orders = reader.orders
         self._by_topic = [at for at, order in enumerate(orders) if order in TOPIC_ORDERS]
         sharp = () if topics is None else SHARPNESS
@@ -92,22 +109,27 @@ class DatabaseExperts:
             return
         size = self.reader.chunks.chunk_size
         for first in range(start // size * size, stop, size):
-            cosines = self._grown(text, first).cosines()
+            cosines = self._text_before(text, first).cosines()
             likest = float(np.max(cosines, where=allowed > 0, initial=0.0))
             columns = [np.exp(kappa * (cosines - likest)) for kappa in SHARPNESS]
             weights = np.stack([np.ones(documents), *columns], axis=1) * allowed[:, None]
             yield max(start, first), min(stop, first + size), weights.astype(np.float32), likest
 
-    def _grown(self, text: Text, place: int) -> GrowingText:
-        """The text before a place; a text that begins like the last one goes on from there."""
-        known, read, grown = self._last
-        again = known is None or not np.array_equal(known.read[:read], text.read[:read])
-        if again or read > place or grown is None:
-            assert self.topics is not None
-            read, grown = 1, GrowingText(self.topics, self.reader.chunks.num_documents)
-        grown.read(text.read[read:place])
-        self._last = text, max(read, place), grown
-        return grown
+    def _text_before(self, text: Text, place: int) -> GrowingText:
+        """The text before a place; a text that begins like one of the last two goes on from there.
+
+        A text and its control are read in turn.
+        """
+        assert self.topics is not None
+        known = next((each for each in self._grown if each.leads_to(text, place)), None)
+        if known is None:
+            grown = GrowingText(self.topics, self.reader.chunks.num_documents)
+            known = _Grown(text, 1, grown)
+        known.grown.read(text.read[known.stop : place])
+        latest = _Grown(text, max(known.stop, place), known.grown)
+        others = [each for each in self._grown if each.grown is not known.grown]
+        self._grown = [latest, *others][:_KEPT]
+        return known.grown
 
     def _evidence(self, counts: ContextCounts, likest: float) -> Evidence:
         """The experts' answers from the counts of one range."""

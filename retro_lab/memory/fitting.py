@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from .gate import Gate, Readings
+from .gate import Gate, Readings, differentiable_nats, finite_logs
 
 BATCH = 1024
 RATE = 4e-3
@@ -41,8 +40,7 @@ def fit(training: Readings, validation: Readings, seed: int) -> Fit:
         gate = Gate(training.features.shape[1], training.present.shape[1])
     features, present, probability, nats = map(torch.from_numpy, training)
     gate.standardise(features)
-    logs = torch.cat([-nats.float()[:, None], probability.clamp_min(1e-30).log()], dim=1)
-    logs[:, 1:].masked_fill_(probability == 0, -1e9)
+    logs = finite_logs(nats.float(), probability)
     rng = np.random.default_rng(seed)
     steps = math.ceil(len(features) / BATCH)
     optimiser = torch.optim.Adam(gate.parameters(), RATE)
@@ -51,7 +49,7 @@ def fit(training: Readings, validation: Readings, seed: int) -> Fit:
     for _ in range(EPOCHS):
         for rows in np.array_split(rng.permutation(len(features)), steps):
             at = torch.from_numpy(rows)
-            loss = _nats(gate(features[at], present[at]), logs[at]).mean()
+            loss = differentiable_nats(gate(features[at], present[at]), logs[at]).mean()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -62,11 +60,6 @@ def fit(training: Readings, validation: Readings, seed: int) -> Fit:
         elif losses.index(min(losses)) < len(losses) - PATIENCE:
             break
     return Fit(best.eval(), losses)
-
-
-def _nats(log_shares: Tensor, logs: Tensor) -> Tensor:
-    """[T] from log-shares and log-probabilities [T, E + 1]; masked shares add nothing."""
-    return -(log_shares.clamp_min(-1e9) + logs).logsumexp(-1)
 
 
 def _loss(gate: Gate, readings: Readings) -> float:

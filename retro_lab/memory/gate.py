@@ -77,6 +77,24 @@ def mixture_nats(log_shares: Tensor, readings: Readings) -> Tensor:
     return -log_parts(log_shares, readings).logsumexp(-1)
 
 
+def finite_logs(nats: Tensor, probability: Tensor) -> Tensor:
+    """[T, E + 1], log-probabilities of the true tokens, the language model's first; never infinite.
+
+    Args:
+        nats: [T], of the language model.
+        probability: [T, E], of the experts.
+    """
+    logs = torch.cat([-nats[:, None], probability.clamp_min(1e-30).log()], dim=1)
+    return logs.masked_fill(F.pad(probability == 0, (1, 0)), -1e9)
+
+
+def differentiable_nats(log_shares: Tensor, logs: Tensor) -> Tensor:
+    """[T], as `mixture_nats`, from log-shares [T, E + 1] and `finite_logs`; its gradients are
+    finite, and masked shares add nothing.
+    """
+    return -(log_shares.clamp_min(-1e9) + logs).logsumexp(-1)
+
+
 def log_parts(log_shares: Tensor, readings: Readings) -> Tensor:
     """[T, E + 1], log of share times probability of the true tokens, the language model's first.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -63,13 +63,25 @@ def build_gate(
         tokens, the number of training tokens; alone and mixed, the mean nats a token on the
             validation sample.
     """
-    inputs = in_families(memory.inputs, choice.families)
-    experts = in_families(memory.experts, choice.families)
-    fitted = fit(training.take(inputs, experts), validation.take(inputs, experts), seed)
-    names = [memory.experts[i] for i in experts], [memory.inputs[i] for i in inputs]
-    FittedGate(fitted.gate, *map(tuple, names)).save(workspace.path)
+    gate, losses = fit_gate(choice.families, memory, training, validation, seed)
+    gate.save(workspace.path)
     return {
         "tokens": len(training.nats),
         "alone": float(validation.nats.mean()),
-        "mixed": min(fitted.nats),
+        "mixed": min(losses),
     }
+
+
+def fit_gate(
+    families: Sequence[str],
+    memory: Memory,
+    training: Readings,
+    validation: Readings,
+    seed: int,
+) -> tuple[FittedGate, list[float]]:
+    """Fits a gate over some families of experts; see `Fit` for the losses on validation."""
+    inputs = in_families(memory.inputs, families)
+    experts = in_families(memory.experts, families)
+    fitted = fit(training.take(inputs, experts), validation.take(inputs, experts), seed)
+    names = [memory.experts[i] for i in experts], [memory.inputs[i] for i in inputs]
+    return FittedGate(fitted.gate, *map(tuple, names)), fitted.nats

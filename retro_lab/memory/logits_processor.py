@@ -110,6 +110,16 @@ class MemoryLogitsProcessor:
         found = torch.stack(mixed).to(scores)
         return found.masked_fill(scores == float("-inf"), float("-inf"))
 
+    def read_out(self, logits: Tensor, texts: dict[int, list[int]]) -> Tensor:
+        """Log-probabilities [B, V] of the mixture, for texts of any length.
+
+        Args:
+            logits: [B, V], of the language model.
+            texts: tokens of each row, in their order.
+        """
+        ids = [torch.tensor([text]) for text in texts.values()]
+        return torch.cat([self(one, row) for one, row in zip(ids, logits.split(1), strict=True)])
+
     def sources(self, ids: Tensor, last: int) -> list[Leaning]:
         """What the last tokens of a generated text lean on.
 

@@ -58,16 +58,34 @@ class ModelView(NamedTuple):
         wanted = torch.from_numpy(np.asarray(targets, np.int64))[:, None].to(logits.device)
         theirs = torch.from_numpy(np.maximum(favourites, 0).astype(np.int64)).to(logits.device)
         rows = zip(*(each.split(_BLOCK) for each in (logits, wanted, theirs)), strict=True)
-        parts = [_view(*each) for each in rows]
+        parts = [view_of(*each) for each in rows]
         nats, entropy, top, favourite, of_favourites = (
             torch.cat(each).cpu().numpy() for each in zip(*parts, strict=True)
         )
         there = np.where(favourites >= 0, of_favourites, np.float32(0))
         return cls(nats.astype(np.float64), entropy, top, favourite.astype(np.int32), there)
 
+    @classmethod
+    def of_each(
+        cls,
+        logits: Tensor,
+        targets: NDArray[np.integer],
+        favourites: Sequence[NDArray[np.int32]],
+    ) -> list[ModelView]:
+        """The view for each of several memories, from one look at the logits."""
+        view = cls.of(logits, targets, np.concatenate(favourites, axis=1))
+        ends = np.cumsum([each.shape[1] for each in favourites])[:-1]
+        parts = np.split(view.of_favourites, ends, axis=1)
+        return [view._replace(of_favourites=part) for part in parts]
 
-def _view(logits: Tensor, wanted: Tensor, theirs: Tensor) -> tuple[Tensor, ...]:
-    """The fields of a `ModelView` for a block of rows."""
+
+def view_of(logits: Tensor, wanted: Tensor, theirs: Tensor) -> tuple[Tensor, ...]:
+    """The fields of a `ModelView` for logits [T, V], with gradients.
+
+    Args:
+        wanted: [T, 1], the tokens that really follow.
+        theirs: [T, E], each expert's favourite, or any token.
+    """
     logits = logits.float()
     largest, favourite = logits.max(-1, keepdim=True)
     shifted = (logits - largest).clamp_min(-1e4)  # a pointer's mixture may give a token nothing
@@ -78,6 +96,22 @@ def _view(logits: Tensor, wanted: Tensor, theirs: Tensor) -> tuple[Tensor, ...]:
     nats = log_total - shifted.gather(1, wanted)
     of_favourites = shifted.gather(1, theirs) - log_total
     return nats[:, 0], entropy[:, 0], -log_total[:, 0], favourite[:, 0], of_favourites
+
+
+def gate_inputs(view: Sequence[Tensor], evidence: Evidence, place: NDArray[np.integer]) -> Tensor:
+    """[T, I], the features of `Readings.of`, with gradients.
+
+    Args:
+        view: the fields of a `ModelView`, as `view_of` gives them.
+    """
+    _, entropy, top, favourite, of_favourites = view
+    theirs, features, there = (
+        torch.from_numpy(each).to(top.device)
+        for each in (evidence.favourite, evidence.features, np.log1p(place).astype(np.float32))
+    )
+    of_model = torch.stack([entropy, top, there], dim=1)
+    agrees = (theirs == favourite[:, None]).to(top)
+    return torch.cat([of_model, features, of_favourites.where(theirs >= 0, 0), agrees], dim=1)
 
 
 class Readings(NamedTuple):

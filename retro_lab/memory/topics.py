@@ -20,6 +20,7 @@ from retro_lab.text.chunks import ChunkStore
 
 VERSION = 1
 _BLOCK = 2**15  # chunks
+_PAIRS = 2**20  # added to a text's products at once
 
 
 def topics_stage(chunks: Artifact | Stage) -> Stage:
@@ -81,7 +82,7 @@ class GrowingText:
 
     def __init__(self, topics: Topics, documents: int) -> None:
         self._topics = topics
-        self._counts: dict[int, int] = {}
+        self._counts = np.zeros(len(topics.idf), np.int64)
         self._products = np.zeros(documents)
         self._square = 0.0  # of the text's own length
 
@@ -89,17 +90,23 @@ class GrowingText:
         """Appends tokens to the text."""
         topics = self._topics
         found, counts = np.unique(tokens, return_counts=True)
-        for token, count in zip(found.tolist(), counts.tolist(), strict=True):
-            if not 0 <= token < len(topics.idf):
-                continue
-            before = self._counts.get(token, 0)
-            self._counts[token] = before + count
-            idf = float(topics.idf[token])
-            old = (1 + np.log(before)) * idf if before else 0.0
-            new = (1 + np.log(before + count)) * idf
-            self._square += new**2 - old**2
-            part = slice(topics.start[token], topics.start[token + 1])
-            self._products[topics.document[part]] += (new - old) * topics.weight[part]
+        known = (found >= 0) & (found < len(topics.idf))
+        found, counts = found[known], counts[known]
+        before = self._counts[found]
+        self._counts[found] += counts
+        idf = topics.idf[found].astype(np.float64)
+        old = np.where(before > 0, (1 + np.log(np.maximum(before, 1))) * idf, 0)
+        new = (1 + np.log(before + counts)) * idf
+        self._square = float(np.cumsum([self._square, *(new**2 - old**2)])[-1])
+        first = topics.start[found].astype(np.int64)
+        pairs = topics.start[found + 1] - first
+        # np.add.at adds one pair after the other, so no rounding depends on the blocks.
+        block = np.cumsum(pairs) // _PAIRS
+        for part in np.split(np.arange(len(found)), np.flatnonzero(np.diff(block)) + 1):
+            begin = np.cumsum(pairs[part]) - pairs[part]
+            at = np.arange(pairs[part].sum()) + np.repeat(first[part] - begin, pairs[part])
+            added = np.repeat((new - old)[part], pairs[part]) * topics.weight[at]
+            np.add.at(self._products, topics.document[at], added)
 
     def cosines(self) -> NDArray[np.float64]:
         """[D], 0 for every document as long as the text is empty."""

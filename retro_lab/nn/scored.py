@@ -29,18 +29,22 @@ class Readable(Protocol):
 
 
 def logits_at(model: Readable, at: Tensor, input_ids: Tensor, *retrieval: Tensor | None) -> Tensor:
-    """[T, V], what `forward` gives at the T positions that at [B, N] marks; without gradients.
+    """[T, V], what `forward` gives at the T positions that at [B, N] marks.
 
     Args:
         retrieval: neighbour_ids and document_ids, as of `Retro.forward`.
     """
-    hidden, copy = model.hidden(input_ids, *retrieval)
+    return logits_of(model, at, *model.hidden(input_ids, *retrieval))
+
+
+def logits_of(model: Readable, at: Tensor, hidden: Tensor, copy: Copy | None) -> Tensor:
+    """`logits_at` from what `model.hidden` returned."""
     logits = model.logits(hidden[at])
     return logits if copy is None else mixture_log_probs_at(logits, at, copy)
 
 
 def mixture_log_probs_at(logits: Tensor, at: Tensor, copy: Copy) -> Tensor:
-    """[T, V], `mixture_log_probs` at the T positions that at [B, N] marks; without gradients.
+    """[T, V], `mixture_log_probs` at the T positions that at [B, N] marks.
 
     A token that no neighbour holds has p_lm / (1 + odds), so the mixture is computed for the others
     alone.

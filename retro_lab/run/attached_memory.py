@@ -60,15 +60,15 @@ class AttachedMemory:
     """The memory of a finished run.
 
     Args:
-        path: the run's directory.
+        run: its directory, or the opened run.
         memory: in place of the run's own.
 
     Raises:
         UserError: the run is not finished, or reads no memory that `generate` can read.
     """
 
-    def __init__(self, path: str | Path, memory: MemoryConfig | None = None) -> None:
-        run = FinishedRun.open(Path(path))
+    def __init__(self, run: str | Path | FinishedRun, memory: MemoryConfig | None = None) -> None:
+        run = run if isinstance(run, FinishedRun) else FinishedRun.open(Path(run))
         if memory is not None:
             run = dataclasses.replace(run, config=dataclasses.replace(run.config, memory=memory))
         self.run, asked = run, run.config.memory

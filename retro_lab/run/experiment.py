@@ -30,6 +30,7 @@ from .data.changed_text import TRAIN_ANEW, check_unchanged
 from .data.graph import DataGraph
 from .directory import RUN_KEY, RunDirectory
 from .evaluating.evaluate import evaluate_run
+from .joint import with_joint
 from .model import LanguageModel, build_data, build_model, describe_model, parameter_counts
 from .timing import Stopwatch
 
@@ -153,7 +154,7 @@ def train(
     if not is_backbone_alone(config):
         run.enter("training")
         model = _model(config, graph, baseline)
-        phase = _phase(config, graph, baseline, companion)
+        phase = with_joint(_phase(config, graph, baseline, companion), config, graph, model)
         identity = RunIdentity.of(
             config,
             run.path.name,

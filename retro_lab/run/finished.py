@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from retro_lab.config.errors import UserError
+from retro_lab.config.errors import ConfigError, UserError, problem
 from retro_lab.config.file_paths import located
 from retro_lab.config.fingerprints import canonical, database_key
 from retro_lab.config.schema import (
@@ -73,7 +73,14 @@ class FinishedRun:
         """The run with a command's evaluation, store, plain model and trainer settings.
 
         The database stays the run's own; `with_database` replaces it.
+
+        Raises:
+            ConfigError: a setting of training is given.
         """
+        if command.memory is not None and command.memory.joint:
+            rule = "this run is trained already, and an evaluation trains no model"
+            fix = "leave it out; or train.py with it, which makes another run"
+            raise ConfigError([problem("memory.joint", command.memory.joint, rule, fix)])
         config = dataclasses.replace(
             self.config, eval=command.eval, runs_dir=str(self.directory.path.parent)
         )

@@ -18,6 +18,7 @@ LAST = "last.ckpt"
 BEST = "best.ckpt"
 TRAINED_AS = "trained_as"  # checkpoint field with the settings that determine its weights
 _REQUIRED = ("state_dict", "global_step")
+_MODEL = "model."
 
 
 class RecordedCheckpointIO(TorchCheckpointIO):
@@ -98,7 +99,7 @@ def resumable_step(run_dir: Path, trained_as: dict[str, Any] | None = None) -> i
 
 
 def model_weights(path: Path, trained_as: dict[str, Any] | None = None) -> dict[str, Tensor]:
-    """The model's `state_dict` from a checkpoint of `fit`, on the CPU.
+    """The model's `state_dict` from a checkpoint of `fit`, on the CPU, without a joint gate.
 
     Args:
         trained_as: the run's settings by `weights_fields`, which the checkpoint's must equal.
@@ -107,7 +108,9 @@ def model_weights(path: Path, trained_as: dict[str, Any] | None = None) -> dict[
         UserError: naming the settings that differ.
     """
     state = read_checkpoint(path, trained_as)["state_dict"]
-    return {name.removeprefix("model."): value for name, value in state.items()}
+    return {
+        name.removeprefix(_MODEL): value for name, value in state.items() if name.startswith(_MODEL)
+    }
 
 
 def drop_checkpoints(run_dir: Path) -> None:

@@ -50,6 +50,7 @@ class RetroModule(LightningModule):
     ) -> None:
         super().__init__()
         self.model, self.phase, self.seed = model, phase, seed
+        self.joint = phase.joint  # as a module of this one, its gate is in every checkpoint
         backbone = cast(Any, model).backbone_parameters() if phase.frozen_until else []
         self.frozen: list[nn.Parameter] = list(backbone)
         self.gradient_norm = torch.zeros(())
@@ -60,7 +61,12 @@ class RetroModule(LightningModule):
         self._token_nats = torch.compile(token_nats) if compile else token_nats
 
     def nats(self, batch: Batch, *, retrieval: bool = True) -> Tensor:
-        """Negative log-likelihoods [B, N] in nats, with or without the batch's neighbours."""
+        """Negative log-likelihoods [B, N] in nats, with or without the batch's neighbours.
+
+        In a joint phase they are those of the mixture with the memory.
+        """
+        if self.joint is not None and self.joint.begun:
+            return self.joint(self.model, batch, retrieval=retrieval)
         return self._token_nats(
             batch["input_ids"],
             batch["targets"],
@@ -69,7 +75,12 @@ class RetroModule(LightningModule):
         )
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seeds dropout from seed, micro-batch and rank, so that a resumed run is exact."""
+        """Seeds dropout from seed, micro-batch and rank, so that a resumed run is exact.
+
+        Before the first step of a joint phase, its gate is fitted.
+        """
+        if self.joint is not None:
+            self.joint.begin_at(self.trainer.global_step)
         accumulate = self.trainer.accumulate_grad_batches
         micro_batch = self.trainer.global_step * accumulate + batch_idx % accumulate
         text = f"{self.seed}/{micro_batch}/{self.global_rank}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from retro_lab.config.schema import Config, OptimConfig, ScheduleConfig
 
 from .curriculum import NeighbourCurriculum
+from .joint import JointLoss
 
 RETROFIT = "retrofit"
 VALIDATIONS = 4
@@ -27,6 +28,7 @@ class Phase:
         curriculum: which neighbours a training step reads; None for all.
         frozen_until: step at which the backbone's parameters are unfrozen.
         tokens_before: scored tokens that the initial weights were trained on.
+        joint: the loss of the last steps, through a memory; None if there is none.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Phase:
     curriculum: NeighbourCurriculum | None = None
     frozen_until: int = 0
     tokens_before: int = 0
+    joint: JointLoss | None = None
 
     @classmethod
     def first(cls, config: Config, name: str, pad_id: int) -> Phase:

@@ -18,7 +18,9 @@ from retro_lab.commands.evaluate import evaluate
 from retro_lab.config.errors import ConfigError, UserError
 from retro_lab.config.schema import EvaluateConfig, MemoryConfig
 from retro_lab.evaluation.records.chunk_table import ChunkTable
+from retro_lab.evaluation.records.results import Results
 from retro_lab.evaluation.records.token_table import TokenTable
+from retro_lab.evaluation.report.memory_report import memory_verdict
 from retro_lab.run.attached_memory import AttachedMemory
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.finished import FinishedRun
@@ -128,8 +130,13 @@ def test_what_is_written_has_its_sources(
 def test_the_gate_of_the_package_needs_no_training(run: RunDirectory, model: Any) -> None:
     shipped, asked = dataclasses.replace(MEMORY, gate="shipped"), run.config().eval
     gates = set((Path(run.config().store.dir) / "memory_gate").iterdir())
-    found = bits(results_of(EvaluateConfig(run=str(run.path), eval=asked, memory=shipped)))
+    out = results_of(EvaluateConfig(run=str(run.path), eval=asked, memory=shipped))
+    found = bits(out)
     assert found["memory"] < 0.9 * found["baseline"]
+    for results, gate in ((run, "a gate fitted on"), (out, "the same gate over")):
+        verdict = memory_verdict(Results.load(results.results_file))
+        assert verdict is not None
+        assert f"Control: {gate} the evidence of other" in verdict.controls[0]
     attached = AttachedMemory(run.path, shipped)
     ids = torch.tensor([[97, 98, 99]])
     with torch.inference_mode():

@@ -105,8 +105,10 @@ def is_outside(name: str, outside: str) -> bool:
     return any(name == key or name.startswith(f"{key}.") for key in outside.split())
 
 
-# A baseline's retriever has settings of its own: none.
-LEAVES = [name for name in leaves(BASE) if not name.startswith("retriever.")]
+# A baseline's retriever has settings of its own: none. No baseline is trained through a memory.
+LEAVES = [
+    name for name in leaves(BASE) if not name.startswith("retriever.") and name != "memory.joint"
+]
 
 
 @given(st.sets(st.sampled_from([name for name in LEAVES if is_outside(name, OUTSIDE)])))
@@ -227,6 +229,22 @@ def test_the_second_phase_counts_only_for_a_retrofit(config_of: Build) -> None:
 
     assert key("recipe.lr=1", "recipe.steps=9") != key()
     assert key("recipe=scratch", "recipe.lr=1", "recipe.steps=9") == key("recipe=scratch")
+
+
+def test_a_memory_counts_only_where_the_model_is_trained_through_it(config_of: Build) -> None:
+    def key(*overrides: str) -> str:
+        return run_key(config_of(*overrides))
+
+    memory, joint = "memory=suffix_topic", "memory.joint=0.15"
+    assert key(memory) == key("memory=suffix", "memory.gate_tokens=5000", "memory.joint=0")
+    assert key(memory, joint) != key(memory)
+    for other in ("memory.joint=0.2", "memory.max_run=8", "memory.gate_tokens=5000"):
+        assert key(memory, joint, other) != key(memory, joint)
+    assert key("memory=suffix", joint) != key(memory, joint)
+    assert key(memory, joint, "memory.cache=true") == key(memory, joint)  # never trained through
+    own = config_of(memory, joint)
+    assert run_key(baseline_of(own)) == GOLDEN_BASELINE
+    assert evaluation_name(config_of(memory), own) is None
 
 
 def test_kinds_with_equal_settings_differ(config_of: Build) -> None:

@@ -1,5 +1,6 @@
 """Contract of the group `memory`: states are read of a model of this project's own and of its
-training split alone; anything else is refused in one message that names a memory to use.
+training split alone, and a model is trained through a memory if it is trained, on the training
+split; anything else is refused in one message that names what to use.
 """
 
 from __future__ import annotations
@@ -48,3 +49,34 @@ def test_one_s_own_models_and_training_split_pass() -> None:
     assert problems("memory=full", "memory.cache=true", "memory.max_run=8") == []
     # What comes to the training split is the training split.
     assert problems("memory=full", "database=corpora", "database.splits=[train]") == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["memory=none"], "reads no database"),
+        (["memory=none", "memory.cache=true"], "reads no database"),
+        (["memory=full"], "knn searches states"),
+        (["memory.gate=shipped"], "none is fitted"),
+        ([*BACKBONE, "retriever=none"], "nothing of recipe.backbone=gpt2 is trained"),
+        (OTHER_DATABASE, "not database=corpus"),
+        (["trainer=fsdp"], "trainer.strategy=fsdp"),
+    ],
+)
+def test_where_nothing_can_be_trained_through_a_memory(settings: list[str], said: str) -> None:
+    memory = [] if settings[0].startswith("memory=") else ["memory=suffix_topic"]
+    (problem,) = problems(*memory, "memory.joint=0.15", *settings)
+    assert problem.startswith("memory.joint=0.15")
+    assert said in problem
+    assert "memory.joint=0" in problem
+
+
+@pytest.mark.parametrize("share", ["-0.1", "1", "nan"])
+def test_a_joint_phase_is_a_share_of_the_steps(share: str) -> None:
+    (problem,) = problems(f"memory.joint={share}")
+    assert "must be in [0, 1)" in problem
+
+
+def test_models_that_are_trained_pass() -> None:
+    for settings in (["retriever=none"], ["recipe=scratch"], [], BACKBONE):
+        assert problems("memory=suffix_topic", "memory.joint=0.15", *settings) == []

@@ -118,6 +118,13 @@ def test_of_many_entries_every_sth_counts() -> None:
     assert 38 <= found.total.max() <= 40
 
 
+def test_samples_of_equally_many_entries_are_told_apart() -> None:
+    """One sample serves all queries that end alike, and no others."""
+    one = world(1, letters=4, queries=24, documents=[[0, 2, 1, 3] * 12] * 3)
+    for given_ in ({}, {"limited": True}, {"max_run": 3}):
+        assert_equal(read(one, most=7, **given_), one.expected(most=7, **given_))
+
+
 def test_threads_change_nothing() -> None:
     one = world(7, queries=100)
     for left, right in zip(read(one), read(one, threads=2), strict=True):

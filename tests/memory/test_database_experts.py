@@ -175,3 +175,16 @@ def test_the_first_token_has_only_the_boundary_before_it(world: World) -> None:
     assert found.present[0, 0]  # every document starts with it
     assert not found.present[0, 1]
     assert world.text.tokens[0] == BOUNDARY
+
+
+def test_texts_that_are_read_in_turn_are_read_as_alone(world: World) -> None:
+    """As an evaluation reads a text and its control; none is taken for another one."""
+    other = Text(world.text.tokens[::-1].copy(), EXCLUDED)
+    alike = Text(np.concatenate([world.text.tokens[:20], other.tokens[20:]]), EXCLUDED)
+    together, stop = world.experts(True), len(world.text.tokens)
+    for start, end in pairwise([1, 9, 16, 33, stop]):
+        for text in (world.text, other, alike):
+            found = together.read(text, start, end)
+            alone = world.experts(True).read(text, start, end)
+            for name, ours, theirs in zip(found._fields, found, alone, strict=True):
+                assert ours == pytest.approx(theirs, abs=1e-6), name

@@ -12,6 +12,7 @@ FAMILIES = ("suffix", "topic", "knn")
 """Kinds of evidence that a memory may read."""
 SHIPPED = {"suffix", "topic"}
 """Kinds of evidence that the gate of the package mixes."""
+_TRAINABLE = "memory=suffix_topic with memory.gate=fitted"
 
 
 @dataclass
@@ -32,6 +33,8 @@ class MemoryConfig:
             have the same gate, and no kind of evidence is scored alone.
         gate_tokens: tokens of training documents that the gate is fitted on; each document's own
             text is left out of its evidence.
+        joint: share of the training steps, the last ones, whose loss is that of the mixture with
+            the memory instead of the model's alone; 0 trains the model alone.
     """
 
     name: str = setting("none", identity=False)
@@ -40,6 +43,7 @@ class MemoryConfig:
     max_run: int | None = setting(None, at_least=1)
     gate: str = setting("fitted", choices=("fitted", "shipped"), neutral="fitted")
     gate_tokens: int = setting(100_000, at_least=1_000, at_most=10**9)
+    joint: float = setting(0.0, at_least=0, below=1, neutral=0.0)
 
     @classmethod
     def of(cls, *experts: str) -> MemoryConfig:
@@ -74,3 +78,16 @@ class MemoryConfig:
                 "the gate that comes with the package mixes suffix and topic, no more and no less",
                 f"{prefix}gate=fitted, or memory=suffix_topic without {prefix}cache",
             )
+        elif self.joint and (rule := self._untrainable):
+            yield problem(f"{prefix}joint", self.joint, rule, f"{prefix}joint=0, or {_TRAINABLE}")
+
+    @property
+    def _untrainable(self) -> str | None:
+        """Why no model can be trained through this memory; None if one can."""
+        if not self.experts:
+            return f"trains a model through its memory, and memory={self.name} reads no database"
+        if "knn" in self.experts:
+            return "knn searches states of the trained model, which change at every step"
+        if self.gate == "shipped":
+            return "its first step fits a gate, and with gate=shipped none is fitted"
+        return None

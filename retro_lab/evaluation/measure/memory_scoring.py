@@ -158,11 +158,18 @@ def token_readings(
         for each in windows:
             tokens = slice(start, start + len(each.logits))
             start = tokens.stop
-            for random in texts if len(each.logits) else ():
-                document = int(store.document[scored.chunk[tokens][0]])
-                text, places = texts[random].of(document), _places(scored, tokens, store)
-                evidence = kept.read(memory, text, (random, document, *_ends(places)), each)
-                view = ModelView.of(each.logits, text.tokens[places], evidence.favourite)
+            if not len(each.logits):
+                continue
+            places = _places(scored, tokens, store)
+            document = int(store.document[scored.chunk[tokens][0]])
+            found = {}
+            for random, of in texts.items():
+                part = random, document, *_ends(places)
+                found[random] = kept.read(memory, of.of(document), part, each)
+            targets = next(iter(texts.values())).of(document).tokens[places]
+            favourites = [evidence.favourite for evidence in found.values()]
+            views = ModelView.of_each(each.logits, targets, favourites)
+            for (random, evidence), view in zip(found.items(), views, strict=True):
                 parts[random].append(Readings.of(evidence, view, places))
         if len(scored.chunk):
             yield TokenReadings(scored, {r: Readings.stacked(each) for r, each in parts.items()})

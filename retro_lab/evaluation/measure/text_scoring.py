@@ -52,6 +52,20 @@ class TextScore(NamedTuple):
     greedy: bool | None
 
 
+class Windows(NamedTuple):
+    """Windows of a forward pass.
+
+    Attributes:
+        input_ids: [B, N].
+        targets: [B, N], -100 where nothing is scored.
+        neighbours: [B, U, K, R]; None without retrieval.
+    """
+
+    input_ids: Tensor
+    targets: Tensor
+    neighbours: Tensor | None
+
+
 class _Piece(NamedTuple):
     """A window on text number `text`: tokens [start, stop) are read to score [first, stop]."""
 
@@ -146,18 +160,9 @@ class TextScorer:
             scored = piece.first - 1 - piece.start
             targets[row, scored : len(tokens) - 1] = tokens[scored + 1 :]
         neighbours = self._neighbours(batch, texts, length, known)
-        input_ids, targets = input_ids.to(self.device), targets.to(self.device)
-        best = np.ones(len(batch), bool)
-        if greedy:
-            logits = self.model(input_ids, neighbours)
-            best = ((logits.argmax(-1) == targets) | (targets == IGNORED)).all(1).cpu().numpy()
-            nats = F.cross_entropy(
-                logits.flatten(0, 1).float(), targets.flatten(), reduction="none"
-            ).view_as(targets)
-        else:
-            nats = self.model.token_nats(  # pyright: ignore[reportCallIssue]
-                input_ids, targets, neighbours
-            )
+        windows = Windows(input_ids.to(self.device), targets.to(self.device), neighbours)
+        read = [(texts[piece.text].tokens, piece.first) for piece in batch]
+        nats, best = self.token_nats(windows, read, greedy)
         sums = nats.double().sum(1).cpu().numpy()
         if not np.isfinite(sums).all():
             raise UserError(
@@ -165,6 +170,27 @@ class TextScorer:
                 fix="training has diverged: train again with a lower optim.lr or a longer warm-up",
             )
         return sums, best
+
+    def token_nats(
+        self, windows: Windows, read: Sequence[tuple[Sequence[int], int]], greedy: bool
+    ) -> tuple[Tensor, NDArray[np.bool_]]:
+        """[B, N] nats, 0 where nothing is scored; and [B] whether all targets were the likeliest.
+
+        Args:
+            read: tokens of each window's text, and the index of its first scored one.
+            greedy: whether to find the likeliest tokens; all are taken for such if not.
+        """
+        targets = windows.targets
+        if not greedy:
+            given = windows.input_ids, targets, windows.neighbours
+            nats = self.model.token_nats(*given)  # pyright: ignore[reportCallIssue]
+            return nats, np.ones(len(targets), bool)
+        logits = self.model(windows.input_ids, windows.neighbours)
+        best = ((logits.argmax(-1) == targets) | (targets == IGNORED)).all(1).cpu().numpy()
+        nats = F.cross_entropy(
+            logits.flatten(0, 1).float(), targets.flatten(), reduction="none"
+        ).view_as(targets)
+        return nats, best
 
     def _neighbours(
         self,

@@ -120,7 +120,7 @@ class MemoryVerdict:
     Attributes:
         whole: its difference from the compared model, on all chunks.
         exact: the same on chunks without an exact leak; None if these are not known.
-        control_failed: a gate fitted on random contexts gains too; None if not scored.
+        control_failed: random contexts gain too; None if not scored.
         controls: the sentence on this control.
         sentences: the verdict in words, most important first.
         without_leakage: the sentence on `exact`; empty if it is None.
@@ -146,7 +146,8 @@ def memory_verdict(results: Results) -> MemoryVerdict | None:
         part = exact.difference(own, other, LEAK_FREE_ALPHA)
         without = [_without_leakage(exact, other, results.config["chunking"]["chunk_size"])]
     control = _random_control(exact, other)
-    controls = [] if control is None else [_random(control)]
+    shipped = results.config["memory"].get("gate") == "shipped"
+    controls = [] if control is None else [_random(control, shipped)]
     return MemoryVerdict(
         whole=exact.difference(own, other, UNFILTERED),
         exact=part,
@@ -220,13 +221,18 @@ def _mixing_gains(control: Difference) -> bool:
     return better and control.delta_bpb is not None and control.delta_bpb <= -UNMOVED_BPB
 
 
-def _random(control: Difference) -> str:
-    """The sentence on the control with random contexts."""
+def _random(control: Difference, shipped: bool) -> str:
+    """The sentence on the control with random contexts.
+
+    Args:
+        shipped: whether nothing is fitted, so that the control has the memory's own gate.
+    """
+    gate = "the same gate over" if shipped else "a gate fitted on"
     meaning = "the gain is not an effect of mixing"
     if _mixing_gains(control):
         meaning = "which should be no gain: something else than evidence is at work"
     return (
-        "Control: a gate fitted on the evidence of other documents' contexts changes the score by "
+        f"Control: {gate} the evidence of other documents' contexts changes the score by "
         f"{control.delta_bpb:+.4f}, {interval_in_words(control)}: {meaning}."
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from retro_lab.nn import Query, Retro, Sampling, generate
-from retro_lab.nn.decode.generation import Search
+from retro_lab.nn.decode.generation import ReadOut, Search
 from retro_lab.text.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class GreedyWriter:
         window: tokens of a training window.
         batch_size: prompts decoded at once.
         search: finds neighbours; None decodes without retrieval.
+        read_out: replaces the logits of the next tokens, as in `generate`; None takes the model's.
     """
 
     def __init__(
@@ -36,8 +37,10 @@ class GreedyWriter:
         window: int,
         batch_size: int,
         search: Search | None,
+        read_out: ReadOut | None = None,
     ) -> None:
         self.model, self.tokenizer, self.search = model, tokenizer, search
+        self.read_out = read_out
         self.window, self.batch_size = window, batch_size
 
     def write(
@@ -115,17 +118,44 @@ class GreedyWriter:
                 stop_id=stop_id,
                 search=search,
                 left_pad=left_pad,
+                read_out=self.read_out,
             )
             return
         if left_pad:
             raise ValueError("a graft cannot pad its prompts on the left")
         for row, prompt in enumerate(prompts):
-            for token in _by_full_passes(self.model, row, prompt, max_tokens, search):
+            for token in self._by_full_passes(self.model, row, prompt, max_tokens, search):
                 if token == stop_id:
                     break
                 yield {row: token}
                 if row not in going:
                     break
+
+    @torch.inference_mode()
+    def _by_full_passes(
+        self,
+        model: GraftedRetro,
+        row: int,
+        prompt: list[int],
+        max_tokens: int,
+        search: Search | None,
+    ) -> Iterator[int]:
+        """Yields the tokens of one continuation, with a full forward pass for each.
+
+        A graft has no key-value cache.
+        """
+        size, device = model.config.chunk_size, next(model.parameters()).device
+        tokens, found = list(prompt), []
+        for _ in range(max_tokens):
+            for end in range((len(found) + 1) * size, len(tokens) + 1, size):
+                if search is not None:
+                    found.append(search([Query(row, end, tokens[end - size : end])])[0])
+            neighbours = torch.stack(found).unsqueeze(0).to(device) if found else None
+            logits = model(torch.tensor([tokens], device=device), neighbours)[:, -1]
+            if self.read_out is not None:
+                logits = self.read_out(logits, {row: tokens})
+            tokens.append(int(logits[0].argmax()))
+            yield tokens[-1]
 
     def _cut(self, prompt: list[int], new: list[int], until: Sequence[str]) -> tuple[str, bool]:
         """The text of the new tokens up to a stop string, and whether there was one."""
@@ -138,23 +168,3 @@ class GreedyWriter:
 def _numbered(search: Search, numbers: Sequence[int]) -> Search:
     """A search that replaces the row in the batch by the number of the prompt in each query."""
     return lambda queries: search([query._replace(row=numbers[query.row]) for query in queries])
-
-
-@torch.inference_mode()
-def _by_full_passes(
-    model: GraftedRetro, row: int, prompt: list[int], max_tokens: int, search: Search | None
-) -> Iterator[int]:
-    """Yields the tokens of one continuation, with a full forward pass for each.
-
-    A graft has no key-value cache.
-    """
-    size, device = model.config.chunk_size, next(model.parameters()).device
-    tokens, found = list(prompt), []
-    for _ in range(max_tokens):
-        for end in range((len(found) + 1) * size, len(tokens) + 1, size):
-            if search is not None:
-                found.append(search([Query(row, end, tokens[end - size : end])])[0])
-        neighbours = torch.stack(found).unsqueeze(0).to(device) if found else None
-        logits = model(torch.tensor([tokens], device=device), neighbours)
-        tokens.append(int(logits[0, -1].argmax()))
-        yield tokens[-1]

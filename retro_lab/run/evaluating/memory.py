@@ -31,7 +31,7 @@ from retro_lab.evaluation.measure.memory_scoring import (
 )
 from retro_lab.evaluation.measure.metrics import ChunkScores
 from retro_lab.evaluation.measure.statistics import FEWEST
-from retro_lab.memory.gate_stage import GateChoice, build_gate, gate_stage
+from retro_lab.memory.gate_stage import GateChoice, build_gate, fit_gate, gate_stage
 from retro_lab.memory.memory import SHIPPED, FittedGate, Memory
 from retro_lab.memory.readings import Readings
 from retro_lab.nn import Retro
@@ -211,6 +211,20 @@ class MemoryScoring:
             return FittedGate.load(self.graph.store.build(stage, build).path)
 
         return {each.name: fitted(each.gate) for each in wanted}
+
+    def present_gate(self) -> FittedGate:
+        """The gate over all experts for the model's weights of now, which no store keeps."""
+        sizes = self.config.memory.gate_tokens, self.config.memory.gate_tokens // _VALIDATION_SHARE
+        training, validation = (
+            self._sample(split, tokens, {False})[False]
+            for split, tokens in zip(_FITTED_ON, sizes, strict=True)
+        )
+        families = self.memory.families
+        return fit_gate(families, self.memory, training, validation, self.config.seed)[0]
+
+    def texts(self) -> DocumentTexts:
+        """The run's documents, as the memory reads them."""
+        return self._texts("train", {False})[False]
 
     def _sample(self, split: str, tokens: int, variants: set[bool]) -> dict[bool, Readings]:
         """The readings of a random sample of a split's windows, by variant.

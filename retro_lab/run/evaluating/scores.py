@@ -216,11 +216,12 @@ class Scoring:
 
     def _same_memory(self, results: Results) -> bool:
         """Whether stored results are of the present memory, of the same text."""
-        asked, known = self.config.memory, results.memory
+        asked, known = to_plain(self.config.memory), results.memory
+        trained_for = {"joint": asked["joint"]}  # part of the run, not of the memory that is read
         return (
             known is not None
-            and results.config.get("memory") == to_plain(asked)
-            and known.lineage == memory_lineage(self.graph, asked)
+            and results.config.get("memory", {}) | trained_for == asked
+            and known.lineage == memory_lineage(self.graph, self.config.memory)
         )
 
     def _compared_scores(self, name: str, same_tokens: ChunkScores) -> ChunkScores:

@@ -104,6 +104,7 @@ def _common_fields(config: Config, run: RunDirectory) -> dict[str, Any]:
         "run_key": run.key,
         "environment": environment(),
         "database": config.database.in_words(),
+        "memory": config.memory.name,
         "k": config.scored_k,
         "window": config.chunking.sequence_length,
         "stride": config.scored_stride,

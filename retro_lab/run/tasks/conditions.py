@@ -1,9 +1,14 @@
-"""A run's models by condition, each with its source of neighbours for new text."""
+"""A run's models by condition, each with its source of neighbours for new text.
+
+With a memory of suffix and topic, one more condition mixes it into the run's own model.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -12,16 +17,20 @@ from numpy.typing import NDArray
 from retro_lab.config.errors import UserError
 from retro_lab.config.schema import StoredRetrieverConfig
 from retro_lab.evaluation.measure.conditions import REFERENCES
+from retro_lab.evaluation.measure.text_memory import MemoryTextScorer
 from retro_lab.evaluation.measure.text_scoring import TextScorer
 from retro_lab.evaluation.tasks.greedy import GreedyWriter
 from retro_lab.nn import Query
 from retro_lab.nn.decode.generation import Search
 from retro_lab.retrieval.new_text import NewTextSearch
 
+from ..attached_memory import AttachedMemory
 from ..compared import Compared
 from ..evaluating.probes import random_retriever
 from ..finished import FinishedRun
 from ..model import LanguageModel, load_model
+
+LOG = logging.getLogger("retro_lab")
 
 
 class Conditions:
@@ -40,16 +49,43 @@ class Conditions:
         self._loaded: dict[str, LanguageModel] = {}
         self._sources: dict[tuple[str, int], NewTextSearch] = {}
         _check_searches(run)
+        if "knn" in run.config.memory.experts:
+            LOG.warning(
+                "memory=%s: other text is read without it, since knn searches states of the "
+                "corpus's own; memory=suffix_topic reads any text",
+                run.config.memory.name,
+            )
         torch.set_num_threads(run.config.trainer.threads or torch.get_num_threads())
 
     @property
     def names(self) -> list[str]:
         """The conditions, in display order."""
         config = self.run.config
+        memory = ["memory"] if self._reads_memory else []
         if not config.retriever.retrieves:
-            return ["baseline"]
+            return [self.own, *memory]
         probes = ["random"] if config.eval.random else []
-        return [*self.compared, "off", *probes, "on"]
+        return [*self.compared, "off", *probes, self.own, *memory]
+
+    @property
+    def own(self) -> str:
+        """The condition of the run's own model, without a memory."""
+        return "on" if self.run.config.retriever.retrieves else "baseline"
+
+    @property
+    def _reads_memory(self) -> bool:
+        experts = self.run.config.memory.experts
+        return bool(experts) and "knn" not in experts
+
+    @cached_property
+    def _attached(self) -> AttachedMemory:
+        """The run's memory without the own-document cache, which is no retrieval."""
+        config = self.run.config
+        return AttachedMemory(self.run, dataclasses.replace(config.memory, cache=False))
+
+    def below(self, name: str) -> str:
+        """The condition whose model and neighbours a condition has."""
+        return self.own if name == "memory" else name
 
     def checked(self, name: str) -> str:
         """The name, if it is one of `names`.
@@ -84,6 +120,7 @@ class Conditions:
         Args:
             k: neighbours for each query; by default as many as the evaluation reads.
         """
+        name = self.below(name)
         if name in REFERENCES:
             return None
         config = self.run.config
@@ -101,7 +138,10 @@ class Conditions:
             assert source is not None
             return source.search(chunks)[0]
 
-        return TextScorer(
+        make = TextScorer
+        if name == "memory":
+            make = partial(MemoryTextScorer, self._attached.memory, self._attached.gate)
+        return make(
             self.model(name),
             config.chunking,
             pad_id=self.run.tokenizer.pad_id,
@@ -128,6 +168,7 @@ class Conditions:
             window=config.chunking.sequence_length,
             batch_size=config.eval.batch_size,
             search=own if source is not None else search,
+            read_out=self._attached.processor().read_out if name == "memory" else None,
         )
 
 

@@ -86,7 +86,7 @@ def answer_questions(
         for question, passages in zip(questions, prompted, strict=True)
     ]
     answers = {
-        name: _answers(conditions, name, asked, prompts, found.get(name))
+        name: _answers(conditions, name, asked, prompts, found.get(conditions.below(name)))
         for name in conditions.names
     }
     settings = dataclasses.asdict(asked)
