@@ -191,6 +191,13 @@ def _batch(config: Config) -> Iterator[UserError]:
 def _sharding(config: Config) -> Iterator[UserError]:
     if config.trainer.strategy != "fsdp":
         return
+    if config.trainer.accelerator == "cpu":
+        yield problem(
+            "trainer.strategy",
+            config.trainer.strategy,
+            "shards a model over GPUs, and trainer.accelerator=cpu",
+            "trainer=ddp, which works on a CPU; or trainer.accelerator=gpu",
+        )
     for key, optim in {"optim": config.optim, "recipe.optim": config.recipe.optim}.items():
         if isinstance(optim, MuonConfig):
             yield UserError(

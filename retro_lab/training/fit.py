@@ -63,7 +63,7 @@ class FitResult:
 
 
 def check_hardware(config: TrainerConfig) -> None:
-    """Checks that the configured GPUs exist.
+    """Checks that the configured GPUs exist, and that there are some where the strategy needs them.
 
     Raises:
         UserError: naming the setting.
@@ -73,6 +73,11 @@ def check_hardware(config: TrainerConfig) -> None:
         raise UserError(
             "trainer.accelerator=gpu, but torch finds no GPU on this machine",
             fix="trainer=cpu; or install a torch that is built for the GPU",
+        )
+    if config.strategy == "fsdp" and not found:
+        raise UserError(
+            "trainer.strategy=fsdp: shards a model over CUDA's GPUs, and torch finds none here",
+            fix="trainer=ddp, which works on a CPU; or install a torch that is built for the GPU",
         )
     if config.accelerator != "cpu" and found and config.devices > found:
         raise UserError(

@@ -13,6 +13,7 @@ from retro_lab.commands.train import main as train
     ("found", "more", "said"),
     [
         (0, ["trainer=gpu"], "trainer.accelerator=gpu, but torch finds no GPU"),
+        (0, ["trainer=fsdp", "trainer.accelerator=auto"], "trainer.strategy=fsdp: shards a model"),
         (1, ["trainer=gpu", "trainer.devices=4"], "trainer.devices=4, but torch finds 1"),
     ],
 )

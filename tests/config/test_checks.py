@@ -118,6 +118,12 @@ BROKEN = [
         "recipe.optim=muon needs whole matrices",
         "optim@recipe.optim=adamw",
     ),
+    ("trainer.strategy=fsdp", "trainer.strategy=fsdp: shards", "trainer.strategy=ddp"),
+    (
+        "trainer=fsdp trainer.accelerator=cpu",
+        "trainer.strategy=fsdp: shards a model over GPUs",
+        "trainer.accelerator=gpu",
+    ),
     ("optim=muon optim.momentum=1", "optim.momentum=1.0", "optim.momentum=0.95"),
     ("trainer.strategy=dpp", "trainer.strategy=dpp: must be auto or ddp", "trainer.strategy=ddp"),
     ("trainer.precision=16", "trainer.precision=16: must be 32-true", "trainer.precision=32-true"),

@@ -84,6 +84,16 @@ def test_the_page_of_a_further_evaluation_names_its_run(results: Results, tmp_pa
     assert "<h1>tiny: planted-1: exact</h1>" in write_run_page(results, folder).read_text()
 
 
+def test_a_number_of_parameters_is_shown_only_as_the_run_wrote_it(
+    results: Results, tmp_path: Path
+) -> None:
+    RunDirectory(tmp_path).record("model.json", {"parameters": {"total": 123_456}})
+    assert "123,456" in write_run_page(results, tmp_path).read_text()
+    file = tmp_path / "model.json"
+    file.write_bytes(file.read_bytes().replace(b"123456", b"923456"))
+    assert "923,456" not in write_run_page(results, tmp_path).read_text()
+
+
 def test_the_card_and_the_terminal_say_the_same(
     results: Results, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

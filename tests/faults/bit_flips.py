@@ -2,122 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
-import io
 import os
 import random
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
-import orjson
 from fault_children import Child, Death, dying
-from fault_counts import Counts, last_line
-from fault_world import World, fingerprint, quick_place
+from fault_counts import Counts, ending
+from fault_world import World, quick_place
+from flip_targets import TARGETS, Target
 from matplotlib.figure import Figure
 from pictures import draw_nothing
 
 from retro_lab.__main__ import refusal  # that of every command
-from retro_lab.commands.evaluate import evaluate
 from retro_lab.config.errors import UserError
-from retro_lab.config.schema import Config, EvaluateConfig, StoreConfig
+from retro_lab.config.schema import StoreConfig
 from retro_lab.run.directory import RunDirectory
-from retro_lab.run.experiment import run_experiment
-from retro_lab.run.timing import Stopwatch
-from retro_lab.sweeps.report import report
 
-Use = Callable[[Path, str, Config], object]
-"""Uses a run whose file of this name may be damaged, by a command with these settings."""
 _REFUSED = 2
+_SAID_EVERY = 50
 _WARNED = "was changed after the run wrote it"
 """Said of a config.yaml that is not as it was written: people edit it, so it is obeyed."""
-
-
-def _shown(run: Path, name: str, config: Config) -> object:
-    """The figures that an evaluation shows that was done before, without the list of its files:
-    a damaged record is scored anew, by the run's own settings, which keep no scores by token.
-    """
-    with contextlib.redirect_stdout(io.StringIO()) as said:
-        evaluate(EvaluateConfig(run=str(run), eval=config.eval))
-    return said.getvalue().partition("\nrun     ")[0]
-
-
-def _reported(run: Path, name: str, config: Config) -> object:
-    """The report of the run."""
-    with contextlib.redirect_stdout(io.StringIO()) as said:
-        report([run])
-    return said.getvalue(), fingerprint(run.parents[1])["runs/report.csv"]
-
-
-def _evaluated_otherwise(run: Path, name: str, config: Config) -> object:
-    """Figures of another evaluation, which takes the scores that are stored."""
-    folder = (run / name).parent
-    kind = config.eval.name if folder == run else folder.name
-    by_token = "tokens" in name or folder != run
-    other = dataclasses.replace(config.eval, name=kind, alphas=[0.5, 1.0], tokens=by_token)
-    evaluate(EvaluateConfig(run=str(run), eval=other))
-    return _figures(folder)
-
-
-def _scored_anew(run: Path, name: str, config: Config) -> object:
-    """Figures from the weights and the store."""
-    for record in run.rglob("evaluation.json"):
-        record.unlink()
-    evaluate(EvaluateConfig(run=str(run), eval=config.eval))
-    return _figures(RunDirectory(run).for_evaluation(config).path)  # as config.yaml says now
-
-
-def _resumed(run: Path, name: str, config: Config) -> object:
-    """Weights and figures after the training that was stopped has gone on."""
-    run_experiment(config, Stopwatch())
-    found = fingerprint(run.parents[1])
-    return [found[f"runs/{run.name}/{file}"] for file in ("checkpoints/last.ckpt", "results.json")]
-
-
-def _figures(run: Path) -> object:
-    results = orjson.loads((run / "results.json").read_bytes())
-    return results["metrics"], results["leakage"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """A file, who reads it, and how often it is struck.
-
-    Attributes:
-        file: below the run, or below `runs` of the store, or of the `baseline`.
-        use: what a user does with it; returns what the user sees of it.
-        weight: share of the flips.
-        stopped: whether the run is one whose training was stopped.
-    """
-
-    file: str
-    use: Use
-    weight: int = 1
-    stopped: bool = False
-
-
-TARGETS = (
-    Target("checkpoints/last.ckpt", _scored_anew, 5),
-    Target("results.json", _shown, 4),
-    Target("chunks.parquet", _evaluated_otherwise, 6),
-    Target("checkpoints/last.ckpt", _resumed, 5, stopped=True),
-    Target("baseline/checkpoints/last.ckpt", _resumed, 2, stopped=True),
-    Target("results.json", _reported, 4),
-    Target("tokens.parquet", _evaluated_otherwise, 4),
-    Target("evaluations/inspect/chunks.parquet", _evaluated_otherwise, 2),
-    Target("evaluations/inspect/tokens.parquet", _evaluated_otherwise, 2),
-    Target("config.yaml", _scored_anew, 3),
-    Target("config.yaml", _resumed, 1, stopped=True),
-    Target("status.json", _shown, 1),
-    Target("lineage.json", _scored_anew, 1),
-    Target("evaluation.json", _shown, 1),
-    Target("metrics.jsonl", _resumed, 1, stopped=True),
-    Target("checksums.json", _shown, 1),
-    Target("checkpoints/checksums.json", _scored_anew, 1),
-    Target("store", _scored_anew, 2),
-)
 
 
 def bit_flips(world: World, flips: int, seed: int = 0) -> list[Counts]:
@@ -127,19 +34,32 @@ def bit_flips(world: World, flips: int, seed: int = 0) -> list[Counts]:
     after = world.phases.get("look", world.phases["train"]).end
     lacking = () if "look" in world.phases else ("tokens.parquet", "evaluations/")
     targets = [one for one in TARGETS if not one.file.startswith(lacking)]
-    counts.must_hit = frozenset(one.file for one in targets[:flips])
-    stopped = _stopped(world) if any(one.stopped for one in targets[:flips]) else after
+    counts.must_hit = frozenset(one.name for one in targets[:flips])
+    halfway = stopped(world) if any(one.stopped for one in targets[:flips]) else after
     clean: dict[Target, str] = {}
     with quick_place(world.folder) as place:
         for number in range(flips):
             target = rng.choices(targets, [one.weight for one in targets])[0]
             if number < len(targets):
                 target = targets[number]  # each at least once
-            trial = Trial(world, stopped if target.stopped else after, place / "flipped", target)
+            trial = Trial(world, halfway if target.stopped else after, place / "flipped", target)
             if target not in clean:
-                clean[target] = _used(trial.use(None)[1])
-            _judge(*trial.use(rng), clean[target], target, counts)
+                clean[target] = undamaged(trial)
+            flip = draw_flip(trial, rng)
+            judge_flip(*trial.use(flip), clean[target], flip, counts)
+            if counts.tried % _SAID_EVERY == 0:
+                print(
+                    f"{counts.tried:,} of {flips:,} flips", *counts.findings, sep="\n  ", flush=True
+                )
     return [counts]
+
+
+def undamaged(trial: Trial) -> str:
+    """What a user sees who uses the file as it is; RuntimeError if that fails."""
+    code, said = trial.use(None)
+    if code != 0:
+        raise RuntimeError(f"{trial.target.name} fails without a flip: {ending(said)}")
+    return _used(said)
 
 
 def _used(said: str) -> str:
@@ -147,14 +67,49 @@ def _used(said: str) -> str:
     return said.rpartition("\nused:")[2]
 
 
-def _judge(code: int | None, said: str, clean: str, target: Target, counts: Counts) -> None:
-    story = f"{target.file}, {target.use.__name__.strip('_')}"
+@dataclasses.dataclass(frozen=True)
+class Flip:
+    """One bit of a file.
+
+    Attributes:
+        target: the file's kind, and who reads it.
+        path: of the file, below the folder of `runs`.
+        byte: its place in the file.
+        bit: of the byte, 0 to 7.
+    """
+
+    target: Target
+    path: Path
+    byte: int
+    bit: int
+
+    def strike(self, folder: Path) -> None:
+        """Flips the bit of the file in a copy."""
+        data = bytearray((folder / self.path).read_bytes())
+        data[self.byte] ^= 1 << self.bit
+        (folder / self.path).write_bytes(data)
+
+
+def draw_flip(trial: Trial, rng: random.Random) -> Flip:
+    """Any bit of the target's file, or of any file of the store."""
+    path = trial.path
+    if path.is_dir():
+        files = sorted(one for one in path.rglob("*") if one.is_file())
+        path = rng.choice([one for one in files if one.stat().st_size])
+    byte, bit = divmod(rng.randrange(8 * path.stat().st_size), 8)
+    return Flip(trial.target, path.relative_to(trial.source), byte, bit)
+
+
+def judge_flip(code: int | None, said: str, clean: str, flip: Flip, counts: Counts) -> None:
+    """Counts what a child ended with and said, against what it says of an undamaged file."""
+    target = flip.target
+    story = f"{target.name}, bit {flip.bit} of byte {flip.byte} of {flip.path}"
     counts.tried += 1
-    counts.hit[target.file] += 1
+    counts.hit[target.name] += 1
     if code == _REFUSED:
         counts.hit["refused"] += 1
     elif code != 0:
-        counts.found("tracebacks", f"{story}: ends with {code}: {last_line(said)}")
+        counts.found("tracebacks", f"{story}: ends with {code}: {ending(said)}")
     elif _used(said) != clean and _WARNED in said:
         counts.hit["obeyed with a warning"] += 1
     elif _used(said) != clean:
@@ -172,11 +127,22 @@ class Trial:
     folder: Path
     target: Target
 
-    def use(self, rng: random.Random | None) -> tuple[int | None, str]:
-        """Exit code and what a child says who uses the file, in which `rng` flips a bit."""
+    @property
+    def path(self) -> Path:
+        """The target's file in the source; the folder of the store."""
+        runs, name = self.source / "runs", self.target.file
+        owner, _, below = name.partition("/")
+        if name == "store":
+            return runs / ".store"
+        if owner in self.world.compared:
+            return runs / self.world.compared[owner] / below
+        return runs / self.world.run / name
+
+    def use(self, flip: Flip | None) -> tuple[int | None, str]:
+        """Exit code and what a child says who uses the file, in which a bit is flipped."""
         shutil.copytree(self.source, self.folder)
-        if rng is not None:
-            _flip(_chosen(self.folder, self.world, self.target, rng), rng)
+        if flip is not None:
+            flip.strike(self.folder)
         ended = Child(self._work).wait()
         shutil.rmtree(self.folder)
         return ended.code, ended.said
@@ -203,29 +169,15 @@ class Trial:
         return 0
 
 
-def _chosen(folder: Path, world: World, target: Target, rng: random.Random) -> Path:
-    if target.file == "store":
-        files = sorted(p for p in (folder / "runs/.store").rglob("*") if p.is_file())
-        return rng.choice([path for path in files if path.stat().st_size])
-    if target.file.startswith("baseline/"):
-        return folder / "runs" / world.baseline / target.file.removeprefix("baseline/")
-    return folder / "runs" / world.run / target.file
-
-
-def _flip(path: Path, rng: random.Random) -> None:
-    data = bytearray(path.read_bytes())
-    bit = rng.randrange(8 * len(data))
-    data[bit // 8] ^= 1 << bit % 8
-    path.write_bytes(data)
-
-
-def _stopped(world: World) -> Path:
-    """A folder in which the training of the run was stopped between two steps."""
+def stopped(world: World) -> Path:
+    """A folder, made once, in which the training of the run was stopped between two steps."""
+    folder, note = world.folder / "stopped", world.folder / "stopped-at"
+    if folder.is_dir():
+        return folder
     phase = world.phases["train"]
     numbers = dict(enumerate(phase.labels, 1))
     last = max(number for number, name in numbers.items() if name == "run/checkpoints")
     own = [n for n, name in numbers.items() if name == "run/metrics.jsonl" and n < last]
-    folder, note = world.folder / "stopped", world.folder / "stopped-at"
     shutil.copytree(phase.start, folder)
     # Its last line of curves comes after the last checkpoint but one.
     world.do(phase.argv, folder, before=dying([folder], Death("kill", own[-2]), note))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 from fault_children import Child, Death, Ended, dying
-from fault_counts import Counts, last_line
+from fault_counts import Counts, ending, last_line
 from fault_world import Phase, World, differences, fingerprint, label
 
 from retro_lab.training.loggers import METRICS
@@ -61,7 +61,7 @@ def judge_starts(
     codes = [one.code for one in ended]
     for one in ended:
         if one.has_traceback:
-            counts.found("tracebacks", f"{story}: {last_line(one.said)}")
+            counts.found("tracebacks", f"{story}: {ending(one.said)}")
         elif one.code == 2 and "another process" not in one.said:
             counts.found("lost", f"{story}: {last_line(one.said)}")
     if 0 not in codes or not set(codes) <= {0, 2}:

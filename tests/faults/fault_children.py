@@ -21,11 +21,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fault_counts import TRACEBACK
 from matplotlib.figure import Figure
 from pictures import draw_nothing
 
 ROOT = Path(__file__).parents[2]
-TRACEBACK = "Traceback (most recent call last)"
 PATIENCE = 600.0  # seconds after which a child counts as hung, on a busy machine too
 _SCRIPTS = {"train": "train.py", "evaluate": "evaluate.py"}
 _CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.move")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from textwrap import indent
+
+TRACEBACK = "Traceback (most recent call last)"
 
 
 @dataclass
@@ -20,7 +23,7 @@ class Counts:
         skipped: why nothing or less was tried; empty if all was.
         hit: how often each phase, file or place was struck.
         must_hit: of them, those that the trials are worth nothing without.
-        findings: one sentence for each thing that should not have happened.
+        findings: one sentence for each thing that should not have happened, with its traceback.
     """
 
     name: str
@@ -84,6 +87,12 @@ def count_told(said: str, good: tuple[str, ...], counts: Counts) -> int:
         else:
             counts.found(outcome, sentence)
     return len(told)
+
+
+def ending(said: str) -> str:
+    """What a child said at its end: the whole traceback if there is one, else the last line."""
+    start = said.find(TRACEBACK)
+    return last_line(said) if start < 0 else "\n" + indent(said[start:].rstrip(), "    ")
 
 
 def last_line(said: str) -> str:

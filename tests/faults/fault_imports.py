@@ -6,6 +6,7 @@ import transformers  # noqa: F401
 
 import retro_lab.commands.evaluate
 import retro_lab.commands.export
+import retro_lab.commands.generate
 import retro_lab.commands.launch
 import retro_lab.commands.prepare
 import retro_lab.commands.report

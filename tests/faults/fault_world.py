@@ -19,6 +19,9 @@ import torch
 from fault_children import Child, Ended, command, counting
 from small_corpus import CorpusSize, corpus_overrides, write_corpus
 
+from retro_lab.run.compared import compared_configs
+from retro_lab.run.directory import RunDirectory
+
 MEMORY = Path("/dev/shm")
 CORPUS = CorpusSize(words=120, documents=(18, 3, 6), lengths=(90, 60, 90), copies={"planted": 3})
 _OF_TIME = {"training_seconds"}
@@ -76,7 +79,7 @@ class World:
         (folder / "empty").mkdir()
         self._add("prepare", ["prepare", *self.settings], "empty")
         self._add("train", ["train", *self.settings], "after-prepare")
-        self.run, self.baseline = self._runs(folder / "after-train")
+        self.run, self.compared = self._runs(folder / "after-train")
         of_run = f"run=runs/{self.run}"
         self._add("export", ["export", of_run, "out=exported"], "after-train")
         if small:
@@ -115,11 +118,11 @@ class World:
         """A command in a folder, to its end."""
         return self.child(argv, folder, **options).wait()
 
-    def _runs(self, folder: Path) -> tuple[str, str]:
-        names = sorted(path.parent.name for path in folder.glob("runs/*/status.json"))
-        (retro,) = [name for name in names if "-bm25-" in name]
-        (baseline,) = [name for name in names if "-none-" in name and "plain" not in name][:1]
-        return retro, baseline
+    def _runs(self, folder: Path) -> tuple[str, dict[str, str]]:
+        """Folder name of the run, and of each run that it is compared with, by condition."""
+        (run,) = folder.glob("runs/*-bm25-*")
+        compared = compared_configs(RunDirectory(run).config())
+        return run.name, {name: RunDirectory.of(one).path.name for name, one in compared.items()}
 
 
 def label(path: str, folder: Path) -> str:
@@ -142,10 +145,16 @@ def fingerprint(folder: Path) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for path in sorted(folder.rglob("*")):
-        content = _content(path) if path.is_file() else None
-        if content is not None:
-            found[path.relative_to(folder).as_posix()] = hashlib.sha256(content).hexdigest()[:16]
+        digest = file_digest(path) if path.is_file() else None
+        if digest is not None:
+            found[path.relative_to(folder).as_posix()] = digest
     return found
+
+
+def file_digest(path: Path) -> str | None:
+    """Digest of what a user would miss or quote of one file; None if that is nothing."""
+    content = _content(path)
+    return None if content is None else hashlib.sha256(content).hexdigest()[:16]
 
 
 def _content(path: Path) -> bytes | None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fault_children import Ended, limit_file_size
-from fault_counts import Counts, last_line
+from fault_counts import Counts, ending
 from fault_world import Phase, World
 from kills import judge
 
@@ -81,7 +81,7 @@ def _count_refused(ended: Ended, phase: Phase, story: str, counts: Counts) -> No
     errors = [line for line in ended.said.splitlines() if line.startswith("error:")]
     of_points = [line for line in errors if line.startswith("error: in ")]
     if ended.has_traceback or ended.code != 2 or len(errors) != max(len(of_points), 1):
-        counts.found("tracebacks", f"{story}: ends with {ended.code}: {last_line(ended.said)}")
+        counts.found("tracebacks", f"{story}: ends with {ended.code}: {ending(ended.said)}")
     for line in errors:
         if "/" not in line and "exported" not in line:
             counts.found("tracebacks", f"{story}: no path is named: {line}")

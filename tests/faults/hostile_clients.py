@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fault_counts import Counts, last_line
+from fault_counts import Counts, ending
 from fault_world import World
 
 _KEY = "a-secret"
@@ -64,7 +64,7 @@ def hostile_clients(world: World, seconds: float, seed: int = 0) -> list[Counts]
     if ended.code not in (0, 130):
         counts.found("lost", f"after Ctrl-C it ends with {ended.code}")
     if ended.has_traceback:
-        counts.found("tracebacks", f"in its log: {last_line(ended.said)}")
+        counts.found("tracebacks", f"in its log: {ending(ended.said)}")
     counts.hit["fair questions between"] = asked
     return [counts]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from fault_children import Death, Ended, draw_death, dying
-from fault_counts import Counts, last_line
+from fault_counts import Counts, ending, last_line
 from fault_world import Phase, World, differences, fingerprint, label, places
 
 from retro_lab.training.loggers import METRICS
@@ -73,12 +73,12 @@ def judge(
     if died.code is None:
         counts.found("lost", f"{story}: it hung")
     if died.has_traceback:
-        counts.found("tracebacks", f"{story}: {last_line(died.said)}")
+        counts.found("tracebacks", f"{story}: {ending(died.said)}")
     for sentence in broken_checkpoints(folder):
         counts.found("lost", f"{story}: {sentence}")
     again = world.do(phase.argv, folder)
     if again.has_traceback:
-        counts.found("tracebacks", f"{story}, then again: {last_line(again.said)}")
+        counts.found("tracebacks", f"{story}, then again: {ending(again.said)}")
     if again.code != 0:
         counts.found("lost", f"{story}, then again ends with {again.code}: {_error(again.said)}")
         return

@@ -7,6 +7,7 @@ import io
 import json
 import random
 import shutil
+import traceback
 from pathlib import Path
 
 import orjson
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 import zstandard
 from composed import config_of
 from fault_children import Child
-from fault_counts import Counts, count_told, last_line, tell
+from fault_counts import Counts, count_told, ending, last_line, tell
 from fault_world import World, quick_place
 
 from retro_lab.__main__ import refusal  # that of every command
@@ -64,7 +65,7 @@ def mutated_corpora(world: World, files: int, seed: int = 0) -> list[Counts]:
             ended = child.wait()
             read = count_told(ended.said, ("read", "refused"), counts)
             if read < len(numbers):
-                how = f"reading ends with {ended.code}: {last_line(ended.said)}"
+                how = f"reading ends with {ended.code}: {ending(ended.said)}"
                 counts.found("tracebacks", f"file {numbers[read]}: {how}")
     return [counts]
 
@@ -89,7 +90,7 @@ def _read_one(folder: Path, kind: str, rng: random.Random) -> tuple[str, str]:
     except Exception as error:
         if isinstance(error, UserError) or refusal(error) is not None:
             return "refused", ""
-        return "tracebacks", f"{type(error).__name__}: {last_line(str(error))}"
+        return "tracebacks", ending(traceback.format_exc())
     if kind.startswith("jsonl") and config.corpus.on_error.value == "stop":
         problem = _not_as_written(corpus, folder / f"docs.{kind}", kind)
         if problem:

@@ -10,7 +10,7 @@ import traceback
 from functools import cache
 
 from fault_children import Child
-from fault_counts import Counts, count_told, last_line, tell
+from fault_counts import Counts, count_told, ending, tell
 from fault_world import World
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -58,7 +58,7 @@ def odd_overrides(world: World, lines: int, seed: int = 0) -> list[Counts]:
     ended = Child(work).wait(patience=3600)
     read = count_told(ended.said, ("refused", "accepted"), counts)
     if read < lines:
-        counts.found("tracebacks", f"line {read} ends all: {last_line(ended.said)}")
+        counts.found("tracebacks", f"line {read} ends all: {ending(ended.said)}")
     return [counts]
 
 
@@ -73,8 +73,7 @@ def _line(rng: random.Random) -> tuple[str, str, str]:
     except Exception as error:
         outcome, sentence = "refused", ""
         if explain(error) is None and refusal(error) is None:
-            said = traceback.format_exception_only(error)[-1].strip()
-            outcome, sentence = "tracebacks", f"{said:.200}"
+            outcome, sentence = "tracebacks", ending(traceback.format_exc())
     if time.monotonic() - start > _SLOW:
         outcome, sentence = "lost", f"took more than {_SLOW:.0f} s"
     return command, outcome, f"{story}: {sentence}"

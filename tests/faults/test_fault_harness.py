@@ -9,10 +9,12 @@ from pathlib import Path
 import orjson
 import pytest
 import torch
+from bit_flips import Flip, judge_flip
 from concurrent_starts import judge_starts
 from fault_children import Child, Death, Ended, dying
-from fault_counts import Counts, table
+from fault_counts import Counts, ending, table
 from fault_world import Phase, differences, fingerprint
+from flip_targets import TARGETS
 from kills import broken_checkpoints
 from mutated_corpora import mutated
 
@@ -77,6 +79,36 @@ def test_a_child_ends_as_a_program_would() -> None:
     failed = Child(fail).wait()
     assert (failed.code, failed.has_traceback) == (1, True)
     assert "before" in failed.said
+
+
+def test_the_whole_traceback_of_a_child_is_kept() -> None:
+    def fail() -> int:
+        print("before")
+        raise KeyError("nobody took this")
+
+    kept = ending(Child(fail).wait().said)
+    assert "before" not in kept
+    assert "in fail" in kept
+    assert kept.endswith("KeyError: 'nobody took this'")
+    assert ending("first\nerror: no traceback\n\n") == "error: no traceback"
+
+
+def test_a_flip_changes_one_bit_and_is_named_where_something_is_found(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(4))
+    flip = Flip(TARGETS[0], Path("file"), byte=2, bit=3)
+    flip.strike(tmp_path)
+    assert (tmp_path / "file").read_bytes() == bytes([0, 0, 8, 0])
+    counts = Counts("flips")
+    judge_flip(0, "\nused: as before", " as before", flip, counts)
+    judge_flip(2, "refused", " as before", flip, counts)
+    assert not counts.findings
+    judge_flip(0, "\nused: otherwise", " as before", flip, counts)
+    judge_flip(
+        1, "Traceback (most recent call last):\n  deep\nKeyError", " as before", flip, counts
+    )
+    assert (counts.tried, counts.wrong, counts.tracebacks) == (4, 1, 1)
+    assert all("bit 3 of byte 2 of file" in finding for finding in counts.findings)
+    assert "deep" in counts.findings[1]
 
 
 def test_a_child_that_hangs_is_ended() -> None:

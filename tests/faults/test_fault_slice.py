@@ -8,8 +8,13 @@ This is a slice of a few faults of each kind; the whole is `pytest -m slow tests
 from __future__ import annotations
 
 import pytest
+from bit_flips import Flip, Trial, judge_flip, stopped, undamaged
 from campaign import FAULTS, SLICE
+from fault_counts import Counts
 from fault_world import World
+from flip_targets import TARGETS
+
+from retro_lab.run.directory import RunDirectory
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +29,34 @@ def test_a_few_faults_of_each_kind(name: str, world: World) -> None:
         assert row.clean, f"{row.name}: {row.findings}, not struck: {row.missed}"
 
 
+def test_the_runs_that_a_run_is_compared_with_are_told_apart(world: World) -> None:
+    runs = world.phases["train"].end / "runs"
+    steps = {
+        name: RunDirectory(runs / run).config().schedule.steps
+        for name, run in world.compared.items()
+    }
+    assert steps["baseline"] < steps["plain"]
+
+
 @pytest.fixture(scope="module")
 def whole_world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(tmp_path_factory.mktemp("all-faults") / "world")
 
 
 LEAST = {"kills": 200, "full_disk": 40, "flips": 1000, "overrides": 5000, "corpora": 2000}
+
+
+@pytest.mark.slow
+def test_damage_that_a_command_does_not_read_has_no_effect(whole_world: World) -> None:
+    """The plain model was scored before, so going on with the run does not read its weights."""
+    (target,) = (t for t in TARGETS if t.name == "plain/checkpoints/last.ckpt, resumed")
+    trial = Trial(whole_world, stopped(whole_world), whole_world.folder / "flipped", target)
+    clean = undamaged(trial)
+    place = trial.path.read_bytes().index(b"pytorch-lightning_version")  # in the pickled names
+    flip = Flip(target, trial.path.relative_to(trial.source), byte=place + 3, bit=7)
+    counts = Counts("one flip")
+    judge_flip(*trial.use(flip), clean, flip, counts)
+    assert counts.findings == []
 
 
 @pytest.mark.slow

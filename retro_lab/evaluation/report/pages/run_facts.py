@@ -12,6 +12,7 @@ import orjson
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import baseline_of, run_name
 from retro_lab.config.serialise import flatten, from_plain
+from retro_lab.store.checksums import is_changed
 
 from ...records.results import Results
 from ..table import Table
@@ -63,7 +64,7 @@ def corpus_table(results: Results) -> Table:
 
 
 def model_table(results: Results, folder: Path) -> Table:
-    """Sizes of the model and of its training; parameters if the folder has model.json."""
+    """Sizes of the model and of its training; parameters if the folder has an intact model.json."""
     config, rows = results.config, []
     counted = _model(folder).get("parameters", {})
     words = {
@@ -136,7 +137,9 @@ def _of(config: Mapping[str, Any], *path: str) -> Any:
 
 
 def _model(folder: Path) -> dict[str, Any]:
+    """The content of model.json; empty if it is missing, or not as the run wrote it."""
+    path = folder / MODEL_FILE
     try:
-        return orjson.loads((folder / MODEL_FILE).read_bytes())
-    except (OSError, ValueError):
+        return {} if is_changed(path) else orjson.loads(path.read_bytes())
+    except (OSError, ValueError, UserError):
         return {}
