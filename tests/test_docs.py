@@ -55,6 +55,11 @@ RUNS = {
         "logger=none trainer.threads=1 eval.bootstrap_samples=1000",
         "run",
     ),
+    "nano-bm25-k2-s1-ac21734b": (
+        "model=nano debug=limit schedule.steps=120 schedule.warmup_steps=12 recipe.steps=40 "
+        "memory=none logger=none trainer.threads=1 eval.bootstrap_samples=1000",
+        "run",
+    ),
     "tiny-none-s1-127e1934": ("debug=limit", "baseline"),
     "nano-bm25-k2-s1-6b620356": ("debug=limit model=nano logger=none", "run"),
     "tiny-bm25-k2-s1-75e27737": (
