@@ -89,7 +89,8 @@ class Points:
         for overrides in batch:
             config = self._config(overrides)
             added.append(Point("" if config is None else run_name(config), list(overrides)))
-            self.configs += [config] * (config is not None)
+            if config is not None:
+                self.configs.append(config)
         self.planned += added
         self._write()
         return added

@@ -52,7 +52,8 @@ def test_an_own_metric_stands_in_the_results_and_the_curves(searched: RunDirecto
 def test_an_evaluation_without_the_metric_keeps_its_figures(
     searched: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = RunDirectory(shutil.copytree(searched.path, tmp_path / searched.path.name))
+    runs = shutil.copytree(searched.path.parent, tmp_path / "runs")  # with those compared
+    run = RunDirectory(runs / searched.path.name)
     own, custom = run.config().eval, FinishedRun.open(searched).results().custom
     monkeypatch.setenv(TRUST, OVERLAP)
     evaluate(EvaluateConfig(run=str(run.path), eval=replace(own, metrics=MetricsConfig())))
