@@ -132,8 +132,8 @@ def _outcome(session: RivalSession, variant: Variant, teacher: dict[str, Any]) -
         },
     )
     places = Places.drawn(text.test, text.test.chunking.chunk_size)
-    asked = (next_tokens(each, places.contexts) for each in (model, best.decoder))
-    return checked(outcome, places, mixed(*asked, weight))
+    asked, imitated = (next_tokens(each, places.contexts) for each in (model, best.decoder))
+    return checked(outcome, places, mixed(asked, imitated, weight))
 
 
 def tune(
