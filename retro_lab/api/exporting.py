@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from retro_lab.config.console import no_loading_bar
-from retro_lab.config.errors import UserError
+from retro_lab.config.errors import UserError, first_line
 from retro_lab.config.schema import (
     HttpRetrieverConfig,
     MemoryConfig,
@@ -90,14 +90,24 @@ def push(folder: Path, name: str, hub: Any = None) -> str:
     try:
         address = hub.create_repo(name, private=True, exist_ok=True)
         hub.upload_folder(repo_id=name, folder_path=folder, commit_message="Model of retro_lab")
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except HFValidationError as error:
         raise UserError(
-            f"push={name}: {reason}",
+            f"push={name}: {first_line(error)}", fix="push=ORGANISATION/MODEL"
+        ) from error
+    except Exception as error:
+        if not (isinstance(error, (HfHubHTTPError, OSError)) or _is_of_transport(error)):
+            raise
+        raise UserError(
+            f"push={name}: {first_line(error)}",
             fix=f"hf auth login, or HF_TOKEN=...; the model is in {folder}, and the same command "
             "sends it again",
         ) from error
     return str(address)
+
+
+def _is_of_transport(error: Exception) -> bool:
+    """Whether a connection failed: of the hub's HTTP client, httpx or another by version."""
+    return any(kind.__name__ == "TransportError" for kind in type(error).__mro__)
 
 
 def _may_be_export(out: Path) -> bool:

@@ -5,6 +5,7 @@ somebody else's code, and its card says so.
 from __future__ import annotations
 
 import shutil
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest.mock import Mock
@@ -14,6 +15,7 @@ import pytest
 import torch
 import yaml
 from golden import Golden
+from huggingface_hub import HfApi
 
 from retro_lab.__main__ import main
 from retro_lab.api.exporting import push
@@ -140,6 +142,21 @@ def test_a_folder_is_sent_to_the_hub(folder: Path) -> None:
     hub.create_repo.side_effect = ConnectionError("no route to the hub")
     with pytest.raises(UserError, match="push=me/golden: no route to the hub"):
         push(folder, "me/golden", hub)
+    hub.create_repo.side_effect = TypeError("a bug")
+    with pytest.raises(TypeError, match="a bug"):
+        push(folder, "me/golden", hub)
+
+
+def test_a_hub_that_is_not_there_is_one_message(folder: Path) -> None:
+    """The hub's own client raises an error of its HTTP library, which is no OSError."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        hub = HfApi(f"http://127.0.0.1:{nobody.getsockname()[1]}", token="x")
+        with pytest.raises(UserError, match=r"push=me/golden: .*refused") as caught:
+            push(folder, "me/golden", hub)
+    assert str(folder) in str(caught.value)
+    with pytest.raises(UserError, match="ORGANISATION/MODEL"):
+        push(folder, "me/golden/more", hub)
 
 
 @pytest.mark.parametrize("kind", ["byte", "hf"])
