@@ -35,7 +35,7 @@ from retro_lab.run.finished import FinishedRun
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent / "docs"
 RIVALS = {"knn_lm": "kNN-LM over the baseline"}
-SHOWN = ("on", "on_without_pointer", "plain_memory", "plain_cache", "baseline", *RIVALS)
+SHOWN = ("on", "on_without_pointer", "plain_memory", "baseline", *RIVALS)
 # Title of each axis, lower ends of its bins, and the unit in words.
 BINS = {
     "shared": ("longest run that the chunk shares with training text", (0, 9, 17, 33, 57)),
@@ -142,9 +142,13 @@ def draw(known: Figures, folder: Path) -> Path:
         axes.set_xticks([])
         tidy(axes)
         shares = [100 * each["bytes"] for each in bins.values()]
-        below.bar_label(below.bar(at, shares, color=PALE), [f"{x:.0f}" for x in shares], fontsize=8)
+        below.bar_label(
+            below.bar(at, shares, color=PALE),
+            [f"{x:.0f}" if x >= 0.5 else "<1" for x in shares],
+            fontsize=8,
+        )
         below.set_xticks(at, list(bins), fontsize=8.5)
-        below.set_ylim(0, 125)
+        below.set_ylim(0, 90)
         below.set_yticks([])
         below.set_ylabel("% of bytes", fontsize=8)
         tidy(below)
