@@ -56,10 +56,6 @@ class Experiment:
 
 _NANO = ("model=nano",)
 _SHARES = (0.05, 0.1, 0.25, 0.5, 1)
-_MANUALS = (
-    *("model=nano", "corpus=jsonl", "corpus.path=manuals.jsonl.zst", "corpus.id_field=null"),
-    "corpus.max_bytes=12_000_000",
-)
 _PAPER_172M = "RETRO, 172M on C4"
 _TABLE_13 = "RETRO, Table 13"
 
@@ -98,9 +94,9 @@ EXPERIMENTS = {
     "training": Experiment(
         {
             f"{steps}": Point(
-                (*_MANUALS, f"schedule.steps={steps}", f"recipe.steps={steps // 5}"), MEMORY
+                (*_NANO, f"schedule.steps={steps}", f"recipe.steps={steps // 5}"), MEMORY
             )
-            for steps in (250, 500, 1000, 2000, 4000)
+            for steps in (100, 200, 400, 800, 1600)
         },
         "steps of the baseline; RETRO and plain train for a fifth more",
         shown=("on", "plain_memory"),
