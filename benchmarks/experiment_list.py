@@ -102,7 +102,7 @@ EXPERIMENTS = {
         shown=("on", "plain_memory"),
     ),
     "size": Experiment(
-        {name: Point((f"model={name}",)) for name in ("nano", "tiny", "small")},
+        {name: Point((f"model={name}",)) for name in ("nano", "tiny")},
         "size of the model",
         published={"172M": -0.16, "425M": -0.15, "1.5B": -0.13, "7.5B": -0.12},
         source="RETRO on C4, Table 14",
