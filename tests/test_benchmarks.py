@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from retro_lab.evaluation.measure.leakage import Difference
-from retro_lab.evaluation.measure.metrics import Score
+from retro_lab.evaluation.records.chunk_table import ChunkTable, Overlap
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -84,34 +83,68 @@ def test_alarms_are_counted_on_the_same_chunks_with_and_without_a_copy() -> None
     assert 0 <= edit["low"] <= 0.5 <= edit["high"] <= 1
 
 
+def chunk_table(saving: float) -> ChunkTable:
+    """Six documents of two chunks, of which RETRO saves nats on the copied second ones alone."""
+    rows = np.arange(12)
+    copied = rows % 2 == 1
+    return ChunkTable(
+        document_id=np.array([f"d{row // 2}" for row in rows], object),
+        chunk_index=(rows % 2).astype(np.int32),
+        tokens=np.full(12, 64),
+        bytes=np.full(12, 200),
+        with_retrieval=np.full(12, 64),
+        nats={"on": 100.0 - saving * copied, "plain": np.full(12, 100.0)},
+        neighbours=np.zeros((12, 1), np.int64),
+        overlap=Overlap(np.where(copied, 40, 2).astype(np.int32), np.zeros(12, np.bool_)),
+    )
+
+
+def test_a_point_of_an_experiment_is_pooled_over_seeds_with_and_without_leaks() -> None:
+    from experiment_points import figures_of
+
+    found = figures_of({1: chunk_table(10.0), 2: chunk_table(30.0)})
+    assert found["seeds"] == [1, 2]
+    saved = -20.0 * 6 / (12 * 200 * math.log(2))
+    all_chunks, leak_free = (found["minus_plain"]["on"][part] for part in ("all", "leak_free"))
+    assert all_chunks[0] == pytest.approx(saved, abs=1e-5)
+    assert all_chunks[1] < saved < all_chunks[2]  # of the seeds; the documents are alike
+    assert leak_free == [0.0, 0.0, 0.0, 6]
+    assert found["bpb"]["plain"] - found["bpb"]["on"] == pytest.approx(-saved, abs=2e-5)
+
+
 def test_an_experiment_goes_on_with_the_points_that_are_missing(tmp_path: Path) -> None:
-    """And measures all of them anew on another run."""
-    from experiments import EXPERIMENTS, draw, measure
+    """Also with those measured with fewer seeds; figures and tables come from the file."""
+    from experiment_figures import draw, with_tables
+    from experiment_list import EXPERIMENTS, Point
+    from experiment_points import measure
 
-    asked: list[str] = []
+    asked: list[tuple[str, int]] = []
 
-    def evaluate(*overrides: str) -> SimpleNamespace:
-        asked.append(overrides[0])
-        difference = Difference("on", "plain", 1.0, -0.1, -0.2, -0.05, 12)
-        return SimpleNamespace(
-            metrics={"test": {"on": Score(10.0, 5, 20), "plain": Score(12.0, 5, 20)}},
-            evaluation=SimpleNamespace(split="test"),
-            leakage=SimpleNamespace(
-                difference=lambda a, b, alpha: difference if a == "on" else None
-            ),
-            memory=None,
-        )
+    def scored(point: Point, seed: int) -> ChunkTable:
+        asked.append((point.evaluate[0], seed))
+        return chunk_table(10.0 * seed)
 
     record = tmp_path / "experiments.json"
-    values = EXPERIMENTS["neighbours"].values
-    known = measure(evaluate, ["neighbours"], record, "a")  # type: ignore[arg-type]
-    assert len(asked) == len(values)
-    assert known["points"]["neighbours"]["2"]["on minus plain, all"] == [-0.1, -0.2, -0.05, 12]
-    del known["points"]["neighbours"]["4"]
+    points = EXPERIMENTS["neighbours"].points
+    known = measure(scored, ["neighbours"], record)
+    assert asked == [(point.evaluate[0], seed) for point in points.values() for seed in (1, 2)]
+    del known["neighbours"]["4"]
+    known["neighbours"]["8"]["seeds"] = [1]
     record.write_text(json.dumps(known))
-    known = measure(evaluate, ["neighbours"], record, "a")  # type: ignore[arg-type]
-    assert asked[len(values) :] == ["eval.k=4"]
-    measure(evaluate, ["neighbours"], record, "b")  # type: ignore[arg-type]
-    assert len(asked) == 2 * len(values) + 1
-    draw(known, tmp_path)
-    assert (tmp_path / "experiment_neighbours.png").stat().st_size > 5000
+    asked.clear()
+    known = measure(scored, ["neighbours"], record)
+    assert asked == [("eval.k=4", 1), ("eval.k=4", 2), ("eval.k=8", 1), ("eval.k=8", 2)]
+    assert list(known["neighbours"]) == list(points)
+    assert draw("neighbours", known["neighbours"], tmp_path).stat().st_size > 5000
+    page = "a\n<!-- figures of neighbours -->\nold\n<!-- end -->\nb"
+    assert "| 16 | 2 |" in with_tables(page, known)
+    assert "old" not in with_tables(page, known)
+
+
+def test_the_tables_of_the_experiments_are_those_of_their_record() -> None:
+    from experiment_figures import with_tables
+
+    page = (BENCHMARKS.parent / "docs" / "experiments.md").read_text(encoding="utf-8")
+    known = json.loads((BENCHMARKS / "experiments.json").read_text())
+    assert with_tables(page, known) == page
+    assert all(f"<!-- figures of {name} -->" in page for name in known)

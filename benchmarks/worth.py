@@ -1,0 +1,169 @@
+"""What a megabyte and a million operations are worth: bits per byte of each use of a database.
+
+    python evaluate.py run=RUN eval=exact
+    python evaluate.py run=RUN eval=rivals eval.rivals.which=[knn_lm,ralm,ngram,xz]
+    python benchmarks/worth.py RUN
+    python benchmarks/worth.py --draw
+
+Megabytes are what a method keeps beside a plain model: index, states or counts, the text itself
+where it is read, and parameters of its own at four bytes. Operations are those of a forward pass
+for a token. kNN-LM's search adds its products of vectors; BM25 and a memory's look-ups in sorted
+contexts make next to none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiment_figures import with_table
+from matplotlib.figure import Figure
+
+from retro_lab.evaluation.records.results import Results
+from retro_lab.evaluation.report.plots import COLOURS, INK, MARKERS, save, tidy
+from retro_lab.evaluation.report.table import NONE, Table
+from retro_lab.memory.gate import WIDTH
+from retro_lab.run.directory import RunDirectory
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+HERE = Path(__file__).resolve().parent
+DOCS = HERE.parent / "docs"
+BYTES = 4  # of a parameter
+TOKEN_BYTES = 2  # of a stored token
+LISTS, VISITED = 4096, 32  # of kNN-LM's index, and of each search
+READ_CHUNKS = ("on", "ralm_64")  # rivals that read chunks of text
+LEAST = 0.1  # MB; what keeps nothing is drawn here
+
+Row = dict[str, Any]
+
+
+def measure(run: Path) -> dict[str, Row]:
+    """By method: bits per byte on all text and on its leak-free part, megabytes, operations."""
+    record = json.loads((run / "evaluations" / "rivals" / "rivals.json").read_text())
+    rivals = {row["name"]: row for row in record["rivals"]}
+    plain = rivals["plain"]
+    found = {
+        row["label"]: {
+            "all": _bits(row, "all"),
+            "leak_free": _bits(row, "leak_free"),
+            "megabytes": _megabytes(row, plain["parameters"], rivals["knn_lm"]["facts"]["tokens"]),
+            "mflops": _operations(row, plain),
+        }
+        for row in rivals.values()
+        if row["name"] != "baseline"
+    }
+    return found | {"plain with memory": _memory(run, plain["facts"]["flops_per_token"])}
+
+
+def _bits(row: Row, part: str) -> float | None:
+    figure = row["figures"].get(part)
+    return None if figure is None else round(figure["bits_per_byte"], 4)
+
+
+def _megabytes(row: Row, plain: int, tokens: int) -> float:
+    """What a rival keeps beside the plain model, the text included where it is read."""
+    text = row["facts"].get("training_bytes", TOKEN_BYTES * tokens * (row["name"] in READ_CHUNKS))
+    extra = BYTES * max(0, (row["parameters"] or 0) - plain)
+    return round((row["datastore_bytes"] + extra + text) / 1e6, 2)
+
+
+def _operations(row: Row, plain: Row) -> float | None:
+    """Millions of operations a token; None without a language model."""
+    facts, own = row["facts"], plain["facts"]["flops_per_token"]
+    if row["parameters"] is None:
+        return None
+    if row["name"] == "knn_lm":
+        width = 128  # of the states of `tiny`
+        own += 2 * width * (LISTS + VISITED * facts["tokens"] / LISTS)
+    if "tokens_read" in facts:
+        own *= facts["tokens_read"] / facts["tokens_scored"]
+    return round(facts.get("flops_per_token", own) / 1e6, 2)
+
+
+def _memory(run: Path, plain: int) -> Row:
+    """The plain model with the run's memory; its leak-free part is that of exact overlap."""
+    results = Results.load(run / "evaluations" / "exact" / "results.json")
+    assert results.memory is not None
+    assert results.memory.exact is not None
+    assert results.memory.lineage is not None
+    store = Path(RunDirectory(run).config().store.dir or run.parent / ".store")
+    stages = [store / stage / key for stage, key in results.memory.lineage.items()]
+    size = sum(file.stat().st_size for stage in stages for file in stage.rglob("*"))
+    curve = results.memory.exact.curves["plain_memory"]
+    bits = curve[0].bpb
+    return {
+        "all": round(results.metrics[results.evaluation.split]["plain_memory"].bpb, 4),
+        "leak_free": None if bits is None else round(bits, 4),
+        "megabytes": round((size + TOKEN_BYTES * results.memory.tokens) / 1e6, 2),
+        "mflops": round((plain + 4 * WIDTH * WIDTH) / 1e6, 2),
+    }
+
+
+def draw(known: dict[str, Row], folder: Path) -> Path:
+    """Draws bits per byte over megabytes and over operations."""
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for number, (name, row) in enumerate(known.items()):
+        style = {"color": COLOURS[number], "marker": MARKERS[number], "linestyle": ""}
+        axes[0].plot(max(LEAST, row["megabytes"]), row["all"], label=name, **style)
+        if row["mflops"] is not None:
+            axes[1].plot(row["mflops"], row["all"], **style)
+    _logarithmic(axes[0], "MB beside a plain model", (0.1, 1, 10, 100))
+    _logarithmic(axes[1], "million operations a token", (4, 8, 16, 32))
+    axes[0].set_ylabel("bits per byte (lower is better)", fontsize=9, color=INK)
+    figure.legend(loc="outside right upper", fontsize=8.5, frameon=False)
+    path = folder / "experiment_worth.png"
+    save(figure, path, "What a megabyte and a million operations are worth", 11)
+    return path
+
+
+def _logarithmic(axes: Axes, text: str, ticks: Sequence[float]) -> None:
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel(text, fontsize=9, color=INK)
+    tidy(axes)
+
+
+def table(known: dict[str, Row]) -> str:
+    """The figures in Markdown, the best first."""
+    head = ["method", "bits per byte", "leak-free part", "MB", "million operations a token"]
+    rows = [
+        [
+            name,
+            *(NONE if row[part] is None else f"{row[part]:.3f}" for part in ("all", "leak_free")),
+            f"{row['megabytes']:,.1f}",
+            NONE if row["mflops"] is None else f"{row['mflops']:.1f}",
+        ]
+        for name, row in sorted(known.items(), key=lambda item: item[1]["all"])
+    ]
+    return Table(head, rows).markdown()
+
+
+def main() -> None:
+    """Measures the run that the command line names, and draws."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, nargs="?", help="directory of a finished run")
+    parser.add_argument("--draw", action="store_true", help="only draw what is measured")
+    asked = parser.parse_args()
+    record = HERE / "worth.json"
+    if asked.run is not None:
+        record.write_text(json.dumps(measure(asked.run), indent=1) + "\n")
+    elif not asked.draw:
+        parser.error("give a run, or --draw")
+    known = json.loads(record.read_text())
+    print(draw(known, DOCS / "figures"))
+    page = DOCS / "experiments.md"
+    text = with_table(page.read_text(encoding="utf-8"), "worth", table(known))
+    page.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
