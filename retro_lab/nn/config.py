@@ -48,9 +48,8 @@ class RetroConfig:
             embeddings, as a multiple of their mean absolute value (Retro-li).
         ff: the feed-forward block: two matrices around a GELU, or three as in Llama.
         ngram_rows: rows of the hashed n-gram table for each hash; 0 for no table.
-        ngram_width: width of a row.
-        ngram_longest: tokens of the longest n-gram; there is a hash for each order from 2.
-        ngram_heads: hashes an order.
+        ngram_longest: tokens of the longest n-gram, the orders being 2 and up to it.
+        ngram_width, ngram_heads: width of a row, and hashes an order.
         ngram_layer: layer before which the table is read, counted from 1.
 
     Raises:
@@ -102,19 +101,14 @@ class RetroConfig:
             self._check_even("head_dim")
         if not all(1 <= p <= self.num_layers for p in self.cca_layers):
             raise ValueError(f"cca_layers {self.cca_layers} lie outside 1..{self.num_layers}")
-        if self.ngram_rows and not (self.ngram_longest >= 2 and self.ngram_layer >= 1):
-            raise ValueError("n-grams have two tokens or more, and layers count from 1")
-        if self.ngram_rows and self.ngram_layer > self.num_layers:
+        if self.ngram_rows and not (1 <= self.ngram_layer <= self.num_layers):
             raise ValueError(f"ngram_layer {self.ngram_layer} lies outside 1..{self.num_layers}")
         if not self.has_retrieval:
             return
         if self.encoder_d_model < 1 or self.encoder_num_layers < 1:
             raise ValueError("a model with CCA needs encoder_d_model and encoder_num_layers")
         if not all(1 <= p <= self.encoder_num_layers for p in self.encoder_cca_layers):
-            raise ValueError(
-                f"encoder_cca_layers {self.encoder_cca_layers} lie outside "
-                f"1..{self.encoder_num_layers}"
-            )
+            raise ValueError(f"encoder_cca_layers lie outside 1..{self.encoder_num_layers}")
         if self.positions == "rotary":
             self._check_even("encoder_head_dim")
         if self.value == "continuation" and self.neighbour_length <= self.chunk_size:

@@ -61,14 +61,15 @@ class NgramTable(SelfInitialising):
         """[B, N, J] rows of the table, the same on every machine; ids as for `forward`."""
         found = []
         for order in range(2, self.longest + 1):
-            multipliers = torch.tensor(self._multipliers(order), device=ids.device)  # [H]
+            multipliers = ids.new_tensor(self._multipliers(order))  # int64 [H]
             mixed = torch.zeros_like(multipliers)
             for back in range(order):
                 mixed = (mixed + ids[..., back, None] + 2) * multipliers  # wraps at 64 bits
                 mixed = mixed ^ ((mixed & _POSITIVE) >> 31)
             found.append((mixed & _POSITIVE) % self.num_rows)
         rows = torch.cat(found, dim=-1)
-        return rows + torch.arange(rows.shape[-1], device=ids.device) * self.num_rows
+        starts = [hashed * self.num_rows for hashed in range(rows.shape[-1])]
+        return rows + ids.new_tensor(starts)
 
     def _multipliers(self, order: int) -> list[int]:
         """An odd 64-bit number for each head, as signed integers."""

@@ -81,7 +81,7 @@ def test_the_page_shows_what_the_tokens_lean_on(
 ) -> None:
     page = page_of(alone)
     assert any(f'<h2 id="d0">{name}</h2>' in page for name in PLANTED)
-    assert "nats of baseline less nats of with memory" in page
+    assert "that baseline needs for it, less those of with memory" in page
     shares, experts = figures_of(page)
     assert len(shares) > 100
     assert 0 <= min(shares) < max(shares) <= 100

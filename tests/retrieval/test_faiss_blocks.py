@@ -159,7 +159,7 @@ def test_a_killed_build_goes_on_behind_its_last_block(
         built("halves", first)
     resumed = built("halves", rest)
     assert (first.items, rest.items) == (4 * BLOCK, len(chunks.searched) - 4 * BLOCK)
-    assert caplog.messages.count("training: 1 indexes") == 2  # one each
+    assert caplog.messages.count("training: 1 index") == 2  # one each
     files, expected = contents(resumed), contents(whole)
     del files["manifest.json"], expected["manifest.json"]
     assert files == expected
