@@ -96,7 +96,7 @@ EXPERIMENTS = {
             f"{steps}": Point(
                 (*_NANO, f"schedule.steps={steps}", f"recipe.steps={steps // 5}"), MEMORY
             )
-            for steps in (100, 200, 400, 800, 1600)
+            for steps in (100, 200, 400, 800)
         },
         "steps of the baseline; RETRO and plain train for a fifth more",
         shown=("on", "plain_memory"),
