@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from retro_lab.config.errors import UserError
 from retro_lab.evaluation.measure.conditions import in_order, label
 from retro_lab.evaluation.measure.leakage import UNFILTERED, Difference
+from retro_lab.evaluation.measure.overlap import within
 from retro_lab.evaluation.measure.statistics import Bootstrap, pooled_interval
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.report.plots import INK, SOFT, STYLES, save, tidy
@@ -84,7 +85,9 @@ def ablation(
     conditions = in_order(set.intersection(*(set(table.nats) for table in pooled)))
     bpb = {name: float(np.mean([table.score(name).bpb for table in pooled])) for name in conditions}
     differences = {
-        (a, b): _difference(pooled, a, b, bootstrap) for a, b in _PAIRS if {a, b} <= set(conditions)
+        (a, b): pooled_difference(pooled, a, b, bootstrap)
+        for a, b in _PAIRS
+        if {a, b} <= set(conditions)
     }
     outcome = {b: outcome_of(differences.get(("on", b))) for b in ("plain", "random", "off")}
     return Ablation(
@@ -113,17 +116,25 @@ def _check_same_text(recipe: str, tables: Sequence[ChunkTable]) -> None:
         )
 
 
-def _difference(tables: Sequence[ChunkTable], a: str, b: str, bootstrap: Bootstrap) -> Difference:
-    """bpb of a minus that of b, mean over the tables, with the pooled interval."""
-    nats = np.column_stack([_by_document(t, t.nats[a] - t.nats[b]) for t in tables])
-    num_bytes = _by_document(tables[0], tables[0].bytes)
+def pooled_difference(
+    tables: Sequence[ChunkTable], a: str, b: str, bootstrap: Bootstrap, alpha: float = UNFILTERED
+) -> Difference:
+    """bpb of a minus that of b, mean over the tables, with the pooled interval.
+
+    Args:
+        alpha: keeps the chunks whose overlap, if the first table has it, is at most this.
+    """
+    first = tables[0]
+    kept = np.ones(len(first), np.bool_)
+    if alpha < UNFILTERED and first.overlap is not None:
+        kept = within(alpha, first.overlap.longest_run, first.tokens)
+    _, document = np.unique(first.document[kept], return_inverse=True)
+    saved = [(table.nats[a] - table.nats[b])[kept] for table in tables]
+    nats = np.column_stack([np.bincount(document, weights=x) for x in saved]).astype(np.float64)
+    num_bytes = np.bincount(document, weights=first.bytes[kept])
     delta = float(nats.sum(axis=0).mean() / (num_bytes.sum() * math.log(2)))
     low, high = pooled_interval(nats, num_bytes, bootstrap) or (None, None)
-    return Difference(a, b, UNFILTERED, delta, low, high, len(num_bytes))
-
-
-def _by_document(table: ChunkTable, column: NDArray) -> NDArray[np.float64]:
-    return np.bincount(table.document, weights=column).astype(np.float64)
+    return Difference(a, b, alpha, delta, low, high, len(num_bytes))
 
 
 def in_study_order(found: Sequence[Ablation]) -> list[Ablation]:

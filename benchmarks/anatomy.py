@@ -1,7 +1,7 @@
 """Where each use of a database saves bits: by shared text, place, frequency and length of match.
 
     python evaluate.py run=RUN eval=exact eval.tokens=true eval.without_pointer=true
-    python evaluate.py run=RUN eval=rivals eval.tokens=true eval.rivals.which=[knn_lm,ngram]
+    python evaluate.py run=RUN eval=rivals eval.tokens=true eval.rivals.which=[knn_lm]
     python benchmarks/anatomy.py RUN
     python benchmarks/anatomy.py --draw
 
@@ -11,8 +11,6 @@ tokens; the figures go into benchmarks/anatomy.json, which `--draw` draws and wr
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from experiment_figures import with_table
+from experiment_page import command
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -32,11 +30,9 @@ from retro_lab.evaluation.report.plots import COLOURS, INK, MARKERS, PALE, SOFT,
 from retro_lab.evaluation.report.table import Table
 from retro_lab.run.finished import FinishedRun
 
-HERE = Path(__file__).resolve().parent
-DOCS = HERE.parent / "docs"
 RIVALS = {"knn_lm": "kNN-LM over the baseline"}
 SHOWN = ("on", "on_without_pointer", "plain_memory", "baseline", *RIVALS)
-# Title of each axis, lower ends of its bins, and the unit in words.
+# Title of each axis, and lower ends of its bins.
 BINS = {
     "shared": ("longest run that the chunk shares with training text", (0, 9, 17, 33, 57)),
     "match": ("length of the match that begins at the token", (0, 1, 2, 4, 8, 16)),
@@ -55,11 +51,12 @@ def measure(run: Path) -> Figures:
     if chunks.overlap is None or exact.longest_match is None:
         raise SystemExit(f"{run} has no exact overlap: evaluate it with eval=exact")
     store = FinishedRun.open(run).graph.own.chunks.data
-    counts = np.bincount(np.asarray(store.tokens[store.chunks_of("train")]).ravel())
+    trained_on = np.asarray(store.tokens[store.chunks_of("train")]).ravel()
+    counts = np.bincount(trained_on, minlength=store.vocab_size)
     by_axis = {
         "shared": chunks.overlap.longest_run[exact.chunk_row],
         "match": exact.longest_match,
-        "frequency": np.append(counts, np.zeros(exact.token_id.max() + 1))[exact.token_id],
+        "frequency": counts[exact.token_id],
         "place": chunks.chunk_index[exact.chunk_row],
     }
     document = chunks.document[exact.chunk_row]
@@ -88,7 +85,6 @@ def _by_bin(
     """Arrays are [T], of all scored tokens."""
     number = np.searchsorted(ends, values, side="right") - 1
     pairs = [(name, "plain") for name in SHOWN]
-    saved = {name: float((nats[name] - nats["plain"]).sum()) for name in SHOWN}
     found = {}
     for place, text in enumerate(_names(ends)):
         kept = number == place
@@ -105,10 +101,6 @@ def _by_bin(
                     round(float((here[name] - here["plain"]).sum() / bits), 4),
                     *(round(end, 4) for end in intervals[name, "plain"] or ()),
                 ]
-                for name in SHOWN
-            },
-            "share_of_saving": {
-                name: round(float((here[name] - here["plain"]).sum() / saved[name]), 3)
                 for name in SHOWN
             },
         }
@@ -179,25 +171,5 @@ def table(known: Figures) -> str:
     return Table(head, rows, names=2).markdown()
 
 
-def main() -> None:
-    """Measures the run that the command line names, and draws."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("run", type=Path, nargs="?", help="directory of a finished run")
-    parser.add_argument("--draw", action="store_true", help="only draw what is measured")
-    asked = parser.parse_args()
-    record = HERE / "anatomy.json"
-    if asked.run is not None:
-        record.write_text(json.dumps(measure(asked.run), indent=1) + "\n")
-    elif not asked.draw:
-        parser.error("give a run, or --draw")
-    known = json.loads(record.read_text())
-    print(draw(known, DOCS / "figures"))
-    page = DOCS / "experiments.md"
-    text = with_table(page.read_text(encoding="utf-8"), "anatomy", table(known))
-    page.write_text(text, encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    command("anatomy", __doc__, measure, draw, table)

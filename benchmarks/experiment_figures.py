@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from experiment_list import EXPERIMENTS, Experiment
+from experiment_page import with_table
 from matplotlib.figure import Figure
 
 from retro_lab.evaluation.measure.conditions import label
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 Points = Mapping[str, Mapping[str, Any]]
 TITLES = {"all": "all chunks", "leak_free": "at most 8 tokens shared"}
-_END = "<!-- end -->"
 
 
 def draw(name: str, points: Points, folder: Path) -> Path:
@@ -116,10 +115,3 @@ def with_tables(page: str, known: Mapping[str, Points]) -> str:
     for name, points in known.items():
         page = with_table(page, name, table(name, points))
     return page
-
-
-def with_table(page: str, name: str, table: str) -> str:
-    """A page, what stands between the markers of an experiment replaced by a table."""
-    begin = f"<!-- figures of {name} -->"
-    between = re.compile(f"{re.escape(begin)}.*?{re.escape(_END)}", re.DOTALL)
-    return between.sub(lambda _: f"{begin}\n\n{table}\n{_END}", page)

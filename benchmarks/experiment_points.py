@@ -7,23 +7,20 @@ bootstrap over documents and seeds (`statistics.pooled_interval`).
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ablation_study import same_text
+from ablation_study import pooled_difference, same_text
 from experiment_list import EXPERIMENTS, Point
-from numpy.typing import NDArray
 
 from retro_lab.evaluation.measure.conditions import in_order
-from retro_lab.evaluation.measure.leakage import LEAK_FREE_ALPHA
-from retro_lab.evaluation.measure.overlap import within
-from retro_lab.evaluation.measure.statistics import Bootstrap, pooled_interval
+from retro_lab.evaluation.measure.leakage import LEAK_FREE_ALPHA, UNFILTERED
+from retro_lab.evaluation.measure.statistics import Bootstrap
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 
-PARTS = ("all", "leak_free")
+PARTS = {"all": UNFILTERED, "leak_free": LEAK_FREE_ALPHA}
 Figures = dict[str, Any]
 Scored = Callable[[Point, int], ChunkTable]
 """The scored chunks of a point trained with a seed."""
@@ -83,7 +80,9 @@ def figures_of(tables: Mapping[int, ChunkTable]) -> Figures:
         raise ValueError("the seeds scored different text")
     names = in_order(set.intersection(*(set(table.nats) for table in tables.values())))
     differences = {
-        name: {part: _difference(list(tables.values()), name, part) for part in PARTS}
+        name: {
+            part: _difference(list(tables.values()), name, alpha) for part, alpha in PARTS.items()
+        }
         for name in names
         if name != "plain" and "plain" in names
     }
@@ -97,22 +96,8 @@ def figures_of(tables: Mapping[int, ChunkTable]) -> Figures:
     }
 
 
-def _difference(tables: Sequence[ChunkTable], name: str, part: str) -> list[float | None]:
+def _difference(tables: Sequence[ChunkTable], name: str, alpha: float) -> list[float | None]:
     """Bits per byte less those of the plain model, both ends of the interval, and documents."""
-    first = tables[0]
-    kept = np.ones(len(first), np.bool_)
-    if part == "leak_free" and first.overlap is not None:
-        kept = within(LEAK_FREE_ALPHA, first.overlap.longest_run, first.tokens)
-    _, document = np.unique(first.document[kept], return_inverse=True)
-    nats = np.column_stack(
-        [_sums(document, (t.nats[name] - t.nats["plain"])[kept]) for t in tables]
-    )
-    num_bytes = _sums(document, first.bytes[kept])
-    delta = float(nats.sum(axis=0).mean() / (num_bytes.sum() * math.log(2)))
-    ends = pooled_interval(nats, num_bytes, Bootstrap()) or (None, None)
-    rounded = [None if end is None else round(end, 5) for end in (delta, *ends)]
-    return [*rounded, len(num_bytes)]
-
-
-def _sums(document: NDArray, values: NDArray) -> NDArray[np.float64]:
-    return np.bincount(document, weights=values).astype(np.float64)
+    found = pooled_difference(tables, name, "plain", Bootstrap(), alpha)
+    figures = found.delta_bpb, found.low, found.high
+    return [*(None if each is None else round(each, 5) for each in figures), found.documents]

@@ -19,13 +19,11 @@ from pathlib import Path
 
 from experiment_figures import draw, with_tables
 from experiment_list import EXPERIMENTS
+from experiment_page import FIGURES, HERE, change_page
 from experiment_points import measure, scored
 
 from retro_lab.config.console import print_error
 from retro_lab.config.errors import EXIT_USER_ERROR, UserError
-
-HERE = Path(__file__).resolve().parent
-DOCS = HERE.parent / "docs"
 
 
 def main() -> int:
@@ -49,9 +47,8 @@ def main() -> int:
         return EXIT_USER_ERROR
     known = json.loads(asked.json.read_text())
     for name in asked.names or known:
-        print(draw(name, known[name], DOCS / "figures"))
-    page = DOCS / "experiments.md"
-    page.write_text(with_tables(page.read_text(encoding="utf-8"), known), encoding="utf-8")
+        print(draw(name, known[name], FIGURES))
+    change_page(lambda page: with_tables(page, known))
     return 0
 
 

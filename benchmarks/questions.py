@@ -19,13 +19,11 @@ from typing import Any
 
 import numpy as np
 import zstandard
-from experiment_figures import with_table
+from experiment_page import HERE, change_page, with_table
 
 import retro_lab as rl
 from retro_lab.evaluation.report.table import Table
 
-HERE = Path(__file__).resolve().parent
-DOCS = HERE.parent / "docs"
 RETRIEVERS = ("random", "lda", "tfidf", "bm25", "faiss_flat", "dense_bm25_rerank", "hybrid")
 KS = (1, 5, 20)
 
@@ -121,9 +119,7 @@ def main() -> None:
         record.write_text(json.dumps(known, indent=1) + "\n")
         shares = scope[name]["found"]
         print(f"{name:20}", *(f"@{k} {a:.3f} {b:.3f}" for k, (a, b) in shares.items()))
-    page = DOCS / "experiments.md"
-    text = with_table(page.read_text(encoding="utf-8"), "questions", table(known))
-    page.write_text(text, encoding="utf-8")
+    change_page(lambda page: with_table(page, "questions", table(known)))
 
 
 if __name__ == "__main__":

@@ -13,13 +13,12 @@ contexts make next to none.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiment_figures import with_table
+from experiment_page import command
 from matplotlib.figure import Figure
 
 from retro_lab.evaluation.records.results import Results
@@ -31,8 +30,6 @@ from retro_lab.run.directory import RunDirectory
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-HERE = Path(__file__).resolve().parent
-DOCS = HERE.parent / "docs"
 BYTES = 4  # of a parameter
 TOKEN_BYTES = 2  # of a stored token
 LISTS, VISITED = 4096, 32  # of kNN-LM's index, and of each search
@@ -145,25 +142,5 @@ def table(known: dict[str, Row]) -> str:
     return Table(head, rows).markdown()
 
 
-def main() -> None:
-    """Measures the run that the command line names, and draws."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("run", type=Path, nargs="?", help="directory of a finished run")
-    parser.add_argument("--draw", action="store_true", help="only draw what is measured")
-    asked = parser.parse_args()
-    record = HERE / "worth.json"
-    if asked.run is not None:
-        record.write_text(json.dumps(measure(asked.run), indent=1) + "\n")
-    elif not asked.draw:
-        parser.error("give a run, or --draw")
-    known = json.loads(record.read_text())
-    print(draw(known, DOCS / "figures"))
-    page = DOCS / "experiments.md"
-    text = with_table(page.read_text(encoding="utf-8"), "worth", table(known))
-    page.write_text(text, encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    command("worth", __doc__, measure, draw, table)

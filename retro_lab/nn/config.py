@@ -107,8 +107,8 @@ class RetroConfig:
             return
         if self.encoder_d_model < 1 or self.encoder_num_layers < 1:
             raise ValueError("a model with CCA needs encoder_d_model and encoder_num_layers")
-        if not all(1 <= p <= self.encoder_num_layers for p in self.encoder_cca_layers):
-            raise ValueError(f"encoder_cca_layers lie outside 1..{self.encoder_num_layers}")
+        if outside := [p for p in self.encoder_cca_layers if not 1 <= p <= self.encoder_num_layers]:
+            raise ValueError(f"encoder_cca_layers {outside} not in 1..{self.encoder_num_layers}")
         if self.positions == "rotary":
             self._check_even("encoder_head_dim")
         if self.value == "continuation" and self.neighbour_length <= self.chunk_size:

@@ -28,10 +28,18 @@ _GOLDEN = 0x9E3779B97F4A7C15  # the odd constant of Fibonacci hashing
 
 
 class NgramTable(SelfInitialising):
-    """Reads the n-grams of orders 2 to `ngram_longest` that end at each position."""
+    """Reads the n-grams of orders 2 to `ngram_longest` that end at each position.
+
+    Raises:
+        ValueError: `ngram_longest` is below 2.
+    """
 
     def __init__(self, config: RetroConfig) -> None:
         super().__init__()
+        if config.ngram_longest < 2:
+            raise ValueError(
+                f"ngram_longest {config.ngram_longest}: an n-gram has two tokens or more"
+            )
         self.longest, self.heads = config.ngram_longest, config.ngram_heads
         self.num_rows, self.width = config.ngram_rows, config.d_model
         hashes = (self.longest - 1) * self.heads
