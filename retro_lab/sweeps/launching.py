@@ -50,7 +50,7 @@ class Points:
             hydra_context=context, task_function=task, config=config
         )
         self.planned: list[Point] = []
-        self.configs: list[Config] = []
+        self.configs: dict[tuple[str, ...], Config] = {}  # by overrides
         self.failures: list[Exception] = []
         self.launched = 0
 
@@ -89,8 +89,6 @@ class Points:
         for overrides in batch:
             config = self._config(overrides)
             added.append(Point("" if config is None else run_name(config), list(overrides)))
-            if config is not None:
-                self.configs.append(config)
         self.planned += added
         self._write()
         return added
@@ -111,8 +109,9 @@ class Points:
     def report(self, earlier: Iterable[Sequence[str]] = ()) -> None:
         """Reports on the sweep's points and on earlier ones, given by their overrides."""
         if self.folder is not None:
-            found = map(self._config, earlier)
-            report_sweep(self.folder, [*self.configs, *(each for each in found if each)])
+            for overrides in earlier:
+                self._config(overrides)
+            report_sweep(self.folder, list(self.configs.values()))
 
     def raise_failure(self) -> None:
         """Raises the first failure of a point, bugs before user errors; none if all succeeded."""
@@ -121,9 +120,13 @@ class Points:
             raise error
 
     def _config(self, overrides: Sequence[str]) -> Config | None:
-        """A point's configuration; None in `evaluate.py -m`."""
+        """A point's configuration, composed once and kept; None in `evaluate.py -m`."""
+        if (known := self.configs.get(tuple(overrides))) is not None:
+            return known
         composed = self.loader.load_sweep_config(self.config, list(overrides))
-        return None if self.folder is None else canonical(to_config(composed))
+        if self.folder is None:
+            return None
+        return self.configs.setdefault(tuple(overrides), canonical(to_config(composed)))
 
     def _write(self) -> None:
         if self.folder is not None:

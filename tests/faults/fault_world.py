@@ -16,13 +16,13 @@ from pathlib import Path
 import orjson
 import pyarrow.parquet as pq
 import torch
+from devices import in_memory, other_device
 from fault_children import Child, Ended, command, counting
 from small_corpus import CorpusSize, corpus_overrides, write_corpus
 
 from retro_lab.run.compared import compared_configs
 from retro_lab.run.directory import RunDirectory
 
-MEMORY = Path("/dev/shm")
 CORPUS = CorpusSize(words=120, documents=(18, 3, 6), lengths=(90, 60, 90), copies={"planted": 3})
 _OF_TIME = {"training_seconds"}
 """Columns of report.csv that no two runs have in common."""
@@ -196,17 +196,12 @@ def differences(found: dict[str, str], expected: dict[str, str]) -> list[str]:
 @contextmanager
 def quick_place(folder: Path) -> Iterator[Path]:
     """A new folder in memory where there is one, for trials that are not about devices."""
-    base = MEMORY if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) else folder
-    with tempfile.TemporaryDirectory(prefix="retro-faults-", dir=base) as place:
+    with tempfile.TemporaryDirectory(prefix="retro-faults-", dir=in_memory(folder)) as place:
         yield Path(place)
 
 
 def places(folder: Path) -> Iterator[tuple[str, Path | None, str]]:
     """Where runs can lie: (name, folder or None, why not)."""
     yield "same device", folder, ""
-    if not (MEMORY.is_dir() and os.access(MEMORY, os.W_OK)):
-        yield "other device", None, f"{MEMORY} is not there, or may not be written"
-    elif MEMORY.stat().st_dev == folder.stat().st_dev:
-        yield "other device", None, f"{MEMORY} is the device of the temporary folder"
-    else:
-        yield "other device", Path(tempfile.mkdtemp(prefix="retro-faults-", dir=MEMORY)), ""
+    other = other_device(folder)
+    yield "other device", other, "" if other else f"all others are the device of {folder}"
