@@ -255,7 +255,8 @@ def _write_csv(rows: Sequence[SweepRow], path: Path) -> None:
     from retro_lab.evaluation.report.sweep import AXES, MEASURED
 
     head = ["run_key", *AXES, *rows[0].others, "k", *MEASURED, "bpb", "baseline_bpb", "plain_bpb"]
-    head += ["against", *(f"{part}_{n}" for part in ("all_chunks", "leak_free") for n in PAIRED)]
+    of = ("all_chunks", "leak_free", "memory")
+    head += ["against", *(f"{part}_{n}" for part in of for n in PAIRED), "memory_bpb"]
     lines = [
         [
             row.run_key,
@@ -267,6 +268,8 @@ def _write_csv(rows: Sequence[SweepRow], path: Path) -> None:
             row.against if row.difference else None,
             *paired(row.difference),
             *paired(row.leak_free),
+            *paired(row.saving),
+            row.memory and row.memory.bpb,
             row.flops,
             row.seconds,
         ]
