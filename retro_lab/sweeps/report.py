@@ -238,15 +238,22 @@ def _results_below(path: Path) -> list[Path]:
 
 
 def _variants(file: Path) -> list[Path]:
-    """Results of a run's own kind of evaluation on another split, or with another memory or plain
-    model; other kinds look at the same scores."""
+    """Results of a run on another split, or with another memory or plain model, one of each.
+
+    Kinds of evaluation look at the same scores, so the run's own kind is taken if it has them.
+    """
     from retro_lab.evaluation.records.results import RESULTS_FILE
 
     try:
-        kind = read_config(file.with_name("config.yaml")).eval.name
+        own = read_config(file.with_name("config.yaml")).eval.name
     except UserError:
         return []
-    return sorted(file.parent.glob(f"{EVALUATIONS}/{kind}-*/{RESULTS_FILE}"))
+    found: dict[str, Path] = {}
+    for name in (own, "*"):
+        for other in sorted(file.parent.glob(f"{EVALUATIONS}/{name}-*/{RESULTS_FILE}")):
+            _, _, looks_at = other.parent.name.removeprefix(own).partition("-")
+            found.setdefault(looks_at, other)
+    return sorted(found.values())
 
 
 def _write_csv(rows: Sequence[SweepRow], path: Path) -> None:
