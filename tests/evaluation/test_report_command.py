@@ -260,7 +260,7 @@ def with_memory(runs: Runs, name: str, share: float | None, seed: int = 1) -> Re
     """Results of one and the same run, read with a memory that leaves this share of the nats."""
     table = runs.make_table(seed=1)
     if share is not None:
-        table = replace(table, nats=table.nats | {"memory": share * table.nats["on"]})
+        table = replace(table, nats={**table.nats, "memory": share * table.nats["on"]})
     return replace(
         runs.results(1),
         config=CONFIG | {"seed": seed, "memory": {"name": name}},

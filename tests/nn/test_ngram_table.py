@@ -83,7 +83,7 @@ def test_it_starts_as_the_model_without_a_table_and_learns() -> None:
         optimiser.zero_grad()
         model.token_nats(ids[:, :-1], ids[:, 1:]).sum().backward()
         optimiser.step()
-    assert model.ngrams is not None
+    assert isinstance(model.ngrams, NgramTable)
     gradient = model.ngrams.table.weight.grad
     assert gradient is not None
     assert gradient.abs().sum() > 0
