@@ -14,6 +14,7 @@ contexts make next to none.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 BYTES = 4  # of a parameter
 TOKEN_BYTES = 2  # of a stored token
-LISTS, VISITED = 4096, 32  # of kNN-LM's index, and of each search
 READ_CHUNKS = ("on", "ralm_64")  # rivals that read chunks of text
 LEAST = 0.1  # MB; what keeps nothing is drawn here
 
@@ -44,12 +44,14 @@ def measure(run: Path) -> dict[str, Row]:
     record = json.loads((run / "evaluations" / "rivals" / "rivals.json").read_text())
     rivals = {row["name"]: row for row in record["rivals"]}
     plain = rivals["plain"]
+    width = json.loads((run / "model.json").read_text())["model"]["d_model"]
+    searching = search_operations(rivals["knn_lm"]["facts"], record["settings"]["knn_lm"], width)
     found = {
         row["label"]: {
             "all": _bits(row, "all"),
             "leak_free": _bits(row, "leak_free"),
             "megabytes": _megabytes(row, plain["parameters"], rivals["knn_lm"]["facts"]["tokens"]),
-            "mflops": _operations(row, plain),
+            "mflops": _operations(row, plain, searching * (row["name"] == "knn_lm")),
         }
         for row in rivals.values()
         if row["name"] != "baseline"
@@ -69,14 +71,26 @@ def _megabytes(row: Row, plain: int, tokens: int) -> float:
     return round((row["datastore_bytes"] + extra + text) / 1e6, 2)
 
 
-def _operations(row: Row, plain: Row) -> float | None:
+def search_operations(facts: Row, asked: Row, width: int) -> float:
+    """Operations of a search for the nearest states, products of vectors alone.
+
+    Args:
+        facts: of kNN-LM: its index's FAISS factory string, and the states in it.
+        asked: of kNN-LM: `nprobe`, the inverted lists that a search visits.
+        width: of a state.
+    """
+    found = re.search(r"IVF(\d+)", facts["factory"])
+    if found is None:
+        return 2 * width * facts["tokens"]
+    lists = int(found[1])
+    return 2 * width * (lists + min(lists, asked["nprobe"]) * facts["tokens"] / lists)
+
+
+def _operations(row: Row, plain: Row, searching: float) -> float | None:
     """Millions of operations a token; None without a language model."""
-    facts, own = row["facts"], plain["facts"]["flops_per_token"]
+    facts, own = row["facts"], plain["facts"]["flops_per_token"] + searching
     if row["parameters"] is None:
         return None
-    if row["name"] == "knn_lm":
-        width = 128  # of the states of `tiny`
-        own += 2 * width * (LISTS + VISITED * facts["tokens"] / LISTS)
     if "tokens_read" in facts:
         own *= facts["tokens_read"] / facts["tokens_scored"]
     return round(facts.get("flops_per_token", own) / 1e6, 2)

@@ -67,6 +67,15 @@ def test_our_generation_reads_the_neighbours_that_a_forward_pass_reads() -> None
             state = ours.continue_(state, neighbours)
 
 
+def test_operations_of_a_search_follow_from_the_index_that_was_built() -> None:
+    from worth import search_operations
+
+    lists, flat = ({"factory": f, "tokens": 8000} for f in ("PCA8,IVF40,SQfp16", "Flat"))
+    assert search_operations(lists, {"nprobe": 3}, 16) == 2 * 16 * (40 + 3 * 8000 / 40)
+    assert search_operations(lists, {"nprobe": 99}, 16) == 2 * 16 * (40 + 8000)
+    assert search_operations(flat, {"nprobe": 3}, 16) == 2 * 16 * 8000
+
+
 def test_alarms_are_counted_on_the_same_chunks_with_and_without_a_copy() -> None:
     from detector_figures import THRESHOLDS, counted
 

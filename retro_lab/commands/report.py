@@ -24,8 +24,8 @@ report.png and report.svg beside the runs.
   python -m retro_lab report runs where=retriever=bm25,none 'where=optim.lr<0.01' sort=-optim.lr
   python -m retro_lab report runs/tiny-bm25-* runs/tiny-none-*
   python -m retro_lab report runs logger=wandb     also to W&B; offline without a login
-Keys of where and sort are columns, figures (bpb gain leak_free flops time) and settings; sort=-key
-sorts in descending order."""
+Keys of where and sort are columns, figures (bpb gain leak_free memory flops time) and settings;
+sort=-key sorts in descending order."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from retro_lab.nn import Retro, RetroConfig
 from retro_lab.nn.cpu import accelerate
 from retro_lab.nn.decode import Cache, new_cache, step
 from retro_lab.nn.initialise import initialise
+from retro_lab.nn.ngram_table import NgramTable
 
 from .backbones import build_backbone
 from .graft import GraftedRetro
@@ -135,7 +136,7 @@ class RetroForCausalLM(PreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.retriever: Retriever | None = None
         if config.backbone is None:
-            self.model: Retro | GraftedRetro = Retro(config.retro_config)
+            self.model: Retro | GraftedRetro = Retro(config.retro_config, NgramTable)
         else:
             inner = AutoConfig.for_model(**config.backbone)
             backbone = build_backbone(inner, config.retro_config.dropout)

@@ -101,8 +101,6 @@ class RetroConfig:
             self._check_even("head_dim")
         if not all(1 <= p <= self.num_layers for p in self.cca_layers):
             raise ValueError(f"cca_layers {self.cca_layers} lie outside 1..{self.num_layers}")
-        if self.ngram_rows and not (1 <= self.ngram_layer <= self.num_layers):
-            raise ValueError(f"ngram_layer {self.ngram_layer} lies outside 1..{self.num_layers}")
         if not self.has_retrieval:
             return
         if self.encoder_d_model < 1 or self.encoder_num_layers < 1:

@@ -31,7 +31,7 @@ class NgramTable(SelfInitialising):
     """Reads the n-grams of orders 2 to `ngram_longest` that end at each position.
 
     Raises:
-        ValueError: `ngram_longest` is below 2.
+        ValueError: `ngram_longest` is below 2, or the model has no layer `ngram_layer`.
     """
 
     def __init__(self, config: RetroConfig) -> None:
@@ -40,6 +40,8 @@ class NgramTable(SelfInitialising):
             raise ValueError(
                 f"ngram_longest {config.ngram_longest}: an n-gram has two tokens or more"
             )
+        if not 1 <= config.ngram_layer <= config.num_layers:
+            raise ValueError(f"ngram_layer {config.ngram_layer} is not in 1..{config.num_layers}")
         self.longest, self.heads = config.ngram_longest, config.ngram_heads
         self.num_rows, self.width = config.ngram_rows, config.d_model
         hashes = (self.longest - 1) * self.heads
@@ -55,18 +57,23 @@ class NgramTable(SelfInitialising):
         """Closes the table: the model starts as the one without it."""
         nn.init.zeros_(self.out.weight)
 
-    def forward(self, x: Tensor, ids: Tensor) -> Tensor:
-        """x [B, N, D] with what the n-grams before and at each position add.
+    def forward(self, x: Tensor, input_ids: Tensor, document_ids: Tensor | None = None) -> Tensor:
+        """x [B, N, D] with what the n-grams that end at each position add.
 
         Args:
-            ids: [B, N, longest], from `preceding`.
+            input_ids: [B, N].
+            document_ids: as for `preceding`.
         """
+        return self.added(x, preceding(input_ids, self.longest, document_ids))
+
+    def added(self, x: Tensor, ids: Tensor) -> Tensor:
+        """As `forward`, with the tokens before each position in ids [B, N, longest]."""
         read = self.norm(self.table(self.rows(ids)).flatten(-2))
         match = (self.query_norm(x) * self.key_norm(self.key(read))).sum(-1, keepdim=True)
         return x + (match / math.sqrt(self.width)).sigmoid() * self.out(read)
 
     def rows(self, ids: Tensor) -> Tensor:
-        """[B, N, J] rows of the table, the same on every machine; ids as for `forward`."""
+        """[B, N, J] rows of the table, the same on every machine; ids as for `added`."""
         found = []
         for order in range(2, self.longest + 1):
             multipliers = ids.new_tensor(self._multipliers(order))  # int64 [H]

@@ -22,7 +22,6 @@ from .chunks import RetrievedChunks, attending_chunks, put_back
 from .config import RetroConfig
 from .initialise import SelfInitialising, initialise
 from .layers import RMSNorm, at_least_single, feed_forward, maybe_checkpointed, noisy
-from .ngram_table import NgramTable, preceding
 from .pointer import Copy, Pointer, mixture_log_probs, mixture_nats
 from .positions import Axis
 from .retrofit import Retrofitted
@@ -215,11 +214,14 @@ class Retro(Retrofitted):
     """A retrieval-enhanced decoder; without `cca_layers` a plain language model.
 
     Without neighbours retrieval is off: CCA is the identity, encoder and pointer are skipped, and
-    the result equals the plain language model's bit for bit.
+    the result equals the plain language model's bit for bit. A table of n-grams is not part of the
+    paper: its class is handed in, and a ValueError says so where `config.ngram_rows` needs it.
     """
 
-    def __init__(self, config: RetroConfig) -> None:
+    def __init__(self, config: RetroConfig, ngrams: type[nn.Module] | None = None) -> None:
         super().__init__()
+        if config.ngram_rows and ngrams is None:
+            raise ValueError("ngram_rows need Retro(config, NgramTable), from nn/ngram_table.py")
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.blocks = nn.ModuleList(
@@ -228,7 +230,7 @@ class Retro(Retrofitted):
         self.norm = RMSNorm(config.d_model)
         self.checkpointing = False
         self.dropout = nn.Dropout(config.dropout)
-        self.ngrams = NgramTable(config) if config.ngram_rows else None
+        self.ngrams = ngrams(config) if ngrams and config.ngram_rows else None
         self.encoder: NeighbourEncoder | None = None
         self.encoder_embedding: nn.Embedding | None = None
         self.pointer: Pointer | None = None
@@ -299,7 +301,7 @@ class Retro(Retrofitted):
             mask, previous = document_mask(document_ids), has_previous(document_ids)
         for layer, block in enumerate(blocks, start=1):
             if self.ngrams is not None and layer == config.ngram_layer:
-                x = self.ngrams(x, preceding(input_ids, config.ngram_longest, document_ids))
+                x = self.ngrams(x, input_ids, document_ids)
             x = maybe_checkpointed(self.checkpointing, block.attend, x, tables, mask, previous)
             if chunks is not None and layer == config.cca_layers[0]:
                 size = config.chunk_size

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias
 
 import numpy as np
+
+from retro_lab.config.errors import UserError
 
 if TYPE_CHECKING:
     from retro_lab.store.workspace import Workspace
@@ -23,6 +25,14 @@ NO_TOKEN = -1
 
 TextOf = Callable[[np.ndarray], list[str]]
 """Maps chunk ids [n] to the raw text of each chunk."""
+
+
+def no_texts(_: np.ndarray) -> list[str]:
+    """The `TextOf` of a search that has no raw text; always raises `UserError`."""
+    raise UserError(
+        "the retriever compares raw text, which this search doesn't have",
+        fix="use a retriever that compares tokens or vectors, such as retriever=bm25",
+    )
 
 
 class Neighbours(NamedTuple):
@@ -55,6 +65,7 @@ class Queries(NamedTuple):
         following: int32 [Q, M], tokens of the document's next chunk, or of the chunk itself if it
             is the last. The model must PREDICT them: only the oracle may read them.
         text_of: returns the raw text of chunks of the store, for retrievers that read text.
+        texts: the raw text of each query outside the store; None for chunks of the store.
         given: int64 [Q, K], neighbours that came with the store, -1 for none; None without any.
     """
 
@@ -63,11 +74,21 @@ class Queries(NamedTuple):
     document: np.ndarray
     chunk_ids: np.ndarray
     following: np.ndarray | None = None
-    text_of: TextOf | None = None
+    text_of: TextOf = no_texts
     given: np.ndarray | None = None
+    texts: Sequence[str] | None = None
+
+    def raw_texts(self) -> list[str]:
+        """The raw text of each query, in the store or not.
+
+        Raises:
+            UserError: the search has no raw text.
+        """
+        return self.text_of(self.chunk_ids) if self.texts is None else list(self.texts)
 
     def take(self, rows: np.ndarray | slice) -> Queries:
         """The queries at `rows`."""
+        texts = None if self.texts is None else np.array(self.texts, object)[rows].tolist()
         embeddings = None if self.embeddings is None else self.embeddings[rows]
         following = None if self.following is None else self.following[rows]
         return Queries(
@@ -78,6 +99,7 @@ class Queries(NamedTuple):
             following,
             self.text_of,
             None if self.given is None else self.given[rows],
+            texts,
         )
 
 
@@ -181,7 +203,7 @@ def chunk_queries(
     chunks: ChunkStore,
     embeddings: Embeddings | None,
     ids: np.ndarray,
-    text_of: TextOf | None = None,
+    text_of: TextOf = no_texts,
 ) -> Queries:
     """Queries from stored chunks.
 
@@ -189,7 +211,7 @@ def chunk_queries(
         chunks: the store that `ids` refers to.
         embeddings: vectors of all its chunks, or None for retrievers without embeddings.
         ids: int64 [Q], global chunk ids.
-        text_of: returns the chunks' raw text, or None for retrievers that don't read text.
+        text_of: returns the chunks' raw text, for retrievers that read text.
     """
     ids = np.asarray(ids, dtype=np.int64)
     document = chunks.document[ids].astype(np.int64)

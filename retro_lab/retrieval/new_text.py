@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from retro_lab.text.chunks import ChunkStore
     from retro_lab.text.tokenizers import Tokenizer
 
-    from .base import Neighbours, Retriever
+    from .base import Neighbours, Retriever, TextOf
     from .embed.embedders import Embedder
     from .folder import FolderChunks
 
@@ -78,6 +78,7 @@ class NewTextSearch:
         read: the part that is read of each neighbour.
         retriever: a search over these chunks.
         embedder: embeds queries; None unless the retriever compares vectors.
+        text_of: returns the raw text of chunks; None unless the retriever compares text.
     """
 
     def __init__(
@@ -86,8 +87,10 @@ class NewTextSearch:
         read: ReadPart,
         retriever: Retriever,
         embedder: Embedder | None = None,
+        text_of: TextOf | None = None,
     ) -> None:
         self.text, self.read, self.retriever, self.embedder = text, read, retriever, embedder
+        self.text_of = text_of
 
     def search(self, queries: Sequence[Sequence[int]]) -> tuple[np.ndarray, list[list[Found]]]:
         """Neighbours as in training, without the filters, which need a chunk of the store."""
@@ -104,7 +107,7 @@ class NewTextSearch:
         """
         import numpy as np
 
-        from .base import Queries, text_tokens
+        from .base import Queries, no_texts, text_tokens
         from .embed.embedders import embed_queries
         from .filters.exclusion import search_filled
 
@@ -112,13 +115,15 @@ class NewTextSearch:
         tokens = np.full((len(queries), store.chunk_size), store.pad_id, dtype=np.int64)
         for row, query in zip(tokens, queries, strict=True):
             row[: len(query)] = query
-        embeddings = None
-        if self.embedder is not None:
+        texts = embeddings = None
+        if self.embedder is not None or self.text_of is not None:
             texts = [self.text.tokenizer.decode(query) for query in queries]
+        if self.embedder is not None and texts is not None:
             embeddings = embed_queries(self.embedder, texts)
         outside = np.full(len(queries), -1, dtype=np.int64)
         tokens = text_tokens(tokens, store.pad_id, store.boundary_id)
-        asked = Queries(tokens, embeddings, document=document, chunk_ids=outside)
+        read = self.text_of or no_texts
+        asked = Queries(tokens, embeddings, document, outside, text_of=read, texts=texts)
         return search_filled(self.retriever, asked, self.read.k, store.identity)
 
     def _described(

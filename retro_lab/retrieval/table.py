@@ -26,6 +26,7 @@ from .base import (
     Neighbours,
     TextOf,
     chunk_queries,
+    no_texts,
 )
 from .embed.embedders import Embeddings
 from .filters.exclusion import other_documents, search_filled
@@ -83,7 +84,7 @@ def build_neighbours(
     index: Path,
     workspace: Workspace,
     leak: LeakFilter | None = None,
-    text_of: TextOf | None = None,
+    text_of: TextOf = no_texts,
     similar: NearDuplicates | None = None,
 ) -> Mapping[str, Any]:
     """Searches neighbours for every chunk, in blocks that resume; own documents are excluded.

@@ -25,6 +25,7 @@ import torch
 
 from retro_lab.config.schema import ModelConfig, NgramTableConfig
 from retro_lab.nn import Retro, RetroConfig
+from retro_lab.nn.ngram_table import NgramTable
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class TableMatch:
 def parameters(config: RetroConfig) -> int:
     """Number of learned parameters of a model."""
     with torch.device("meta"):
-        model = Retro(config)
+        model = Retro(config, NgramTable)
     return sum(parameter.numel() for parameter in model.parameters())
 
 

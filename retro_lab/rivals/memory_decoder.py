@@ -12,7 +12,9 @@ Shapes: T scored tokens of a subset in corpus order.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,14 +86,44 @@ class Trained(NamedTuple):
     tuning_nats: NDArray[np.float64]
 
 
+class Baseline(NamedTuple):
+    """What the model scores that every variant is mixed with.
+
+    Attributes:
+        tuning_nats: float64 [T], on the tuning text.
+        test_nats: float64 [T], on the scored text.
+        seconds: that the scoring took.
+    """
+
+    tuning_nats: NDArray[np.float64]
+    test_nats: NDArray[np.float64]
+    seconds: float
+
+    @classmethod
+    def scored(cls, session: RivalSession) -> Baseline:
+        """Scores the run's baseline."""
+        start, text = time.perf_counter(), session.text
+        tuning, test = (
+            token_nats(session.retro_baseline, each, session.batch)
+            for each in (text.tuning, text.test)
+        )
+        return cls(tuning, test, time.perf_counter() - start)
+
+
 def entries(session: RivalSession) -> list[Entry]:
     """The decoder that imitates the run's tuned kNN-LM, and its two controls."""
     [teacher] = knn_lm.entries(session)
     chosen = {name: teacher.outcome.tuning.chosen[name] for name in ("neighbours", "temperature")}
-    return [_entry(session, variant, chosen) for variant in VARIANTS]
+    baseline = cache(partial(Baseline.scored, session))  # not needed if all are stored
+    return [_entry(session, variant, chosen, baseline) for variant in VARIANTS]
 
 
-def _entry(session: RivalSession, variant: Variant, teacher: dict[str, Any]) -> Entry:
+def _entry(
+    session: RivalSession,
+    variant: Variant,
+    teacher: dict[str, Any],
+    baseline: Callable[[], Baseline],
+) -> Entry:
     asked, config = session.asked.memory_decoder, session.config
     settings = asdict(asked) | {
         "teacher": teacher,
@@ -101,34 +133,40 @@ def _entry(session: RivalSession, variant: Variant, teacher: dict[str, Any]) -> 
     }
     text, weights = session.text, session.weights
     outcome = session.kept(
-        variant.name, text.test, settings, weights, lambda: _outcome(session, variant, teacher)
+        variant.name,
+        text.test,
+        settings,
+        weights,
+        lambda: _outcome(session, variant, teacher, baseline()),
     )
     return Entry(variant.name, variant.label, text.test, outcome)
 
 
-def _outcome(session: RivalSession, variant: Variant, teacher: dict[str, Any]) -> Outcome:
+def _outcome(
+    session: RivalSession, variant: Variant, teacher: dict[str, Any], baseline: Baseline
+) -> Outcome:
     start = time.perf_counter()
     text, model, batch = session.text, session.retro_baseline, session.batch
     targets, building = _targets(session, teacher)
     if variant.shuffled:
         targets = targets.shuffled(session.config.seed)
     trained = _trained(session, variant, targets)
-    own = token_nats(model, text.tuning, batch)
-    tuning = tune(text.tuning, own, trained, session.asked.memory_decoder.weights)
+    weights = session.asked.memory_decoder.weights
+    tuning = tune(text.tuning, baseline.tuning_nats, trained, weights)
     best = next(each for each in trained if each.rate_factor == tuning.chosen["rate_factor"])
-    first, second = (token_nats(each, text.test, batch) for each in (model, best.decoder))
+    decoder_nats = token_nats(best.decoder, text.test, batch)
     weight = tuning.chosen["weight"]
     outcome = Outcome.by_token(
         text.test,
-        mixed_nats(first, -second, weight),
+        mixed_nats(baseline.test_nats, -decoder_nats, weight),
         tuning=tuning,
-        seconds=round(building + time.perf_counter() - start, 1),
+        seconds=round(building + baseline.seconds + time.perf_counter() - start, 1),
         parameters=num_parameters(model) + num_parameters(best.decoder),
         facts={
             "decoder_parameters": num_parameters(best.decoder),
             "teacher": teacher,
             "tokens_imitated": len(targets.tokens) if variant.imitates else 0,
-            "decoder_alone": bits_per_byte(text.test, chunk_sums(text.test, second)),
+            "decoder_alone": bits_per_byte(text.test, chunk_sums(text.test, decoder_nats)),
         },
     )
     places = Places.drawn(text.test, text.test.chunking.chunk_size)

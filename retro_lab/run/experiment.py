@@ -30,6 +30,7 @@ from .data.changed_text import TRAIN_ANEW, check_unchanged
 from .data.graph import DataGraph
 from .directory import RUN_KEY, RunDirectory
 from .evaluating.evaluate import evaluate_run
+from .evaluating.memory import check_gate_documents
 from .joint import with_joint
 from .model import LanguageModel, build_data, build_model, describe_model, parameter_counts
 from .timing import Stopwatch
@@ -55,6 +56,7 @@ def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
         with watch.stage("prepare"):
             others = compared_configs(config)
             graph = _open_data(config, [run, *map(RunDirectory.of, others.values())])
+            check_gate_documents(config, graph)  # before minutes of training
         compared = {
             name: ensure_trained(name, other, graph.without_retrieval(), watch)
             for name, other in others.items()

@@ -20,6 +20,7 @@ from retro_lab.config.schema import (
 from retro_lab.data.datamodule import RetroDataModule
 from retro_lab.nn import Retro, RetroConfig
 from retro_lab.nn.cpu import accelerate
+from retro_lab.nn.ngram_table import NgramTable
 from retro_lab.store import Artifact
 from retro_lab.store.checksums import check_recorded, recorded
 from retro_lab.text.chunks import ChunkStore
@@ -90,7 +91,8 @@ def build_model(
     if config.recipe.backbone is not None:
         return _build_graft(config, config.recipe.backbone, vocab_size, pad_id)
     size = nominal_vocab_size(config.tokenizer) if vocab_size is None else vocab_size
-    return accelerate(Retro(retro_config(config, size, size - 1 if pad_id is None else pad_id)))
+    sized = retro_config(config, size, size - 1 if pad_id is None else pad_id)
+    return accelerate(Retro(sized, NgramTable))
 
 
 def _build_graft(

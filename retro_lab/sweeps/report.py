@@ -238,15 +238,22 @@ def _results_below(path: Path) -> list[Path]:
 
 
 def _variants(file: Path) -> list[Path]:
-    """Results of a run's own kind of evaluation on another split, or with another memory or plain
-    model; other kinds look at the same scores."""
+    """Results of a run on another split, or with another memory or plain model, one of each.
+
+    Kinds of evaluation look at the same scores, so the run's own kind is taken if it has them.
+    """
     from retro_lab.evaluation.records.results import RESULTS_FILE
 
     try:
-        kind = read_config(file.with_name("config.yaml")).eval.name
+        own = read_config(file.with_name("config.yaml")).eval.name
     except UserError:
         return []
-    return sorted(file.parent.glob(f"{EVALUATIONS}/{kind}-*/{RESULTS_FILE}"))
+    found: dict[str, Path] = {}
+    for name in (own, "*"):
+        for other in sorted(file.parent.glob(f"{EVALUATIONS}/{name}-*/{RESULTS_FILE}")):
+            _, _, looks_at = other.parent.name.removeprefix(own).partition("-")
+            found.setdefault(looks_at, other)
+    return sorted(found.values())
 
 
 def _write_csv(rows: Sequence[SweepRow], path: Path) -> None:
@@ -255,7 +262,8 @@ def _write_csv(rows: Sequence[SweepRow], path: Path) -> None:
     from retro_lab.evaluation.report.sweep import AXES, MEASURED
 
     head = ["run_key", *AXES, *rows[0].others, "k", *MEASURED, "bpb", "baseline_bpb", "plain_bpb"]
-    head += ["against", *(f"{part}_{n}" for part in ("all_chunks", "leak_free") for n in PAIRED)]
+    of = ("all_chunks", "leak_free", "memory")
+    head += ["against", *(f"{part}_{n}" for part in of for n in PAIRED), "memory_bpb"]
     lines = [
         [
             row.run_key,
@@ -267,6 +275,8 @@ def _write_csv(rows: Sequence[SweepRow], path: Path) -> None:
             row.against if row.difference else None,
             *paired(row.difference),
             *paired(row.leak_free),
+            *paired(row.saving),
+            row.memory and row.memory.bpb,
             row.flops,
             row.seconds,
         ]

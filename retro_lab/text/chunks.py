@@ -156,8 +156,17 @@ class ChunkStore:
         return start, start + int(self.token_bytes[chunk].sum())
 
     def texts(self, ids: ArrayLike, corpus: Corpus) -> list[str]:
-        """Raw text of chunks [n]; a character cut by a chunk's end becomes U+FFFD."""
+        """Raw text of chunks [n]; a character cut by a chunk's end becomes U+FFFD.
+
+        Raises:
+            UserError: an id is -1, that of a query from outside the store.
+        """
         ids = np.asarray(ids, np.int64)
+        if (ids < 0).any():
+            raise UserError(
+                "a query from outside the store has no chunk whose text could be read",
+                fix="a retriever of your own reads queries.raw_texts()",
+            )
         starts = self.text_start[ids]
         stops = starts + self.token_bytes[ids].sum(axis=-1, dtype=np.int64)
         spans = zip(starts, stops, strict=True)

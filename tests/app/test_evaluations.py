@@ -24,10 +24,15 @@ from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.gain_file import load_gain
 from retro_lab.evaluation.records.results import Results, warnings
 from retro_lab.evaluation.records.token_table import TokenTable
+from retro_lab.rivals import memory_decoder
+from retro_lab.rivals.rival_session import RivalSession
 from retro_lab.rivals.table import load as load_rivals
+from retro_lab.run.compared import compared_runs
+from retro_lab.run.data.graph import DataGraph
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.evaluating import evaluate as evaluation_module
 from retro_lab.run.evaluating.reevaluate import evaluate_one
+from retro_lab.run.timing import Stopwatch
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +101,29 @@ def test_rivals_that_are_trained_score_distributions(everything: RunDirectory) -
     assert rows["memory_decoder"]["facts"]["tokens_imitated"] > 0
     assert rows["plain"]["figures"]["all"]["against_plain"] is None
     assert rows["xz"]["figures"]["all"]["against_plain"] is not None
+
+
+def test_the_baseline_is_scored_once_for_the_decoder_and_its_controls(
+    golden: Golden, copy: RunDirectory
+) -> None:
+    rivals = all_parts(golden).rivals
+    rivals = replace(rivals, memory_decoder=replace(rivals.memory_decoder, weights=[0.125]))
+    config = replace(copy.config(), eval=replace(all_parts(golden), rivals=rivals))
+    baseline = compared_runs(config)["baseline"]
+    session = RivalSession(config, DataGraph(config), baseline, Stopwatch())
+    own, read = session.retro_baseline.embedding, []
+
+    def note(module: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        if module is own:  # decoders are copies, with this hook
+            read.append(given[0].tolist())
+
+    own.register_forward_pre_hook(note)
+    entries = memory_decoder.entries(session)
+    assert [entry.outcome.tuning.chosen["weight"] for entry in entries] == [0.125] * 3
+    for text in (session.text.tuning, session.text.test):
+        data, windows = text.windows()
+        first = data.__getitems__(windows[: session.batch].tolist())["input_ids"]
+        assert read.count(first.tolist()) == 1
 
 
 def test_tokens_add_up_to_chunks_in_every_condition(everything: RunDirectory) -> None:

@@ -8,17 +8,20 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import orjson
 import pytest
 from golden import PLANTED, Golden, evaluation_of, results_of
+from small_corpus import CorpusSize, corpus_overrides, write_corpus
 
 from retro_lab.commands.summary import show_results
-from retro_lab.config.errors import ConfigError
+from retro_lab.config.errors import ConfigError, UserError
 from retro_lab.config.fingerprints import plain_of, run_key, steps_of
 from retro_lab.config.rules import check
 from retro_lab.config.schema import (
+    Config,
     CorpusDatabaseConfig,
     EvaluateConfig,
     JsonlCorpusConfig,
@@ -31,7 +34,8 @@ from retro_lab.evaluation.records.results import Results
 from retro_lab.evaluation.records.token_table import TokenTable
 from retro_lab.run.data.graph import DataGraph
 from retro_lab.run.directory import RunDirectory
-from retro_lab.run.experiment import ensure_trained
+from retro_lab.run.evaluating.memory import MemoryScoring, check_gate_documents
+from retro_lab.run.experiment import ensure_trained, run_experiment
 from retro_lab.run.timing import Stopwatch
 
 SUFFIX_TOPIC = MemoryConfig(name="suffix_topic", experts=["suffix", "topic"], gate_tokens=2_000)
@@ -224,6 +228,28 @@ def test_scores_of_other_text_are_not_read(
         larger = evaluated(run, SUFFIX_TOPIC, database=database, eval=asked)
         found.append(ChunkTable.load(larger.chunks_file).nats["memory"])
     assert not np.allclose(*found)
+
+
+def test_a_gate_is_not_fitted_on_two_documents(golden: Golden, tmp_path: Path) -> None:
+    def config(documents: int, *more: str) -> Config:
+        folder = tmp_path / str(documents)
+        folder.mkdir(exist_ok=True)
+        write_corpus(folder, CorpusSize(80, (documents, 3, 2), (60, 60, 60), {}))
+        own = ("retriever=none", f"runs_dir={folder}/runs", f"store.dir={folder}/store")
+        return golden.config(*corpus_overrides(folder), *own, *more)
+
+    two = config(2, "memory=suffix_topic")
+    with pytest.raises(UserError, match="training split, which has 2 of them") as caught:
+        run_experiment(two, Stopwatch())
+    assert "memory.gate=shipped" in str(caught.value.fix)
+    assert RunDirectory.of(two).state == "new", "nothing was trained"
+    graph, nothing = DataGraph(two), cast(Any, None)
+    with pytest.raises(UserError, match="has 2 of them"):
+        MemoryScoring(two, graph, nothing, "baseline", nothing).gates([])
+    for fine in (config(2, "memory=suffix_topic", "memory.gate=shipped"), config(2, "memory=none")):
+        check_gate_documents(fine, graph)
+    three = config(3, "memory=suffix_topic")
+    check_gate_documents(three, DataGraph(three))
 
 
 def test_it_is_no_part_of_a_run_and_bad_settings_are_one_message(golden: Golden) -> None:

@@ -6,13 +6,20 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from golden import Golden
 
 import retro_lab as rl
+from retro_lab.config.compose import load_config
+from retro_lab.config.schema import DenseNeuralRetrieverConfig
 from retro_lab.evaluation.records.chunk_table import ChunkTable
+from retro_lab.retrieval.search.dense_neural_rerank import DenseNeuralReranker, Scorer
+from retro_lab.retrieval.search.registry import BACKENDS
+from retro_lab.run.data.graph import DataGraph
 from retro_lab.run.directory import RunDirectory
 
 TEXTS = [
@@ -20,6 +27,7 @@ TEXTS = [
     "dogs dig deep holes in the garden every day",
     "birds sing early in the morning before the sun is up",
 ]
+READ = {"value": "both", "chunk_size": 64, "neighbour_length": 128}
 
 
 @pytest.fixture
@@ -47,6 +55,37 @@ def test_strings_are_searched(tmp_path: Path, retriever: str) -> None:
     assert "dig deep holes" in best.text
     found = database.search(["the cat", "sing in the morning"], k=1)
     assert [hits[0].document_id for hits in found] == ["cat", "bird"]
+
+
+class SharedWords(DenseNeuralReranker):
+    """No model is downloaded: a pair's score is the number of words that its texts share."""
+
+    @property
+    def scorer(self) -> Scorer:
+        return lambda pairs: np.array([len(set(a.split()) & set(b.split())) for a, b in pairs])
+
+
+def test_new_text_is_compared_by_a_ranker_of_raw_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BACKENDS, DenseNeuralRetrieverConfig, f"{__name__}:SharedWords")
+    options = ("retriever=dense_neural_rerank", "embedder=hashing")
+    database = rl.Database.from_texts(TEXTS, f"store.dir={tmp_path}", *options)
+    asked = "cat and sing: who digs holes in the garden?"
+
+    def shared(text: str) -> int:
+        return len(set(asked.split()) & set(text.split()))
+
+    hits = database.search(asked, k=3)
+    assert [hit.score for hit in hits] == [shared(hit.text) for hit in hits] != [0, 0, 0]
+
+    config = load_config([f"store.dir={tmp_path}", *database.corpus, *options])
+    graph, model = DataGraph(config, whole=True), SimpleNamespace(**READ)
+    [encoded] = graph.tokenizer.data.encode_batch([asked])
+    [found] = graph.search(config.retriever, cast(Any, model), 3).search([encoded.ids.tolist()])[1]
+    assert [(one.document, one.score) for one in found] == [
+        (hit.document_id, hit.score) for hit in hits
+    ]
 
 
 def test_the_same_strings_are_kept_once(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from retro_lab.nn import Retro, RetroConfig
 from retro_lab.nn.config import FeedForwardKind, PositionKind, ValueKind
 from retro_lab.nn.cpu import accelerate
 from retro_lab.nn.decode import new_cache, step
+from retro_lab.nn.ngram_table import NgramTable
 
 POSITIONS = get_args(PositionKind)
 VALUES = get_args(ValueKind)
@@ -94,7 +95,7 @@ def make_case(
         share_embeddings=share_embeddings,
     )
     generator = torch.Generator().manual_seed(seed)
-    model = accelerate(Retro(config)).to(dtype).eval()
+    model = accelerate(Retro(config, NgramTable)).to(dtype).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=dtype) * 0.5)

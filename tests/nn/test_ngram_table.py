@@ -74,7 +74,7 @@ def test_two_ngrams_seldom_collide_in_all_hashes() -> None:
 def test_it_starts_as_the_model_without_a_table_and_learns() -> None:
     torch.manual_seed(0)
     plain = Retro(dataclasses.replace(CONFIG, ngram_rows=0))
-    model = Retro(CONFIG)
+    model = Retro(CONFIG, NgramTable)
     model.load_state_dict(plain.state_dict(), strict=False)
     ids = torch.randint(0, 4096, (2, 9))
     assert torch.equal(model(ids), plain(ids))
@@ -83,7 +83,7 @@ def test_it_starts_as_the_model_without_a_table_and_learns() -> None:
         optimiser.zero_grad()
         model.token_nats(ids[:, :-1], ids[:, 1:]).sum().backward()
         optimiser.step()
-    assert model.ngrams is not None
+    assert isinstance(model.ngrams, NgramTable)
     gradient = model.ngrams.table.weight.grad
     assert gradient is not None
     assert gradient.abs().sum() > 0
@@ -97,6 +97,13 @@ def test_generation_says_what_a_full_pass_says(lengths: list[int]) -> None:
     torch.testing.assert_close(in_steps(case, lengths, True), whole, rtol=0.0, atol=1e-9)
 
 
+def test_a_model_never_runs_without_its_table() -> None:
+    with pytest.raises(ValueError, match=r"ngram_rows need Retro\(config, NgramTable\)"):
+        Retro(CONFIG)
+    plain = Retro(dataclasses.replace(CONFIG, ngram_rows=0), NgramTable)
+    assert plain.ngrams is None
+
+
 def test_layers_outside_the_model_are_refused() -> None:
     with pytest.raises(ValueError, match="ngram_layer 3"):
-        dataclasses.replace(CONFIG, ngram_layer=3)
+        Retro(dataclasses.replace(CONFIG, ngram_layer=3), NgramTable)

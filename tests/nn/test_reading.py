@@ -26,10 +26,10 @@ def test_no_file_of_the_model_names_a_machine(file: Path) -> None:
 
 
 def test_the_forward_pass_imports_nothing_else_of_the_room() -> None:
-    """But for how weights start, which of them are the plain model's, and a table that is off."""
+    """But for how weights start, and which of them are the plain model's."""
     imported = {
         name
         for file in PASS
         for name in re.findall(r"^from \.(\w+) import", (ROOM / f"{file}.py").read_text(), re.M)
     }
-    assert imported - set(PASS) == {"initialise", "retrofit", "ngram_table"}
+    assert imported - set(PASS) == {"initialise", "retrofit"}

@@ -25,7 +25,14 @@ from retro_lab.config.schema import (
     RetrieverConfig,
     TfidfRetrieverConfig,
 )
-from retro_lab.retrieval.base import Neighbours, Queries, Retriever, chunk_queries, text_tokens
+from retro_lab.retrieval.base import (
+    Neighbours,
+    Queries,
+    Retriever,
+    chunk_queries,
+    no_texts,
+    text_tokens,
+)
 from retro_lab.retrieval.index_stage import index_stage
 from retro_lab.retrieval.search.bm25 import Bm25Retriever
 from retro_lab.retrieval.search.dense_neural_rerank import DenseNeuralReranker
@@ -214,9 +221,15 @@ def test_dense_candidates_are_put_in_the_order_of_a_cross_encoder() -> None:
 
 def test_a_cross_encoder_without_texts_is_the_users_error() -> None:
     retriever = built(DenseNeuralRetrieverConfig())
-    for without in (queries()._replace(text_of=None), queries()._replace(chunk_ids=-1 - 0 * ROWS)):
+    for without in (
+        queries()._replace(text_of=no_texts),
+        queries()._replace(text_of=no_texts, texts=["w1"] * len(ROWS)),
+    ):
         with pytest.raises(UserError, match="raw text"):
             retriever.candidates(without, 3)
+    with pytest.raises(UserError, match="outside the store") as caught:
+        retriever.candidates(queries()._replace(chunk_ids=-1 - 0 * ROWS), 3)
+    assert "raw_texts()" in str(caught.value.fix)
 
 
 def test_a_missing_cross_encoder_is_the_users_error(tmp_path: Path) -> None:

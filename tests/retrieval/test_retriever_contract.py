@@ -22,9 +22,10 @@ from retro_lab.retrieval.search.dense_neural_rerank import DenseNeuralReranker, 
 from retro_lab.retrieval.search.registry import BACKENDS, build_retriever, load_retriever
 from retro_lab.retrieval.service.client import HttpRetriever, Service
 from retro_lab.retrieval.service.server import create_app
-from retro_lab.testing.contracts import RetrieverContract, Search, world
+from retro_lab.testing.contracts import RetrieverContract, Search, queries, world
 
 OPTIONS = [option for option in options("retriever") if option != "none"]
+NOT_BY_CONTENT = {"oracle", "random", "stored"}  # they read what new text lacks
 OWN = {"custom": ["retriever.class=word_overlap:WordOverlap"]}
 
 
@@ -73,6 +74,22 @@ class TestEveryOption(RetrieverContract):
     @pytest.fixture(params=OPTIONS)
     def search(self, request: pytest.FixtureRequest) -> Search:
         return searched(request.param)
+
+    @pytest.mark.parametrize("option", [o for o in OPTIONS if o not in NOT_BY_CONTENT])
+    def test_new_text_finds_what_a_stored_chunk_of_the_same_text_finds(self, option: str) -> None:
+        retriever, chunks = searched(option).shared, world()[0]
+        stored = queries().take(np.arange(3, 900, 60))
+        outside = np.full(len(stored.chunk_ids), -1)
+        new = stored._replace(
+            chunk_ids=outside,
+            document=outside,
+            following=None,
+            given=None,
+            texts=chunks.texts(stored.chunk_ids, chunks.corpus),
+        )
+        expected, found = (retriever.candidates(asked, 20) for asked in (stored, new))
+        np.testing.assert_array_equal(found.ids, expected.ids)
+        np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-6)
 
 
 def test_none_has_no_retriever() -> None:

@@ -10,6 +10,7 @@ import pytest
 from retro_lab.config.schema import ModelConfig
 from retro_lab.nn import Retro, RetroConfig
 from retro_lab.nn.flops import count_flops
+from retro_lab.nn.ngram_table import NgramTable
 from retro_lab.rivals.matched import matched, matched_table, parameters
 
 RETRO = RetroConfig(
@@ -80,7 +81,7 @@ def test_the_table_has_the_parameters_of_retrieval_to_half_a_row() -> None:
         ngram_heads=table.heads,
         ngram_layer=table.layer,
     )
-    assert match.cost == sum(p.numel() for p in Retro(built).parameters())
+    assert match.cost == sum(p.numel() for p in Retro(built, NgramTable).parameters())
     assert match.target == parameters(RETRO)
     assert match.original == parameters(RETRO.baseline)
     assert abs(match.cost - match.target) <= match.unit / 2

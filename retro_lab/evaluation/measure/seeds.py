@@ -38,6 +38,8 @@ class SeedGroup:
         bpb: bits per byte over all chunks.
         gain: on minus plain, or minus baseline, all chunks; None unless all have the pair.
         leak_free: as `gain`, on chunks with r(C) <= 0.125.
+        memory: bits per byte with a memory; None unless all read one.
+        saving: the memory's difference from the same model without it, all chunks.
         flops: mean training FLOPs of a run; None if unknown.
         seconds: mean training time of a run; None if unknown.
     """
@@ -46,6 +48,8 @@ class SeedGroup:
     bpb: Spread
     gain: Spread | None
     leak_free: Spread | None
+    memory: Spread | None
+    saving: Spread | None
     flops: float | None
     seconds: float | None
 
@@ -84,6 +88,8 @@ def _group(rows: list[SweepRow]) -> SeedGroup:
         spread([row.score.bpb for row in rows]),
         _of_all(gains, len(rows)),
         _of_all(clean, len(rows)),
+        _of_all([row.memory and row.memory.bpb for row in rows], len(rows)),
+        _of_all([row.saving and row.saving.delta_bpb for row in rows], len(rows)),
         _mean([row.flops for row in rows]),
         _mean([row.seconds for row in rows]),
     )

@@ -24,6 +24,7 @@ FIGURES: dict[str, Callable[[SweepRow], float | None]] = {
     "bpb": lambda row: row.score.bpb,
     "gain": lambda row: row.difference and row.difference.delta_bpb,
     "leak_free": lambda row: row.leak_free and row.leak_free.delta_bpb,
+    "memory": lambda row: row.memory and row.memory.bpb,
     "flops": lambda row: row.flops,
     "time": lambda row: row.seconds,
 }
@@ -35,7 +36,7 @@ def where(rows: Sequence[SweepRow], conditions: Sequence[str]) -> list[SweepRow]
 
     Args:
         conditions: `retriever=bm25,faiss_flat`, `k>=2`, `optim.lr<0.01`, `bpb<2`, `split!=test`;
-            a key is a column, a figure (bpb, gain, leak_free, flops, time) or a setting.
+            a key is a column, a figure (bpb, gain, leak_free, memory, flops, time) or a setting.
 
     Raises:
         UserError: a condition is malformed, or no row has its key.
@@ -74,6 +75,7 @@ def sorted_groups(groups: Sequence[SeedGroup], sort: str | None) -> list[SeedGro
     key = sort.removeprefix("-")
     means = {"bpb": lambda g: g.bpb.mean, "gain": lambda g: g.gain and g.gain.mean}
     means |= {"leak_free": lambda g: g.leak_free and g.leak_free.mean}
+    means |= {"memory": lambda g: g.memory and g.memory.mean}
     value = means.get(key, lambda group: figure(group.rows[0], key))
     return _by(groups, value, sort.startswith("-"))
 

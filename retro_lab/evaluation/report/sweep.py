@@ -53,6 +53,8 @@ class SweepRow:
         others: further settings, such as `optim.lr`, in which otherwise equal rows differ; see
             `with_differing_settings`.
         folder: the run's directory; None if unknown.
+        memory: score with the memory, or else the own-document cache; None if neither was read.
+        saving: `memory` minus `score`, all chunks.
     """
 
     run_key: str
@@ -78,6 +80,8 @@ class SweepRow:
     plain: Score | None = None
     others: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    memory: Score | None = None
+    saving: Difference | None = None
 
     @property
     def against(self) -> str:
@@ -103,7 +107,9 @@ def sweep_row(results: Results) -> SweepRow:
     k = scored_k(config) if retrieves else 0
     database = _database(measured.database) if retrieves else "none"
     reference = _reference(results)
+    own = "on" if retrieves else "baseline"
     against = "plain" if retrieves and "plain" in scores else "baseline"
+    reading = "memory" if "memory" in scores else "cache"
     return SweepRow(
         run_key=results.run_key,
         retriever=config["retriever"]["name"],
@@ -113,7 +119,7 @@ def sweep_row(results: Results) -> SweepRow:
         cca=_cca(config["cca"]) if retrieves else "none",
         seed=config["seed"],
         k=k,
-        score=scores["on" if retrieves else "baseline"],
+        score=scores[own],
         baseline=scores.get("baseline"),
         difference=results.leakage.difference("on", against, UNFILTERED),
         leak_free=results.leakage.difference("on", against, LEAK_FREE_ALPHA),
@@ -125,6 +131,8 @@ def sweep_row(results: Results) -> SweepRow:
         seconds=results.timing.get("training"),
         database=database,
         plain=scores.get("plain") if retrieves else None,
+        memory=scores.get(reading),
+        saving=results.leakage.difference(reading, own, UNFILTERED),
     )
 
 

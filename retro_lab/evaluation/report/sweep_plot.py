@@ -218,6 +218,10 @@ def _draw_series(
         markeredgewidth=0.8,
         zorder=4,
     )
+    read = [(x, group.memory.mean) for x, group in placed if group.memory is not None]
+    if read:
+        style: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": ":"}
+        axes.plot(*zip(*read, strict=True), label=with_memory(label), zorder=4, **style)
     for x, group in placed:
         if len(group.rows) > 1:
             dots = [row.score.bpb for row in group.rows]
@@ -225,6 +229,11 @@ def _draw_series(
         low, high = bar(group, seeds)
         if low is not None and high is not None:
             axes.vlines(x, low, high, color=colour, alpha=0.55, linewidth=1.6, zorder=3)
+
+
+def with_memory(label: str) -> str:
+    """Label of a line of figures with a memory."""
+    return f"{label}, with memory"
 
 
 def bar(group: SeedGroup, seeds: bool) -> tuple[float | None, float | None]:

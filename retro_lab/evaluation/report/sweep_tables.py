@@ -60,12 +60,14 @@ def parts(rows: Sequence[SweepRow], sort: str | None = None) -> list[Part]:
 def run_table(part: Part) -> Table:
     """A table with a row for each run."""
     names = varying(part.rows)
-    gains = _gain_heads(part)
+    gains, memory = _gain_heads(part), _memory_heads(part)
     rows = [
         [
             *_name_cells(row, names),
             f"{row.score.bpb:.4f}",
+            *[NONE if row.memory is None else f"{row.memory.bpb:.4f}"][: len(memory)],
             *[difference_text(row.difference), difference_text(row.leak_free)][: len(gains)],
+            *[difference_text(row.saving)][: len(memory)],
             *_cost(row.flops, row.seconds),
         ]
         for row in part.rows
@@ -73,7 +75,7 @@ def run_table(part: Part) -> Table:
     return _table(
         f"{part.name}: {_count(len(part.rows), 'run')}",
         names,
-        ["k", "bits/\nbyte", *gains, "FLOPs", "time"],
+        ["k", "bits/\nbyte", *memory[:1], *gains, *memory[1:], "FLOPs", "time"],
         rows,
         optional=2,
     )
@@ -82,15 +84,18 @@ def run_table(part: Part) -> Table:
 def group_table(part: Part, sort: str | None = None) -> Table:
     """A table with a row for each group of seeds."""
     names = [name for name in varying(part.rows) if name != "seed"]
-    gains = _gain_heads(part)
+    gains, memory = _gain_heads(part), _memory_heads(part)
     rows = []
     groups = by_settings(part.rows)
     for group in sorted_groups(groups, sort):
         *told, k = _name_cells(group.rows[0], names)
         gain = [_text(group.gain, "+.4f"), _text(group.leak_free, "+.4f")][: len(gains)]
-        figures = [_text(group.bpb, ".4f"), *gain, f"{group.best.score.bpb:.4f}"]
+        read = [_text(group.memory, ".4f"), _text(group.saving, "+.4f")][: len(memory)]
+        figures = [_text(group.bpb, ".4f"), *read[:1], *gain, *read[1:]]
+        figures.append(f"{group.best.score.bpb:.4f}")
         rows.append([*told, k, str(len(group.rows)), *figures, *_cost(group.flops, group.seconds)])
-    heads = ["k", "seeds", "bits/\nbyte", *gains, "best\nseed", "FLOPs", "time"]
+    heads = ["k", "seeds", "bits/\nbyte", *memory[:1], *gains, *memory[1:]]
+    heads += ["best\nseed", "FLOPs", "time"]
     title = f"{part.name}: {_count(len(groups), 'setting')}, seeds together"
     return _table(title, names, heads, rows, optional=3)
 
@@ -156,6 +161,12 @@ def _gain_heads(part: Part) -> list[str]:
     clean = any(row.leak_free for row in part.rows)
     over = ["all chunks", f"r(C) ≤ {LEAK_FREE_ALPHA:g}"][: 1 + clean]
     return [f"on - {part.against}\n{chunks}" for chunks in over]
+
+
+def _memory_heads(part: Part) -> list[str]:
+    """Headings of the figures with a memory; none if no run of the part reads one."""
+    reads = any(row.memory for row in part.rows)
+    return ["with\nmemory", "memory - without\nall chunks"] if reads else []
 
 
 def _cost(flops: float | None, seconds: float | None) -> list[str]:

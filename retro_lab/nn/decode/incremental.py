@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..chunks import RetrievedChunks
-from ..ngram_table import preceding
+from ..ngram_table import NgramTable, preceding
 from ..pointer import MAX_MATCH
 from ..positions import Axis
 from ..retro import Retro
@@ -121,7 +122,7 @@ def _piece(
     for layer, (block, kept) in enumerate(zip(blocks, cache.layers, strict=True), start=1):
         if model.ngrams is not None and layer == model.config.ngram_layer:
             known = preceding(torch.cat((cache.recent, ids), 1), model.config.ngram_longest)
-            x = model.ngrams(x, known[:, -length:])
+            x = cast(NgramTable, model.ngrams).added(x, known[:, -length:])
         x, cca = steps.attend(block, x, kept, places), block.cca
         if layer in model.config.cca_layers[:1]:
             _keep_activations(model, x, cache, rows, neighbours)

@@ -38,7 +38,7 @@ class BlockSearch:
     embeddings: Embeddings | None
     leak: LeakFilter | None
     similar: NearDuplicates | None
-    text_of: TextOf | None
+    text_of: TextOf
 
     def __reduce__(self) -> tuple[type[BlockSearch], tuple]:
         return type(self), tuple(getattr(self, field.name) for field in fields(self))

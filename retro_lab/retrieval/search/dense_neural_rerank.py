@@ -51,17 +51,12 @@ class DenseNeuralReranker(Reranker):
         """The ranker's score of each candidate.
 
         Raises:
-            UserError: the model is missing, or the queries have no text in the store.
+            UserError: the model is missing, or the search has no raw text.
         """
-        text_of = queries.text_of
-        if text_of is None or (queries.chunk_ids == NO_CHUNK).any():
-            raise UserError(
-                "retriever=dense_neural_rerank compares raw text, which this search doesn't have",
-                fix="search for chunks of the corpus, or use retriever=dense_bm25_rerank",
-            )
+        asked = queries.raw_texts()
         rows, columns = np.nonzero(ids != NO_CHUNK)
         chunks, place = np.unique(ids[rows, columns], return_inverse=True)
-        asked, texts = text_of(queries.chunk_ids), text_of(chunks)
+        texts = queries.text_of(chunks)
         pairs = [(asked[row], texts[at]) for row, at in zip(rows, place, strict=True)]
         distinct = {pair: number for number, pair in enumerate(dict.fromkeys(pairs))}
         scores = np.zeros(ids.shape, dtype=np.float32)

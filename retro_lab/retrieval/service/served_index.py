@@ -165,7 +165,7 @@ class ServedIndex:
                 fix=f"the served run's tokenizer has ids from 0 to {self.chunks.vocab_size - 1}",
             )
         texts: list[str] = []
-        if vectors is None and self.embedder is not None:
+        if self.config.needs_texts or (vectors is None and self.embedder is not None):
             texts = [self.tokenizer.decode(row[row != NO_TOKEN].tolist()) for row in rows]
         return self._outside(rows, texts, vectors)
 
@@ -180,7 +180,9 @@ class ServedIndex:
             vectors = embed_queries(self.embedder, texts)
         nowhere = np.full(len(rows), NO_CHUNK, dtype=np.int64)
         tokens = text_tokens(tokens, self.chunks.pad_id, self.chunks.boundary_id)
-        return Queries(tokens, vectors, nowhere, nowhere, None, self._texts_of)
+        return Queries(
+            tokens, vectors, nowhere, nowhere, text_of=self._texts_of, texts=texts or None
+        )
 
     def _vectors(self, embeddings: list[list[float]]) -> np.ndarray:
         dim = 0 if self.embeddings is None else self.embeddings.dim

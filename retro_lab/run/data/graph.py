@@ -17,7 +17,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from retro_lab.config.errors import UserError
 from retro_lab.config.schema import (
     ChunkingConfig,
     Config,
@@ -167,22 +166,15 @@ class DataGraph:
             retriever: a random one draws by a hash of the query.
             model: configuration of the model that reads the neighbours.
             k: neighbours for each query.
-
-        Raises:
-            UserError: the retriever cannot search for new text.
         """
-        if retriever.needs_texts:
-            raise UserError(
-                f"retriever={retriever.name} searches for text of the corpus only",
-                fix="add retrieval=off or neighbours_text=..., or use a run with another retriever",
-            )
         text = SearchedStore(self.chunks, self.corpus.ids, self.tokenizer.data)
         read = ReadPart.by(model, k)
         if isinstance(retriever, RandomRetrieverConfig):
             return RandomChunks(text, self.chunks.searched, read, retriever)
         index = load_retriever(retriever, self.index(retriever).data)
         embedder = build_embedder(self.groups.embedder) if retriever.needs_embeddings else None
-        return NewTextSearch(text, read, index, embedder)
+        texts = self.searched.text_of if retriever.needs_texts else None
+        return NewTextSearch(text, read, index, embedder, texts)
 
     def mended_shares(self, split: str) -> dict[str, float]:
         """Shares of a split's text that the tokenizer or the dataset lost, by `mended_shares`."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from retro_lab.config.schema import RetrieverConfig
+from retro_lab.retrieval.base import no_texts
 from retro_lab.retrieval.filters.leak_filter import LeakFilter
 from retro_lab.retrieval.filters.near_duplicates import NearDuplicates
 from retro_lab.retrieval.index_stage import build_index, check_index, index_stage, is_extendable
@@ -65,9 +65,7 @@ def neighbours_node(
     index = graph.index(retriever, searched)
 
     def build(workspace: Workspace) -> Mapping[str, Any]:
-        texts = None
-        if retriever.needs_texts:
-            texts = partial(searched.chunks.texts, corpus=searched.corpus)
+        texts = searched.text_of if retriever.needs_texts else no_texts
         return build_neighbours(
             retriever,
             count,

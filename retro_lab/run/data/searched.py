@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from retro_lab.config.schema import CorpusDatabaseConfig, DatabaseConfig
+from retro_lab.retrieval.base import TextOf
 from retro_lab.retrieval.embed.database import DatabaseEmbeddings
 from retro_lab.retrieval.embed.embedders import Embeddings
 from retro_lab.store import Artifact, Stage, Workspace
@@ -128,6 +129,11 @@ class SearchedText:
         if not isinstance(self.chunks, DatabaseStore):
             return self.graph.own.corpus.data
         return DatabaseCorpus(self.chunks, [text.corpus.data for text in self._all])
+
+    @property
+    def text_of(self) -> TextOf:
+        """Returns the raw text of chunks; can be sent to other processes."""
+        return partial(self.chunks.texts, corpus=self.corpus)
 
     @cached_property
     def embeddings(self) -> Embeddings:

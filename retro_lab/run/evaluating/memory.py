@@ -15,6 +15,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from retro_lab.config.errors import UserError
 from retro_lab.config.schema import Config
 from retro_lab.data.datamodule import RetroDataModule
 from retro_lab.data.dataset import Batch, EvaluationData
@@ -46,7 +47,28 @@ from ..model import LanguageModel, weights_digest
 LOG = logging.getLogger("retro_lab")
 _VALIDATION_SHARE = 3
 """The gate is stopped by a validation sample of one third of its training tokens."""
+FEWEST_FITTED = 3
+"""Fewest training documents that a gate is fitted on."""
 _FITTED_ON = ("train", "validation")
+
+
+def check_gate_documents(config: Config, graph: DataGraph) -> None:
+    """Refuses to fit a gate on one or two documents, which says nothing of any other text.
+
+    Raises:
+        UserError: the training split has too few documents for the memory's gate.
+    """
+    memory, chunks = config.memory, graph.own.chunks.data
+    if not memory.reads or memory.gate == "shipped":
+        return
+    number = len(np.unique(chunks.document[chunks.chunks_of("train")]))
+    if number < FEWEST_FITTED:
+        raise UserError(
+            f"memory={memory.name} fits a gate on the documents of the training split, which has "
+            f"{number} of them, and {FEWEST_FITTED} are the fewest",
+            fix="memory=suffix_topic memory.gate=shipped fits none, and memory=none reads none; or "
+            "give the training split more documents",
+        )
 
 
 @dataclass(frozen=True)
@@ -177,8 +199,13 @@ class MemoryScoring:
             )
 
     def gates(self, wanted: Sequence[MemoryCondition]) -> dict[str, FittedGate]:
-        """The gate of each condition: fitted, or found in the store, or the package's own."""
+        """The gate of each condition: fitted, or found in the store, or the package's own.
+
+        Raises:
+            UserError: as `check_gate_documents`.
+        """
         config, table = self.config, self._table
+        check_gate_documents(config, self.graph)
         if config.memory.gate == "shipped":
             return dict.fromkeys((each.name for each in wanted), FittedGate.load(SHIPPED))
         fields = {

@@ -174,7 +174,7 @@ class Conditions:
 
 def _check_searches(run: FinishedRun) -> None:
     retriever = run.config.retriever
-    if retriever.needs_texts or isinstance(retriever, StoredRetrieverConfig):
+    if isinstance(retriever, StoredRetrieverConfig):
         raise UserError(
             f"retriever={retriever.name} finds neighbours of the corpus's own chunks only, so "
             f"{run.directory.path} cannot read any for other text",

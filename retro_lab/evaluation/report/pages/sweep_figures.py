@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ...measure.seeds import SeedGroup, by_settings
 from ..sweep import SweepRow
-from ..sweep_plot import Axis, SweepPlan, bar, reference_scores
+from ..sweep_plot import Axis, SweepPlan, bar, reference_scores, with_memory
 from ..sweep_tables import short
 from .figures import Figure, Series
 
@@ -67,6 +67,10 @@ def _lines(lines: Mapping[str, Sequence[SweepRow]], axis: Axis) -> tuple[list[fl
             means = [placed[at].bpb.mean if at in placed else None for at in x]
             low, high = [b[0] for b in bars], [b[1] for b in bars]
             series.append(Series(name, means, colour, low, high))
+            read = [placed[at].memory if at in placed else None for at in x]
+            if any(read):
+                with_it = [each and each.mean for each in read]
+                series.append(Series(with_memory(name), with_it, colour, dash=(2, 4)))
         for group in found:
             if _at(axis, group) is None:
                 level = [group.bpb.mean] * len(x)
