@@ -22,7 +22,8 @@ write("validation.jsonl", rows[-12:-8])
 write("test.jsonl", rows[-8:])
 write("broken.jsonl", [rows[0], {"id": "number", "text": 1}])
 for part in ("train", "validation", "test"):
-    ids = [json.loads(line)["id"] for line in Path(f"{part}.jsonl").open()]
+    lines = Path(f"{part}.jsonl").read_text().splitlines()
+    ids = [json.loads(line)["id"] for line in lines]
     Path(f"{part}.ids").write_text("\n".join(ids) + "\n")
 table = {"key": [row["id"] for row in rows], "body": [row["text"] for row in rows]}
 pq.write_table(pa.table(table), "my.parquet")

@@ -180,11 +180,12 @@ def plot_sweep(rows: Sequence[SweepRow], path: Path, *, title: str) -> None:
 
 def _add_legend(panels: Sequence[Axes]) -> None:
     """One legend beside the last panel, of all panels: not each of them shows every row."""
-    shown = [axes.get_legend_handles_labels() for axes in panels]
-    found = {label: h for handles, labels in shown for h, label in zip(handles, labels, strict=True)}
+    found: dict[str, Any] = {}
+    for axes in panels:
+        handles, labels = axes.get_legend_handles_labels()
+        found |= dict(zip(labels, handles, strict=True))
     if found:
-        place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
-        panels[-1].legend(list(found.values()), list(found), **place)
+        panels[-1].legend(found.values(), found, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def _draw_points(axes: Axes, rows: Sequence[SweepRow], axis: Axis) -> None:
