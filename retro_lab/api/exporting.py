@@ -73,27 +73,47 @@ def export(
             AttachedMemory(run.directory.path, asked).write(partial / "memory")
 
 
+def check_push(name: str) -> None:
+    """Refuses what `push` could not send, before the model is written; asks no server.
+
+    Raises:
+        UserError: `name` is not `organisation/model`, or nobody is logged in.
+    """
+    from huggingface_hub import get_token
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    fix = "push=ORGANISATION/MODEL"
+    if "/" not in name:  # the hub completes such a name when it creates a model, not on upload
+        raise UserError(f"push={name}: the name of the user or organisation is missing", fix=fix)
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise UserError(f"push={name}: {first_line(error)}", fix=fix) from error
+    if get_token() is None:
+        raise UserError(
+            f"push={name}: no login for the Hugging Face hub was found",
+            fix="hf auth login, or HF_TOKEN=...; or leave out push=",
+        )
+
+
 def push(folder: Path, name: str, hub: Any = None) -> str:
     """Sends an exported folder to the Hugging Face hub, as a private model; returns its address.
 
     Args:
-        name: `organisation/model`.
+        name: `organisation/model`, as `check_push` accepts it.
         hub: a `huggingface_hub.HfApi`, by default that of the user's login.
 
     Raises:
         UserError: the hub cannot be reached, or refuses.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HfHubHTTPError
 
     hub = hub or HfApi()
     try:
         address = hub.create_repo(name, private=True, exist_ok=True)
         hub.upload_folder(repo_id=name, folder_path=folder, commit_message="Model of retro_lab")
-    except HFValidationError as error:
-        raise UserError(
-            f"push={name}: {first_line(error)}", fix="push=ORGANISATION/MODEL"
-        ) from error
     except Exception as error:
         if not (isinstance(error, (HfHubHTTPError, OSError)) or _is_of_transport(error)):
             raise

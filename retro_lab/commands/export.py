@@ -43,14 +43,16 @@ def export(request: Request) -> None:
     """Writes the folder, and says where it is.
 
     Raises:
-        UserError: the run is not finished, the folder has other content or can't be made, or the
-            hub refuses.
+        UserError: `push` names no model of the hub, the run is not finished, the folder has other
+            content or can't be made, or the hub refuses.
     """
     from retro_lab.run.finished import FinishedRun
 
     run = FinishedRun.open(request.run, "finished")
     from retro_lab.api import exporting
 
+    if request.push is not None:
+        exporting.check_push(request.push)
     exporting.export(
         run,
         request.out,

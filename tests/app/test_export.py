@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from golden import Golden
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 
 from retro_lab.__main__ import main
 from retro_lab.api.exporting import push
@@ -155,8 +155,32 @@ def test_a_hub_that_is_not_there_is_one_message(folder: Path) -> None:
         with pytest.raises(UserError, match=r"push=me/golden: .*refused") as caught:
             push(folder, "me/golden", hub)
     assert str(folder) in str(caught.value)
-    with pytest.raises(UserError, match="ORGANISATION/MODEL"):
-        push(folder, "me/golden/more", hub)
+
+
+@pytest.mark.parametrize(
+    ("name", "token", "message"),
+    [
+        ("golden", "x", "organisation is missing"),
+        ("me/golden/more", "x", "ORGANISATION/MODEL"),
+        ("me/my model", "x", "alphanumeric"),
+        ("me/golden", "", "no login"),
+    ],
+)
+def test_what_cannot_be_sent_is_not_written(
+    finished: RunDirectory,
+    tmp_path: Path,
+    name: str,
+    token: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "nobody"))
+    out = tmp_path / "sent"
+    assert main(["export", f"run={finished.path}", f"out={out}", f"push={name}"]) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("kind", ["byte", "hf"])

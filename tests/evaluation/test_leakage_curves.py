@@ -94,7 +94,13 @@ def test_an_empty_set_is_null_with_a_note(make_table: Make) -> None:
     difference = leakage.difference("on", "baseline", 0.125)
     assert difference is not None
     assert (difference.delta_bpb, difference.low, difference.high) == (None, None, None)
-    assert any("0.125" in note and "no figure" in note for note in leakage.notes)
+    words = {
+        (0.125,): "r(C) <= 0.125: there is no figure at this alpha.",
+        (0.125, 0.25): "r(C) <= 0.25: there is no figure at this alpha or a smaller one.",
+    }
+    for alphas, said in words.items():
+        notes = analyse(table, alphas, OWN, FAST).notes
+        assert [n for n in notes if "no figure" in n] == [f"No scored chunk has {said}"]
 
 
 @pytest.mark.parametrize("documents", [1, FEWEST - 1])

@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -279,3 +280,16 @@ def test_a_plot_of_a_search_and_of_two_splits_is_drawn(keys: int, tmp_path: Path
     plot_sweep(both, tmp_path / "two.png", title="Two")
     one, two = (image.imread(tmp_path / f"{name}.png") for name in ("one", "two"))
     assert two.shape[0] > 1.5 * one.shape[0], "a row of panels a split"
+
+
+def test_a_panel_without_the_best_run_has_the_legend(tmp_path: Path) -> None:
+    best, *others = searched(keys=3, seeds=1)
+    score = replace(best.score, nats=best.score.nats / 2)
+    best = replace(best, score=score, settings=json.dumps([{"optim": {"lr": 1.0}}, "32-true"]))
+    rows = [replace(row, baseline=None) for row in (best, *others)]
+    rows = with_differing_settings(rows)
+    assert SweepPlan.of(rows).panels[0] == "optim.lr"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plot_sweep(rows, tmp_path / "sweep.svg", title="Sweep")
+    assert "<!-- best -->" in (tmp_path / "sweep.svg").read_text()

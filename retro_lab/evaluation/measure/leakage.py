@@ -148,10 +148,11 @@ def analyse(
         for name, points in curves.items():
             points.append(_point(table, name, alpha, kept, documents))
         differences += _differences(table, alpha, kept, bootstrap)
-        if not documents:
-            notes.append(
-                f"No scored chunk has r(C) <= {alpha:g}: there is no figure at this alpha."
-            )
+    if empty := [p.alpha for p in next(iter(curves.values()), []) if not p.chunks]:
+        below = " or a smaller one" if len(empty) > 1 else ""
+        notes.append(
+            f"No scored chunk has r(C) <= {empty[-1]:g}: there is no figure at this alpha{below}."
+        )
     notes += _without_interval(next(iter(curves.values()), []))
     return Leakage(reference, bounds, bootstrap, curves, differences, notes, copies)
 

@@ -158,6 +158,7 @@ def plot_sweep(rows: Sequence[SweepRow], path: Path, *, title: str) -> None:
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(len(plan.splits), columns, squeeze=False, sharey="row")
     for (split, found), across in zip(plan.splits.items(), panels, strict=True):
+        drawn: list[Axes] = []
         for axes, name in zip(across, plan.panels, strict=True):
             axis = Axis.of(found, name)
             if plan.searched and not axis.values:  # no run of this split has the setting
@@ -170,10 +171,21 @@ def plot_sweep(rows: Sequence[SweepRow], path: Path, *, title: str) -> None:
             _draw_compared(axes, found)
             axis.format_axes(axes)
             tidy(axes)
+            drawn.append(axes)
         across[0].set_ylabel(f"{split} split: bits per byte\n(lower is better)")
-        across[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        _add_legend(drawn)
     panels[0][0].set_title(_note(rows), loc="left", fontsize=9.5, color=SOFT)
     save(figure, path, title)
+
+
+def _add_legend(panels: Sequence[Axes]) -> None:
+    """One legend beside the last panel, of all panels: not each of them shows every row."""
+    found: dict[str, Any] = {}
+    for axes in panels:
+        handles, labels = axes.get_legend_handles_labels()
+        found |= dict(zip(labels, handles, strict=True))
+    if found:
+        panels[-1].legend(found.values(), found, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def _draw_points(axes: Axes, rows: Sequence[SweepRow], axis: Axis) -> None:
