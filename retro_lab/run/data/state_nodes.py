@@ -17,11 +17,11 @@ from retro_lab.memory.datastore import (
     index_stage,
     states_stage,
 )
-from retro_lab.nn import Retro
 
 from .nodes import Node
 
 if TYPE_CHECKING:
+    from ..model import LanguageModel
     from .graph import DataGraph
 
 _LISTS_VISITED = 32
@@ -39,7 +39,7 @@ class StateSource:
         batch_size: windows a forward pass.
     """
 
-    model: Retro
+    model: LanguageModel
     weights: str
     data: EvaluationData
     stride: int
