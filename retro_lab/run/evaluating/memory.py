@@ -136,8 +136,10 @@ class MemoryScoring:
         """The model's states of the training split, if the memory searches them."""
         if "knn" not in self.config.memory.experts:
             return None
-        given = self._windows("train"), self.data.stride, self.config.eval.batch_size
-        return state_nodes(self.graph, StateSource(self.model, self._weights, *given))
+        config = self.config
+        given = self._windows("train"), self.data.stride, config.eval.batch_size
+        source = StateSource(self.model, self._weights, *given, max_run=config.memory.max_run)
+        return state_nodes(self.graph, source)
 
     @cached_property
     def _weights(self) -> str:
