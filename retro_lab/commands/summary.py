@@ -9,7 +9,7 @@ from retro_lab.config.wrapping import wrapped
 from retro_lab.evaluation.measure.injection import INJECTION_FILE, Injection
 from retro_lab.evaluation.records.gain_file import GAIN_FILE, load_gain
 from retro_lab.evaluation.records.results import Results, warnings
-from retro_lab.evaluation.report.injection_verdict import injection_verdict
+from retro_lab.evaluation.report.injection_verdict import injection_verdict, of_memory
 from retro_lab.evaluation.report.memory_report import memory_tables, memory_verdict
 from retro_lab.evaluation.report.pages.run_page import OUTDATED, outdated
 from retro_lab.evaluation.report.plain_words import plain_in_words
@@ -157,6 +157,14 @@ def _show_injection(console: Console, run: RunDirectory) -> None:
     injection = Injection.load(run.path)
     first, second = injection.documents
     title = f"copies of a share of {first:,} documents planted; {second:,} others never are"
+    _show_doses(console, injection, title)
+    if (memory := of_memory(injection)) is not None:
+        _show_doses(
+            console, memory, f"with memory; r(C): overlap with {in_words(memory.reference)}"
+        )
+
+
+def _show_doses(console: Console, injection: Injection, title: str) -> None:
     _show(console, injection_table(injection, title))
     for sentence in injection_verdict(injection).sentences:
         _say(console, sentence)

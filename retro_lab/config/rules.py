@@ -274,18 +274,10 @@ def _ralm(config: Config) -> Iterator[UserError]:
 
 
 def _memory(config: Config) -> Iterator[UserError]:
-    """States are known of a model of this project's own, in its training split."""
-    if "knn" not in config.memory.experts:
-        return
-    rule = None
-    if config.recipe.backbone is not None:
-        rule = (
-            f"knn reads no states of a pretrained model (recipe.backbone={config.recipe.backbone})"
-        )
-    elif not config.database.is_training_split:
+    """States of the language model are known in its training split alone."""
+    if "knn" in config.memory.experts and not config.database.is_training_split:
         rule = f"knn searches the training split alone, not database={config.database.name}"
-    if rule is not None:
-        fix = "memory=suffix_topic, which reads any database and model"
+        fix = "memory=suffix_topic, which reads any database"
         yield problem("memory.experts", config.memory.experts, rule, fix)
 
 

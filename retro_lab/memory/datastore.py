@@ -9,7 +9,7 @@ Shapes: T tokens of the training split, D width of the model, Q queries, K neigh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from retro_lab.retrieval.search.faiss_factory import as_user_error, fill_factory
 from retro_lab.store import Artifact, Stage, Workspace, mapped, track
 
 from .states import token_states
+
+if TYPE_CHECKING:
+    from retro_lab.huggingface import GraftedRetro
 
 VERSION = 1
 EXACT_UP_TO = 100_000
@@ -56,7 +59,7 @@ def states_stage(
 
 
 def build_states(
-    model: Retro,
+    model: Retro | GraftedRetro,
     data: EvaluationData,
     windows: NDArray[np.int64],
     batch_size: int,

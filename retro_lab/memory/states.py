@@ -1,7 +1,8 @@
 """States of a language model, one for each token that it predicts.
 
 A state is the normalised input of the last feed-forward block at the position that predicts the
-token: the best key of kNN-LM (Khandelwal et al. 2020, section 5).
+token: the best key of kNN-LM (Khandelwal et al. 2020, section 5). Of a Hugging Face model it is the
+last hidden state, which its output layer reads: every architecture has it under the same name.
 
 Shapes: B batch, N tokens of a window, D width of the model, T scored tokens of a batch.
 """
@@ -10,15 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from retro_lab.data.dataset import EvaluationData
 from retro_lab.nn import Retro
+
+if TYPE_CHECKING:
+    from retro_lab.huggingface import GraftedRetro
 
 UNSCORED = -1
 
@@ -40,13 +44,17 @@ class TokenStates(NamedTuple):
 
 
 @contextmanager
-def watched_states(model: nn.Module) -> Iterator[list[Tensor]]:
-    """A list to which each pass of a `Retro` within the context adds its states [B, N, D]."""
+def watched_states(model: Retro | GraftedRetro) -> Iterator[list[Tensor]]:
+    """A list to which each pass of a model within the context adds its states [B, N, D]."""
     seen: list[Tensor] = []
-    last = model.blocks[-1]  # pyright: ignore
-    hook = last.ff.register_forward_pre_hook(  # pyright: ignore
-        lambda module, inputs: seen.append(inputs[0])
-    )
+    if isinstance(model, Retro):
+        hook = model.decoder_blocks()[-1].ff.register_forward_pre_hook(
+            lambda module, inputs: seen.append(inputs[0])
+        )
+    else:
+        hook = model.backbone.base_model.register_forward_hook(
+            lambda module, inputs, output: seen.append(output.last_hidden_state)
+        )
     try:
         yield seen
     finally:
@@ -54,7 +62,10 @@ def watched_states(model: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def token_states(
-    model: Retro, data: EvaluationData, windows: NDArray[np.int64], batch_size: int
+    model: Retro | GraftedRetro,
+    data: EvaluationData,
+    windows: NDArray[np.int64],
+    batch_size: int,
 ) -> Iterator[TokenStates]:
     """States of all tokens scored by the windows, batch by batch.
 

@@ -25,6 +25,7 @@ from retro_lab.run.attached_memory import AttachedMemory
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.finished import FinishedRun
 
+KNN = MemoryConfig(name="knn", experts=["knn"], gate_tokens=2_000)
 MEMORY = MemoryConfig(name="suffix_topic", experts=["suffix", "topic"], gate_tokens=2_000)
 
 
@@ -81,6 +82,24 @@ def test_a_run_without_a_memory_is_evaluated_with_one(run: RunDirectory) -> None
     evaluate(EvaluateConfig(run=str(run.path), eval=run.config().eval, memory=MEMORY))
     after = scores(run)
     assert all(np.array_equal(after[name], nats) for name, nats in before.items())
+
+
+def test_its_last_hidden_states_are_searched(run: RunDirectory, model: Any) -> None:
+    """Random weights still tell contexts apart."""
+    asked = dataclasses.replace(run.config().eval, random=False, tokens=False)
+    out = results_of(EvaluateConfig(run=str(run.path), eval=asked, memory=KNN))
+    found = bits(out)
+    assert found["memory"] < 0.9 * found["baseline"]
+    chunks = FinishedRun.open(run).graph.chunks
+    document = int(chunks.document[chunks.chunks_of("train")[0]])
+    text = np.asarray(chunks.tokens)[chunks.document == document].reshape(-1)
+    ids = torch.from_numpy(text[text != chunks.pad_id].astype(np.int64))[None, :64]
+    with torch.inference_mode():
+        expected = model(ids, output_hidden_states=True).hidden_states[-1][0]
+    stored = (Path(run.config().store.dir) / "token_states").glob("*/keys.npy")
+    keys = [np.load(path, mmap_mode="r")[: len(expected)] for path in stored]
+    of_width = [each.astype(np.float32) for each in keys if each.shape == expected.shape]
+    assert any(np.allclose(each, expected, atol=1e-2) for each in of_width)
 
 
 def test_a_processor_gives_what_was_scored(

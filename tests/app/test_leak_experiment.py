@@ -20,6 +20,7 @@ from retro_lab.config.schema import (
     DatabaseConfig,
     EvaluateConfig,
     InjectionConfig,
+    MemoryConfig,
     PlantedDatabaseConfig,
 )
 from retro_lab.evaluation.measure.injection import (
@@ -205,12 +206,42 @@ def test_the_report_lies_beside_the_results(
     assert "Dose response: " in said
 
 
+def test_a_memory_reads_the_planted_copies_too(
+    golden: Golden, run: RunDirectory, tmp_path: Path
+) -> None:
+    shutil.copytree(run.path.parent, tmp_path / "runs")
+    copy = RunDirectory(tmp_path / "runs" / run.path.name)
+    asked = command(golden, copy)
+    every = replace(asked.eval, injection=InjectionConfig([1.0]), random=False)
+    memory = MemoryConfig(name="suffix", experts=["suffix"], gate_tokens=2_000)
+    evaluate(replace(asked, eval=every, memory=memory))
+    found = Injection.load(evaluation_of(copy, "injection-memory_suffix").path)
+    assert found.memory is not None
+    nothing, planted = found.memory
+    assert set(nothing.sets[FIRST].bpb) >= {"on", "memory"}
+    assert (planted.copied, planted.missed) == (1, 0)
+    injected = planted.sets[INJECTED].bpb
+    assert injected["memory"] < 0.5 * (nothing.sets[FIRST].bpb["memory"] or 0.0)  # type: ignore[operator]
+    for name in (FIRST_FILTERED, SECOND_FILTERED, SECOND):
+        assert abs(planted.sets[name].change.delta_bpb or 0.0) < 0.05
+    on = found.doses[-1].sets[INJECTED]
+    assert on.bpb["on"] == pytest.approx(
+        Injection.load(evaluation_of(run, "injection").path).doses[-1].sets[INJECTED].bpb["on"]
+    )
+    with scored_conditions() as again:
+        evaluate(replace(asked, eval=every, memory=memory))
+    assert again == []
+
+
 def test_what_cannot_be_leaked_into_is_refused(golden: Golden, run: RunDirectory) -> None:
     asked = command(golden, run)
     with pytest.raises(UserError, match="is a baseline"):
         evaluate(replace(asked, run=str(golden.baseline().path)))
     with pytest.raises(UserError, match="plants in the training split itself"):
         evaluate(replace(asked, database=DatabaseConfig(fraction=0.5)))
+    knn = MemoryConfig(name="knn", experts=["knn"])
+    with pytest.raises(UserError, match="knn searches the training split alone"):
+        evaluate(replace(asked, memory=knn))
     too_much = replace(asked.eval, injection=InjectionConfig([3.0]))
     with pytest.raises(UserError, match=r"eval.injection.doses=\[3.0\]"):
         evaluate(replace(asked, eval=too_much))

@@ -23,7 +23,6 @@ from retro_lab.evaluation.measure.injection import (
     FIRST_FILTERED,
     INJECTED,
     INJECTION_FILE,
-    NOTHING,
     REST,
     SECOND,
     SECOND_FILTERED,
@@ -32,6 +31,8 @@ from retro_lab.evaluation.measure.injection import (
     DoseFigures,
     Injection,
     figures_of,
+    memory_figures_of,
+    nothing_planted,
     sets_of,
 )
 from retro_lab.evaluation.measure.leakage import Difference
@@ -39,7 +40,7 @@ from retro_lab.evaluation.measure.overlap import within
 from retro_lab.evaluation.measure.statistics import Bootstrap
 from retro_lab.evaluation.records.chunk_table import ChunkTable, Overlap
 from retro_lab.evaluation.report.injection_plot import plot_injection
-from retro_lab.evaluation.report.injection_verdict import injection_verdict, is_flat
+from retro_lab.evaluation.report.injection_verdict import injection_verdict, is_flat, of_memory
 from retro_lab.evaluation.report.tables import injection_table
 
 Make = Callable[..., ChunkTable]
@@ -78,9 +79,51 @@ def experiment(table: ChunkTable, drift: float = 0.0, bootstrap: Bootstrap = FEW
     return Injection("key", {"k": None}, "own_neighbours (bm25)", bootstrap, [20, 20], figures)
 
 
+def with_memory(dose: Dose) -> Dose:
+    """With a memory that costs a fifth of RETRO[ON]; the second chunk in three is copied text."""
+    table, copied = dose.table, np.arange(len(dose.table)) % 3 == 1
+    exact = Overlap(np.where(copied, table.tokens, 0).astype(np.int32), np.zeros(len(table), bool))
+    nats = {**table.nats, "memory": table.nats["on"] / 5}
+    return replace(dose, table=replace(table, nats=nats, exact=exact))
+
+
+def remembered(table: ChunkTable) -> Injection:
+    """`experiment` with a memory."""
+    doses = [with_memory(dosed(table, share)) for share in SHARES]
+    figures = memory_figures_of(doses, first_half(table), FEW)
+    return replace(experiment(table), memory=figures)
+
+
 def bits(figures: DoseFigures, name: str) -> float:
     found = figures.sets[name]
     return (found.change.delta_bpb or 0.0) * found.bytes
+
+
+def test_a_memory_is_told_like_retro_and_filtered_by_all_that_it_read(
+    table: ChunkTable, tmp_path: Path
+) -> None:
+    found = remembered(table)
+    of = of_memory(found)
+    assert of is not None
+    assert of.condition == "memory"
+    for ours, retro in zip(of.doses, found.doses, strict=True):
+        for name in (INJECTED, REST, SECOND, FIRST):
+            assert ours.sets[name].chunks == retro.sets[name].chunks
+            change = ours.sets[name].change.delta_bpb
+            if change is not None:
+                assert change == pytest.approx((retro.sets[name].change.delta_bpb or 0) / 5)
+        copied = np.arange(len(table)) % 3 == 1
+        second = ~np.isin(table.document_id, first_half(table))
+        assert ours.sets[SECOND_FILTERED].chunks == (second & ~copied).sum()
+    shown = io.StringIO()
+    Console(file=shown, width=80).print(injection_table(of))
+    assert "memory minus memory at 0 %" in shown.getvalue()
+    assert "The model with memory on all of the first half" in injection_verdict(of).sentences[0]
+    found.save(tmp_path)
+    assert Injection.load(tmp_path) == found
+    without = [dosed(table, share) for share in SHARES]
+    assert memory_figures_of(without, first_half(table), FEW) is None
+    assert of_memory(experiment(table)) is None
 
 
 @given(st.data())
@@ -117,7 +160,9 @@ def test_nothing_planted_changes_nothing(table: ChunkTable) -> None:
     for name, figures in nothing.sets.items():
         if name == INJECTED:
             assert figures.chunks == 0
-            assert figures.change == Difference("on", NOTHING, 1.0, None, None, None, 0)
+            assert figures.change == Difference(
+                "on", nothing_planted("on"), 1.0, None, None, None, 0
+            )
             assert figures.bpb["on"] is None
             continue
         assert figures.change.delta_bpb == figures.change.low == figures.change.high == 0
@@ -235,7 +280,7 @@ def test_too_few_documents_say_nothing(table: ChunkTable) -> None:
 def test_flat_is_small_or_uncertain(
     delta: float | None, low: float | None, high: float | None, flat: bool | None
 ) -> None:
-    assert is_flat(Difference("on", NOTHING, 1.0, delta, low, high, 9)) is flat
+    assert is_flat(Difference("on", nothing_planted("on"), 1.0, delta, low, high, 9)) is flat
 
 
 def test_other_tokens_are_refused(table: ChunkTable, make_table: Make) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tiny import FAMILIES, PAD, VOCABULARY, M, R, backbone_config, grafted, neighbours, tokens
 
 from retro_lab.huggingface.graft import positions_in_document
+from retro_lab.memory.states import watched_states
 
 N = 14  # three chunks and a half
 
@@ -28,6 +29,20 @@ def test_off_is_the_backbone_to_the_last_bit(family: str) -> None:
         log_probs = backbone.log_softmax(-1)
         expected = -log_probs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     torch.testing.assert_close(model.token_nats(ids, targets), expected)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("reads", [False, True])
+def test_the_states_of_a_memory_are_what_the_output_layer_reads(family: str, reads: bool) -> None:
+    model, ids = grafted(family, pointer=False), tokens(2, N)
+    found = neighbours(2, 3) if reads else None
+    with torch.no_grad(), watched_states(model) as seen:
+        logits = model(ids, found)
+        [states] = seen
+        assert torch.equal(model.logits(states), logits)
+        assert (states[:, -1] != model.hidden(ids, neighbours(2, 3, seed=4))[0][:, -1]).any()
+    model(ids, found)
+    assert len(seen) == 2  # no longer watched
 
 
 @pytest.mark.parametrize("family", FAMILIES)

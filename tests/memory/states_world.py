@@ -12,12 +12,20 @@ from small_database import BOUNDARY, LETTERS, VOCABULARY
 
 from retro_lab.memory.datastore import Datastore, build_index, index_stage
 from retro_lab.memory.evidence import Text
-from retro_lab.memory.nearest_states import MATCHES, NEIGHBOURS, TEMPERATURES, NearestStates
+from retro_lab.memory.match_heads import MatchHeads
+from retro_lab.memory.nearest_states import NearestStates
+from retro_lab.memory.neighbours import NEIGHBOURS
 from retro_lab.store import ArtifactStore, Stage, Workspace
 
 WIDTH = 8
 LENGTHS = {0: 40, 1: 1, 3: 25, 4: 60, 7: 33, 8: 90}
 """Tokens by document; the others hold none."""
+HEADS = MatchHeads(
+    np.array([0.3, 1.0, 5.0], np.float32),
+    np.array([np.zeros(9), np.arange(9), np.sqrt(np.arange(9))], np.float32),
+    spread=6.0,
+)
+"""Weightings that are like no fitted ones."""
 COPIED, COPY = 7, 8
 """The document that the text of `World` is much like, and one with some of its text."""
 
@@ -64,7 +72,7 @@ class World:
         self.states = near + 0.1 * rng.standard_normal(near.shape).astype(np.float32)
 
     def experts(self, **settings) -> NearestStates:
-        return NearestStates(self.datastore, VOCABULARY, **settings)
+        return NearestStates(self.datastore, HEADS, VOCABULARY, **settings)
 
     def neighbours(
         self,
@@ -96,13 +104,12 @@ def agreeing(left: Sequence[int], right: Sequence[int]) -> int:
     return count
 
 
-def distributions(neighbours: list[Neighbour], spread: float) -> NDArray[np.float64]:
+def distributions(neighbours: list[Neighbour]) -> NDArray[np.float64]:
     """[E, V], each expert's distribution; 0 without a neighbour."""
     found = []
-    for beta in MATCHES:
-        for temperature in TEMPERATURES:
-            pooled = np.zeros(VOCABULARY)
-            for distance, token, match in neighbours:
-                pooled[token] += np.exp(beta * match - distance / (temperature * spread))
-            found.append(pooled / max(pooled.sum(), 1e-300))
+    for temperature, bias in zip(HEADS.temperature, HEADS.bias, strict=True):
+        pooled = np.zeros(VOCABULARY)
+        for distance, token, match in neighbours:
+            pooled[token] += np.exp(bias[match] - distance / (temperature * HEADS.spread))
+        found.append(pooled / max(pooled.sum(), 1e-300))
     return np.array(found)

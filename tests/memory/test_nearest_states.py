@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from small_database import BOUNDARY, LETTERS, VOCABULARY
-from states_world import COPIED, LENGTHS, World, distributions
+from states_world import COPIED, HEADS, LENGTHS, World, distributions
 
-from retro_lab.memory import nearest_states
 from retro_lab.memory.datastore import COMPRESSED, index_stage, states_stage
-from retro_lab.memory.evidence import Evidence, Text
+from retro_lab.memory.evidence import Evidence, Text, contexts_of
 from retro_lab.memory.memory import Memory
-from retro_lab.memory.nearest_states import CANDIDATES, NEIGHBOURS, NearestStates
+from retro_lab.memory.nearest_states import NearestStates
+from retro_lab.memory.neighbours import CANDIDATES, NEIGHBOURS, StateSearch
 from retro_lab.memory.own_document import OwnDocument
 from retro_lab.store import Stage
 
@@ -44,7 +44,7 @@ def test_experts_are_those_of_every_state(world: World, max_run: int | None) -> 
     longest = 0
     for row, place in enumerate(range(1, len(tokens))):
         near = world.neighbours(world.text, place, world.states[row], max_run)
-        dense = distributions(near, experts.spread)
+        dense = distributions(near)
         assert found.probability[row] == pytest.approx(dense[:, tokens[place]], abs=1e-4)
         favourite = np.take_along_axis(dense, found.favourite[row, :, None], 1)[:, 0]
         assert favourite == pytest.approx(dense.max(1), abs=1e-4)
@@ -52,8 +52,8 @@ def test_experts_are_those_of_every_state(world: World, max_run: int | None) -> 
         assert shares == pytest.approx(dense.max(1), abs=1e-4)
         distance, token, match = np.array(near).T
         expected = {
-            "knn:nearest": np.log(distance[0] / experts.spread),
-            "knn:distance": distance.mean() / experts.spread,
+            "knn:nearest": np.log(distance[0] / HEADS.spread),
+            "knn:distance": distance.mean() / HEADS.spread,
             "knn:types": len(set(token)),
             "knn:longest_match": match.max(),
             "knn:match": match.mean(),
@@ -67,12 +67,12 @@ def test_experts_are_those_of_every_state(world: World, max_run: int | None) -> 
 
 def test_a_distribution_sums_to_one_and_gives_the_probability(world: World) -> None:
     experts, tokens = world.experts(), world.text.tokens
-    assert len(experts.experts) == len(set(experts.experts)) == 6
+    assert len(experts.experts) == len(set(experts.experts)) == 3
     for place in (1, 2, 9, 20, len(tokens) - 1):
         state = world.states[place - 1 : place]
         found = experts.read(world.text, place, place + 1, state)
         before = Text(tokens[:place], world.text.excluded)
-        for expert, share in enumerate(np.eye(6, dtype=np.float32)):
+        for expert, share in enumerate(np.eye(3, dtype=np.float32)):
             dense = experts.mixture(before, share, state)
             assert dense.shape == (VOCABULARY,)
             assert dense.sum() == pytest.approx(1, abs=1e-5)
@@ -96,7 +96,7 @@ def test_excluded_documents_contribute_nothing(world: World) -> None:
         text = Text(tokens, np.array(excluded, np.int64))
         found = read(world, text)
         near = world.neighbours(text, 9, world.states[8])
-        dense = distributions(near, world.experts().spread)[:, tokens[9]]
+        dense = distributions(near)[:, tokens[9]]
         assert found.probability[8] == pytest.approx(dense, abs=1e-4), excluded
     itself = read(world, Text(tokens)).features[:, 0]
     assert itself.mean() < read(world).features[:, 0].mean() - 1
@@ -106,7 +106,7 @@ def test_excluded_documents_contribute_nothing(world: World) -> None:
     assert not nothing.probability.any()
     assert not nothing.features.any()
     assert (nothing.favourite == -1).all()
-    mixture = world.experts().mixture(everything, np.ones(6, np.float32), world.states[:1])
+    mixture = world.experts().mixture(everything, np.ones(3, np.float32), world.states[:1])
     assert not mixture.any()
 
 
@@ -118,7 +118,7 @@ def test_fewer_states_than_neighbours_are_all_read(world: World) -> None:
     for row in (0, 5, 30):
         near = world.neighbours(text, row + 1, world.states[row])
         assert len(near) == LENGTHS[kept]
-        dense = distributions(near, world.experts().spread)[:, text.tokens[row + 1]]
+        dense = distributions(near)[:, text.tokens[row + 1]]
         assert found.probability[row] == pytest.approx(dense, abs=1e-4)
 
 
@@ -151,13 +151,17 @@ def test_a_match_ends_where_a_document_starts(tmp_path: Path) -> None:
     """All tokens are the same, so only starts of documents end a match."""
     world = World(tmp_path, lengths={0: 4, 1: 30})
     world.datastore.tokens = np.zeros(34, np.int32)
-    experts, tokens = world.experts(), np.array([BOUNDARY, *[0] * 33], np.int32)
-    rows = np.tile(np.arange(34), (12, 1))
-    contexts = nearest_states.contexts_of(tokens, 1, 13, 8)
-    match = experts._match(contexts, rows)
+    world.datastore.keys = np.zeros_like(world.keys)  # all are equally near
+    tokens = np.array([BOUNDARY, *[0] * 33], np.int32)
+    search, states = StateSearch(world.datastore), np.zeros((12, world.keys.shape[1]), np.float32)
+    contexts = contexts_of(tokens, 1, 13, search.compared)
+    found = search.neighbours(states, contexts, np.empty(0, np.int64))
     before = np.concatenate([np.arange(4), np.arange(30)])
     for place in range(1, 13):  # place - 1 tokens after the boundary are before this place
-        assert np.array_equal(match[place - 1], np.minimum(np.minimum(before, place - 1), 8))
+        expected = np.minimum(np.minimum(before, place - 1), 8)
+        assert np.array_equal(
+            np.sort(found.match[place - 1, found.there[place - 1]]), sorted(expected)
+        )
 
 
 def test_compressed_states_are_ranked_by_exact_distances(tmp_path: Path) -> None:
@@ -180,23 +184,6 @@ def test_compressed_states_are_ranked_by_exact_distances(tmp_path: Path) -> None
     unranked = [len(set(a) & set(b)) for a, b in zip(wanted, by_index, strict=True)]
     assert np.mean(found) > 7
     assert np.mean(unranked) < 4
-
-
-def test_the_spread_is_the_same_again_and_of_other_documents(world: World) -> None:
-    spread = world.experts().spread
-    assert world.experts().spread == spread
-    apart = []
-    for row in range(len(world.tokens)):
-        others = world.keys[world.document != world.document[row]].astype(np.float64)
-        squared = np.sort(((others - world.keys[row]) ** 2).sum(1))[:NEIGHBOURS]
-        apart.append(squared[-1] - squared[0])
-    assert spread == pytest.approx(np.median(apart), rel=1e-3)
-
-
-def test_one_document_alone_has_no_spread(tmp_path: Path) -> None:
-    world = World(tmp_path, lengths={COPIED: 20})
-    assert world.experts().spread == 1
-    assert not read(world).present.any()
 
 
 def test_a_control_reads_the_states_of_other_tokens(world: World) -> None:
@@ -225,7 +212,7 @@ def test_a_memory_hands_on_the_states(world: World) -> None:
     assert_same(joined, Evidence.joined([read(world), cache.read(text, 1, stop)]))
     share = np.full(len(both.experts), 1 / len(both.experts), np.float32)
     last = world.states[-1:]
-    parts = [world.experts().mixture(text, share[:6], last), cache.mixture(text, share[6:])]
+    parts = [world.experts().mixture(text, share[:3], last), cache.mixture(text, share[3:])]
     assert both.mixture(text, share, last) == pytest.approx(sum(parts))
 
 

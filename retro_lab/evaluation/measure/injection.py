@@ -5,14 +5,17 @@ second half is never planted. Each dose (share) is one evaluation of the same ru
 chunks. The change of a set of chunks is RETRO[ON] under the dose minus RETRO[ON] with nothing
 planted, with a paired interval over documents. Filtered sets hold the chunks with r(C) <= 0.125,
 measured under the dose.
+
+With a memory the same is measured of the model with its memory. A memory reads the whole database,
+so its r(C) is the longest run shared with any text that was read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +29,8 @@ from .statistics import Bootstrap, chunk_intervals
 
 SCHEMA_VERSION = 1
 INJECTION_FILE = "injection.json"
-NOTHING = "on, nothing planted"
-CONDITIONS = ("plain", "baseline", "off", "on")
+ON, MEMORY = "on", "memory"
+CONDITIONS = ("plain", "baseline", "off", ON, MEMORY)
 BINS = 20  # of the histogram of r(C)
 
 INJECTED, FIRST, REST, SECOND = "injected", "first", "rest", "second"
@@ -66,7 +69,8 @@ class SetFigures:
 
     Attributes:
         bpb: bits per byte by condition; None for an empty set.
-        change: on minus on with nothing planted; negative if the leak improves the score.
+        change: RETRO[ON], or the model with its memory, minus the same with nothing planted;
+            negative if the leak improves the score.
         other_neighbours: share of the chunks whose neighbours differ from those with nothing
             planted; None for an empty set.
     """
@@ -114,6 +118,7 @@ class Injection:
         reference: text that r(C) was measured against, as in results.json.
         documents: number of documents in the first and in the second half.
         doses: ascending; the first share is 0.
+        memory: the same doses for the model with its memory; None without one.
     """
 
     run_key: str
@@ -122,7 +127,13 @@ class Injection:
     bootstrap: Bootstrap
     documents: list[int]
     doses: list[DoseFigures]
+    memory: list[DoseFigures] | None = None
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def condition(self) -> str:
+        """The condition whose change is measured."""
+        return self.doses[0].sets[FIRST].change.a
 
     def save(self, folder: Path) -> None:
         """Writes injection.json atomically."""
@@ -155,14 +166,34 @@ def sets_of(dose: Dose, first_half: Collection[str]) -> dict[str, NDArray[np.boo
     }
 
 
-def figures_of(
+def nothing_planted(condition: str) -> str:
+    """The name of a condition's own score with nothing planted."""
+    return f"{condition}, nothing planted"
+
+
+def memory_figures_of(
     doses: Sequence[Dose], first_half: Collection[str], bootstrap: Bootstrap
+) -> list[DoseFigures] | None:
+    """As `figures_of`, for the model with its memory; None if it was scored without one."""
+    tables = [dose.table for dose in doses]
+    if any(MEMORY not in table.nats or table.exact is None for table in tables):
+        return None
+    by_run = [replace(dose, table=replace(dose.table, overlap=dose.table.exact)) for dose in doses]
+    return figures_of(by_run, first_half, bootstrap, MEMORY)
+
+
+def figures_of(
+    doses: Sequence[Dose],
+    first_half: Collection[str],
+    bootstrap: Bootstrap,
+    condition: str = ON,
 ) -> list[DoseFigures]:
     """Figures of every dose, compared with the first dose, which plants nothing.
 
     Args:
         doses: ascending doses of one run; the first share is 0.
         first_half: ids of the documents of the first half.
+        condition: whose change is measured.
 
     Raises:
         UserError: the evaluations scored different text or tokens.
@@ -170,13 +201,32 @@ def figures_of(
     nothing = doses[0]
     for dose in doses[1:]:
         check_same_chunks(nothing.folder, nothing.table, dose.folder, dose.table)
-    return [_dose_figures(dose, nothing.table, first_half, bootstrap) for dose in doses]
+    change = _Change(condition, nothing.table, bootstrap)
+    return [_dose_figures(dose, sets_of(dose, first_half), change) for dose in doses]
 
 
-def _dose_figures(
-    dose: Dose, nothing: ChunkTable, first_half: Collection[str], bootstrap: Bootstrap
-) -> DoseFigures:
-    table, sets = dose.table, sets_of(dose, first_half)
+class _Change(NamedTuple):
+    """A condition under a dose minus the same condition with nothing planted."""
+
+    condition: str
+    nothing: ChunkTable
+    bootstrap: Bootstrap
+
+    def of(self, table: ChunkTable, kept: NDArray[np.bool_]) -> Difference:
+        """The change on the kept chunks [S]."""
+        name, nothing = self.condition, self.nothing
+        pair = (name, nothing_planted(name))
+        nats = dict(zip(pair, (table.nats[name][kept], nothing.nats[name][kept]), strict=True))
+        intervals, documents = chunk_intervals(
+            table.document[kept], nats, table.bytes[kept], [pair], self.bootstrap
+        )
+        low, high = intervals[pair] or (None, None)
+        delta = table.score(name, kept).bpb - nothing.score(name, kept).bpb if kept.any() else None
+        return Difference(*pair, 1.0, delta, low, high, documents)
+
+
+def _dose_figures(dose: Dose, sets: dict[str, NDArray[np.bool_]], change: _Change) -> DoseFigures:
+    table, nothing = dose.table, change.nothing
     moved = _other_neighbours(table, nothing)
     injected = sets[INJECTED]
     ratio, before = _ratio(table)[injected], _ratio(nothing)[injected]
@@ -185,7 +235,7 @@ def _dose_figures(
         share=dose.share,
         folder=dose.folder,
         planted=sorted(dose.planted),
-        sets={n: _set_figures(table, nothing, sets[n], moved, bootstrap) for n in SETS},
+        sets={n: _set_figures(table, change.of(table, sets[n]), sets[n], moved) for n in SETS},
         median_overlap=float(np.median(ratio)) if some else None,
         copied=float((ratio == 1).mean()) if some else None,
         missed=float(_within(table)[injected].mean()) if some else None,
@@ -195,13 +245,8 @@ def _dose_figures(
 
 
 def _set_figures(
-    table: ChunkTable,
-    nothing: ChunkTable,
-    kept: NDArray[np.bool_],
-    moved: NDArray[np.bool_],
-    bootstrap: Bootstrap,
+    table: ChunkTable, change: Difference, kept: NDArray[np.bool_], moved: NDArray[np.bool_]
 ) -> SetFigures:
-    change = _change(table, nothing, kept, bootstrap)
     scores = {name: table.score(name, kept) for name in CONDITIONS if name in table.nats}
     return SetFigures(
         chunks=int(kept.sum()),
@@ -211,20 +256,6 @@ def _set_figures(
         change=change,
         other_neighbours=float(moved[kept].mean()) if kept.any() else None,
     )
-
-
-def _change(
-    table: ChunkTable, nothing: ChunkTable, kept: NDArray[np.bool_], bootstrap: Bootstrap
-) -> Difference:
-    """RETRO[ON] under a dose minus RETRO[ON] with nothing planted, on the kept chunks."""
-    pair = ("on", NOTHING)
-    nats = {"on": table.nats["on"][kept], NOTHING: nothing.nats["on"][kept]}
-    intervals, documents = chunk_intervals(
-        table.document[kept], nats, table.bytes[kept], [pair], bootstrap
-    )
-    low, high = intervals[pair] or (None, None)
-    delta = table.score("on", kept).bpb - nothing.score("on", kept).bpb if kept.any() else None
-    return Difference(*pair, 1.0, delta, low, high, documents)
 
 
 def _other_neighbours(table: ChunkTable, nothing: ChunkTable) -> NDArray[np.bool_]:

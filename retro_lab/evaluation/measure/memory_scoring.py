@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -24,6 +24,10 @@ from retro_lab.text.chunks import ChunkStore
 
 from .metrics import ChunkScores, MemoryShares
 from .scoring import ChunkSums, ScoredTokens, on_device, reads_neighbours
+
+if TYPE_CHECKING:
+    from retro_lab.huggingface import GraftedRetro
+    from retro_lab.nn import Retro
 
 _AT_ONCE = 2**27  # logits of a forward pass, half a gigabyte
 
@@ -137,7 +141,7 @@ def token_readings(
     """The readings of all scored tokens of the windows, batch by batch.
 
     Args:
-        model: a `Readable`; a `Retro` if the memory needs states.
+        model: a `Readable`; a `Retro` or `GraftedRetro` if the memory needs states.
         batches: collated windows of `retro_lab.data`, in a fixed order.
         memory: read at every token.
         texts: of the scored documents.
@@ -259,7 +263,8 @@ def _windows(
         neighbours = None if neighbour_ids is None else neighbour_ids[part]
         marked = torch.from_numpy(at[part]).to(batch["input_ids"].device)
         inputs = batch["input_ids"][part], neighbours, batch["document_ids"][part]
-        with watched_states(model) if needs_states else nullcontext([]) as seen:
+        own = cast("Retro | GraftedRetro", model)
+        with watched_states(own) if needs_states else nullcontext([]) as seen:
             logits = logits_at(cast(Readable, model), marked, *inputs)
         counts = at[part].sum(axis=1)
         states: list[NDArray[np.float32] | None] = [None] * len(counts)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..measure.injection import (
     FIRST,
     FIRST_FILTERED,
+    MEMORY,
     REST,
     SECOND,
     SECOND_FILTERED,
@@ -15,6 +16,7 @@ from ..measure.injection import (
     Injection,
 )
 from ..measure.leakage import LEAK_FREE_ALPHA, Difference
+from .reference_words import EXACT_WITH_DATABASE
 from .verdict import UNMOVED_BPB
 from .verdict_words import interval_in_words
 
@@ -46,6 +48,13 @@ def injection_verdict(injection: Injection) -> InjectionVerdict:
     sentences = [_response_sentence(injection, response), _copies_sentence(injection)]
     sentences += [_flat_sentence(injection, name, flat[name]) for name in FLAT_SETS]
     return InjectionVerdict(response, flat, sentences)
+
+
+def of_memory(injection: Injection) -> Injection | None:
+    """The experiment on the model with its memory, told as one on RETRO[ON]; None without one."""
+    if injection.memory is None:
+        return None
+    return replace(injection, doses=injection.memory, memory=None, reference=EXACT_WITH_DATABASE)
 
 
 def is_flat(change: Difference) -> bool | None:
@@ -97,8 +106,9 @@ def _response_sentence(injection: Injection, response: bool | None) -> str:
     shares = ", ".join(percent(dose.share) for dose in injection.doses[1:])
     planted = ", ".join(f"{len(dose.planted):,}" for dose in injection.doses[1:])
     documents = f"{planted} of its {injection.documents[0]:,} documents"
+    who = "The model with memory" if injection.condition == MEMORY else "RETRO[ON]"
     return (
-        f"Dose response: {_word(response)}. RETRO[ON] on all of the first half changes by "
+        f"Dose response: {_word(response)}. {who} on all of the first half changes by "
         f"{figures} bits per byte with {shares} of it planted, {documents} "
         f"(at {percent(last.share)}: {interval_in_words(changes[-1])})."
     )

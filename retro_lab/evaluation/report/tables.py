@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from ..measure.comparison import ComparedRun
 from ..measure.conditions import WITHOUT_POINTER, compared_with, in_order, label, reads_memory
 from ..measure.gain import Correlation, Gain, GainBin
-from ..measure.injection import FIRST, SETS, Injection
+from ..measure.injection import FIRST, MEMORY, ON, SETS, Injection
 from ..measure.leakage import LEAK_FREE_ALPHA, UNFILTERED, Difference, Leakage
 from ..measure.metrics import Score
 from .injection_verdict import percent
@@ -123,9 +123,9 @@ def comparison_table(rows: Sequence[ComparedRun], title: str | None = None) -> T
 
 def injection_table(injection: Injection, title: str | None = None) -> Table:
     """A leak experiment: each dose and set of chunks, with the change from nothing planted."""
-    everything = injection.doses[0].sets[FIRST].bpb
+    everything, scored = injection.doses[0].sets[FIRST].bpb, injection.condition
     other = "baseline" if everything.get("plain") is None else "plain"
-    figures = (other, "off", "on")
+    figures = (other, "off", ON) if scored == ON else (other, ON, MEMORY)
     rows = []
     for dose in injection.doses:
         shown = {name: dose.sets[name] for name in SETS if dose.sets[name].chunks}
@@ -140,7 +140,8 @@ def injection_table(injection: Injection, title: str | None = None) -> Table:
                 ]
             )
     narrow = [_NARROW.get(name, name) for name in figures]
-    return Table(["dose", "text", "docs", *narrow, "on minus on at 0 %"], rows, title, names=2)
+    change = f"{scored} minus {scored} at 0 %"
+    return Table(["dose", "text", "docs", *narrow, change], rows, title, names=2)
 
 
 def gain_tables(gain: Gain, reference: str | None) -> list[Table]:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retro_lab.config.schema import MemoryConfig
+from retro_lab.memory import match_heads
 from retro_lab.memory.context_reader import ContextReader
 from retro_lab.memory.database_experts import DatabaseExperts
 from retro_lab.memory.evidence import Experts
 from retro_lab.memory.memory import Memory
-from retro_lab.memory.nearest_states import NearestStates
 from retro_lab.memory.own_document import OwnDocument
 from retro_lab.memory.sorted_contexts import build_contexts, contexts_stage, open_segments
 from retro_lab.memory.topics import Topics, build_topics, topics_stage
@@ -80,8 +80,11 @@ def memory_nodes(
 
 
 def memory_lineage(graph: DataGraph, config: MemoryConfig) -> dict[str, str]:
-    """Key by stage of the database that a memory reads; states of a model are left out."""
-    found: dict[str, str] = {}
+    """Key by stage of the database that a memory reads; states of a model are left out.
+
+    The version of the heads stands for the way in which states are read.
+    """
+    found = {"match_heads": str(match_heads.VERSION)} if "knn" in config.experts else {}
     for node in memory_nodes(graph, config):
         found |= lineage(node.stage)
     return found
@@ -106,7 +109,7 @@ def open_memory(
     if "knn" in config.experts:
         assert states is not None
         vocab_size = graph.own.chunks.data.vocab_size
-        kinds.append(NearestStates(states.open(), vocab_size, config.max_run))
+        kinds.append(states.open(vocab_size, config.max_run))
     if config.cache:
         kinds.append(OwnDocument(graph.own.chunks.data.vocab_size, threads))
     return Memory(kinds)

@@ -1,4 +1,4 @@
-"""Nodes of the data graph that depend on a model: its states of the training split, indexed."""
+"""Nodes of the data graph that depend on a model: states of the training split, index and heads."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from retro_lab.memory.datastore import (
     index_stage,
     states_stage,
 )
-from retro_lab.nn import Retro
+from retro_lab.memory.match_heads import MatchHeads, build_heads, heads_stage
+from retro_lab.memory.nearest_states import NearestStates
 
 from .nodes import Node
 
 if TYPE_CHECKING:
+    from ..model import LanguageModel
     from .graph import DataGraph
 
 _LISTS_VISITED = 32
@@ -37,24 +39,32 @@ class StateSource:
         data: windows of the training split.
         stride: tokens between the windows.
         batch_size: windows a forward pass.
+        max_run: of the memory that reads them.
     """
 
-    model: Retro
+    model: LanguageModel
     weights: str
     data: EvaluationData
     stride: int
     batch_size: int
+    max_run: int | None = None
 
 
 class StateNodes(NamedTuple):
-    """The states of a model, and their index."""
+    """The states of a model, their index, and the heads that were fitted on them."""
 
     states: Node[Path]
     index: Node[Path]
+    heads: Node[MatchHeads]
 
-    def open(self) -> Datastore:
-        """The datastore."""
-        return Datastore(self.states.artifact, self.index.artifact, _LISTS_VISITED)
+    def open(self, vocab_size: int, max_run: int | None) -> NearestStates:
+        """The experts over these states."""
+        datastore = _datastore(self.states, self.index)
+        return NearestStates(datastore, self.heads.data, vocab_size, max_run)
+
+
+def _datastore(states: Node[Path], index: Node[Path]) -> Datastore:
+    return Datastore(states.artifact, index.artifact, _LISTS_VISITED)
 
 
 def state_nodes(graph: DataGraph, source: StateSource) -> StateNodes:
@@ -84,4 +94,11 @@ def state_nodes(graph: DataGraph, source: StateSource) -> StateNodes:
         Path,
         (states,),
     )
-    return StateNodes(states, index)
+    heads = Node(
+        graph.store,
+        lambda: heads_stage(states.stage, index.stage, source.max_run),
+        lambda workspace: build_heads(_datastore(states, index), source.max_run, workspace),
+        MatchHeads.load,
+        (states, index),
+    )
+    return StateNodes(states, index, heads)

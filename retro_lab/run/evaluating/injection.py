@@ -2,7 +2,7 @@
 
 Every dose is an evaluation of the run with `database=planted`, stored under databases/ and reused.
 The report reads their chunks.parquet; injection.json and its plot are written beside the results of
-the command's evaluation.
+the command's evaluation. A memory reads the planted copies too.
 """
 
 from __future__ import annotations
@@ -13,18 +13,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import eval_fields
+from retro_lab.config.fingerprints import eval_fields, memory_fields
 from retro_lab.config.rules import check
 from retro_lab.config.schema import (
     EvalConfig,
     EvaluateConfig,
     Half,
     InjectionConfig,
-    MemoryConfig,
     PlantedDatabaseConfig,
     RivalsConfig,
 )
-from retro_lab.evaluation.measure.injection import Dose, Injection, figures_of
+from retro_lab.evaluation.measure.injection import (
+    Dose,
+    Injection,
+    figures_of,
+    memory_figures_of,
+)
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.evaluation.records.results import Results
 from retro_lab.evaluation.report.injection_plot import plot_injection
@@ -43,6 +47,7 @@ _PROBES = {
     "oracle": False,
     "max_run": None,
     "without_pointer": False,
+    "by_expert": False,
     "tokens": False,
     "ngram": None,
 }  # parts of an evaluation that the experiment turns off
@@ -54,11 +59,11 @@ def check_injection(run: RunDirectory, command: EvaluateConfig) -> None:
     Raises:
         UserError: invalid settings, a run without retrieval, or a `database` besides the doses.
     """
-    config = run.config()
-    check(dataclasses.replace(config, eval=command.eval))
+    config = FinishedRun.open(run).with_command(command).config
+    check(dataclasses.replace(config, database=_planted(command.eval, 1.0)))
     if not config.retriever.retrieves:
         raise UserError(
-            f"{run.path} is a baseline: it searches nothing, so no leak can reach it",
+            f"{run.path} is a baseline: it reads no neighbours, so no leak can reach it",
             fix="evaluate a run with retrieval",
         )
     if command.database is not None:
@@ -97,16 +102,22 @@ def _evaluated(
     run: RunDirectory, command: EvaluateConfig, plain: EvalConfig, dose: float
 ) -> tuple[RunDirectory, float]:
     """Result directory of a dose, and the seconds spent; 0 if the results were stored already."""
-    database = PlantedDatabaseConfig(
-        plant_split=plain.split, plant_half=Half.first, plant_share=dose
-    )
-    asked = dataclasses.replace(command, eval=plain, database=database, memory=MemoryConfig())
-    out = FinishedRun.open(run).with_command(asked).with_database(database).results_in
-    held = out.evaluation
-    if held is not None and _without_probes(held) == _without_probes(eval_fields(plain)):
+    database = _planted(plain, dose)
+    asked = dataclasses.replace(command, eval=plain, database=database)
+    opened = FinishedRun.open(run).with_command(asked).with_database(database)
+    out = opened.results_in
+    held, wanted = out.evaluation, eval_fields(plain, memory=memory_fields(opened.config))
+    if held is not None and _without_probes(held) == _without_probes(wanted):
         return out, 0.0
     _, spent = evaluate_one(run, asked)
     return out, sum((spent or {}).values())
+
+
+def _planted(evaluation: EvalConfig, dose: float) -> PlantedDatabaseConfig:
+    """The training split with copies of a share of the first half of the scored documents."""
+    return PlantedDatabaseConfig(
+        plant_split=evaluation.split, plant_half=Half.first, plant_share=dose
+    )
 
 
 def _without_probes(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,11 +141,13 @@ def _report(run: RunDirectory, found: dict[float, RunDirectory], plain: EvalConf
         assert database is not None, "a run with retrieval searched something"
         doses.append(Dose(dose, database.planted, str(out.path), ChunkTable.load(out.chunks_file)))
     leakage = results[last].leakage
+    given = doses, halves["first"], leakage.bootstrap
     return Injection(
         run_key=results[last].run_key,
         evaluation=eval_fields(plain),
         reference=leakage.reference,
         bootstrap=leakage.bootstrap,
         documents=[len(halves["first"]), len(halves["second"])],
-        doses=figures_of(doses, halves["first"], leakage.bootstrap),
+        doses=figures_of(*given),
+        memory=memory_figures_of(*given),
     )

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +35,6 @@ from retro_lab.evaluation.measure.statistics import FEWEST
 from retro_lab.memory.gate_stage import GateChoice, build_gate, fit_gate, gate_stage
 from retro_lab.memory.memory import SHIPPED, FittedGate, Memory
 from retro_lab.memory.readings import Readings
-from retro_lab.nn import Retro
 from retro_lab.retrieval.table import NeighbourTable
 from retro_lab.store import Artifact, Stage, Workspace, track
 
@@ -159,9 +158,10 @@ class MemoryScoring:
         """The model's states of the training split, if the memory searches them."""
         if "knn" not in self.config.memory.experts:
             return None
-        model = cast(Retro, self.model)  # the rules refuse a backbone
-        given = self._windows("train"), self.data.stride, self.config.eval.batch_size
-        return state_nodes(self.graph, StateSource(model, self._weights, *given))
+        config = self.config
+        given = self._windows("train"), self.data.stride, config.eval.batch_size
+        source = StateSource(self.model, self._weights, *given, max_run=config.memory.max_run)
+        return state_nodes(self.graph, source)
 
     @cached_property
     def _weights(self) -> str:
