@@ -316,25 +316,28 @@ def test_a_run_without_a_memory_column_has_none(runs: Runs) -> None:
     assert not any("memory" in head for row in runs.markdown() for head in row)
 
 
-def test_what_a_run_was_scored_on_is_a_row_by_whatever_kind_of_evaluation(runs: Runs) -> None:
+@pytest.mark.parametrize("own", ["leakage", "my-own"])
+def test_what_a_run_was_scored_on_is_a_row_by_whatever_kind_of_evaluation(
+    runs: Runs, own: str
+) -> None:
     """Kinds look at the same scores; another split or memory is looked at by any of them."""
     written = {
         "run": runs.results(1),
         "run/evaluations/exact": runs.results(1, reference="exact_corpus"),
         "run/evaluations/exact-validation": runs.results(1, split="validation"),
-        "run/evaluations/leakage-memory_suffix": with_memory(runs, "suffix", 0.5),
+        f"run/evaluations/{own}-memory_suffix": with_memory(runs, "suffix", 0.5),
         "run/evaluations/exact-memory_suffix": with_memory(runs, "suffix", 0.5),
         "run/evaluations/rivals-memory_topic": with_memory(runs, "topic", 0.4),
     }
     for name, results in written.items():
         runs.write(name, results)
-    write_config(load_config([]), runs.folder / "run" / "config.yaml")
+    write_config(load_config([f"eval.name={own}"]), runs.folder / "run" / "config.yaml")
     text = runs.report()
     assert "repeats" not in text
     page = (runs.folder / "report.html").read_text(encoding="utf-8")
     assert set(re.findall(r'<a href="(run[^"]*)">', page)) == {
         *("run", "run/evaluations/exact-validation"),
-        *("run/evaluations/leakage-memory_suffix", "run/evaluations/rivals-memory_topic"),
+        *(f"run/evaluations/{own}-memory_suffix", "run/evaluations/rivals-memory_topic"),
     }
 
 

@@ -48,6 +48,17 @@ def test_an_early_token_is_read_through_the_table() -> None:
     assert same.tolist() == [True] * 4 + [False] * 3 + [True] * 11
 
 
+def test_no_score_of_a_document_depends_on_the_one_before_it_in_the_row() -> None:
+    case = make_case(ngram_rows=31)
+    documents = torch.tensor([[0] * 7 + [1] * 11]).expand_as(case.tokens)
+    changed = case.tokens.clone()
+    changed[:, 6] = (changed[:, 6] + 1) % 20
+    with torch.no_grad():
+        before, after = (case.model(ids, None, documents) for ids in (case.tokens, changed))
+    assert torch.equal(before[:, 7:], after[:, 7:])
+    assert not torch.equal(before[:, 6], after[:, 6])
+
+
 def test_rows_are_the_same_everywhere() -> None:
     rows = NgramTable(CONFIG).rows(preceding(torch.tensor([[3, 4095, 17]]), 3))[0]
     assert rows.tolist() == [
