@@ -33,9 +33,11 @@ SAMPLE = 30_000
 """Tokens of the database that the heads are fitted on."""
 STEPS = 400
 BATCH = 1024
+"""Tokens a step for a whole sample; a smaller one has smaller batches, so it takes less time."""
 RATE = 0.02
 GATE_RATE = 4e-3
 _TEMPERATURES = (0.25, 1.0, 4.0)  # at the start, in units of the distances' spread
+_SMALLEST = 64  # batch
 _BIAS = 0.5  # at the start, of each further token that agrees
 _FILE = "heads.json"
 
@@ -127,8 +129,9 @@ def fit_heads(
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
     rng = np.random.default_rng(0)
+    batch = min(BATCH, max(_SMALLEST, len(targets) * BATCH // SAMPLE))
     for _ in range(STEPS):
-        at = torch.from_numpy(rng.integers(0, len(targets), BATCH))
+        at = torch.from_numpy(rng.integers(0, len(targets), batch))
         logs = heads(farther[at], match[at], hit[at], there[at])
         given = there[at].any(1, keepdim=True).expand(-1, HEADS)
         mixed = torch.cat([alone[at, None], logs], dim=1)
