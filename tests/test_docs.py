@@ -67,11 +67,6 @@ RUNS = {
         "eval=probes trainer.threads=1",
         "run",
     ),
-    "tiny-bm25-k2-s1-220ac4a2": (
-        "experiment=leak_injection optim.lr=3e-3 corpus=jsonl corpus.path=manuals.jsonl.zst "
-        "corpus.id_field=null",
-        "run",
-    ),
     "tiny-none-s1-f7eb3c5a": (
         "retriever=none corpus=jsonl corpus.path=docs.jsonl.zst corpus.id_field=null "
         "corpus.max_bytes=12_000_000 optim.lr=6e-3 schedule.steps=2000 trainer.threads=1",

@@ -29,10 +29,10 @@ from .neighbours import LONGEST_MATCH, Neighbours, StateSearch
 
 VERSION = 1
 HEADS = 3
-SAMPLE = 30_000
+SAMPLE = 10_000
 """Tokens of the database that the heads are fitted on."""
 STEPS = 400
-BATCH = 1024
+BATCH = 512
 """Tokens a step for a whole sample; a smaller one has smaller batches, so it takes less time."""
 RATE = 0.02
 GATE_RATE = 4e-3
