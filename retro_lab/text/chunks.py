@@ -163,10 +163,8 @@ class ChunkStore:
         """
         ids = np.asarray(ids, np.int64)
         if (ids < 0).any():
-            raise UserError(
-                "a query from outside the store has no chunk whose text could be read",
-                fix="a retriever of your own reads queries.raw_texts()",
-            )
+            said = "a query from outside the store has no chunk whose text could be read"
+            raise UserError(said, fix="a retriever of your own reads queries.raw_texts()")
         starts = self.text_start[ids]
         stops = starts + self.token_bytes[ids].sum(axis=-1, dtype=np.int64)
         spans = zip(starts, stops, strict=True)
