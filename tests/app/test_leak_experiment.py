@@ -34,6 +34,7 @@ from retro_lab.evaluation.measure.injection import (
 )
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.run.directory import RunDirectory
+from retro_lab.run.evaluating.injection import check_injection
 
 DOSES = (0.1, 0.5, 1.0)  # of six documents
 
@@ -233,15 +234,20 @@ def test_a_memory_reads_the_planted_copies_too(
     assert again == []
 
 
+def test_a_memory_that_cannot_search_copies_is_left_out(
+    golden: Golden, run: RunDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    knn = replace(command(golden, run), memory=MemoryConfig(name="full", experts=["knn", "suffix"]))
+    check_injection(run, knn)
+    assert "without memory=full: knn searches the training split alone" in caplog.text
+
+
 def test_what_cannot_be_leaked_into_is_refused(golden: Golden, run: RunDirectory) -> None:
     asked = command(golden, run)
     with pytest.raises(UserError, match="is a baseline"):
         evaluate(replace(asked, run=str(golden.baseline().path)))
     with pytest.raises(UserError, match="plants in the training split itself"):
         evaluate(replace(asked, database=DatabaseConfig(fraction=0.5)))
-    knn = MemoryConfig(name="knn", experts=["knn"])
-    with pytest.raises(UserError, match="knn searches the training split alone"):
-        evaluate(replace(asked, memory=knn))
     too_much = replace(asked.eval, injection=InjectionConfig([3.0]))
     with pytest.raises(UserError, match=r"eval.injection.doses=\[3.0\]"):
         evaluate(replace(asked, eval=too_much))

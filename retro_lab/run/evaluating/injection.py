@@ -20,6 +20,7 @@ from retro_lab.config.schema import (
     EvaluateConfig,
     Half,
     InjectionConfig,
+    MemoryConfig,
     PlantedDatabaseConfig,
     RivalsConfig,
 )
@@ -60,7 +61,15 @@ def check_injection(run: RunDirectory, command: EvaluateConfig) -> None:
         UserError: invalid settings, a run without retrieval, or a `database` besides the doses.
     """
     config = FinishedRun.open(run).with_command(command).config
-    check(dataclasses.replace(config, database=_planted(command.eval, 1.0)))
+    check(config)
+    dose = _of_a_dose(command.eval)
+    if _left_out(config.memory):
+        LOG.warning(
+            "the doses are scored without memory=%s: knn searches the training split alone",
+            config.memory.name,
+        )
+        config = dataclasses.replace(config, memory=MemoryConfig())
+    check(dataclasses.replace(config, eval=dose, database=_planted(dose, 1.0)))
     if not config.retriever.retrieves:
         raise UserError(
             f"{run.path} is a baseline: it reads no neighbours, so no leak can reach it",
@@ -79,8 +88,7 @@ def run_injection(run: RunDirectory, command: EvaluateConfig) -> dict[str, float
     Args:
         run: already evaluated with the command's own settings.
     """
-    off = {"pages": 0, "rivals": RivalsConfig(), "injection": InjectionConfig(), **_PROBES}
-    plain = dataclasses.replace(command.eval, **off)
+    plain = _of_a_dose(command.eval)
     seconds: dict[str, float] = {}
     found: dict[float, RunDirectory] = {}
     for dose in sorted({0.0, *command.eval.injection.doses}):
@@ -98,12 +106,20 @@ def run_injection(run: RunDirectory, command: EvaluateConfig) -> dict[str, float
     return {name: spent for name, spent in seconds.items() if spent}
 
 
+def _of_a_dose(evaluation: EvalConfig) -> EvalConfig:
+    """The evaluation of each dose: the command's, without the parts that the report leaves out."""
+    off = {"pages": 0, "rivals": RivalsConfig(), "injection": InjectionConfig(), **_PROBES}
+    return dataclasses.replace(evaluation, **off)
+
+
 def _evaluated(
     run: RunDirectory, command: EvaluateConfig, plain: EvalConfig, dose: float
 ) -> tuple[RunDirectory, float]:
     """Result directory of a dose, and the seconds spent; 0 if the results were stored already."""
     database = _planted(plain, dose)
     asked = dataclasses.replace(command, eval=plain, database=database)
+    if _left_out(FinishedRun.open(run).with_command(asked).config.memory):
+        asked = dataclasses.replace(asked, memory=MemoryConfig())
     opened = FinishedRun.open(run).with_command(asked).with_database(database)
     out = opened.results_in
     held, wanted = out.evaluation, eval_fields(plain, memory=memory_fields(opened.config))
@@ -111,6 +127,11 @@ def _evaluated(
         return out, 0.0
     _, spent = evaluate_one(run, asked)
     return out, sum((spent or {}).values())
+
+
+def _left_out(memory: MemoryConfig) -> bool:
+    """Whether a memory cannot search planted copies."""
+    return "knn" in memory.experts
 
 
 def _planted(evaluation: EvalConfig, dose: float) -> PlantedDatabaseConfig:
