@@ -62,14 +62,14 @@ def check_injection(run: RunDirectory, command: EvaluateConfig) -> None:
     """
     config = FinishedRun.open(run).with_command(command).config
     check(config)
-    dose = _of_a_dose(command.eval)
-    if _left_out(config.memory):
+    told = _of_doses(run, command)
+    dose = FinishedRun.open(run).with_command(told).config
+    check(dataclasses.replace(dose, database=_planted(told.eval, 1.0)))
+    if dose.memory != config.memory:
         LOG.warning(
             "the doses are scored without memory=%s: knn searches the training split alone",
             config.memory.name,
         )
-        config = dataclasses.replace(config, memory=MemoryConfig())
-    check(dataclasses.replace(config, eval=dose, database=_planted(dose, 1.0)))
     if not config.retriever.retrieves:
         raise UserError(
             f"{run.path} is a baseline: it reads no neighbours, so no leak can reach it",
@@ -88,14 +88,14 @@ def run_injection(run: RunDirectory, command: EvaluateConfig) -> dict[str, float
     Args:
         run: already evaluated with the command's own settings.
     """
-    plain = _of_a_dose(command.eval)
+    told = _of_doses(run, command)
     seconds: dict[str, float] = {}
     found: dict[float, RunDirectory] = {}
     for dose in sorted({0.0, *command.eval.injection.doses}):
         LOG.info("%s of the first half planted", percent(dose))
-        found[dose], spent = _evaluated(run, command, plain, dose)
+        found[dose], spent = _evaluated(run, told, dose)
         seconds[f"dose {percent(dose)}"] = spent
-    injection = _report(run, found, plain)
+    injection = _report(run, found, told.eval)
     out = FinishedRun.open(run).with_command(command).results_in
     injection.save(out.path)
     results = Results.load(out.results_file)
@@ -106,32 +106,29 @@ def run_injection(run: RunDirectory, command: EvaluateConfig) -> dict[str, float
     return {name: spent for name, spent in seconds.items() if spent}
 
 
-def _of_a_dose(evaluation: EvalConfig) -> EvalConfig:
-    """The evaluation of each dose: the command's, without the parts that the report leaves out."""
+def _of_doses(run: RunDirectory, command: EvaluateConfig) -> EvaluateConfig:
+    """The command of each dose: without the parts that the report leaves out, and without a memory
+    that cannot search planted copies."""
     off = {"pages": 0, "rivals": RivalsConfig(), "injection": InjectionConfig(), **_PROBES}
-    return dataclasses.replace(evaluation, **off)
+    told = dataclasses.replace(command, eval=dataclasses.replace(command.eval, **off))
+    if "knn" in FinishedRun.open(run).with_command(told).config.memory.experts:
+        return dataclasses.replace(told, memory=MemoryConfig())
+    return told
 
 
 def _evaluated(
-    run: RunDirectory, command: EvaluateConfig, plain: EvalConfig, dose: float
+    run: RunDirectory, command: EvaluateConfig, dose: float
 ) -> tuple[RunDirectory, float]:
     """Result directory of a dose, and the seconds spent; 0 if the results were stored already."""
-    database = _planted(plain, dose)
-    asked = dataclasses.replace(command, eval=plain, database=database)
-    if _left_out(FinishedRun.open(run).with_command(asked).config.memory):
-        asked = dataclasses.replace(asked, memory=MemoryConfig())
+    database = _planted(command.eval, dose)
+    asked = dataclasses.replace(command, database=database)
     opened = FinishedRun.open(run).with_command(asked).with_database(database)
     out = opened.results_in
-    held, wanted = out.evaluation, eval_fields(plain, memory=memory_fields(opened.config))
+    held, wanted = out.evaluation, eval_fields(asked.eval, memory=memory_fields(opened.config))
     if held is not None and _without_probes(held) == _without_probes(wanted):
         return out, 0.0
     _, spent = evaluate_one(run, asked)
     return out, sum((spent or {}).values())
-
-
-def _left_out(memory: MemoryConfig) -> bool:
-    """Whether a memory cannot search planted copies."""
-    return "knn" in memory.experts
 
 
 def _planted(evaluation: EvalConfig, dose: float) -> PlantedDatabaseConfig:
