@@ -14,7 +14,7 @@ from typing import Any
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import eval_fields, run_key
-from retro_lab.config.rules import applicable_rivals
+from retro_lab.config.rival_rules import applicable_rivals
 from retro_lab.config.schema import Bm25RetrieverConfig
 from retro_lab.evaluation.compressors.outcome import Outcome
 from retro_lab.evaluation.compressors.subset import Subset

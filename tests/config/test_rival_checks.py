@@ -6,7 +6,8 @@ import pytest
 from composed import config_of
 
 from retro_lab.config.errors import ConfigError
-from retro_lab.config.rules import applicable_rivals, check
+from retro_lab.config.rival_rules import applicable_rivals
+from retro_lab.config.rules import check
 from retro_lab.config.schema import OF_ANY_MODEL, OF_RETRIEVAL, RIVALS
 
 

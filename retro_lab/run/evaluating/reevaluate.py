@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.rules import applicable_rivals, check
+from retro_lab.config.rival_rules import applicable_rivals
+from retro_lab.config.rules import check
 from retro_lab.config.schema import EvaluateConfig
 
 from ..compared import Compared, compared_runs
