@@ -27,9 +27,10 @@ def without_pictures() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def few_steps() -> Iterator[None]:
-    """Heads of nearest states are fitted in a tenth of the steps; tests/memory takes them all."""
+    """Heads of nearest states take a tenth of the steps and of the tokens; tests/memory all."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(match_heads, "STEPS", match_heads.STEPS // 10)
+        for name in ("STEPS", "SAMPLE"):
+            patch.setattr(match_heads, name, getattr(match_heads, name) // 10)
         yield
 
 
