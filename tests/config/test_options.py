@@ -87,6 +87,19 @@ def test_hydra_composes_an_option_to_what_its_file_says(chosen: list[tuple[str, 
             assert config == read
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["debug=fast", "eval=exact", "embedder=hashing", "schedule.steps=7"],
+        ["experiment=quick_check", "chunking=m64", "tokenizer=byte", "tokenizer=bpe"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_read_goes_with_what_reaches_beyond_a_group(overrides: list[str]) -> None:
+    """`debug=fast` has values of its own for `eval`, whichever option of it is chosen."""
+    assert config_of(*overrides) == load_config(overrides)
+
+
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_option_goes_with_the_defaults_and_is_read_back(
     group: str, option: str, tmp_path: Path
