@@ -55,9 +55,16 @@ def _read_alone(group: str, option: str) -> DictConfig | None:
 
 @cache
 def _root(choices: tuple[str, ...]) -> DictConfig:
-    """The root of these options; of none that Hydra composes if a file of theirs is enough."""
+    """The root of these options; Hydra composes those of which a file doesn't say all.
+
+    One is `corpus@database.corpora.books=python`, and with it the option of `database`.
+    """
     chosen = {item: item.partition("=") for item in choices}
-    alone = {item: read_alone(group, option) for item, (group, _, option) in chosen.items()}
+    filled = {key.partition("@")[2].partition(".")[0] for key, _, _ in chosen.values()}
+    alone = {
+        item: None if group in filled else read_alone(group, option)
+        for item, (group, _, option) in chosen.items()
+    }
     beyond = tuple(item for item in choices if alone[item] is None)
     root, defaults = _composed(beyond), _composed(())
     groups_alone = [chosen[item][0] for item in choices if item not in beyond]
