@@ -15,6 +15,8 @@ from .fingerprints import canonical
 from .retrieval_rules import RETRIEVAL_RULES
 from .schema import (
     OF_ANY_MODEL,
+    OF_RETRIEVAL,
+    RIVALS,
     Config,
     HfTokenizerConfig,
     Method,
@@ -206,9 +208,19 @@ def _sharding(config: Config) -> Iterator[UserError]:
             )
 
 
+def applicable_rivals(config: Config) -> list[str]:
+    """The rivals that can stand beside a run."""
+    backbone, retrieves = config.recipe.backbone is not None, config.retriever.retrieves
+    return [
+        name
+        for name in (OF_ANY_MODEL if backbone else RIVALS)
+        if retrieves or name not in OF_RETRIEVAL
+    ]
+
+
 def _rivals(config: Config) -> Iterator[UserError]:
     backbone = config.recipe.backbone is not None
-    which = config.eval.rivals.names(backbone)
+    which = config.eval.rivals.names(applicable_rivals(config))
     if not which:
         return
     if config.eval.split != "test":
