@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 Curve = Mapping[str, float]
 
 QUIET = ("memory=none", "eval.random=false")  # no memory, no control: a third of the time
+CONTROLLED = ("memory=none",)
 MEMORY = ("memory=suffix_topic", "eval.random=false")
 
 
@@ -151,8 +152,12 @@ EXPERIMENTS = {
         seeds=(1, 2),
     ),
     "chunks": Experiment(
-        {f"{m}": Point((*_NANO, f"chunking.chunk_size={m}")) for m in (16, 32, 64, 128)},
+        {
+            f"{m}": Point((*_NANO, f"chunking.chunk_size={m}"), CONTROLLED)
+            for m in (16, 32, 64, 128)
+        },
         "tokens in a chunk",
+        shown=("on", "random"),
         seeds=(1, 2),
     ),
     "recall": Experiment(
