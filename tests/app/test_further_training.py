@@ -132,7 +132,11 @@ def cut_after_three_steps() -> Iterator[None]:
 
 
 def test_it_resumes_to_the_last_bit(
-    golden: Golden, plain: RunDirectory, backbone: Path, tmp_path: Path
+    golden: Golden,
+    plain: RunDirectory,
+    backbone: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     given = [*overrides(backbone), "retriever=none", f"recipe.further_steps={STEPS}"]
     given.append(f"runs_dir={tmp_path}")
@@ -140,7 +144,9 @@ def test_it_resumes_to_the_last_bit(
         golden.run(*given)
     begun = RunDirectory.of(golden.config(*given))
     assert resumable_step(begun.path) == 3
-    assert golden.run(*given).path == begun.path
+    with caplog.at_level("INFO", logger="retro_lab"):
+        assert golden.run(*given).path == begun.path
+    assert f"resuming {begun.path} at step 3" in caplog.text
     whole = plain.weights()
     assert all(torch.equal(value, whole[name]) for name, value in begun.weights().items())
     assert last_figures(begun.path)[TOKENS_SEEN] == last_figures(plain.path)[TOKENS_SEEN]
