@@ -9,15 +9,13 @@ import math
 import re
 from collections.abc import Iterator
 
-from .backbone import tokenizer_path
+from .backbone_rules import BACKBONE_RULES
 from .errors import ConfigError, UserError, problem
 from .fingerprints import canonical
 from .retrieval_rules import RETRIEVAL_RULES
 from .rival_rules import rivals
 from .schema import (
     Config,
-    HfTokenizerConfig,
-    Method,
     MuonConfig,
     Objective,
     QaConfig,
@@ -57,7 +55,7 @@ def check_choosing(config: Config) -> None:
     if config.objective is Objective.gain and config.wanted_plain is None:
         raise UserError(
             "objective=gain: a gain is over a plain model, and this run has none (retriever=none, "
-            "plain=none, baseline=null, a pretrained backbone or a training that may end early)",
+            "plain=none, baseline=null or a training that may end early)",
             fix="objective=bpb, or train with retrieval and plain=tokens",
         )
 
@@ -142,39 +140,8 @@ def _recipe(config: Config) -> Iterator[UserError]:
         )
 
 
-def _backbone(config: Config) -> Iterator[UserError]:
-    """A pretrained backbone needs its own tokenizer, and retrieval needs recipe=retrofit."""
-    recipe = config.recipe
-    if recipe.backbone is None:
-        return
-    if config.retriever.retrieves and recipe.method is Method.scratch:
-        yield problem(
-            "recipe.backbone",
-            recipe.backbone,
-            "from scratch, nothing is grafted on a pretrained model",
-            "recipe=retrofit, or recipe.backbone=null",
-        )
-    if isinstance(config.tokenizer, HfTokenizerConfig):
-        return
-    if tokenizer_path(recipe.backbone) is None:
-        yield problem(
-            "recipe.backbone",
-            recipe.backbone,
-            "is a GGUF model, which comes without a usable tokenizer",
-            "tokenizer=hf tokenizer.path=<its tokenizer on the hub or in a folder>, or put its "
-            "tokenizer.json beside the file",
-        )
-    else:
-        yield problem(
-            "tokenizer",
-            config.tokenizer.name,
-            "a backbone reads the token ids that it was trained with (recipe.backbone)",
-            "leave tokenizer out, or tokenizer=hf tokenizer.path=<the backbone's>",
-        )
-
-
 def _batch(config: Config) -> Iterator[UserError]:
-    if config.recipe.backbone is not None and not config.retriever.retrieves:
+    if config.is_backbone_alone:
         return  # nothing is trained
     trainer, batch_size = config.trainer, config.schedule.batch_size
     shares = trainer.devices * trainer.num_nodes * trainer.accumulate
@@ -218,9 +185,10 @@ def _joint(config: Config) -> Iterator[UserError]:
     """A model is trained through its memory if it is trained, on the text that its key names."""
     if not config.memory.joint:
         return
-    backbone, rule, fix = config.recipe.backbone, None, "memory.joint=0"
-    if backbone is not None and not config.retriever.retrieves:
-        rule = f"nothing of recipe.backbone={backbone} is trained without a retriever"
+    rule, fix = None, "memory.joint=0"
+    if config.is_backbone_alone:
+        rule = f"nothing of recipe.backbone={config.recipe.backbone} is trained without a retriever"
+        fix = "memory.joint=0, or recipe.further_steps=<steps>"
     elif not config.database.is_training_split:
         rule = f"training reads the training split alone, not database={config.database.name}"
         fix = "memory.joint=0, or database=train and then evaluate.py with this database"
@@ -265,7 +233,7 @@ _RULES = (
     _cca,
     *RETRIEVAL_RULES,
     _recipe,
-    _backbone,
+    *BACKBONE_RULES,
     _batch,
     _sharding,
     rivals,

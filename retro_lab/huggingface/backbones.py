@@ -147,6 +147,21 @@ def load_weights(name: str) -> dict[str, Tensor]:
     return model.state_dict()
 
 
+def forward_flops(config: PretrainedConfig, batch: int, length: int) -> int:
+    """Operations of a backbone's forward pass over `batch` windows of `length` tokens.
+
+    Counted as in `retro_lab.nn.flops`: matrix products and attention over every pair of positions.
+    Reads no weights.
+    """
+    with torch.device("meta"):
+        backbone = build_backbone(config)
+    modules = (m for m in backbone.modules() if not isinstance(m, nn.Embedding))
+    weights = [w for module in modules for w in module.parameters(recurse=False) if w.ndim == 2]
+    size, tokens = sizes(config), batch * length
+    attention = 4 * tokens * length * size.num_layers * size.num_heads * size.head_dim
+    return 2 * tokens * sum(weight.numel() for weight in weights) + attention
+
+
 def blocks_of(backbone: PreTrainedModel) -> nn.ModuleList:
     """The decoder's blocks, in order."""
     family = FAMILIES[cast(Any, backbone.config).model_type]

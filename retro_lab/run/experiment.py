@@ -24,7 +24,7 @@ from retro_lab.training.phase import Phase
 from retro_lab.training.publish import TOKENS_SEEN, last_figures
 from retro_lab.training.wandb_run import RunIdentity
 
-from .backbone import backbone_weights, is_backbone_alone, with_backbone
+from .backbone import backbone_weights, with_backbone
 from .compared import Compared, compared_configs
 from .data.changed_text import TRAIN_ANEW, check_unchanged
 from .data.graph import DataGraph
@@ -138,7 +138,7 @@ def train(
 ) -> None:
     """Trains the run's model to its last step, resuming from the last checkpoint.
 
-    A pretrained backbone without retrieval counts as trained.
+    A pretrained backbone that is neither trained further nor grafted on counts as trained.
 
     Args:
         baseline: trained run that a retrofit grafts retrieval on.
@@ -153,7 +153,7 @@ def train(
     start = resumable_step(run.path, trained_as) if config.resume is not None else 0
     run.begin(config, anew=not start)
     seconds = {}
-    if not is_backbone_alone(config):
+    if not config.is_backbone_alone:
         run.enter("training")
         model = _model(config, graph, baseline)
         phase = with_joint(_phase(config, graph, baseline, companion), config, graph, model)
@@ -203,7 +203,7 @@ def _model(config: Config, graph: DataGraph, baseline: RunDirectory | None) -> L
 def _phase(
     config: Config, graph: DataGraph, baseline: RunDirectory | None, companion: str | None
 ) -> Phase:
-    """The training phase: a retrofit, or training from scratch."""
+    """The training phase: a retrofit, or training of all weights from the first step."""
     pad_id = graph.chunks.pad_id
     if config.is_retrofit:
         before = 0
