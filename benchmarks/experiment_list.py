@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 Curve = Mapping[str, float]
 
 QUIET = ("memory=none", "eval.random=false")  # no memory, no control: a third of the time
+CONTROLLED = ("memory=none",)
 MEMORY = ("memory=suffix_topic", "eval.random=false")
 
 
@@ -77,6 +78,7 @@ EXPERIMENTS = {
         },
         "share of the training documents that is searched",
         shown=("on", "plain_memory"),
+        seeds=(1, 2),
         published={"4": -0.01, "18": -0.02, "36": -0.02, "90": -0.03, "180": -0.04}
         | {"360": -0.06, "900": -0.10, "1750": -0.16},
         source=f"{_PAPER_172M}, by billion tokens",
@@ -90,13 +92,14 @@ EXPERIMENTS = {
             "all": Point(),
         },
         "documents searched: in training, then in evaluation",
+        seeds=(1, 2),
     ),
     "training": Experiment(
         {
             f"{steps}": Point(
                 (*_NANO, f"schedule.steps={steps}", f"recipe.steps={steps // 5}"), MEMORY
             )
-            for steps in (100, 200, 400, 800)
+            for steps in (100, 200, 400, 800, 1600, 3200)
         },
         "steps of the baseline; RETRO and plain train for a fifth more",
         shown=("on", "plain_memory"),
@@ -104,6 +107,7 @@ EXPERIMENTS = {
     "size": Experiment(
         {name: Point((f"model={name}",)) for name in ("nano", "tiny")},
         "size of the model",
+        seeds=(1, 2),
         published={"172M": -0.16, "425M": -0.15, "1.5B": -0.13, "7.5B": -0.12},
         source="RETRO on C4, Table 14",
     ),
@@ -145,10 +149,15 @@ EXPERIMENTS = {
             for name in ("random", "lda", "tfidf", "bm25", "faiss_flat", "hybrid", "oracle")
         },
         "retriever, in training and evaluation",
+        seeds=(1, 2),
     ),
     "chunks": Experiment(
-        {f"{m}": Point((*_NANO, f"chunking.chunk_size={m}")) for m in (16, 32, 64, 128)},
+        {
+            f"{m}": Point((*_NANO, f"chunking.chunk_size={m}"), CONTROLLED)
+            for m in (16, 32, 64, 128)
+        },
         "tokens in a chunk",
+        shown=("on", "random"),
         seeds=(1, 2),
     ),
     "recall": Experiment(

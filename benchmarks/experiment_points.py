@@ -16,11 +16,11 @@ from ablation_study import pooled_difference, same_text
 from experiment_list import EXPERIMENTS, Point
 
 from retro_lab.evaluation.measure.conditions import in_order
-from retro_lab.evaluation.measure.leakage import LEAK_FREE_ALPHA, UNFILTERED
+from retro_lab.evaluation.measure.leakage import UNFILTERED
 from retro_lab.evaluation.measure.statistics import Bootstrap
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 
-PARTS = {"all": UNFILTERED, "leak_free": LEAK_FREE_ALPHA}
+LEAK_FREE_TOKENS = 8  # longest run shared with training text, whatever the size of a chunk
 Figures = dict[str, Any]
 Scored = Callable[[Point, int], ChunkTable]
 """The scored chunks of a point trained with a seed."""
@@ -78,10 +78,12 @@ def figures_of(tables: Mapping[int, ChunkTable]) -> Figures:
     first, *others = tables.values()
     if not all(same_text(first, other) for other in others):
         raise ValueError("the seeds scored different text")
+    size = max(int(table.tokens.max()) for table in tables.values())
+    parts = {"all": UNFILTERED, "leak_free": LEAK_FREE_TOKENS / size}
     names = in_order(set.intersection(*(set(table.nats) for table in tables.values())))
     differences = {
         name: {
-            part: _difference(list(tables.values()), name, alpha) for part, alpha in PARTS.items()
+            part: _difference(list(tables.values()), name, alpha) for part, alpha in parts.items()
         }
         for name in names
         if name != "plain" and "plain" in names

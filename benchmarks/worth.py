@@ -1,6 +1,5 @@
 """What a megabyte and a million operations are worth: bits per byte of each use of a database.
 
-    python evaluate.py run=RUN eval=exact
     python evaluate.py run=RUN eval=rivals eval.rivals.which=[knn_lm,ralm,ngram,xz]
     python benchmarks/worth.py RUN
     python benchmarks/worth.py --draw
@@ -22,18 +21,16 @@ from typing import TYPE_CHECKING, Any
 from experiment_page import command
 from matplotlib.figure import Figure
 
-from retro_lab.evaluation.records.results import Results
 from retro_lab.evaluation.report.plots import COLOURS, INK, MARKERS, save, tidy
 from retro_lab.evaluation.report.table import NONE, Table
-from retro_lab.memory.gate import WIDTH
-from retro_lab.run.directory import RunDirectory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BYTES = 4  # of a parameter
 TOKEN_BYTES = 2  # of a stored token
-READ_CHUNKS = ("on", "ralm_64")  # rivals that read chunks of text
+READ_TEXT = ("on", "ralm_64", "plain_memory")  # these keep the text's tokens beside an index
+LEFT_OUT = ("baseline", "memory")
 LEAST = 0.1  # MB; what keeps nothing is drawn here
 
 Row = dict[str, Any]
@@ -46,7 +43,7 @@ def measure(run: Path) -> dict[str, Row]:
     plain = rivals["plain"]
     width = json.loads((run / "model.json").read_text())["model"]["d_model"]
     searching = search_operations(rivals["knn_lm"]["facts"], record["settings"]["knn_lm"], width)
-    found = {
+    return {
         row["label"]: {
             "all": _bits(row, "all"),
             "leak_free": _bits(row, "leak_free"),
@@ -54,9 +51,8 @@ def measure(run: Path) -> dict[str, Row]:
             "mflops": _operations(row, plain, searching * (row["name"] == "knn_lm")),
         }
         for row in rivals.values()
-        if row["name"] != "baseline"
+        if row["name"] not in LEFT_OUT
     }
-    return found | {"plain with memory": _memory(run, plain["facts"]["flops_per_token"])}
 
 
 def _bits(row: Row, part: str) -> float | None:
@@ -66,7 +62,7 @@ def _bits(row: Row, part: str) -> float | None:
 
 def _megabytes(row: Row, plain: int, tokens: int) -> float:
     """What a rival keeps beside the plain model, the text included where it is read."""
-    text = row["facts"].get("training_bytes", TOKEN_BYTES * tokens * (row["name"] in READ_CHUNKS))
+    text = row["facts"].get("training_bytes", TOKEN_BYTES * tokens * (row["name"] in READ_TEXT))
     extra = BYTES * max(0, (row["parameters"] or 0) - plain)
     return round((row["datastore_bytes"] + extra + text) / 1e6, 2)
 
@@ -94,25 +90,6 @@ def _operations(row: Row, plain: Row, searching: float) -> float | None:
     if "tokens_read" in facts:
         own *= facts["tokens_read"] / facts["tokens_scored"]
     return round(facts.get("flops_per_token", own) / 1e6, 2)
-
-
-def _memory(run: Path, plain: int) -> Row:
-    """The plain model with the run's memory; its leak-free part is that of exact overlap."""
-    results = Results.load(run / "evaluations" / "exact" / "results.json")
-    assert results.memory is not None
-    assert results.memory.exact is not None
-    assert results.memory.lineage is not None
-    store = Path(RunDirectory(run).config().store.dir or run.parent / ".store")
-    stages = [store / stage / key for stage, key in results.memory.lineage.items()]
-    size = sum(file.stat().st_size for stage in stages for file in stage.rglob("*"))
-    curve = results.memory.exact.curves["plain_memory"]
-    bits = curve[0].bpb
-    return {
-        "all": round(results.metrics[results.evaluation.split]["plain_memory"].bpb, 4),
-        "leak_free": None if bits is None else round(bits, 4),
-        "megabytes": round((size + TOKEN_BYTES * results.memory.tokens) / 1e6, 2),
-        "mflops": round((plain + 4 * WIDTH * WIDTH) / 1e6, 2),
-    }
 
 
 def draw(known: dict[str, Row], folder: Path) -> Path:

@@ -15,8 +15,9 @@ from retro_lab.config.rules import check
 from retro_lab.config.schema import Config
 from retro_lab.planner.plan import building_memory, planned_files
 from retro_lab.planner.plan_memory import memory_building, memory_files
-from retro_lab.planner.plan_tables import sizes_table, time_table
+from retro_lab.planner.plan_tables import memory_table, sizes_table, time_table
 from retro_lab.planner.request import PlanRequest
+from retro_lab.run.backbone import with_backbone
 
 USAGE = """\
 usage: python -m retro_lab plan database.tokens=N [key=value ...]
@@ -86,9 +87,12 @@ def _plan(argv: Sequence[str]) -> None:
     files = planned_files(planned, retriever, width, config.neighbours.k_store, two_sided=two_sided)
     console = Console()
     memory = building_memory(planned, retriever, width, files)
-    files += memory_files(planned, config.memory)
-    memory |= memory_building(planned, config.memory)
+    states = with_backbone(config).model.d_model
+    files += memory_files(planned, config.memory, states)
+    memory |= memory_building(planned, config.memory, states)
     console.print(sizes_table(planned, files, memory))
+    if config.memory.experts:
+        console.print(memory_table(planned, config.memory))
     if config.retriever.retrieves:
         rates = request.measured(config, planned, width)
         console.print(time_table(planned, rates, dense, request.deadline))

@@ -62,6 +62,8 @@ def _compose(overrides: list[str]) -> DictConfig:
         return compose_root("train", overrides)
     except Exception as error:
         first = explain(error, overrides) or uncomposed(error, "train", overrides)
+    if len(overrides) == 1:
+        raise ConfigError([first])
     accepted: list[str] = []
     problems: list[UserError] = []
     for override in sorted(overrides, key=_is_value):

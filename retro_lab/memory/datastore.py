@@ -103,7 +103,7 @@ def build_index(states: Artifact, factory: str | None, workspace: Workspace) -> 
 
     keys = np.load(states.file("keys.npy"), mmap_mode="r", allow_pickle=False)
     size, width = keys.shape
-    filled = fill_factory(_chosen(factory, size), size, width)
+    filled = factory_for(factory, size, width)
     with as_user_error(str(factory), filled, size, width):
         index = faiss.index_factory(width, filled, faiss.METRIC_L2)
         if not index.is_trained:
@@ -121,15 +121,18 @@ def build_index(states: Artifact, factory: str | None, workspace: Workspace) -> 
     return {"factory": filled, "tokens": size}
 
 
-def _chosen(factory: str | None, size: int) -> str:
+def factory_for(factory: str | None, size: int, width: int) -> str:
+    """FAISS's index string for `size` states of `width` numbers; `factory` as in `index_stage`."""
     if factory is not None and factory != COMPRESSED:
-        return factory
-    if size <= EXACT_UP_TO:
-        return "Flat"
-    if factory is None:
-        return "IVF{nlist},SQfp16"
-    lists = 2 ** round(np.log2(np.sqrt(size)))  # a quarter of {nlist}: k-means is most of the time
-    return f"IVF{lists},PQ{{pq}}"
+        chosen = factory
+    elif size <= EXACT_UP_TO:
+        chosen = "Flat"
+    elif factory is None:
+        chosen = "IVF{nlist},SQfp16"
+    else:
+        lists = 2 ** round(np.log2(np.sqrt(size)))  # a quarter of {nlist}: k-means takes most time
+        chosen = f"IVF{lists},PQ{{pq}}"
+    return fill_factory(chosen, size, width)
 
 
 class Datastore:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+from retro_lab.config.schema import MemoryConfig
 from retro_lab.evaluation.report.table import NONE, Table
 
 from .plan import MOST_CHUNKS, Database, PlannedFile, workers_for
+from .plan_memory import reading_seconds, sorting_seconds
 from .plan_rates import Rates
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
@@ -66,6 +68,8 @@ def _notes(planned: Database, files: list[PlannedFile]) -> list[str]:
     notes = []
     if index := sum(file.bytes for file in files if file.stage == "index"):
         notes.append(f"A search maps the index; it is fast while {in_bytes(index)} stay in memory.")
+    if planned.documents == 1 and any(file.stage == "topics" for file in files):
+        notes.append("Topics grow with the documents: give database.document_tokens.")
     if planned.chunks > MOST_CHUNKS:
         stores = workers_for(planned.chunks, MOST_CHUNKS)
         notes.append(
@@ -97,6 +101,27 @@ def time_table(planned: Database, rates: Rates, dense: bool, deadline: float | N
         ruled=True,
         sums=int(known),
         strong=[len(rows) - 1] if known else [],
+    )
+
+
+def memory_table(planned: Database, memory: MemoryConfig) -> Table:
+    """Times to build a memory, and to read it for one token."""
+    tokens = planned.database * planned.chunk_size
+    rows = []
+    if "suffix" in memory.experts:
+        rows.append(["sorting contexts", in_time(sorting_seconds(planned))])
+    if "knn" in memory.experts:
+        rows.append(["states", f"a forward pass over {tokens:,} tokens, and indexing them"])
+    if "suffix" in memory.experts:
+        rows.append(["reading a token", f"{1000 * reading_seconds(planned, memory):.2g} ms"])
+    if "knn" in memory.experts:
+        rows.append(["searching states", "about a millisecond a token"])
+    return Table(
+        ["memory", "time on one core"],
+        rows,
+        title="time of a memory",
+        caption="as measured in docs/benchmarks.md, with the files in main memory",
+        ruled=True,
     )
 
 

@@ -32,7 +32,6 @@ from retro_lab.evaluation.records.record_file import write_json
 from .table import RIVALS_FILE, SCHEMA_VERSION
 
 CHUNKS_FILE = "rivals.parquet"
-RETRO, PLAIN = "on", "plain"
 
 
 @dataclass(frozen=True)
@@ -63,14 +62,14 @@ class Against:
 
 @dataclass(frozen=True)
 class Figure:
-    """A score on a part of the text, and its difference from RETRO's.
+    """A score on a part of the text, and its difference from that of the run.
 
     Attributes:
         documents: number with a scored byte in this part.
-        difference: bits per byte minus RETRO[ON]'s; above zero, RETRO is better.
+        difference: bits per byte minus those of `Board.reference`; above zero, the run is better.
         low: lower end of the interval over documents; None for fewer than five documents.
         high: upper end.
-        against_plain: the same for the run's plain model; None for itself, or without one.
+        against_plain: the same for `Board.plain`; None for itself, or without one.
     """
 
     nats: float
@@ -107,12 +106,19 @@ class Row:
 
 
 class Board:
-    """Compares entries with RETRO[ON] on the parts of one split.
+    """Compares entries with the run on the parts of one split.
+
+    A run without retrieval is its own plain model, and its rivals are compared with its memory.
+    Where a memory was read, r(C) is over all text of database and training split.
 
     Args:
         subset: the whole split.
         subsample: documents on which every entry is scored.
         table: the run's chunk table, of the same tokens.
+
+    Attributes:
+        reference: the run's condition that every rival is compared with; None without any.
+        plain: the condition of the plain model.
 
     Raises:
         ValueError: the table scored other tokens.
@@ -128,9 +134,13 @@ class Board:
         self.table = table
         self.place = np.searchsorted(subset.documents, subset.document)
         self.sampled = np.isin(subset.document, subsample.documents)
+        retrieves = "on" in table.nats
+        self.plain = "plain" if retrieves else "baseline"
+        own = "on" if retrieves else "memory"
+        self.reference = own if own in table.nats else None
         self.ratio: NDArray[np.float64] | None = None
-        if table.overlap is not None:
-            self.ratio = overlap_ratio(table.overlap.longest_run, table.tokens)
+        if (overlap := table.exact or table.overlap) is not None:
+            self.ratio = overlap_ratio(overlap.longest_run, table.tokens)
 
     @property
     def parts(self) -> dict[str, NDArray[np.bool_]]:
@@ -139,6 +149,12 @@ class Board:
         if self.ratio is not None:
             found["leak_free"] = self.ratio <= LEAK_FREE_ALPHA
         return found
+
+    @property
+    def compared_with(self) -> list[str]:
+        """The run's conditions that every entry is compared with."""
+        asked = (self.reference, self.plain)
+        return [name for name in asked if name is not None and name in self.table.nats]
 
     def own(self, condition: str) -> NDArray[np.float64]:
         """[S] nats of a condition of the run."""
@@ -178,7 +194,7 @@ class Board:
         theirs = self._document_nats(entry, kept)
         if theirs is None or not kept.any():
             return None
-        names = [name for name in (RETRO, PLAIN) if name in self.table.nats]
+        names = self.compared_with
         columns = [self.subset.tokens, self.subset.bytes, *map(self.own, names)]
         tokens, num_bytes, *own = (
             np.bincount(self.place[kept], column[kept], size) for column in columns
@@ -192,21 +208,21 @@ class Board:
             bootstrap,
         )
         score = Score(math.fsum(theirs[present]), int(tokens.sum()), int(num_bytes.sum()))
-        against = {}
+        against: dict[str | None, Against] = {}
         for name, sums in zip(names, own, strict=True):
             other = Score(math.fsum(sums), score.tokens, score.bytes)
             low, high = intervals[entry.name, f"own {name}"] or (None, None)
             if name != entry.name:
                 against[name] = Against(score.bpb - other.bpb, low, high)
-        retro = against.get(RETRO)
+        own = against.get(self.reference)
         return Figure(
             **{name: getattr(score, name) for name in ("nats", "tokens", "bytes")},
             bits_per_byte=score.bpb,
             documents=int(present.sum()),
-            difference=retro and retro.difference,
-            low=retro and retro.low,
-            high=retro and retro.high,
-            against_plain=against.get(PLAIN),
+            difference=own and own.difference,
+            low=own and own.low,
+            high=own and own.high,
+            against_plain=against.get(self.plain),
         )
 
     def _document_nats(self, entry: Entry, kept: NDArray[np.bool_]) -> NDArray[np.float64] | None:

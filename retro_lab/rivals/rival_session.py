@@ -12,6 +12,7 @@ from retro_lab.evaluation.compressors.subset import Subset, Subsets
 from retro_lab.nn import Retro, RetroConfig
 from retro_lab.nn.flops import count_flops
 from retro_lab.run.backbone import with_backbone
+from retro_lab.run.compared import Compared
 from retro_lab.run.data.graph import DataGraph
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.model import LanguageModel, load_model, retro_config, weights_digest
@@ -27,7 +28,8 @@ class RivalSession:
     Args:
         config: of the run, with the requested evaluation.
         graph: the run's data.
-        baseline: the run's baseline, whose states and distributions some rivals use.
+        runs: run by condition, of `baseline`, whose states and distributions some rivals use, of
+            `plain` if there is one, and of `on` with retrieval.
         watch: collects the seconds.
 
     Attributes:
@@ -37,13 +39,11 @@ class RivalSession:
         text: training, tuning and scored text.
     """
 
-    def __init__(
-        self, config: Config, graph: DataGraph, baseline: RunDirectory, watch: Stopwatch
-    ) -> None:
-        self.config, self.graph, self.watch = config, graph, watch
+    def __init__(self, config: Config, graph: DataGraph, runs: Compared, watch: Stopwatch) -> None:
+        self.config, self.graph, self.runs, self.watch = config, graph, runs, watch
         self.asked: RivalsConfig = config.eval.rivals
         self.batch = config.eval.batch_size
-        self.model = self.load(baseline)
+        self.model = self.load(runs["baseline"])
         self.weights = {"baseline": weights_digest(self.model)}
         self.text = Subsets.of(
             graph.chunks,

@@ -14,8 +14,9 @@ from typing import Any
 
 from retro_lab.config.errors import UserError
 from retro_lab.config.fingerprints import eval_fields, run_key
-from retro_lab.config.schema import Bm25RetrieverConfig, Method
-from retro_lab.evaluation.compressors.outcome import Outcome, Tuning
+from retro_lab.config.rival_rules import applicable_rivals
+from retro_lab.config.schema import Bm25RetrieverConfig
+from retro_lab.evaluation.compressors.outcome import Outcome
 from retro_lab.evaluation.compressors.subset import Subset
 from retro_lab.evaluation.measure.conditions import label
 from retro_lab.evaluation.records.chunk_table import ChunkTable
@@ -40,6 +41,7 @@ from . import (
 )
 from .matched import matched, matched_table, parameters
 from .matched_runs import matched_outcome
+from .own_rows import own_entries
 from .report import Board, Entry
 from .rival_session import RivalSession, size_of
 from .token_file import save_tokens
@@ -51,69 +53,31 @@ def run_rivals(opened: FinishedRun, compared: Compared, watch: Stopwatch) -> Non
     With `eval.tokens=true` it also writes rivals_tokens.parquet.
 
     Args:
-        opened: an evaluated run with retrieval, and the requested evaluation.
-        compared: includes the baseline, which most rivals use.
+        opened: an evaluated run, and the requested evaluation.
+        compared: includes the baseline, which most rivals use; a run without retrieval is its own.
 
     Raises:
         UserError: the run's baseline is missing, or there are too few documents.
     """
     config, run = opened.config, opened.directory
-    baseline = compared.get("baseline")
-    if baseline is None:
+    runs = {**compared, "on": run} if config.retriever.retrieves else {"baseline": run}
+    if "baseline" not in runs:
         raise UserError(
             f"the baseline of {run.path} is missing, and most rivals are made of it",
             fix="run the train.py command again; it trains the baseline",
         )
-    session = RivalSession(config, opened.graph, baseline, watch)
+    session = RivalSession(config, opened.graph, runs, watch)
     out = opened.results_in
     table = ChunkTable.load(out.chunks_file)
-    entries = _run_entries(session, run, compared, table)
-    for name in session.asked.names(config.recipe.backbone is not None):
+    entries = own_entries(session, table)
+    for name in session.asked.names(applicable_rivals(config)):
         with watch.stage(name):
             entries += _RIVALS[name](session)
     board = Board(session.text.test, session.text.subsample, table)
-    report.save(out.path, board, entries, _common_fields(session, run))
+    report.save(out.path, board, entries, _common_fields(session, run, board))
     if config.eval.wants_tokens:
         save_tokens(out.path, board, entries)
     write_page(out)
-
-
-def _run_entries(
-    session: RivalSession, run: RunDirectory, compared: Compared, table: ChunkTable
-) -> list[Entry]:
-    """Entries of RETRO, plain model and baseline from chunks.parquet, with seconds of training."""
-    config = session.config
-    plain = session.retro.baseline
-    models = {"on": session.retro} | dict.fromkeys(("plain", "baseline"), plain)
-    runs = {"on": run, **compared}
-    seconds = {name: _training_seconds(compared[name]) for name in compared}
-    seconds["on"] = _training_seconds(run)
-    if config.recipe.method is Method.retrofit:
-        seconds["on"] += seconds["baseline"]
-    index = session.index_bytes(config.retriever)
-    entries = []
-    for name in (name for name in models if name in seconds):
-        if name not in table.nats:
-            raise UserError(
-                f"{run.path} has no scores of {label(name)}",
-                fix="evaluate the run again with its baseline in place",
-            )
-        learned, flops = session.sizes(runs[name], models[name])
-        outcome = Outcome.by_chunk(
-            session.text.test,
-            table.nats[name],
-            tuning=Tuning(),
-            seconds=round(seconds[name], 1),
-            parameters=learned,
-            datastore_bytes=index if name == "on" else 0,
-            facts=flops,
-        )
-        entries.append(Entry(name, label(name), session.text.test, outcome))
-    return entries
-
-
-def _training_seconds(run: RunDirectory) -> float:
-    return run.status["seconds"].get("training", 0.0)
 
 
 def _ralm(session: RivalSession) -> list[Entry]:
@@ -210,7 +174,7 @@ _RIVALS: dict[str, Callable[[RivalSession], list[Entry]]] = {
 }
 
 
-def _common_fields(session: RivalSession, run: RunDirectory) -> dict[str, Any]:
+def _common_fields(session: RivalSession, run: RunDirectory, board: Board) -> dict[str, Any]:
     """Fields of rivals.json that are common to all rows."""
     config, text, ids = session.config, session.text, session.graph.corpus.ids
     evaluation = config.eval
@@ -239,6 +203,9 @@ def _common_fields(session: RivalSession, run: RunDirectory) -> dict[str, Any]:
         "tuned_on": named(text.tuning),
         "subsample": named(text.subsample) | {"seed": evaluation.seed},
         "run": str(run.path),
+        "compared_with": board.reference and label(board.reference),
+        "plain": label(board.plain),
+        "exact": board.table.exact is not None,
     }
 
 

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from retro_lab.config.errors import UserError
+from retro_lab.evaluation.measure.conditions import label
 from retro_lab.evaluation.measure.leakage import LEAK_FREE_ALPHA
 from retro_lab.evaluation.records.record_file import read_record
 from retro_lab.evaluation.report.table import NONE, Table, number, with_interval
 
 SCHEMA_VERSION = 1
 RIVALS_FILE = "rivals.json"
+_EXACT = "r(C) is exact: the longest run shared with any text of database and training split."
 
 
 def load(folder: Path) -> dict[str, Any]:
@@ -32,7 +34,7 @@ def load(folder: Path) -> dict[str, Any]:
 
 
 def rivals_table(record: Mapping[str, Any]) -> Table:
-    """One row a rival: bits per byte by part of the text, difference from RETRO, and costs."""
+    """One row a rival: bits per byte by part of the text, difference from the run, and costs."""
     scored, sample = record["scored"], record["subsample"]
     title = (
         f"rivals on {len(scored['documents'])} documents of the {scored['split']} split, tuned on "
@@ -57,9 +59,11 @@ def rivals_table(record: Mapping[str, Any]) -> Table:
                 _megabytes(row["datastore_bytes"]),
             ]
         )
+    less = f"less {record.get('compared_with', label('on')) or 'a memory'}"
     head = ["rival", "bits/\nbyte", f"r(C)≤\n{LEAK_FREE_ALPHA:g}"]
-    head += [f"{len(sample['documents'])}\ndocs", "less RETRO[ON]", "tried", "s", "params", "MB"]
-    return Table(head, rows, title, "\n".join(_notes(record["rivals"])) or None)
+    head += [f"{len(sample['documents'])}\ndocs", less, "tried", "s", "params", "MB"]
+    exact = [_EXACT] if record.get("exact") else []
+    return Table(head, rows, title, "\n".join([*exact, *_notes(record["rivals"])]) or None)
 
 
 def rivals_tables(record: Mapping[str, Any]) -> list[Table]:
@@ -70,15 +74,17 @@ def rivals_tables(record: Mapping[str, Any]) -> list[Table]:
 
 def _plain_table(record: Mapping[str, Any]) -> Table | None:
     """One row a rival: its bits per byte minus the plain model's; None without a plain model."""
-    rows = []
+    rows, plain = [], record.get("plain", label("plain"))
     for row in record["rivals"]:
         figures = [row["figures"].get(part) or {} for part in ("all", "leak_free")]
         cells = [_against_plain(figure) for figure in figures]
         if any(cells):
             rows.append([row["label"], *(cell or NONE for cell in cells)])
-    head = ["rival", "less plain, all text", f"less plain, r(C) ≤ {LEAK_FREE_ALPHA:g}"]
+    named = "plain model" if plain == label("plain") else plain
+    parts = ("all text", f"r(C) ≤ {LEAK_FREE_ALPHA:g}")
+    head = ["rival", *(f"less {plain}, {part}" for part in parts)]
     note = "Bits per byte; below zero, the rival is better. Intervals over documents."
-    return Table(head, rows, "against the plain model", note) if rows else None
+    return Table(head, rows, f"against the {named}", note) if rows else None
 
 
 def _against_plain(figure: Mapping[str, Any]) -> str | None:

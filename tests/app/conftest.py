@@ -13,6 +13,7 @@ from observed import scored_conditions
 from pictures import draw, draw_nothing
 from small_corpus import write_corpus
 
+from retro_lab.memory import match_heads
 from retro_lab.run.directory import RunDirectory
 
 
@@ -21,6 +22,15 @@ def without_pictures() -> Iterator[None]:
     """Plots are one pixel, but where a test asks for `pictures`; tests/evaluation draws them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", draw_nothing)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_steps() -> Iterator[None]:
+    """Heads of nearest states take a tenth of the steps and of the tokens; tests/memory all."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("STEPS", "SAMPLE"):
+            patch.setattr(match_heads, name, getattr(match_heads, name) // 10)
         yield
 
 

@@ -55,7 +55,7 @@ def config(folder: Path, store: str, *overrides: str) -> Config:
     common = [
         "corpus=jsonl", f"corpus.path={own}", "corpus.split.validation=0.2",
         "corpus.split.test=0.2", "chunking=m16", "tokenizer.vocab_size=400",
-        "embedder=hashing", "neighbours.max_run=8", "neighbours.dedup=0.8",
+        "embedder=hashing", "embedder.dim=64", "neighbours.max_run=8", "neighbours.dedup=0.8",
         f"database.add=[{more}]", f"store.dir={folder / store}",
     ]  # fmt: skip
     return config_of(*common, *overrides)

@@ -1,18 +1,22 @@
-"""Contract: a model comes out of every option of every group that shapes it, on the meta device."""
+"""Contract: a model comes out of every option of every group that shapes it, on the meta device;
+experiments are options as any other (`config/test_options.py`).
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from composed import config_of
 
 from retro_lab.config.compose import load_config
 from retro_lab.config.fingerprints import baseline_of, canonical, run_key
 from retro_lab.config.keys import options
 from retro_lab.config.rules import check
 from retro_lab.config.schema import Config, MuonConfig, NoneRetrieverConfig
-from retro_lab.config.serialise import from_plain, to_plain
+from retro_lab.config.serialise import from_plain, read_config, to_plain, write_config
 from retro_lab.run.model import build_model, parameter_counts
 
 GROUPS = ("model", "cca", "recipe", "chunking", "neighbours", "tokenizer")
@@ -26,7 +30,7 @@ def test_a_model_is_built_with_retrieval_and_without(choice: str) -> None:
         overrides.append("model=base")  # six layers at least
     if choice == "tokenizer=hf":
         overrides.append("tokenizer.path=x")
-    config = load_config(overrides)
+    config = config_of(*overrides)
     assert built(config)["retrieval"] > 0
     assert built(replace(config, retriever=NoneRetrieverConfig()))["retrieval"] == 0
 
@@ -49,6 +53,16 @@ def test_every_experiment_builds_a_model(experiments: dict[str, Config]) -> None
     assert len(experiments) > 20
     for option, config in experiments.items():
         assert (built(config)["retrieval"] > 0) == (option != "recipe/baseline_longer"), option
+
+
+@pytest.mark.parametrize("option", options("experiment"))
+def test_an_experiment_is_read_back(
+    option: str, experiments: dict[str, Config], tmp_path: Path
+) -> None:
+    write_config(experiments[option], tmp_path / "config.yaml")
+    again = read_config(tmp_path / "config.yaml")
+    assert again == experiments[option]
+    assert run_key(again) == run_key(experiments[option])
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,14 @@ from golden import Golden
 
 from retro_lab.commands.plan import main, parse
 from retro_lab.config.errors import UserError
+from retro_lab.config.schema import MemoryConfig
 from retro_lab.planner.plan import Database, planned_chunks, planned_files
 from retro_lab.planner.plan_memory import memory_building, memory_files
 from retro_lab.planner.plan_tables import in_bytes, in_time
 from retro_lab.run.data.graph import DataGraph, DataGroups
-from retro_lab.run.data.memory_nodes import memory_nodes
+from retro_lab.run.directory import RunDirectory
+from retro_lab.run.evaluating.memory import MemoryScoring
+from retro_lab.run.model import build_data, load_model
 
 TOKENS = "database.tokens=1e6"
 EXACT = ("corpus", "chunks", "embeddings", "neighbours")
@@ -68,18 +71,37 @@ def test_prediction_is_what_lies_in_the_store(golden: Golden, retriever: str) ->
             assert path.is_dir() or small or (stage, name) in known
 
 
-def test_a_memory_s_files_are_foretold(golden: Golden) -> None:
-    config = golden.config("retriever=none", "memory=suffix_topic")
+def test_a_memory_s_files_are_foretold(golden: Golden, finished: RunDirectory) -> None:
+    config = golden.config("memory=full")
     graph = DataGraph(config)
     planned = database(graph, graph.groups)
-    files = memory_files(planned, config.memory)
-    folders = {n.artifact.stage: n.artifact.path for n in memory_nodes(graph, config.memory)}
+    model = load_model(golden.plain().config(), golden.plain(), graph)
+    nodes = MemoryScoring(config, graph, build_data(config, graph), "plain", model).nodes
+    folders = {node.artifact.stage: node.artifact.path for node in nodes}
+    files = memory_files(planned, config.memory, config.model.d_model)
     for file in files:  # how many tokens a document has is known by a law of experience only
         real = (folders[file.stage] / file.name).stat().st_size
-        close = 0.6 if file.name in ("document.npy", "weight.npy") else 0.15
+        close = (
+            0.6 if file.stage == "topics" and file.name in ("document.npy", "weight.npy") else 0.15
+        )
         assert file.bytes == pytest.approx(real, rel=close, abs=512), file
-    assert {file.stage for file in files} == set(memory_building(planned, config.memory))
-    assert memory_files(planned, golden.config().memory) == []
+    held = memory_building(planned, config.memory, config.model.d_model)
+    assert {file.stage for file in files} == set(held)
+    assert set(folders) == {*held, "match_heads"}
+    assert memory_files(planned, MemoryConfig(), config.model.d_model) == []
+
+
+def test_a_memory_of_more_segments_takes_longer_to_read(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["retriever=none", "memory=suffix_topic"]
+    assert main(["database.tokens=1e7", "database.document_tokens=500", *given]) == 0
+    small = " ".join(capsys.readouterr().out.split())
+    assert "sorting contexts │ 8.0 s" in small  # 40 MB at 5 MB/s
+    assert "reading a token │ 0.075 ms" in small
+    assert "give database.document_tokens" not in small
+    assert main(["database.tokens=1e9", *given]) == 0
+    large = " ".join(capsys.readouterr().out.split())
+    assert "reading a token │ 0.21 ms" in large  # 60 segments
+    assert "Topics grow with the documents: give database.document_tokens" in large
 
 
 def test_chunks_follow_from_tokens_and_documents(golden: Golden) -> None:

@@ -13,7 +13,7 @@ from local_backbone import write_backbone
 
 from retro_lab.commands.evaluate import evaluate
 from retro_lab.config.errors import ConfigError, UserError
-from retro_lab.config.schema import RIVALS, EvaluateConfig
+from retro_lab.config.schema import RIVALS, EvaluateConfig, MemoryConfig
 from retro_lab.evaluation.records.chunk_table import ChunkTable
 from retro_lab.rivals import rivals, table
 from retro_lab.run.directory import RunDirectory
@@ -157,12 +157,34 @@ def test_every_rival_that_may_be_asked_for_is_there() -> None:
     assert tuple(rivals._RIVALS) == RIVALS
 
 
-def test_a_baseline_has_no_rivals(golden: Golden, evaluated: RunDirectory) -> None:
-    """It is refused before it is evaluated."""
-    baseline = golden.baseline().path
-    with pytest.raises(UserError, match="has no retrieval"):
-        evaluate(EvaluateConfig(run=str(baseline), eval=golden.config(*GRIDS).eval))
-    assert not (baseline / "evaluations").exists()
+def test_a_run_without_retrieval_is_compared_by_its_memory(
+    golden: Golden, copy: RunDirectory
+) -> None:
+    """It is its own plain model; what needs a run with retrieval is refused before it is scored."""
+    alone = copy.path.parent / golden.plain().path.name
+    suffix = MemoryConfig(name="suffix", experts=["suffix"], gate_tokens=2_000)
+    with pytest.raises(UserError, match="made of a run that has: ttt_neighbours"):
+        evaluate(EvaluateConfig(run=str(alone), eval=golden.config(*GRIDS).eval))
+    assert not (alone / "evaluations").exists()
+    asked = golden.config(*GRIDS, "eval.tokens=false", "eval.rivals.which=[knn_lm,ralm,xz]").eval
+    evaluate(EvaluateConfig(run=str(alone), eval=asked, memory=suffix))
+    out = evaluation_of(RunDirectory(alone), "rivals-memory_suffix")
+    record, chunks = table.load(out.path), ChunkTable.load(out.chunks_file)
+    rows = {row["name"]: row for row in record["rivals"]}
+    assert list(rows) == ["baseline", "memory", "knn_lm", "ralm_16", "xz"]
+    bits = {name: row["figures"]["subsample"]["bits_per_byte"] for name, row in rows.items()}
+    for name, row in rows.items():
+        found = row["figures"]["subsample"]
+        if name != "memory":
+            assert found["difference"] == pytest.approx(bits[name] - bits["memory"])
+        if name != "baseline":
+            less = found["against_plain"]["difference"]
+            assert less == pytest.approx(bits[name] - bits["baseline"])
+    assert rows["memory"]["figures"]["all"]["nats"] == pytest.approx(chunks.nats["memory"].sum())
+    assert rows["memory"]["datastore_bytes"] > rows["baseline"]["datastore_bytes"] == 0
+    first, second = table.rivals_tables(record)
+    assert "less with memory" in first.head
+    assert "less baseline, all text" in second.head
 
 
 def test_beside_a_backbone_stand_the_rivals_of_any_model(

@@ -1,15 +1,16 @@
 """Contract: every option of every group composes with the defaults, passes the checks, is typed
 by a schema, is read back from a run directory as it was, is named as its file and says in its first
-line what it is.
+line what it is. (`app/test_every_option.py` says so of experiments, which it builds as well.)
 """
 
 from __future__ import annotations
 
 import dataclasses
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
-from composed import config_of
+from composed import config_of, read_alone
 
 from retro_lab.config.compose import compose_root, load_config, to_typed
 from retro_lab.config.errors import ConfigError
@@ -21,7 +22,9 @@ from retro_lab.config.serialise import read_config, write_config
 
 CONF = conf_dir()
 GROUPS = [group for group in groups() if group not in ("hydra", "local")]
-OPTIONS = [(group, option) for group in GROUPS for option in options(group)]
+OPTIONS = [
+    (group, option) for group in GROUPS if group != "experiment" for option in options(group)
+]
 # What an option cannot do without.
 NEEDS = {
     ("corpus", "jsonl"): ["corpus.path=a.jsonl"],
@@ -54,11 +57,54 @@ def test_groups_are_those_documented() -> None:
     assert set(GROUPS) == set(EXPECTED_GROUPS.split())
 
 
+def typed(group: str, option: str) -> list[str]:
+    """How the option is chosen, with what it needs."""
+    return [f"{group}={option}", *(NEEDS | GOES_WITH).get((group, option), [])]
+
+
+def side_by_side() -> list[list[tuple[str, str]]]:
+    """Every option whose file says all about it: one of each group at a time.
+
+    An option that needs one of another group stands alone.
+    """
+    lone, columns = [], []
+    for group in GROUPS:
+        mine = [(g, o) for g, o in OPTIONS if g == group and read_alone(g, o) is not None]
+        chooses = [any(a.partition("=")[0] in GROUPS for a in typed(*pair)[1:]) for pair in mine]
+        lone += [[pair] for pair, other in zip(mine, chooses, strict=True) if other]
+        columns.append([pair for pair, other in zip(mine, chooses, strict=True) if not other])
+    return lone + [[pair for pair in row if pair is not None] for row in zip_longest(*columns)]
+
+
+@pytest.mark.parametrize("chosen", side_by_side(), ids=lambda row: f"{row[0][1]} of {len(row)}")
+def test_hydra_composes_an_option_to_what_its_file_says(chosen: list[tuple[str, str]]) -> None:
+    """Which makes `config_of`, that reads the file, as good as Hydra in all other tests."""
+    config = load_config([override for pair in chosen for override in typed(*pair)])
+    for group, option in chosen:
+        read = config_of(*typed(group, option))
+        assert getattr(config, group) == getattr(read, group), (group, option)
+        if len(chosen) == 1:
+            assert config == read
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["debug=fast", "eval=exact", "embedder=hashing", "schedule.steps=7"],
+        ["experiment=quick_check", "chunking=m64", "tokenizer=byte", "tokenizer=bpe"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_read_goes_with_what_reaches_beyond_a_group(overrides: list[str]) -> None:
+    """`debug=fast` has values of its own for `eval`, whichever option of it is chosen."""
+    assert config_of(*overrides) == load_config(overrides)
+
+
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_option_composes_passes_the_checks_and_is_read_back(
+def test_option_goes_with_the_defaults_and_is_read_back(
     group: str, option: str, tmp_path: Path
 ) -> None:
-    config = load_config([f"{group}={option}", *(NEEDS | GOES_WITH).get((group, option), [])])
+    config = config_of(*typed(group, option))
     check(config)
     node = getattr(config, group, None)
     if dataclasses.is_dataclass(node) and hasattr(node, "name"):
@@ -73,7 +119,7 @@ def test_option_composes_passes_the_checks_and_is_read_back(
 def test_options_without_a_default_say_what_they_need(group: str, option: str) -> None:
     key = NEEDS[group, option][0].partition("=")[0]
     with pytest.raises(ConfigError, match=rf"^{key} has no value") as caught:
-        check(load_config(["retriever=faiss_flat", f"{group}={option}"]))
+        check(config_of("retriever=faiss_flat", f"{group}={option}"))
     assert f"{key}=<" in str(caught.value)
 
 

@@ -6,8 +6,9 @@ import pytest
 from composed import config_of
 
 from retro_lab.config.errors import ConfigError
+from retro_lab.config.rival_rules import applicable_rivals
 from retro_lab.config.rules import check
-from retro_lab.config.schema import OF_ANY_MODEL, RIVALS
+from retro_lab.config.schema import OF_ANY_MODEL, OF_RETRIEVAL, RIVALS
 
 
 def problems(*overrides: str) -> list[str]:
@@ -58,11 +59,15 @@ def test_what_cannot_be_tried_is_refused(override: str, said: str) -> None:
 
 
 def test_all_are_those_that_apply() -> None:
-    asked = config_of("eval=all").eval.rivals
-    assert set(asked.names()) == set(RIVALS)
-    assert set(asked.names(backbone=True)) == set(OF_ANY_MODEL)
+    assert applicable_rivals(config_of()) == list(RIVALS)
+    assert applicable_rivals(config_of("recipe.backbone=gpt2")) == list(OF_ANY_MODEL)
+    alone = applicable_rivals(config_of("retriever=none"))
+    assert set(alone) == set(RIVALS) - set(OF_RETRIEVAL)
+    both = applicable_rivals(config_of("retriever=none", "recipe.backbone=gpt2"))
+    assert both == ["ralm", "ngram", "xz", "dynamic_evaluation"]
+    assert config_of("eval=all").eval.rivals.names(both) == both
     few = config_of("eval=rivals", "eval.rivals.which=[knn_lm]").eval.rivals
-    assert few.names(backbone=True) == ["knn_lm"]  # refused by name
+    assert few.names(both) == ["knn_lm"]  # refused by name
 
 
 def test_a_table_is_read_in_a_layer_that_is_there() -> None:

@@ -7,15 +7,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from composed import config_of
 
-from retro_lab.config.compose import load_config
 from retro_lab.config.errors import UserError
 from retro_lab.config.serialise import read_config, write_config
 
 
 def test_only_schemas_can_be_named(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
-    write_config(load_config(), path)
+    write_config(config_of(), path)
     path.write_text(path.read_text().replace("Bm25RetrieverConfig", "os.system"))
     with pytest.raises(UserError, match=r"unknown schema os\.system"):
         read_config(path)
@@ -41,7 +41,7 @@ def test_what_was_edited_or_is_of_another_version_is_named(
     old: str, new: str, said: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "config.yaml"
-    write_config(load_config(), path)
+    write_config(config_of(), path)
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))

@@ -1,11 +1,17 @@
-"""Shared by the evaluation tests: a small table of scored chunks with leakage planted in it."""
+"""Shared by the evaluation tests: a small table of scored chunks with leakage planted in it, and
+results made of it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from pictures import draw_nothing
+from reported_runs import Runs
 
 from retro_lab.evaluation.records.chunk_table import ChunkTable, Overlap, Reading
 
@@ -53,3 +59,16 @@ def make_table() -> Callable[..., ChunkTable]:
         )
 
     return make
+
+
+@pytest.fixture
+def runs(
+    make_table: Callable[..., ChunkTable],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Runs:
+    """A folder of finished runs, on a wide terminal; plots are one pixel."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(Figure, "savefig", draw_nothing)
+    return Runs(tmp_path / "runs", make_table, capsys)

@@ -14,7 +14,11 @@ from small_table import SmallTable
 from retro_lab.config.schema import ChunkingConfig
 from retro_lab.data.dataset import EvaluationData
 from retro_lab.evaluation.measure import memory_scoring
-from retro_lab.evaluation.measure.memory_scoring import DocumentTexts, token_readings
+from retro_lab.evaluation.measure.memory_scoring import (
+    LOGITS_AT_ONCE,
+    DocumentTexts,
+    token_readings,
+)
 from retro_lab.memory.evidence import Evidence, Text
 from retro_lab.memory.memory import Memory
 from retro_lab.memory.states import token_states
@@ -83,11 +87,18 @@ def windows(store: SmallStore, retrieval: bool) -> EvaluationData:
     return EvaluationData(store, "train", ChunkingConfig(CHUNK, 1, WINDOW), table, K, STRIDE)
 
 
-def heard(store: SmallStore, model: Retro, retrieval: bool, **settings) -> Listening:
+def heard(
+    store: SmallStore,
+    model: Retro,
+    retrieval: bool,
+    at_once: int = LOGITS_AT_ONCE,
+    **settings,
+) -> Listening:
     experts, data = Listening(**settings), windows(store, retrieval)
     batches = [data.__getitems__([first, first + 1]) for first in range(0, len(data) - 1, 2)]
     texts = {False: DocumentTexts(store, store)}
-    for _ in token_readings(model, batches, Memory([experts]), texts, store, retrieval=retrieval):
+    given = model, batches, Memory([experts]), texts, store
+    for _ in token_readings(*given, retrieval=retrieval, at_once=at_once):
         pass
     return experts
 
@@ -95,17 +106,12 @@ def heard(store: SmallStore, model: Retro, retrieval: bool, **settings) -> Liste
 @pytest.mark.parametrize("retrieval", [False, True])
 @pytest.mark.parametrize("at_once", [1, 2**20])
 def test_states_are_those_of_the_datastore(
-    store: SmallStore,
-    model: Retro,
-    retrieval: bool,
-    at_once: int,
-    monkeypatch: pytest.MonkeyPatch,
+    store: SmallStore, model: Retro, retrieval: bool, at_once: int
 ) -> None:
-    monkeypatch.setattr(memory_scoring, "_AT_ONCE", at_once)
     data = windows(store, retrieval)
     assert len(data) % 2 == 0
     parts = list(token_states(model, data, np.arange(len(data)), 3))
-    experts = heard(store, model, retrieval)
+    experts = heard(store, model, retrieval, at_once)
     states = np.concatenate([each for each in experts.states if each is not None])
     assert np.array_equal(np.concatenate(experts.tokens), np.concatenate([p.tokens for p in parts]))
     assert states == pytest.approx(np.concatenate([p.keys for p in parts]), abs=1e-4)

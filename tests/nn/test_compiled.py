@@ -19,8 +19,10 @@ from retro_lab.nn.cpu import compiled
 
 @pytest.fixture
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty cache folder, and nothing loaded yet."""
+    """An empty cache folder, and nothing loaded yet; a compiler is quick that need not optimise."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    quick = tuple(flag.replace("-O3", "-O0") for flag in compiled.FLAGS)
+    monkeypatch.setattr(compiled, "FLAGS", quick)
     compiled.loaded.cache_clear()
     yield tmp_path / "retro_lab"
     compiled.loaded.cache_clear()

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from composed import config_of
 
-from retro_lab.config.compose import load_config
 from retro_lab.nn import Retro
 from retro_lab.run.model import build_model
 
@@ -18,7 +18,7 @@ WITHOUT = {"retro_172m": 132.1, "retro_425m": 368.1, "retro_1_5b": 1308.6, "retr
 
 
 def built(option: str, *overrides: str) -> Retro:
-    config = load_config([f"model={option}", "cca=paper", "recipe=scratch", *overrides])
+    config = config_of(f"model={option}", "cca=paper", "recipe=scratch", *overrides)
     with torch.device("meta"):
         return build_model(config)
 

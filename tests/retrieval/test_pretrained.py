@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from composed import config_of
 from safetensors.torch import load_file, save_file
 from tiny_models import TEXTS, changed_config, hidden, late, save_encoder, unit
 from transformers import AutoTokenizer, BertModel
 
-from retro_lab.config.compose import load_config
 from retro_lab.config.errors import UserError
 from retro_lab.config.keys import options
 from retro_lab.config.schema import (
@@ -38,9 +38,9 @@ OPTIONS = [name for name in options("embedder") if name != "custom"]  # has no c
 EXACT = {"rtol": 0, "atol": 1e-5}
 
 
-def config_of(option: str, models: Path) -> EmbedderConfig:
+def embedder_of(option: str, models: Path) -> EmbedderConfig:
     """An option with the tiny models in place of its own."""
-    config = load_config([f"embedder={option}"]).embedder
+    config = config_of(f"embedder={option}").embedder
     if isinstance(config, DualEncoderConfig):
         return replace(config, query_model=str(models / "one"), key_model=str(models / "two"))
     if isinstance(config, SentenceTransformerConfig):
@@ -59,7 +59,7 @@ def key(config: EmbedderConfig) -> str:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_each_text_has_its_vector_alone_and_in_any_batch(option: str, models: Path) -> None:
-    config = config_of(option, models)
+    config = embedder_of(option, models)
     embedder = build_embedder(config)
     for side in (embedder, embedder.query or embedder):
         vectors = side.embed(TEXTS)
@@ -81,7 +81,7 @@ def test_each_text_has_its_vector_alone_and_in_any_batch(option: str, models: Pa
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_queries_are_rounded_as_stored_vectors_are(option: str, models: Path) -> None:
-    config = config_of(option, models)
+    config = embedder_of(option, models)
     embedder = build_embedder(config)
     asked = embed_queries(embedder, TEXTS)
     assert asked.dtype == np.float32
@@ -93,7 +93,7 @@ def test_queries_are_rounded_as_stored_vectors_are(option: str, models: Path) ->
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_settings_that_change_vectors_enter_the_key(option: str, models: Path) -> None:
-    config = config_of(option, models)
+    config = embedder_of(option, models)
     changes = {"pooling": "max", "normalise": "other", "precision": "other", "max_length": 9}
     changes |= {"dim": 9, "ngram": 9}
     keys = [key(config)]
@@ -111,7 +111,7 @@ def test_both_models_of_a_dual_encoder_are_in_the_key_by_content(
     side: str, models: Path, tmp_path: Path
 ) -> None:
     save_encoder(tmp_path, seed=1)
-    config = replace(config_of("dpr", models), **{side: str(tmp_path)})
+    config = replace(embedder_of("dpr", models), **{side: str(tmp_path)})
     before = key(config)
     save_encoder(tmp_path, seed=4)
     assert key(config) != before

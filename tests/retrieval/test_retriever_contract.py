@@ -6,9 +6,9 @@ from functools import cache
 
 import numpy as np
 import pytest
+from composed import config_of
 from in_process_service import InProcess, client_of, served_index
 
-from retro_lab.config.compose import load_config
 from retro_lab.config.errors import UserError
 from retro_lab.config.keys import options
 from retro_lab.config.schema import (
@@ -26,17 +26,17 @@ from retro_lab.testing.contracts import RetrieverContract, Search, queries, worl
 
 OPTIONS = [option for option in options("retriever") if option != "none"]
 NOT_BY_CONTENT = {"oracle", "random", "stored"}  # they read what new text lacks
-OWN = {"custom": ["retriever.class=word_overlap:WordOverlap"]}
+OWN = {"custom": ["retriever.cls=word_overlap:WordOverlap"]}
 
 
 @cache
-def config_of(option: str) -> RetrieverConfig:
-    return load_config([f"retriever={option}", *OWN.get(option, [])]).retriever
+def retriever_of(option: str) -> RetrieverConfig:
+    return config_of(f"retriever={option}", *OWN.get(option, [])).retriever
 
 
 @cache
 def searched(option: str) -> Search:
-    config = config_of(option)
+    config = retriever_of(option)
     return Search.of(lambda: build_retriever(config), lambda folder: load_retriever(config, folder))
 
 

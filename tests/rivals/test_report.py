@@ -4,6 +4,7 @@ a rival without a figure for some of the text has none for any part that holds i
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -213,3 +214,26 @@ def test_rivals_are_also_compared_with_the_plain_model(board: Board, tmp_path: P
     report.save(tmp_path, board, both, about)
     _, against = table.rivals_tables(table.load(tmp_path))
     assert [row[0] for row in against.rows] == ["X"]
+
+
+def test_a_run_without_retrieval_is_its_own_plain_model(board: Board) -> None:
+    """Its memory is compared with, and r(C) is that of all text where it was measured."""
+    size = len(board.subset.rows)
+    assert (board.reference, board.plain) == ("on", "plain")
+    copied = np.where(np.arange(size) % 2 == 0, 0, board.subset.tokens).astype(np.int32)
+    nats = {name: RNG.random(size) for name in ("baseline", "memory")}
+    exact = Overlap(copied, np.zeros(size, bool))
+    own = Board(board.subset, board.subset, replace(board.table, nats=nats, exact=exact))
+    assert (own.reference, own.plain) == ("memory", "baseline")
+    assert np.array_equal(own.parts["leak_free"], copied == 0)
+    figure = own.row(entry(own.subset, "x", np.ones(size)), OfTwo(100)).figures["all"]
+    assert figure is not None
+    assert figure.against_plain is not None
+    for difference, name in (
+        (figure.difference, "memory"),
+        (figure.against_plain.difference, "baseline"),
+    ):
+        less = (size - nats[name].sum()) / math.log(2) / own.subset.bytes.sum()
+        assert difference == pytest.approx(less)
+    alone = Board(board.subset, board.subset, replace(own.table, nats={"baseline": nats["memory"]}))
+    assert alone.reference is None

@@ -86,6 +86,7 @@ from .retriever import (
 )
 from .rivals import (
     OF_ANY_MODEL,
+    OF_RETRIEVAL,
     RIVALS,
     DynamicConfig,
     EnsembleConfig,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from operator import attrgetter
@@ -17,6 +17,8 @@ RIVALS = (
 )
 OF_ANY_MODEL = ("ralm", "ngram", "xz", "dynamic_evaluation", "ttt_neighbours")
 """Rivals that also stand beside a pretrained backbone."""
+OF_RETRIEVAL = ("equal_parameters", "equal_flops", "ensemble", "ttt_neighbours", "ngram_table")
+"""Rivals that need a run with retrieval: its size, its plain model or its search."""
 ALL = "all"
 
 _MAX_ORDER = 7  # a context and its byte fill a 64-bit key
@@ -204,15 +206,9 @@ class RivalsConfig:
     intermediate: IntermediateConfig = field(default_factory=IntermediateConfig)
     memory_decoder: MemoryDecoderConfig = field(default_factory=MemoryDecoderConfig)
 
-    def names(self, backbone: bool = False) -> list[str]:
-        """The requested rivals; all are those that apply.
-
-        Args:
-            backbone: whether they stand beside a pretrained backbone.
-        """
-        if self.which != [ALL]:
-            return self.which
-        return list(OF_ANY_MODEL if backbone else RIVALS)
+    def names(self, applicable: Sequence[str] = RIVALS) -> list[str]:
+        """The requested rivals; `[all]` is those that apply."""
+        return list(applicable) if self.which == [ALL] else self.which
 
     def problems(self, prefix: str) -> Iterator[UserError]:
         if not self.which:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from retro_lab.huggingface import GraftedRetro
     from retro_lab.nn import Retro
 
-_AT_ONCE = 2**27  # logits of a forward pass, half a gigabyte
+LOGITS_AT_ONCE = 2**27  # logits of a forward pass, half a gigabyte
 
 
 class DocumentTexts:
@@ -137,6 +137,7 @@ def token_readings(
     *,
     retrieval: bool,
     kept: KeptEvidence | None = None,
+    at_once: int = LOGITS_AT_ONCE,
 ) -> Iterator[TokenReadings]:
     """The readings of all scored tokens of the windows, batch by batch.
 
@@ -148,6 +149,7 @@ def token_readings(
         store: of the scored chunks.
         retrieval: whether the model reads the neighbours of the batch.
         kept: evidence of the same memory about the same texts, and room for more.
+        at_once: most logits of a forward pass, but for a single window.
     """
     kept = KeptEvidence(0) if kept is None else kept
     for moved in on_device(model, batches):
@@ -158,7 +160,8 @@ def token_readings(
         at = scored.at.reshape(moved["input_ids"].shape)
         parts: dict[bool, list[Readings]] = {random: [] for random in texts}
         start = 0
-        windows = _windows(model, moved, neighbour_ids, at, store.vocab_size, memory.needs_states)
+        size = max(1, at_once // (at.shape[1] * store.vocab_size))
+        windows = _windows(model, moved, neighbour_ids, at, size, memory.needs_states)
         for each in windows:
             tokens = slice(start, start + len(each.logits))
             start = tokens.stop
@@ -249,17 +252,12 @@ def _windows(
     batch: Mapping[str, Tensor],
     neighbour_ids: Tensor | None,
     at: NDArray[np.bool_],
-    vocab_size: int,
+    size: int,
     needs_states: bool,
 ) -> Iterator[_Window]:
-    """The windows of a batch, read at the scored positions `at` [B, N].
-
-    With a large vocabulary the model runs on few windows at once.
-    """
-    rows, length = at.shape
-    step = max(1, _AT_ONCE // (length * vocab_size))
-    for start in range(0, rows, step):
-        part = slice(start, start + step)
+    """The windows of a batch, `size` at once, read at the scored positions `at` [B, N]."""
+    for start in range(0, len(at), size):
+        part = slice(start, start + size)
         neighbours = None if neighbour_ids is None else neighbour_ids[part]
         marked = torch.from_numpy(at[part]).to(batch["input_ids"].device)
         inputs = batch["input_ids"][part], neighbours, batch["document_ids"][part]

@@ -40,6 +40,7 @@ from retro_lab.store import Artifact, Stage, Workspace, track
 
 from ..data.graph import DataGraph
 from ..data.memory_nodes import memory_nodes, open_memory
+from ..data.nodes import Node
 from ..data.state_nodes import StateNodes, StateSource, state_nodes
 from ..model import LanguageModel, weights_digest
 
@@ -153,6 +154,11 @@ class MemoryScoring:
         threads = self.config.trainer.threads or torch.get_num_threads()
         return open_memory(self.graph, self.config.memory, threads, self._states)
 
+    @property
+    def nodes(self) -> list[Node[Any]]:
+        """The stages that the memory reads, states of the model included."""
+        return memory_nodes(self.graph, self.config.memory, self._states)
+
     @cached_property
     def _states(self) -> StateNodes | None:
         """The model's states of the training split, if the memory searches them."""
@@ -217,8 +223,7 @@ class MemoryScoring:
             "k": config.scored_k if table is not None else None,
         }
         parents: dict[str, Artifact | Stage] = {"chunks": self.graph.own.chunks.stage}
-        nodes = memory_nodes(self.graph, config.memory, self._states)
-        parents |= {f"memory {place}": node.stage for place, node in enumerate(nodes)}
+        parents |= {f"memory {place}": node.stage for place, node in enumerate(self.nodes)}
         if table is not None:
             parents["neighbours"] = self.graph.own_neighbours.stage
         variants = {each.gate.random for each in wanted}

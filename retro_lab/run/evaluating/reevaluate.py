@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from retro_lab.config.errors import UserError
+from retro_lab.config.rival_rules import applicable_rivals
 from retro_lab.config.rules import check
 from retro_lab.config.schema import EvaluateConfig
 
@@ -67,10 +68,13 @@ def evaluate_one(
 
 
 def _check_rivals(run: FinishedRun) -> None:
-    if not run.config.retriever.retrieves:
+    applicable = applicable_rivals(run.config)
+    unfit = [name for name in run.config.eval.rivals.names(applicable) if name not in applicable]
+    if unfit:
         raise UserError(
-            f"{run.directory.path} has no retrieval, and rivals are compared with RETRO",
-            fix="evaluate a run with retrieval; its baseline is one of the rivals",
+            f"{run.directory.path} has no retrieval, and these rivals are made of a run that has: "
+            f"{', '.join(unfit)}",
+            fix=f"eval.rivals.which=[{','.join(applicable)}], or fewer of these",
         )
     if run.out is not run.directory:
         raise UserError(
