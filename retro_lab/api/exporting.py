@@ -152,7 +152,14 @@ def _write_database(run: FinishedRun, model: RetroConfig, folder: Path) -> None:
         UserError: the run has none that can be written.
     """
     retriever, embedder = run.config.retriever, run.config.embedder
-    if isinstance(retriever, _WITHOUT_INDEX) or retriever.needs_texts:
+    if retriever.needs_texts:
+        raise UserError(
+            f"database=true: retriever={retriever.name} reads the texts of its candidates, and a "
+            "folder's search has their tokens alone",
+            fix="python -m retro_lab serve run=... searches with it; or leave out database=true, "
+            "or export a run with another retriever, such as bm25 or faiss_flat",
+        )
+    if isinstance(retriever, _WITHOUT_INDEX):
         raise UserError(
             f"database=true: retriever={retriever.name} has no index that could be searched "
             "without the run",
