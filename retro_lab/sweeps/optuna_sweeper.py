@@ -107,6 +107,6 @@ def _settings(config: Config, overrides: Sequence[Override]) -> dict[str, Any]:
     return {
         **flatten(run_fields(config)),
         **flatten({"eval": eval_fields(config.eval), "memory": memory_fields(config)}),
-        "objective": config.objective.name,
+        "objective": config.objective.name + " with memory" * config.memory.reads,
         PARAMS: searched,
     }
