@@ -54,10 +54,11 @@ def check_choosing(config: Config) -> None:
             "score that settings were chosen by says nothing of other text",
             fix="eval.split=validation, and evaluate the chosen run on the test split once",
         )
-    if config.objective is Objective.gain and config.wanted_plain is None:
+    over_itself = config.memory.reads and not config.retriever.retrieves
+    if config.objective is Objective.gain and config.wanted_plain is None and not over_itself:
         raise UserError(
-            "objective=gain: a gain is over a plain model, and this run has none (retriever=none, "
-            "plain=none, baseline=null or a training that may end early)",
+            "objective=gain: a gain is over a plain model, and this run has none (retriever=none "
+            "without a memory, plain=none, baseline=null or a training that may end early)",
             fix="objective=bpb, or train with retrieval and plain=tokens",
         )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from retro_lab.config.backbone import gguf_file
+from retro_lab.config.backbone import check_name, gguf_file
 from retro_lab.config.console import no_loading_bar
 from retro_lab.config.errors import UserError
 from retro_lab.config.refusals import is_refused
@@ -175,13 +175,9 @@ def attention_of(backbone: PreTrainedModel, layer: int) -> nn.Module:
 
 
 def _check_path(name: str) -> None:
-    """Refuses a missing path, and the folder of a run."""
+    """Refuses a missing path, a hub name that can't be asked for, and the folder of a run."""
+    check_name("recipe.backbone", name)
     path = Path(name).expanduser()
-    if not path.exists() and (name.startswith(("/", ".", "~")) or name.count("/") > 1):
-        raise UserError(
-            f"recipe.backbone={name} can't be loaded: there is no such folder or file",
-            fix="check its spelling; a name on the hub is NAME or ORGANISATION/NAME",
-        )
     if (path / "config.yaml").is_file() and not (path / "config.json").is_file():
         raise UserError(
             f"recipe.backbone={name} is a run of this project, not a Hugging Face model",

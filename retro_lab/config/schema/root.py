@@ -39,7 +39,7 @@ class StoreConfig:
 
 class Objective(Enum):
     """Bits per byte that an optimiser minimises, over all chunks of the evaluated split: `bpb` is
-    the run's own; `gain` is RETRO[ON] minus the plain model, negative if retrieval helps.
+    the run's own, with its memory; `gain` is that minus the plain model, negative if reading helps.
     """
 
     bpb = "bpb"

@@ -17,6 +17,8 @@ from .sweep import SweepRow, by_split, value_of, varying
 from .table import NONE, Table
 from .tables import difference_text
 
+_WIDTH = 28  # of a setting's value in a table
+
 
 @dataclass(frozen=True)
 class Part:
@@ -149,10 +151,17 @@ def _name_cells(row: SweepRow, names: Sequence[str]) -> list[str]:
 
 
 def short(value: Any) -> str:
-    """Display text of a setting's value: floats to four digits."""
-    if value is None:
+    """Display text of a setting's value: floats to four digits, long text without its middle."""
+    if value is None or value in ([], {}):
         return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        value = ",".join(map(short, value))
+    text = str(value)
+    if len(text) <= _WIDTH:
+        return text
+    return f"{text[: _WIDTH // 2]}…{text[len(text) - _WIDTH // 2 + 1 :]}"
 
 
 def _gain_heads(part: Part) -> list[str]:
