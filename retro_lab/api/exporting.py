@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from retro_lab.config.backbone import is_of_transport
 from retro_lab.config.console import no_loading_bar
 from retro_lab.config.errors import UserError, first_line
 from retro_lab.config.schema import (
@@ -115,7 +116,7 @@ def push(folder: Path, name: str, hub: Any = None) -> str:
         address = hub.create_repo(name, private=True, exist_ok=True)
         hub.upload_folder(repo_id=name, folder_path=folder, commit_message="Model of retro_lab")
     except Exception as error:
-        if not (isinstance(error, (HfHubHTTPError, OSError)) or _is_of_transport(error)):
+        if not (isinstance(error, (HfHubHTTPError, OSError)) or is_of_transport(error)):
             raise
         raise UserError(
             f"push={name}: {first_line(error)}",
@@ -123,11 +124,6 @@ def push(folder: Path, name: str, hub: Any = None) -> str:
             "sends it again",
         ) from error
     return str(address)
-
-
-def _is_of_transport(error: Exception) -> bool:
-    """Whether a connection failed: of the hub's HTTP client, httpx or another by version."""
-    return any(kind.__name__ == "TransportError" for kind in type(error).__mro__)
 
 
 def _may_be_export(out: Path) -> bool:
@@ -156,7 +152,14 @@ def _write_database(run: FinishedRun, model: RetroConfig, folder: Path) -> None:
         UserError: the run has none that can be written.
     """
     retriever, embedder = run.config.retriever, run.config.embedder
-    if isinstance(retriever, _WITHOUT_INDEX) or retriever.needs_texts:
+    if retriever.needs_texts:
+        raise UserError(
+            f"database=true: retriever={retriever.name} reads the texts of its candidates, and a "
+            "folder's search has their tokens alone",
+            fix="python -m retro_lab serve run=... searches with it; or leave out database=true, "
+            "or export a run with another retriever, such as bm25 or faiss_flat",
+        )
+    if isinstance(retriever, _WITHOUT_INDEX):
         raise UserError(
             f"database=true: retriever={retriever.name} has no index that could be searched "
             "without the run",

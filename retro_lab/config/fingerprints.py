@@ -51,7 +51,8 @@ def canonical(config: Config) -> Config:
     A database equal to the training split becomes `DatabaseConfig()`. Without retrieval, the unused
     settings are the database, CCA, neighbours, encoder, continuation, embedder, baseline and all of
     the recipe but smeared keys. With a backbone they are the sizes and the tokenizer; a backbone
-    without retrieval is not trained, so optimiser, schedule, seed and callbacks are unused too.
+    alone is not trained, so optimiser, schedule, seed and callbacks are unused too. If it is
+    trained further, schedule and optimiser become those of `recipe.further_steps`.
     Without rows, an n-gram table has no other settings.
     """
     if config.recipe.backbone is not None:
@@ -72,7 +73,10 @@ def canonical(config: Config) -> Config:
         pointer=False,
         backbone=config.recipe.backbone,
         freeze=Freeze.none,
+        further_steps=config.recipe.further_steps,
     )
+    if recipe.further_steps > 0:
+        recipe = dataclasses.replace(recipe, further_lr=config.recipe.further_lr)
     without = {name: getattr(ModelConfig(), name) for name in RETRIEVAL_SETTINGS}
     return dataclasses.replace(
         config,
@@ -104,6 +108,8 @@ def _of_backbone(config: Config, backbone: str) -> Config:
     if config.retriever.retrieves:
         return config
     untrained = dataclasses.replace(plain, name=model.name)
+    if config.recipe.further_steps > 0:
+        return _trained_further(config, dataclasses.replace(untrained, dropout=model.dropout))
     return dataclasses.replace(
         config,
         model=untrained,
@@ -113,6 +119,14 @@ def _of_backbone(config: Config, backbone: str) -> Config:
         callbacks=CallbacksConfig(),
         seed=1,
     )
+
+
+def _trained_further(config: Config, model: ModelConfig) -> Config:
+    recipe = config.recipe
+    steps = recipe.further_steps
+    schedule = dataclasses.replace(config.schedule, steps=steps, warmup_steps=steps // 10)
+    optim = at_rate(config.optim, recipe.further_lr)
+    return dataclasses.replace(config, model=model, schedule=schedule, optim=optim)
 
 
 def baseline_of(config: Config) -> Config:
@@ -125,8 +139,13 @@ def baseline_of(config: Config) -> Config:
 
 
 def steps_of(config: Config) -> int:
-    """Optimiser steps that read training tokens, including those of a retrofit's base model."""
-    return config.schedule.steps + (config.recipe.steps if config.is_retrofit else 0)
+    """Optimiser steps that read training tokens, including those of a retrofit's base model.
+
+    What a pretrained backbone was trained on elsewhere is not counted.
+    """
+    recipe = config.recipe
+    first = config.schedule.steps if recipe.backbone is None else recipe.further_steps
+    return first + (recipe.steps if config.is_retrofit else 0)
 
 
 def plain_of(config: Config, steps: int) -> Config:
@@ -135,6 +154,10 @@ def plain_of(config: Config, steps: int) -> Config:
     Args:
         steps: `steps_of(config)` for equal training tokens.
     """
+    if config.recipe.backbone is not None:
+        lr = RecipeConfig.further_lr if config.plain.lr is None else config.plain.lr
+        recipe = dataclasses.replace(config.recipe, further_steps=steps, further_lr=lr)
+        return baseline_of(dataclasses.replace(config, recipe=recipe))
     schedule = dataclasses.replace(config.schedule, steps=steps)
     optim = config.optim if config.plain.lr is None else at_rate(config.optim, config.plain.lr)
     return baseline_of(dataclasses.replace(config, schedule=schedule, optim=optim))
@@ -174,7 +197,8 @@ def run_fields(config: Config) -> dict[str, Any]:
     else:
         for name in ("cca", "neighbours", "baseline"):
             del fields[name]
-        fields["recipe"] = {name: fields["recipe"][name] for name in ("smeared_keys", "backbone")}
+        kept = ("smeared_keys", "backbone", "further_steps")
+        fields["recipe"] = {name: v for name, v in fields["recipe"].items() if name in kept}
         for name in RETRIEVAL_SETTINGS:
             del fields["model"][name]
         del fields["chunking"]["continuation_chunks"]

@@ -10,10 +10,12 @@ import dataclasses
 import difflib
 import hashlib
 import inspect
+import os
 import sys
 import traceback
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoints, entry_points
@@ -24,6 +26,7 @@ from typing import Any, TypeVar
 
 from .consent import TRUST, allow, is_allowed
 from .errors import ConfigError, UserError, as_text, first_line, problem
+from .refusals import is_short_of_memory
 from .schema import OwnPart, OwnParts
 from .schema.setting import own_problems
 
@@ -131,6 +134,38 @@ def own_fields(config: Any) -> dict[str, Any]:
     if not isinstance(config, OwnPart):
         return {}
     return {"class": config.cls, "settings": config.settings, "source": config.source}
+
+
+@contextmanager
+def own_code(part: OwnPart) -> Iterator[None]:
+    """A context for code of a user's own: its exceptions become a message with file and line.
+
+    Under HYDRA_FULL_ERROR=1 they pass unchanged, for their traceback.
+
+    Raises:
+        UserError: the code in the context failed.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if is_short_of_memory(error) or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        raise UserError(
+            f"the {part.kind} {part.cls} failed in {_place(error, part)}: "
+            f"{type(error).__name__}: {first_line(error)}",
+            fix=f"correct its settings, its input or the {part.kind} itself; HYDRA_FULL_ERROR=1 in "
+            "the environment shows the traceback",
+        ) from error
+
+
+def _place(error: Exception, part: OwnPart) -> str:
+    """File and line where a part failed: the last line of its own file that the error passed."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = str(_file_of(part_class(part)))
+    frame = next((frame for frame in reversed(frames) if frame.filename == own), frames[-1])
+    return f"{frame.filename}, line {frame.lineno}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -54,10 +54,11 @@ def check_choosing(config: Config) -> None:
             "score that settings were chosen by says nothing of other text",
             fix="eval.split=validation, and evaluate the chosen run on the test split once",
         )
-    if config.objective is Objective.gain and config.wanted_plain is None:
+    over_itself = config.memory.reads and not config.retriever.retrieves
+    if config.objective is Objective.gain and config.wanted_plain is None and not over_itself:
         raise UserError(
-            "objective=gain: a gain is over a plain model, and this run has none (retriever=none, "
-            "plain=none, baseline=null, a pretrained backbone or a training that may end early)",
+            "objective=gain: a gain is over a plain model, and this run has none (retriever=none "
+            "without a memory, plain=none, baseline=null or a training that may end early)",
             fix="objective=bpb, or train with retrieval and plain=tokens",
         )
 
@@ -173,8 +174,22 @@ def _backbone(config: Config) -> Iterator[UserError]:
         )
 
 
+def _further(config: Config) -> Iterator[UserError]:
+    """Only a pretrained backbone without retrieval is trained further."""
+    recipe = config.recipe
+    if recipe.further_steps <= 0:
+        return
+    rule, fix = "trains a pretrained model further", "schedule.steps, or recipe.backbone=<model>"
+    if config.retriever.retrieves:
+        rule = f"trains a backbone without retrieval, and retriever={config.retriever.name}"
+        fix = "retriever=none, or recipe.steps for the graft (its plain model follows plain.match)"
+    elif recipe.backbone is not None:
+        return
+    yield problem("recipe.further_steps", recipe.further_steps, rule, fix)
+
+
 def _batch(config: Config) -> Iterator[UserError]:
-    if config.recipe.backbone is not None and not config.retriever.retrieves:
+    if config.is_backbone_alone:
         return  # nothing is trained
     trainer, batch_size = config.trainer, config.schedule.batch_size
     shares = trainer.devices * trainer.num_nodes * trainer.accumulate
@@ -218,9 +233,10 @@ def _joint(config: Config) -> Iterator[UserError]:
     """A model is trained through its memory if it is trained, on the text that its key names."""
     if not config.memory.joint:
         return
-    backbone, rule, fix = config.recipe.backbone, None, "memory.joint=0"
-    if backbone is not None and not config.retriever.retrieves:
-        rule = f"nothing of recipe.backbone={backbone} is trained without a retriever"
+    rule, fix = None, "memory.joint=0"
+    if config.is_backbone_alone:
+        rule = f"nothing of recipe.backbone={config.recipe.backbone} is trained without a retriever"
+        fix = "memory.joint=0, or recipe.further_steps=<steps>"
     elif not config.database.is_training_split:
         rule = f"training reads the training split alone, not database={config.database.name}"
         fix = "memory.joint=0, or database=train and then evaluate.py with this database"
@@ -266,6 +282,7 @@ _RULES = (
     *RETRIEVAL_RULES,
     _recipe,
     _backbone,
+    _further,
     _batch,
     _sharding,
     rivals,

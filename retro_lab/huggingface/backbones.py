@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from retro_lab.config.backbone import gguf_file
+from retro_lab.config.backbone import check_name, gguf_file
 from retro_lab.config.console import no_loading_bar
 from retro_lab.config.errors import UserError
 from retro_lab.config.refusals import is_refused
@@ -147,6 +147,21 @@ def load_weights(name: str) -> dict[str, Tensor]:
     return model.state_dict()
 
 
+def forward_flops(config: PretrainedConfig, batch: int, length: int) -> int:
+    """Operations of a backbone's forward pass over `batch` windows of `length` tokens.
+
+    Counted as in `retro_lab.nn.flops`: matrix products and attention over every pair of positions.
+    Reads no weights.
+    """
+    with torch.device("meta"):
+        backbone = build_backbone(config)
+    modules = (m for m in backbone.modules() if not isinstance(m, nn.Embedding))
+    weights = [w for module in modules for w in module.parameters(recurse=False) if w.ndim == 2]
+    size, tokens = sizes(config), batch * length
+    attention = 4 * tokens * length * size.num_layers * size.num_heads * size.head_dim
+    return 2 * tokens * sum(weight.numel() for weight in weights) + attention
+
+
 def blocks_of(backbone: PreTrainedModel) -> nn.ModuleList:
     """The decoder's blocks, in order."""
     family = FAMILIES[cast(Any, backbone.config).model_type]
@@ -160,13 +175,9 @@ def attention_of(backbone: PreTrainedModel, layer: int) -> nn.Module:
 
 
 def _check_path(name: str) -> None:
-    """Refuses a missing path, and the folder of a run."""
+    """Refuses a missing path, a hub name that can't be asked for, and the folder of a run."""
+    check_name("recipe.backbone", name)
     path = Path(name).expanduser()
-    if not path.exists() and (name.startswith(("/", ".", "~")) or name.count("/") > 1):
-        raise UserError(
-            f"recipe.backbone={name} can't be loaded: there is no such folder or file",
-            fix="check its spelling; a name on the hub is NAME or ORGANISATION/NAME",
-        )
     if (path / "config.yaml").is_file() and not (path / "config.json").is_file():
         raise UserError(
             f"recipe.backbone={name} is a run of this project, not a Hugging Face model",

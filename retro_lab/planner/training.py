@@ -23,7 +23,7 @@ from retro_lab.config.schema import (
     TrainerConfig,
 )
 from retro_lab.nn.config import RetroConfig
-from retro_lab.run.backbone import is_backbone_alone, with_backbone
+from retro_lab.run.backbone import with_backbone
 from retro_lab.run.compared import compared_configs
 from retro_lab.run.cost import training_flops
 from retro_lab.run.model import build_model, nominal_vocab_size, parameter_counts, retro_config
@@ -112,7 +112,7 @@ class Training:
         epochs: times that the training text is read; None if its size is unknown.
         text_bytes: of the corpus; None if unknown.
         memory: bytes while training.
-        flops: of all models that this command trains; None for a pretrained backbone.
+        flops: of all models that this command trains.
     """
 
     parameters: int
@@ -121,7 +121,7 @@ class Training:
     epochs: float | None
     text_bytes: int | None
     memory: int
-    flops: float | None
+    flops: float
 
     @classmethod
     def of(cls, config: Config) -> Training:
@@ -140,7 +140,7 @@ class Training:
         frozen = config.recipe.backbone is not None and config.recipe.freeze is Freeze.backbone
         trained = counts["retrieval"] if frozen else counts["total"]
         size = nominal_vocab_size(config.tokenizer)
-        tokens = _steps(config) * config.schedule.batch_size * config.chunking.sequence_length
+        tokens = steps_of(config) * config.schedule.batch_size * config.chunking.sequence_length
         states = _STATE_BYTES * trained + _FROZEN_BYTES * (counts["total"] - trained)
         return cls(
             parameters=counts["total"],
@@ -154,7 +154,7 @@ class Training:
 
     def seconds(self, machine: Machine) -> tuple[float, float] | None:
         """The least and the most time that it should take; None if unknown."""
-        if self.flops is None or machine.rate is None:
+        if machine.rate is None:
             return None
         least = self.flops / machine.rate
         return least / _FASTEST, least / _SLOWEST
@@ -222,12 +222,6 @@ def activation_bytes(config: Config, model: RetroConfig) -> int:
     return wide * numbers + 4 * _LOGITS * tokens * model.vocab_size
 
 
-def _steps(config: Config) -> int:
-    if is_backbone_alone(config):
-        return 0
-    return config.recipe.steps if config.recipe.backbone is not None else steps_of(config)
-
-
 def _training_tokens(config: Config, text: int) -> float:
     split = config.corpus.split
     share = 1 - split.validation - split.test
@@ -235,9 +229,6 @@ def _training_tokens(config: Config, text: int) -> float:
     return max(1.0, share * text / each)
 
 
-def _all_flops(config: Config) -> float | None:
+def _all_flops(config: Config) -> float:
     """Operations of the run's own steps and of those of the models it is compared with."""
-    if config.recipe.backbone is not None:
-        return None
-    runs = [config, *compared_configs(config).values()]
-    return sum(training_flops(run) or 0.0 for run in runs)
+    return sum(map(training_flops, [config, *compared_configs(config).values()]))

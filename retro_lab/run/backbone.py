@@ -38,11 +38,6 @@ def with_backbone(config: Config) -> Config:
     return config
 
 
-def is_backbone_alone(config: Config) -> bool:
-    """Whether the run is an unchanged pretrained model, a baseline that is only evaluated."""
-    return config.recipe.backbone is not None and not config.retriever.retrieves
-
-
 def backbone_weights(config: Config) -> dict[str, Tensor]:
     """The pretrained weights of the run's backbone, by state-dict name.
 

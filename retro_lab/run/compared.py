@@ -1,8 +1,9 @@
 """The language models without retrieval that a run is compared with, and their run directories.
 
 `baseline` is the model that a retrofit grafts retrieval on. `plain` is the same model trained on as
-many tokens (or for as many FLOPs) as RETRO; gains are measured against it. Both are separate runs,
-shared by all runs with the same data, size, optimiser and seed.
+many tokens (or for as many FLOPs) as RETRO; gains are measured against it. On a pretrained backbone
+`baseline` is the backbone and `plain` that backbone trained further. Both are separate runs, shared
+by all runs with the same data, size, optimiser and seed.
 """
 
 from __future__ import annotations
@@ -30,13 +31,14 @@ def compared_configs(config: Config) -> dict[str, Config]:
     """The configuration of each compared model, by condition; empty for a run without retrieval."""
     if not config.retriever.retrieves or config.baseline is None:
         return {}
-    found = {"baseline": with_backbone(baseline_of(config))}
+    found = {"baseline": baseline_of(config)}
     wanted = config.wanted_plain
     if wanted is not None:
         flops = wanted.match is PlainMatch.flops
         found["plain"] = plain_of(
             config, steps_of_equal_flops(config) if flops else steps_of(config)
         )
+    found = {name: with_backbone(other) for name, other in found.items()}
     return {name: dataclasses.replace(other, resume="auto") for name, other in found.items()}
 
 

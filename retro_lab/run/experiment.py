@@ -6,15 +6,17 @@ the store or in the run's directory, so an interrupted run resumes where it stop
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+import orjson
 import torch
 from pytorch_lightning.loggers import Logger
 
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import weights_fields
+from retro_lab.config.fingerprints import eval_fields, memory_fields, weights_fields
 from retro_lab.config.schema import Config, Freeze, TrainerConfig
 from retro_lab.training.agreement import broadcast_decision
 from retro_lab.training.checkpoint import resumable_step
@@ -24,7 +26,7 @@ from retro_lab.training.phase import Phase
 from retro_lab.training.publish import TOKENS_SEEN, last_figures
 from retro_lab.training.wandb_run import RunIdentity
 
-from .backbone import backbone_weights, is_backbone_alone, with_backbone
+from .backbone import backbone_weights, with_backbone
 from .compared import Compared, compared_configs
 from .data.changed_text import TRAIN_ANEW, check_unchanged
 from .data.graph import DataGraph
@@ -41,6 +43,9 @@ LOG = logging.getLogger("retro_lab")
 def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
     """Trains and evaluates a run, compared runs first; skips finished steps.
 
+    A start of the same command is refused while another process works on it. Any other work on the
+    run, such as training it for an evaluation with another memory, is waited for.
+
     Args:
         config: checked and canonical.
         watch: collects the seconds of each stage.
@@ -51,8 +56,9 @@ def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
     check_hardware(config.trainer)
     check_loggers(config.logger)
     config = with_backbone(config)
-    lock = run.acquire(wait=False)
-    try:
+    with run.started(purpose(config), wait=config.trainer.devices * config.trainer.num_nodes == 1):
+        if config.resume is not None and run.is_finished(config):
+            return run  # by the process that was waited for
         with watch.stage("prepare"):
             others = compared_configs(config)
             graph = _open_data(config, [run, *map(RunDirectory.of, others.values())])
@@ -63,9 +69,13 @@ def run_experiment(config: Config, watch: Stopwatch) -> RunDirectory:
         }
         train(config, run, graph, watch, compared.get("baseline"))
         _evaluate(config, run, graph, compared, watch)
-    finally:
-        lock.release()
     return run
+
+
+def purpose(config: Config) -> str:
+    """A digest of how a run is evaluated: equal for two starts of one command."""
+    evaluated = eval_fields(config.eval, config.wanted_plain, memory_fields(config))
+    return hashlib.sha256(orjson.dumps(evaluated, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def _open_data(config: Config, runs: Sequence[RunDirectory]) -> DataGraph:
@@ -138,7 +148,7 @@ def train(
 ) -> None:
     """Trains the run's model to its last step, resuming from the last checkpoint.
 
-    A pretrained backbone without retrieval counts as trained.
+    A pretrained backbone that is neither trained further nor grafted on counts as trained.
 
     Args:
         baseline: trained run that a retrofit grafts retrieval on.
@@ -153,7 +163,7 @@ def train(
     start = resumable_step(run.path, trained_as) if config.resume is not None else 0
     run.begin(config, anew=not start)
     seconds = {}
-    if not is_backbone_alone(config):
+    if not config.is_backbone_alone:
         run.enter("training")
         model = _model(config, graph, baseline)
         phase = with_joint(_phase(config, graph, baseline, companion), config, graph, model)
@@ -203,7 +213,7 @@ def _model(config: Config, graph: DataGraph, baseline: RunDirectory | None) -> L
 def _phase(
     config: Config, graph: DataGraph, baseline: RunDirectory | None, companion: str | None
 ) -> Phase:
-    """The training phase: a retrofit, or training from scratch."""
+    """The training phase: a retrofit, or training of all weights from the first step."""
     pad_id = graph.chunks.pad_id
     if config.is_retrofit:
         before = 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,11 @@ from retro_lab.store.checksums import check_recorded, recorded
 LOG = logging.getLogger("retro_lab")
 LOCK_FILE = ".lock"
 FAILURE_FILE = "failure.json"
-_TRACES = ("run.log", FAILURE_FILE, LOCK_FILE)
+_START_FILE = ".start"  # what the process that holds the lock was started for
+_TRACES = ("run.log", FAILURE_FILE, _START_FILE, LOCK_FILE)
 """Files that a refused start leaves behind, in the order of removal: the lock last."""
+_NOTED = 1.0
+"""Seconds in which whoever took the lock has noted what it was started for."""
 _PUT_BACK = (
     "put back a copy; or remove it and run the train.py command again, which goes on from the "
     "last checkpoint"
@@ -55,13 +59,63 @@ class LockedFolder:
             lock.acquire(timeout=0)
         except Timeout:
             if not wait:
-                raise UserError(
-                    f"another process is working on {self.path}",
-                    fix="wait for it, or stop it and run the same command again: it resumes",
-                ) from None
-            LOG.info("waiting for another process that is working on %s", self.path)
-            lock.acquire()
+                raise self._in_use() from None
+            self._wait_for(lock)
         return lock
+
+    @contextmanager
+    def started(self, purpose: str, wait: bool) -> Iterator[None]:
+        """A context with the run's lock, for one start of a command.
+
+        Args:
+            purpose: equal for starts of the same command.
+            wait: for a process that was started for another purpose, or whose purpose is unknown.
+
+        Raises:
+            UserError: another process was started for the same purpose, or `wait` is False and
+                there is another process.
+        """
+        lock = self.acquire(wait=False) if not wait else self._acquired_after_others(purpose)
+        note = self.path / _START_FILE
+        try:
+            if self.is_rank_zero:
+                note.write_text(purpose)
+            yield
+        finally:
+            if self.is_rank_zero:
+                note.unlink(missing_ok=True)
+            lock.release()
+
+    def _acquired_after_others(self, purpose: str) -> FileLock:
+        lock = FileLock(self.path / LOCK_FILE)
+        self.path.mkdir(parents=True, exist_ok=True)
+        for patience in (0, _NOTED):
+            try:
+                lock.acquire(timeout=patience)
+            except Timeout:
+                if self._purpose() == purpose:
+                    raise self._in_use() from None
+            else:
+                return lock
+        self._wait_for(lock)
+        return lock
+
+    def _purpose(self) -> str | None:
+        """What the process that holds the lock was started for; None if it has not noted that."""
+        try:
+            return (self.path / _START_FILE).read_text()
+        except OSError:
+            return None
+
+    def _in_use(self) -> UserError:
+        return UserError(
+            f"another process is working on {self.path}",
+            fix="wait for it, or stop it and run the same command again: it resumes",
+        )
+
+    def _wait_for(self, lock: FileLock) -> None:
+        LOG.info("waiting for another process that is working on %s", self.path)
+        lock.acquire()
 
     def discard_untouched(self) -> None:
         """Removes the directory if it holds only the log of a refused start.

@@ -26,7 +26,7 @@ from retro_lab.store.checksums import check_recorded, recorded
 from retro_lab.text.chunks import ChunkStore
 from retro_lab.text.tokenizers import Tokenizer, load_tokenizer
 
-from .backbone import backbone_weights, is_backbone_alone, with_backbone
+from .backbone import backbone_weights, with_backbone
 from .data.graph import DataGraph
 from .directory import RunDirectory
 
@@ -141,7 +141,7 @@ def open_model(config: Config, run: RunDirectory, ids: ChunkStore | Tokenizer) -
     """
     model = build_model(config, ids.vocab_size, ids.pad_id)
     try:
-        if is_backbone_alone(config):
+        if config.is_backbone_alone:
             model.load_backbone(backbone_weights(config))
         else:
             model.load_state_dict(run.weights())

@@ -238,12 +238,12 @@ def check_writable(run: FinishedRun) -> None:
     """Refuses a run whose model is not one of this project's.
 
     Raises:
-        UserError: it is grafted on a pretrained backbone.
+        UserError: it is a pretrained backbone, alone or with a graft.
     """
     path, backbone = run.directory.path, run.config.recipe.backbone
     if backbone is not None:
         raise UserError(
-            f"{path} is grafted on {backbone}; generate writes with models of this project only",
+            f"{path} is a run on {backbone}; generate writes with models of this project only",
             fix=f"python -m retro_lab export run={path} out=FOLDER, then "
             "model.generate(...) as its README.md says",
         )

@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Override
 
 from retro_lab.config.compose import to_config
 from retro_lab.config.errors import UserError
-from retro_lab.config.fingerprints import eval_fields, run_fields
+from retro_lab.config.fingerprints import eval_fields, memory_fields, run_fields
 from retro_lab.config.rules import check, check_choosing
 from retro_lab.config.schema import Config
 from retro_lab.config.serialise import flatten
@@ -79,7 +79,7 @@ class OptunaSweeper(PointSweeper):
             trials.run(self.points, fixed, wanted, batch)
             earlier = [[*overrides, *fixed] for overrides in trials.overrides()]
         self.points.report(earlier)
-        print_best(study, config, wanted)
+        print_best(study, config, fixed, wanted)
         self.points.raise_failure()
 
     @contextmanager
@@ -102,11 +102,11 @@ class OptunaSweeper(PointSweeper):
 
 
 def _settings(config: Config, overrides: Sequence[Override]) -> dict[str, Any]:
-    """Settings that all trials of a study share: run, evaluation, objective and search space."""
+    """Settings that all trials of a study share: run, evaluation, memory, objective and space."""
     searched = sorted(str(o.input_line) for o in overrides if o.is_sweep_override())
     return {
         **flatten(run_fields(config)),
-        **flatten({"eval": eval_fields(config.eval)}),
-        "objective": config.objective.name,
+        **flatten({"eval": eval_fields(config.eval), "memory": memory_fields(config)}),
+        "objective": config.objective.name + " with memory" * config.memory.reads,
         PARAMS: searched,
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -135,8 +136,12 @@ class Trials:
         return self.study.get_trials(deepcopy=False, states=states)
 
 
-def print_best(study: optuna.Study, config: Config, wanted: int) -> None:
-    """Prints the best trial, and the command that scores it on the test split."""
+def print_best(study: optuna.Study, config: Config, fixed: Sequence[str], wanted: int) -> None:
+    """Prints the best trial, and the command that scores it on the test split.
+
+    Args:
+        fixed: overrides of every trial.
+    """
     complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
     print(f"study   {study.study_name}: {len(complete)} of {wanted} trials are complete")
     if not complete:
@@ -146,7 +151,12 @@ def print_best(study: optuna.Study, config: Config, wanted: int) -> None:
     print(f"best    {config.objective.name} {best.value:.4f} on {config.eval.split}: {values}")
     print("        chosen by this figure, which is therefore no estimate; once, at the end:")
     run = Path(config.runs_dir) / best.user_attrs[RUN]
-    print(f"        python evaluate.py run={run} eval=leakage eval.split=test")
+    given = [*fixed, *as_overrides(best.params)]
+    memory = [override for override in given if override.startswith(("memory=", "memory."))]
+    if memory and not any(override.startswith("memory=") for override in memory):
+        memory = [f"memory={config.memory.name}", *memory]
+    command = ["python", "evaluate.py", f"run={run}", "eval=leakage", "eval.split=test", *memory]
+    print(f"        {shlex.join(command)}")
 
 
 @contextmanager

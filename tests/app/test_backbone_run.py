@@ -45,6 +45,7 @@ def overrides(backbone: Path) -> list[str]:
         "neighbours=k1",
         "eval.random=false",
         "eval.stride=256",
+        "plain=none",
         "schedule.batch_size=2",
     ]
 

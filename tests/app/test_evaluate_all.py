@@ -101,8 +101,7 @@ def test_the_baseline_is_scored_once_for_the_decoder_and_its_controls(
     rivals = all_parts(golden).rivals
     rivals = replace(rivals, memory_decoder=replace(rivals.memory_decoder, weights=[0.125]))
     config = replace(copy.config(), eval=replace(all_parts(golden), rivals=rivals))
-    baseline = compared_runs(config)["baseline"]
-    session = RivalSession(config, DataGraph(config), baseline, Stopwatch())
+    session = RivalSession(config, DataGraph(config), compared_runs(config), Stopwatch())
     own, read = session.retro_baseline.embedding, []
 
     def note(module: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:

@@ -4,6 +4,7 @@ somebody else's code, and its card says so.
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +19,9 @@ from golden import Golden
 from huggingface_hub import HfApi, constants
 
 from retro_lab.__main__ import main
-from retro_lab.api.exporting import push
+from retro_lab.api.exporting import export, push
 from retro_lab.config.errors import UserError
+from retro_lab.config.schema import DenseNeuralRetrieverConfig
 from retro_lab.evaluation.records.results import Results
 from retro_lab.retrieval.folder import RunRetriever
 from retro_lab.run.data.graph import DataGraph
@@ -120,6 +122,17 @@ def test_others_may_read_every_file(with_database: Path, tmp_path: Path) -> None
     (tmp_path / "ordinary").touch()
     modes = {path.stat().st_mode for path in with_database.rglob("*") if path.is_file()}
     assert modes == {(tmp_path / "ordinary").stat().st_mode}
+
+
+def test_a_retriever_that_reads_texts_is_not_exported(
+    finished: RunDirectory, tmp_path: Path
+) -> None:
+    run = FinishedRun.open(finished)
+    reranking = dataclasses.replace(run.config, retriever=DenseNeuralRetrieverConfig())
+    with pytest.raises(UserError, match="reads the texts of its candidates") as caught:
+        export(FinishedRun(finished, reranking), tmp_path / "out", database=True)
+    assert "serve run=" in str(caught.value.fix)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_without_a_database_exports_none(

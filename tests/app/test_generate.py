@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from composed import config_of
 from golden import Golden
 
 from retro_lab.__main__ import main as retro_lab
@@ -24,7 +25,7 @@ from retro_lab.retrieval.new_text import GivenNeighbours, NewTextSearch
 from retro_lab.retrieval.service.client import HttpRetriever, Service
 from retro_lab.run.directory import RunDirectory
 from retro_lab.run.finished import FinishedRun
-from retro_lab.run.writer import Reading, Text, Writer
+from retro_lab.run.writer import Reading, Text, Writer, check_writable
 from retro_lab.text.corpus import Corpus
 from retro_lab.text.tokenizers.byte import ByteTokenizer
 
@@ -393,3 +394,14 @@ def test_a_baseline_writes_but_does_not_search(
         assert main([f"run={baseline}", "prompt=abcd", "tokens=3", argument]) == 2
         assert "is a baseline" in capsys.readouterr().err
     assert main([f"run={baseline}", "prompt=abcd", "tokens=3"]) == 0
+
+
+@pytest.mark.parametrize("retriever", ["none", "bm25"])
+def test_a_run_on_a_pretrained_model_is_to_be_exported(tmp_path: Path, retriever: str) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    directory.path.mkdir()
+    directory.describe(config_of("recipe.backbone=gpt2", f"retriever={retriever}"))
+    directory.enter("trained")
+    with pytest.raises(UserError, match="is a run on gpt2") as raised:
+        check_writable(FinishedRun.open(directory))
+    assert "export run=" in str(raised.value)

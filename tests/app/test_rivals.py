@@ -194,7 +194,7 @@ def test_beside_a_backbone_stand_the_rivals_of_any_model(
     folder = write_backbone(tmp_path_factory.mktemp("models") / "Rival-Llama")
     given = (
         *(f"recipe.backbone={folder}", "tokenizer.vocab_size=4096", "cca.layers=[2]"),
-        *("neighbours=k1", "schedule.batch_size=2", "eval.random=false"),
+        *("neighbours=k1", "schedule.batch_size=2", "eval.random=false", "plain=none"),
     )
     with pytest.raises(ConfigError, match="a model that this project trains: knn_lm, intermediate"):
         golden.config(*given, *GRIDS)

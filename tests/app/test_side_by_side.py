@@ -55,12 +55,22 @@ def test_a_look_leaves_the_runs_own_results_and_lists_itself_there(
     assert {"inspect.html", "tokens.parquet", "index.html"} <= contents(inspect.path).keys()
 
 
-def test_a_plain_command_leaves_the_look(looked: RunDirectory) -> None:
+def test_a_plain_command_leaves_the_look_and_names_the_settings_that_change(
+    looked: RunDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "retro_lab")
     inspect = evaluation_of(looked, "inspect")
     before, own = contents(inspect.path), looked.config().eval
     with scored_conditions() as scored:
         evaluate(EvaluateConfig(run=str(looked.path), eval=replace(own, bootstrap_samples=51)))
-    assert scored == []
+    said = f"replacing the results in {looked.path}, which were made with other settings: "
+    was = f"eval.bootstrap_samples was {own.bootstrap_samples}, is 51"
+    assert f"{said}{was}" in caplog.messages
+    caplog.clear()
+    with scored_conditions() as again:
+        evaluate(EvaluateConfig(run=str(looked.path), eval=replace(own, bootstrap_samples=51)))
+    assert "replacing" not in caplog.text
+    assert scored == again == []
     assert contents(inspect.path) == before
     results = Results.load(looked.results_file)
     assert results.leakage.bootstrap.samples == 51

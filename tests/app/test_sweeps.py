@@ -109,7 +109,7 @@ def test_a_failed_trial_does_not_end_the_study_and_is_tried_once_a_command(
         (["eval.split=validation,test"], "chooses no eval.split", "search settings"),
         (["seed=1,2"], "chooses no seed", "search settings"),
         (
-            ["objective=gain", "retriever=none"],
+            ["objective=gain", "retriever=none", "memory=none"],
             "a gain is over a plain model, and this run has none",
             "objective=bpb",
         ),
@@ -133,6 +133,17 @@ def test_a_search_that_cannot_be_is_one_message(
     assert task.seen == []
 
 
+def test_a_chosen_memory_is_in_the_command_that_scores_the_chosen_run(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("optuna")
+    more = ["memory.max_run=choice(8,16)", "memory.gate_tokens=2000", "recipe.lr=0.003"]
+    argv = ["sweep=optuna", "hydra.sweeper.trials=1", "neighbours=k2", *more]
+    assert launch.run("train", Task(), argv) == 0
+    said = capfd.readouterr().out.rpartition("python evaluate.py")[2]
+    assert "eval.split=test memory=suffix_topic memory.gate_tokens=2000 memory.max_run=" in said
+
+
 def test_a_study_is_of_one_question(capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("optuna")
     assert search(Task(), 1) == 0
@@ -141,6 +152,8 @@ def test_a_study_is_of_one_question(capfd: pytest.CaptureFixture[str]) -> None:
     assert "model.name was tiny, is nano" in said
     assert search(Task(), 2, "recipe.lr=interval(0.001,0.5)") == 2
     assert "hydra.sweeper.params was" in capfd.readouterr().err
+    assert search(Task(), 2, "memory=none") == 2
+    assert "objective was bpb with memory, is bpb" in capfd.readouterr().err
     held = FileLock("runs/.study-settings.lock")
     with held:
         assert search(Task(), 2) == 2

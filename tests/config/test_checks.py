@@ -149,6 +149,18 @@ BROKEN = [
     ("eval.split=val", "eval.split=val: must be train or", "eval.split=validation"),
     ("model.name=a/b", "model.name=a/b: is part of a directory's name", "model.name=ab"),
     ("eval.name=..", "eval.name=..: is part of a directory's name", "eval.name=before"),
+    (
+        "recipe.further_steps=9",
+        "recipe.further_steps=9: trains a backbone without retrieval, and retriever=bm25",
+        "recipe.further_steps=0",
+    ),
+    (
+        "recipe.further_steps=9 retriever=none",
+        "recipe.further_steps=9: trains a pretrained model further",
+        "recipe.backbone=gpt2 tokenizer.path=gpt2 tokenizer=hf",
+    ),
+    ("recipe.further_steps=-1", "recipe.further_steps=-1: must be", "recipe.further_steps=0"),
+    ("recipe.further_lr=0", "recipe.further_lr=0.0: must be", "recipe.further_lr=1e-5"),
     ("memory.name=a/b", "memory.name=a/b: is part of a directory's name", "memory.name=ab"),
 ]
 

@@ -49,7 +49,7 @@ logger eval plain memory store prepare runs_dir resume objective verbose databas
 neighbours.min_coverage trainer.name trainer.accelerator
 trainer.devices trainer.num_nodes trainer.strategy trainer.threads trainer.num_workers
 trainer.compile trainer.val_every trainer.val_windows trainer.log_every trainer.checkpoint_every
-trainer.accumulate trainer.checkpointing recipe.val_every
+trainer.accumulate trainer.checkpointing recipe.val_every recipe.further_lr
 model.ngram_table.width model.ngram_table.longest model.ngram_table.heads model.ngram_table.layer
 """
 OUTSIDE_OF_BASELINES = f"""
@@ -325,9 +325,7 @@ def test_the_plain_model_may_have_a_rate_of_its_own(config_of: Build) -> None:
     assert faster.muon_lr == 2 * muon.optim.muon_lr
 
 
-@pytest.mark.parametrize(
-    "override", ["retriever=none", "baseline=null", "plain=none", "recipe.backbone=owner/Model"]
-)
+@pytest.mark.parametrize("override", ["retriever=none", "baseline=null", "plain=none"])
 def test_some_runs_have_no_plain_model(override: str, config_of: Build) -> None:
     assert config_of(override).wanted_plain is None
     assert config_of().wanted_plain == PlainConfig()
@@ -354,6 +352,46 @@ def test_a_backbone_brings_its_sizes_and_tokenizer(config_of: Build) -> None:
     )
     assert key("retriever=none") != run_key(config_of("retriever=none"))
     assert key("retriever=none", "corpus.max_bytes=5") != key("retriever=none")
+
+
+def test_keys_of_backbones_are_older_than_their_further_training(config_of: Build) -> None:
+    graft = config_of("recipe.backbone=owner/Some-Model")
+    assert run_key(graft).startswith("32c653dca74ae8b5")
+    assert run_key(baseline_of(graft)).startswith("fe1cbab620c76e97")
+
+
+def test_a_backbones_plain_model_is_that_backbone_trained_further(config_of: Build) -> None:
+    def config(*overrides: str) -> Config:
+        return config_of("recipe.backbone=owner/Some-Model", "schedule.steps=400", *overrides)
+
+    def further(*overrides: str) -> str:
+        return run_key(config("retriever=none", "recipe.further_steps=80", *overrides))
+
+    graft = config("recipe.steps=80")
+    assert graft.wanted_plain == PlainConfig()
+    assert steps_of(graft) == 80, "the steps of a first phase are not run"
+    plain = plain_of(graft, 80)
+    assert run_key(plain) == further("schedule.steps=7", "optim.lr=1", "cca=all")
+    assert (plain.schedule.steps, plain.schedule.warmup_steps, steps_of(plain)) == (80, 8, 80)
+    assert plain.optim.lr == 1e-4
+    assert not plain.is_backbone_alone
+    assert run_key(plain_of(config("plain.lr=3e-5"), 80)) == further("recipe.further_lr=3e-5")
+    others = (
+        "recipe.further_lr=3e-5",
+        "recipe.further_steps=81",
+        "seed=2",
+        "schedule.batch_size=4",
+    )
+    keys = {further(other) for other in (*others, "model.dropout=0.1", "optim=muon", "cca=all")}
+    assert len(keys) == 7
+    assert further() in keys
+
+
+def test_without_further_steps_their_rate_is_nothing(config_of: Build) -> None:
+    backbone = ("recipe.backbone=owner/Some-Model", "retriever=none")
+    alone = config_of(*backbone)
+    assert canonical(config_of(*backbone, "recipe.further_lr=1")) == canonical(alone)
+    assert alone.is_backbone_alone
 
 
 def test_where_a_service_listens_is_outside(config_of: Build) -> None:

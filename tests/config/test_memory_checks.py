@@ -74,5 +74,6 @@ def test_a_joint_phase_is_a_share_of_the_steps(share: str) -> None:
 
 
 def test_models_that_are_trained_pass() -> None:
-    for settings in (["retriever=none"], ["recipe=scratch"], [], BACKBONE):
+    further = (*BACKBONE, "retriever=none", "recipe.further_steps=9")
+    for settings in (["retriever=none"], ["recipe=scratch"], [], BACKBONE, further):
         assert problems("memory=suffix_topic", "memory.joint=0.15", *settings) == []

@@ -201,3 +201,31 @@ def test_wandb_gets_the_same_table_and_the_plot(
     assert logged["report/plot"] == str(runs.folder / "report.png")
     assert (started["mode"], started["job_type"]) == ("offline", "report")
     assert "offline-run" in text
+
+
+def _with_callbacks(path: str, **settings: Any) -> dict[str, Any]:
+    name = path.rpartition(":")[2]
+    callbacks = {"cls": [path], "settings": {name: settings}, "sources": {path: "ab" * 32}}
+    return CONFIG | {"callbacks": callbacks, "trainer": {"extra": {"max_time": "00:01:00:00"}}}
+
+
+def test_a_class_alone_is_shown_where_its_settings_follow_from_it(runs: Runs) -> None:
+    given = {"every": 0.123456, "names": ["a", "b"]}
+    runs.write("none", runs.results(1))
+    runs.write("own", runs.results(1, _with_callbacks("heartbeat:Heartbeat", **given)))
+    runs.report()
+    rows = runs.markdown()
+    assert [row.get("callbacks.cls") for row in rows] == ["", "heartbeat:Heartbeat"]
+    assert not [name for name in rows[0] if "settings" in name or "sources" in name]
+
+
+def test_long_values_are_shortened_in_tables_and_whole_in_the_csv(runs: Runs) -> None:
+    long = "a_package_of_mine.with_a_long_name.callbacks:Heartbeat"
+    for name, every in (("a", 0.123456), ("b", 0.5)):
+        runs.write(name, runs.results(1, _with_callbacks(long, every=every, text=long + name)))
+    runs.report()
+    rows, key = runs.markdown(), "callbacks.settings.Heartbeat"
+    assert {row[f"{key}.every"] for row in rows} == {"0.1235", "0.5"}
+    shown = {row[f"{key}.text"] for row in rows}
+    assert shown == {f"a_package_of_m…ks:Heartbeat{name}" for name in "ab"}
+    assert {row[f"{key}.text"] for row in runs.csv()} == {f"{long}{name}" for name in "ab"}

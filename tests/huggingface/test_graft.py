@@ -9,7 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import FAMILIES, PAD, VOCABULARY, M, R, backbone_config, grafted, neighbours, tokens
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
+from retro_lab.huggingface.backbones import build_backbone, forward_flops
 from retro_lab.huggingface.graft import positions_in_document
 from retro_lab.memory.states import watched_states
 
@@ -29,6 +32,14 @@ def test_off_is_the_backbone_to_the_last_bit(family: str) -> None:
         log_probs = backbone.log_softmax(-1)
         expected = -log_probs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     torch.testing.assert_close(model.token_nats(ids, targets), expected)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_its_operations_are_those_that_pytorch_performs(family: str) -> None:
+    config, ids = backbone_config(family), tokens(2, N)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        build_backbone(config)(ids)
+    assert forward_flops(config, *ids.shape) == counter.get_total_flops()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

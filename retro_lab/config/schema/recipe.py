@@ -76,6 +76,10 @@ class RecipeConfig:
         warmup_steps: for `retrofit`, warm-up of the second phase.
         optim: for `retrofit`, optimiser of the second phase (`optim@recipe.optim=muon`), at `lr`;
             null takes `optim`.
+        further_steps: optimiser steps that train a backbone further without retrieval, all of its
+            weights, with a warm-up of a tenth of them; 0 leaves it as it is.
+        further_lr: peak learning rate of these steps. The optimiser's own is for weights that start
+            from random values, and far too high for trained ones.
         val_every: for `retrofit`, steps of the second phase between validations; null validates
             four times, or every `trainer.val_every` steps if more often. Never changes the result.
     """
@@ -96,6 +100,8 @@ class RecipeConfig:
     lr: float = setting(3e-3, above=0)
     warmup_steps: int = setting(10, at_least=0)
     optim: OptimConfig | None = None
+    further_steps: int = setting(0, at_least=0, at_most=10**9, neutral=0)
+    further_lr: float = setting(1e-4, above=0, identity=False)  # the run's key has it as `optim.lr`
     val_every: int | None = setting(None, at_least=1, identity=False)
 
     @property
@@ -156,11 +162,14 @@ class PlainMatch(Enum):
 class PlainConfig:
     """The plain model: the baseline trained for longer, a separate run shared between comparisons.
 
+    Of a run on a pretrained backbone it is that backbone, trained further without retrieval.
+
     Attributes:
         match: `tokens` trains the plain model for all of RETRO's steps, both phases of a retrofit
             included; `flops` for as many steps as RETRO's training FLOPs allow; `none` leaves it
             out.
-        lr: peak learning rate, as tuned on validation; null takes `optim.lr`.
+        lr: peak learning rate, as tuned on validation; null takes `optim.lr`, and on a backbone
+            the default of `recipe.further_lr`.
     """
 
     match: PlainMatch = PlainMatch.tokens

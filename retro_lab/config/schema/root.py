@@ -39,7 +39,7 @@ class StoreConfig:
 
 class Objective(Enum):
     """Bits per byte that an optimiser minimises, over all chunks of the evaluated split: `bpb` is
-    the run's own; `gain` is RETRO[ON] minus the plain model, negative if retrieval helps.
+    the run's own, with its memory; `gain` is that minus the plain model, negative if reading helps.
     """
 
     bpb = "bpb"
@@ -95,6 +95,13 @@ class Config:
         return self.retriever.retrieves and self.recipe.method is Method.retrofit
 
     @property
+    def is_backbone_alone(self) -> bool:
+        """Whether the run is an unchanged pretrained model, a baseline that is only evaluated."""
+        recipe = self.recipe
+        trained = self.retriever.retrieves or recipe.further_steps > 0
+        return recipe.backbone is not None and not trained
+
+    @property
     def cca_layers(self) -> tuple[int, ...]:
         """Decoder layers with CCA, counted from 1, sorted; none without retrieval."""
         return self.cca.placed(self.model.num_layers) if self.retriever.retrieves else ()
@@ -108,13 +115,10 @@ class Config:
     def wanted_plain(self) -> PlainConfig | None:
         """How the plain model is matched; None if unwanted or impossible to train.
 
-        A pretrained backbone has none, since we cannot train a plain model on equally much text. A
-        run that may end early has none, since nobody knows beforehand how much text it reads.
+        A run that may end early has none, since nobody knows beforehand how much text it reads.
         """
         alone = not self.retriever.retrieves or self.baseline is None or self.may_end_early
-        if alone or self.recipe.backbone is not None or self.plain.match is PlainMatch.none:
-            return None
-        return self.plain
+        return None if alone or self.plain.match is PlainMatch.none else self.plain
 
     @property
     def scored_k(self) -> int:

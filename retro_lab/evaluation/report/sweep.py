@@ -191,18 +191,18 @@ def with_differing_settings(rows: Sequence[SweepRow]) -> list[SweepRow]:
 
 
 def _differing(group: Sequence[dict[str, Any]]) -> list[str]:
-    """Keys whose values differ, without keys that follow from the name of their config option."""
+    """Keys whose values differ, without those that follow from their config option or class."""
     keys = {key for one in group for key in one if any(o.get(key) != one.get(key) for o in group)}
-    named = {key for key in keys if key.endswith(".name")}
+    named = {key for key in keys if key.endswith((".name", ".cls"))}
     return [key for key in keys if key in named or not any(_follows(group, key, n) for n in named)]
 
 
 def _follows(group: Sequence[dict[str, Any]], key: str, name: str) -> bool:
-    """Whether the value of `key` is determined by the option `name` of the same config group."""
-    if not key.startswith(name.removesuffix("name")):
+    """Whether the value of `key` is determined by the option or class `name` of the same group."""
+    if not key.startswith(name.rpartition(".")[0] + "."):
         return False
-    return len({(one.get(name), str(one.get(key))) for one in group}) == len(
-        {one.get(name) for one in group}
+    return len({(str(one.get(name)), str(one.get(key))) for one in group}) == len(
+        {str(one.get(name)) for one in group}
     )
 
 

@@ -17,6 +17,8 @@ from .sweep import SweepRow, by_split, value_of, varying
 from .table import NONE, Table
 from .tables import difference_text
 
+_WIDTH = 28  # of a setting's value
+
 
 @dataclass(frozen=True)
 class Part:
@@ -145,14 +147,25 @@ def _table(
 
 
 def _name_cells(row: SweepRow, names: Sequence[str]) -> list[str]:
-    return [*(short(value_of(row, name)) for name in names), str(row.k or NONE)]
+    """Settings without the middle of a long text; the report's own words are whole."""
+    values = {name: short(value_of(row, name)) for name in names}
+    cells = (_cut(text) if name in row.others else text for name, text in values.items())
+    return [*cells, str(row.k or NONE)]
 
 
 def short(value: Any) -> str:
     """Display text of a setting's value: floats to four digits."""
-    if value is None:
+    if value is None or value in ([], {}):
         return ""
+    if isinstance(value, list):
+        return ",".join(map(short, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _cut(text: str) -> str:
+    if len(text) <= _WIDTH:
+        return text
+    return f"{text[: _WIDTH // 2]}…{text[len(text) - _WIDTH // 2 + 1 :]}"
 
 
 def _gain_heads(part: Part) -> list[str]:

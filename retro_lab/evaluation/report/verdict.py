@@ -288,8 +288,8 @@ def _headline(gain: bool | None, findings: list[Finding]) -> str:
     if findings[0].difference is None:
         return (
             "A gain from retrieval was not shown: no plain model that has read as many training "
-            "tokens was scored (plain=tokens in the run's train.py command trains one; a run on a "
-            "pretrained backbone, or one that may end early, has none)."
+            "tokens was scored (plain=tokens in the run's train.py command trains one; a run that "
+            "may end early has none)."
         )
     return f"A gain from retrieval was not shown: {_reasons(findings)}."
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
@@ -13,8 +12,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from retro_lab.config.errors import UserError, first_line, problem
-from retro_lab.config.parts import part_class, part_keywords
+from retro_lab.config.errors import UserError, problem
+from retro_lab.config.parts import own_code, part_class, part_keywords
 from retro_lab.config.schema import MetricsConfig, OwnPart
 from retro_lab.evaluation.records.results import Results
 from retro_lab.store.integrity import sha256_of
@@ -74,15 +73,8 @@ def own_metrics(config: MetricsConfig, chunks_file: Path) -> Figures | None:
 def _figures(name: str, part: OwnPart, table: Any) -> dict[str, float]:
     metric = part_class(part, "eval.metrics.")
     keywords = part_keywords(part, f"eval.metrics.settings.{name}.")
-    try:
+    with own_code(part):
         given = metric(table, **keywords)
-    except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        raise UserError(
-            f"the metric {part.cls} failed in {frame.filename}, line {frame.lineno}: "
-            f"{type(error).__name__}: {first_line(error)}",
-            fix="correct it, and run the same command again: no score is computed twice",
-        ) from error
     if not isinstance(given, Mapping) or not all(map(_is_figure, given.items())):
         raise problem(
             "eval.metrics.class",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 from collections.abc import Callable
 from typing import TypeAlias
 
 from retro_lab.config.errors import UserError
+from retro_lab.config.fingerprints import differing, eval_fields, memory_fields
 from retro_lab.config.rival_rules import applicable_rivals
 from retro_lab.config.rules import check
-from retro_lab.config.schema import EvaluateConfig
+from retro_lab.config.schema import Config, EvaluateConfig
+from retro_lab.config.serialise import flatten
 
 from ..compared import Compared, compared_runs
 from ..data.changed_text import check_unchanged_if_readable
@@ -48,6 +51,7 @@ def evaluate_one(
     if command.eval.rivals.which:
         _check_rivals(run)
     due = not out.is_evaluated(run.config) or bool(command.eval.pages)
+    _tell_other_settings(out, run.config)
     if not due and then is None:
         LOG.info("%s is evaluated like this already", out.path)
         return out, None
@@ -65,6 +69,22 @@ def evaluate_one(
     finally:
         lock.release()
     return out, watch.seconds
+
+
+def _tell_other_settings(out: RunDirectory, config: Config) -> None:
+    """Logs the settings that differ from those of the stored results, which are replaced."""
+    stored = out.evaluation
+    if stored is None:
+        return
+    asked = eval_fields(config.eval, config.wanted_plain, memory_fields(config))
+    changed = differing(*(flatten({"eval": fields}) for fields in (stored, asked)))
+    if changed:
+        named = [re.sub(r"^eval\.(plain|memory)\.", r"\1.", one) for one in changed]
+        LOG.info(
+            "replacing the results in %s, which were made with other settings: %s",
+            out.path,
+            "; ".join(named),
+        )
 
 
 def _check_rivals(run: FinishedRun) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pkgutil import resolve_name
 
 from retro_lab.config.errors import registered
-from retro_lab.config.parts import part_class, part_settings
 from retro_lab.config.schema import (
     CorpusConfig,
     CsvCorpusConfig,
@@ -14,7 +13,7 @@ from retro_lab.config.schema import (
     JsonCorpusConfig,
     JsonlCorpusConfig,
     NorlundCorpusConfig,
-    OwnPart,
+    OwnCorpusConfig,
     ParquetCorpusConfig,
     PythonCorpusConfig,
     TextCorpusConfig,
@@ -35,6 +34,7 @@ READERS: dict[type[CorpusConfig], str] = {
     HfCorpusConfig: "hub:HubReader",
     NorlundCorpusConfig: "norlund:NorlundReader",
     WikitextCorpusConfig: "wikitext:WikitextReader",
+    OwnCorpusConfig: "own:OwnReader",
 }
 """Configuration class to `module:class` in this package; a new type of corpus adds a line."""
 
@@ -43,10 +43,8 @@ def build_reader(config: CorpusConfig) -> Reader:
     """The reader of a corpus; the user's own is imported.
 
     Raises:
-        UserError: no reader is registered, the files are missing, or as `part_class`.
+        UserError: no reader is registered, the files are missing, or the user's own fails.
     """
-    if isinstance(config, OwnPart):
-        return part_class(config)(part_settings(config))
     kind = registered(READERS, config, "corpus", "reader", _FILE)
     return resolve_name(f"{__package__}.{kind}")(config)
 

@@ -13,6 +13,7 @@ import orjson
 from numpy.typing import NDArray
 from tokenizers import Tokenizer as Backend
 
+from retro_lab.config.backbone import check_name
 from retro_lab.config.errors import UserError
 
 from .base import CUT_LIMITS, CutLimits, Encoded, batches, cut_all
@@ -69,6 +70,7 @@ def load_source(path: str) -> Source:
             boundaries.
     """
     key = f"tokenizer.path={path}"
+    check_name("tokenizer.path", path)
     from transformers import AutoTokenizer
 
     folder = Path(path).expanduser()
