@@ -21,7 +21,8 @@ def applicable_rivals(config: Config) -> list[str]:
 def rivals(config: Config) -> Iterator[UserError]:
     """The rivals that are asked for fit the run, its windows and its database."""
     backbone = config.recipe.backbone is not None
-    which = config.eval.rivals.names(applicable_rivals(config))
+    applicable = applicable_rivals(config)
+    which = config.eval.rivals.names(applicable)
     if not which:
         return
     if config.eval.split != "test":
@@ -45,7 +46,7 @@ def rivals(config: Config) -> Iterator[UserError]:
             config.eval.rivals.which,
             "recipe.backbone is given, and these need a model that this project trains: "
             f"{', '.join(own)}",
-            f"eval.rivals.which=[{','.join(OF_ANY_MODEL)}]",
+            f"eval.rivals.which=[{','.join(applicable)}]",
         )
     if "ralm" in which:
         yield from _ralm(config)

@@ -70,6 +70,14 @@ def test_all_are_those_that_apply() -> None:
     assert few.names(both) == ["knn_lm"]  # refused by name
 
 
+def test_a_backbone_without_retrieval_is_told_what_stands_beside_it() -> None:
+    given = ("recipe.backbone=gpt2", "retriever=none")
+    [said] = [said for said in problems(*given) if said.startswith("eval.rivals.which")]
+    [fix] = [line for line in said.splitlines() if "eval.rivals.which=[ralm" in line]
+    assert "dynamic_evaluation" in fix
+    assert "ttt_neighbours" not in fix
+
+
 def test_a_table_is_read_in_a_layer_that_is_there() -> None:
     given = ("model=nano", "model.ngram_table.layer=3")
     assert problems(*given) == []  # there is no table
